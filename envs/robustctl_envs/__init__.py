@@ -1,0 +1,1 @@
+"""Gymnasium environments of robustctl's plants; none is registered yet."""

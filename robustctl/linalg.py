@@ -1,0 +1,104 @@
+"""Matrix maps that turn free arrays into contractions, metrics and orthogonal factors.
+
+The guarantees rest on these maps, so whoever calls them runs them through `exact_map`: on a GPU
+the default matrix product rounds to ten bits (TF32), which would void every certificate.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+_F = TypeVar("_F", bound=Callable)
+
+
+def exact_map(fn: _F) -> _F:
+    """Compile `fn` as one call, its matrix products in the full precision of their dtype (no TF32, no bfloat16).
+
+    For the maps from free arrays to models: called outside `jit` they would compile operation by operation.
+    """
+
+    @eqx.filter_jit
+    @functools.wraps(fn)
+    def compiled(*args, **kwargs):
+        with jax.default_matmul_precision("highest"):
+            return fn(*args, **kwargs)
+
+    return compiled  # pyright: ignore[reportReturnType]
+
+
+def slack(dtype) -> float:
+    """Return the relative distance kept from the boundary of a guarantee, `eps^(3/4)` of `dtype`.
+
+    6e-6 in float32 and 2e-12 in float64: out of reach of rounding, and too little to matter to a model.
+    """
+    return float(jnp.finfo(dtype).eps) ** 0.75
+
+
+@jax.jit
+def frobenius(X: Float[Array, "..."]) -> Float[Array, ""]:
+    """Frobenius norm `sqrt(sum X_ij^2)`, differentiable at zero and safe from overflow of the squares."""
+    scale = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(X), initial=0.0), jnp.finfo(X.dtype).tiny ** 0.5))
+    return scale * jnp.sqrt(jnp.sum((X / scale) ** 2) + jnp.finfo(X.dtype).eps)
+
+
+def polar_gram(X: Float[Array, "n n"], p: Float[Array, ""]) -> Float[Array, "n n"]:
+    """Positive definite `p^2 X'X / |X|_F^2 + eps I`, with eps relative to its trace.
+
+    The polar form separates size (`p`) from shape (`X`) [BWM25, Sec. V].
+    """
+    n = X.shape[0]
+    unit = X / frobenius(X)
+    return p**2 * (unit.T @ unit + slack(X.dtype) / n * jnp.eye(n, dtype=X.dtype))
+
+
+def cayley(G: Float[Array, "m n"]) -> Float[Array, "m n"]:
+    """Cayley map onto matrices with orthonormal columns, m >= n.
+
+    ::
+
+        G = [X; Y],  Z = X - X' + Y'Y,  Q = [(I + Z)^-1 (I - Z); -2 Y (I + Z)^-1],   Q'Q = I
+
+    Source: [WM23], eq. (9). The last division removes what rounding left above one: it is 1 up to the
+    rounding error, grows with it, and keeps |Q| <= 1 where the solve was inaccurate.
+    """
+    n = G.shape[1]
+    X, Y = G[:n], G[n:]
+    eye = jnp.eye(n, dtype=G.dtype)
+    Z = X - X.T + Y.T @ Y
+    # -2Y(I+Z)^-1 and (I+Z)^-1(I-Z) = (I-Z)(I+Z)^-1 share one right-hand solve.
+    Q = jnp.linalg.solve((eye + Z).T, jnp.concatenate([eye - Z, -2 * Y]).T).T
+    return Q / lax.stop_gradient(jnp.sqrt(jnp.maximum(norm_bound(Q), jnp.ones((), G.dtype))))
+
+
+def norm_bound(Q: Float[Array, "m n"]) -> Float[Array, ""]:
+    """Upper bound on `|Q|^2` (spectral norm): the largest row sum of `|Q'Q|`, tight when `Q'Q` is near I."""
+    return jnp.max(jnp.sum(jnp.abs(Q.T @ Q), axis=1), initial=0.0)
+
+
+def polar_cayley(G: Float[Array, "m n"], a: Float[Array, ""]) -> Float[Array, "m n"]:
+    """Cayley map of `a G / |G|_F`, so that the entries' size is one trained number."""
+    return cayley(a * G / frobenius(G))
+
+
+def contraction(G: Float[Array, "k n"], shape: tuple[int, int]) -> Float[Array, "a b"]:
+    """Return a matrix of the given shape with spectral norm at most `1 - slack`, from free `G`.
+
+    `G` has shape `(a + b, min(a, b))`: the Cayley map's lower block is a contraction, and every
+    contraction is one for some `G`.
+    """
+    n = min(shape)
+    N = cayley(G)[n:]
+    N = N if shape[0] >= shape[1] else N.T
+    return (1 - slack(G.dtype)) * N
+
+
+def defect_factor(N: Float[Array, "a b"]) -> Float[Array, "b b"]:
+    """Cholesky factor `M` with `M M' = I - N'N`, for a contraction `N`."""
+    eye = jnp.eye(N.shape[1], dtype=N.dtype)
+    return jnp.linalg.cholesky(eye - N.T @ N)

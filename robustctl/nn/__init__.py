@@ -1,0 +1,21 @@
+"""Learned models: free arrays in, a system with a guarantee out."""
+
+from .activations import ACTIVATIONS as ACTIVATIONS
+from .gated import GRU as GRU
+from .gated import LSTM as LSTM
+from .initializers import long_memory as long_memory
+from .initializers import random as random
+from .linear import LinearSystem as LinearSystem
+from .linear import StableLinear as StableLinear
+from .lipschitz import lipschitz_bound as lipschitz_bound
+from .r2dn import ContractingR2DN as ContractingR2DN
+from .r2dn import DissipativeR2DN as DissipativeR2DN
+from .r2dn import ExplicitR2DN as ExplicitR2DN
+from .r2dn import LipschitzR2DN as LipschitzR2DN
+from .r2dn import passive as passive
+from .ren import ContractingREN as ContractingREN
+from .ren import DissipativeREN as DissipativeREN
+from .ren import ExplicitREN as ExplicitREN
+from .ren import LipschitzREN as LipschitzREN
+from .sandwich import LBDN as LBDN
+from .supply import Supply as Supply

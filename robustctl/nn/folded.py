@@ -1,0 +1,56 @@
+"""An R2DN arranged for many steps: neighbouring linear maps multiplied out once."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..system import System
+from .activations import Activation
+
+
+class FoldedR2DN(System):
+    """The same map as the `ExplicitR2DN` that it came from, in one matrix product a layer.
+
+    ::
+
+        [r; z1] = G [x; u] + g,             h1 = activation(z1)
+        h_k = activation(W_k h_{k-1} + b_k)
+        [x+; y] = r + W h_L
+    """
+
+    G: Float[Array, "nz nxu"]
+    g: Float[Array, " nz"]
+    hidden: tuple[tuple[Array, Array], ...]
+    W: Float[Array, "nr nh"]
+    nx: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+
+    def init_state(self) -> Float[Array, " {self.nx}"]:
+        """Return the zero state."""
+        return jnp.zeros(self.nx, self.g.dtype)
+
+    def step(self, x: Float[Array, " {self.nx}"], u: Float[Array, " nu"]) -> tuple[Array, Array]:
+        """Return `(x_next, y)`."""
+        n = self.W.shape[0]
+        z = self.G @ jnp.concatenate([x, u]) + self.g
+        h = self.activation(z[n:])
+        for W, b in self.hidden:
+            h = self.activation(W @ h + b)
+        r = z[:n] + self.W @ h
+        return r[: self.nx], r[self.nx :]
+
+
+def fold(s, phi) -> FoldedR2DN:
+    """Fold an `ExplicitR2DN` whose network `phi` is a `SandwichNetwork` with at least one hidden layer."""
+    first, last = phi.layers[0], phi.layers[-1]
+    out = jnp.concatenate([s.B1, s.D21])
+    from_xu = jnp.concatenate(
+        [
+            jnp.concatenate([s.A, s.B2], axis=1),
+            jnp.concatenate([s.C2, s.D22], axis=1),
+            first.W_in @ jnp.concatenate([s.C1, s.D12], axis=1),
+        ]
+    )
+    g = jnp.concatenate([jnp.concatenate([s.bx, s.by]) + out @ phi.b, first.W_in @ s.bv + first.b])
+    hidden = tuple((b.W_in @ a.W_out, b.b) for a, b in zip(phi.layers, phi.layers[1:], strict=False))
+    return FoldedR2DN(from_xu, g, hidden, out @ (phi.W @ last.W_out), s.bx.size, phi.activation)

@@ -1,0 +1,100 @@
+"""The gated networks that others start from, under the same interface and without any guarantee."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..system import Parameterization, System
+from .checks import check_sizes
+from .initializers import default_dtype, lecun_normals
+
+
+class GatedSystem(System):
+    """A gated cell with a linear readout, ready to step; it carries no guarantee.
+
+    ::
+
+        h+ = cell(u, h),   y = C h+ + D u + by
+
+    The state is `x = h` of a GRU (nx) and `x = [h; c]` of an LSTM (2 nx). The readout sees the new hidden
+    state, as is usual, so that the input reaches the output through the gates within the same sample.
+    """
+
+    cell: eqx.nn.GRUCell | eqx.nn.LSTMCell
+    C: Float[Array, "ny nx"]
+    D: Float[Array, "ny nu"]
+    by: Float[Array, " ny"]
+
+    def init_state(self) -> Float[Array, " _"]:
+        """Return the zero state."""
+        parts = 2 if isinstance(self.cell, eqx.nn.LSTMCell) else 1
+        return jnp.zeros(parts * self.C.shape[1], self.C.dtype)
+
+    def step(
+        self, x: Float[Array, " nh"], u: Float[Array, " {self.D.shape[1]}"]
+    ) -> tuple[Float[Array, " nh"], Float[Array, " {self.C.shape[0]}"]]:
+        """Return `(x_next, y)`."""
+        if isinstance(self.cell, eqx.nn.LSTMCell):
+            h, c = jnp.split(x, 2)
+            h, c = self.cell(u, (h, c))
+            x_next = jnp.concatenate([h, c])
+        else:
+            h = x_next = self.cell(u, x)
+        return x_next, self.C @ h + self.D @ u + self.by
+
+
+class GRU(Parameterization):
+    """Gated recurrent unit with a linear readout: a baseline with no guarantee of any kind.
+
+    Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", EMNLP 2014, as
+    `equinox.nn.GRUCell`.
+
+    **Arguments:** `nu nx ny`: numbers of inputs, states and outputs; `dtype`: of the free arrays.
+
+    **Raises:** `ModelError` for a size below 1.
+    """
+
+    system: GatedSystem
+
+    def __init__(self, *, nu: int, nx: int, ny: int, key: PRNGKeyArray, dtype=None):
+        self.system = _gated(eqx.nn.GRUCell, nu, nx, ny, key, dtype)
+
+    def explicit(self) -> GatedSystem:
+        """Return the model: its arrays are the free ones."""
+        return self.system
+
+
+class LSTM(Parameterization):
+    """Long short-term memory with a linear readout: a baseline with no guarantee of any kind.
+
+    Source: Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 1997, as
+    `equinox.nn.LSTMCell`.
+
+    **Arguments:** `nu nx ny`: numbers of inputs, hidden units (the state has twice as many) and outputs;
+    `dtype`: of the free arrays.
+
+    **Raises:** `ModelError` for a size below 1.
+    """
+
+    system: GatedSystem
+
+    def __init__(self, *, nu: int, nx: int, ny: int, key: PRNGKeyArray, dtype=None):
+        self.system = _gated(eqx.nn.LSTMCell, nu, nx, ny, key, dtype)
+
+    def explicit(self) -> GatedSystem:
+        """Return the model: its arrays are the free ones."""
+        return self.system
+
+
+def _gated(cell, nu, nx, ny, key, dtype) -> GatedSystem:
+    check_sizes(nu=nu, nx=nx, ny=ny)
+    dtype = default_dtype() if dtype is None else dtype
+    cell_key, C_key = jr.split(key)
+    (C,) = lecun_normals(C_key, ((ny, nx),), dtype)
+    return GatedSystem(
+        cell=cell(nu, nx, dtype=dtype, key=cell_key),
+        C=C,
+        D=jnp.zeros((ny, nu), dtype),
+        by=jnp.zeros(ny, dtype),
+    )

@@ -1,0 +1,68 @@
+"""Initial values of the free arrays, as functions to pick from."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .bounded_real import invert_bounded_real
+
+
+def default_dtype():
+    """Return float64 where JAX runs in 64 bits, else float32."""
+    return jnp.result_type(float)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def lecun_normals(key: PRNGKeyArray, shapes: tuple[tuple[int, int], ...], dtype) -> tuple[Array, ...]:
+    """Normal matrices of the given shapes with variance `1 / columns`, so that a product keeps a unit variance."""
+    keys = jr.split(key, max(len(shapes), 1))
+    return tuple(
+        jr.normal(k, shape, dtype) / jnp.sqrt(jnp.asarray(max(shape[1], 1), dtype))
+        for k, shape in zip(keys, shapes, strict=False)
+    )
+
+
+class LinearPart(NamedTuple):
+    """Free arrays of the state equation: see `bounded_real`."""
+
+    X: Float[Array, "n2 n2"]
+    Y: Float[Array, "nx nx"]
+    B_imp: Float[Array, "nx ns"]
+    C: Float[Array, "nr nx"]
+
+
+Initializer = Callable[[PRNGKeyArray, int, Array, float], LinearPart]
+"""`(key, nx, D, rate) -> LinearPart`, with `D` the (nc, nb) feedthrough that the part will meet."""
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def random(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
+    """Normal free arrays, as published [BWM25]: fast, well damped modes."""
+    nr, ns = D.shape
+    return LinearPart(*lecun_normals(key, ((2 * nx, 2 * nx), (nx, nx), (nx, ns), (nr, nx)), D.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 3))
+def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
+    """Slow modes: `A = rate (I - diag(e))` with e uniform in [0.002, 0.05], for plants slow against dt.
+
+    `B` and `C` shrink with `sqrt(e)`, so that each mode's gain from input to output stays of order one.
+    """
+    e_key, part_key = jr.split(key)
+    nr, ns = D.shape
+    Y, B, C = lecun_normals(part_key, ((nx, nx), (nx, ns), (nr, nx)), D.dtype)
+    e = jr.uniform(e_key, (nx,), D.dtype, 0.002, 0.05)
+    B, C = rate * jnp.sqrt(e)[:, None] * _unit(B), _unit(C) * jnp.sqrt(e)[None, :]
+    eye = jnp.eye(nx, dtype=D.dtype)
+    X = invert_bounded_real(eye, rate * jnp.diag(1 - e), rate**2 * eye, B, C, D, rate)
+    return LinearPart(X, 0.1 * Y, B, C)
+
+
+def _unit(M: Array) -> Array:
+    """Scale to a spectral norm of 0.4, which leaves the bounded-real inequality room."""
+    return 0.4 * M / jnp.maximum(jnp.linalg.norm(M, 2), jnp.finfo(M.dtype).tiny) if M.size else M

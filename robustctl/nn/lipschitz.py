@@ -1,0 +1,79 @@
+"""What is known of a network's Lipschitz bound."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from ..errors import ModelError
+from ..system import Parameterization
+from .activations import check_activation
+
+_TOLERANCE = 1e-6
+
+
+def lipschitz_bound(phi: Callable) -> float | None:
+    """Return a checked upper bound on the network's Lipschitz constant in the 2-norm, None where there is none.
+
+    A network may offer one as a method `lipschitz_bound() -> float`, computed from its own weights;
+    for `equinox.nn.Linear` and `equinox.nn.MLP` it is the product of the weights' spectral norms (float64).
+    """
+    if hasattr(phi, "lipschitz_bound"):
+        return float(phi.lipschitz_bound())  # pyright: ignore[reportFunctionMemberAccess]
+    if isinstance(phi, eqx.nn.Linear):
+        return _norm(phi.weight)
+    if isinstance(phi, eqx.nn.MLP):
+        try:
+            check_activation(phi.activation)
+            check_activation(phi.final_activation)
+        except ModelError:
+            return None
+        if phi.layers and all(layer.weight.ndim <= 2 for layer in phi.layers):  # not with scan=True
+            return float(np.prod([_norm(layer.weight) for layer in phi.layers]))
+    return None
+
+
+def check_phi(phi: Callable, nv: int, dtype) -> None:
+    """Raise `ModelError` unless `phi` maps `nv` features to `nv` and is, as far as can be seen, 1-Lipschitz.
+
+    A network with a bound must have one of at most 1; one without is tried at 64 random points, which
+    can refuse it but not certify it. Inside `jit` or `vmap` only the shapes are checked.
+    """
+    network = phi.explicit() if isinstance(phi, Parameterization) else phi
+    v = jax.ShapeDtypeStruct((nv,), dtype)
+    try:
+        out = eqx.filter_eval_shape(network, v)
+    except Exception as error:
+        raise ModelError(
+            f"phi must accept a vector of nv = {nv} features; calling it raised: {error}"
+        ) from error
+    if getattr(out, "shape", None) != (nv,):
+        raise ModelError(
+            f"phi must map nv = {nv} features to {nv}, got an output of shape {getattr(out, 'shape', out)}"
+        )
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(network)):
+        return
+    bound = lipschitz_bound(network)
+    found, how = (
+        (_sampled(network, nv, dtype), "found at sampled points") if bound is None else (bound, "checked")
+    )
+    if not found <= 1 + _TOLERANCE:
+        raise ModelError(
+            f"phi must be 1-Lipschitz, got a Lipschitz constant of {found:.6g} ({how}); "
+            "divide its output by that or use LBDN, which is 1-Lipschitz for all weights"
+        )
+
+
+def _norm(weight) -> float:
+    weight = np.asarray(weight, np.float64)
+    return float(np.linalg.norm(weight.reshape(1, -1) if weight.ndim < 2 else weight, 2))
+
+
+def _sampled(phi: Callable, nv: int, dtype) -> float:
+    """Largest Jacobian norm at random points of several sizes."""
+    points = jr.normal(jr.key(0), (64, nv), dtype) * jnp.logspace(-2, 2, 64, dtype=dtype)[:, None]
+    jacobians = jax.jit(jax.vmap(jax.jacfwd(phi)))(points)
+    return float(np.linalg.norm(np.asarray(jacobians, np.float64), 2, axis=(1, 2)).max())

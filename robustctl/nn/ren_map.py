@@ -1,0 +1,92 @@
+"""The map from the free arrays of a REN to its matrices.
+
+[RWM23] Revay, Wang, Manchester, "Recurrent equilibrium networks: flexible dynamic models with guaranteed
+stability and robustness", IEEE TAC 2023.
+"""
+
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+from jaxtyping import Array
+
+from ..linalg import contraction, defect_factor, exact_map, frobenius, slack
+from .bounded_real import bounded_real
+from .initializers import LinearPart
+
+
+def explicit_matrices(H, Y, B2_imp, D12_imp, rate: float) -> dict[str, Array]:
+    """Return `A B1 B2 C1 D11 D12 Lambda P` of `ExplicitREN` from a positive definite `H`.
+
+    ::
+
+        E x+ = F x + B1_imp w + B2_imp u,    Lambda v = C1_imp x + D11_imp w + D12_imp u
+
+            [ E + E' - P_imp / rate^2   -C1_imp'                       F'      ]
+        H = [ -C1_imp                   2 Lambda - D11_imp - D11_imp'  B1_imp' ]
+            [ F                         B1_imp                         P_imp   ]
+
+        A = E^-1 F,  B = E^-1 B_imp,  C1 = Lambda^-1 C1_imp,  D1 = Lambda^-1 D1_imp,  P = E' P_imp^-1 E
+
+    with Y - Y' for twice the skew part of E. Source: [RWM23], eqs. (19) and (29).
+    """
+    nx, nv = Y.shape[0], D12_imp.shape[0]
+    H11, H21, H22 = H[:nx, :nx], H[nx:-nx, :nx], H[nx:-nx, nx:-nx]
+    F, B1_imp, P_imp = H[-nx:, :nx], H[-nx:, nx:-nx], H[-nx:, -nx:]
+    Lambda = jnp.diagonal(H22) / 2
+    E = (H11 + P_imp / rate**2 + Y - Y.T) / 2
+    state = jnp.linalg.solve(E, jnp.concatenate([F, B1_imp, B2_imp], axis=1))
+    neuron = jnp.concatenate([-H21, -jnp.tril(H22, -1), D12_imp], axis=1) / Lambda[:, None]
+    root = jsl.solve_triangular(jnp.linalg.cholesky(P_imp), E, lower=True)
+    P = root.T @ root
+    A, B1, B2 = jnp.split(state, (nx, nx + nv), axis=1)
+    C1, D11, D12 = jnp.split(neuron, (nx, nx + nv), axis=1)
+    return dict(A=A, B1=B1, B2=B2, C1=C1, D11=D11, D12=D12, Lambda=Lambda, P=(P + P.T) / 2)
+
+
+def port_factors(D22):
+    """Return `(L, M, W)` of `UnitGainREN`."""
+    L, M = defect_factor(D22.T), defect_factor(D22)
+    return L, M, L.T @ jsl.solve_triangular(M, D22.T, lower=True).T
+
+
+def port_gram(B2_free, C2_free, D12_free, D21_free, W):
+    """Return `[o' k] [I -W; -W' I] [o; k']`, as a sum of squares."""
+    nx, nu = B2_free.shape
+    o = jnp.concatenate([C2_free, D21_free, jnp.zeros((W.shape[0], nx), W.dtype)], axis=1)
+    k = jnp.concatenate([jnp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
+    rest = o - W @ k.T
+    return rest.T @ rest + k @ (jnp.eye(nu, dtype=W.dtype) - W.T @ W) @ k.T
+
+
+@exact_map
+def small_feedthrough(D12, D21, G22):
+    """Return `[[0, D12], [D21, D22]]` with the first two scaled until the whole is a contraction."""
+    D22 = contraction(G22, (D21.shape[0], D12.shape[1]))
+    room = (1 - jnp.linalg.norm(D22, 2)) / 2
+    D12, D21 = (room / jnp.linalg.norm(D, 2) * D for D in (D12, D21))
+    return jnp.block([[jnp.zeros((D12.shape[0], D21.shape[1]), D22.dtype), D12], [D21, D22]])
+
+
+@exact_map
+def from_linear_part(part: LinearPart, D, rate: float, nv: int):
+    """Return `X` and the port arrays of the REN that is the R2DN with this linear part, D11 = 0, Lambda = I.
+
+    The guarantee carries over, as `2 w'(v - w) <= |v|^2 - |w|^2`. In the metric P of the R2DN the choice
+    E = rate^2 P, P_imp = rate^4 P leaves H the most room.
+    """
+    A, B, P = bounded_real(part.X, frobenius(part.X), jnp.zeros_like(part.Y), part.B_imp, part.C, D, rate)
+    E = rate**2 * P
+    F, B_imp, C1 = E @ A, E @ B, part.C[:nv]
+    B1_imp, H22 = B_imp[:, :nv], 2 * jnp.eye(nv, dtype=P.dtype)
+    H = jnp.block([[E, -C1.T, F.T], [-C1, H22, B1_imp.T], [F, B1_imp, rate**2 * E]])
+    L, M, W = port_factors(D[nv:, nv:])
+    B2_free, D12_free = (jnp.linalg.solve(M, N.T).T for N in (B_imp[:, nv:], D[:nv, nv:]))
+    C2_free, D21_free = (jnp.linalg.solve(L, N) for N in (part.C[nv:], D[nv:, :nv]))
+    X = _root(H - port_gram(B2_free, C2_free, D12_free, D21_free, W))
+    return X, B2_free, C2_free, D12_free, D21_free
+
+
+def _root(H):
+    """Return `X` with `X'X` the positive part of `H`, which rounding may have left short of definite."""
+    values, vectors = jnp.linalg.eigh((H + H.T) / 2)
+    least = slack(H.dtype) * jnp.max(jnp.abs(values))
+    return jnp.sqrt(jnp.maximum(values, least))[:, None] * vectors.T

@@ -1,0 +1,149 @@
+"""Sandwich layers and the Lipschitz-bounded deep network (LBDN) made of them.
+
+[WM23] Wang, Manchester, "Direct parameterization of Lipschitz-bounded deep networks", ICML 2023.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..linalg import exact_map, frobenius, polar_cayley, slack
+from ..system import Parameterization
+from .activations import Activation, check_activation
+from .checks import check_sizes
+from .initializers import default_dtype, lecun_normals
+
+
+class SandwichLayer(eqx.Module):
+    """One explicit sandwich layer, `h -> W_out activation(W_in h + b)`.
+
+    ::
+
+        W_in = sqrt(2) Psi^-1 B,  W_out = sqrt(2) A' Psi,  A A' + B B' = I
+
+    `psi` is the diagonal of Psi: evaluating the layer does not need it, checking its bound does.
+    """
+
+    W_in: Float[Array, "nh ni"]
+    W_out: Float[Array, "nh nh"]
+    b: Float[Array, " nh"]
+    psi: Float[Array, " nh"]
+
+    def lipschitz_bound(self) -> float:
+        """Bound from the weights that run and `psi`, in float64; sound for any positive `psi`.
+
+        ::
+
+            L <= max eig (1/2) (Psi^-1 W_out' W_out Psi^-1 + Psi W_in W_in' Psi)
+        """
+        W_in, W_out, psi = (np.asarray(a, np.float64) for a in (self.W_in, self.W_out, self.psi))
+        if not (np.all(psi > 0) and np.isfinite(W_in).all() and np.isfinite(W_out).all()):
+            return float("inf")
+        A_T, B = W_out / psi, psi[:, None] * W_in
+        return float(np.linalg.eigvalsh(0.5 * (A_T.T @ A_T + B @ B.T))[-1])
+
+
+class SandwichNetwork(eqx.Module):
+    """An explicit LBDN: sandwich layers, then `h -> W h + b`. Call it on one vector."""
+
+    layers: tuple[SandwichLayer, ...]
+    W: Float[Array, "no nh"]
+    b: Float[Array, " no"]
+    activation: Activation = eqx.field(static=True)
+
+    def __call__(self, h: Float[Array, " ni"]) -> Float[Array, " no"]:
+        """Evaluate the network on one feature vector."""
+        for layer in self.layers:
+            h = layer.W_out @ self.activation(layer.W_in @ h + layer.b)
+        return self.W @ h + self.b
+
+    def lipschitz_bound(self) -> float:
+        """Product of the layers' bounds, in float64 from the weights that run."""
+        last = np.asarray(self.W, np.float64)
+        norm = float(np.linalg.norm(last, 2)) if np.isfinite(last).all() else float("inf")
+        return float(np.prod([layer.lipschitz_bound() for layer in self.layers])) * norm
+
+
+class SandwichParameters(eqx.Module):
+    """Free arrays of one sandwich layer from `ni` to `nh` features.
+
+    ::
+
+        [A'; B'] = Cayley(a XY / |XY|_F),  Psi = diag(exp(d))
+    """
+
+    XY: Float[Array, "_ nh"]
+    a: Float[Array, ""]
+    d: Float[Array, " nh"]
+    b: Float[Array, " nh"]
+
+    def explicit(self) -> SandwichLayer:
+        """Map to the layer's weights."""
+        nh = self.d.size
+        Q = polar_cayley(self.XY, self.a)
+        # Bounded, because beyond about e^40 the two weights leave float32 while their product does not.
+        psi = jnp.exp(20 * jnp.tanh(self.d / 20))
+        root2 = jnp.sqrt(jnp.asarray(2, Q.dtype))
+        return SandwichLayer(root2 * Q[nh:].T / psi[:, None], root2 * Q[:nh] * psi[None, :], self.b, psi)
+
+
+class LBDN(Parameterization):
+    """Lipschitz-bounded deep network: `|phi(v1) - phi(v2)| <= |v1 - v2|` for every set of free arrays.
+
+    ::
+
+        h -> sqrt(2) A' Psi activation(sqrt(2) Psi^-1 B h + b)   for each hidden layer,
+        h -> B h + b                                             last, linear
+
+    Source: [WM23], Theorem 3.2 with gamma = 1.
+
+    **Arguments:** `ni`, `no`: features in and out; `hidden`: widths of the hidden layers, `()` for an
+    affine contraction; `activation`: elementwise, slope in [0, 1]; `dtype`: of the free arrays.
+
+    **Raises:** `ModelError` for a size below 1 or an activation with a slope outside [0, 1].
+    """
+
+    layers: tuple[SandwichParameters, ...]
+    XY: Float[Array, "_ no"]
+    a: Float[Array, ""]
+    b: Float[Array, " no"]
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        ni: int,
+        no: int,
+        hidden: Sequence[int],
+        *,
+        activation: Activation = jax.nn.relu,
+        key: PRNGKeyArray,
+        dtype=None,
+    ):
+        check_sizes(ni=ni, no=no, **{f"hidden[{k}]": width for k, width in enumerate(hidden)})
+        check_activation(activation)
+        dtype = default_dtype() if dtype is None else dtype
+        widths = (ni, *hidden, no)
+        shapes = tuple((m + n, m) for n, m in itertools.pairwise(widths))
+        *inner, self.XY = lecun_normals(key, shapes, dtype)
+        biases = lecun_normals(jr.fold_in(key, 1), tuple((1, m) for m in hidden), dtype)
+        self.layers = tuple(
+            SandwichParameters(XY, frobenius(XY), jnp.zeros(XY.shape[1], dtype), b[0])
+            for XY, b in zip(inner, biases, strict=True)
+        )
+        self.a = frobenius(self.XY)
+        self.b = jnp.zeros(no, dtype)
+        self.activation = activation
+
+    @exact_map
+    def explicit(self) -> SandwichNetwork:
+        """Map to the network's weights."""
+        no = self.b.size
+        B = polar_cayley(self.XY, self.a)[no:].T
+        layers = tuple(layer.explicit() for layer in self.layers)
+        return SandwichNetwork(layers, (1 - slack(B.dtype)) * B, self.b, self.activation)

@@ -1,0 +1,43 @@
+"""Supply rates: what a model may give back for what it is given."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+from jaxtyping import Array, Float
+
+
+class Supply(eqx.Module):
+    """The quadratic supply rate `dy' Q dy + 2 du' S dy + du' R du`, with `Q < 0` and `R - S Q^-1 S' > 0`."""
+
+    Q: Float[Array, "ny ny"]
+    S: Float[Array, "nu ny"]
+    R: Float[Array, "nu nu"]
+
+
+def gain_supply(gamma: Float[Array, ""], nu: int, ny: int) -> Supply:
+    """Return the supply rate of a gain bound: `gamma |du|^2 - |dy|^2 / gamma`."""
+    dtype = gamma.dtype
+    return Supply(
+        -jnp.eye(ny, dtype=dtype) / gamma, jnp.zeros((nu, ny), dtype), gamma * jnp.eye(nu, dtype=dtype)
+    )
+
+
+def through_ports(supply: Supply, B2, C2, D12, D21, D22):
+    """Return `(B2, C2, D12, D21, D22)` that respect `supply`, from ones of gain at most one.
+
+    ::
+
+        LQ' LQ = -Q,  LR' LR = R - S Q^-1 S',   u_core = LR u,   y_core = LQ (y + Q^-1 S' u)
+
+        D12 <- D12 LR,  B2 <- B2 LR,  C2 <- LQ^-1 C2,  D21 <- LQ^-1 D21,  D22 <- LQ^-1 D22 LR - Q^-1 S'
+
+    since then `|u_core|^2 - |y_core|^2` is the supply rate.
+    """
+    LQ = jnp.linalg.cholesky(-supply.Q).T
+    QS = jnp.linalg.solve(supply.Q, supply.S.T)
+    LR = jnp.linalg.cholesky(supply.R - supply.S @ QS).T
+
+    def out(M):
+        return jsl.solve_triangular(LQ, M, lower=False)
+
+    return B2 @ LR, out(C2), D12 @ LR, out(D21), out(D22) @ LR - QS

@@ -1,0 +1,72 @@
+"""The two nouns: a `System` steps through time, a `Parameterization` is what training moves."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PyTree
+
+
+class System(eqx.Module):
+    """A discrete-time system, one sample a step, with no side effects.
+
+    ::
+
+        x[t+1], y[t] = step(x[t], u[t]),     x[0] = init_state()
+
+    States, inputs and outputs are arrays or pytrees of arrays without a batch axis; batches are `jax.vmap`.
+    """
+
+    @abc.abstractmethod
+    def init_state(self) -> PyTree:
+        """Return the state that a rollout starts from when none is given."""
+
+    @abc.abstractmethod
+    def step(self, x: PyTree, u: PyTree) -> tuple[PyTree, PyTree]:
+        """Return `(x_next, y)` for state `x` and input `u`."""
+
+    def prepare(self) -> "System":
+        """Return the same system arranged for many steps; `rollout` calls it once before its scan."""
+        return self
+
+
+class Parameterization(eqx.Module):
+    """Free, unconstrained arrays, and the map from them to a model that carries a guarantee.
+
+    Every floating-point array in it may be moved freely by an optimizer: whatever the values,
+    `explicit()` satisfies the guarantee. The map costs matrix solves, so call it once a loss and not
+    once a step; a parameterization therefore has no `__call__` and no `step`.
+    """
+
+    @abc.abstractmethod
+    def explicit(self) -> Any:
+        """Return the model itself: a `System`, or for a network a callable."""
+
+
+class Scaled(System):
+    """A system that works on scaled signals, seen from outside in the signals' own units.
+
+    ::
+
+        u_scaled = (u - u_mean) / u_std,    y = y_std * y_scaled + y_mean
+    """
+
+    system: System
+    u_mean: Float[Array, " nu"]
+    u_std: Float[Array, " nu"]
+    y_mean: Float[Array, " ny"]
+    y_std: Float[Array, " ny"]
+
+    def init_state(self) -> PyTree:
+        """Return the inner system's initial state."""
+        return self.system.init_state()
+
+    def step(self, x: PyTree, u: Float[Array, " nu"]) -> tuple[PyTree, Float[Array, " ny"]]:
+        """Return `(x_next, y)`, with `u` and `y` in their own units."""
+        x_next, y = self.system.step(x, (u - self.u_mean) / self.u_std)
+        return x_next, self.y_std * y + self.y_mean
+
+    def prepare(self) -> "Scaled":
+        """Return the same with the inner system prepared."""
+        return dataclasses.replace(self, system=self.system.prepare())

@@ -1,0 +1,45 @@
+"""A metric from the explicit matrices alone, where the one that came with them does not do."""
+
+import numpy as np
+import scipy.linalg as sl
+
+from .dissipation import Feedback, margin, quadratic_terms
+
+
+def find_metric(f: Feedback) -> tuple[np.ndarray, float]:
+    """Return the metric P with the smallest `margin`: the system's own, or the Riccati equation's.
+
+    ::
+
+        A'PA - rate^2 P + Q - (A'PB + S) (R + B'PB)^-1 (A'PB + S)' = 0,   R + B'PB < 0
+
+    where `[Q S; S' R]` is the part of M without P, raised a little so that M comes out strictly negative.
+    It has a solution where the inequality has one (Kalman-Yakubovich-Popov lemma), for a given multiplier.
+    """
+    best = f.P, margin(f, f.P)
+    if best[1] < 0 or not np.isfinite(f.A).all():
+        return best
+    for raise_by in (1e-3, 1e-5, 1e-7, 1e-9):
+        P = _riccati(f, raise_by)
+        if P is not None and (found := margin(f, P)) < best[1]:
+            best = P, found
+        if best[1] < 0:
+            break
+    return best
+
+
+def _riccati(f: Feedback, raise_by: float) -> np.ndarray | None:
+    S, terms = quadratic_terms(f)
+    nx = f.A.shape[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        constant = sum((N.T @ Q @ N for N, Q in terms), np.zeros((S.shape[1],) * 2)) / f.rate**2
+        constant += raise_by * max(np.abs(constant).max(initial=0.0), 1e-300) * np.eye(S.shape[1])
+        A, B = S[:, :nx] / f.rate, S[:, nx:] / f.rate
+    try:
+        if B.shape[1] == 0:
+            P = sl.solve_discrete_lyapunov(A.T, constant)
+        else:
+            P = sl.solve_discrete_are(A, B, constant[:nx, :nx], constant[nx:, nx:], s=constant[:nx, nx:])
+    except (np.linalg.LinAlgError, ValueError):
+        return None
+    return (P + P.T) / 2 if np.isfinite(P).all() else None

@@ -1,0 +1,174 @@
+"""Records made of other records: merged, split, cut into windows, with fewer channels."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from robustctl.data.checks import as_names
+from robustctl.data.record import MIN_SAMPLES, Experiment, Record
+from robustctl.errors import DataError, RobustctlWarning
+
+DT_TOLERANCE = 1e-6
+
+
+def merge(*records: Record) -> Record:
+    """One record with the experiments of all, in the order given.
+
+    Raises
+    ------
+    DataError
+        For no record, or for sample times (relative difference above 1e-6), names or units that differ.
+    """
+    if not records:
+        raise DataError("merge needs at least one record, got none")
+    first = records[0]
+    for other in records[1:]:
+        if not math.isclose(first.dt, other.dt, rel_tol=DT_TOLERANCE):
+            raise DataError(
+                f"mixed sample times: dt = {first.dt!r} s and dt = {other.dt!r} s; records merged must share "
+                "dt, so resample one of them"
+            )
+        for field in ("inputs", "outputs", "input_units", "output_units"):
+            if getattr(first, field) != getattr(other, field):
+                raise DataError(
+                    f"records merged must share their {field}: "
+                    f"{getattr(first, field)} and {getattr(other, field)} differ"
+                )
+    return dataclasses.replace(first, experiments=tuple(e for record in records for e in record.experiments))
+
+
+def cut(experiment: Experiment, start: int, stop: int, dt: float, name: str | None = None) -> Experiment:
+    """Samples `start` to `stop` (not included) of an experiment, with its time of day kept."""
+    part = slice(start, stop)
+    return Experiment(
+        experiment.u[part],
+        experiment.y[part],
+        experiment.u_mask[part],
+        experiment.y_mask[part],
+        experiment.t0 + start * dt,
+        experiment.name if name is None else name,
+    )
+
+
+def split(record: Record, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> tuple[Record, ...]:
+    """Records for training, validation and test, cut in time order inside every experiment.
+
+    Parameters
+    ----------
+    record
+        What to cut; nothing is shuffled, so later pieces lie later in time.
+    fractions
+        Share of each piece, each > 0, summing to 1.
+
+    Raises
+    ------
+    DataError
+        For other fractions, or when a piece of an experiment has fewer than two samples.
+    """
+    edges = np.concatenate([[0.0], np.cumsum(_fractions(fractions))])
+    pieces: list[list[Experiment]] = [[] for _ in fractions]
+    for experiment in record.experiments:
+        cuts = np.rint(edges * experiment.samples).astype(int)
+        for index, (start, stop) in enumerate(pairwise(cuts)):
+            if stop - start < MIN_SAMPLES:
+                raise DataError(
+                    f"experiment {experiment.name!r} with {experiment.samples} samples is too short to split "
+                    f"by {tuple(fractions)}: piece {index} has {stop - start}, at least {MIN_SAMPLES} needed"
+                )
+            pieces[index].append(cut(experiment, int(start), int(stop), record.dt))
+    return tuple(dataclasses.replace(record, experiments=tuple(piece)) for piece in pieces)
+
+
+def _fractions(fractions: Sequence[float]) -> np.ndarray:
+    try:
+        shares = np.asarray(fractions, np.float64)
+    except (TypeError, ValueError):
+        shares = np.array([np.nan])
+    if shares.ndim != 1 or not len(shares) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
+        raise DataError(f"fractions must be numbers > 0 that sum to 1, got {fractions!r}")
+    return shares
+
+
+def windows(record: Record, length: int, stride: int) -> Record:
+    """Record whose experiments are windows of one length, cut every `stride` samples.
+
+    Samples after the last whole window are left out; so are experiments shorter than `length`, with a
+    RobustctlWarning. A window is called ``name@start``, start in samples.
+
+    Parameters
+    ----------
+    record
+        What to cut; the windows share its memory.
+    length
+        Samples a window, >= 2.
+    stride
+        Samples from one start to the next, >= 1; below `length` the windows overlap.
+
+    Raises
+    ------
+    DataError
+        For other numbers, or when every experiment is shorter than `length`.
+    """
+    for name, value, least in (("length", length, MIN_SAMPLES), ("stride", stride, 1)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise DataError(f"{name} must be an integer number of samples >= {least}, got {value!r}")
+    long = [experiment for experiment in record.experiments if experiment.samples >= length]
+    if not long:
+        most = max(experiment.samples for experiment in record.experiments)
+        raise DataError(
+            f"every experiment is shorter than the window: {length} samples asked for, the longest "
+            f"has {most}; ask for shorter windows"
+        )
+    short = len(record.experiments) - len(long)
+    if short:
+        warnings.warn(
+            f"{short} of {len(record.experiments)} experiments are left out, shorter than {length} samples",
+            RobustctlWarning,
+            stacklevel=2,
+        )
+    parts = tuple(
+        cut(experiment, start, start + length, record.dt, f"{experiment.name}@{start}")
+        for experiment in long
+        for start in range(0, experiment.samples - length + 1, stride)
+    )
+    return dataclasses.replace(record, experiments=parts)
+
+
+def select(
+    record: Record, inputs: Sequence[str] | str | None = None, outputs: Sequence[str] | str | None = None
+) -> Record:
+    """Record with only the channels named, in the order named; all of a kind when None.
+
+    Raises
+    ------
+    DataError
+        For a channel that the record does not have, or named twice.
+    """
+    u = _positions(record.inputs, inputs, "inputs")
+    y = _positions(record.outputs, outputs, "outputs")
+    experiments = tuple(
+        Experiment(e.u[:, u], e.y[:, y], e.u_mask[:, u], e.y_mask[:, y], e.t0, e.name)
+        for e in record.experiments
+    )
+    return Record(
+        experiments,
+        record.dt,
+        tuple(record.inputs[index] for index in u),
+        tuple(record.outputs[index] for index in y),
+        tuple(record.input_units[index] for index in u),
+        tuple(record.output_units[index] for index in y),
+    )
+
+
+def _positions(have: tuple[str, ...], names: Sequence[str] | str | None, kind: str) -> list[int]:
+    wanted = have if names is None else as_names(names, kind)
+    unknown = [name for name in wanted if name not in have]
+    if unknown or not wanted:
+        raise DataError(f"{kind} to select must be among {have}, got {wanted}")
+    return [have.index(name) for name in wanted]

@@ -1,0 +1,186 @@
+"""Logged experiments on a uniform time grid, with missing samples marked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from robustctl.data.checks import as_floats, as_names, check_dt, check_names
+from robustctl.errors import DataError
+
+MIN_SAMPLES = 2
+
+
+def _frozen(values: np.ndarray) -> np.ndarray:
+    if values.flags.writeable:
+        values = values.copy()
+        values.flags.writeable = False
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """One uninterrupted run of samples; build it with `from_arrays`, which fills and marks gaps.
+
+    A masked input sample holds the linear interpolation between its measured neighbours (the nearest
+    one at the ends). A masked output sample holds the last measured value (the first one before any
+    was measured; 0.0 when there is none): finite, so that a weight of zero removes it from a loss,
+    and causal, so that it leaks no later output. The arrays are read-only.
+
+    Parameters
+    ----------
+    u, y
+        Inputs (T, nu) and outputs (T, ny), float64, in the units of the record.
+    u_mask, y_mask
+        Same shapes, bool; True where the sample was measured.
+    t0
+        Time of the first sample, seconds.
+    name
+        Label used in messages.
+
+    Raises
+    ------
+    DataError
+        When shapes disagree, a value is not finite, or there are fewer than two samples.
+    """
+
+    u: np.ndarray
+    y: np.ndarray
+    u_mask: np.ndarray
+    y_mask: np.ndarray
+    t0: float = 0.0
+    name: str = "experiment"
+
+    def __post_init__(self):
+        for field in ("u", "y"):
+            values = as_floats(getattr(self, field), f"experiment {self.name!r}: {field}")
+            mask = np.asarray(getattr(self, f"{field}_mask"))
+            self._check(field, values, mask)
+            object.__setattr__(self, field, _frozen(values))
+            object.__setattr__(self, f"{field}_mask", _frozen(mask))
+        if len(self.u) != len(self.y):
+            raise DataError(
+                f"experiment {self.name!r}: u and y must have as many samples as each other, "
+                f"got {len(self.u)} and {len(self.y)}"
+            )
+        if self.samples < MIN_SAMPLES:
+            raise DataError(
+                f"experiment {self.name!r} is too short: {self.samples} samples, {MIN_SAMPLES} needed"
+            )
+        if not isinstance(self.t0, int | float | np.number) or not math.isfinite(self.t0):
+            raise DataError(f"experiment {self.name!r}: t0 must be finite seconds, got {self.t0!r}")
+
+    def _check(self, field: str, values: np.ndarray, mask: np.ndarray) -> None:
+        where = f"experiment {self.name!r}: "
+        if values.ndim != 2 or values.shape[1] == 0:
+            raise DataError(f"{where}{field} must have shape (T, n) with n >= 1, got {values.shape}")
+        if mask.shape != values.shape or mask.dtype != bool:
+            raise DataError(
+                f"{where}{field}_mask must be bool of shape {values.shape}, got {mask.dtype} {mask.shape}"
+            )
+        bad = np.argwhere(~np.isfinite(values))
+        if len(bad):
+            sample, channel = bad[0]
+            state = "measured" if mask[sample, channel] else "masked, and must still hold a finite filling"
+            raise DataError(
+                f"{where}{field}[{sample}, {channel}] is {values[sample, channel]} but {state}; "
+                "use from_arrays, which marks and fills NaN"
+            )
+
+    @property
+    def samples(self) -> int:
+        """Number of samples T."""
+        return len(self.u)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Record:
+    """Experiments on one plant that share sample time, channels and units.
+
+    Parameters
+    ----------
+    experiments
+        One or more `Experiment`, of any lengths.
+    dt
+        Sample time, seconds, > 0.
+    inputs, outputs
+        Channel names, all different; at least one of each.
+    input_units, output_units
+        One label a channel, ``""`` when not given; empty for none at all.
+
+    Raises
+    ------
+    DataError
+        When a rule above is broken.
+    """
+
+    experiments: tuple[Experiment, ...]
+    dt: float
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    input_units: tuple[str, ...] = ()
+    output_units: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        experiments = tuple(self.experiments)
+        if not experiments:
+            raise DataError("a record must hold at least one experiment, got none")
+        object.__setattr__(self, "experiments", experiments)
+        object.__setattr__(self, "dt", check_dt(self.dt))
+        for kind in ("input", "output"):
+            names = as_names(getattr(self, f"{kind}s"), f"{kind}s")
+            units = as_names(getattr(self, f"{kind}_units"), f"{kind}_units") or ("",) * len(names)
+            if len(units) != len(names):
+                raise DataError(
+                    f"{kind}_units must be one a channel, got {len(units)} units for {len(names)} names"
+                )
+            object.__setattr__(self, f"{kind}s", names)
+            object.__setattr__(self, f"{kind}_units", units)
+        check_names(self.inputs, self.outputs)
+        for experiment in experiments:
+            given = experiment.u.shape[1], experiment.y.shape[1]
+            if given != (self.nu, self.ny):
+                raise DataError(
+                    f"experiment {experiment.name!r} has {given[0]} input and {given[1]} output channels, "
+                    f"the names say {self.nu} and {self.ny}"
+                )
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return len(self.inputs)
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return len(self.outputs)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples of all experiments together."""
+        return sum(experiment.samples for experiment in self.experiments)
+
+    def time(self, index: int = 0) -> np.ndarray:
+        """Times of the samples of experiment `index`, seconds, shape (T,)."""
+        experiment = self.experiments[index]
+        return experiment.t0 + self.dt * np.arange(experiment.samples)
+
+    def __repr__(self):
+        count = len(self.experiments)
+        lines = [
+            f"Record: {count} experiment{'s' * (count > 1)}, {self.samples} samples, "
+            f"dt = {self.dt:g} s, {self.samples * self.dt:g} s in all"
+        ]
+        lines.append(f"  inputs  {self._channels('u', self.inputs, self.input_units)}")
+        lines.append(f"  outputs {self._channels('y', self.outputs, self.output_units)}")
+        return "\n".join(lines)
+
+    def _channels(self, field: str, names: tuple[str, ...], units: tuple[str, ...]) -> str:
+        masks = [getattr(experiment, f"{field}_mask") for experiment in self.experiments]
+        missing = 100.0 * np.mean(~np.concatenate(masks), axis=0)
+        return ", ".join(
+            f"{name}{f' [{unit}]' if unit else ''} ({lost:.3g} % missing)"
+            for name, unit, lost in zip(names, units, missing, strict=True)
+        )

@@ -1,0 +1,140 @@
+"""Time stamps: checked, laid on a uniform grid, or resampled to one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from robustctl.data.checks import as_floats, check_dt, refuse_infinite
+from robustctl.errors import DataError
+
+STAMP_TOLERANCE = 1e-3
+LEAST_GRID_LIMIT = 1_000_000
+GRID_PER_STAMP = 100
+
+
+def resample(
+    t: Any, values: Any, dt: float, *, max_gap: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples at non-uniform times, brought to a uniform grid by linear interpolation.
+
+    Each channel is interpolated between its own measured samples. There is no anti-aliasing filter:
+    filter first when `dt` is much longer than the logged steps.
+
+    Parameters
+    ----------
+    t
+        Time stamps (T,), seconds, strictly increasing.
+    values
+        Samples (T,) or (T, n), NaN where missing.
+    dt
+        Sample time of the grid ``t[0] + k dt``, seconds.
+    max_gap
+        A grid sample farther than this from every measured sample of its channel is missing, seconds;
+        1.5 times the longer of `dt` and the median logged step when None.
+
+    Returns
+    -------
+    grid, resampled
+        Times (N,) and samples (N,) or (N, n), NaN where missing.
+
+    Raises
+    ------
+    DataError
+        For repeated or backward stamps (with their rows), infinite samples, or a grid out of proportion.
+    """
+    stamps, dt = check_stamps(t), check_dt(dt)
+    samples = as_floats(values, "values")
+    if samples.ndim not in (1, 2) or len(samples) != len(stamps) or not samples.size:
+        raise DataError(
+            f"values must be (T,) or (T, n) with T = {len(stamps)} as the stamps, got shape {samples.shape}"
+        )
+    columns = samples.reshape(len(stamps), -1)
+    refuse_infinite(columns, [str(index) for index in range(columns.shape[1])])
+    gap = 1.5 * max(dt, float(np.median(np.diff(stamps)))) if max_gap is None else max_gap
+    if not gap > 0:
+        raise DataError(f"max_gap must be > 0 seconds, got {max_gap!r}")
+    count = _grid_size(stamps[0], stamps[-1], dt, len(stamps))
+    grid = stamps[0] + dt * np.arange(count)
+    new = np.column_stack([_channel(grid, stamps, column, gap) for column in columns.T])
+    return grid, new.reshape(count, *samples.shape[1:])
+
+
+def _channel(grid: np.ndarray, t: np.ndarray, values: np.ndarray, max_gap: float) -> np.ndarray:
+    known = ~np.isnan(values)
+    if not known.any():
+        return np.full(len(grid), np.nan)
+    t = t[known]
+    right = np.searchsorted(t, grid)
+    after, before = t[np.minimum(right, len(t) - 1)], t[np.maximum(right - 1, 0)]
+    distance = np.minimum(np.abs(after - grid), np.abs(grid - before))
+    return np.where(distance <= max_gap * (1 + 1e-9), np.interp(grid, t, values[known]), np.nan)
+
+
+def check_stamps(t: Any) -> np.ndarray:
+    """Time stamps as float64 (T,); DataError with the row unless finite and strictly increasing."""
+    stamps = as_floats(t, "time stamps")
+    if stamps.ndim != 1 or len(stamps) < 2:
+        raise DataError(f"time stamps must be one row or column of at least 2, got shape {stamps.shape}")
+    lost = np.flatnonzero(~np.isfinite(stamps))
+    if len(lost):
+        raise DataError(f"time stamps must be finite, row {lost[0]} (counted from 0) holds {stamps[lost[0]]}")
+    wrong = np.flatnonzero(stamps[1:] <= stamps[:-1])
+    if len(wrong):
+        row = int(wrong[0]) + 1
+        what = "repeats" if stamps[row] == stamps[row - 1] else "goes back from"
+        raise DataError(
+            f"time stamps must increase: row {row} (counted from 0) at {stamps[row]} {what} row {row - 1} "
+            f"at {stamps[row - 1]}; drop or sort such rows, or read the parts as separate experiments"
+        )
+    if not np.abs(stamps).max() < 1e300:
+        raise DataError("time stamps must be seconds, got one above 1e300")
+    return stamps
+
+
+def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float, float, np.ndarray]:
+    """Sample time, first time and samples on a uniform grid, from stamped samples (T, n).
+
+    Stamps within 1e-3 of a step of a uniform grid are laid on it, with NaN rows where the log skips whole
+    steps. Other stamps are resampled to `dt` where it is given.
+
+    Raises
+    ------
+    DataError
+        For stamps that `check_stamps` refuses, or stamps that are not uniform when `dt` is None.
+    """
+    stamps = check_stamps(t)
+    given = None if dt is None else check_dt(dt)
+    step = _step(stamps) if given is None else given
+    count = _grid_size(stamps[0], stamps[-1], step, len(stamps))
+    index = np.rint((stamps - stamps[0]) / step)
+    off = np.abs(stamps - stamps[0] - index * step).max()
+    if off > STAMP_TOLERANCE * step or (np.diff(index) < 1).any():
+        if given is None:
+            steps = np.diff(stamps)
+            raise DataError(
+                f"time stamps must be uniform for dt to be found from them: steps run from {steps.min():g} "
+                f"to {steps.max():g} s, up to {off:g} s off a uniform grid; give dt= as well to resample"
+            )
+        return given, float(stamps[0]), resample(stamps, values, given)[1]
+    full = np.full((count, values.shape[1]), np.nan)
+    full[index.astype(int)] = values
+    return (float(f"{step:.9g}") if given is None else given), float(stamps[0]), full
+
+
+def _step(stamps: np.ndarray) -> float:
+    steps = np.diff(stamps)
+    with np.errstate(over="ignore"):
+        multiples = np.rint(steps / np.median(steps)).sum()
+    return float((stamps[-1] - stamps[0]) / max(multiples, 1.0))
+
+
+def _grid_size(start: float, stop: float, dt: float, stamps: int) -> int:
+    most = max(LEAST_GRID_LIMIT, GRID_PER_STAMP * stamps)
+    if not stop - start < dt * most:
+        raise DataError(
+            f"{stamps} time stamps from {start:g} to {stop:g} s at dt = {dt:g} s would make over {most} "
+            "samples, nearly all missing; check that dt and the stamps are both in seconds"
+        )
+    return int(np.floor((stop - start) / dt + 2 * STAMP_TOLERANCE)) + 1

@@ -1,0 +1,161 @@
+"""Channels brought to mean zero and standard deviation one."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from robustctl.data.checks import as_floats
+from robustctl.data.record import Record
+from robustctl.data.trend import pooled
+from robustctl.errors import DataError, RobustctlWarning
+
+FIELDS = ("u_mean", "u_std", "y_mean", "y_std")
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Mean and standard deviation of every channel: ``scaled = (value - mean) / std``.
+
+    Fit it on the training data only and apply it to the rest: a scaling that has seen the test data has
+    learned from them, and nothing here can notice.
+
+    Parameters
+    ----------
+    u_mean, u_std
+        Shape (nu,), float64, in the units of the inputs; u_std > 0.
+    y_mean, y_std
+        Shape (ny,), the same for the outputs.
+
+    Raises
+    ------
+    DataError
+        For other shapes, numbers that are not finite, or a standard deviation <= 0.
+    """
+
+    u_mean: np.ndarray
+    u_std: np.ndarray
+    y_mean: np.ndarray
+    y_std: np.ndarray
+
+    def __post_init__(self):
+        for name in FIELDS:
+            array = as_floats(getattr(self, name), name)
+            if array.ndim != 1 or not np.isfinite(array).all():
+                raise DataError(f"{name} must be one finite number a channel, shape (n,), got {array!r}")
+            if name.endswith("std") and not (array > 0).all():
+                raise DataError(f"{name} must be > 0, got {array!r}")
+            object.__setattr__(self, name, array)
+        for kind in "uy":
+            mean, std = getattr(self, f"{kind}_mean"), getattr(self, f"{kind}_std")
+            if mean.shape != std.shape:
+                raise DataError(f"{kind}_mean and {kind}_std must match, got {mean.shape} and {std.shape}")
+
+    def __eq__(self, other: object) -> bool:
+        """Equal when all numbers are, so that a model read back from a file equals the one that was saved."""
+        return isinstance(other, Scaling) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        """Hash of the numbers."""
+        return hash(tuple(getattr(self, name).tobytes() for name in FIELDS))
+
+    @classmethod
+    def fit(cls, record: Record) -> Scaling:
+        """Scaling of the measured samples of all experiments together.
+
+        A channel that never changes gets a standard deviation of 1 and a RobustctlWarning.
+
+        Raises
+        ------
+        DataError
+            When a channel has no measured sample, or values too large for float64 to square.
+        """
+        return cls(*_moments(record, "u", record.inputs), *_moments(record, "y", record.outputs))
+
+    @classmethod
+    def identity(cls, nu: int, ny: int) -> Scaling:
+        """Scaling that changes nothing, for `nu` inputs and `ny` outputs."""
+        return cls(np.zeros(nu), np.ones(nu), np.zeros(ny), np.ones(ny))
+
+    def apply(self, record: Record) -> Record:
+        """Record in scaled values; its units are dropped, for it has none.
+
+        Raises
+        ------
+        DataError
+            When the numbers of channels differ.
+        """
+        experiments = tuple(
+            dataclasses.replace(experiment, u=self.scale_u(experiment.u), y=self.scale_y(experiment.y))
+            for experiment in record.experiments
+        )
+        return dataclasses.replace(record, experiments=experiments, input_units=(), output_units=())
+
+    def scale_u(self, u: Any) -> Any:
+        """Inputs (..., nu) to scaled inputs; NumPy or JAX arrays, dtype kept."""
+        u, mean, std = _alike(u, self.u_mean, self.u_std, "u")
+        return (u - mean) / std
+
+    def scale_y(self, y: Any) -> Any:
+        """Outputs (..., ny) to scaled outputs; NumPy or JAX arrays, dtype kept."""
+        y, mean, std = _alike(y, self.y_mean, self.y_std, "y")
+        return (y - mean) / std
+
+    def undo_u(self, u: Any) -> Any:
+        """Scaled inputs (..., nu) back to their units; NumPy or JAX arrays, dtype kept."""
+        u, mean, std = _alike(u, self.u_mean, self.u_std, "u")
+        return u * std + mean
+
+    def undo_y(self, y: Any) -> Any:
+        """Scaled outputs (..., ny) back to their units; NumPy or JAX arrays, dtype kept."""
+        y, mean, std = _alike(y, self.y_mean, self.y_std, "y")
+        return y * std + mean
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Lists of floats that JSON can hold and `from_dict` reads back without loss."""
+        return {name: getattr(self, name).tolist() for name in FIELDS}
+
+    @classmethod
+    def from_dict(cls, numbers: Mapping[str, Any]) -> Scaling:
+        """Scaling from what `to_dict` gave.
+
+        Raises
+        ------
+        DataError
+            For missing or unknown keys, or numbers that a scaling may not hold.
+        """
+        if not isinstance(numbers, Mapping) or set(numbers) != set(FIELDS):
+            given = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else type(numbers).__name__
+            raise DataError(f"a scaling needs exactly the keys {FIELDS}, got {given}")
+        return cls(**{name: as_floats(numbers[name], name) for name in FIELDS})
+
+
+def _moments(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    values, mask = pooled(record, field)
+    if not mask.any(axis=0).all():
+        lost = names[int(np.argmin(mask.any(axis=0)))]
+        raise DataError(f"channel {lost!r} has no measured sample to scale by; leave it out")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = np.mean(values, axis=0, where=mask), np.std(values, axis=0, where=mask)
+    if not np.isfinite(mean).all() or not np.isfinite(std).all():
+        raise DataError(f"the samples of one of {names} are too large to scale; change the unit")
+    constant = std <= 1e-12 * np.abs(values).max(axis=0, where=mask, initial=0.0)
+    if constant.any():
+        flat = [name for name, still in zip(names, constant, strict=True) if still]
+        warnings.warn(f"channels {flat} never change; their scale is 1", RobustctlWarning, stacklevel=3)
+    return mean, np.where(constant, 1.0, std)
+
+
+def _alike(values: Any, mean: np.ndarray, std: np.ndarray, what: str) -> tuple[Any, np.ndarray, np.ndarray]:
+    values = values if hasattr(values, "dtype") else as_floats(values, what)
+    if values.ndim == 0 or values.shape[-1] != len(mean):
+        raise DataError(f"{what} must end in {len(mean)} channels as the scaling, got shape {values.shape}")
+    dtype = values.dtype if np.issubdtype(values.dtype, np.floating) else np.float64
+    # Full rank, for JAX may be set to refuse rank promotion.
+    shape = (1,) * (values.ndim - 1) + mean.shape
+    return values, mean.astype(dtype).reshape(shape), std.astype(dtype).reshape(shape)

@@ -1,0 +1,52 @@
+"""What every generated result carries: seed, versions, machine and commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = (
+    "robustctl",
+    "jax",
+    "equinox",
+    "diffrax",
+    "optax",
+    "control",
+    "numpy",
+    "scipy",
+    "pandas",
+    "fastparquet",
+    "h5py",
+)
+
+
+def provenance(seed: int) -> dict:
+    """Seed, package versions, machine and git commit of a run."""
+    return {
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {"platform": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()},
+        "commit": _commit(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--verify", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,18 @@
+"""Training: losses, initial states, `fit`, and the simulation that scores it."""
+
+from .fit import Fit as Fit
+from .fit import fit as fit
+from .identified import Identified as Identified
+from .initial_state import LearnedState as LearnedState
+from .initial_state import WarmUp as WarmUp
+from .initial_state import ZeroState as ZeroState
+from .initial_state import learned_state as learned_state
+from .initial_state import warm_up as warm_up
+from .initial_state import zero_state as zero_state
+from .losses import mean_squared_error as mean_squared_error
+from .losses import summed_squared_error as summed_squared_error
+from .residuals import ResidualCorrelations as ResidualCorrelations
+from .residuals import residual_correlations as residual_correlations
+from .scores import ChannelScores as ChannelScores
+from .simulate import Simulation as Simulation
+from .simulate import simulate as simulate

@@ -1,0 +1,73 @@
+"""A file that is replaced whole or left as it was, whatever happens to the process that writes it."""
+
+import errno
+import glob
+import hashlib
+import os
+import platform
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
+
+
+def write_atomic(target: Path, data: bytes) -> None:
+    """Replace `target` by a file of the given bytes, on disk when this returns.
+
+    The bytes go to a temporary file in the same folder, `.{name}.{host}-{pid}.{random}.tmp`, which is then
+    renamed. Ones that killed processes of this host left behind for the same target are removed first.
+
+    **Raises:** `OSError` where the file cannot be written (disk full, no permission): the old file is then
+    still there, and no temporary.
+    """
+    _sweep(target)
+    temporary = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sweep(target: Path) -> None:
+    # The host is in the name because a folder may be shared, and process ids mean nothing elsewhere.
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.{_HOST}-(\d{{1,9}})\.[0-9a-f]{{8}}\.tmp")
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        match = leftover.fullmatch(path.name)
+        if match and not _alive(int(match[1])):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _alive(pid: int) -> bool:
+    if os.name == "nt":  # no harmless signal there, and a file that is open cannot be removed
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself last, where folders can be synchronised."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,114 @@
+"""Save a model to one file, and load it back checked."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..certify import Certificate
+from ..errors import ModelError, ModelFileError
+from ..system import Parameterization
+from .atomic import write_atomic
+from .container import pack, unpack
+from .structure import decode, encode
+from .verify import check_certificate, check_fit, check_weights, prove
+
+_PACKAGES = ("robustctl", "jax", "equinox", "numpy")
+
+
+def save(
+    path: str | os.PathLike[str], model: Parameterization, *, certificate: Certificate | None = None
+) -> None:
+    """Write a model, with its certificate, to one file that is replaced whole or left as it was.
+
+    The file is a safetensors file, so name it `.safetensors`; any name will do. It holds arrays, names and
+    numbers, no code, and a sha256 over all of its bytes.
+
+    **Arguments:** `model`: a parameterization made of this package's classes, `equinox.nn` networks
+    (`MLP`, `Linear`, `GRUCell`, `LSTMCell`) and the activations in `ACTIVATIONS`; `certificate`: what
+    `certificate(model)` gave, to save computing it again.
+
+    **Raises:** `ModelError` for a part that a file cannot hold, named by its path, or a certificate of other
+    weights; `OSError` where the file cannot be written. An older file is then still there.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"a model file must go to a folder that exists, got {target.parent}; create it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"a model file needs a name of its own, got the folder {target}; add a file name"
+        )
+    if not isinstance(model, Parameterization):
+        raise ModelError(
+            f"save needs a parameterization, got {type(model).__name__}; save what explicit() was called on"
+        )
+    arrays: dict[str, np.ndarray] = {}
+    header = {"versions": _versions(), "structure": encode(model, ("model",), arrays)}
+    if certificate is None:
+        certificate = prove(model)
+    else:
+        check_weights(certificate, model)
+    header["certificate"] = None if certificate is None else json.loads(certificate.to_json())
+    write_atomic(target, pack(header, arrays))
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Return the model of a file that `save` wrote, equal to the last bit.
+
+    Every byte is checked against the file's sha256 first; then its parts, that its arrays fit together and,
+    where its certificate said that the guarantee holds, that it still does. Nothing in a file is run or
+    imported.
+
+    **Raises:** `ModelFileError` for a file that is damaged, altered, of a newer format or no model file, and
+    for arrays in 64 bits where JAX runs in 32; `OSError` where the file cannot be read.
+    """
+    data = Path(path).read_bytes()
+    with _about(path):
+        header, arrays = unpack(data)
+        model = decode(header.get("structure"), arrays)
+        check_fit(model)
+        check_certificate(header.get("certificate"), model)
+    return model
+
+
+def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a model file says of itself, without building the model.
+
+    Keys: `format`, `versions`, `structure`, `certificate` (a dict as `Certificate.to_json` writes it, or
+    None), `sha256` and `arrays`, which gives `dtype` and `shape` by name.
+
+    **Raises:** `ModelFileError` for a file that is damaged, altered, of a newer format or no model file.
+    """
+    data = Path(path).read_bytes()
+    with _about(path):
+        header, arrays = unpack(data)
+    table = {
+        name: {"dtype": str(arrays[name].dtype), "shape": list(arrays[name].shape)} for name in sorted(arrays)
+    }
+    return header | {"arrays": table}
+
+
+@contextmanager
+def _about(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except ModelFileError as error:
+        raise ModelFileError(f"{os.fspath(path)}: {error}") from error.__cause__
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a source tree
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,213 @@
+"""A model as JSON and a table of arrays, and back: only classes and functions listed here, no code run.
+
+===============================  =====================================================================
+in the model                     in the structure
+===============================  =====================================================================
+None, bool, int, float, str      itself; a float must be finite, and comes back to the last bit
+tuple                            list
+JAX array, NumPy array, scalar   {"array": "jax" | "numpy" | "scalar"}, stored under its path, as in
+                                 `core.X` or `layers.0.b`
+activation                       {"function": name}
+object of a listed class         {"class": name, "fields": {name: ...}}
+===============================  =====================================================================
+"""
+
+import dataclasses
+import inspect
+import math
+from typing import Any, NoReturn
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .. import nn
+from ..data import Scaling
+from ..errors import DataError, ModelError, ModelFileError
+from ..nn.gated import GatedSystem
+from ..nn.r2dn import UnitGainR2DN
+from ..nn.ren import UnitGainREN
+from ..nn.sandwich import SandwichParameters
+from ..train import Identified
+from ..train.initial_state import LearnedState, WarmUp, ZeroState
+from .container import shown
+
+_OWN = (
+    nn.ContractingR2DN, nn.LipschitzR2DN, nn.DissipativeR2DN, UnitGainR2DN, nn.LBDN, SandwichParameters,
+    nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear,
+    nn.GRU, nn.LSTM, GatedSystem,
+    Identified, Scaling, ZeroState, LearnedState, WarmUp,
+)  # fmt: skip
+_EQUINOX = (eqx.nn.MLP, eqx.nn.Linear, eqx.nn.GRUCell, eqx.nn.LSTMCell)
+CLASSES: dict[str, type] = {
+    **{cls.__name__: cls for cls in _OWN},
+    **{f"equinox.nn.{cls.__name__}": cls for cls in _EQUINOX},
+}
+"""The classes that a model file may hold, by the name it stores."""
+
+# Equinox' own identity has no public name; a network without a final activation holds it.
+_MLP_DEFAULTS = inspect.signature(eqx.nn.MLP.__init__).parameters
+FUNCTIONS = {**nn.ACTIVATIONS, "equinox.identity": _MLP_DEFAULTS["final_activation"].default}
+"""The functions that a model file may name."""
+
+DTYPES = frozenset(
+    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
+     "float64", "complex64")
+)  # fmt: skip
+_DEEPEST = 32
+
+Path = tuple[str, ...]
+
+
+def encode(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> Any:
+    """Return the structure of `value`, and put its arrays into `arrays`. `path` leads to it from the model.
+
+    **Raises:** `ModelError` for a part that a model file cannot hold, with its path.
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        if not math.isfinite(value):
+            raise ModelError(f"{_name(path)} must be a finite number, got {value!r}; keep it in an array")
+        return value
+    if type(value) is tuple:
+        return [encode(item, (*path, str(k)), arrays) for k, item in enumerate(value)]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return _encode_array(value, path, arrays)
+    for name, function in FUNCTIONS.items():
+        if value is function:
+            return {"function": name}
+    return _encode_object(value, path, arrays)
+
+
+def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict:
+    name = next((name for name, cls in CLASSES.items() if type(value) is cls), None)
+    if name is None:
+        _refuse(value, path)
+    names = [f.name for f in dataclasses.fields(value)]
+    fields = {field: encode(getattr(value, field), (*path, field), arrays) for field in names}
+    return {"class": name, "fields": fields}
+
+
+def _refuse(value: Any, path: Path) -> NoReturn:
+    plain_function = hasattr(value, "__name__") and not isinstance(value, eqx.Module)
+    what = f"the function {value.__name__}" if plain_function else f"a {type(value).__name__}"
+    known = f"one of {', '.join(FUNCTIONS)}" if plain_function else "LBDN or another class of robustctl.nn"
+    raise ModelError(
+        f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; "
+        f"use {known}, or save its arrays yourself"
+    )
+
+
+def _encode_array(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict:
+    kind = "jax" if isinstance(value, jax.Array) else "scalar" if isinstance(value, np.generic) else "numpy"
+    plain = kind != "numpy" or type(value) is np.ndarray
+    traced = isinstance(value, Tracer)
+    if traced or not plain or value.dtype.name not in DTYPES:
+        what = "a value being traced" if traced else f"a {type(value).__name__} of {value.dtype.name}"
+        raise ModelError(
+            f"{_name(path)} must be a plain array of numbers to be saved, got {what}; "
+            f"save outside of jit, with one of the dtypes {', '.join(sorted(DTYPES))}"
+        )
+    arrays[_key(path)] = np.asarray(value)
+    return {"array": kind}
+
+
+def decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Return the model that `encode` wrote, its fields set as they were and no constructor called.
+
+    **Raises:** `ModelFileError` for a structure or arrays that `encode` does not write, and for arrays in
+    64 bits where JAX runs in 32.
+    """
+    left = dict(arrays)
+    model = _decode(node, ("model",), left)
+    if left:
+        raise ModelFileError(
+            f"every array must belong to a field, got also {_some(left)}; save the model again"
+        )
+    return model
+
+
+def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
+    if len(path) > _DEEPEST:
+        raise ModelFileError(f"a model must be at most {_DEEPEST} levels deep, got more at {_name(path[:4])}")
+    if node is None or type(node) in (bool, int, str) or (type(node) is float and math.isfinite(node)):
+        return node
+    if type(node) is list:
+        return tuple(_decode(item, (*path, str(k)), left) for k, item in enumerate(node))
+    if type(node) is dict and node.keys() == {"array"}:
+        return _decode_array(node["array"], path, left)
+    if type(node) is dict and node.keys() == {"function"}:
+        return _look_up(node["function"], FUNCTIONS, "functions", path)
+    if type(node) is dict and node.keys() == {"class", "fields"}:
+        return _decode_object(node, path, left)
+    raise ModelFileError(
+        f"{_name(path)} must be what rc.save writes, got {shown(node)}; save the model again"
+    )
+
+
+def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
+    cls = _look_up(node["class"], CLASSES, "classes", path)
+    given, needed = node["fields"], [f.name for f in dataclasses.fields(cls)]
+    if type(given) is not dict or given.keys() != set(needed):
+        got = _some(given) if type(given) is dict else type(given).__name__
+        raise ModelFileError(
+            f"{_name(path)} must have exactly the fields {', '.join(needed)} of {node['class']}, got {got}; "
+            "load it with the robustctl that wrote it, and save again"
+        )
+    self = object.__new__(cls)
+    for name in needed:
+        object.__setattr__(self, name, _decode(given[name], (*path, name), left))
+    if cls is Scaling:
+        _check_scaling(self, path)
+    return self
+
+
+def _check_scaling(scaling: Scaling, path: Path) -> None:
+    try:
+        scaling.__post_init__()
+    except DataError as error:
+        raise ModelFileError(f"{_name(path)} must be a scaling, got one that fails with: {error}") from error
+
+
+def _decode_array(kind: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
+    array = left.pop(_key(path), None)
+    if array is None or kind not in ("jax", "numpy", "scalar") or (kind == "scalar" and array.shape):
+        raise ModelFileError(
+            f"{_name(path)} must be an array of the file's table, got {shown(kind)} and "
+            f"{'none there' if array is None else f'shape {array.shape}'}; save the model again"
+        )
+    if kind == "numpy":
+        return array.copy()
+    if kind == "scalar":
+        return array[()]
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        raise ModelFileError(
+            f"{_name(path)} is {array.dtype} and must stay so, got a JAX that runs in 32 bits; call "
+            'jax.config.update("jax_enable_x64", True) before any array is made'
+        )
+    return jnp.array(array)
+
+
+def _look_up(name: Any, table: dict[str, Any], what: str, path: Path) -> Any:
+    if type(name) is not str or name not in table:
+        raise ModelFileError(
+            f"{_name(path)} must be one of the known {what} {', '.join(table)}, got {shown(name)}; "
+            "upgrade robustctl or save the model again"
+        )
+    return table[name]
+
+
+def _key(path: Path) -> str:
+    return ".".join(path[1:])
+
+
+def _name(path: Path) -> str:
+    return ".".join(path)
+
+
+def _some(names: Any) -> str:
+    names = [str(name)[:40] for name in names]
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,0 +1,107 @@
+"""What a loaded model must pass: parts that fit together, and a certificate that still holds."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..certify import Certificate, weights_sha256
+from ..certify import certificate as certify
+from ..data.checks import check_dt, check_names
+from ..errors import ModelError, ModelFileError
+from ..nn.sandwich import SandwichNetwork
+from ..system import Parameterization, Scaled, System
+from ..train import Identified
+from .container import shown
+from .shapes import check_shapes
+
+
+def prove(model: Parameterization) -> Certificate | None:
+    """Return a model's certificate; None for a network, which has none."""
+    system = model.explicit()
+    return certify(system) if isinstance(system, System) else None
+
+
+def check_weights(certificate: Certificate, model: Parameterization) -> None:
+    """Raise `ModelError` unless the certificate was made from this model's explicit arrays."""
+    found = weights_sha256(model.explicit())
+    if certificate.weights_sha256 != found:
+        raise ModelError(
+            f"certificate must be of this model's weights {found[:16]}..., got one of "
+            f"{certificate.weights_sha256[:16]}...; leave it out and it is computed"
+        )
+
+
+def check_certificate(stored: Any, model: Parameterization) -> None:
+    """Raise `ModelFileError` where the stored certificate holds and one computed now does not."""
+    if stored is None:
+        return
+    if not (isinstance(stored, dict) and isinstance(stored.get("holds"), bool)):
+        raise ModelFileError(
+            f"the certificate must say if it holds, got {shown(stored)}; save the model again"
+        )
+    if not stored["holds"]:
+        return
+    try:
+        found = prove(model)
+    except Exception as error:
+        raise ModelFileError(f"the certificate must hold, got a check that fails with: {error}") from error
+    if found is None or not found.holds:
+        reason = "there is nothing to certify" if found is None else found.reason
+        raise ModelFileError(f"the certificate must still hold, got: {reason}; do not rely on this model")
+
+
+def check_fit(model: Any) -> None:
+    """Raise `ModelFileError` unless the model maps to a system that steps, found from shapes alone."""
+    if not isinstance(model, Parameterization):
+        raise ModelFileError(f"the model must be a parameterization, got {type(model).__name__}; save one")
+    try:
+        check_shapes(model)
+        _check_call(eqx.filter_eval_shape(model.explicit))
+        if isinstance(model, Identified):
+            _check_identified(model)
+    except Exception as error:
+        raise ModelFileError(
+            f"the parts must fit together to a {type(model).__name__}, got ones that fail with: "
+            f"{str(error)[:300]}; save the model again"
+        ) from error
+
+
+def _check_call(system: Any) -> None:
+    if isinstance(system, SandwichNetwork):
+        W = system.layers[0].W_in if system.layers else system.W
+        eqx.filter_eval_shape(system, jax.ShapeDtypeStruct(W.shape[1:], W.dtype))
+        return
+    x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
+    u = jax.ShapeDtypeStruct((_input_size(system),), jnp.result_type(*jax.tree.leaves(x)))
+    x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
+    _same(x_next, x, "the state after a step")
+    if y.ndim != 1:
+        raise ValueError(f"an output must be a vector, got shape {y.shape}")
+
+
+def _input_size(system: Any) -> int:
+    if isinstance(system, Scaled):
+        return _input_size(system.system)
+    return next(getattr(system, name).shape[1] for name in ("B2", "B", "D") if hasattr(system, name))
+
+
+def _check_identified(model: Identified) -> None:
+    check_dt(model.dt)
+    check_names(model.inputs, model.outputs)
+    system = eqx.filter_eval_shape(model.explicit)
+    sizes = (len(model.inputs), len(model.outputs))
+    if (system.u_mean.size, system.y_mean.size) != sizes or _input_size(system) != sizes[0]:
+        raise ValueError(f"there must be a scale for each of {sizes} channels")
+    x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
+    window = [jax.ShapeDtypeStruct((model.initial.window, n), model.dtype) for n in sizes]
+    start = eqx.filter_eval_shape(
+        lambda initial, u, y, zero: initial(u, y, jnp.zeros((), jnp.int32), zero), model.initial, *window, x
+    )
+    _same(start, x, "the initial state")
+
+
+def _same(given: Any, expected: Any, what: str) -> None:
+    if not eqx.tree_equal(given, expected):
+        raise ValueError(f"{what} must be {expected}, got {given}")

@@ -1,0 +1,186 @@
+"""The command line: a thin layer over `data`, `recipe`, `save`, `certify` and `report`."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .errors import RobustctlError
+from .recipe import Recipe
+
+Positional = tyro.conf.Positional
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Identify two simulated tanks in about two minutes: train, test, certify, save.
+
+    Args:
+        out: Folder for the model and its report.
+        seed: Of the simulated logs and the training.
+    """
+
+    out: Path = Path("runs/demo")
+    seed: int = 0
+
+    def run(self) -> int:
+        """Run the command."""
+        from .problems import two_tanks
+
+        recipe = Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
+        print(
+            "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test"
+        )
+        train, test = two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
+        return _identify(train, test, recipe, self.out / "tanks.safetensors", self.out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Fit a model with a certificate to a logged experiment, test it in free run and save it.
+
+    Args:
+        log: The record: csv, parquet, mat, hdf5 or npz.
+        inputs: Columns that drive the plant.
+        outputs: Columns that were measured.
+        dt: Sample time in seconds; or give the column of time stamps.
+        time: Column of time stamps in seconds.
+        test: Another record with the same channels; the log itself where only its columns are given.
+        test_inputs: The test record's columns in the order of `inputs`, where they are named differently.
+        test_outputs: The same for `outputs`.
+        recipe: Model and training.
+        out: Model file; default: the log's name with the ending .safetensors, in the working folder.
+        report: Folder for report, figures and the training log; default: the model's name without its ending.
+    """
+
+    log: Positional[Path]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dt: float | None = None
+    time: str | None = None
+    test: Path | None = None
+    test_inputs: tuple[str, ...] | None = None
+    test_outputs: tuple[str, ...] | None = None
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = Recipe()
+    out: Path | None = None
+    report: Path | None = None
+
+    def run(self) -> int:
+        """Run the command."""
+        from .data import read
+
+        out = self.out or Path(self.log.stem + ".safetensors")
+        record = read(self.log, inputs=self.inputs, outputs=self.outputs, dt=self.dt, time=self.time)
+        test = None
+        if self.test or self.test_inputs or self.test_outputs:
+            inputs, outputs = self.test_inputs or self.inputs, self.test_outputs or self.outputs
+            test = read(self.test or self.log, inputs=inputs, outputs=outputs, dt=self.dt, time=self.time)
+            test = dataclasses.replace(test, inputs=record.inputs, outputs=record.outputs)
+        return _identify(record, test, self.recipe, out, self.report or out.with_suffix(""))
+
+
+@dataclasses.dataclass(frozen=True)
+class Certify:
+    """Check a saved model's guarantee again from its matrices; exit status 1 where it does not hold.
+
+    Args:
+        model: The model file.
+        json: Print the certificate as JSON.
+    """
+
+    model: Positional[Path]
+    json: bool = False
+
+    def run(self) -> int:
+        """Run the command."""
+        from .certify import certificate
+        from .io import load
+
+        found = certificate(load(self.model))
+        print(found.to_json() if self.json else found)
+        return 0 if found.holds else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulate:
+    """Run a saved model in free run over a log, score it, and write what it simulated.
+
+    Args:
+        model: The model file.
+        log: The record, with the model's channels and sample time.
+        inputs: The log's columns in the order of the model's inputs, where they are named differently.
+        outputs: The same for the outputs.
+        out: csv file for the simulated outputs; default: the log's name with .simulated.csv, in the working folder.
+        report: Folder for a report with figures; none where left out.
+    """
+
+    model: Positional[Path]
+    log: Positional[Path]
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+    out: Path | None = None
+    report: Path | None = None
+
+    def run(self) -> int:
+        """Run the command."""
+        from .data import read
+        from .io import load
+        from .report import report
+        from .train import Identified
+
+        model = load(self.model)
+        if not isinstance(model, Identified):
+            raise RobustctlError(
+                f"{self.model} must hold a model fitted to a log, got a bare {type(model).__name__}"
+            )
+        record = read(
+            self.log, inputs=self.inputs or model.inputs, outputs=self.outputs or model.outputs, dt=model.dt
+        )
+        names = {name: getattr(model, name) for name in ("inputs", "outputs", "input_units", "output_units")}
+        made = report(model, dataclasses.replace(record, **names))
+        print(made)
+        out = self.out or Path(self.log.stem + ".simulated.csv")
+        made.simulation.to_csv(out)
+        print(f"simulated outputs: {out}")
+        if self.report:
+            made.save(self.report)
+            print(f"report: {self.report}")
+        return 0
+
+
+def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
+    from .certify import certificate
+    from .io import save
+    from .recipe import identify
+    from .report import report
+
+    print(record)
+    fitted = identify(record, recipe, log=folder / "training.jsonl")
+    proof = certificate(fitted.model)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(out, fitted.model)
+    made = report(fitted.model, record if test is None else test, fit=fitted, certificate=proof)
+    made.save(folder)
+    print(made)
+    print(f"model: {out}    report: {folder}")
+    return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
+    commands = {"demo": Demo, "fit": Fit, "certify": Certify, "simulate": Simulate}
+    command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="robustctl")
+    try:
+        return command.run()
+    except (RobustctlError, FileNotFoundError) as error:
+        print(f"robustctl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("robustctl: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""Figures. Every function returns a matplotlib `Figure` of its own: no window opens, nothing global changes.
+
+Show it as the last line of a notebook cell, or write it with `figure.savefig("name.png")`.
+"""
+
+from .correlations import residuals as residuals
+from .histories import training as training
+from .signals import compare as compare
+from .trajectories import contraction as contraction

@@ -1,0 +1,86 @@
+"""What the figures share. It imports matplotlib, so what draws imports it only when it is called."""
+
+import io
+import itertools
+import textwrap
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart with every kind of colour vision.
+BLUE, ORANGE, VERMILION, GREEN, PURPLE, SKY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+INK, GREY, SHADE = "#3C3C3C", "#8E8E8E", "#E4E4E4"
+SMALL = 8.5
+_MOST_POINTS = 8000
+_LINE = 24  # characters that fit along the side of a small panel
+
+
+class Canvas(Figure):
+    """A figure that notebooks show whether or not pyplot was ever imported."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+
+def panels(rows: int, columns: int, size: tuple[float, float], **share) -> tuple[Canvas, np.ndarray]:
+    """Return a figure of `rows` x `columns` panels, each of about `size` inches, and its axes."""
+    figure = Canvas(figsize=(columns * size[0], rows * size[1] + 0.9), dpi=120, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **share)
+    for ax in axes.flat:
+        ax.grid(True, color=SHADE, linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=SMALL)
+    return figure, axes
+
+
+def heading(figure: Figure, title: str, *lines: str) -> None:
+    """Write a title and lines below it, wrapped, at the top left of the figure."""
+    size = SMALL + 1.5
+    width = int(figure.get_figwidth() * 72 / (0.56 * size))
+    wrapped = [plain(part) for text in (title, *lines) for part in textwrap.wrap(text, width)]
+    figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=size)
+
+
+def labelled(name: str, unit: str = "", *, lines: int = 1) -> str:
+    """Return `name [unit]` for the side or top of a panel, on at most so many lines, the middle left out."""
+    text = f"{name} [{unit}]" if unit else name
+    most = _LINE * lines
+    if len(text) > most:
+        text = f"{text[: most // 2]}…{text[len(text) - most // 2 + 1 :]}"
+    return plain("\n".join(textwrap.wrap(text, _LINE)))
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib prints as it is: a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
+
+
+def line(ax: Axes, t: np.ndarray, y: np.ndarray, **style) -> None:
+    """Draw a line with gaps where `y` is NaN; a sample between two gaps is a dot, a long line is thinned."""
+    y = np.where(np.isfinite(y), y, np.nan)
+    finite = np.isfinite(y)
+    beside = np.concatenate([[False], finite, [False]])
+    alone = finite & ~beside[:-2] & ~beside[2:]
+    ax.plot(*_thinned(t, y), **style)
+    if alone.any():
+        dots = style | {"linestyle": "none", "marker": ".", "markersize": 3, "label": None}
+        ax.plot(t[alone], y[alone], **dots)
+
+
+def _thinned(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the lowest and the highest sample of each of many bins: the drawn line stays the same."""
+    if len(t) <= _MOST_POINTS:
+        return t, y
+    edges = np.linspace(0, len(t), _MOST_POINTS // 2 + 1).astype(int)
+    kept = []
+    for start, stop in itertools.pairwise(edges):
+        part = y[start:stop]
+        gap = np.isnan(part)
+        ends = (np.argmin(np.where(gap, np.inf, part)), np.argmax(np.where(gap, -np.inf, part)))
+        kept += sorted({start + int(k) for k in (*ends, *np.flatnonzero(gap)[:1])})
+    return t[kept], y[kept]

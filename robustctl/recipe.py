@@ -1,0 +1,112 @@
+"""From a log to an identified model, with settings that suit many logs: what `robustctl fit` and the demo run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import jax.random as jr
+import optax
+
+from . import nn
+from .data import Record, Scaling, split, windows
+from .errors import RobustctlError
+from .system import Parameterization
+from .train import Fit, fit, learned_state, warm_up
+
+ModelName = Literal["contracting", "lipschitz", "contracting-ren", "lipschitz-ren", "linear", "gru", "lstm"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Settings of an identification; times are in samples of the log.
+
+    Args:
+        model: What to fit; linear, gru and lstm are baselines.
+        gamma: Certified gain of the lipschitz models, between signals scaled to standard deviation one.
+        rate: Certified contraction rate per sample, in (0, 1].
+        nx: States.
+        nv: Features of the network in the loop.
+        hidden: Widths of the hidden layers of an R2DN's network.
+        activation: Elementwise function with slope in [0, 1].
+        warm_up: Samples that the initial state is found from.
+        window: Length of the training windows; 0 trains on whole experiments, each from a trained initial state.
+        stride: Samples from the start of one window to the next.
+        batch: Windows a gradient step.
+        validation: Last part of each experiment, in [0, 1), kept to choose the best epoch; needs windows.
+        epochs: Passes over the training data.
+        learning_rate: Of Adam, falling to zero along a cosine.
+        seed: Of the initial weights and the order of the windows.
+    """
+
+    model: ModelName = "contracting"
+    gamma: float = 10.0
+    rate: float = 1.0
+    nx: int = 4
+    nv: int = 8
+    hidden: tuple[int, ...] = (16,)
+    activation: Literal["relu", "tanh", "leaky_relu", "hard_tanh", "softplus"] = "relu"
+    warm_up: int = 30
+    window: int = 0
+    stride: int = 16
+    batch: int = 16
+    validation: float = 0.0
+    epochs: int = 6000
+    learning_rate: float = 1e-2
+    seed: int = 0
+
+
+def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
+    """Return the recipe's untrained model for `nu` inputs and `ny` outputs."""
+    key = jr.key(recipe.seed)
+    if recipe.model in ("gru", "lstm"):
+        return getattr(nn, recipe.model.upper())(nu=nu, nx=recipe.nx, ny=ny, key=key)
+    if recipe.model == "linear":
+        return nn.StableLinear(nu=nu, nx=recipe.nx, ny=ny, rate=recipe.rate, init=nn.long_memory, key=key)
+    sizes = dict(
+        nu=nu,
+        nx=recipe.nx,
+        nv=recipe.nv,
+        ny=ny,
+        rate=recipe.rate,
+        activation=nn.ACTIVATIONS[recipe.activation],
+    )
+    bound = {"gamma": recipe.gamma} if recipe.model.startswith("lipschitz") else {}
+    if recipe.model.endswith("ren"):
+        cls = nn.LipschitzREN if bound else nn.ContractingREN
+        return cls(**sizes, **bound, key=key)
+    cls = nn.LipschitzR2DN if bound else nn.ContractingR2DN
+    return cls(**sizes, **bound, hidden=recipe.hidden, init=nn.long_memory, key=key)
+
+
+def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progress: bool = True) -> Fit:
+    """Fit the recipe's model to a record.
+
+    **Raises:** `DataError` or `RobustctlError` where record and recipe do not go together, before anything is written.
+    """
+    if recipe.validation and not recipe.window:
+        raise RobustctlError(
+            "validation needs training windows; give window a number of samples, or keep validation = 0"
+        )
+    kept, checked = (
+        (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
+    )
+    if recipe.window:
+        data = windows(kept, recipe.window + recipe.warm_up, recipe.stride)
+        initial, batch = warm_up(recipe.warm_up), min(recipe.batch, len(data.experiments))
+    else:
+        data, initial, batch = kept, learned_state(horizon=recipe.warm_up), len(kept.experiments)
+    steps = recipe.epochs * (len(data.experiments) // batch)
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
+    return fit(
+        build(recipe, record.nu, record.ny),
+        data,
+        validation=checked,
+        scaling=Scaling.fit(kept),
+        initial=initial,
+        batch_size=batch,
+        optimizer=optax.chain(optax.clip(10.0), optax.adam(schedule)),
+        epochs=recipe.epochs,
+        log=log,
+        progress=progress,
+        key=jr.key(recipe.seed + 1),
+    )

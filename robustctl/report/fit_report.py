@@ -1,0 +1,230 @@
+"""How well a model simulates a record, what its residuals hold, and what is proven of it."""
+
+import dataclasses
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from .. import plot
+from ..certify import Certificate, weights_sha256
+from ..data import Record
+from ..errors import DataError, RobustctlError
+from ..train import (
+    ChannelScores,
+    Fit,
+    Identified,
+    ResidualCorrelations,
+    Simulation,
+    residual_correlations,
+    simulate,
+)
+from .text import certificate_lines, head, joined, residual_lines, table, training_lines
+
+FORMAT = 1
+FILES = ("report.txt", "report.json", "certificate.json", "compare.png", "residuals.png", "training.png")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitReport:
+    """What `report` returns; `print` it, or `save` it to a folder.
+
+    `simulation`: the free run that is scored; `scores`: of each output; `correlations` of its residuals, None
+    where they could not be computed, `correlations_note` then says why; `model`: in words; `fit` and
+    `certificate`: as given to `report`; `certificate_note`: "" or that it is about other weights.
+    """
+
+    simulation: Simulation
+    scores: ChannelScores
+    correlations: ResidualCorrelations | None
+    correlations_note: str
+    model: str
+    fit: Fit | None
+    certificate: Certificate | None
+    certificate_note: str
+
+    def __str__(self) -> str:
+        """Return the report as text of at most 100 columns."""
+        record = self.simulation.record
+        return joined(
+            [
+                head(self.model, self.simulation),
+                table(record, self.scores),
+                residual_lines(record, self.correlations, self.correlations_note),
+                training_lines(self.fit, _training(self.fit)),
+                certificate_lines(self.certificate, self.certificate_note),
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
+        record, c = self.simulation.record, self.correlations
+        return _finite(
+            {
+                "format": FORMAT,
+                "model": self.model,
+                "horizon": "infinite",
+                "initial_state": self.simulation.initial,
+                "skipped_samples": self.simulation.skipped,
+                "dt": record.dt,
+                "experiments": len(record.experiments),
+                "samples": record.samples,
+                "pooled_nrmse": self.scores.pooled_nrmse(),
+                "outputs": [_output(self, i) for i in range(record.ny)],
+                "residuals": {
+                    "max_lag": None if c is None else int(c.lags[-1]),
+                    "note": self.correlations_note,
+                },
+                "training": _training(self.fit),
+                "certificate": _certificate(self.certificate, self.certificate_note),
+            }
+        )
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write report.txt, report.json, certificate.json and the figures; return the files written.
+
+        Each file appears whole or not at all. Those that an earlier report left and this one does not have
+        are removed; other files are left alone.
+
+        **Raises:** `RobustctlError` where `folder` is a file.
+        """
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise RobustctlError(f"folder must be a folder, got the file {folder}; choose another name")
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name, content in _contents(self):
+            _write(folder / name, content)
+            written.append(folder / name)
+        for name in set(FILES) - {path.name for path in written}:
+            (folder / name).unlink(missing_ok=True)
+        return written
+
+
+def report(
+    model: Identified,
+    record: Record,
+    *,
+    fit: Fit | None = None,
+    certificate: Certificate | None = None,
+    max_lag: int = 25,
+) -> FitReport:
+    """Simulate a model on a record in free run, score it, and gather what is known of it.
+
+    **Arguments:** `record`: best one that training never saw; `fit`: what `fit` returned, for the training
+    summary; `certificate`: of the model's parameterization or system; `max_lag`: samples, for the residuals.
+
+    **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
+    `RobustctlError` for a model that is not `Identified`. A record too short for correlations is no error.
+    """
+    if not isinstance(model, Identified):
+        got = type(model).__name__
+        raise RobustctlError(f"model must be an identified one, as the field model of a Fit is, got {got}")
+    simulation = simulate(model, record)
+    scores = simulation.scores()
+    try:
+        correlations, note = residual_correlations(simulation, max_lag), ""
+    except DataError as error:
+        correlations, note = None, str(error)
+    about = "" if certificate is None else _weights_note(model, certificate)
+    return FitReport(simulation, scores, correlations, note, _described(model), fit, certificate, about)
+
+
+def _described(model: Identified) -> str:
+    arrays = jax.tree.leaves(eqx.filter(model.parameterization, eqx.is_inexact_array))
+    count = sum(a.size for a in arrays)
+    return f"{type(model.parameterization).__name__}, {count} trained numbers, {model.dtype}"
+
+
+def _weights_note(model: Identified, certificate: Certificate) -> str:
+    systems = model.parameterization.explicit(), model.explicit()
+    if certificate.weights_sha256 in [weights_sha256(system) for system in systems]:
+        return ""
+    return "its weights are not bit for bit this model's (another model, dtype or machine); certify this one"
+
+
+def _output(r: FitReport, i: int) -> dict[str, Any]:
+    record, s, c = r.simulation.record, r.scores, r.correlations
+    outside = None
+    if c is not None:
+        cross = zip(record.inputs, c.cross_outside()[i].tolist(), strict=True)
+        outside = {"with_itself": float(c.auto_outside()[i]), "with_input": dict(cross)}
+    return {
+        "name": record.outputs[i],
+        "unit": record.output_units[i],
+        "samples": int(s.samples[i]),
+        "rmse": float(s.rmse[i]),
+        "mean_error": float(s.mean_error[i]),
+        "nrmse": float(s.nrmse[i]),
+        "fit_percent": float(s.fit_percent[i]),
+        "note": s.notes[i],
+        "residual_lags_outside": outside,
+    }
+
+
+def _training(fit: Fit | None) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    epochs, best = len(fit.history["loss"]), fit.best_epoch
+
+    def kept(name: str) -> float:
+        return float(fit.history[name][best]) if 0 <= best < epochs else math.nan
+
+    return {
+        "epochs": epochs,
+        "best_epoch": best,
+        "stopped": fit.stopped,
+        "bad_step": fit.bad_step,
+        "seconds": fit.seconds,
+        "best_loss": kept("loss"),
+        "best_validation": kept("validation"),
+    }
+
+
+def _certificate(certificate: Certificate | None, note: str) -> dict[str, Any] | None:
+    """Return the fields without the matrices, which stand in certificate.json."""
+    if certificate is None:
+        return None
+    fields = json.loads(certificate.to_json())
+    return {name: fields[name] for name in fields if name not in ("P", "supply")} | {"note": note}
+
+
+def _contents(r: FitReport) -> Iterator[tuple[str, bytes]]:
+    yield "report.txt", f"{r}\n".encode()
+    yield "report.json", (json.dumps(r.to_dict(), indent=2, allow_nan=False) + "\n").encode()
+    if r.certificate is not None:
+        yield "certificate.json", (r.certificate.to_json() + "\n").encode()
+    yield "compare.png", _png(plot.compare(r.simulation))
+    if r.correlations is not None:
+        yield "residuals.png", _png(plot.residuals(r.simulation, int(r.correlations.lags[-1])))
+    if r.fit is not None and len(r.fit.history["loss"]):
+        yield "training.png", _png(plot.training(r.fit))
+
+
+def _png(figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

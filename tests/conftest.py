@@ -1,0 +1,32 @@
+"""Strict JAX for every test: 64 bits, no silent promotion of dtypes or ranks, shapes checked at run time."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from jaxtyping import install_import_hook
+
+# The rooms that compute with JAX; the others check their input themselves, which the tests are to see.
+CHECKED = ("linalg", "system", "rollout", "nn", "train", "certify")
+with install_import_hook([f"robustctl.{room}" for room in CHECKED], "beartype.beartype"):
+    import robustctl  # noqa: F401
+
+import hypothesis
+
+hypothesis.settings.register_profile(
+    "robustctl", deadline=None, derandomize=True, database=None, max_examples=20
+)
+hypothesis.settings.load_profile("robustctl")
+
+
+def pytest_configure(config):
+    """Make our own warnings errors; not in pyproject.toml, where the filter would import the package before the hook."""
+    config.addinivalue_line("filterwarnings", "error::robustctl.errors.RobustctlWarning")

@@ -1,0 +1,76 @@
+"""Checks in rational arithmetic, with nothing rounded: the judge of certificates."""
+
+from fractions import Fraction
+
+import numpy as np
+
+import robustctl as rc
+
+
+def rational(a) -> np.ndarray:
+    """The same numbers as fractions."""
+    array = np.asarray(a, np.float64)
+    return np.array([Fraction(float(v)) for v in array.reshape(-1)], object).reshape(array.shape)
+
+
+def positive_definite(M: np.ndarray) -> bool:
+    """Every pivot of the elimination is positive."""
+    M = M.copy()
+    for k in range(len(M)):
+        if M[k, k] <= 0:
+            return False
+        for i in range(k + 1, len(M)):
+            M[i, k:] = M[i, k:] - M[i, k] / M[k, k] * M[k, k:]
+    return True
+
+
+def proves(system, certificate) -> bool:
+    """Whether the certificate's metric and phi bound prove its claim exactly."""
+    P = rational(certificate.P)
+    if not positive_definite(P):
+        return False
+    bound = Fraction(1)
+    if isinstance(system, rc.nn.ExplicitR2DN):
+        bound = Fraction(certificate.phi_bound) * (1 + Fraction(1, 10**11))
+        if not network_bounded(system.phi, bound):
+            return False
+    return positive_definite(-dissipation(system, P, bound))
+
+
+def dissipation(system, P, bound) -> np.ndarray:
+    """M, term by term as in the definition."""
+    A, B1, B2, C1, C2 = (rational(getattr(system, n)) for n in ("A", "B1", "B2", "C1", "C2"))
+    D12, D21, D22 = (rational(getattr(system, n)) for n in ("D12", "D21", "D22"))
+    nx, nv, nu = len(A), B1.shape[1], B2.shape[1]
+    D11 = rational(system.D11) if hasattr(system, "D11") else rational(np.zeros((nv, nv)))
+    X0, W, U = (rational(E) for E in np.split(np.eye(nx + nv + nu), [nx, nx + nv]))
+    S, V, Y = np.hstack([A, B1, B2]), np.hstack([C1, D11, D12]), np.hstack([C2, D21, D22])
+    M = S.T @ P @ S - Fraction(system.rate) ** 2 * X0.T @ P @ X0
+    if isinstance(system, rc.nn.ExplicitR2DN):
+        M = M + min(bound, Fraction(1)) ** 2 * V.T @ V - W.T @ W / max(bound, Fraction(1)) ** 2
+    else:
+        L = np.diag(rational(system.Lambda))
+        L = np.where(np.eye(nv, dtype=bool), L, Fraction(0))
+        M = M + W.T @ L @ V + V.T @ L @ W - 2 * W.T @ L @ W
+    if system.supply is None:
+        return M[: nx + nv, : nx + nv]
+    Q, Suy, R = (rational(m) for m in (system.supply.Q, system.supply.S, system.supply.R))
+    return M - Y.T @ Q @ Y - U.T @ Suy @ Y - Y.T @ Suy.T @ U - U.T @ R @ U
+
+
+def network_bounded(phi, bound: Fraction) -> bool:
+    """The layers' bounds multiply to at most `bound`: each float64 bound is checked exactly, a little raised."""
+    product, raised = Fraction(1), 1 + Fraction(1, 10**12)
+    for layer in phi.layers:
+        W_in, W_out, psi = rational(layer.W_in), rational(layer.W_out), rational(layer.psi)
+        A, B = W_out / psi[None, :], psi[:, None] * W_in
+        K = (A.T @ A + B @ B.T) / 2
+        own = Fraction(layer.lipschitz_bound()) * raised
+        if not (np.all(psi > 0) and positive_definite(own * rational(np.eye(len(K))) - K)):
+            return False
+        product *= own
+    W = rational(phi.W)
+    own = Fraction(float(np.linalg.norm(np.asarray(phi.W, np.float64), 2))) * raised
+    if not positive_definite(own**2 * rational(np.eye(W.shape[1])) - W.T @ W):
+        return False
+    return product * own <= bound

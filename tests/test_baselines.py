@@ -1,0 +1,106 @@
+"""The linear and the gated models: stability, shapes, gradients."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+from robustctl.errors import ModelError
+from robustctl.nn.gated import GRU, LSTM
+from robustctl.nn.initializers import long_memory, random
+from robustctl.nn.linear import StableLinear
+from robustctl.rollout import rollout
+
+MODELS = {
+    "StableLinear": (StableLinear, {}, 4),
+    "LongMemoryLinear": (StableLinear, {"init": long_memory}, 4),
+    "GRU": (GRU, {}, 4),
+    "LSTM": (LSTM, {}, 8),
+}
+each_model = pytest.mark.parametrize("name", MODELS)
+
+
+@each_model
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_shapes_and_dtypes(name, dtype):
+    cls, kw, states = MODELS[name]
+
+    @jax.jit
+    def run(us):
+        system = cls(nu=2, nx=4, ny=3, key=jr.key(0), dtype=dtype, **kw).explicit()
+        trajectory = rollout(system, us)
+        return system.init_state(), trajectory.x_final, trajectory.ys
+
+    x0, x, ys = run(jnp.ones((5, 2), dtype))
+    assert x0.shape == x.shape == (states,)
+    assert ys.shape == (5, 3)
+    assert x0.dtype == x.dtype == ys.dtype == dtype
+    assert not x0.any()
+    assert np.isfinite(ys).all()
+
+
+@each_model
+def test_every_free_array_has_a_gradient(name):
+    cls, kw, states = MODELS[name]
+    us = jr.normal(jr.key(1), (4, 2))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(model):
+        system = model.explicit()
+        return jnp.sum(jnp.sin(rollout(system, us, jnp.ones(states)).ys))
+
+    for path, leaf in jax.tree.leaves_with_path(gradient(cls(nu=2, nx=4, ny=3, key=jr.key(0), **kw))):
+        assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5, 1e-2])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_a_stable_linear_model_is_stable_for_every_set_of_free_arrays(rate, scale):
+    model = StableLinear(nu=1, nx=5, ny=1, rate=rate, key=jr.key(0))
+
+    @jax.jit
+    @jax.vmap
+    def drawn(key):
+        X_key, p_key, Y_key = jr.split(key, 3)
+        free = (jr.normal(X_key, (10, 10)), jr.normal(p_key), jr.normal(Y_key, (5, 5)))
+        system = eqx.tree_at(lambda m: (m.X, m.p, m.Y), model, tuple(scale * a for a in free)).explicit()
+        return system.A, system.P
+
+    for A, P in zip(*map(np.asarray, drawn(jr.split(jr.key(1), 50))), strict=True):
+        M = A.T @ P @ A - rate**2 * P
+        assert np.linalg.eigvalsh(P)[0] > 0
+        assert np.linalg.eigvalsh(M)[-1] <= 1e-12 * np.abs(M).max()
+        assert np.abs(np.linalg.eigvals(A)).max() < rate
+
+
+@pytest.mark.parametrize("init", [random, long_memory])
+def test_a_step_of_the_linear_model_is_that_of_its_matrices(init):
+    s = StableLinear(nu=2, nx=3, ny=1, rate=0.9, init=init, key=jr.key(0)).explicit()
+    x, u = jnp.arange(3.0), jnp.ones(2)
+    x_next, y = s.step(x, u)
+    np.testing.assert_allclose(x_next, s.A @ x + s.B @ u + s.bx)
+    np.testing.assert_allclose(y, s.C @ x + s.D @ u + s.by)
+    if init is long_memory:
+        assert np.all(np.abs(np.linalg.eigvals(np.asarray(s.A))) > 0.8 * 0.9)
+
+
+@pytest.mark.parametrize("cls", [GRU, LSTM])
+def test_the_input_reaches_the_output_of_a_gated_model_within_the_sample(cls):
+    system = cls(nu=1, nx=3, ny=1, key=jr.key(0)).explicit()
+    x = system.init_state()
+    assert np.any(jax.jacobian(lambda u: system.step(x, u)[1])(jnp.ones(1)) != 0)
+
+
+@each_model
+def test_bad_sizes_are_refused(name):
+    cls, kw, _ = MODELS[name]
+    with pytest.raises(ModelError, match="nx"):
+        cls(nu=1, nx=0, ny=1, key=jr.key(0), **kw)
+
+
+def test_a_bad_rate_is_refused():
+    with pytest.raises(ModelError, match="rate"):
+        StableLinear(nu=1, nx=2, ny=1, rate=1.5, key=jr.key(0))

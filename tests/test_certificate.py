@@ -1,0 +1,246 @@
+"""The guarantee of every model, from its explicit matrices, by search and by exact arithmetic."""
+
+import dataclasses
+import json
+
+import control as ct
+import equinox as eqx
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import robustctl as rc
+from robustctl.certify.dissipation import as_feedback
+from robustctl.errors import RobustctlError
+
+from .exact import proves
+from .models import MODELS, SIZES, draw
+
+each_model = pytest.mark.parametrize("name", MODELS)
+decades = st.floats(-2.0, 2.0)
+
+
+def make(name, size, *, rate=1.0, gamma=1.0, seed=0, scale=None, dtype=None, nx=3, nv=4):
+    key, draw_key = jr.split(jr.key(seed))
+    model = MODELS[name](**SIZES[size], nx=nx, nv=nv, rate=rate, gamma=gamma, key=key, dtype=dtype)
+    return model if scale is None else draw(model, draw_key, scale)
+
+
+@each_model
+@given(
+    size=st.integers(0, 2), scale=st.sampled_from([1.0, 30.0]), log_rate=st.floats(-4.0, 0.0), log_gamma=decades,
+    seed=st.integers(0, 10**6),
+)  # fmt: skip
+def test_every_set_of_free_arrays_is_certified(name, size, scale, log_rate, log_gamma, seed):
+    model = make(name, size, rate=10**log_rate, gamma=10**log_gamma, seed=seed, scale=scale)
+    certificate = rc.certify.certificate(model)
+    assert certificate.margin <= 1e-10
+    assert certificate.holds, str(certificate)
+    assert certificate.rate == 10**log_rate
+    assert certificate.rate_found <= certificate.rate * (1 + 1e-9)
+
+
+@each_model
+@given(
+    scale=st.sampled_from([0.3, 1.0, 3.0]), rate=st.sampled_from([0.5, 0.95, 1.0]), seed=st.integers(0, 10**6)
+)
+@settings(max_examples=10)
+def test_float32_models_are_certified_in_float64(name, scale, rate, seed):
+    model = make(name, 1, rate=rate, gamma=5.0, seed=seed, scale=scale, dtype=jnp.float32)
+    certificate = rc.certify.certificate(model)
+    assert certificate.dtype == "float32"
+    assert certificate.holds, str(certificate)
+
+
+@each_model
+@given(
+    log_scale=st.floats(-6.0, 6.0),
+    log_rate=st.floats(-4.0, 0.0),
+    log_gamma=decades,
+    seed=st.integers(0, 10**6),
+)
+def test_no_certificate_is_false_in_exact_arithmetic(name, log_scale, log_rate, log_gamma, seed):
+    model = make(name, 1, rate=10**log_rate, gamma=10**log_gamma, seed=seed, scale=10**log_scale, nx=2, nv=2)
+    certificate = rc.certify.certificate(model)
+    if certificate.holds:
+        assert proves(model.explicit(), certificate)
+
+
+@pytest.mark.parametrize("name", ["LipschitzR2DN", "LipschitzREN", "LongMemoryR2DN"])
+@pytest.mark.parametrize("size", range(3))
+def test_searched_gain_stays_below_gamma(name, size):
+    gamma = 3.0
+    system = make(name, size, gamma=gamma, seed=size, scale=1.0).explicit()
+    found = rc.certify.gain_lower_bound(
+        system, SIZES[size]["nu"], key=jr.key(1), horizon=20, steps=150, starts=4
+    )
+    assert found.sampled < found.value <= gamma
+
+
+@each_model
+@pytest.mark.parametrize("rate", [0.7, 1.0])
+def test_searched_contraction_stays_below_rate(name, rate):
+    system = make(name, 0, rate=rate, gamma=2.0, scale=1.0).explicit()
+    certificate = rc.certify.certificate(system)
+    found = rc.certify.contraction_lower_bound(system, 1, certificate.P, key=jr.key(2), steps=100, starts=4)
+    assert found.sampled <= found.value <= certificate.rate_found * (1 + 1e-9) <= rate * (1 + 1e-8)
+
+
+@each_model
+def test_two_trajectories_approach_each_other_in_the_metric(name):
+    rate = 0.8
+    system = make(name, 2, rate=rate, gamma=4.0, scale=1.0).explicit()
+    us = jr.normal(jr.key(0), (30, 3))
+    start = jr.normal(jr.key(1), (2, 3))
+    runs = [rc.rollout(system, us, x0) for x0 in start]
+    d = np.asarray(runs[0].xs - runs[1].xs)
+    V = np.einsum("ti,ij,tj->t", d, np.asarray(system.P), d)
+    kept = 1e-20 * V[0] < V
+    assert kept.sum() > 3
+    assert np.all(V[1:][kept[1:]] <= rate**2 * V[:-1][kept[1:]] * (1 + 1e-9))
+
+
+class Orthogonal(eqx.Module):
+    """A network that is an orthogonal matrix: the model around it is linear."""
+
+    Q: jax.Array
+
+    def __call__(self, v):
+        return self.Q @ v
+
+    def lipschitz_bound(self):
+        return float(np.linalg.norm(np.asarray(self.Q, np.float64), 2))
+
+
+@pytest.mark.parametrize("size", range(3))
+@pytest.mark.parametrize("gamma", [0.1, 10.0])
+def test_linear_case_has_an_h_infinity_norm_below_gamma(size, gamma):
+    Q, _ = np.linalg.qr(np.random.default_rng(size).normal(size=(4, 4)))
+    model = rc.nn.LipschitzR2DN(
+        **SIZES[size], nx=3, nv=4, gamma=gamma, phi=Orthogonal(jnp.asarray(Q)), key=jr.key(3)
+    )
+    s = draw(model, jr.key(size), 1.0).explicit()
+    assert np.array_equal(s.phi.Q, Q), "a network that was passed in is held fixed"
+    matrices = (
+        s.A + s.B1 @ Q @ s.C1,
+        s.B2 + s.B1 @ Q @ s.D12,
+        s.C2 + s.D21 @ Q @ s.C1,
+        s.D22 + s.D21 @ Q @ s.D12,
+    )
+    plant = ct.ss(*(np.asarray(M) for M in matrices), 1.0)
+    norm = max(np.linalg.norm(plant(np.exp(1j * w)), 2) for w in np.linspace(0, np.pi, 400))
+    if SIZES[size]["nu"] == SIZES[size]["ny"] == 1:
+        norm = max(norm, ct.system_norm(plant, "inf"))
+    assert 0.05 * gamma < norm <= gamma * (1 + 1e-9)
+
+
+def test_gamma_of_a_dissipative_model_bounds_its_gain():
+    model = make("DissipativeR2DN", 1, gamma=2.0, scale=1.0)
+    certificate = rc.certify.certificate(model)
+    found = rc.certify.gain_lower_bound(model.explicit(), 2, key=jr.key(0), horizon=20, steps=100, starts=2)
+    assert found.value <= certificate.gamma < 10
+
+
+def test_passive_model_takes_in_what_it_gives_back():
+    model = draw(
+        rc.nn.DissipativeR2DN(nu=2, nx=3, nv=4, ny=2, hidden=(5,), **rc.nn.passive(2), key=jr.key(0)),
+        jr.key(1),
+        1.0,
+    )
+    assert rc.certify.certificate(model).holds
+    system = model.explicit()
+    us = jr.normal(jr.key(2), (2, 50, 2))
+    y1, y2 = (rc.rollout(system, u).ys for u in us)
+    assert float(jnp.sum((us[0] - us[1]) * (y1 - y2))) >= 1e-3 * float(jnp.sum((y1 - y2) ** 2))
+
+
+def test_a_system_whose_own_metric_fails_gets_another():
+    system = make("LipschitzR2DN", 1, gamma=2.0, seed=5).explicit()
+    spoiled = eqx.tree_at(lambda s: s.P, system, jnp.eye(3) * 1e6)
+    assert rc.certify.certificate(spoiled).holds
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: eqx.tree_at(lambda s: s.A, s, s.A + 3 * jnp.eye(3)),
+        lambda s: eqx.tree_at(lambda s: s.D22, s, s.D22 + 3.0),
+        lambda s: eqx.tree_at(lambda s: s.phi.W, s, s.phi.W * 50),
+        lambda s: eqx.tree_at(lambda s: s.phi.layers[0].W_out, s, s.phi.layers[0].W_out * 50),
+        lambda s: eqx.tree_at(lambda s: s.phi.layers[0].psi, s, -s.phi.layers[0].psi),
+        lambda s: eqx.tree_at(lambda s: s.B1, s, s.B1.at[0, 0].set(jnp.nan)),
+        lambda s: dataclasses.replace(s, rate=1e-3),
+    ],
+)
+def test_a_broken_model_is_not_certified(spoil):
+    system = make("LipschitzR2DN", 1, gamma=2.0, seed=5, scale=1.0).explicit()
+    assert rc.certify.certificate(system).holds
+    certificate = rc.certify.certificate(spoil(system))
+    assert not certificate.holds
+    assert certificate.reason in str(certificate)
+
+
+def test_a_network_without_a_bound_is_not_certified():
+    class Sine(eqx.Module):
+        def __call__(self, v):
+            return jnp.sin(v)
+
+    model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, phi=Sine(), key=jr.key(0))
+    certificate = rc.certify.certificate(model)
+    assert not certificate.holds and "lipschitz_bound" in certificate.reason
+
+
+def test_models_without_a_claim_say_so():
+    certificate = rc.certify.certificate(rc.nn.GRU(nu=1, nx=3, ny=1, key=jr.key(0)))
+    assert not certificate.holds and "no claim" in certificate.reason
+    assert json.loads(certificate.to_json())["margin"] is None
+
+
+@pytest.mark.parametrize("name", ["LipschitzR2DN", "ContractingREN"])
+def test_json_keeps_every_digit_and_the_metric_proves_again(name):
+    model = make(name, 0, gamma=2.0, seed=7)
+    certificate = rc.certify.certificate(model)
+    again = rc.certify.Certificate.from_json(certificate.to_json())
+    assert np.array_equal(again.P, certificate.P)
+    assert dataclasses.replace(again, P=None) == dataclasses.replace(certificate, P=None)
+    assert rc.certify.certificate(model).weights_sha256 == certificate.weights_sha256
+    other = make(name, 0, gamma=2.0, seed=8)
+    assert rc.certify.certificate(other).weights_sha256 != certificate.weights_sha256
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "holds": true}'])
+def test_what_is_no_certificate_is_refused(text):
+    with pytest.raises(RobustctlError, match="certificate"):
+        rc.certify.Certificate.from_json(text)
+
+
+def test_only_models_are_certified():
+    with pytest.raises(RobustctlError, match="parameterization or a system"):
+        rc.certify.certificate("model")  # pyright: ignore
+
+
+def test_stable_linear_model_is_certified():
+    model = rc.nn.StableLinear(nu=2, nx=4, ny=1, rate=0.9, key=jr.key(0))
+    certificate = rc.certify.certificate(model)
+    assert certificate.holds
+    eigenvalues = np.linalg.eigvals(np.asarray(model.explicit().A))
+    assert max(abs(eigenvalues)) <= certificate.rate_found + 1e-12 <= 0.9 + 1e-9
+
+
+def test_feedback_of_an_unknown_class_makes_no_claim():
+    assert as_feedback(object()) is None
+
+
+def test_an_identified_model_is_certified_in_the_units_of_its_log():
+    inner = make("LipschitzR2DN", 1, gamma=2.0, scale=1.0).explicit()
+    one = jnp.ones(2)
+    scaled = rc.Scaled(inner, 7 * one, jnp.asarray([0.1, 10.0]), -3 * one, jnp.asarray([5.0, 0.5]))
+    certificate = rc.certify.certificate(scaled)
+    assert certificate.holds and certificate.model == "ExplicitR2DN"
+    np.testing.assert_allclose(certificate.gamma, 2.0 * 5.0 / 0.1)
+    found = rc.certify.gain_lower_bound(scaled, 2, key=jr.key(0), horizon=20, steps=100, starts=2)
+    assert found.value <= certificate.gamma

@@ -1,0 +1,189 @@
+"""The maps from free arrays to models: against definitions, the published form, and bad requests."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import robustctl as rc
+from robustctl.errors import ModelError
+
+from .models import MODELS, SIZES, draw
+
+R2DNS = [name for name in MODELS if name.endswith("R2DN")]
+
+
+def build(name, size=1, **kw):
+    defaults = dict(nx=3, nv=4, rate=0.9, gamma=2.0, key=jr.key(0))
+    return MODELS[name](**SIZES[size], **(defaults | kw))
+
+
+@pytest.mark.parametrize("name", R2DNS)
+@pytest.mark.parametrize("size", range(3))
+def test_step_equals_the_definition_in_numpy(name, size):
+    s = draw(build(name, size), jr.key(1), 1.0).explicit()
+    x, u = np.arange(3.0) - 1, np.linspace(-1, 2, SIZES[size]["nu"])
+    a = {
+        n: np.asarray(getattr(s, n))
+        for n in ("A", "B1", "B2", "C1", "C2", "D12", "D21", "D22", "bx", "bv", "by")
+    }
+    h = a["C1"] @ x + a["D12"] @ u + a["bv"]
+    for layer in s.phi.layers:
+        h = np.asarray(layer.W_out) @ np.maximum(np.asarray(layer.W_in) @ h + np.asarray(layer.b), 0)
+    w = np.asarray(s.phi.W) @ h + np.asarray(s.phi.b)
+    x_next = a["A"] @ x + a["B1"] @ w + a["B2"] @ u + a["bx"]
+    y = a["C2"] @ x + a["D21"] @ w + a["D22"] @ u + a["by"]
+    for stepped in (
+        s.step(x=jnp.asarray(x), u=jnp.asarray(u)),
+        s.prepare().step(jnp.asarray(x), jnp.asarray(u)),
+    ):
+        np.testing.assert_allclose(stepped[0], x_next, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(stepped[1], y, rtol=1e-11, atol=1e-12)
+
+
+def test_contracting_form_equals_the_published_one():
+    """[BWM25], eqs. (14)-(16): H, E and the solves, written out for the same free arrays."""
+    m = draw(rc.nn.ContractingR2DN(nu=2, nx=4, nv=3, ny=2, hidden=(5,), key=jr.key(0)), jr.key(1), 1.0)
+    X, Y, B1, C1 = (np.asarray(a) for a in (m.X, m.Y, m.B1_imp, m.C1))
+    H = float(m.p) ** 2 * X.T @ X / np.sum(X**2)
+    H += np.block([[C1.T @ C1, np.zeros((4, 4))], [np.zeros((4, 4)), B1 @ B1.T]])
+    E = (H[:4, :4] + H[4:, 4:] + Y - Y.T) / 2
+    s = m.explicit()
+    np.testing.assert_allclose(s.A, np.linalg.solve(E, H[4:, :4]), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(s.B1, np.linalg.solve(E, B1), rtol=1e-8, atol=1e-10)
+    for name in ("B2", "C1", "C2", "D12", "D21", "D22", "bx", "bv", "by"):
+        assert np.array_equal(getattr(s, name), getattr(m, name))
+
+
+def test_feedthrough_is_free():
+    """|D22| comes near gamma, which D22 = 0 could never reach."""
+    gains = []
+    for seed in range(20):
+        m = draw(
+            rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=5.0, hidden=(), key=jr.key(0)),
+            jr.key(seed),
+            1.0,
+        )
+        gains.append(abs(float(m.explicit().D22[0, 0])))
+    assert 4.0 < max(gains) <= 5.0
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("size", range(3))
+def test_every_free_array_has_a_gradient(name, size):
+    model = build(name, size)
+    us = jr.normal(jr.key(2), (20, SIZES[size]["nu"]))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def slope(model):
+        return jnp.sum(rc.rollout(model.explicit(), us).ys ** 2)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(slope(model)):
+        assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+def test_gamma_is_trained_only_when_asked():
+    held = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=3.0, key=jr.key(0))
+    trained = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=3.0, train_gamma=True, key=jr.key(0))
+    assert held.log_gamma_ratio is None and float(held.gamma) == float(trained.gamma) == 3.0
+    slope = eqx.filter_grad(lambda m: m.gamma)(trained)
+    assert float(slope.log_gamma_ratio) == 3.0
+    moved = eqx.tree_at(lambda m: m.log_gamma_ratio, trained, jnp.log(jnp.asarray(2.0)))
+    np.testing.assert_allclose(rc.certify.certificate(moved).gamma, 6.0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_dtype_is_kept(name):
+    model = build(name, dtype=jnp.float32)
+    s = model.explicit()
+    x_next, y = s.step(s.init_state(), jnp.zeros(2, jnp.float32))
+    assert {x_next.dtype, y.dtype, s.P.dtype} == {jnp.dtype("float32")}
+
+
+def test_map_asks_for_full_precision_whatever_the_default():
+    """On a GPU the default product is TF32: every product of the map must ask for the highest precision."""
+    model = build("LipschitzR2DN", dtype=jnp.float32)
+    with jax.default_matmul_precision("bfloat16"):
+        text = str(jax.make_jaxpr(lambda: model.explicit())())
+    asked = [line for line in text.splitlines() if "precision=" in line]
+    assert asked and all("HIGHEST" in line for line in asked)
+
+
+def test_long_memory_starts_slow():
+    fast, slow = (
+        rc.nn.ContractingR2DN(nu=1, nx=20, nv=5, ny=1, init=init, key=jr.key(0)).explicit().A
+        for init in (rc.nn.random, rc.nn.long_memory)
+    )
+    radius = [max(abs(np.linalg.eigvals(np.asarray(A)))) for A in (fast, slow)]
+    assert radius[0] < 0.8 and 0.95 < radius[1] < 1
+
+
+@pytest.mark.parametrize("hidden", [(), (6,), (7, 3)])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_lbdn_is_one_lipschitz(hidden, scale):
+    phi = draw(rc.nn.LBDN(4, 5, hidden, key=jr.key(0)), jr.key(1), scale).explicit()
+    assert phi.lipschitz_bound() <= 1
+    points = jr.normal(jr.key(2), (200, 4))
+    jacobians = jax.vmap(jax.jacfwd(phi))(points)
+    assert float(jnp.max(jnp.linalg.norm(jacobians, 2, axis=(1, 2)))) <= phi.lipschitz_bound() + 1e-12
+
+
+def test_lipschitz_bound_of_equinox_networks():
+    mlp = eqx.nn.MLP(3, 3, 8, 2, key=jr.key(0))
+    bound = rc.nn.lipschitz_bound(mlp)
+    assert bound == pytest.approx(
+        np.prod([np.linalg.norm(np.asarray(layer.weight), 2) for layer in mlp.layers])
+    )
+    assert rc.nn.lipschitz_bound(jnp.tanh) is None
+    assert rc.nn.lipschitz_bound(eqx.nn.MLP(3, 3, 8, 2, jnp.sin, key=jr.key(0))) is None
+
+
+REFUSED = [
+    (dict(nx=0), "nx must be a whole number"),
+    (dict(nv=2.5), "nv must be a whole number"),
+    (dict(rate=0.0), r"rate must be in \(0, 1\]"),
+    (dict(rate=1.1), r"rate must be in \(0, 1\]"),
+    (dict(rate=float("nan")), r"rate must be in \(0, 1\]"),
+    (dict(hidden=(4, 0)), r"hidden\[1\]"),
+    (dict(activation=lambda x: 2 * jnp.tanh(x)), "slope"),
+    (dict(activation=jnp.sin), "slope"),
+    (dict(phi=lambda v: 2 * v), "1-Lipschitz"),
+    (dict(phi=lambda v: v[:2]), "nv = 4"),
+    (dict(phi=eqx.nn.MLP(3, 3, 8, 1, key=jr.key(0))), "nv = 4"),
+    (dict(phi=eqx.nn.Linear(4, 4, key=jr.key(7))), "1-Lipschitz"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), REFUSED)
+def test_bad_requests_are_refused(wrong, message):
+    asked = dict(nu=1, nx=3, nv=4, ny=1, key=jr.key(0)) | wrong
+    with pytest.raises(ModelError, match=message):
+        rc.nn.ContractingR2DN(**asked)
+
+
+@pytest.mark.parametrize("gamma", [0.0, -1.0, float("inf"), float("nan"), "2"])
+def test_bad_gamma_is_refused(gamma):
+    with pytest.raises(ModelError, match="gamma must be a positive, finite gain"):
+        rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=gamma, key=jr.key(0))
+
+
+@pytest.mark.parametrize(
+    ("Q", "S", "R", "message"),
+    [
+        (np.eye(2), np.zeros((1, 2)), np.eye(1), "Q must be negative definite"),
+        (-np.eye(2), np.zeros((2, 1)), np.eye(1), "S must have shape"),
+        (-np.eye(2), np.zeros((1, 2)), -np.eye(1), "R - S Q"),
+        (-np.eye(2), np.zeros((1, 2)), np.full((1, 1), np.nan), "R must be finite"),
+        (np.array([[-1.0, 0.5], [0.0, -1.0]]), np.zeros((1, 2)), np.eye(1), "Q must be symmetric"),
+    ],
+)
+def test_bad_supply_rates_are_refused(Q, S, R, message):
+    with pytest.raises(ModelError, match=message):
+        rc.nn.DissipativeR2DN(nu=1, nx=2, nv=2, ny=2, Q=Q, S=S, R=R, key=jr.key(0))
+
+
+def test_own_activation_with_a_good_slope_is_taken():
+    rc.nn.LBDN(2, 2, (3,), activation=lambda x: jnp.arctan(x), key=jr.key(0))

@@ -63,7 +63,7 @@ class Fit:
     test: Path | None = None
     test_inputs: tuple[str, ...] | None = None
     test_outputs: tuple[str, ...] | None = None
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = Recipe()
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
     out: Path | None = None
     report: Path | None = None
 

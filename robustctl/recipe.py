@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax.random as jr
 import optax
@@ -62,20 +62,18 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
         return getattr(nn, recipe.model.upper())(nu=nu, nx=recipe.nx, ny=ny, key=key)
     if recipe.model == "linear":
         return nn.StableLinear(nu=nu, nx=recipe.nx, ny=ny, rate=recipe.rate, init=nn.long_memory, key=key)
-    sizes = dict(
-        nu=nu,
-        nx=recipe.nx,
-        nv=recipe.nv,
-        ny=ny,
-        rate=recipe.rate,
-        activation=nn.ACTIVATIONS[recipe.activation],
+    lipschitz, ren = recipe.model.startswith("lipschitz"), recipe.model.endswith("ren")
+    settings: dict[str, Any] = {"nx": recipe.nx, "nv": recipe.nv, "rate": recipe.rate}
+    settings |= {"gamma": recipe.gamma} if lipschitz else {}
+    settings |= {} if ren else {"hidden": recipe.hidden}
+    classes = {
+        (False, False): nn.ContractingR2DN, (True, False): nn.LipschitzR2DN,
+        (False, True): nn.ContractingREN, (True, True): nn.LipschitzREN,
+    }  # fmt: skip
+    activation = nn.ACTIVATIONS[recipe.activation]
+    return classes[lipschitz, ren](
+        nu=nu, ny=ny, activation=activation, init=nn.long_memory, key=key, **settings
     )
-    bound = {"gamma": recipe.gamma} if recipe.model.startswith("lipschitz") else {}
-    if recipe.model.endswith("ren"):
-        cls = nn.LipschitzREN if bound else nn.ContractingREN
-        return cls(**sizes, **bound, key=key)
-    cls = nn.LipschitzR2DN if bound else nn.ContractingR2DN
-    return cls(**sizes, **bound, hidden=recipe.hidden, init=nn.long_memory, key=key)
 
 
 def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progress: bool = True) -> Fit:

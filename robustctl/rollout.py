@@ -92,6 +92,9 @@ def _check_step(system, x0, us) -> None:
             f"the state and one sample of us must fit system.step, got shapes (x0, us) = {shape}; us is time "
             f"first, (T, nu), and a batch goes through jax.vmap. The step said: {error}"
         ) from error
-    given, got = (jax.tree.map(lambda a: (a.shape, a.dtype), jax.eval_shape(lambda: x)) for x in (x0, x_next))
+    given, got = (
+        jax.tree.map(lambda a: (a.shape, a.dtype), jax.eval_shape(lambda state: state, x))
+        for x in (x0, x_next)
+    )
     if given != got:
         raise RobustctlError(f"x0 must have the shapes and dtypes of the system's state, {got}, got {given}")

@@ -23,8 +23,9 @@ class Certificate:
     `holds`: whether the claim is proven. `margin`: an upper bound, rounding included, on the largest
     eigenvalue of the dissipation matrix over its largest entry; negative where `holds`. `rate`: the certified
     contraction rate per sample; `rate_found`: the smallest that `P` proves. `gamma`: the certified gain from
-    input to output, None without a claim on it; of an identified model in its outputs' unit over its inputs'. `supply`: `(Q, S, R)` or None. `phi_bound`: the Lipschitz
-    bound of the network inside. `P`: the metric (nx, nx). `reason`: why it does not hold, else empty.
+    input to output, None without a claim on it; of an identified model in its outputs' unit over its
+    inputs'. `supply`: `(Q, S, R)` or None. `phi_bound`: the Lipschitz bound of the network inside. `P`: the
+    metric (nx, nx). `reason`: why it does not hold, else empty.
     `model`: the class; `dtype`: of its arrays; `weights_sha256`: of all its arrays.
     """
 

@@ -144,13 +144,13 @@ def margin(f: Feedback, P: np.ndarray) -> float:
     n = len(M)
     rounding = 4 * (n + 10) * ROUNDING * (np.linalg.norm(size) + np.linalg.norm(M))
     largest = float(np.linalg.eigvalsh((M + M.T) / 2)[-1]) + rounding
-    return largest / float(np.abs(M).max())
+    return float(largest / np.abs(M).max())
 
 
 def _sum_of_products(terms):
     """Sum of `N'QN` and of `|N|'|Q||N|`."""
-    M = sum(N.T @ Q @ N for N, Q in terms)
-    size = sum(np.abs(N).T @ np.abs(Q) @ np.abs(N) for N, Q in terms)
+    M = np.sum([N.T @ Q @ N for N, Q in terms], axis=0)
+    size = np.sum([np.abs(N).T @ np.abs(Q) @ np.abs(N) for N, Q in terms], axis=0)
     return M, size
 
 

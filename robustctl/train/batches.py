@@ -50,5 +50,5 @@ def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1
     mask[:, :washout] = False
     head_u = np.stack([e.u[:window] for e in record.experiments])
     head_y = np.stack([e.y[:window] for e in record.experiments])
-    arrays = (jnp.asarray(a, dtype) for a in (head_u, head_y, u, y))
-    return Batch(*arrays, jnp.asarray(mask, bool), jnp.arange(len(record.experiments)))
+    head_u, head_y, u, y = (jnp.asarray(a, dtype) for a in (head_u, head_y, u, y))
+    return Batch(head_u, head_y, u, y, jnp.asarray(mask, bool), jnp.arange(len(record.experiments)))

@@ -104,7 +104,8 @@ def fit(
     _check_settings(washout, segment, batch_size, epochs, patience, validation, record)
     initial_key, order_key = jr.split(key)
     model = _untrained(parameterization, record, scaling, initial, initial_key)
-    data, checked = (None if r is None else _pack(model, r, washout, segment) for r in (record, validation))
+    data = _pack(model, record, washout, segment)
+    checked = None if validation is None else _pack(model, validation, washout, segment)
     trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)
     if optimizer is None:
         optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))

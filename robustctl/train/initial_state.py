@@ -90,9 +90,8 @@ def learned_state(*, horizon: int = 50) -> Builder:
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> LearnedState:
         zero = system.init_state()
-        return LearnedState(
-            jax.tree.map(lambda leaf: jnp.zeros((experiments, *leaf.shape), leaf.dtype), zero), horizon
-        )
+        x0 = jax.tree.map(lambda leaf: jnp.zeros((experiments, *leaf.shape), leaf.dtype), zero)
+        return LearnedState(x0=x0, horizon=horizon)
 
     return build
 
@@ -105,7 +104,7 @@ def warm_up(window: int, *, width: int = 64) -> Builder:
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> WarmUp:
         flat, _ = ravel_pytree(system.init_state())
         network = eqx.nn.MLP(window * (nu + ny), flat.size, width, 1, jnp.tanh, dtype=flat.dtype, key=key)
-        return WarmUp(network, window)
+        return WarmUp(network=network, window=window)
 
     return build
 

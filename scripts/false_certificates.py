@@ -1,0 +1,74 @@
+"""Look for a certificate that holds of a model that exact arithmetic says nothing of.
+
+    python scripts/false_certificates.py --draws 2000 --out results/false_certificates.json
+
+Free arrays of random sizes over twelve decades, random rates and gains; every certificate that holds is
+judged in rational arithmetic. The process exits with 1 after a false one.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import jax
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+jax.config.update("jax_enable_x64", True)
+
+import jax.random as jr  # noqa: E402
+import numpy as np  # noqa: E402
+from _provenance import provenance  # noqa: E402
+
+import robustctl as rc  # noqa: E402
+from tests.exact import proves  # noqa: E402
+from tests.models import MODELS, SIZES, draw  # noqa: E402
+
+
+def judge(rng: np.random.Generator, name: str, seed: int) -> str:
+    log_scale, rate, gamma = rng.uniform(-6, 6), 10 ** rng.uniform(-4, 0), 10 ** rng.uniform(-2, 2)
+    with (
+        jax.disable_jit()
+    ):  # rates and gains are constants of a compiled map, which would compile anew each time
+        system = _system(rng, name, seed, log_scale, rate, gamma)
+    certificate = rc.certify.certificate(system)
+    if not certificate.holds:
+        return "not certified"
+    return "certified" if proves(system, certificate) else "FALSE"
+
+
+def _system(rng, name, seed, log_scale, rate, gamma):
+    dtype = (np.float32, np.float64)[int(rng.integers(2))]
+    model = MODELS[name](
+        **SIZES[int(rng.integers(3))], nx=2, nv=2, rate=rate, gamma=gamma, key=jr.key(seed), dtype=dtype
+    )
+    return draw(model, jr.key(seed), 10**log_scale).explicit()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    rng, begin = np.random.default_rng(given.seed), time.monotonic()
+    counts = {name: Counter() for name in MODELS}
+    for k in range(given.draws):
+        name = list(MODELS)[k % len(MODELS)]
+        counts[name][judge(rng, name, k)] += 1
+    total = sum(counts.values(), Counter())
+    results = provenance(given.seed) | {
+        "draws": given.draws,
+        "seconds": round(time.monotonic() - begin, 1),
+        "counts": dict(total),
+        "by_model": {name: dict(count) for name, count in counts.items()},
+    }
+    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(dict(total))
+    return 1 if total["FALSE"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

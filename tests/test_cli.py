@@ -1,0 +1,96 @@
+"""The command line and the README's example, run as a user runs them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robustctl.cli import main
+from robustctl.problems import two_tanks
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["--epochs", "3", "--nx", "2", "--nv", "3", "--hidden", "4", "--warm-up", "5"]
+
+
+def write_log(path, samples=60, seed=0):
+    e = two_tanks(samples, seed=seed).experiments[0]
+    rows = "\n".join(f"{u:.6g},{y:.6g}" for u, y in zip(e.u[:, 0], e.y[:, 0], strict=True))
+    path.write_text("pump,level\n" + rows + "\n")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with a log, and the model that `robustctl fit` made of it."""
+    folder = tmp_path_factory.mktemp("cli")
+    log, model = write_log(folder / "log.csv"), folder / "out" / "model.safetensors"
+    columns = ["--inputs", "pump", "--outputs", "level", "--dt", "2"]
+    test = ["--test", write_log(folder / "test.csv", seed=1)]
+    assert main(["fit", log, *columns, *test, "--model", "lipschitz", *QUICK, "--out", str(model)]) == 0
+    return folder, model
+
+
+def test_fit_leaves_a_model_and_a_report(run):
+    _, model = run
+    report = model.with_suffix("")
+    assert {"report.txt", "report.json", "compare.png", "training.jsonl"} <= {
+        p.name for p in report.iterdir()
+    }
+    assert json.loads((report / "report.json").read_text())["certificate"]["holds"]
+
+
+def test_certify_checks_again(run, capsys):
+    assert main(["certify", str(run[1])]) == 0
+    assert "HOLDS" in capsys.readouterr().out
+    assert main(["certify", str(run[1]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["holds"]
+
+
+def test_simulate_scores_another_log(run, capsys):
+    folder, model = run
+    log, out = write_log(folder / "other.csv", seed=2), folder / "other.simulated.csv"
+    assert main(["simulate", str(model), log, "--out", str(out)]) == 0
+    assert "NRMSE" in capsys.readouterr().out
+    rows = np.genfromtxt(out, delimiter=",", names=True)
+    assert len(rows) == 60 and np.isnan(rows["level_simulated"][:5]).all()
+    assert np.isfinite(rows["level_simulated"][5:]).all()
+
+
+BAD = [
+    (["fit", "LOG", "--inputs", "pumq", "--outputs", "level", "--dt", "2"], "pumq"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level"], "dt"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "-1"], "dt"),
+    (["fit", "none.csv", "--inputs", "pump", "--outputs", "level", "--dt", "2"], "none.csv"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--rate", "2"], "rate must be"),
+    (["certify", "LOG"], "safetensors"),
+    (["certify", "none.safetensors"], "none.safetensors"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_one_line_and_exit_status_2(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = write_log(tmp_path / "log.csv")
+    assert main([log if a == "LOG" else a for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("robustctl: ") and message in error and "Traceback" not in error
+    assert [p.name for p in tmp_path.iterdir()] == ["log.csv"], "nothing half-written"
+
+
+def test_the_readme_example_runs(tmp_path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+    }
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "HOLDS" in done.stdout and "(800, 1)" in done.stdout
+    assert (tmp_path / "tanks.safetensors").is_file()

@@ -12,15 +12,14 @@ from jax import lax
 
 from robustctl.errors import ModelError
 from robustctl.linalg import frobenius
+from robustctl.nn import equilibrium
 from robustctl.nn.activations import ACTIVATIONS
 from robustctl.nn.equilibrium import equilibrium_layer
 from robustctl.nn.initializers import long_memory, random
 from robustctl.nn.ren import ContractingREN, DissipativeREN, LipschitzREN
-from robustctl.nn.supply import gain_supply
 from robustctl.rollout import rollout
 
 SIZES = (dict(nu=1, nx=3, nv=4, ny=3), dict(nu=2, nx=2, nv=5, ny=2), dict(nu=3, nx=4, nv=6, ny=1))
-RATES = (1.0, 0.9, 1e-2)
 
 
 def triangular(nv, seed=0, dtype=float):
@@ -72,8 +71,9 @@ def test_the_equilibrium_layer_reads_only_below_the_diagonal():
 
 
 @pytest.mark.parametrize("name", ["tanh", "relu", "softplus"])
-@pytest.mark.parametrize("nv", [1, 19])
-def test_derivatives_of_the_equilibrium_layer_are_those_of_the_unrolled_loop(name, nv):
+@pytest.mark.parametrize("nv", [1, 7])
+def test_derivatives_of_the_equilibrium_layer_are_those_of_the_unrolled_loop(name, nv, monkeypatch):
+    monkeypatch.setattr(equilibrium, "_BLOCK", 3)
     activation = ACTIVATIONS[name]
     D11, b = triangular(nv)
     dD11, db = triangular(nv, seed=1)
@@ -104,16 +104,12 @@ def test_the_equilibrium_layer_batches_over_inputs_and_over_matrices():
 
 
 def test_the_graph_of_the_equilibrium_layer_does_not_grow_with_its_width():
-    def graph(nv):
+    def equations(nv):
         D11, b = triangular(nv)
-        return jax.make_jaxpr(jax.grad(lambda D11, b: jnp.sum(equilibrium_layer(D11, b, jnp.tanh))))(D11, b)
+        graph = jax.make_jaxpr(jax.grad(lambda D11, b: jnp.sum(equilibrium_layer(D11, b, jnp.tanh))))(D11, b)
+        return str(graph).count(" = ")
 
-    assert _equations(graph(400).jaxpr) == _equations(graph(48).jaxpr)
-
-
-def _equations(jaxpr) -> int:
-    inner = [sub for eqn in jaxpr.eqns for sub in jax.core.jaxprs_in_params(eqn.params)]
-    return len(jaxpr.eqns) + sum(_equations(sub) for sub in inner)
+    assert equations(400) == equations(48)
 
 
 def build(cls, gamma=2.0, **kw):
@@ -125,13 +121,16 @@ def build(cls, gamma=2.0, **kw):
     return cls(**kw)
 
 
-def redraw(model, key, scale):
+def redraw(model, seed, scale):
     """Every free array anew with entries of the given size, far from any initial value."""
+    rng = np.random.default_rng(seed)
     free, rest = eqx.partition(model, eqx.is_inexact_array)
-    leaves, treedef = jax.tree.flatten(free)
-    keys = jr.split(key, len(leaves))
-    drawn = [scale * jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    return eqx.combine(jax.tree.unflatten(treedef, drawn), rest)
+    drawn = jax.tree.map(lambda a: jnp.asarray(scale * rng.normal(size=a.shape), a.dtype), free)
+    return eqx.combine(drawn, rest)
+
+
+def core_of(model):
+    return model if isinstance(model, ContractingREN) else model.core
 
 
 def float64(*arrays):
@@ -161,48 +160,25 @@ def margin(system) -> float:
     return float(np.linalg.eigvalsh((M + M.T) / 2)[-1] / np.abs(M).max())
 
 
-def unstack(batch):
-    """The members of a batched model."""
-    arrays, static = eqx.partition(batch, eqx.is_array)
-    arrays = jax.tree.map(np.asarray, arrays)
-    n = jax.tree.leaves(arrays)[0].shape[0]
-    return [eqx.combine(jax.tree.map(lambda a, k=k: a[k], arrays), static) for k in range(n)]
+each_class = pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
 
 
-def drawn_models(cls, sizes, rate, scale, gammas, dtype, count):
-    """Explicit models at `count` random points for each gamma, in one compiled call."""
-    model = build(cls, key=jr.key(0), rate=rate, dtype=dtype, **sizes)
-
-    def explicit(key, scale, gamma):
-        anew = redraw(model if cls is ContractingREN else model.core, key, scale)
-        if dtype == jnp.float32:
-            # As p nears zero, H keeps what is left of six digits: not certified then, but not false either.
-            anew = eqx.tree_at(lambda m: m.p, anew, frobenius(anew.X))
-        if cls is ContractingREN:
-            return anew.explicit()
-        supply = gain_supply(gamma, sizes["nu"], sizes["ny"])
-        if cls is DissipativeREN:
-            supply = eqx.tree_at(lambda s: s.S, supply, jnp.full_like(supply.S, 0.3))
-        return anew.explicit(supply)
-
-    keys, gammas = jr.split(jr.key(1), count), jnp.asarray(gammas, dtype)
-    batched = eqx.filter_vmap(eqx.filter_vmap(explicit, in_axes=(0, None, None)), in_axes=(None, None, 0))
-    batch = eqx.filter_jit(batched)(keys, jnp.asarray(scale, dtype), gammas)
-    return [one for of_gamma in unstack(batch) for one in unstack(of_gamma)]
-
-
-@pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
-@pytest.mark.parametrize(("sizes", "rate"), itertools.product(SIZES, RATES))
+@each_class
+@pytest.mark.parametrize("rate", [1.0, 0.9, 1e-2])
+@pytest.mark.parametrize("sizes", SIZES)
 def test_every_set_of_free_arrays_keeps_the_guarantee(cls, sizes, rate):
-    for scale in (1.0, 30.0):
-        for system in drawn_models(cls, sizes, rate, scale, (0.1, 1.0, 100.0), jnp.float64, 8):
-            assert margin(system) <= 1e-10
+    for seed, (gamma, scale) in enumerate(itertools.product((0.1, 1.0, 100.0), (1.0, 1.0, 30.0))):
+        model = redraw(build(cls, gamma, rate=rate, key=jr.key(0), **sizes), seed, scale)
+        assert margin(model.explicit()) <= 1e-10
 
 
-@pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
+@each_class
 @pytest.mark.parametrize("rate", [1.0, 0.9])
 def test_float32_models_keep_the_guarantee_in_float64(cls, rate):
-    for system in drawn_models(cls, SIZES[1], rate, 1.0, (0.5, 5.0), jnp.float32, 10):
+    for seed in range(10):
+        model = redraw(build(cls, rate=rate, key=jr.key(0), dtype=jnp.float32, **SIZES[1]), seed, 1.0)
+        # As p nears zero H keeps fewer digits than the guarantee needs: such a model is not certified.
+        system = eqx.tree_at(lambda m: core_of(m).p, model, frobenius(core_of(model).X)).explicit()
         assert system.A.dtype == jnp.float32
         assert margin(system) <= 0
 
@@ -216,7 +192,7 @@ def small(cls, init=None, **kw):
 @pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN])
 @pytest.mark.parametrize("rate", [1.0, 0.7])
 def test_two_trajectories_approach_each_other_in_the_metric(cls, rate):
-    system = eqx.filter_jit(lambda: redraw(small(cls, rate=rate), jr.key(4), 1.0).explicit())()
+    system = redraw(small(cls, rate=rate), 4, 1.0).explicit()
 
     def step(pair, u):
         pair = jax.vmap(lambda x: system.step(x, u)[0])(pair)
@@ -230,7 +206,7 @@ def test_two_trajectories_approach_each_other_in_the_metric(cls, rate):
 
 
 def test_the_gain_of_a_lipschitz_model_is_kept_along_trajectories():
-    model = redraw(small(LipschitzREN, gamma=0.5), jr.key(4), 1.0)
+    model = redraw(small(LipschitzREN, gamma=0.5), 4, 1.0)
 
     @eqx.filter_jit
     def energies(us):
@@ -243,9 +219,9 @@ def test_the_gain_of_a_lipschitz_model_is_kept_along_trajectories():
         assert 0 < dy <= 0.25 * float(model.gamma / 0.5) ** 2 * du
 
 
-@pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
+@each_class
 def test_a_step_is_that_of_dense_matrices(cls):
-    system = eqx.filter_jit(lambda: redraw(small(cls), jr.key(4), 1.0).explicit())()
+    system = redraw(small(cls), 4, 1.0).explicit()
     x, u = np.asarray(jr.normal(jr.key(1), (3,))), np.asarray(jr.normal(jr.key(2), (2,)))
     s = jax.tree.map(np.asarray, eqx.filter(system, eqx.is_array))
     w = substitution(s.D11, s.C1 @ x + s.D12 @ u + s.bv, np.tanh)
@@ -255,8 +231,10 @@ def test_a_step_is_that_of_dense_matrices(cls):
     assert not system.init_state().any()
 
 
-@pytest.mark.parametrize("init", [None, long_memory, random])
-@pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
+@pytest.mark.parametrize(
+    ("cls", "init"),
+    [(ContractingREN, None), (LipschitzREN, None), (DissipativeREN, random), (LipschitzREN, long_memory)],
+)
 def test_every_free_array_has_a_gradient(cls, init):
     model = small(cls, init, **(dict(train_gamma=True) if cls is LipschitzREN else {}))
     us = jr.normal(jr.key(8), (4, 2))
@@ -271,11 +249,10 @@ def test_every_free_array_has_a_gradient(cls, init):
         assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
-@pytest.mark.parametrize("rate", [1.0, 1e-2])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@each_class
+@pytest.mark.parametrize(("rate", "dtype"), [(1.0, jnp.float32), (1e-2, jnp.float64)])
 def test_long_memory_starts_near_the_rate_and_keeps_the_guarantee(cls, rate, dtype):
-    system = eqx.filter_jit(lambda: small(cls, long_memory, rate=rate, dtype=dtype).explicit())()
+    system = small(cls, long_memory, rate=rate, dtype=dtype).explicit()
     assert margin(system) <= 0
     modes = np.abs(np.linalg.eigvals(np.asarray(system.A, np.float64)))
     assert np.all(modes > 0.8 * rate)
@@ -283,7 +260,7 @@ def test_long_memory_starts_near_the_rate_and_keeps_the_guarantee(cls, rate, dty
     assert np.abs(system.B1).max() > 0
 
 
-@pytest.mark.parametrize("cls", [ContractingREN, LipschitzREN, DissipativeREN])
+@each_class
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -61,7 +62,7 @@ def gain_lower_bound(
 def contraction_lower_bound(
     system: System,
     nu: int,
-    P: Float[Array, "nx nx"],
+    P: Float[Array | np.ndarray, "nx nx"],
     *,
     key: PRNGKeyArray,
     horizon: int = 1,

@@ -20,11 +20,21 @@ with install_import_hook([f"robustctl.{room}" for room in CHECKED], "beartype.be
     import robustctl  # noqa: F401
 
 import hypothesis
+import jaxtyping
+import pytest
 
 hypothesis.settings.register_profile(
     "robustctl", deadline=None, derandomize=True, database=None, max_examples=20
 )
 hypothesis.settings.load_profile("robustctl")
+
+
+@pytest.fixture
+def as_installed():
+    """For calls with arguments of a wrong type: users have no run-time type checks before ours."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def pytest_configure(config):

@@ -57,19 +57,13 @@ def test_every_free_array_has_a_gradient(name):
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.5, 1e-2])
-@pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_a_stable_linear_model_is_stable_for_every_set_of_free_arrays(rate, scale):
+def test_a_stable_linear_model_is_stable_for_every_set_of_free_arrays(rate):
     model = StableLinear(nu=1, nx=5, ny=1, rate=rate, key=jr.key(0))
-
-    @jax.jit
-    @jax.vmap
-    def drawn(key):
-        X_key, p_key, Y_key = jr.split(key, 3)
-        free = (jr.normal(X_key, (10, 10)), jr.normal(p_key), jr.normal(Y_key, (5, 5)))
-        system = eqx.tree_at(lambda m: (m.X, m.p, m.Y), model, tuple(scale * a for a in free)).explicit()
-        return system.A, system.P
-
-    for A, P in zip(*map(np.asarray, drawn(jr.split(jr.key(1), 50))), strict=True):
+    rng = np.random.default_rng(1)
+    for scale in np.repeat([1.0, 30.0], 25):
+        free = tuple(jnp.asarray(scale * rng.normal(size=a.shape)) for a in (model.X, model.p, model.Y))
+        system = eqx.tree_at(lambda m: (m.X, m.p, m.Y), model, free).explicit()
+        A, P = np.asarray(system.A), np.asarray(system.P)
         M = A.T @ P @ A - rate**2 * P
         assert np.linalg.eigvalsh(P)[0] > 0
         assert np.linalg.eigvalsh(M)[-1] <= 1e-12 * np.abs(M).max()

@@ -226,6 +226,7 @@ def test_what_is_no_certificate_is_refused(text):
         rc.certify.Certificate.from_json(text)
 
 
+@pytest.mark.usefixtures("as_installed")
 def test_only_models_are_certified():
     with pytest.raises(RobustctlError, match="parameterization or a system"):
         rc.certify.certificate("model")  # pyright: ignore

@@ -149,11 +149,12 @@ REFUSED = [
     (dict(phi=lambda v: 2 * v), "1-Lipschitz"),
     (dict(phi=lambda v: v[:2]), "nv = 4"),
     (dict(phi=eqx.nn.MLP(3, 3, 8, 1, key=jr.key(0))), "nv = 4"),
-    (dict(phi=eqx.nn.Linear(4, 4, key=jr.key(7))), "1-Lipschitz"),
+    (dict(phi=jax.tree.map(lambda a: 4 * a, eqx.nn.Linear(4, 4, key=jr.key(7)))), "1-Lipschitz"),
 ]
 
 
 @pytest.mark.parametrize(("wrong", "message"), REFUSED)
+@pytest.mark.usefixtures("as_installed")
 def test_bad_requests_are_refused(wrong, message):
     asked = dict(nu=1, nx=3, nv=4, ny=1, key=jr.key(0)) | wrong
     with pytest.raises(ModelError, match=message):
@@ -161,6 +162,7 @@ def test_bad_requests_are_refused(wrong, message):
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, float("inf"), float("nan"), "2"])
+@pytest.mark.usefixtures("as_installed")
 def test_bad_gamma_is_refused(gamma):
     with pytest.raises(ModelError, match="gamma must be a positive, finite gain"):
         rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=gamma, key=jr.key(0))

@@ -33,7 +33,7 @@ PROBLEMS = {
             window=192,
             stride=64,
             batch=64,
-            epochs=360,
+            epochs=1000,
         ),
     ),
 }

@@ -25,12 +25,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from _provenance import provenance
 
 import robustctl as rc
 from robustctl.errors import ModelFileError
 from robustctl.io import inspect, load, save
 from robustctl.io.atomic import write_atomic
+from robustctl.provenance import provenance
 
 LONGEST_WAIT = 0.4  # seconds from the child's first save to its end
 MOST_EXAMPLES = 5

@@ -20,9 +20,9 @@ jax.config.update("jax_enable_x64", True)
 
 import jax.random as jr  # noqa: E402
 import numpy as np  # noqa: E402
-from _provenance import provenance  # noqa: E402
 
 import robustctl as rc  # noqa: E402
+from robustctl.provenance import provenance  # noqa: E402
 from tests.exact import proves  # noqa: E402
 from tests.models import MODELS, SIZES, draw  # noqa: E402
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from _fork_server import ForkServer
-from _provenance import provenance
 
 from robustctl.data import formats, read
 from robustctl.errors import DataError
+from robustctl.provenance import provenance
 
 SAMPLES = 64
 MOST_EXAMPLES = 5

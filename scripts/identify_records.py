@@ -13,10 +13,9 @@ import os
 import time
 from pathlib import Path
 
-from _provenance import provenance
-
 import robustctl as rc
 from robustctl.problems import cascaded_tanks, silverbox
+from robustctl.provenance import provenance
 from robustctl.recipe import Recipe, identify
 
 PROBLEMS = {

@@ -31,6 +31,31 @@ class System(eqx.Module):
         return self
 
 
+class StrictlyProper(System):
+    """A system to be controlled: its output does not depend on the control of the same sample.
+
+    ::
+
+        y[t] = output(x[t], w[t]),      x[t+1] = advance(x[t], u[t], w[t])
+
+    with the control `u` and everything else that acts on it, `w` (disturbances, references, noise). A
+    controller can therefore read y[t] before it chooses u[t], and a loop about it is never algebraic.
+    """
+
+    @abc.abstractmethod
+    def output(self, x: PyTree, w: PyTree) -> PyTree:
+        """Return what a controller reads at state `x`."""
+
+    @abc.abstractmethod
+    def advance(self, x: PyTree, u: PyTree, w: PyTree) -> PyTree:
+        """Return the next state under control `u`."""
+
+    def step(self, x: PyTree, u: PyTree) -> tuple[PyTree, PyTree]:
+        """Return `(x_next, y)`; here the input is the pair `(u, w)`."""
+        control, w = u
+        return self.advance(x, control, w), self.output(x, w)
+
+
 class Parameterization(eqx.Module):
     """Free, unconstrained arrays, and the map from them to a model that carries a guarantee.
 

@@ -1,0 +1,189 @@
+"""A plant as the computer sees it: sampled, held, and with the faults of real sensors and actuators."""
+
+from typing import NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..errors import ModelError
+from ..system import StrictlyProper
+from .plant import Plant, Task, limits
+from .solvers import RK4
+
+
+class Exogenous(NamedTuple):
+    """What acts on a sampled plant besides the control, at one sample or time first.
+
+    `d`: disturbance (nd,); `r`: reference (nr,); `noise`: standard normal (ny,), or (0,) without sensor
+    noise; `jitter`: in [-1, 1].
+    """
+
+    d: Array
+    r: Array
+    noise: Array
+    jitter: Array
+
+
+class PlantState(NamedTuple):
+    """State of a sampled plant: `x` (nx,), controls still under way (delay, nu), control last applied (nu,)."""
+
+    x: Array
+    queue: Array
+    applied: Array
+
+
+class Details(eqx.Module):
+    """The honest details of a real loop, each off by default.
+
+    - `saturate`: clip the control to the limits of the plant's control signals.
+    - `rate_limit`: largest change of the control in its units per second, one number or one a control.
+    - `noise`: standard deviation of the measurement noise in the outputs' units, one number or one an output.
+    - `delay`: whole samples between choosing a control and applying it.
+    - `jitter`: half width of the uniform relative error of each sample's length, in [0, 1).
+    - `resolution`: quantisation step of the outputs in their units, one number or one an output; gradients pass
+      through as if it were not there.
+
+    **Raises:** `ModelError` for a value out of range.
+    """
+
+    saturate: bool = eqx.field(static=True, default=False, kw_only=True)
+    rate_limit: float | tuple[float, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    noise: float | tuple[float, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    delay: int = eqx.field(static=True, default=0, kw_only=True)
+    jitter: float = eqx.field(static=True, default=0.0, kw_only=True)
+    resolution: float | tuple[float, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+
+    def __check_init__(self):
+        """Refuse values out of range."""
+        for name in ("rate_limit", "noise", "resolution"):
+            value = getattr(self, name)
+            if value is not None and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
+                raise ModelError(f"{name} must be positive and finite, or None for none, got {value}")
+        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
+            raise ModelError(f"delay must be a whole number of samples of at least 0, got {self.delay!r}")
+        if not 0 <= self.jitter < 1:
+            raise ModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
+
+
+class Sampled(StrictlyProper):
+    """A plant sampled every `dt` seconds with its inputs held between samples (zero-order hold).
+
+    ::
+
+        x[t+1] = x(dt),  where  dx/dt = plant.rates(x, u[t], d[t]),  x(0) = x[t]
+        y[t]   = [plant.output(x[t]) + noise, r[t]]
+
+    Each interval is solved on its own, so no stage of the solver ever sees the next sample's input.
+
+    **Arguments:** `plant`; `dt`: sample time in seconds; `details`: see `Details`; `solver`: any Diffrax
+    solver; `substeps`: solver steps a sample; `stepsize_controller`: a Diffrax controller such as
+    `dfx.PIDController(rtol=1e-6, atol=1e-9)` for adaptive steps in place of `substeps`, with `adjoint`.
+
+    **Raises:** `ModelError` for a `dt` that is not positive and finite or `substeps` below 1.
+    """
+
+    plant: Plant
+    dt: float = eqx.field(static=True)
+    details: Details = Details()
+    solver: dfx.AbstractSolver = RK4()
+    substeps: int = eqx.field(static=True, default=1)
+    stepsize_controller: dfx.AbstractStepSizeController | None = None
+    adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint()
+
+    def __check_init__(self):
+        """Refuse a sample time or number of steps that means nothing."""
+        if isinstance(self.dt, bool) or not (isinstance(self.dt, float | int) and 0 < self.dt < np.inf):
+            raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
+        if self.substeps < 1:
+            raise ModelError(f"substeps must be at least 1 a sample, got {self.substeps}")
+
+    def init_state(self) -> PlantState:
+        """Return the plant at its operating point."""
+        return self.state_at(self.plant.operating_point()[0])
+
+    def state_at(self, x: Float[Array, " nx"]) -> PlantState:
+        """Return the sampled plant's state for a physical state, the actuators at the operating point."""
+        u = self.plant.operating_point()[1]
+        return PlantState(x, jnp.tile(u, (self.details.delay, 1)), u)
+
+    def output(self, x: PlantState, w: Exogenous) -> Float[Array, " nyr"]:
+        """Return what the sensors read and the reference, `[y, r]`."""
+        y = self.plant.output(x.x)
+        if self.details.noise is not None:
+            y = y + jnp.asarray(self.details.noise, y.dtype) * w.noise
+        if self.details.resolution is not None:
+            q = jnp.asarray(self.details.resolution, y.dtype)
+            y = y + lax.stop_gradient(q * jnp.round(y / q) - y)
+        return jnp.concatenate([y, w.r])
+
+    def advance(self, x: PlantState, u: Float[Array, " nu"], w: Exogenous) -> PlantState:
+        """Return the state one sample later."""
+        queue = jnp.concatenate([x.queue, u[None]])
+        applied = self._actuate(queue[0], x.applied)
+        length = jnp.asarray(self.dt, x.x.dtype)
+        if self.details.jitter:
+            length = length * (1 + self.details.jitter * w.jitter)
+        return PlantState(self._hold(x.x, applied, w.d, length), queue[1:], applied)
+
+    def within_limits(self, u: Float[Array, " nu"]) -> Float[Array, " nu"]:
+        """Return the control clipped to its limits where the details say so."""
+        if not self.details.saturate:
+            return u
+        low, high = limits(self.plant.controls)
+        return jnp.clip(u, jnp.asarray(low, u.dtype), jnp.asarray(high, u.dtype))
+
+    def _actuate(self, u: Array, before: Array) -> Array:
+        u = self.within_limits(u)
+        if self.details.rate_limit is not None:
+            most = jnp.asarray(self.details.rate_limit, u.dtype) * jnp.asarray(self.dt, u.dtype)
+            u = jnp.clip(u, before - most, before + most)
+        return u
+
+    def _hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
+        term = dfx.ODETerm(lambda t, y, args: self.plant.rates(y, *args))
+        if self.stepsize_controller is not None:
+            solution = dfx.diffeqsolve(
+                term, self.solver, jnp.zeros_like(length), length, length / self.substeps, x, (u, d),
+                stepsize_controller=self.stepsize_controller, adjoint=self.adjoint,
+                saveat=dfx.SaveAt(t1=True), max_steps=4096,
+            )  # fmt: skip
+            assert solution.ys is not None
+            return self.plant.constrain(solution.ys[0])
+        h = length / self.substeps
+        zero = jnp.zeros_like(h)
+        solver_state = self.solver.init(term, zero, h, x, (u, d))
+
+        def body(carry, _):
+            y, state = carry
+            y, _, _, state, _ = self.solver.step(term, zero, h, y, (u, d), state, made_jump=False)
+            return (self.plant.constrain(y), state), None
+
+        (x, _), _ = lax.scan(body, (x, solver_state), None, length=self.substeps, unroll=min(self.substeps, 8))
+        return x
+
+
+def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exogenous:
+    """Draw what acts on a sampled plant over an episode of `samples` samples, time first."""
+    d_key, r_key, noise_key, jitter_key = jr.split(key, 4)
+    d, r = task.disturbance(d_key, samples), task.reference(r_key, samples)
+    ny = len(sampled.plant.outputs) if sampled.details.noise is not None else 0
+    noise = jr.normal(noise_key, (samples, ny), d.dtype)
+    jitter = jr.uniform(jitter_key, (samples,), d.dtype, -1, 1) if sampled.details.jitter else jnp.zeros(samples, d.dtype)
+    return Exogenous(d, r, noise, jitter)
+
+
+def at_rest(sampled: Sampled, samples: int, references: int = 0) -> Exogenous:
+    """Return an episode in which nothing but the control acts: no disturbance, zero reference, no noise."""
+    dtype = jnp.result_type(float)
+    ny = len(sampled.plant.outputs) if sampled.details.noise is not None else 0
+    return Exogenous(
+        jnp.zeros((samples, len(sampled.plant.disturbances)), dtype),
+        jnp.zeros((samples, references), dtype),
+        jnp.zeros((samples, ny), dtype),
+        jnp.zeros(samples, dtype),
+    )

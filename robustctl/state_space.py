@@ -1,0 +1,103 @@
+"""A discrete-time linear system with names, units and a sample time."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .errors import ModelError
+from .system import System
+
+
+class StateSpace(System):
+    """A discrete-time linear system in deviations, as `control.StateSpace` with `dt > 0`.
+
+    ::
+
+        x+ = A x + B u,    y = C x + D u
+
+    **Arguments:** `A` (nx, nx), `B` (nx, nu), `C` (ny, nx), `D` (ny, nu); `dt`: seconds a sample; names and
+    units default to `u[0]`, `y[0]`, `x[0]` and "".
+
+    **Raises:** `ModelError` for matrices that do not fit each other or are not finite, a `dt` that is not
+    positive, and names that are not one a channel.
+    """
+
+    A: Float[Array, "nx nx"]
+    B: Float[Array, "nx nu"]
+    C: Float[Array, "ny nx"]
+    D: Float[Array, "ny nu"]
+    dt: float = eqx.field(static=True)
+    inputs: tuple[str, ...] = eqx.field(static=True)
+    outputs: tuple[str, ...] = eqx.field(static=True)
+    states: tuple[str, ...] = eqx.field(static=True)
+    input_units: tuple[str, ...] = eqx.field(static=True)
+    output_units: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        A,
+        B,
+        C,
+        D,
+        dt: float,
+        *,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        states: Sequence[str] | None = None,
+        input_units: Sequence[str] | None = None,
+        output_units: Sequence[str] | None = None,
+    ):
+        matrices = {name: np.atleast_2d(np.asarray(M)) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
+        _check_matrices(matrices)
+        if isinstance(dt, bool) or not (isinstance(dt, float | int | np.floating) and 0 < dt < np.inf):
+            raise ModelError(
+                f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
+            )
+        self.A, self.B, self.C, self.D = (
+            jnp.asarray(M, M.dtype if np.issubdtype(M.dtype, np.floating) else jnp.result_type(float))
+            for M in matrices.values()
+        )
+        self.dt = float(dt)
+        (nx, nu), ny = matrices["B"].shape, matrices["C"].shape[0]
+        self.inputs, self.outputs, self.states = (
+            _names("u", inputs, nu),
+            _names("y", outputs, ny),
+            _names("x", states, nx),
+        )
+        self.input_units, self.output_units = _units(input_units, nu), _units(output_units, ny)
+
+    def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
+        """Return the zero state."""
+        return jnp.zeros(self.A.shape[0], self.A.dtype)
+
+    def step(
+        self, x: Float[Array, " {self.A.shape[0]}"], u: Float[Array, " {self.B.shape[1]}"]
+    ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C.shape[0]}"]]:
+        """Return `(x_next, y)`."""
+        return self.A @ x + self.B @ u, self.C @ x + self.D @ u
+
+
+def _check_matrices(matrices: dict[str, np.ndarray]) -> None:
+    nx, nu, ny = matrices["A"].shape[0], matrices["B"].shape[1], matrices["C"].shape[0]
+    for name, shape in (("A", (nx, nx)), ("B", (nx, nu)), ("C", (ny, nx)), ("D", (ny, nu))):
+        if matrices[name].shape != shape:
+            raise ModelError(f"{name} must have shape {shape} to fit the others, got {matrices[name].shape}")
+        if not np.isfinite(matrices[name]).all():
+            raise ModelError(f"{name} must be finite, got {matrices[name].tolist()}")
+
+
+def _names(letter: str, given: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    names = tuple(f"{letter}[{k}]" for k in range(count)) if given is None else tuple(given)
+    if len(names) != count or len(set(names)) != count:
+        raise ModelError(f"there must be {count} different names for {letter}, got {names}")
+    return names
+
+
+def _units(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    units = ("",) * count if given is None else tuple(given)
+    if len(units) != count:
+        raise ModelError(f"there must be {count} units, one a channel, got {units}")
+    return units

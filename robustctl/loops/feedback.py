@@ -1,0 +1,125 @@
+"""Two systems in a loop, and two in a row."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PyTree
+
+from ..errors import ModelError
+from ..system import StrictlyProper, System
+
+
+class LoopOutput(NamedTuple):
+    """What a feedback loop gives at each sample: the plant's state, what the policy read and what it chose."""
+
+    x: PyTree
+    y: Array
+    u: Array
+
+
+class Feedback(System):
+    """A policy in feedback with a plant.
+
+    ::
+
+        y[t] = plant.output(x[t], w[t]),    u[t] = policy(y[t]),    x[t+1] = plant.advance(x[t], u[t], w[t])
+
+    The loop's input is `w`, what acts on the plant from outside; its state the pair (plant's, policy's);
+    its output a `LoopOutput`.
+    """
+
+    plant: StrictlyProper
+    policy: System
+
+    def init_state(self) -> tuple[PyTree, PyTree]:
+        """Return the initial states of plant and policy."""
+        return self.plant.init_state(), self.policy.init_state()
+
+    def step(self, x: tuple[PyTree, PyTree], u: PyTree) -> tuple[tuple[PyTree, PyTree], LoopOutput]:
+        """Return `(x_next, LoopOutput)`; here the input is `w`."""
+        plant_state, policy_state = x
+        y = self.plant.output(plant_state, u)
+        policy_next, control = self.policy.step(policy_state, y)
+        plant_next = self.plant.advance(plant_state, control, u)
+        return (plant_next, policy_next), LoopOutput(plant_state, y, control)
+
+    def prepare(self) -> "Feedback":
+        """Return the same with its parts prepared for many steps."""
+        return Feedback(self.plant, self.policy.prepare())
+
+
+def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
+    """Return the loop of a plant and a policy that reads its output, having checked that they fit.
+
+    `w`: one sample of what acts on the plant, such as `jax.tree.map(lambda a: a[0], ws)`.
+
+    **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
+    policy that does not take the plant's outputs or give its controls.
+    """
+    if not isinstance(plant, StrictlyProper):
+        raise ModelError(
+            f"the plant must be a StrictlyProper system (a Sampled plant, say), got {type(plant).__name__}: with a "
+            "direct path from control to output the loop would be algebraic; put a sample's delay in it"
+        )
+    loop = Feedback(plant, policy)
+    state = loop.init_state()
+    y = eqx.filter_eval_shape(plant.output, state[0], w)
+    try:
+        _, u = eqx.filter_eval_shape(policy.step, state[1], y)
+        after = eqx.filter_eval_shape(plant.advance, state[0], u, w)
+        shapes = [
+            jax.tree.map(lambda a: a.shape, s) for s in (eqx.filter_eval_shape(lambda: state[0]), after)
+        ]
+        fits = shapes[0] == shapes[1]
+        said = f"the plant's state would go from {shapes[0]} to {shapes[1]}"
+    except Exception as error:
+        fits, said = False, str(error)
+    if not fits:
+        raise ModelError(
+            f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
+            f"{y.shape[0]} (it reads them) and ny = the number of controls. A step said: {said}"
+        )
+    return loop
+
+
+class Series(System):
+    """One system after another.
+
+    ::
+
+        y[t] = second(first(u[t]))
+    """
+
+    first: System
+    second: System
+
+    def init_state(self) -> tuple[PyTree, PyTree]:
+        """Return both initial states."""
+        return self.first.init_state(), self.second.init_state()
+
+    def step(self, x: tuple[PyTree, PyTree], u: PyTree) -> tuple[tuple[PyTree, PyTree], PyTree]:
+        """Return `(x_next, y)`."""
+        first, middle = self.first.step(x[0], u)
+        second, y = self.second.step(x[1], middle)
+        return (first, second), y
+
+    def prepare(self) -> "Series":
+        """Return the same with its parts prepared for many steps."""
+        return Series(self.first.prepare(), self.second.prepare())
+
+
+class Gain(System):
+    """A static gain without state about an offset: `y = D (u - u0) + y0`."""
+
+    D: Array
+    u0: Array
+    y0: Array
+
+    def init_state(self) -> tuple[()]:
+        """Return the empty state."""
+        return ()
+
+    def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
+        """Return `(x, y)`."""
+        return x, self.D @ (u - self.u0) + self.y0

@@ -1,0 +1,49 @@
+"""Episodes of a task on a sampled plant, with or without a base controller."""
+
+import equinox as eqx
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ..plants import Plant, Sampled, Task, draw, randomized
+from ..scenario import Episode, Scenario
+from ..system import System
+from .feedback import Feedback, LoopOutput
+from .youla import Base, Youla
+
+
+class PlantScenario(Scenario):
+    """A task on a sampled plant, with or without a base controller that the learned system adds to.
+
+    **Arguments:** `task`; `sampled`: the plant with its details; `base`: a base controller, which makes
+    the learned system Youla's Q, or None for direct feedback; `spread`: relative half widths of the plant's
+    parameters, `{"mass": 0.1}`, drawn anew each episode.
+    """
+
+    task: Task
+    sampled: Sampled
+    base: Base | None = None
+    spread: dict[str, float] = eqx.field(static=True, default_factory=dict)
+
+    def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
+        """Draw parameters, initial state, disturbance, reference and noise."""
+        plant_key, x_key, w_key = jr.split(key, 3)
+        plant = randomized(self.sampled.plant, plant_key, **self.spread)
+        return Episode(plant, self.task.initial_state(x_key), draw(self.task, self.sampled, w_key, samples))
+
+    def loop(self, policy: System, plant: Plant) -> Feedback:
+        """Close the loop, through the base controller if there is one."""
+        sampled = eqx.tree_at(lambda s: s.plant, self.sampled, plant)
+        return Feedback(sampled, policy if self.base is None else Youla(self.base, policy))
+
+    def initial(self, loop: System, x0: Array) -> PyTree:
+        """Return the loop's state with the plant at `x0` and the controller at rest."""
+        assert isinstance(loop, Feedback)
+        return self.sampled.state_at(x0), loop.policy.init_state()
+
+    def cost(self, output: LoopOutput, w: PyTree) -> Float[Array, ""]:
+        """Return the task's cost of one sample."""
+        return self.task.cost(output.x.x, self.sampled.within_limits(output.u), w.r)
+
+    def disturbed(self, w: PyTree, d: Array) -> PyTree:
+        """Return `w` with `d` added to the plant's disturbance."""
+        return w._replace(d=w.d + d)

@@ -1,0 +1,70 @@
+"""The closed loop of a linear plant as Youla wrote it: affine in the learned system."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ..errors import ModelError
+from ..state_space import StateSpace
+from ..system import System
+
+
+class YoulaOutput(NamedTuple):
+    """Performance output `z` (nz,) and the learned control `u` (nu,), within its limit."""
+
+    z: Array
+    u: Array
+
+
+class YoulaMap(System):
+    """The closed loop of a linear plant and base controller, seen from the disturbance `d`.
+
+    ::
+
+        z = T0 d + T1 sat(q(T2 d)),     |sat(u)| <= limit
+
+    Every stabilising controller of a linear plant has this form with some stable q, and its gain is at most
+    `|T0| + |T1| gamma |T2|` (H-infinity norms) for a q of gain gamma; `sat` has slope at most one and
+    changes nothing in this. Source: [BWM23], Sec. III.
+    """
+
+    t0: StateSpace
+    t1: StateSpace
+    t2: StateSpace
+    q: System
+    limit: float = eqx.field(static=True)
+
+    def __check_init__(self):
+        """Refuse maps that do not fit each other."""
+        (nz, nd), (nu,), ny = self.t0.D.shape, self.t1.D.shape[1:], self.t2.D.shape[0]
+        if self.t1.D.shape[0] != nz or self.t2.D.shape[1] != nd:
+            raise ModelError(
+                f"T0, T1 and T2 must have shapes (nz, nd), (nz, nu) and (ny, nd), got {self.t0.D.shape}, "
+                f"{(self.t1.D.shape[0], nu)} and {(ny, self.t2.D.shape[1])}"
+            )
+        if len({self.t0.dt, self.t1.dt, self.t2.dt}) > 1:
+            raise ModelError(
+                f"T0, T1 and T2 must have one sample time, got {self.t0.dt}, {self.t1.dt} and {self.t2.dt} s"
+            )
+        if not self.limit > 0:
+            raise ModelError(f"limit must be positive (inf for none), got {self.limit}")
+
+    def init_state(self) -> tuple[PyTree, ...]:
+        """Return the initial states of T0, T1, T2 and q."""
+        return tuple(part.init_state() for part in (self.t0, self.t1, self.t2, self.q))
+
+    def step(self, x: tuple[PyTree, ...], u: Float[Array, " nd"]) -> tuple[tuple[PyTree, ...], YoulaOutput]:
+        """Return `(x_next, YoulaOutput)`; here the input is the disturbance."""
+        x0, x1, x2, xq = x
+        x2, y = self.t2.step(x2, u)
+        xq, v = self.q.step(xq, y)
+        control = jnp.clip(v, -self.limit, self.limit)
+        x0, z0 = self.t0.step(x0, u)
+        x1, z1 = self.t1.step(x1, control)
+        return (x0, x1, x2, xq), YoulaOutput(z0 + z1, control)
+
+    def prepare(self) -> "YoulaMap":
+        """Return the same with q prepared for many steps."""
+        return YoulaMap(self.t0, self.t1, self.t2, self.q.prepare(), self.limit)

@@ -1,0 +1,46 @@
+"""What a policy is trained and judged on: episodes drawn at random, a loop, and a cost."""
+
+import abc
+from typing import NamedTuple
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .system import System
+
+
+class Episode(NamedTuple):
+    """One draw: the plant's parameters, its initial state, and what acts on it, time first."""
+
+    plant: PyTree
+    x0: PyTree
+    ws: PyTree
+
+
+class Scenario(eqx.Module):
+    """Episodes to train a policy on; `rc.train.fit_policy` draws them, rolls out the loop and adds up the cost.
+
+    ::
+
+        minimise over the policy   E  1/T sum_t cost(output[t], w[t]),   output = rollout(loop(policy, plant), ws)
+    """
+
+    @abc.abstractmethod
+    def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
+        """Draw one episode."""
+
+    @abc.abstractmethod
+    def loop(self, policy: System, plant: PyTree) -> System:
+        """Close the loop of the learned system about a drawn plant; its input is one `w`."""
+
+    @abc.abstractmethod
+    def initial(self, loop: System, x0: PyTree) -> PyTree:
+        """Return the loop's state for a drawn initial state."""
+
+    @abc.abstractmethod
+    def cost(self, output: PyTree, w: PyTree) -> Float[Array, ""]:
+        """Return the cost of one sample."""
+
+    @abc.abstractmethod
+    def disturbed(self, w: PyTree, d: Array) -> PyTree:
+        """Return `w` with `d` added to its disturbance; an adversary's way in."""

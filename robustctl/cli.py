@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -150,6 +150,46 @@ class Simulate:
         return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Run a published benchmark problem and write its results and figure.
+
+    Args:
+        problem: Which one.
+        model: Which network, at its published size.
+        seeds: How many seeds, counted from 0.
+        quick: A few epochs, to see that it runs; its figures mean nothing.
+        out: Folder for the results.
+    """
+
+    problem: Positional[Literal["youla"]]
+    model: Literal["r2dn", "ren"] = "r2dn"
+    seeds: int = 3
+    quick: bool = False
+    out: Path = Path("runs/benchmark")
+
+    def run(self) -> int:
+        """Run the command."""
+        from .problems.youla import Protocol
+        from .problems.youla_run import benchmark
+
+        if self.seeds < 1:
+            raise RobustctlError(f"seeds must be at least 1, got {self.seeds}")
+        protocol = Protocol(
+            model=self.model,
+            **({"epochs": 2, "batch": 4, "horizon": 100, "segment": 50} if self.quick else {}),
+        )
+        results = benchmark(protocol, range(self.seeds), self.out)
+        for run in results["runs"]:
+            print(f"seed {run['seed']}: test cost {run['final_test_cost']:.4f}, {run['seconds']:.0f} s")
+        published = results["published"]
+        print(
+            f"mean {results['mean_final_test_cost']:.4f}; published {published['mean']} "
+            f"[{published['lowest']}, {published['highest']}]; results in {self.out}"
+        )
+        return 0 if all(check["holds"] for run in results["runs"] for check in run["certificates"]) else 1
+
+
 def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
     from .certify import certificate
     from .io import save
@@ -170,7 +210,7 @@ def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
-    commands = {"demo": Demo, "fit": Fit, "certify": Certify, "simulate": Simulate}
+    commands = {"demo": Demo, "fit": Fit, "certify": Certify, "simulate": Simulate, "benchmark": Benchmark}
     command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="robustctl")
     try:
         return command.run()

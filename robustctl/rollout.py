@@ -50,14 +50,16 @@ def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | 
         x_next, y = prepared.step(x, u)
         return x_next, (x, y)
 
-    if checkpoint is None or checkpoint >= length:
+    if checkpoint == 1:
+        body = jax.checkpoint(body, prevent_cse=False)  # a scan needs no barrier against merging
+    if checkpoint in (None, 1) or checkpoint >= length:
         x_final, (xs, ys) = lax.scan(body, x0, us)
         return Trajectory(xs, ys, x_final)
 
     whole = length // checkpoint * checkpoint
-    blocks = jax.tree.map(lambda a: a[:whole].reshape(-1, checkpoint, *a.shape[1:]), us)
+    blocks = jax.tree.map(lambda a: a[:whole].reshape(whole // checkpoint, checkpoint, *a.shape[1:]), us)
     rest = jax.tree.map(lambda a: a[whole:], us)
-    x_rest, head = lax.scan(jax.checkpoint(lambda x, u: lax.scan(body, x, u)), x0, blocks)
+    x_rest, head = lax.scan(jax.checkpoint(lambda x, u: lax.scan(body, x, u), prevent_cse=False), x0, blocks)
     x_final, tail = lax.scan(body, x_rest, rest)
     xs, ys = jax.tree.map(lambda h, t: jax.numpy.concatenate([h.reshape(whole, *h.shape[2:]), t]), head, tail)
     return Trajectory(xs, ys, x_final)

@@ -11,6 +11,9 @@ from .initial_state import warm_up as warm_up
 from .initial_state import zero_state as zero_state
 from .losses import mean_squared_error as mean_squared_error
 from .losses import summed_squared_error as summed_squared_error
+from .policy import Adversary as Adversary
+from .policy import PolicyFit as PolicyFit
+from .policy import fit_policy as fit_policy
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations
 from .scores import ChannelScores as ChannelScores

@@ -52,3 +52,9 @@ def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1
     head_y = np.stack([e.y[:window] for e in record.experiments])
     head_u, head_y, u, y = (jnp.asarray(a, dtype) for a in (head_u, head_y, u, y))
     return Batch(head_u, head_y, u, y, jnp.asarray(mask, bool), jnp.arange(len(record.experiments)))
+
+
+def in_segments(a: Array, length: int) -> Array:
+    """Return (B, T, ...) as (segments, B, length, ...)."""
+    batch, samples, *rest = a.shape
+    return jnp.moveaxis(a.reshape(batch, samples // length, length, *rest), 1, 0)

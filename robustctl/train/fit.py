@@ -18,13 +18,12 @@ from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..system import Parameterization
 from .batches import Batch, pack
+from .identification import Identification
 from .identified import Identified
 from .initial_state import Builder, InitialState, zero_state
 from .log import JsonLines, ProgressBar, Watcher
-from .loop import Row, State, Task, run_epochs, start
+from .loop import run
 from .losses import Loss, mean_squared_error
-
-_CALL_SECONDS = 0.5  # of epochs in one compiled call: how often the line moves and Ctrl-C is heard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,48 +108,17 @@ def fit(
     trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)
     if optimizer is None:
         optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
-    task = Task(
+    job = Identification(
         fixed, data, checked, order_key, optimizer, loss, regularizer,
         segment or data.u.shape[1], batch_size or len(record.experiments), patience or 0,
     )  # fmt: skip
     everyone = [*watchers, *([ProgressBar(epochs)] if progress else []), *([JsonLines(log)] if log else [])]
-    state, rows, stopped = _run(task, start(task, trained), epochs, everyone)
-    for watcher in everyone:
-        watcher.close(stopped)
+    state, history, stopped = run(job, trained, epochs, everyone)
     best = eqx.tree_at(lambda m: (m.parameterization, m.initial), model, eqx.combine(state.best, fixed))
     bad_step = int(state.bad_step) if int(state.bad_step) >= 0 else None
     if bad_step is not None:
-        _warn_of(bad_step)
-    history = {name: np.asarray(a)[: int(state.epoch)] for name, a in rows._asdict().items()}
+        warn_of(bad_step)
     return Fit(best, history, int(state.best_epoch), stopped, bad_step, time.monotonic() - begin)
-
-
-def _run(task: Task, state: State, epochs: int, watchers: Sequence[Watcher]) -> tuple[State, Row, str]:
-    """Call the compiled loop with as many epochs as fit in half a second until all are done."""
-    dtype = state.best_loss.dtype
-    rows = Row(*(jnp.full(epochs, jnp.nan, dtype) for _ in Row._fields))
-    count = 1
-    try:
-        while (done := int(state.epoch)) < epochs and not bool(state.stopped):
-            begin = time.monotonic()
-            state, rows = run_epochs(task, state, rows, jnp.asarray(min(count, epochs - done), jnp.int32))
-            jax.block_until_ready(state)
-            _tell(watchers, rows, done, int(state.epoch))
-            ran = max(int(state.epoch) - done, 1)
-            count = max(1, min(int(_CALL_SECONDS * ran / (time.monotonic() - begin)), 10 * count))
-    except KeyboardInterrupt:
-        return state, rows, "interrupted"
-    if int(state.bad_step) >= 0:
-        return state, rows, "not finite"
-    return state, rows, "patience" if bool(state.stopped) else "finished"
-
-
-def _tell(watchers: Sequence[Watcher], rows: Row, first: int, last: int) -> None:
-    columns = {name: np.asarray(a[first:last], float) for name, a in rows._asdict().items()}
-    for k in range(last - first):
-        row = {name: float(column[k]) for name, column in columns.items()}
-        for watcher in watchers:
-            watcher.epoch(first + k, row)
 
 
 def _untrained(parameterization, record: Record, scaling, initial, key) -> Identified:
@@ -218,7 +186,8 @@ def _check_settings(washout, segment, batch_size, epochs, patience, validation, 
         raise RobustctlError("patience needs a validation record to judge by, got none")
 
 
-def _warn_of(bad_step: int) -> None:
+def warn_of(bad_step: int) -> None:
+    """Tell the user at which gradient step training met something that is not finite."""
     warnings.warn(
         f"the loss or its gradient was not finite at gradient step {bad_step}; the model before it was kept. "
         "Use a smaller learning rate or a shorter segment",

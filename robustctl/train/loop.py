@@ -1,18 +1,21 @@
-"""The compiled part of `fit`: many epochs in one call."""
+"""The compiled part of training: many epochs in one call, and the calls themselves."""
 
-from typing import Any, NamedTuple
+import abc
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
+import numpy as np
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..rollout import rollout
-from .batches import Batch
-from .losses import Loss
+from .log import Watcher
+
+_CALL_SECONDS = 0.5  # of epochs in one compiled call: how often the line moves and Ctrl-C is heard
 
 
 class State(NamedTuple):
@@ -37,39 +40,35 @@ class Row(NamedTuple):
     gradient_norm: Float[Array, ""]
 
 
-class Task(eqx.Module):
-    """What training leaves alone: data, optimizer and settings."""
+class Job(eqx.Module):
+    """What training leaves alone: data, optimizer, settings, and how one epoch goes."""
 
-    fixed: PyTree
-    data: Batch
-    validation: Batch | None
-    key: PRNGKeyArray
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
-    loss: Loss = eqx.field(static=True)
-    regularizer: Any = eqx.field(static=True)
-    segment: int = eqx.field(static=True)
-    batch_size: int = eqx.field(static=True)
-    patience: int = eqx.field(static=True)
+    optimizer: eqx.AbstractVar[optax.GradientTransformation]
+    patience: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def epoch(self, state: State) -> tuple[State, Row]:
+        """Run one epoch, built on `update` and `judge`."""
 
 
-def start(task: Task, trained: PyTree) -> State:
+def start(job: Job, trained: PyTree) -> State:
     """Return the state before the first epoch."""
     dtype = jax.tree.leaves(trained)[0].dtype
     zero, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
     infinite = jnp.full((), jnp.inf, dtype)
     return State(
-        trained, task.optimizer.init(trained), trained, infinite, none, zero, zero, none, jnp.zeros((), bool)
+        trained, job.optimizer.init(trained), trained, infinite, none, zero, zero, none, jnp.zeros((), bool)
     )
 
 
 @eqx.filter_jit
-def run_epochs(task: Task, state: State, rows: Row, count: Int[Array, ""]) -> tuple[State, Row]:
+def run_epochs(job: Job, state: State, rows: Row, count: Int[Array, ""]) -> tuple[State, Row]:
     """Run up to `count` epochs and write each one's row at its place in `rows`; stop early where told to."""
 
     def body(carry):
         state, rows, left = carry
         epoch = state.epoch
-        state, row = _epoch(task, state)
+        state, row = job.epoch(state)
         rows = jax.tree.map(lambda all_rows, new: all_rows.at[epoch].set(new), rows, row)
         return state, rows, left - 1
 
@@ -81,72 +80,10 @@ def run_epochs(task: Task, state: State, rows: Row, count: Int[Array, ""]) -> tu
     return state, rows
 
 
-def _epoch(task: Task, state: State) -> tuple[State, Row]:
-    size = task.batch_size
-    experiments = task.data.index.size
-    order = (
-        jr.permutation(jr.fold_in(task.key, state.epoch), experiments)
-        if size < experiments
-        else task.data.index
-    )
-    batches = order[: experiments // size * size].reshape(-1, size)
-    state, (losses, norms) = lax.scan(lambda s, chosen: _train_on(task, s, chosen), state, batches)
-    validation = _validate(task, state.trained, losses.dtype)
-    row = Row(jnp.mean(losses), validation, jnp.mean(norms))
-    return _judge(task, state, validation), row
-
-
-def _train_on(task: Task, state: State, chosen: Int[Array, " b"]) -> tuple[State, tuple[Array, Array]]:
-    """One pass over the chosen experiments, a gradient step for each segment, the state carried between."""
-    batch = Batch(*(a[chosen] for a in task.data))
-    segments = jax.tree.map(lambda a: _in_segments(a, task.segment), (batch.u, batch.y, batch.mask))
-    first = jnp.arange(segments[0].shape[0]) == 0
-    states = eqx.filter_eval_shape(_initial_states, state.trained, task.fixed, batch)[1]
-    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), states)  # the first segment sets it
-
-    def body(carry, segment):
-        state, x = carry
-        (loss, x_next), slope = jax.value_and_grad(_segment_loss, has_aux=True)(
-            state.trained, task, batch, x, *segment
-        )
-        return (_update(task, state, loss, slope), lax.stop_gradient(x_next)), (loss, optax.tree.norm(slope))
-
-    (state, _), (losses, norms) = lax.scan(body, (state, x), (*segments, first))
-    return state, (jnp.mean(losses), jnp.mean(norms))
-
-
-def _in_segments(a: Array, length: int) -> Array:
-    """(B, T, n) to (segments, B, length, n)."""
-    return jnp.moveaxis(a.reshape(a.shape[0], -1, length, a.shape[2]), 1, 0)
-
-
-def _initial_states(trained, fixed, batch: Batch):
-    parameterization, initial = eqx.combine(trained, fixed)
-    system = parameterization.explicit()
-    zero = system.init_state()
-    return system, jax.vmap(lambda u, y, i: initial(u, y, i, zero))(batch.head_u, batch.head_y, batch.index)
-
-
-def simulate_batch(trained, fixed, batch: Batch) -> Array:
-    """Return the free-run outputs (B, T, ny) of a whole batch from its initial states."""
-    system, x0 = _initial_states(trained, fixed, batch)
-    return jax.vmap(lambda u, x: rollout(system, u, x).ys)(batch.u, x0)
-
-
-def _segment_loss(trained, task: Task, batch: Batch, x, u, y, mask, first):
-    system, x0 = _initial_states(trained, task.fixed, batch)
-    x = jax.tree.map(lambda a, b: jnp.where(first, a, b), x0, x)
-    run = jax.vmap(lambda u, x: rollout(system, u, x))(u, x)
-    loss = task.loss(run.ys, y, mask)
-    if task.regularizer is not None:
-        loss = loss + task.regularizer(eqx.combine(trained, task.fixed)[0])
-    return loss, run.x_final
-
-
-def _update(task: Task, state: State, loss: Array, slope: PyTree) -> State:
+def update(job: Job, state: State, loss: Array, slope: PyTree) -> State:
     """Take the step, unless this or an earlier one met something that is not finite."""
     with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
-        updates, opt_state = task.optimizer.update(slope, state.opt_state, state.trained)
+        updates, opt_state = job.optimizer.update(slope, state.opt_state, state.trained)
         trained = optax.apply_updates(state.trained, updates)
     finite = (
         jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(slope)) & jnp.isfinite(optax.tree.norm(trained))
@@ -159,21 +96,69 @@ def _update(task: Task, state: State, loss: Array, slope: PyTree) -> State:
     return state._replace(trained=trained, opt_state=opt_state, bad_step=bad_step, step=state.step + 1)
 
 
-def _validate(task: Task, trained, dtype) -> Array:
-    if task.validation is None:
-        return jnp.full((), jnp.nan, dtype)
-    v = task.validation
-    return task.loss(simulate_batch(trained, task.fixed, v), v.y, v.mask)
-
-
-def _judge(task: Task, state: State, validation: Array) -> State:
-    """Keep the best model; without validation data, the last good one."""
-    better = (validation < state.best_loss) if task.validation is not None else jnp.ones((), bool)
+def judge(job: Job, state: State, validation: Array | None) -> State:
+    """Count the epoch and keep the best model; without a validation loss, the last good one."""
+    better = jnp.ones((), bool) if validation is None else validation < state.best_loss
+    best_loss = state.best_loss if validation is None else jnp.where(better, validation, state.best_loss)
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.trained, state.best)
     best_epoch = jnp.where(better, state.epoch, state.best_epoch)
     waited = state.epoch - best_epoch
-    stopped = (state.bad_step >= 0) | ((waited >= task.patience) & (task.patience > 0))
+    stopped = (state.bad_step >= 0) | ((waited >= job.patience) & (job.patience > 0))
     return state._replace(
-        best=best, best_loss=jnp.where(better, validation, state.best_loss), best_epoch=best_epoch,
+        best=best, best_loss=best_loss, best_epoch=best_epoch,
         epoch=state.epoch + 1, stopped=stopped,
     )  # fmt: skip
+
+
+def run(
+    job: Job,
+    trained: PyTree,
+    epochs: int,
+    watchers: Sequence[Watcher],
+    inspect: Callable[[int, PyTree], None] | None = None,
+    inspect_every: int = 10,
+) -> tuple[State, dict[str, np.ndarray], str]:
+    """Train, as many epochs a compiled call as fit in half a second, and return state, history and why it ended.
+
+    `inspect(epoch, trained)` is called before every epoch that `inspect_every` divides, and after the last.
+    """
+    state = start(job, trained)
+    dtype = state.best_loss.dtype
+    rows = Row(*(jnp.full(epochs, jnp.nan, dtype) for _ in Row._fields))
+    stopped, count = "", 1
+    try:
+        while (done := int(state.epoch)) < epochs and not bool(state.stopped):
+            left = epochs - done
+            if inspect is not None:
+                if done % inspect_every == 0:
+                    inspect(done, state.trained)
+                left = min(left, inspect_every - done % inspect_every)
+            begin = time.monotonic()
+            state, rows = run_epochs(job, state, rows, jnp.asarray(min(count, left), jnp.int32))
+            jax.block_until_ready(state)
+            _tell(watchers, rows, done, int(state.epoch))
+            ran = max(int(state.epoch) - done, 1)
+            count = max(1, min(int(_CALL_SECONDS * ran / (time.monotonic() - begin)), 10 * count))
+    except KeyboardInterrupt:
+        stopped = "interrupted"
+    if inspect is not None:
+        inspect(int(state.epoch), state.trained)
+    stopped = stopped or _why(state)
+    for watcher in watchers:
+        watcher.close(stopped)
+    history = {name: np.asarray(a)[: int(state.epoch)] for name, a in rows._asdict().items()}
+    return state, history, stopped
+
+
+def _why(state: State) -> str:
+    if int(state.bad_step) >= 0:
+        return "not finite"
+    return "patience" if bool(state.stopped) else "finished"
+
+
+def _tell(watchers: Sequence[Watcher], rows: Row, first: int, last: int) -> None:
+    columns = {name: np.asarray(a[first:last], float) for name, a in rows._asdict().items()}
+    for k in range(last - first):
+        row = {name: float(column[k]) for name, column in columns.items()}
+        for watcher in watchers:
+            watcher.epoch(first + k, row)

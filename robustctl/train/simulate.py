@@ -15,9 +15,9 @@ from ..data import Record
 from ..rollout import rollout
 from .batches import Batch, pack
 from .fit import check_channels
+from .identification import simulate_batch
 from .identified import Identified
 from .initial_state import LearnedState
-from .loop import simulate_batch
 from .scores import ChannelScores, channel_scores, residuals
 
 

@@ -1,0 +1,115 @@
+"""Train problem 3 for some seeds, certify on the way, and write results and figure."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from ..certify import certificate
+from ..provenance import provenance
+from ..train import PolicyFit, fit_policy
+from .youla import PUBLISHED, Protocol, YoulaScenario, model
+
+_TEST_KEY = 0  # the test episodes are the same for all seeds
+
+
+def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[PolicyFit, dict]:
+    """Train one seed; return the fit and its scores, ready for JSON."""
+    start, key = jr.split(jr.key(seed))
+    policy = model(protocol, start)
+    checks: list[dict] = []
+    clock: list[float] = []
+
+    def inspect(epoch, trained):
+        found = certificate(trained)
+        checks.append({"epoch": epoch, "holds": found.holds, "margin": found.margin})
+        clock.append(time.monotonic())
+
+    fitted = fit_policy(
+        policy, YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,
+        epochs=protocol.epochs, optimizer=protocol.optimizer(), progress=progress, inspect=inspect,
+        key=key, test_key=jr.key(_TEST_KEY),
+    )  # fmt: skip
+    return fitted, {
+        "seed": seed,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(policy, eqx.is_inexact_array))),
+        "final_test_cost": float(fitted.history["validation"][-1]),
+        "best_test_cost": float(np.min(fitted.history["validation"])),
+        "best_epoch": fitted.best_epoch,
+        "stopped": fitted.stopped,
+        "seconds": round(fitted.seconds, 1),
+        "seconds_per_epoch": _seconds_per_epoch(checks, clock),
+        "certificates": checks,
+        "test_cost": fitted.history["validation"].tolist(),
+        "training_cost": fitted.history["loss"].tolist(),
+    }
+
+
+def _seconds_per_epoch(checks: list[dict], clock: list[float]) -> float | None:
+    """Median over the stretches between checks, the first with its compilation left out."""
+    epochs = np.diff([check["epoch"] for check in checks])[1:]
+    seconds = np.diff(clock)[1:]
+    return (
+        round(float(np.median(seconds[epochs > 0] / epochs[epochs > 0])), 3) if np.any(epochs > 0) else None
+    )
+
+
+def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
+    """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = []
+    results: dict = {}
+    for seed in seeds:
+        runs.append(train(protocol, seed, progress=progress)[1])
+        results = {
+            "problem": "youla",
+            **provenance(seed),
+            "device": jax.devices()[0].device_kind,
+            "protocol": dataclasses.asdict(protocol),
+            "published": PUBLISHED[protocol.model],
+            "mean_final_test_cost": float(np.mean([run["final_test_cost"] for run in runs])),
+            "runs": runs,
+        }
+        path = folder / f"youla_{protocol.model}.json"
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        draw(results).savefig(path.with_suffix(".png"))
+    return results
+
+
+def draw(results: dict):
+    """Draw the test cost of every seed against epochs, beside the published mean."""
+    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
+
+    figure, axes = panels(1, 1, (6.5, 3.6))
+    ax = axes[0, 0]
+    for k, run in enumerate(results["runs"]):
+        cost = run["test_cost"]
+        ax.plot(
+            np.arange(1, len(cost) + 1),
+            cost,
+            color=CYCLE[k % len(CYCLE)],
+            linewidth=1.2,
+            label=f"seed {run['seed']}",
+        )
+    published = results["published"]
+    ax.axhline(
+        published["mean"], color=INK, linestyle="--", linewidth=1.0, label="published, after 80 epochs"
+    )
+    ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
+    ax.set_yscale("log")
+    ax.set_xlabel("epoch", fontsize=SMALL + 1)
+    ax.set_ylabel("test cost, mean(|z| + 1e-4 u²)", fontsize=SMALL + 1)
+    ax.legend(frameon=False, fontsize=SMALL)
+    final = ", ".join(f"{run['final_test_cost']:.4f}" for run in results["runs"])
+    heading(
+        figure,
+        f"Youla feedback, contracting {results['protocol']['model'].upper()}",
+        f"test cost at the end: {final}",
+    )
+    return figure

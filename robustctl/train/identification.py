@@ -1,0 +1,96 @@
+"""One epoch of identification: free-run simulation of a record, segment by segment."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jax import lax
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from ..rollout import rollout
+from .batches import Batch, in_segments
+from .loop import Job, Row, State, judge, update
+from .losses import Loss
+
+
+class Identification(Job):
+    """Free-run simulation of a record's experiments: data, optimizer and settings."""
+
+    fixed: PyTree
+    data: Batch
+    validation: Batch | None
+    key: PRNGKeyArray
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    loss: Loss = eqx.field(static=True)
+    regularizer: Any = eqx.field(static=True)
+    segment: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
+    patience: int = eqx.field(static=True)
+
+    def epoch(self, state: State) -> tuple[State, Row]:
+        """Draw the order, take a gradient step a segment of each batch, and judge."""
+        size = self.batch_size
+        experiments = self.data.index.size
+        order = (
+            jr.permutation(jr.fold_in(self.key, state.epoch), experiments)
+            if size < experiments
+            else self.data.index
+        )
+        batches = order[: experiments // size * size].reshape(-1, size)
+        state, (losses, norms) = lax.scan(lambda s, chosen: _train_on(self, s, chosen), state, batches)
+        validation = None if self.validation is None else _validate(self, state.trained)
+        shown = jnp.full_like(losses[0], jnp.nan) if validation is None else validation
+        return judge(self, state, validation), Row(jnp.mean(losses), shown, jnp.mean(norms))
+
+
+def _train_on(
+    job: Identification, state: State, chosen: Int[Array, " b"]
+) -> tuple[State, tuple[Array, Array]]:
+    """One pass over the chosen experiments, a gradient step for each segment, the state carried between."""
+    batch = Batch(*(a[chosen] for a in job.data))
+    segments = jax.tree.map(lambda a: in_segments(a, job.segment), (batch.u, batch.y, batch.mask))
+    first = jnp.arange(segments[0].shape[0]) == 0
+    states = eqx.filter_eval_shape(_initial_states, state.trained, job.fixed, batch)[1]
+    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), states)  # the first segment sets it
+
+    def body(carry, segment):
+        state, x = carry
+        (loss, x_next), slope = jax.value_and_grad(_segment_loss, has_aux=True)(
+            state.trained, job, batch, x, *segment
+        )
+        return (update(job, state, loss, slope), lax.stop_gradient(x_next)), (loss, optax.tree.norm(slope))
+
+    (state, _), (losses, norms) = lax.scan(body, (state, x), (*segments, first))
+    return state, (jnp.mean(losses), jnp.mean(norms))
+
+
+def _initial_states(trained, fixed, batch: Batch):
+    parameterization, initial = eqx.combine(trained, fixed)
+    system = parameterization.explicit()
+    zero = system.init_state()
+    return system, jax.vmap(lambda u, y, i: initial(u, y, i, zero))(batch.head_u, batch.head_y, batch.index)
+
+
+def simulate_batch(trained, fixed, batch: Batch) -> Array:
+    """Return the free-run outputs (B, T, ny) of a whole batch from its initial states."""
+    system, x0 = _initial_states(trained, fixed, batch)
+    return jax.vmap(lambda u, x: rollout(system, u, x).ys)(batch.u, x0)
+
+
+def _segment_loss(trained, job: Identification, batch: Batch, x, u, y, mask, first):
+    system, x0 = _initial_states(trained, job.fixed, batch)
+    x = jax.tree.map(lambda a, b: jnp.where(first, a, b), x0, x)
+    run = jax.vmap(lambda u, x: rollout(system, u, x))(u, x)
+    loss = job.loss(run.ys, y, mask)
+    if job.regularizer is not None:
+        loss = loss + job.regularizer(eqx.combine(trained, job.fixed)[0])
+    return loss, run.x_final
+
+
+def _validate(job: Identification, trained) -> Array:
+    v = job.validation
+    assert v is not None
+    return job.loss(simulate_batch(trained, job.fixed, v), v.y, v.mask)

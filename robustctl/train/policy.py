@@ -1,0 +1,217 @@
+"""The second verb for policies: train a system in closed loop by gradients through the rollout."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from ..errors import RobustctlError
+from ..rollout import rollout
+from ..scenario import Scenario
+from ..system import Parameterization
+from .batches import in_segments
+from .fit import warn_of
+from .log import JsonLines, ProgressBar, Watcher
+from .loop import Job, Row, State, judge, run, update
+
+
+class Adversary(eqx.Module):
+    """A disturbance chosen against the policy: `steps` of sign gradient ascent on the cost, each entry at most `radius`.
+
+    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, eq. (3)'s
+    inner problem.
+    """
+
+    radius: float = eqx.field(static=True)
+    steps: int = eqx.field(static=True, default=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyFit:
+    """What `fit_policy` returns.
+
+    `policy`: the trained parameterization, best on the test episodes; `history`: arrays `loss` (mean cost of the
+    training episodes), `validation` (cost of the fixed test episodes after the epoch) and `gradient_norm`, one
+    entry an epoch; `best_epoch`, `stopped`, `bad_step`, `seconds`: as in `Fit`.
+    """
+
+    policy: Parameterization
+    history: dict[str, np.ndarray]
+    best_epoch: int
+    stopped: str
+    bad_step: int | None
+    seconds: float
+
+
+class PolicyGradient(Job):
+    """Analytic policy gradients over drawn episodes: scenario, optimizer and settings."""
+
+    fixed: PyTree
+    scenario: Scenario
+    test: PyTree
+    key: PRNGKeyArray
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    adversary: Adversary | None
+    horizon: int = eqx.field(static=True)
+    segment: int = eqx.field(static=True)
+    batch: int = eqx.field(static=True)
+    patience: int = eqx.field(static=True)
+    checkpoint: int | None = eqx.field(static=True)
+
+    def epoch(self, state: State) -> tuple[State, Row]:
+        """Draw a batch of episodes and take a gradient step a segment, plant and policy states carried along."""
+        keys = jr.split(jr.fold_in(self.key, state.epoch), self.batch)
+        episodes = jax.vmap(lambda key: self.scenario.draw(key, self.horizon))(keys)
+        segments = jax.tree.map(lambda a: in_segments(a, self.segment), episodes.ws)
+        x = _initial(self, state.trained, episodes)
+
+        def body(carry, ws):
+            state, x = carry
+            if self.adversary is not None:
+                ws = _against(self, self.adversary, state.trained, episodes.plant, x, ws)
+            (loss, x), slope = jax.value_and_grad(_cost, has_aux=True)(
+                state.trained, self, episodes.plant, x, ws
+            )
+            return (update(self, state, loss, slope), lax.stop_gradient(x)), (loss, optax.tree.norm(slope))
+
+        (state, _), (losses, norms) = lax.scan(body, (state, x), segments)
+        validation = test_cost(self, state.trained)
+        return judge(self, state, validation), Row(jnp.mean(losses), validation, jnp.mean(norms))
+
+
+def fit_policy(
+    parameterization: Parameterization,
+    scenario: Scenario,
+    *,
+    horizon: int,
+    segment: int | None = None,
+    batch: int = 64,
+    test_batch: int = 64,
+    epochs: int = 100,
+    patience: int | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    adversary: Adversary | None = None,
+    checkpoint: int | None = 1,
+    log: str | Path | None = None,
+    progress: bool = True,
+    watchers: Sequence[Watcher] = (),
+    inspect: Callable[[int, Parameterization], None] | None = None,
+    inspect_every: int = 10,
+    key: PRNGKeyArray,
+    test_key: PRNGKeyArray | None = None,
+) -> PolicyFit:
+    """Minimise the mean cost of a scenario's episodes over the free arrays of a policy.
+
+    ::
+
+        min over free arrays   mean over episodes and samples of  cost,    loop rolled out through the plant
+
+    Every epoch draws `batch` new episodes of `horizon` samples and takes one gradient step a `segment`; the
+    states of plant and policy are carried from segment to segment, the gradient is not. The policy keeps its
+    guarantee at every step, because every value of its free arrays has it. Source: [BWM23].
+
+    **Arguments:** `scenario`: see `rc.loops.PlantScenario`; `segment`: samples between gradient steps, a
+    divisor of `horizon` (None: `horizon`); `test_batch`, `test_key`: fixed episodes that each epoch is judged
+    by, the best policy is kept; `optimizer`: default Adam at 1e-3 with elements of the gradient clipped at 10;
+    `adversary`: adds the worst disturbance it finds to each segment; `checkpoint`: as in `rollout`;
+    `inspect(epoch, policy)`: called every `inspect_every` epochs and at the end, to certify, say.
+
+    **Raises:** `RobustctlError` for settings out of range, and for a policy that does not fit the loop.
+    """
+    begin = time.monotonic()
+    segment = segment or horizon
+    _check(horizon, segment, batch, test_batch, epochs)
+    trained, fixed = eqx.partition(parameterization, eqx.is_inexact_array)
+    if optimizer is None:
+        optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
+    draw_key, other = jr.split(key)
+    test_keys = jr.split(other if test_key is None else test_key, test_batch)
+    test = jax.jit(jax.vmap(lambda k: scenario.draw(k, horizon)))(test_keys)
+    job = PolicyGradient(
+        fixed,
+        scenario,
+        test,
+        draw_key,
+        optimizer,
+        adversary,
+        horizon,
+        segment,
+        batch,
+        patience or 0,
+        checkpoint,
+    )
+    _check_fits(job, trained)
+    everyone = [*watchers, *([ProgressBar(epochs)] if progress else []), *([JsonLines(log)] if log else [])]
+    look = None if inspect is None else lambda epoch, free: inspect(epoch, eqx.combine(free, fixed))
+    state, history, stopped = run(job, trained, epochs, everyone, look, inspect_every)
+    bad_step = int(state.bad_step) if int(state.bad_step) >= 0 else None
+    if bad_step is not None:
+        warn_of(bad_step)
+    policy = eqx.combine(state.best, fixed)
+    return PolicyFit(policy, history, int(state.best_epoch), stopped, bad_step, time.monotonic() - begin)
+
+
+@eqx.filter_jit
+def test_cost(job: PolicyGradient, trained: PyTree) -> Array:
+    """Return the mean cost of the fixed test episodes."""
+    return _cost(trained, job, job.test.plant, _initial(job, trained, job.test), job.test.ws)[0]
+
+
+def _initial(job: PolicyGradient, trained: PyTree, episodes) -> PyTree:
+    system = eqx.combine(trained, job.fixed).explicit()
+    return jax.vmap(lambda e: job.scenario.initial(job.scenario.loop(system, e.plant), e.x0))(episodes)
+
+
+def _cost(
+    trained: PyTree, job: PolicyGradient, plants: PyTree, x: PyTree, ws: PyTree
+) -> tuple[Array, PyTree]:
+    """Mean cost over a batch of segments (B, T, ...), and the states after it."""
+    system = eqx.combine(trained, job.fixed).explicit().prepare()
+
+    def one(plant, x, w):
+        run = rollout(job.scenario.loop(system, plant), w, x, checkpoint=job.checkpoint)
+        return jnp.mean(jax.vmap(job.scenario.cost)(run.ys, w)), run.x_final
+
+    costs, x_final = jax.vmap(one)(plants, x, ws)
+    return jnp.mean(costs), x_final
+
+
+def _against(job: PolicyGradient, adversary: Adversary, trained, plants, x, ws) -> PyTree:
+    """Add to the segment the disturbance that sign gradient ascent finds worst."""
+    d = jax.tree.map(jnp.zeros_like, ws.d)
+
+    def worse(d):
+        return _cost(trained, job, plants, x, job.scenario.disturbed(ws, d))[0]
+
+    for _ in range(adversary.steps):
+        step = 2 * adversary.radius / adversary.steps
+        d = jnp.clip(d + step * jnp.sign(jax.grad(worse)(d)), -adversary.radius, adversary.radius)
+    return job.scenario.disturbed(ws, lax.stop_gradient(d))
+
+
+def _check(horizon: int, segment: int, batch: int, test_batch: int, epochs: int) -> None:
+    named = dict(horizon=horizon, segment=segment, batch=batch, test_batch=test_batch, epochs=epochs)
+    for name, value in named.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise RobustctlError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if horizon % segment:
+        raise RobustctlError(f"segment must divide the horizon of {horizon} samples, got {segment}")
+
+
+def _check_fits(job: PolicyGradient, trained: PyTree) -> None:
+    try:
+        jax.eval_shape(lambda free: test_cost(job, free), trained)
+    except Exception as error:
+        raise RobustctlError(
+            f"the policy must fit the scenario's loop: it reads the plant's outputs (and references) and gives its controls, "
+            f"but a trial raised: {error}"
+        ) from error

@@ -5,6 +5,8 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 
@@ -67,6 +69,12 @@ class Parameterization(eqx.Module):
     @abc.abstractmethod
     def explicit(self) -> Any:
         """Return the model itself: a `System`, or for a network a callable."""
+
+
+def dtype_of(model: PyTree):
+    """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
+    leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))
+    return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))
 
 
 class Scaled(System):

@@ -253,3 +253,15 @@ def test_an_identified_model_is_certified_in_the_units_of_its_log():
     np.testing.assert_allclose(certificate.gamma, 2.0 * 5.0 / 0.1)
     found = rc.certify.gain_lower_bound(scaled, 2, key=jr.key(0), horizon=20, steps=100, starts=2)
     assert found.value <= certificate.gamma
+
+
+def test_a_static_network_is_certified_by_its_bound():
+    model = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=3.0, hidden=(8, 8), key=jr.key(0))
+    found = rc.certify.certificate(draw(model, jr.key(1), 30.0))
+    assert found.holds and found.gamma == 3.0 and found.rate is None
+    system = draw(model, jr.key(1), 30.0).explicit()
+    a, b = jr.normal(jr.key(2), (2, 500, 2))
+    ya, yb = rc.rollout(system, a).ys, rc.rollout(system, b).ys
+    assert np.max(np.linalg.norm(ya - yb, axis=1) / np.linalg.norm(a - b, axis=1)) <= 3.0
+    broken = eqx.tree_at(lambda s: s.phi.W, system, 2 * system.phi.W)
+    assert not rc.certify.certificate(broken).holds

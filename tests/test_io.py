@@ -77,6 +77,9 @@ MODELS = {
     "LSTM": lambda dtype: rc.nn.LSTM(**SIZES, dtype=dtype),
     "LBDN": lambda dtype: rc.nn.LBDN(2, 3, (4, 5), activation=jax.nn.softplus, key=KEY, dtype=dtype),
     "affine LBDN": lambda dtype: rc.nn.LBDN(2, 3, (), key=KEY, dtype=dtype),
+    "LipschitzStatic": lambda dtype: rc.nn.LipschitzStatic(
+        nu=2, ny=1, gamma=3.0, hidden=(4,), key=KEY, dtype=dtype
+    ),
     "zero state": identified(zero_state()),
     "learned state": identified(learned_state(horizon=20)),
     "warm-up": identified(warm_up(4, width=5)),

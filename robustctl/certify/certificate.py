@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from ..errors import RobustctlError
+from ..nn import StaticNetwork
 from ..system import Parameterization, Scaled, System
-from .dissipation import Feedback, as_feedback
+from .dissipation import BOUND_ROUNDING, Feedback, as_feedback
 from .metric import find_metric
 
 FORMAT = 1
@@ -112,6 +113,8 @@ def certificate(model: Parameterization | System) -> Certificate:
         raise RobustctlError(f"certificate needs a parameterization or a system, got {type(system).__name__}")
     inner = system.system if isinstance(system, Scaled) else system
     name, digest, dtype = type(inner).__name__, weights_sha256(system), _dtype(inner)
+    if isinstance(inner, StaticNetwork):
+        return _of_static(system, inner, name, dtype, digest)
     f = as_feedback(system)
     if f is None:
         reason = f"{name} makes no claim: nothing about it is guaranteed"
@@ -124,6 +127,21 @@ def certificate(model: Parameterization | System) -> Certificate:
         holds=not reason, margin=found, rate=f.rate, rate_found=_rate_found(f, P) if not reason else None,
         gamma=_gain(f), supply=None if f.supply is None else tuple(M.tolist() for M in f.supply),
         phi_bound=f.phi_bound, P=P, reason=reason, model=name, dtype=dtype, weights_sha256=digest,
+    )  # fmt: skip
+
+
+def _of_static(system: System, inner: StaticNetwork, name: str, dtype: str, digest: str) -> Certificate:
+    """A static map: nothing to forget, and a gain that is the network's bound; its scaling can only be bounded."""
+    bound = inner.phi.lipschitz_bound()
+    margin = bound * (1 + BOUND_ROUNDING) - 1
+    ports = 1.0
+    if isinstance(system, Scaled):
+        ports = float(np.max(np.abs(np.asarray(system.y_std))) / np.min(np.abs(np.asarray(system.u_std))))
+    holds = bool(margin < 0 and np.isfinite(ports))
+    return Certificate(
+        holds=holds, margin=float(margin), rate=None, rate_found=None, gamma=inner.gamma * ports, supply=None,
+        phi_bound=bound, P=None, reason="" if holds else "the network's bound could not be proven to be below one",
+        model=name, dtype=dtype, weights_sha256=digest,
     )  # fmt: skip
 
 

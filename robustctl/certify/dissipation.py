@@ -20,7 +20,7 @@ from ..nn import ExplicitR2DN, ExplicitREN, LinearSystem, lipschitz_bound
 from ..system import Scaled
 
 ROUNDING = float(np.finfo(np.float64).eps)
-_BOUND_ROUNDING = 1e-11  # of a network's bound: eigenvalues and norms of layers up to thousands wide
+BOUND_ROUNDING = 1e-11  # of a network's bound: eigenvalues and norms of layers up to thousands wide
 
 
 class Feedback(NamedTuple):
@@ -51,7 +51,7 @@ def as_feedback(system) -> Feedback | None:
 @as_feedback.register
 def _(system: ExplicitR2DN) -> Feedback:
     bound = lipschitz_bound(system.phi)
-    gain = np.inf if bound is None else bound * (1 + _BOUND_ROUNDING)
+    gain = np.inf if bound is None else bound * (1 + BOUND_ROUNDING)
     nv = system.bv.size
     # |dw| <= gain |dv|, scaled by a gain above one so that Pi stays of the size of the identity.
     Pi = np.diag(np.concatenate([np.full(nv, min(gain, 1.0) ** 2), np.full(nv, -1.0 / max(gain, 1.0) ** 2)]))

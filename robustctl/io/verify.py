@@ -10,8 +10,9 @@ from ..certify import Certificate, weights_sha256
 from ..certify import certificate as certify
 from ..data.checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
+from ..nn import StaticNetwork
 from ..nn.sandwich import SandwichNetwork
-from ..system import Parameterization, Scaled, System
+from ..system import Parameterization, Scaled, System, dtype_of
 from ..train import Identified
 from .container import shown
 from .shapes import check_shapes
@@ -70,11 +71,10 @@ def check_fit(model: Any) -> None:
 
 def _check_call(system: Any) -> None:
     if isinstance(system, SandwichNetwork):
-        W = system.layers[0].W_in if system.layers else system.W
-        eqx.filter_eval_shape(system, jax.ShapeDtypeStruct(W.shape[1:], W.dtype))
+        eqx.filter_eval_shape(system, jax.ShapeDtypeStruct((_network_input(system),), dtype_of(system)))
         return
     x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
-    u = jax.ShapeDtypeStruct((_input_size(system),), jnp.result_type(*jax.tree.leaves(x)))
+    u = jax.ShapeDtypeStruct((_input_size(system),), dtype_of(system))
     x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
     _same(x_next, x, "the state after a step")
     if y.ndim != 1:
@@ -84,7 +84,13 @@ def _check_call(system: Any) -> None:
 def _input_size(system: Any) -> int:
     if isinstance(system, Scaled):
         return _input_size(system.system)
+    if isinstance(system, StaticNetwork):
+        return _network_input(system.phi)
     return next(getattr(system, name).shape[1] for name in ("B2", "B", "D") if hasattr(system, name))
+
+
+def _network_input(network: SandwichNetwork) -> int:
+    return (network.layers[0].W_in if network.layers else network.W).shape[1]
 
 
 def _check_identified(model: Identified) -> None:

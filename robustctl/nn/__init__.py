@@ -18,4 +18,6 @@ from .ren import DissipativeREN as DissipativeREN
 from .ren import ExplicitREN as ExplicitREN
 from .ren import LipschitzREN as LipschitzREN
 from .sandwich import LBDN as LBDN
+from .static import LipschitzStatic as LipschitzStatic
+from .static import StaticNetwork as StaticNetwork
 from .supply import Supply as Supply

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
@@ -16,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
-from ..system import Parameterization
+from ..system import Parameterization, dtype_of
 from .batches import Batch, pack
 from .identification import Identification
 from .identified import Identified
@@ -156,7 +155,7 @@ def check_channels(model: Identified, record: Record) -> None:
 
 
 def _check_sizes(system, record: Record) -> None:
-    u = jax.ShapeDtypeStruct((record.nu,), jnp.result_type(*jax.tree.leaves(system.init_state())))
+    u = jax.ShapeDtypeStruct((record.nu,), dtype_of(system))
     try:
         _, y = eqx.filter_eval_shape(system.step, system.init_state(), u)
         got = y.shape

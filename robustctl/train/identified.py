@@ -1,11 +1,10 @@
 """An identified model: what was trained, with all that is needed to use it on a log."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from ..data import Scaling
-from ..system import Parameterization, Scaled
+from ..system import Parameterization, Scaled, dtype_of
 from .initial_state import InitialState
 
 
@@ -34,6 +33,4 @@ class Identified(Parameterization):
     @property
     def dtype(self):
         """The dtype of the trained arrays."""
-        return jnp.result_type(
-            *(leaf for leaf in jax.tree.leaves(self.parameterization) if eqx.is_inexact_array(leaf))
-        )
+        return dtype_of(self.parameterization)

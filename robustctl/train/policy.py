@@ -16,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..errors import RobustctlError
 from ..rollout import rollout
-from ..scenario import Scenario
+from ..scenario import Episode, Scenario
 from ..system import Parameterization
 from .batches import in_segments
 from .fit import warn_of
@@ -57,7 +57,7 @@ class PolicyGradient(Job):
 
     fixed: PyTree
     scenario: Scenario
-    test: PyTree
+    test: Episode
     key: PRNGKeyArray
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     adversary: Adversary | None
@@ -69,8 +69,8 @@ class PolicyGradient(Job):
 
     def epoch(self, state: State) -> tuple[State, Row]:
         """Draw a batch of episodes and take a gradient step a segment, plant and policy states carried along."""
-        keys = jr.split(jr.fold_in(self.key, state.epoch), self.batch)
-        episodes = jax.vmap(lambda key: self.scenario.draw(key, self.horizon))(keys)
+        key = jr.fold_in(self.key, state.epoch)
+        episodes = self.scenario.draw_batch(key, self.batch, self.horizon)
         segments = jax.tree.map(lambda a: in_segments(a, self.segment), episodes.ws)
         x = _initial(self, state.trained, episodes)
 
@@ -95,7 +95,7 @@ def fit_policy(
     horizon: int,
     segment: int | None = None,
     batch: int = 64,
-    test_batch: int = 64,
+    test: Episode | None = None,
     epochs: int = 100,
     patience: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -107,7 +107,6 @@ def fit_policy(
     inspect: Callable[[int, Parameterization], None] | None = None,
     inspect_every: int = 10,
     key: PRNGKeyArray,
-    test_key: PRNGKeyArray | None = None,
 ) -> PolicyFit:
     """Minimise the mean cost of a scenario's episodes over the free arrays of a policy.
 
@@ -120,22 +119,23 @@ def fit_policy(
     guarantee at every step, because every value of its free arrays has it. Source: [BWM23].
 
     **Arguments:** `scenario`: see `rc.loops.PlantScenario`; `segment`: samples between gradient steps, a
-    divisor of `horizon` (None: `horizon`); `test_batch`, `test_key`: fixed episodes that each epoch is judged
-    by, the best policy is kept; `optimizer`: default Adam at 1e-3 with elements of the gradient clipped at 10;
-    `adversary`: adds the worst disturbance it finds to each segment; `checkpoint`: as in `rollout`;
-    `inspect(epoch, policy)`: called every `inspect_every` epochs and at the end, to certify, say.
+    divisor of `horizon` (None: `horizon`); `test`: fixed episodes that each epoch is judged by, from
+    `scenario.draw_batch` (None: `batch` of them), the best policy is kept; `optimizer`: default Adam at 1e-3
+    with elements of the gradient clipped at 10; `adversary`: adds the worst disturbance it finds to each
+    segment; `checkpoint`: as in `rollout`; `inspect(epoch, policy)`: called every `inspect_every` epochs and at
+    the end, to certify, say.
 
     **Raises:** `RobustctlError` for settings out of range, and for a policy that does not fit the loop.
     """
     begin = time.monotonic()
     segment = segment or horizon
-    _check(horizon, segment, batch, test_batch, epochs)
+    _check(horizon, segment, batch, epochs)
     trained, fixed = eqx.partition(parameterization, eqx.is_inexact_array)
     if optimizer is None:
         optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
-    draw_key, other = jr.split(key)
-    test_keys = jr.split(other if test_key is None else test_key, test_batch)
-    test = jax.jit(jax.vmap(lambda k: scenario.draw(k, horizon)))(test_keys)
+    draw_key, test_key = jr.split(key)
+    if test is None:
+        test = jax.jit(lambda k: scenario.draw_batch(k, batch, horizon))(test_key)
     job = PolicyGradient(
         fixed,
         scenario,
@@ -198,8 +198,8 @@ def _against(job: PolicyGradient, adversary: Adversary, trained, plants, x, ws) 
     return job.scenario.disturbed(ws, lax.stop_gradient(d))
 
 
-def _check(horizon: int, segment: int, batch: int, test_batch: int, epochs: int) -> None:
-    named = dict(horizon=horizon, segment=segment, batch=batch, test_batch=test_batch, epochs=epochs)
+def _check(horizon: int, segment: int, batch: int, epochs: int) -> None:
+    named = dict(horizon=horizon, segment=segment, batch=batch, epochs=epochs)
     for name, value in named.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise RobustctlError(f"{name} must be a whole number of at least 1, got {value!r}")

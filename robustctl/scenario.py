@@ -4,6 +4,8 @@ import abc
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
+import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .system import System
@@ -28,6 +30,10 @@ class Scenario(eqx.Module):
     @abc.abstractmethod
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
         """Draw one episode."""
+
+    def draw_batch(self, key: PRNGKeyArray, batch: int, samples: int) -> Episode:
+        """Draw `batch` episodes, episode first: (batch, samples, ...)."""
+        return jax.vmap(lambda k: self.draw(k, samples))(jr.split(key, batch))
 
     @abc.abstractmethod
     def loop(self, policy: System, plant: PyTree) -> System:

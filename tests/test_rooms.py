@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "errors", "provenance", "linalg", "system", "rollout", "state_space", "scenario", "nn", "data", "plants", "loops", "certify", "classical", "train", "io", "plot", "report", "problems", "recipe", "cli",
+    "errors", "provenance", "linalg", "system", "rollout", "state_space", "scenario", "nn", "data", "plants",
+    "loops", "certify", "classical", "train", "io", "plot", "report", "problems", "recipe", "cli",
 ]  # fmt: skip
 """Each room imports from rooms named before it."""
 

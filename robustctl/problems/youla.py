@@ -67,6 +67,12 @@ class YoulaScenario(Scenario):
         pieces = jr.uniform(key, (-(-samples // self.hold), 1), minval=-self.amplitude, maxval=self.amplitude)
         return Episode((), (), jnp.repeat(pieces, self.hold, axis=0)[:samples])
 
+    def published_test(self) -> Episode:
+        """Return the 64 test episodes of 800 samples that the published figures are of: their generator, its seed 0."""
+        keys = jr.split(jr.split(jr.key(0))[1])
+        pieces = jr.uniform(keys[0], (16, 64, 1), minval=-self.amplitude, maxval=self.amplitude)
+        return Episode((), (), jnp.repeat(jnp.moveaxis(pieces, 1, 0), 50, axis=1))
+
     def loop(self, policy: System, plant: PyTree) -> YoulaMap:
         """Put the learned system in its place as Q."""
         return YoulaMap(resonance(1.0), resonance(1.0), resonance(-1.0), policy, self.limit)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
 from .errors import ModelError
@@ -57,7 +58,7 @@ class StateSpace(System):
                 f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
             )
         self.A, self.B, self.C, self.D = (
-            jnp.asarray(M, M.dtype if np.issubdtype(M.dtype, np.floating) else jnp.result_type(float))
+            jnp.asarray(M, canonicalize_dtype(M.dtype if np.issubdtype(M.dtype, np.floating) else float))
             for M in matrices.values()
         )
         self.dt = float(dt)

@@ -16,7 +16,7 @@ from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.loops import PlantScenario
 from robustctl.plants import Details, Plant, Sampled, Signal, Task, parameter
 from robustctl.problems.youla import Protocol, YoulaScenario, resonance
-from robustctl.train import Adversary, fit_policy
+from robustctl.train import Adversary, fit_policy, imitate
 
 
 class Mass(Plant):
@@ -128,6 +128,26 @@ def test_a_policy_of_the_wrong_width_is_refused(scenario):
     narrow = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0))
     with pytest.raises(RobustctlError, match="must fit the scenario's loop"):
         fit_policy(narrow, scenario, epochs=1, **SETTINGS)
+
+
+def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario):
+    class Expert(rc.System):
+        def init_state(self):
+            return ()
+
+        def step(self, x, u):
+            return x, jnp.clip(jnp.array([[-1.0, -1.5]]) @ u, -0.8, 0.8)
+
+    student = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=5.0, hidden=(16, 16), key=jr.key(4))
+    settings = dict(epochs=300, optimizer=optax.adam(1e-2), progress=False, key=jr.key(5))
+    fitted = imitate(student, Expert(), scenario, horizon=40, episodes=8, rounds=2, **settings)
+    found = rc.certify.certificate(fitted.model)
+    assert found.holds and np.isfinite(found.gamma)
+    ys = jr.uniform(jr.key(6), (200, 2), minval=-1.0, maxval=1.0)
+    wanted, got = rc.rollout(Expert(), ys).ys, rc.rollout(fitted.model.explicit(), ys).ys
+    assert jnp.sqrt(jnp.mean((got - wanted) ** 2)) < 0.2 * jnp.std(wanted)
+    with pytest.raises(RobustctlError, match="rounds must be"):
+        imitate(student, Expert(), scenario, horizon=40, rounds=0, key=jr.key(0))
 
 
 def test_the_benchmark_loop_is_its_difference_equation():

@@ -3,6 +3,7 @@
 from .fit import Fit as Fit
 from .fit import fit as fit
 from .identified import Identified as Identified
+from .imitate import imitate as imitate
 from .initial_state import LearnedState as LearnedState
 from .initial_state import WarmUp as WarmUp
 from .initial_state import ZeroState as ZeroState

@@ -1,11 +1,22 @@
 """Continuous-time plants, sampled through Diffrax with a zero-order hold; one plant a file."""
 
+from .cart_pole import BalancePole as BalancePole
+from .cart_pole import CartPole as CartPole
+from .linear import LinearPlant as LinearPlant
+from .magnetic_suspension import HoldBall as HoldBall
+from .magnetic_suspension import MagneticSuspension as MagneticSuspension
+from .planar_quadrotor import Hover as Hover
+from .planar_quadrotor import PlanarQuadrotor as PlanarQuadrotor
 from .plant import Plant as Plant
 from .plant import Signal as Signal
 from .plant import Task as Task
 from .plant import limits as limits
 from .plant import parameter as parameter
 from .plant import randomized as randomized
+from .reaction_diffusion import HoldProfile as HoldProfile
+from .reaction_diffusion import ReactionDiffusion as ReactionDiffusion
+from .rotary_pendulum import BalanceArm as BalanceArm
+from .rotary_pendulum import RotaryPendulum as RotaryPendulum
 from .sampled import Details as Details
 from .sampled import Exogenous as Exogenous
 from .sampled import PlantState as PlantState
@@ -13,3 +24,6 @@ from .sampled import Sampled as Sampled
 from .sampled import at_rest as at_rest
 from .sampled import draw as draw
 from .solvers import RK4 as RK4
+from .tanks import HoldLevels as HoldLevels
+from .tanks import QuadrupleTank as QuadrupleTank
+from .tanks import TwoTanks as TwoTanks

@@ -53,10 +53,10 @@ class Plant(eqx.Module):
     `rates`; everything else has a default. `Sampled` makes it a discrete-time `System`.
     """
 
-    states: eqx.AbstractClassVar[tuple[Signal, ...]]
-    controls: eqx.AbstractClassVar[tuple[Signal, ...]]
-    disturbances: eqx.AbstractClassVar[tuple[Signal, ...]]
-    outputs: eqx.AbstractClassVar[tuple[Signal, ...]]
+    states: eqx.AbstractVar[tuple[Signal, ...]]
+    controls: eqx.AbstractVar[tuple[Signal, ...]]
+    disturbances: eqx.AbstractVar[tuple[Signal, ...]]
+    outputs: eqx.AbstractVar[tuple[Signal, ...]]
 
     @abc.abstractmethod
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:

@@ -163,7 +163,9 @@ class Sampled(StrictlyProper):
             y, _, _, state, _ = self.solver.step(term, zero, h, y, (u, d), state, made_jump=False)
             return (self.plant.constrain(y), state), None
 
-        (x, _), _ = lax.scan(body, (x, solver_state), None, length=self.substeps, unroll=min(self.substeps, 8))
+        (x, _), _ = lax.scan(
+            body, (x, solver_state), None, length=self.substeps, unroll=min(self.substeps, 8)
+        )
         return x
 
 
@@ -173,7 +175,11 @@ def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exoge
     d, r = task.disturbance(d_key, samples), task.reference(r_key, samples)
     ny = len(sampled.plant.outputs) if sampled.details.noise is not None else 0
     noise = jr.normal(noise_key, (samples, ny), d.dtype)
-    jitter = jr.uniform(jitter_key, (samples,), d.dtype, -1, 1) if sampled.details.jitter else jnp.zeros(samples, d.dtype)
+    jitter = (
+        jr.uniform(jitter_key, (samples,), d.dtype, -1, 1)
+        if sampled.details.jitter
+        else jnp.zeros(samples, d.dtype)
+    )
     return Exogenous(d, r, noise, jitter)
 
 

@@ -1,0 +1,95 @@
+"""A linear plant in continuous time, from its matrices."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..errors import ModelError
+from .plant import Plant, Signal
+
+
+class LinearPlant(Plant):
+    """A linear time-invariant plant about the origin.
+
+    ::
+
+        dx/dt = A x + B u + Bd d,    y = C x
+
+    **Arguments:** `A` (nx, nx), `B` (nx, nu), `C` (ny, nx) and `Bd` (nx, nd), default `B`: the disturbance acts where
+    the control does. `states`, `controls`, `disturbances`, `outputs`: names or `Signal`s, one a channel;
+    default `x[0]`, `u[0]`, `d[0]`, `y[0]` and so on.
+
+    **Raises:** `ModelError` for matrices that do not fit each other or are not finite, for names that are not one a
+    channel, and for a `D` that is not zero: a controller reads y before it chooses u.
+    """
+
+    A: Float[Array, "nx nx"]
+    B: Float[Array, "nx nu"]
+    C: Float[Array, "ny nx"]
+    Bd: Float[Array, "nx nd"]
+    states: tuple[Signal, ...] = eqx.field(static=True)
+    controls: tuple[Signal, ...] = eqx.field(static=True)
+    disturbances: tuple[Signal, ...] = eqx.field(static=True)
+    outputs: tuple[Signal, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        A,
+        B,
+        C,
+        D=None,
+        *,
+        Bd=None,
+        states: Sequence[str | Signal] | None = None,
+        controls: Sequence[str | Signal] | None = None,
+        disturbances: Sequence[str | Signal] | None = None,
+        outputs: Sequence[str | Signal] | None = None,
+    ):
+        Bd = B if Bd is None else Bd
+        given = {name: np.atleast_2d(np.asarray(M)) for name, M in (("A", A), ("B", B), ("C", C), ("Bd", Bd))}
+        nx = given["A"].shape[0]
+        for name, shape in (
+            ("A", (nx, nx)),
+            ("B", (nx, given["B"].shape[1])),
+            ("C", (given["C"].shape[0], nx)),
+            ("Bd", (nx, given["Bd"].shape[1])),
+        ):
+            if given[name].shape != shape:
+                raise ModelError(f"{name} must have shape {shape} to fit A, got {given[name].shape}")
+            if not np.isfinite(given[name]).all():
+                raise ModelError(f"{name} must be finite, got {given[name].tolist()}")
+        if D is not None and np.any(np.asarray(D)):
+            raise ModelError(
+                f"D must be zero, got {np.asarray(D).tolist()}: a controller reads y before it chooses u, and a direct path "
+                "would make the loop algebraic; add the actuator's or sensor's lag as a state"
+            )
+        self.A, self.B, self.C, self.Bd = (_floating(M) for M in given.values())
+        self.states = _signals("x", states, nx)
+        self.controls = _signals("u", controls, self.B.shape[1])
+        self.disturbances = _signals("d", disturbances, self.Bd.shape[1])
+        self.outputs = _signals("y", outputs, self.C.shape[0])
+
+    def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:
+        """Return dx/dt."""
+        return self.A @ x + self.B @ u + self.Bd @ d
+
+    def output(self, x: Float[Array, " nx"]) -> Float[Array, " ny"]:
+        """Return C x."""
+        return self.C @ x
+
+
+def _floating(M: np.ndarray) -> Array:
+    return jnp.asarray(M, M.dtype if np.issubdtype(M.dtype, np.floating) else jnp.result_type(float))
+
+
+def _signals(letter: str, given: Sequence[str | Signal] | None, count: int) -> tuple[Signal, ...]:
+    listed = [f"{letter}[{k}]" for k in range(count)] if given is None else list(given)
+    signals = tuple(s if isinstance(s, Signal) else Signal(s) for s in listed)
+    if len(signals) != count or len({s.name for s in signals}) != count:
+        raise ModelError(
+            f"there must be {count} different names for {letter}, got {[s.name for s in signals]}"
+        )
+    return signals

@@ -1,0 +1,51 @@
+"""One list of every plant, sampled as its tests and environments sample it."""
+
+import numpy as np
+
+from robustctl.plants import (
+    BalanceArm,
+    BalancePole,
+    CartPole,
+    HoldBall,
+    HoldLevels,
+    HoldProfile,
+    Hover,
+    LinearPlant,
+    MagneticSuspension,
+    PlanarQuadrotor,
+    QuadrupleTank,
+    ReactionDiffusion,
+    RotaryPendulum,
+    Sampled,
+    Task,
+    TwoTanks,
+)
+
+
+def oscillator():
+    return LinearPlant([[0.0, 1.0], [-4.0, -0.2]], [[0.0], [1.0]], [[1.0, 0.0]])
+
+
+PLANTS = {
+    "linear": (oscillator, Task, 0.1, 1),
+    "magnetic suspension": (MagneticSuspension, HoldBall, 0.01, 1),
+    "rotary pendulum": (RotaryPendulum, BalanceArm, 0.02, 2),
+    "cart-pole": (CartPole, BalancePole, 0.02, 1),
+    "planar quadrotor": (PlanarQuadrotor, Hover, 0.02, 1),
+    "two tanks": (TwoTanks, HoldLevels, 2.0, 1),
+    "quadruple tank": (QuadrupleTank, HoldLevels, 2.0, 1),
+    "reaction-diffusion": (ReactionDiffusion, HoldProfile, 0.02, 1),
+}
+"""Name: plant, its task, sample time in seconds, solver steps a sample."""
+
+
+def sampled(name, details=None):
+    make, _, dt, substeps = PLANTS[name]
+    extra = {} if details is None else {"details": details}
+    return Sampled(make(), dt, substeps=substeps, **extra)
+
+
+def weights(plant):
+    """Weights of an LQG design that stabilises any of them."""
+    nx, nu, ny = len(plant.states), len(plant.controls), len(plant.outputs)
+    return np.ones(nx), np.ones(nu), np.ones(nx), np.ones(ny)

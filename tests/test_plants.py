@@ -1,0 +1,295 @@
+"""Plants: solved right, held right, differentiated right, and as faulty as they are told to be."""
+
+import subprocess
+import sys
+from typing import ClassVar
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.linalg
+
+import robustctl as rc
+from robustctl.classical import linear_base
+from robustctl.errors import ModelError, RobustctlError
+from robustctl.loops import Feedback, PlantScenario
+from robustctl.plants import (
+    RK4,
+    CartPole,
+    Details,
+    LinearPlant,
+    Plant,
+    Sampled,
+    Signal,
+    at_rest,
+    draw,
+    limits,
+    randomized,
+)
+
+from .plants_list import PLANTS, sampled, weights
+
+ALL = pytest.mark.parametrize("name", PLANTS)
+
+
+def start(plant):
+    """A state and inputs away from the operating point, near enough to stay where the equations are smooth."""
+    x, u = plant.operating_point()
+    low, high = limits(plant.controls)
+    width = np.where(np.isfinite(high - low), high - low, 1.0)
+    return x + 0.02 * jnp.cos(jnp.arange(x.size, dtype=x.dtype)), u + 0.02 * jnp.asarray(width)
+
+
+@ALL
+def test_the_operating_point_is_an_equilibrium(name):
+    plant = PLANTS[name][0]()
+    x, u = plant.operating_point()
+    rates = plant.rates(x, u, jnp.zeros(len(plant.disturbances)))
+    assert np.abs(rates).max() <= 1e-9 * (1 + np.abs(x).max())
+    low, high = limits(plant.controls)
+    assert np.all((low <= u) & (u <= high))
+
+
+@ALL
+def test_trajectories_match_an_independent_solver(name):
+    """One second of held input: tight adaptive steps to 1e-8, the default fixed ones to fourth order."""
+    plant, dt, substeps = PLANTS[name][0](), *PLANTS[name][2:]
+    x0, u = start(plant)
+    d = 0.01 * jnp.ones(len(plant.disturbances))
+    samples = 20
+    rates = eqx.filter_jit(plant.rates)
+    found = scipy.integrate.solve_ivp(
+        lambda t, x: np.asarray(rates(jnp.asarray(x), u, d)), (0.0, samples * dt), np.asarray(x0), rtol=1e-11, atol=1e-12,
+        method="LSODA",
+    )  # fmt: skip
+    scale = 1 + np.abs(found.y).max(axis=1)
+    controller = dfx.PIDController(rtol=1e-10, atol=1e-12)
+    tight = Sampled(plant, dt, solver=dfx.Tsit5(), stepsize_controller=controller)
+    for system, tolerance in ((tight, 1e-8), (Sampled(plant, dt, substeps=substeps), 1e-4)):
+        ws = at_rest(system, samples)._replace(d=jnp.tile(d, (samples, 1)))
+        final = rc.rollout(system, (jnp.tile(u, (samples, 1)), ws), system.state_at(x0)).x_final.x
+        assert np.max(np.abs(final - found.y[:, -1]) / scale) < tolerance
+
+
+def test_a_linear_plant_is_held_exactly():
+    A, B = np.array([[0.0, 1.0], [-4.0, -0.2]]), np.array([[0.0], [1.0]])
+    dt, u, x0 = 0.1, 0.7, np.array([0.3, -0.2])
+    exact = scipy.linalg.expm(dt * np.block([[A, B], [np.zeros((1, 3))]]))
+    system = Sampled(LinearPlant(A, B, [[1.0, 0.0]]), dt, substeps=20)
+    w = jax.tree.map(lambda a: a[0], at_rest(system, 1))
+    after = system.advance(system.state_at(jnp.asarray(x0)), jnp.array([u]), w).x
+    np.testing.assert_allclose(after, exact[:2, :2] @ x0 + exact[:2, 2] * u, rtol=1e-10)
+
+
+def test_halving_the_step_gains_four_orders():
+    plant = CartPole()
+    x0, u = start(plant)
+
+    def final(substeps):
+        system = Sampled(plant, 0.2, substeps=substeps)
+        us = jnp.tile(u, (5, 1))
+        return rc.rollout(system, (us, at_rest(system, 5)), system.state_at(x0)).x_final.x
+
+    best = final(64)
+    coarse, fine = (np.abs(final(n) - best).max() for n in (2, 4))
+    assert 10 < coarse / fine < 26
+
+
+def test_rk4_is_a_diffrax_solver():
+    term = dfx.ODETerm(lambda t, y, args: -y)
+    y = dfx.diffeqsolve(term, RK4(), 0.0, 1.0, 0.01, jnp.ones(2), saveat=dfx.SaveAt(t1=True)).ys
+    np.testing.assert_allclose(y[0], np.exp(-1.0), rtol=1e-9)
+
+
+@ALL
+def test_the_gradient_of_a_closed_loop_is_its_slope(name):
+    """200 samples of plant, base controller and learned Q: reverse mode against central differences."""
+    system = sampled(name)
+    plant = system.plant
+    base = linear_base(system, *weights(plant))
+    task = PLANTS[name][1](plant)
+    q = rc.nn.LipschitzR2DN(
+        nu=len(plant.outputs), nx=2, nv=3, ny=len(plant.controls), gamma=0.1, hidden=(4,), activation=jax.nn.tanh, key=jr.key(0),
+    )  # fmt: skip
+    scenario = PlantScenario(task, system, base)
+    x0, ws = start(plant)[0], draw(task, system, jr.key(1), 200)
+    free, fixed = eqx.partition(q, eqx.is_inexact_array)
+    vector, restore = jax.flatten_util.ravel_pytree(free)
+
+    @jax.jit
+    @jax.value_and_grad
+    def cost(vector):
+        loop = scenario.loop(eqx.combine(restore(vector), fixed).explicit(), plant)
+        run = rc.rollout(loop, ws, scenario.initial(loop, x0), checkpoint=1)
+        return jnp.mean(jax.vmap(scenario.cost)(run.ys, ws))
+
+    value, slope = cost(vector)
+    direction = slope / jnp.linalg.norm(slope) + 0.1 * jr.normal(jr.key(2), vector.shape) / vector.size**0.5
+    h = 1e-4
+    ahead, behind = (cost(vector + s * h * direction)[0] for s in (1, -1))
+    ahead2, behind2 = (cost(vector + 2 * s * h * direction)[0] for s in (1, -1))
+    differences = (8 * (ahead - behind) - (ahead2 - behind2)) / (12 * h)
+    assert np.isfinite(value) and np.linalg.norm(slope) > 0
+    np.testing.assert_allclose(jnp.vdot(slope, direction), differences, rtol=1e-6)
+
+
+def pulse(system, us, x0=None):
+    us = jnp.asarray(us, float).reshape(-1, 1)
+    ws = at_rest(system, len(us))
+    return rc.rollout(system, (us, ws), system.init_state() if x0 is None else system.state_at(x0))
+
+
+@pytest.fixture(scope="module")
+def integrator():
+    return LinearPlant([[0.0]], [[1.0]], [[1.0]], controls=[Signal("u", "V", -1.0, 1.0)])
+
+
+def test_saturation_clips_to_the_limits_of_the_signals(integrator):
+    run = pulse(Sampled(integrator, 1.0, Details(saturate=True)), [3.0, -3.0, 0.5])
+    np.testing.assert_allclose(np.diff(run.xs.x[:, 0], append=run.x_final.x[0]), [1.0, -1.0, 0.5])
+
+
+def test_the_rate_limit_is_in_units_a_second(integrator):
+    run = pulse(Sampled(integrator, 0.5, Details(rate_limit=0.4)), [1.0, 1.0, -1.0])
+    np.testing.assert_allclose(run.xs.applied[1:, 0], [0.2, 0.4])
+    np.testing.assert_allclose(run.x_final.applied, [0.2])
+
+
+def test_a_delay_of_two_samples_shifts_the_control_by_two(integrator):
+    us = [1.0, -0.5, 0.25, 0.0, 0.0]
+    run = pulse(Sampled(integrator, 1.0, Details(delay=2)), us)
+    np.testing.assert_allclose(np.diff(run.xs.x[:, 0], append=run.x_final.x[0]), [0.0, 0.0, *us[:3]])
+
+
+def test_outputs_lie_on_the_grid_of_the_resolution_and_keep_their_slope(integrator):
+    system = Sampled(integrator, 1.0, Details(resolution=0.25))
+    w = jax.tree.map(lambda a: a[0], at_rest(system, 1))
+
+    def read(x):
+        return system.output(system.state_at(x), w)[0]
+
+    value, slope = jax.value_and_grad(read)(jnp.array([0.7]))
+    assert value == 0.75 and slope[0] == 1.0
+
+
+def test_noise_has_the_deviation_it_was_given(integrator):
+    system = Sampled(integrator, 1.0, Details(noise=0.3))
+    ws = draw(rc.plants.Task(integrator), system, jr.key(0), 4000)
+    y = jax.vmap(lambda w: system.output(system.init_state(), w))(ws)
+    assert abs(np.std(y) / 0.3 - 1) < 0.05 and abs(np.mean(y)) < 0.02
+
+
+def test_jitter_stretches_each_sample(integrator):
+    system = Sampled(integrator, 1.0, Details(jitter=0.2))
+    ws = draw(rc.plants.Task(integrator), system, jr.key(0), 500)
+    run = rc.rollout(system, (jnp.ones((500, 1)), ws))
+    lengths = np.diff(run.xs.x[:, 0])
+    np.testing.assert_allclose(lengths, 1 + 0.2 * ws.jitter[:-1], rtol=1e-12)
+    assert lengths.min() > 0.8 and lengths.max() < 1.2 and lengths.std() > 0.1
+
+
+def test_references_follow_the_outputs(integrator):
+    system = Sampled(integrator, 1.0)
+    w = jax.tree.map(lambda a: a[0], at_rest(system, 1, references=1))._replace(r=jnp.array([2.5]))
+    np.testing.assert_array_equal(system.output(system.init_state(), w), [0.0, 2.5])
+
+
+@pytest.mark.usefixtures("as_installed")
+@pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf"), "0.1", True])
+def test_a_sample_time_that_means_nothing_is_refused(dt, integrator):
+    with pytest.raises(ModelError, match="dt must be a positive"):
+        Sampled(integrator, dt)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(delay=-1), "delay must be"),
+        (dict(delay=1.5), "delay must be"),
+        (dict(jitter=1.0), "jitter must be"),
+        (dict(noise=0.0), "noise must be positive"),
+        (dict(resolution=float("nan")), "resolution must be positive"),
+        (dict(rate_limit=-1.0), "rate_limit must be positive"),
+    ],
+)
+@pytest.mark.usefixtures("as_installed")
+def test_details_out_of_range_are_refused(wrong, message):
+    with pytest.raises(ModelError, match=message):
+        Details(**wrong)
+
+
+def test_no_solver_steps_are_refused(integrator):
+    with pytest.raises(ModelError, match="substeps"):
+        Sampled(integrator, 1.0, substeps=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(B=[[1.0], [1.0]]), "B must have shape"),
+        (dict(C=[[np.inf]]), "C must be finite"),
+        (dict(D=[[1.0]]), "D must be zero"),
+        (dict(states=["a", "b"]), "1 different names"),
+    ],
+)
+def test_matrices_that_make_no_plant_are_refused(wrong, message):
+    with pytest.raises(ModelError, match=message):
+        LinearPlant(**(dict(A=[[0.0]], B=[[1.0]], C=[[1.0]]) | wrong))
+
+
+def test_randomized_parameters_stay_within_their_spread():
+    plant = CartPole()
+    drawn = jax.vmap(lambda key: randomized(plant, key, pole_mass=0.3, half_length=0.1))(
+        jr.split(jr.key(0), 500)
+    )
+    assert np.abs(drawn.pole_mass / 0.1 - 1).max() <= 0.3 and np.std(drawn.pole_mass) > 0.015
+    assert np.abs(drawn.half_length / 0.5 - 1).max() <= 0.1
+    np.testing.assert_array_equal(drawn.cart_mass, np.ones(500))
+    with pytest.raises(RobustctlError, match="must be a parameter of CartPole"):
+        randomized(plant, jr.key(0), weight=0.1)
+    with pytest.raises(RobustctlError, match=r"must be in \[0, 1\)"):
+        randomized(plant, jr.key(0), pole_mass=1.0)
+
+
+def test_outputs_are_the_states_of_their_names():
+    class Own(Plant):
+        states: ClassVar = (Signal("a"), Signal("b"), Signal("c"))
+        controls: ClassVar = (Signal("u"),)
+        disturbances: ClassVar = ()
+        outputs: ClassVar = (Signal("c"), Signal("a"))
+
+        def rates(self, x, u, d):
+            return -x
+
+    np.testing.assert_array_equal(Own().output(jnp.array([1.0, 2.0, 3.0])), [3.0, 1.0])
+
+
+def test_a_drawn_plant_takes_the_place_of_the_nominal_one():
+    system = sampled("cart-pole")
+    task = PLANTS["cart-pole"][1](system.plant)
+    scenario = PlantScenario(task, system, spread={"pole_mass": 0.5})
+    plant = scenario.draw(jr.key(0), 3).plant
+    loop = scenario.loop(linear_base(system, *weights(system.plant)), plant)
+    assert (
+        isinstance(loop, Feedback) and loop.plant.plant.pole_mass == plant.pole_mass != system.plant.pole_mass
+    )
+
+
+def test_every_plant_stays_in_float32():
+    code = """
+import jax, jax.numpy as jnp, robustctl as rc
+from tests.plants_list import PLANTS, sampled
+from robustctl.plants import at_rest
+for name in PLANTS:
+    system = sampled(name)
+    us = jnp.tile(system.plant.operating_point()[1], (3, 1))
+    run = rc.rollout(system, (us, at_rest(system, 3)))
+    assert run.x_final.x.dtype == run.ys.dtype == jnp.float32, name
+    assert jnp.isfinite(run.x_final.x).all(), name
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

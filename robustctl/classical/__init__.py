@@ -1,0 +1,31 @@
+"""Classical control: python-control both ways, and its designs as systems ready for a loop."""
+
+from .base import linear_base as linear_base
+from .base import stabilises as stabilises
+from .convert import from_control as from_control
+from .convert import to_control as to_control
+from .ekf import ExtendedKalmanFilter as ExtendedKalmanFilter
+from .ekf import extended_kalman as extended_kalman
+from .generalized import closed_loop as closed_loop
+from .h2 import h2 as h2
+from .hinf import hinf as hinf
+from .kalman import EstimateFeedback as EstimateFeedback
+from .kalman import KalmanFilter as KalmanFilter
+from .kalman import kalman as kalman
+from .linearize import equilibrium as equilibrium
+from .linearize import linearize as linearize
+from .linearize import linearize_along as linearize_along
+from .lqg import lqg as lqg
+from .lqr import lqr as lqr
+from .mixed_sensitivity import augment as augment
+from .mixed_sensitivity import mixed_sensitivity as mixed_sensitivity
+from .model import check_stabilises as check_stabilises
+from .model import closed_loop_poles as closed_loop_poles
+from .model import linear_model as linear_model
+from .mpc import mpc as mpc
+from .nonlinear import to_nonlinear_io as to_nonlinear_io
+from .nonlinear_mpc import nonlinear_mpc as nonlinear_mpc
+from .pid import PID as PID
+from .pole_placement import pole_placement as pole_placement
+from .policies import ErrorFeedback as ErrorFeedback
+from .policies import policy as policy

@@ -1,0 +1,182 @@
+"""Linear systems to and from python-control, without a change in any number."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import control as ct
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+
+from ..errors import ModelError, RobustctlError, RobustctlWarning
+from ..nn import LinearSystem
+from ..plants import LinearPlant, Signal
+from ..state_space import StateSpace
+from .nonlinear import sample_time
+
+
+def from_control(
+    system: ct.StateSpace | ct.TransferFunction,
+    *,
+    input_units: Sequence[str] | None = None,
+    output_units: Sequence[str] | None = None,
+) -> StateSpace | LinearPlant:
+    """Return a linear system of python-control as one of robustctl, with its numbers, names and dt.
+
+    ::
+
+        dt > 0:  robustctl.StateSpace        dt = 0:  robustctl.plants.LinearPlant, with D = 0
+
+    A transfer function is realised first (see `realise`). Units are labels, which python-control does not have.
+
+    **Raises:** `RobustctlError` for something else, a `dt` of True or None, a transfer function that is not
+    proper and a continuous-time system with D.
+
+    **Warns:** `RobustctlWarning` where numbers lose digits because 64-bit JAX is off.
+    """
+    sys: Any = realise(system)
+    if sys.dt is None or sys.dt is True:
+        raise ModelError(
+            f"dt must be a number, got {sys.dt}: the system does not say whether it is continuous or how long a "
+            "sample is; set system.dt to 0 or to seconds"
+        )
+    A, B, C, D = (_kept(letter, getattr(sys, letter)) for letter in "ABCD")
+    if sys.dt > 0:
+        names = {"inputs": sys.input_labels, "outputs": sys.output_labels, "states": sys.state_labels}
+        units = {"input_units": input_units, "output_units": output_units}
+        return StateSpace(A, B, C, D, float(sys.dt), **names, **units)
+    if np.any(D):
+        raise ModelError(
+            f"a continuous-time plant must have D = 0, because a controller reads y before it chooses u, got D = "
+            f"{D.tolist()}; sample it with control.c2d, or put the actuator's lag into it"
+        )
+    controls = _signals(sys.input_labels, input_units, "input_units")
+    outputs = _signals(sys.output_labels, output_units, "output_units")
+    return LinearPlant(A, B, C, states=sys.state_labels, controls=controls, outputs=outputs)
+
+
+def _signals(names: list[str], units: Sequence[str] | None, what: str) -> list[Signal]:
+    units = [""] * len(names) if units is None else list(units)
+    if len(units) != len(names):
+        raise ModelError(f"{what} must be {len(names)} units, one a channel, got {units}")
+    return [Signal(name, unit) for name, unit in zip(names, units, strict=True)]
+
+
+def to_control(system: Any, *, dt: float | None = None) -> ct.StateSpace:
+    """Return a linear system of robustctl as a `control.StateSpace`, with its numbers, names and dt.
+
+    `StateSpace` keeps its own dt, `LinearPlant` has dt = 0 (from its controls; `linearize` gives the disturbances as well), a learned
+    `LinearSystem` needs `dt`, seconds a sample. Whatever python-control made already passes through.
+
+    **Raises:** `ModelError` for anything nonlinear or affine (see `linearize`), and for a `dt` that is missing
+    or not the system's own.
+    """
+    if isinstance(system, ct.StateSpace | ct.TransferFunction):
+        return realise(system)
+    if isinstance(system, StateSpace):
+        names = {
+            "inputs": list(system.inputs),
+            "outputs": list(system.outputs),
+            "states": list(system.states),
+        }
+        time = sample_time(system.dt, dt, system)
+    elif isinstance(system, LinearPlant):
+        return _from_plant(system)
+    elif isinstance(system, LinearSystem):
+        if np.any(np.asarray(system.bx)) or np.any(np.asarray(system.by)):
+            raise ModelError(
+                "a linear system must have bx = by = 0, got offsets; robustctl.classical.linearize gives the system "
+                "in deviations from a point"
+            )
+        names, time = {}, sample_time(None, dt, system)
+    else:
+        raise ModelError(
+            f"there must be a StateSpace, LinearSystem or LinearPlant, got {type(system).__name__}; use "
+            "robustctl.classical.linearize or to_nonlinear_io"
+        )
+    matrices = [np.asarray(M, float) for M in (system.A, system.B, system.C, system.D)]
+    return ct.StateSpace(*matrices, time, **names)
+
+
+def _from_plant(plant: LinearPlant) -> ct.StateSpace:
+    A, B, C = (np.asarray(M, float) for M in (plant.A, plant.B, plant.C))
+    signals = {"inputs": plant.controls, "outputs": plant.outputs, "states": plant.states}
+    names = {kind: [s.name for s in group] for kind, group in signals.items()}
+    return ct.StateSpace(A, B, C, np.zeros((len(C), B.shape[1])), 0, **names)
+
+
+def realise(system: ct.StateSpace | ct.TransferFunction) -> ct.StateSpace:
+    """Return a state-space system; a transfer function is realised column by column in controllable form.
+
+    Each column gets the common denominator of its entries, so the realisation is exact and controllable
+    within the column, and minimal for one input without cancellations. Slycot is not needed. Source: Kailath,
+    "Linear Systems", 1980, section 6.1.
+
+    **Raises:** `RobustctlError` for something else, and an entry that is not proper.
+    """
+    if isinstance(system, ct.StateSpace):
+        return system
+    if not isinstance(system, ct.TransferFunction):
+        raise RobustctlError(
+            f"there must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}"
+            + ("; control.ss(A, B, C, D) makes one of a response" if hasattr(system, "fresp") else "")
+        )
+    columns = [_column(system, k) for k in range(system.ninputs)]
+    A = np.asarray(scipy.linalg.block_diag(*(c[0] for c in columns)))
+    B = np.asarray(scipy.linalg.block_diag(*(c[1] for c in columns)))
+    nx = sum(c[0].shape[0] for c in columns)
+    A, B = A.reshape(nx, nx), B.reshape(nx, system.ninputs)
+    C, D = np.hstack([c[2] for c in columns]), np.hstack([c[3] for c in columns])
+    names = {"inputs": system.input_labels, "outputs": system.output_labels}
+    return ct.StateSpace(A, B, C, D, system.dt, **names)
+
+
+def _column(system: Any, k: int) -> tuple[np.ndarray, ...]:
+    entries = [_monic(system.num_array[i, k], system.den_array[i, k]) for i in range(system.noutputs)]
+    for i, (num, den) in enumerate(entries):
+        if num.size > den.size:
+            raise RobustctlError(
+                f"every entry must be proper, got degree {num.size - 1} over {den.size - 1} from input {k} to output "
+                f"{i}; add poles far outside the band of interest"
+            )
+    factors: list[np.ndarray] = []
+    for _, den in entries:
+        if not any(den.size == f.size and np.array_equal(den, f) for f in factors):
+            factors.append(den)
+    common = _product(factors)
+    nums = []
+    for num, den in entries:
+        others = [f for f in factors if not (den.size == f.size and np.array_equal(den, f))]
+        full = np.polymul(num, _product(others))
+        nums.append(np.concatenate([np.zeros(common.size - full.size), full]))
+    if common.size == 1:
+        return np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((len(nums), 0)), np.array(nums)
+    num, nx = np.array(nums), common.size - 1
+    A = np.vstack([-common[1:], np.eye(nx - 1, nx)])
+    return A, np.eye(nx, 1), num[:, 1:] - num[:, :1] * common[1:], num[:, :1]
+
+
+def _monic(num: np.ndarray, den: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    num, den = np.trim_zeros(np.asarray(num, float), "f"), np.trim_zeros(np.asarray(den, float), "f")
+    return (num if num.size else np.zeros(1)) / den[0], den / den[0]
+
+
+def _product(factors: list[np.ndarray]) -> np.ndarray:
+    product = np.ones(1)
+    for factor in factors:
+        product = np.polymul(product, factor)
+    return product
+
+
+def _kept(letter: str, M: np.ndarray) -> np.ndarray:
+    """Return a matrix in the default floating-point type, with a warning where that loses digits."""
+    kept = np.asarray(jnp.asarray(M, jnp.result_type(float)))
+    if not np.array_equal(kept, M):
+        warnings.warn(
+            f"{letter} is rounded to 32 bits because 64-bit JAX is off; "
+            'jax.config.update("jax_enable_x64", True) at the start of the program keeps every digit',
+            RobustctlWarning,
+            stacklevel=4,
+        )
+    return kept

@@ -1,0 +1,211 @@
+"""Any system, plant or loop as two functions of float64 vectors, which is what classical tools work on."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..errors import ModelError
+from ..loops import Feedback
+from ..nn import LinearSystem
+from ..plants import Plant, PlantState, Sampled, at_rest
+from ..state_space import StateSpace
+from ..system import Parameterization, System
+
+
+class Flat(NamedTuple):
+    """A system on vectors: `step(x, u) -> (x_next or dx/dt, y)`, where it starts, and its names.
+
+    `dt` is 0 in continuous time and None where the system does not know it. `restore` turns a state vector
+    into the system's own state.
+    """
+
+    step: Callable
+    x: np.ndarray
+    u: np.ndarray
+    dt: float | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: tuple[str, ...]
+    restore: Callable
+
+
+def in_float64(function: Callable) -> Callable:
+    """Run a function with 64-bit JAX, whatever the user's setting."""
+
+    @functools.wraps(function)
+    def wrapped(*args, **kwargs):
+        with jax.enable_x64(True):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def to_float64(tree: Any) -> Any:
+    """Return a pytree with every floating-point array in float64; call it under `in_float64`."""
+
+    def cast(leaf):
+        floating = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.asarray(leaf, jnp.float64) if floating else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+@in_float64
+def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
+    """Return a system, plant or loop on float64 vectors.
+
+    - `Plant`: the input is `[u, d]` and `step` gives dx/dt;
+    - `Sampled`: the input is `[u, d]`, the output without noise and references; the state is the physical one,
+      then controls under way (with a delay), then the last control (with a rate limit);
+    - `Feedback` about a `Sampled`: the input is `[d, r]` with the number of `references`, the output `[y, u]`;
+    - any other `System`: pytrees of states, inputs and outputs laid out in one vector. `u` is one sample of
+      the input, or its width; systems that know theirs do without.
+
+    **Raises:** `ModelError` for something else, and where the input's width is not known.
+    """
+    system = to_float64(system)
+    if isinstance(system, Plant):
+        return _plant(system)
+    if isinstance(system, Sampled):
+        return _sampled(system)
+    if isinstance(system, Feedback) and isinstance(system.plant, Sampled):
+        return _loop(system, references)
+    if isinstance(system, System):
+        return _system(system, u)
+    hint = "; call its explicit()" if isinstance(system, Parameterization) else ""
+    raise ModelError(f"there must be a System or Plant of robustctl, got {type(system).__name__}{hint}")
+
+
+def _plant(plant: Plant) -> Flat:
+    x, u = (np.asarray(a, float) for a in plant.operating_point())
+    nu = u.size
+
+    def step(x, v):
+        return plant.rates(x, v[:nu], v[nu:]), plant.output(x)
+
+    inputs, outputs, states = _names(plant)
+    v = np.concatenate([u, np.zeros(len(plant.disturbances))])
+    return Flat(step, x, v, 0.0, inputs, outputs, states, lambda x: x)
+
+
+def _names(plant: Plant) -> tuple[tuple[str, ...], ...]:
+    signals = ((*plant.controls, *plant.disturbances), plant.outputs, plant.states)
+    return tuple(tuple(s.name for s in group) for group in signals)
+
+
+def _sampled(sampled: Sampled) -> Flat:
+    pack, unpack, states = plant_state(sampled)
+    still = _still(sampled)
+    u = np.asarray(sampled.plant.operating_point()[1], float)
+
+    def step(x, v):
+        w = still._replace(d=v[u.size :])
+        return pack(sampled.advance(unpack(x), v[: u.size], w)), sampled.output(unpack(x), w)
+
+    inputs, outputs, _ = _names(sampled.plant)
+    v = np.concatenate([u, np.zeros(len(sampled.plant.disturbances))])
+    x = np.asarray(pack(sampled.init_state()))
+    return Flat(step, x, v, sampled.dt, inputs, outputs, states, unpack)
+
+
+def _still(sampled: Sampled, references: int = 0):
+    return jax.tree.map(lambda a: a[0], at_rest(sampled, 1, references))
+
+
+def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
+    """Return functions from a `PlantState` to the vector of what matters in it and back, and the names."""
+    start = sampled.init_state()
+    nx, shape, details = start.x.size, start.queue.shape, sampled.details
+    controls = [s.name for s in sampled.plant.controls]
+    names = [s.name for s in sampled.plant.states]
+    names += [f"{name}[t-{shape[0] - k}]" for k in range(shape[0]) for name in controls]
+    queued = nx + start.queue.size
+    if details.rate_limit is not None:
+        names += [f"{name} applied" for name in controls]
+
+    def pack(state: PlantState):
+        parts = [state.x, state.queue.ravel()] + ([state.applied] if details.rate_limit is not None else [])
+        return jnp.concatenate(parts)
+
+    def unpack(x) -> PlantState:
+        x = jnp.asarray(x)
+        applied = x[queued:] if details.rate_limit is not None else start.applied
+        return PlantState(x[:nx], x[nx:queued].reshape(shape), applied)
+
+    return pack, unpack, tuple(names)
+
+
+def _loop(loop: Feedback, references: int) -> Flat:
+    sampled, policy = loop.plant, loop.policy
+    assert isinstance(sampled, Sampled)
+    pack, unpack, states = plant_state(sampled)
+    still, nd = _still(sampled, references), len(sampled.plant.disturbances)
+    start, policy_unravel = ravelled(policy.init_state())
+    nx = len(states)
+
+    def restore(x):
+        return unpack(x[:nx]), policy_unravel(x[nx:])
+
+    def step(x, v):
+        (plant_next, policy_next), out = loop.step(restore(x), still._replace(d=v[:nd], r=v[nd:]))
+        y = out.y[: len(sampled.plant.outputs)]
+        return jnp.concatenate([pack(plant_next), ravelled(policy_next)[0]]), jnp.concatenate([y, out.u])
+
+    outputs = tuple(s.name for s in (*sampled.plant.outputs, *sampled.plant.controls))
+    inputs = tuple(s.name for s in sampled.plant.disturbances) + tuple(f"r[{k}]" for k in range(references))
+    states = states + tuple(f"policy[{k}]" for k in range(start.size))
+    x = np.concatenate([np.asarray(pack(sampled.init_state())), np.asarray(start, float)])
+    return Flat(step, x, np.zeros(nd + references), sampled.dt, inputs, outputs, states, restore)
+
+
+def _system(system: System, u: Any) -> Flat:
+    example = _input(system, u)
+    u_flat, u_unravel = ravelled(example)
+    x_flat, x_unravel = ravelled(to_float64(system.init_state()))
+
+    def step(x, v):
+        x_next, y = system.step(x_unravel(x), u_unravel(v))
+        return ravelled(x_next)[0], ravelled(y)[0]
+
+    ny = jax.eval_shape(lambda: step(x_flat, u_flat))[1].size
+    x, v = np.asarray(x_flat, float), np.asarray(u_flat, float)
+    if isinstance(system, StateSpace):
+        return Flat(step, x, v, system.dt, system.inputs, system.outputs, system.states, x_unravel)
+    names = numbered("u", v.size), numbered("y", ny), numbered("x", x.size)
+    return Flat(step, x, v, None, *names, restore=x_unravel)
+
+
+def _input(system: System, u: Any) -> Any:
+    if u is None and isinstance(system, StateSpace | LinearSystem):
+        u = system.B.shape[1]
+    if u is None:
+        raise ModelError(
+            f"the input's width must be known, and a {type(system).__name__} does not say it; give one sample of "
+            "the input, or names for the inputs"
+        )
+    return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
+
+
+def ravelled(tree: Any) -> tuple[jax.Array, Callable]:
+    """Return a pytree as one float64 vector, and the way back."""
+    vector, unravel = ravel_pytree(tree)
+    return vector.astype(jnp.float64), lambda v: unravel(jnp.asarray(v).astype(vector.dtype))
+
+
+def numbered(letter: str, count: int) -> tuple[str, ...]:
+    """Return `letter[0]` and so on."""
+    return tuple(f"{letter}[{k}]" for k in range(count))
+
+
+def chosen_names(given: Sequence[str] | int | None, default: Sequence[str], what: str) -> list[str]:
+    """Return the names given, having checked their number, or the default ones."""
+    names = list(default) if given is None or isinstance(given, int) else list(given)
+    count = given if isinstance(given, int) else len(names)
+    if count != len(default) or len(set(names)) != len(names):
+        raise ModelError(f"there must be {len(default)} different names of {what}, got {given}")
+    return names

@@ -1,0 +1,148 @@
+"""The generalized plant of H2 and H-infinity synthesis: its parts, its assumptions, its closed loop."""
+
+from typing import Any, NamedTuple
+
+import control as ct
+import numpy as np
+
+from ..errors import ModelError
+from .convert import realise
+from .modes import check_detectable, check_stabilizable, rank_defect
+
+
+class Generalized(NamedTuple):
+    """A generalized plant from (w, u) to (z, y).
+
+    ::
+
+        x+ = A x + B1 w + B2 u,   z = C1 x + D11 w + D12 u,   y = C2 x + D21 w + D22 u
+    """
+
+    A: np.ndarray
+    B1: np.ndarray
+    B2: np.ndarray
+    C1: np.ndarray
+    C2: np.ndarray
+    D11: np.ndarray
+    D12: np.ndarray
+    D21: np.ndarray
+    D22: np.ndarray
+    dt: float
+
+    @property
+    def discrete(self) -> bool:
+        """Whether time goes in samples."""
+        return self.dt != 0
+
+
+def split(P: Any, nmeas: int, ncon: int) -> Generalized:
+    """Return the parts of a generalized plant whose last outputs are measured and last inputs are controls.
+
+    **Raises:** `ModelError` for numbers of measurements or controls that leave nothing to minimise, a dt of True
+    or None, an undetectable or unstabilizable mode, D12 without full column rank, D21 without full row rank.
+    """
+    P = as_any(P)
+    if not 0 < nmeas < P.noutputs or not 0 < ncon < P.ninputs:
+        raise ModelError(
+            f"nmeas must be in 1..{P.noutputs - 1} and ncon in 1..{P.ninputs - 1} (what is left are performance outputs "
+            f"and disturbances), got {nmeas} and {ncon}"
+        )
+    if P.dt is None or P.dt is True:
+        raise ModelError(f"dt must be a number, got {P.dt}; set P.dt to 0 or to seconds a sample")
+    m, p = P.ninputs - ncon, P.noutputs - nmeas
+    g = Generalized(
+        P.A, P.B[:, :m], P.B[:, m:], P.C[:p], P.C[p:],
+        P.D[:p, :m], P.D[:p, m:], P.D[p:, :m], P.D[p:, m:], float(P.dt),
+    )  # fmt: skip
+    check_stabilizable(g.A, g.B2, g.discrete, "(A, B2)")
+    check_detectable(g.A, g.C2, g.discrete, "(C2, A)")
+    return g
+
+
+def check_ranks(g: Generalized, at: str = "at infinite frequency") -> None:
+    """Refuse a plant where a control costs nothing or a measurement is without noise.
+
+    **Raises:** `ModelError` for D12 without full column rank and D21 without full row rank.
+    """
+    if rank_defect(g.D12, g.D12.shape[1]):
+        raise ModelError(
+            f"D12 must have full column rank ({g.D12.shape[1]}), so that every control has a cost {at}; add a weight on "
+            "the control"
+        )
+    if rank_defect(g.D21, g.D21.shape[0]):
+        raise ModelError(
+            f"D21 must have full row rank ({g.D21.shape[0]}), so that every measurement has noise {at}; add a "
+            "disturbance on the outputs"
+        )
+
+
+def check_zeros(g: Generalized) -> None:
+    """Refuse invariant zeros of P12 or P21 on the boundary of stability, where the Riccati equations have no solution.
+
+    **Raises:** `ModelError` with the zero.
+    """
+    for name, A, B, C, D in (
+        ("P12, from control to cost,", g.A, g.B2, g.C1, g.D12),
+        ("P21, from disturbance to measurement,", g.A.T, g.C2.T, g.B1.T, g.D21.T),
+    ):
+        pinv = np.linalg.pinv(D)
+        inner, rest = A - B @ pinv @ C, C - D @ pinv @ C
+        for zero in np.linalg.eigvals(inner):
+            distance = abs(abs(zero) - 1) if g.discrete else abs(zero.real) / max(1.0, np.linalg.norm(A, 2))
+            if distance < 1e-9 and rank_defect(np.vstack([inner - zero * np.eye(len(A)), rest]), len(A)):
+                raise ModelError(
+                    f"{name} must have no zero on the boundary of stability, but has one at {zero:.6g}; weight that "
+                    "state, or shift an integrator of plant or weights a little into the stable region"
+                )
+
+
+def as_any(system: Any) -> Any:
+    """Return a realisation without python-control's types, which hide that its matrices are arrays."""
+    return realise(system)
+
+
+def closed_loop(P: Any, K: Any) -> ct.StateSpace:
+    """Return the closed loop from w to z of a generalized plant and a controller `u = K y`.
+
+    **Raises:** `ModelError` for another dt and for a loop that is algebraic without solution.
+    """
+    P, K = as_any(P), as_any(K)
+    if P.dt != K.dt:
+        raise ModelError(f"dt must be the same, got {P.dt} s for the plant and {K.dt} s for the controller")
+    m, p = P.ninputs - K.noutputs, P.noutputs - K.ninputs
+    D22 = P.D[p:, m:]
+    loop = np.eye(K.noutputs) - K.D @ D22
+    if rank_defect(loop, len(loop)):
+        raise ModelError(
+            "the loop must be well posed, but I - D_K D22 is singular; add a delay or a lag to the plant"
+        )
+    F = np.linalg.solve(loop, np.hstack([K.D @ P.C[p:], K.C, K.D @ P.D[p:, :m]]))  # u of (x, x_K, w)
+    nx, nk = P.nstates, K.nstates
+    open_A = np.block([[P.A, np.zeros((nx, nk))], [K.B @ P.C[p:], K.A]])
+    A = open_A + np.vstack([P.B[:, m:], K.B @ D22]) @ F[:, : nx + nk]
+    B = np.vstack([P.B[:, :m], K.B @ P.D[p:, :m]]) + np.vstack([P.B[:, m:], K.B @ D22]) @ F[:, nx + nk :]
+    C = np.hstack([P.C[:p], np.zeros((p, nk))]) + P.D[:p, m:] @ F[:, : nx + nk]
+    D = P.D[:p, :m] + P.D[:p, m:] @ F[:, nx + nk :]
+    return ct.StateSpace(A, B, C, D, P.dt)
+
+
+def with_feedthrough(K: ct.StateSpace, D22: np.ndarray) -> ct.StateSpace:
+    """Return the controller for a plant with D22, from the one designed for D22 = 0.
+
+    ::
+
+        K (I + D22 K)^-1
+
+    **Raises:** `ModelError` where the loop is algebraic without solution.
+    """
+    if not np.any(D22):
+        return K
+    M = np.eye(len(D22)) + D22 @ K.D
+    if rank_defect(M, len(M)):
+        raise ModelError(
+            "the loop must be well posed, but I + D22 D_K is singular; add a delay or a lag to the plant"
+        )
+    inverse = np.linalg.inv(M)
+    A = K.A - K.B @ inverse @ D22 @ K.C
+    C = K.C - K.D @ inverse @ D22 @ K.C
+    return ct.StateSpace(A, K.B @ inverse, C, K.D @ inverse, K.dt)

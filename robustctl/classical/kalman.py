@@ -1,0 +1,132 @@
+"""The steady-state Kalman filter, and estimate feedback."""
+
+from typing import Any, NamedTuple
+
+import control as ct
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ..errors import ModelError
+from ..system import StrictlyProper, System
+from .model import Model, as_array, linear_model
+from .modes import check_detectable, check_stabilizable, is_stable, weight
+
+
+class Kalman(NamedTuple):
+    """Predictor gain `L`, covariance `P` of the prediction, poles `E`, and the estimator (None in continuous time).
+
+    ::
+
+        x_hat+ = A x_hat + B u + L (y - C x_hat)
+    """
+
+    L: np.ndarray
+    P: np.ndarray
+    E: np.ndarray
+    estimator: "KalmanFilter | None"
+
+
+class KalmanFilter(StrictlyProper):
+    """A steady-state Kalman filter about an operating point: the control and the measured output in, the estimate out.
+
+    ::
+
+        x[t|t] = x[t|t-1] + M (y - y0 - C x[t|t-1]),     x[t+1|t] = A x[t|t] + B (u - u0)
+
+    Its output is `x0 + x[t|t]`, the best estimate that the output of the same sample allows. It is a strictly
+    proper system: control `u`, and `w` the measured output.
+    """
+
+    A: Array
+    B: Array
+    C: Array
+    M: Array
+    x0: Array
+    u0: Array
+    y0: Array
+
+    def init_state(self) -> Array:
+        """Return the estimate at the operating point, in deviations."""
+        return self.x0 * 0
+
+    def _corrected(self, x: Array, y: Array) -> Array:
+        return x + self.M @ (y[: self.y0.shape[0]] - self.y0 - self.C @ x)
+
+    def output(self, x: Array, w: Array) -> Array:
+        """Return the estimate of the state."""
+        return self.x0 + self._corrected(x, w)
+
+    def advance(self, x: Array, u: Array, w: Array) -> Array:
+        """Return the next prediction."""
+        return self.A @ self._corrected(x, w) + self.B @ (u - self.u0)
+
+
+class EstimateFeedback(System):
+    """A law on a state that an estimator gives: a controller from the measured output to the control.
+
+    ::
+
+        u = law(estimator.output(x, y)),    x+ = estimator.advance(x, u, y)
+
+    Any estimator of this form serves (`KalmanFilter`, `ExtendedKalmanFilter`), and any law from the state (an
+    LQR's controller, model-predictive control).
+    """
+
+    estimator: StrictlyProper
+    law: System
+
+    def init_state(self) -> tuple[PyTree, PyTree]:
+        """Return the initial states of estimator and law."""
+        return self.estimator.init_state(), self.law.init_state()
+
+    def step(self, x: tuple[PyTree, PyTree], u: Array) -> tuple[tuple[PyTree, PyTree], Array]:
+        """Return `(x_next, control)`; here the input is the measured output."""
+        estimate, inner = x
+        inner_next, control = self.law.step(inner, self.estimator.output(estimate, u))
+        return (self.estimator.advance(estimate, control, u), inner_next), control
+
+
+def kalman(plant: Any, W: Any, V: Any, *, G: Any = None) -> Kalman:
+    """Design the steady-state Kalman filter.
+
+    ::
+
+        x+ = A x + B u + G w,   y = C x + v,     cov w = W,  cov v = V     (dx/dt and intensities in continuous time)
+
+    Computed by `control.lqe` or `control.dlqe`, whose `L` belongs to the predictor.
+
+    **Arguments:** `plant`: see `linear_model`; `W`, `V`: matrices, or their diagonals; `G` (nx, nw): how the
+    process noise enters, default the identity.
+
+    **Raises:** `ModelError` for covariances of the wrong shape or sign, an undetectable mode, and a mode on the
+    boundary of stability that the process noise does not move.
+    """
+    model = linear_model(plant)
+    L, P, E = filter_gains(model, W, V, G)
+    if not model.discrete:
+        return Kalman(L, P, E, None)
+    sys = model.system
+    M = P @ sys.C.T @ np.linalg.inv(sys.C @ P @ sys.C.T + weight(V, sys.noutputs, "V", definite=True))
+    parts = (sys.A, sys.B, sys.C, M, model.x, model.u, model.y)
+    return Kalman(L, P, E, KalmanFilter(*(as_array(a) for a in parts)))
+
+
+def filter_gains(model: Model, W: Any, V: Any, G: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return L, P and E of the filter, having checked that there is one."""
+    sys = model.system
+    G = np.eye(sys.nstates) if G is None else np.asarray(G, float)
+    if G.ndim != 2 or G.shape[0] != sys.nstates:
+        raise ModelError(f"G must have one row a state, {sys.nstates}, got shape {G.shape}")
+    W, V = weight(W, G.shape[1], "W", definite=False), weight(V, sys.noutputs, "V", definite=True)
+    check_detectable(sys.A, sys.C, model.discrete)
+    try:
+        L, P, E = (ct.dlqe if model.discrete else ct.lqe)(sys.A, G, sys.C, W, V)
+        stable = is_stable(np.asarray(E), model.discrete)
+    except (np.linalg.LinAlgError, ct.ControlSlycot, ValueError):
+        stable = False
+    if not stable:
+        check_stabilizable(sys.A, G @ W, model.discrete, "(A, G W)")
+        raise ModelError(
+            "the filter's Riccati equation must have a stabilising solution; scale the states, W and V"
+        )
+    return np.asarray(L), np.asarray(P), np.asarray(E)

@@ -1,0 +1,148 @@
+"""Linear quadratic Gaussian control, with integral action where asked for."""
+
+from typing import Any, NamedTuple
+
+import control as ct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..state_space import StateSpace
+from ..system import Scaled, System
+from .kalman import KalmanFilter, filter_gains, kalman
+from .lqr import extended, gains
+from .model import Model, as_array, linear_model, require_discrete
+from .policies import implement
+
+
+class LQG(NamedTuple):
+    """Regulator `K S E`, predictor gain `L` with covariance `P`, and the controller from y, or [y, r], to u."""
+
+    K: np.ndarray
+    S: np.ndarray
+    E: np.ndarray
+    L: np.ndarray
+    P: np.ndarray
+    controller: System
+
+
+class IntegralLQG(System):
+    """A Kalman filter, a law on its estimate, and integrators on measured errors, about an operating point.
+
+    ::
+
+        u = u0 - K x[t|t] - Ki z,     z+ = z + H (y - r),     r = y0 where it reads no reference
+
+    It reads `y` (ny,) or `[y, r]` (ny + ni,), with r the references of the integrated outputs `H y`.
+    """
+
+    filter: KalmanFilter
+    K: Array
+    Ki: Array
+    H: Array
+
+    def init_state(self) -> tuple[Array, Array]:
+        """Return the zero states of filter and integrators."""
+        return self.filter.init_state(), jnp.zeros(self.H.shape[0], self.K.dtype)
+
+    def step(self, x: tuple[Array, Array], u: Array) -> tuple[tuple[Array, Array], Array]:
+        """Return `(x_next, control)`; here the input is the measured output."""
+        estimate, z = x
+        ny = self.filter.y0.shape[0]
+        y, wanted = u[:ny], u[ny:] if u.shape[0] > ny else self.H @ self.filter.y0
+        deviation = self.filter.output(estimate, y) - self.filter.x0
+        control = self.filter.u0 - self.K @ deviation - self.Ki @ z
+        return (self.filter.advance(estimate, control, y), z + self.H @ y - wanted), control
+
+
+def lqg(
+    plant: Any,
+    Q: Any,
+    R: Any,
+    W: Any,
+    V: Any,
+    *,
+    G: Any = None,
+    N: Any = None,
+    integral: Any = None,
+    dt: float | None = None,
+) -> LQG:
+    """Design the linear quadratic Gaussian controller: LQR on the estimate of a Kalman filter.
+
+    ::
+
+        discrete:    u[t] = -K x[t|t] - Ki z[t],    z+ = z + H (y - r)
+        continuous:  dx_hat/dt = A x_hat + B u + L (y - C x_hat),  u = -K x_hat, implemented at dt by Tustin
+
+    In discrete time the estimate uses the output of the same sample, which makes the controller optimal among all that
+    read y up to t. With `integral=H` (ni, ny) the outputs `H y` are integrated and Q is of size nx + ni; constant
+    disturbances and references of those outputs then leave no error.
+
+    **Arguments:** as for `lqr` and `kalman`; `integral`: True for all outputs; `dt`: sample time of the controller,
+    needed where the plant is in continuous time.
+
+    **Raises:** `ModelError` as `lqr` and `kalman`.
+    """
+    model = linear_model(plant)
+    step = require_discrete(model, dt, "the controller")
+    sys = model.system
+    H = (
+        np.zeros((0, sys.noutputs))
+        if integral is None
+        else np.eye(sys.noutputs)
+        if integral is True
+        else np.asarray(integral)
+    )
+    if H.ndim != 2 or H.shape[1] != sys.noutputs:
+        raise ModelError(f"integral must have one column an output, {sys.noutputs}, got shape {H.shape}")
+    A, B = extended(model, H @ sys.C)
+    K, S, E = gains(A, B, Q, R, N, model.discrete)
+    L, P, _ = filter_gains(model, W, V, G)
+    if model.discrete:
+        estimator = kalman(plant, W, V, G=G).estimator
+        assert estimator is not None
+        nx = sys.nstates
+        return LQG(K, S, E, L, P, IntegralLQG(estimator, *(as_array(M) for M in (K[:, :nx], K[:, nx:], H))))
+    controller = implement(observer_controller(model, K, L, H), step)
+    assert controller is not None
+    return LQG(K, S, E, L, P, about(controller, model, H))
+
+
+def observer_controller(model: Model, K: np.ndarray, L: np.ndarray, H: np.ndarray) -> ct.StateSpace:
+    """Return the controller of a predicting observer and a law, from `[y, r]` (r for each integrator) to u.
+
+    ::
+
+        x_hat' = (A - B K - L C) x_hat - B Ki z + L y,    z' = (z +) H y - r,    u = -K x_hat - Ki z
+    """
+    sys, ni = model.system, H.shape[0]
+    Kx, Ki = K[:, : sys.nstates], K[:, sys.nstates :]
+    corner = np.eye(ni) if model.discrete else np.zeros((ni, ni))
+    A = np.block([[sys.A - sys.B @ Kx - L @ sys.C, -sys.B @ Ki], [np.zeros((ni, sys.nstates)), corner]])
+    B = np.block([[L, np.zeros((sys.nstates, ni))], [H, -np.eye(ni)]])
+    return ct.StateSpace(A, B, -K, np.zeros((K.shape[0], B.shape[1])), sys.dt)
+
+
+def about(controller: StateSpace, model: Model, H: np.ndarray) -> System:
+    """Return an observer's controller about the operating point, reading `y` or `[y, r]`."""
+    mean = np.concatenate([model.y, H @ model.y])
+    one = (np.ones_like(mean), model.u, np.ones_like(model.u))
+    inner = Scaled(controller, *(as_array(a) for a in (mean, *one)))
+    return WithoutReference(inner, as_array(mean[len(model.y) :]))
+
+
+class WithoutReference(System):
+    """A controller that reads `[y, r]`, given the reference `r0` where the loop has none."""
+
+    inner: Scaled
+    r0: Array
+
+    def init_state(self) -> Array:
+        """Return the inner controller's initial state."""
+        return self.inner.init_state()
+
+    def step(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return `(x_next, control)`; here the input is the measured output."""
+        missing = self.inner.u_mean.shape[0] - u.shape[0]
+        return self.inner.step(x, jnp.concatenate([u, self.r0]) if missing else u)

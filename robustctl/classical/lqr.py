@@ -1,0 +1,112 @@
+"""Linear quadratic regulation, with integral action where asked for."""
+
+from typing import Any, NamedTuple
+
+import control as ct
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..system import System
+from .model import Model, as_array, linear_model, require_discrete
+from .modes import check_detectable, check_stabilizable, is_stable, weight
+
+
+class LQR(NamedTuple):
+    """`u = -K x` with Riccati solution `S`, closed-loop poles `E` and the controller, which reads the state."""
+
+    K: np.ndarray
+    S: np.ndarray
+    E: np.ndarray
+    controller: System
+
+
+class StateFeedback(System):
+    """A law on the state about an operating point, with integrators on chosen combinations of the state.
+
+    ::
+
+        u = u0 - K (x - x0) - Ki z,     z+ = z + dt_i (Ci x - r),     r = Ci x0 where it reads no reference
+
+    It reads `x` (nx,) or `[x, r]` (nx + ni,); `dt_i` is the sample time for gains of a continuous-time design, else 1.
+    """
+
+    K: Array
+    Ki: Array
+    Ci: Array
+    x0: Array
+    u0: Array
+    dt_i: Array
+
+    def init_state(self) -> Array:
+        """Return the integrators' zero state."""
+        return jnp.zeros(self.Ci.shape[0], self.K.dtype)
+
+    def step(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return `(x_next, control)`; here the input is the plant's state."""
+        nx = self.x0.shape[0]
+        state, r = u[:nx], u[nx:] if u.shape[0] > nx else self.Ci @ self.x0
+        control = self.u0 - self.K @ (state - self.x0) - self.Ki @ x
+        return x + self.dt_i * (self.Ci @ state - r), control
+
+
+def lqr(plant: Any, Q: Any, R: Any, N: Any = None, *, integral: Any = None, dt: float | None = None) -> LQR:
+    """Design the law that minimises a quadratic cost.
+
+    ::
+
+        J = sum or integral of  x' Q x + u' R u + 2 x' N u,      u = -K x
+
+    With `integral` (ni, nx) the state is extended by the running sum (or integral) of `integral @ x`, and Q is
+    of size nx + ni. Computed by `control.lqr` or `control.dlqr`.
+
+    **Arguments:** `plant`: see `linear_model`; `Q`, `R`: matrices, or their diagonals; `dt`: sample time of the
+    integrators where the plant is in continuous time.
+
+    **Raises:** `ModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on
+    the boundary of stability that Q does not see, and a missing dt.
+    """
+    model = linear_model(plant)
+    Ci = np.zeros((0, model.x.size)) if integral is None else np.atleast_2d(np.asarray(integral, float))
+    A, B = extended(model, Ci)
+    K, S, E = gains(A, B, Q, R, N, model.discrete)
+    nx = model.x.size
+    step = (
+        1.0
+        if model.discrete or not Ci.shape[0]
+        else require_discrete(model, dt, "a controller with integrators")
+    )
+    parts = (K[:, :nx], K[:, nx:], Ci, model.x, model.u, step)
+    return LQR(K, S, E, StateFeedback(*(as_array(M) for M in parts)))
+
+
+def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return A and B with the integrators' states after the plant's."""
+    sys, ni = model.system, Ci.shape[0]
+    if Ci.shape[1] != sys.nstates:
+        raise ModelError(f"integral must have one column a state, {sys.nstates}, got shape {Ci.shape}")
+    corner = np.eye(ni) if model.discrete else np.zeros((ni, ni))
+    A = np.block([[sys.A, np.zeros((sys.nstates, ni))], [Ci, corner]])
+    return A, np.vstack([sys.B, np.zeros((ni, sys.ninputs))])
+
+
+def gains(A, B, Q, R, N, discrete: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return K, S and E of the regulator, having checked that there is one."""
+    nx, nu = B.shape
+    Q, R = weight(Q, nx, "Q", definite=False), weight(R, nu, "R", definite=True)
+    N = np.zeros((nx, nu)) if N is None else np.asarray(N, float)
+    if N.shape != (nx, nu):
+        raise ModelError(f"N must be {nx} by {nu}, got shape {N.shape}")
+    check_stabilizable(A, B, discrete)
+    try:
+        K, S, E = (ct.dlqr if discrete else ct.lqr)(A, B, Q, R, N)
+    except (np.linalg.LinAlgError, ct.ControlSlycot, ValueError) as error:
+        check_detectable(A, Q, discrete, "(Q, A), what the cost sees of the plant,")
+        raise ModelError(
+            f"the Riccati equation must have a stabilising solution; scale Q and R. It said: {error}"
+        ) from error
+    if not is_stable(np.asarray(E), discrete):
+        check_detectable(A, Q, discrete, "(Q, A), what the cost sees of the plant,")
+        raise ModelError(f"the closed loop must be stable, got the poles {E}; scale the states, Q and R")
+    return np.asarray(K), np.asarray(S), np.asarray(E)

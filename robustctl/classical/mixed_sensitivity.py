@@ -1,0 +1,129 @@
+"""H-infinity design by mixed sensitivity: weights on S, K S and T."""
+
+from typing import Any, NamedTuple
+
+import control as ct
+import numpy as np
+import scipy.linalg
+
+from ..errors import ModelError
+from ..system import System
+from .generalized import as_any
+from .hinf import hinf
+from .model import as_array, linear_model
+from .policies import ErrorFeedback, implement
+
+
+class MixedSensitivity(NamedTuple):
+    """Controller `K` (u = K (r - y)), weighted closed loop `CL`, its bound `gamma`, and the controller as a policy.
+
+    The policy reads `y` or `[y, r]` about the operating point; it is None in continuous time without a `dt`.
+    """
+
+    K: ct.StateSpace
+    CL: ct.StateSpace
+    gamma: float
+    controller: System | None
+
+
+def mixed_sensitivity(
+    plant: Any,
+    W1: Any = None,
+    W2: Any = None,
+    W3: Any = None,
+    *,
+    gamma: float | None = None,
+    rtol: float = 1e-3,
+    dt: float | None = None,
+) -> MixedSensitivity:
+    """Design an H-infinity controller by its weighted sensitivities.
+
+    ::
+
+        || [W1 S; W2 K S; W3 T] ||_inf < gamma,    S = (I + G K)^-1,   T = G K S,   u = K (r - y)
+
+    Source: Skogestad and Postlethwaite, "Multivariable Feedback Control", 2005, section 9.3.5. A plant with poles on the
+    boundary of stability (an integrator) is refused there; shift them a little.
+
+    **Arguments:** `plant`: see `linear_model`; `W1`, `W3` on the outputs and `W2` on the controls: python-control systems
+    or numbers, one for all channels or with one channel each, in the plant's kind of time; `gamma`, `rtol`, `dt`: see `hinf`.
+
+    **Raises:** `ModelError` for weights of another dt or size, and as `hinf` (W2 needs a direct path, so that every
+    control has a cost at high frequency, unless W1 or W3 with the plant gives one).
+    """
+    model = linear_model(plant)
+    P = augment(model.system, W1, W2, W3)
+    ny, nu = model.system.noutputs, model.system.ninputs
+    result = hinf(P, ny, nu, gamma=gamma, rtol=rtol)
+    K = implement(result.K, dt)
+    controller = None if K is None else ErrorFeedback(K, as_array(model.y), as_array(model.u))
+    return MixedSensitivity(result.K, result.CL, result.gamma, controller)
+
+
+def augment(plant: Any, W1: Any = None, W2: Any = None, W3: Any = None) -> ct.StateSpace:
+    """Return the generalized plant of a mixed-sensitivity design, without Slycot.
+
+    ::
+
+        z = [W1 e; W2 u; W3 G u],    y = e = w - G u
+
+    **Raises:** `ModelError` for no weight at all, and weights of another dt or size.
+    """
+    G = as_any(plant)
+    nu, ny, nx = G.ninputs, G.noutputs, G.nstates
+    if W1 is None and W2 is None and W3 is None:
+        raise ModelError("there must be a weight: W1 on the error, W2 on the control or W3 on the output")
+    weights = [
+        _weight(W, n, G.dt, name)
+        for W, n, name in ((W1, ny, "W1"), (W2, nu, "W2"), (W3, ny, "W3"))
+        if W is not None
+    ]
+    given = [W is not None for W in (W1, W2, W3)]
+    # what each weight reads, in terms of (x, w, u)
+    reads = [
+        (-G.C, np.eye(ny), -G.D),
+        (np.zeros((nu, nx)), np.zeros((nu, ny)), np.eye(nu)),
+        (G.C, np.zeros((ny, ny)), G.D),
+    ]
+    reads = [r for r, there in zip(reads, given, strict=True) if there]
+    A: Any = scipy.linalg.block_diag(G.A, *(W.A for W in weights))
+    A[nx:, :nx] = np.vstack([W.B @ r[0] for W, r in zip(weights, reads, strict=True)])
+    B = np.vstack(
+        [np.hstack([np.zeros((nx, ny)), G.B])]
+        + [np.hstack([W.B @ r[1], W.B @ r[2]]) for W, r in zip(weights, reads, strict=True)]
+    )
+    C1 = np.hstack(
+        [
+            np.vstack([W.D @ r[0] for W, r in zip(weights, reads, strict=True)]),
+            np.asarray(scipy.linalg.block_diag(*(W.C for W in weights))),
+        ]
+    )
+    D1 = np.vstack([np.hstack([W.D @ r[1], W.D @ r[2]]) for W, r in zip(weights, reads, strict=True)])
+    C2 = np.hstack([-G.C, np.zeros((ny, A.shape[0] - nx))])
+    D2 = np.hstack([np.eye(ny), -G.D])
+    return ct.StateSpace(A, B, np.vstack([C1, C2]), np.vstack([D1, D2]), G.dt)
+
+
+def _weight(W: Any, n: int, dt: float, name: str) -> Any:
+    """Return a weight with n channels in and out."""
+    if isinstance(W, int | float | np.ndarray):
+        D = np.asarray(W, float)
+        D = D * np.eye(n) if D.ndim == 0 else np.diag(D) if D.ndim == 1 else D
+        W = ct.StateSpace(np.zeros((0, 0)), np.zeros((0, D.shape[1])), np.zeros((D.shape[0], 0)), D, dt)
+    W = as_any(W)
+    if W.nstates == 0:
+        W = ct.StateSpace(W.A, W.B, W.C, W.D, dt)
+    if W.dt != dt:
+        kind = (
+            "control.c2d(W, dt, 'tustin') converts a continuous-time weight"
+            if dt
+            else "give it in continuous time"
+        )
+        raise ModelError(f"{name} must have the plant's dt, {dt}, got {W.dt}; {kind}")
+    if W.ninputs == W.noutputs == 1 and n > 1:
+        blocks = (np.asarray(scipy.linalg.block_diag(*([M] * n))) for M in (W.A, W.B, W.C, W.D))
+        sizes = ((n * W.nstates,) * 2, (n * W.nstates, n), (n, n * W.nstates), (n, n))
+        W = ct.StateSpace(*(M.reshape(size) for M, size in zip(blocks, sizes, strict=True)), dt)
+    if W.ninputs != n:
+        raise ModelError(f"{name} must have {n} inputs or be a weight for one channel, got {W.ninputs}")
+    return W

@@ -1,0 +1,230 @@
+"""Nonlinear model-predictive control by sequential quadratic programming on the plant's own Jacobians."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jax import lax
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..loops import noiseless
+from ..plants import PlantState, Sampled, at_rest
+from ..system import System
+from .flat import plant_state
+from .lqr import gains
+from .model import as_array, linear_model
+from .modes import weight
+from .mpc import MPC, bounds, control_limits
+from .qp import require_qpax, solve_qp
+
+
+class Plan(NamedTuple):
+    """What is carried to the next sample: planned states (N, n) and controls (N, nu), and the actuators' memory."""
+
+    xs: Array
+    us: Array
+    memory: PlantState
+
+
+class NonlinearMPC(System):
+    """The first control of a plan that sequential quadratic programming improves at every sample.
+
+    ::
+
+        minimise  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
+        with      x[k+1] = f(x[k], u[k]),   low <= u[k] <= high,   x_low <= x[k] <= x_high  (soft)
+
+    See `nonlinear_mpc`. It reads the physical state.
+    """
+
+    model: Sampled
+    K: Array
+    Q: Array
+    R: Array
+    S: Array
+    xe: Array
+    ue: Array
+    u_bounds: Array
+    x_bounds: Array
+    penalty: Array
+    limited: tuple[int, ...] = eqx.field(static=True)
+    horizon: int = eqx.field(static=True)
+    sqp_iterations: int = eqx.field(static=True)
+    iterations: int = eqx.field(static=True)
+
+    def init_state(self) -> Plan:
+        """Return the plan to stay at the operating point."""
+        tiled = jnp.tile(self.xe, (self.horizon, 1)), jnp.tile(self.ue, (self.horizon, 1))
+        return Plan(*tiled, self.model.init_state())
+
+    def step(self, x: Plan, u: Array) -> tuple[Plan, Array]:
+        """Return `(plan, control)`; here the input is the plant's physical state."""
+        pack, unpack, _ = plant_state(self.model)
+        now = x.memory._replace(x=u[: x.memory.x.shape[0]])
+        start = pack(now)
+
+        def improve(_, plan):
+            return self._improve(start, *plan)
+
+        xs, us = lax.fori_loop(0, self.sqp_iterations, improve, (x.xs, x.us))
+        xs, us = self._follow(start, xs, us)
+        last = self._clip(self.ue - self.K @ (xs[-1] - self.xe))
+        memory = unpack(self._f(start, us[0]))
+        return Plan(xs[1:], jnp.concatenate([us[1:], last[None]]), memory), us[0]
+
+    def _f(self, x: Array, u: Array) -> Array:
+        pack, unpack, _ = plant_state(self.model)
+        still = jax.tree.map(lambda a: a[0], at_rest(self.model, 1))
+        return pack(self.model.advance(unpack(x), u, still))
+
+    def _clip(self, u: Array) -> Array:
+        return jnp.clip(u, self.ue + self.u_bounds[0], self.ue + self.u_bounds[1])
+
+    def _follow(self, start: Array, xs: Array, us: Array) -> tuple[Array, Array]:
+        """Return states (N + 1, n) and controls (N, nu) from `start`, held to the plan by the LQR gain."""
+
+        def body(x, planned):
+            u = self._clip(planned[1] - self.K @ (x - planned[0]))
+            return self._f(x, u), (x, u)
+
+        end, (states, controls) = lax.scan(body, start, (xs, us))
+        return jnp.concatenate([states, end[None]]), controls
+
+    def _over(self, xs: Array) -> Array:
+        """Return by how much the states leave their limits, (N, 2 of them)."""
+        d = self._chosen(xs - self.xe[None])
+        return jnp.maximum(
+            jnp.concatenate([d - self.x_bounds[1][None], self.x_bounds[0][None] - d], axis=-1), 0.0
+        )
+
+    def _chosen(self, per_state: Array) -> Array:
+        """Return the entries (axis 1) of the states that have limits."""
+        return per_state[:, np.asarray(self.limited, int)]
+
+    def _cost(self, xs: Array, us: Array) -> Array:
+        d, v, worst = xs - self.xe[None], us - self.ue[None], jnp.max(self._over(xs[1:]), axis=1, initial=0.0)
+        running = jnp.sum(d[:-1] @ self.Q * d[:-1]) + jnp.sum(v @ self.R * v)
+        return running + d[-1] @ self.S @ d[-1] + self.penalty * jnp.sum(worst + worst**2)
+
+    def _improve(self, start: Array, xs: Array, us: Array) -> tuple[Array, Array]:
+        states, controls = self._follow(start, xs, us)
+        A, B = jax.vmap(jax.jacobian(self._f, (0, 1)))(states[:-1], controls)
+        of_x, of_u = self._sensitivities(A, B)
+        step = self._program(states, controls, of_x, of_u)
+        dx, du = of_x @ step, of_u @ step
+
+        def candidate(size):
+            xs, us = self._follow(start, states[:-1] + size * dx[:-1], controls + size * du)
+            return self._cost(xs, us), xs[:-1], us
+
+        sizes = jnp.asarray([0.0, 1.0, 0.5, 0.2, 0.05], us.dtype)
+        costs, all_xs, all_us = jax.vmap(candidate)(sizes)
+        best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
+        return all_xs[best], all_us[best]
+
+    def _sensitivities(self, A: Array, B: Array) -> tuple[Array, Array]:
+        """Return d states (N + 1, n, N nu) and d controls (N, nu, N nu) by the free moves."""
+        N, nu = self.horizon, self.ue.shape[0]
+        picks = jnp.eye(N * nu, dtype=A.dtype).reshape(N, nu, N * nu)
+
+        def body(of_x, at):
+            of_u = at[2] - self.K @ of_x
+            return at[0] @ of_x + at[1] @ of_u, (of_x, of_u)
+
+        end, (of_x, of_u) = lax.scan(body, jnp.zeros((A.shape[1], N * nu), A.dtype), (A, B, picks))
+        return jnp.concatenate([of_x, end[None]]), of_u
+
+    def _program(self, xs: Array, us: Array, of_x: Array, of_u: Array) -> Array:
+        """Return the free moves that the quadratic program at this trajectory asks for."""
+        N = self.horizon
+        weights = jnp.concatenate([jnp.tile(self.Q, (N, 1, 1)), self.S[None]])
+        H = jnp.einsum("kia,kij,kjb->ab", of_x, weights, of_x) + jnp.einsum(
+            "kia,ij,kjb->ab", of_u, self.R, of_u
+        )
+        f = jnp.einsum("kia,kij,kj->a", of_x, weights, xs - self.xe[None])
+        f = f + jnp.einsum("kia,ij,kj->a", of_u, self.R, us - self.ue[None])
+        G, h = self._limits(of_u, us - self.ue[None], self.u_bounds)
+        if not self.limited:
+            return solve_qp(H, f, G, h, self.iterations)
+        Gx, hx = self._limits(self._chosen(of_x[1:]), self._chosen(xs[1:] - self.xe[None]), self.x_bounds)
+        slack = jnp.repeat(jnp.eye(N, dtype=H.dtype), len(self.limited), axis=0)
+        zero = jnp.zeros((G.shape[0], N), H.dtype)
+        rows = [jnp.hstack([G, zero]), jnp.hstack([Gx, -jnp.concatenate([slack, slack])])]
+        rows.append(jnp.hstack([jnp.zeros((N, H.shape[0]), H.dtype), -jnp.eye(N, dtype=H.dtype)]))
+        H = jax.scipy.linalg.block_diag(H, self.penalty * jnp.eye(N, dtype=H.dtype))
+        f, h = jnp.append(f, jnp.full(N, self.penalty / 2)), jnp.concatenate([h, hx, jnp.zeros(N, H.dtype)])
+        return solve_qp(H, f, jnp.vstack(rows), h, self.iterations)[: f.size - N]
+
+    def _limits(self, sensitivity: Array, at: Array, limit: Array) -> tuple[Array, Array]:
+        flat = sensitivity.reshape(-1, sensitivity.shape[-1])
+        h = jnp.concatenate([(limit[1][None] - at).ravel(), (at - limit[0][None]).ravel()])
+        return jnp.concatenate([flat, -flat]), h
+
+
+def nonlinear_mpc(
+    sampled: Sampled,
+    Q: Any,
+    R: Any,
+    *,
+    horizon: int = 20,
+    u_low: Any = None,
+    u_high: Any = None,
+    x_low: Any = None,
+    x_high: Any = None,
+    penalty: float = 1e4,
+    sqp_iterations: int = 2,
+    iterations: int = 30,
+) -> MPC:
+    """Design nonlinear model-predictive control of a sampled plant.
+
+    ::
+
+        minimise  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
+
+    under the sampled plant itself, delay and rate limit included, with S of the LQR at the operating point. Each sample
+    takes the plan of the last one, shifted, and improves it by a fixed number of Gauss-Newton steps, each a
+    quadratic program on exact Jacobians and a line search over the true cost, so a step never makes the plan worse.
+    The plan is followed with the LQR's feedback, which keeps it well conditioned for an unstable plant. Source: Rawlings,
+    Mayne, Diehl, "Model Predictive Control", 2017, sections 8.7 and 8.9; Diehl, Bock, Schloder, SIAM J. Control and
+    Optimization 43(5), 2005.
+
+    **Arguments:** as for `mpc`, `Q` and the state's limits on the physical state; `sqp_iterations`: steps a sample.
+
+    **Raises:** as `mpc`.
+    """
+    require_qpax()
+    if not isinstance(sampled, Sampled):
+        raise ModelError(
+            f"the plant must be a Sampled, got {type(sampled).__name__}; Sampled(plant, dt) makes one"
+        )
+    if min(horizon, sqp_iterations, iterations) < 1:
+        raise ModelError(
+            f"horizon and iterations must be at least 1, got {horizon}, {sqp_iterations}, {iterations}"
+        )
+    sampled = noiseless(sampled)
+    model = linear_model(sampled)
+    A, B = model.system.A, model.system.B
+    (n, nu), nx = B.shape, len(sampled.plant.states)
+    Q = scipy.linalg.block_diag(weight(Q, nx, "Q", definite=False), np.zeros((n - nx, n - nx)))
+    K, S, E = gains(A, B, Q, R, None, True)
+    u_bounds = bounds(u_low, u_high, model.u, control_limits(sampled, nu), "u")
+    free = np.full(nx, np.inf)
+    x_bounds = np.stack(bounds(x_low, x_high, model.x[:nx], (-free, free), "x"))
+    limited = tuple(int(k) for k in np.flatnonzero(np.isfinite(x_bounds).any(axis=0)))
+    arrays = (
+        K,
+        Q,
+        weight(R, nu, "R", definite=True),
+        S,
+        model.x,
+        model.u,
+        np.stack(u_bounds),
+        x_bounds[:, list(limited)],
+    )
+    parts = [as_array(M) for M in (*arrays, penalty)]
+    sizes = {"horizon": horizon, "sqp_iterations": sqp_iterations, "iterations": iterations}
+    return MPC(K, S, E, NonlinearMPC(sampled, *parts, limited=limited, **sizes))

@@ -1,0 +1,106 @@
+"""PID control with a filtered derivative and anti-windup."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..system import System
+from .model import as_array
+from .policies import split_reference
+
+
+class PID(System):
+    """PID controllers, one a channel, with a filtered derivative of the output and back-calculation.
+
+    ::
+
+        v = u0 + kp (b r - y + (1 - b) y0) + I + D,      u = clip(v, low, high)
+        I+ = I + ki dt (r - y) + dt / tt (u - v)
+        D  = tf / (tf + dt) D- - kd / (tf + dt) (y - y-)
+
+    Source: Astrom and Hagglund, "Advanced PID Control", 2006, sections 3.3 to 3.6 and 13.4. It reads `y` (n,) or
+    `[y, r]` (2 n,); without references r is `y0`.
+
+    **Arguments:** `kp ki kd`: gains, one number or one a channel; `dt`: seconds a sample; `tf`: filter time of the
+    derivative, default kd / (10 kp); `tt`: tracking time of the anti-windup, default sqrt(kd / ki) with a derivative
+    and kp / ki without; `low`, `high`: limits of the control; `y0`, `u0`: operating point; `b`: weight of the reference
+    in the proportional part.
+
+    **Raises:** `ModelError` for gains of different lengths, and times or limits that are out of order.
+    """
+
+    kp: Array
+    ki: Array
+    kd: Array
+    tf: Array
+    tt: Array
+    low: Array
+    high: Array
+    y0: Array
+    u0: Array
+    b: Array
+    dt: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        kp: Any,
+        ki: Any = 0.0,
+        kd: Any = 0.0,
+        *,
+        dt: float,
+        tf: Any = None,
+        tt: Any = None,
+        low: Any = -np.inf,
+        high: Any = np.inf,
+        y0: Any = 0.0,
+        u0: Any = 0.0,
+        b: Any = 1.0,
+    ):
+        try:
+            parts = np.broadcast_arrays(
+                *(np.atleast_1d(np.asarray(a, float)) for a in (kp, ki, kd, low, high, y0, u0, b))
+            )
+        except ValueError as error:
+            raise ModelError(
+                f"gains, limits and offsets must be numbers or one a channel; {error}"
+            ) from error
+        p, i, d, low, high, y0, u0, b = parts
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tf = np.where(d != 0, np.abs(d / p) / 10, dt) if tf is None else np.broadcast_to(tf, p.shape)
+            longest = np.where(d != 0, np.sqrt(np.abs(d / i)), np.abs(p / i))
+            tt = (
+                np.where(np.isfinite(longest) & (longest > 0), longest, dt)
+                if tt is None
+                else np.broadcast_to(tt, p.shape)
+            )
+        tf, tt = np.where(np.isfinite(tf), tf, dt), np.maximum(tt, dt)
+        if isinstance(dt, bool) or not 0 < dt < np.inf or not (tf >= 0).all() or not (low < high).all():
+            raise ModelError(
+                f"dt must be positive, tf at least 0 and low below high, got dt = {dt}, tf = {tf}, low = {low}, high = {high}"
+            )
+        for name, value in zip(
+            ("kp", "ki", "kd", "tf", "tt", "low", "high", "y0", "u0", "b"),
+            (p, i, d, tf, tt, low, high, y0, u0, b),
+            strict=True,
+        ):
+            setattr(self, name, as_array(value))
+        self.dt = float(dt)
+
+    def init_state(self) -> tuple[Array, Array, Array]:
+        """Return integral, derivative and last output at rest."""
+        zero = jnp.zeros_like(self.kp)
+        return zero, zero, self.y0
+
+    def step(self, x: tuple[Array, Array, Array], u: Array) -> tuple[tuple[Array, Array, Array], Array]:
+        """Return `(x_next, control)`; here the input is the measured output."""
+        integral, derivative, last = x
+        y, r = split_reference(u, self.y0)
+        derivative = (self.tf * derivative - self.kd * (y - last)) / (self.tf + self.dt)
+        wanted = self.u0 + self.kp * (self.b * r + (1 - self.b) * self.y0 - y) + integral + derivative
+        control = jnp.clip(wanted, self.low, self.high)
+        integral = integral + self.ki * self.dt * (r - y) + self.dt / self.tt * (control - wanted)
+        return (integral, derivative, y), control

@@ -1,0 +1,80 @@
+"""State feedback and observers by pole placement."""
+
+from typing import Any, NamedTuple
+
+import control as ct
+import numpy as np
+
+from ..errors import ModelError
+from ..system import System
+from .lqg import about, observer_controller
+from .lqr import StateFeedback
+from .model import as_array, linear_model, require_discrete
+from .modes import is_stable, rank_defect
+from .policies import implement
+
+
+class PolePlacement(NamedTuple):
+    """`u = -K x`, observer gain `L` (None without observer), poles `E` of A - B K, and the controller."""
+
+    K: np.ndarray
+    L: np.ndarray | None
+    E: np.ndarray
+    controller: System
+
+
+def pole_placement(
+    plant: Any, poles: Any, observer_poles: Any = None, *, dt: float | None = None
+) -> PolePlacement:
+    """Design state feedback with the given poles, and an observer with its own where asked for.
+
+    ::
+
+        eig(A - B K) = poles,     x_hat+ = A x_hat + B u + L (y - C x_hat),   eig(A - L C) = observer_poles
+
+    Without `observer_poles` the controller reads the state, else the measured output. Computed by `control.place`
+    (Tits and Yang, IEEE Trans. Automatic Control 41(10), 1996); no pole may be repeated more often than there are
+    controls (outputs, for the observer).
+
+    **Arguments:** `plant`: see `linear_model`; `poles`: of the plant's kind of time, so |p| < 1 for a discrete one;
+    `dt`: the controller's sample time for a continuous-time plant with an observer.
+
+    **Raises:** `ModelError` for poles that are not nx in number, in conjugate pairs and stable, for an
+    uncontrollable or unobservable mode, and for too many repetitions.
+    """
+    model = linear_model(plant)
+    sys = model.system
+    K = _place(sys.A, sys.B, poles, model.discrete, "poles", "(A, B)")
+    E = np.linalg.eigvals(sys.A - sys.B @ K)
+    if observer_poles is None:
+        none = np.zeros((0, sys.nstates))
+        parts = (K, np.zeros((sys.ninputs, 0)), none, model.x, model.u, 1.0)
+        return PolePlacement(K, None, E, StateFeedback(*(as_array(M) for M in parts)))
+    step = require_discrete(model, dt, "the controller")
+    L = _place(sys.A.T, sys.C.T, observer_poles, model.discrete, "observer_poles", "(C, A)").T
+    none = np.zeros((0, sys.noutputs))
+    controller = implement(observer_controller(model, K, L, none), step)
+    assert controller is not None
+    return PolePlacement(K, L, E, about(controller, model, none))
+
+
+def _place(A, B, poles: Any, discrete: bool, what: str, pair: str) -> np.ndarray:
+    poles = np.atleast_1d(np.asarray(poles, complex))
+    paired = np.allclose(np.sort_complex(poles), np.sort_complex(poles.conj()))
+    if poles.size != A.shape[0] or not is_stable(poles, discrete) or not paired:
+        where = "inside the unit circle" if discrete else "in the left half plane"
+        raise ModelError(
+            f"{what} must be {A.shape[0]} values {where}, complex ones in conjugate pairs, got {poles}"
+        )
+    for mode in np.linalg.eigvals(A):
+        if rank_defect(np.hstack([A - mode * np.eye(len(A)), B]), len(A)):
+            kind = "uncontrollable" if pair == "(A, B)" else "unobservable"
+            raise ModelError(
+                f"{pair} must let every mode be moved, but the mode lambda = {mode:.6g} is {kind}"
+            )
+    try:
+        return np.asarray(ct.place(A, B, np.real_if_close(poles)))
+    except (ValueError, ct.ControlDimension) as error:
+        raise ModelError(
+            f"no value of {what} may be repeated more than rank(B) times; move them apart a little. It said: {error}"
+        ) from error

@@ -1,0 +1,99 @@
+"""Linear controllers as policies: on the control error, about an operating point."""
+
+import re
+from typing import Any
+
+import control as ct
+import numpy as np
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..state_space import StateSpace
+from ..system import System
+from .convert import to_control
+from .model import as_array, linear_model
+
+
+class ErrorFeedback(System):
+    """A linear controller on the control error, about an operating point.
+
+    ::
+
+        u = u0 + K (r - y),     r = y0 where the controller reads no reference
+
+    It reads `y` (ny,) or `[y, r]` (2 ny,).
+    """
+
+    K: StateSpace
+    y0: Array
+    u0: Array
+
+    def init_state(self) -> Array:
+        """Return the zero state."""
+        return self.K.init_state()
+
+    def step(self, x: Array, u: Array) -> tuple[Array, Array]:
+        """Return `(x_next, control)`; here the input is the measured output."""
+        y, r = split_reference(u, self.y0)
+        x_next, out = self.K.step(x, r - y)
+        return x_next, out + self.u0
+
+
+def split_reference(u: Array, y0: Array) -> tuple[Array, Array]:
+    """Return `(y, r)` of what a controller reads; without references, r is `y0`."""
+    ny = y0.shape[0]
+    if u.shape[0] not in (ny, 2 * ny):
+        raise ModelError(
+            f"the controller must read {ny} outputs, or as many outputs and references, got {u.shape[0]}"
+        )
+    return u[:ny], u[ny:] if u.shape[0] > ny else y0
+
+
+def implement(K: Any, dt: float | None) -> StateSpace | None:
+    """Return a controller as a discrete system, by Tustin where it is continuous; None without a dt."""
+    if K.dt == 0:
+        if dt is None:
+            return None
+        K = ct.c2d(K, dt, "tustin") if K.nstates else ct.StateSpace(K.A, K.B, K.C, K.D, dt)
+    return implemented(K)
+
+
+def implemented(K: Any) -> StateSpace:
+    """Return a discrete controller as a system."""
+    names = {"inputs": K.input_labels, "outputs": K.output_labels, "states": K.state_labels}
+    return StateSpace(as_array(K.A), as_array(K.B), as_array(K.C), as_array(K.D), float(K.dt), **names)
+
+
+def policy(K: Any, plant: Any, *, error: bool = True) -> System:
+    """Return a controller from python-control as a policy for a plant, about its operating point.
+
+    ::
+
+        u = u_e + K (r - y)   (error, the negative feedback of control.feedback),   or   u = u_e + K (y - y_e)
+
+    **Arguments:** `K`: discrete; `plant`: a `Sampled`, `StateSpace` or discrete `control.StateSpace`.
+
+    **Raises:** `ModelError` for another dt, other numbers of signals, and names (other than python-control's
+    default ones) that are not the plant's.
+    """
+    model, K = linear_model(plant), to_control(K)
+    if K.dt == 0 or not model.discrete:
+        raise ModelError(
+            "both must be discrete; a controller is converted by control.c2d(K, dt, 'tustin'), a plant by Sampled(plant, dt)"
+        )
+    if not np.isclose(K.dt, model.system.dt, rtol=1e-9, atol=0):
+        raise ModelError(
+            f"dt must be the same, got {K.dt} s for the controller and {model.system.dt} s for the plant"
+        )
+    _check_names("inputs", K.input_labels, model.system.output_labels)
+    _check_names("outputs", K.output_labels, model.system.input_labels)
+    sign = 1.0 if error else -1.0
+    K = ct.StateSpace(K.A, sign * K.B, K.C, sign * K.D, K.dt)
+    return ErrorFeedback(implemented(K), as_array(model.y), as_array(model.u))
+
+
+def _check_names(what: str, given: list[str], wanted: list[str]) -> None:
+    """Refuse another number of signals, and other names where neither side has python-control's default ones."""
+    default = any(all(re.fullmatch(r"[uy]\[\d+\]", name) for name in names) for names in (given, wanted))
+    if len(given) != len(wanted) or (not default and given != wanted):
+        raise ModelError(f"the controller's {what} must be {wanted}, got {given}; rename or reorder them")

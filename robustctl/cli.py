@@ -15,7 +15,7 @@ Positional = tyro.conf.Positional
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Identify two simulated tanks in about two minutes: train, test, certify, save.
+    """Identify two simulated tanks, in about a minute: train, test, certify, save.
 
     Args:
         out: Folder for the model and its report.
@@ -193,10 +193,11 @@ class Benchmark:
 def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
     from .certify import certificate
     from .io import save
-    from .recipe import identify
+    from .recipe import check_length, identify
     from .report import report
 
     print(record)
+    check_length(record if test is None else test, recipe)
     fitted = identify(record, recipe, log=folder / "training.jsonl")
     proof = certificate(fitted.model)
     out.parent.mkdir(parents=True, exist_ok=True)

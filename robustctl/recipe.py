@@ -9,7 +9,7 @@ import optax
 
 from . import nn
 from .data import Record, Scaling, split, windows
-from .errors import RobustctlError
+from .errors import DataError, RobustctlError
 from .system import Parameterization
 from .train import Fit, fit, learned_state, warm_up
 
@@ -76,6 +76,16 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
     )
 
 
+def check_length(record: Record, recipe: Recipe) -> None:
+    """Raise `DataError` for an experiment with nothing left after the samples that its initial state is found from."""
+    for experiment in record.experiments:
+        if experiment.samples <= recipe.warm_up:
+            raise DataError(
+                f"every experiment must be longer than warm_up = {recipe.warm_up} samples, got "
+                f"{experiment.samples} in {experiment.name!r}; use a smaller warm_up or a longer record"
+            )
+
+
 def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progress: bool = True) -> Fit:
     """Fit the recipe's model to a record.
 
@@ -85,6 +95,7 @@ def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progres
         raise RobustctlError(
             "validation needs training windows; give window a number of samples, or keep validation = 0"
         )
+    check_length(record, recipe)
     kept, checked = (
         (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
     )

@@ -66,6 +66,10 @@ BAD = [
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "-1"], "dt"),
     (["fit", "none.csv", "--inputs", "pump", "--outputs", "level", "--dt", "2"], "none.csv"),
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--rate", "2"], "rate must be"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--model", "lipschitz", "--gamma", "-1"], "gamma must be"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "pump", "--dt", "2"], "given as both"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--warm-up", "60"], "longer than warm_up = 60 samples, got 60"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--validation", "0.2"], "window"),
     (["certify", "LOG"], "safetensors"),
     (["certify", "none.safetensors"], "none.safetensors"),
 ]  # fmt: skip
@@ -79,6 +83,15 @@ def test_bad_input_is_one_line_and_exit_status_2(arguments, message, tmp_path, c
     error = capsys.readouterr().err
     assert error.startswith("robustctl: ") and message in error and "Traceback" not in error
     assert [p.name for p in tmp_path.iterdir()] == ["log.csv"], "nothing half-written"
+
+
+def test_a_test_log_that_is_too_short_is_refused_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log, test = write_log(tmp_path / "log.csv"), write_log(tmp_path / "test.csv", samples=5)
+    columns = ["--inputs", "pump", "--outputs", "level", "--dt", "2"]
+    assert main(["fit", log, *columns, "--test", test, *QUICK]) == 2
+    assert "longer than warm_up = 5 samples, got 5 in 'test'" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "test.csv"}
 
 
 def test_the_readme_example_runs(tmp_path):

@@ -244,3 +244,19 @@ def test_a_model_of_other_sizes_is_refused(sizes):
 def test_windows_are_whole_numbers(build):
     with pytest.raises(RobustctlError, match="whole number of samples"):
         build(0)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (plant(dt=0.2), "sample time 0.1 s, got 0.2 s"),
+        (rc.data.from_arrays(np.ones((9, 2)), np.ones(9), 0.1), "inputs"),
+        (rc.data.from_arrays(np.ones(9), np.ones(9), 0.1, output_units=["V"]), "output_units"),
+        (plant(samples=5), "longer than window [+] washout = 0 [+] 20 samples, got 5"),
+    ],
+)
+def test_a_record_that_does_not_fit_the_model_is_not_simulated(fitted, record, message):
+    initial = rc.train.LearnedState(x0=jnp.zeros((1, 2)), horizon=20)
+    model = eqx.tree_at(lambda m: m.initial, fitted.model, initial)
+    with pytest.raises(DataError, match=message):
+        rc.train.simulate(model, record)

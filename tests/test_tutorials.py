@@ -1,0 +1,99 @@
+"""Tutorials and documentation, run as a reader runs them; the README's example stands in test_cli.py."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import robustctl as rc
+from robustctl import cli
+
+ROOT = Path(__file__).parent.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Run Python in a folder of its own, as it runs without the tests' strict settings."""
+    command = [sys.executable, "-W", "error::UserWarning", *arguments]
+    environment = {
+        "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
+        "PATH": "/usr/bin:/bin", "HOME": str(folder),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # most of the time goes into compiling
+    }  # fmt: skip
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_identification_tutorial_leaves_a_certified_model(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "identify_your_log.py"), "--quick", "--out", str(out))
+    assert "HOLDS" in text and "True True" in text and "fit report" in text
+    figures = ["contraction.png", *(f"report/{name}.png" for name in ("compare", "residuals", "training"))]
+    for name in figures:
+        assert (out / name).read_bytes().startswith(b"\x89PNG"), name
+    assert rc.certify.certificate(rc.load(out / "tanks.safetensors")).holds
+    assert (out / "fresh.simulated.csv").read_text("utf-8").count("\n") == 601
+    assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
+
+
+@pytest.mark.parametrize("page", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks(page, "python")), encoding="utf-8")
+    assert "HOLDS" in run(tmp_path, str(script))
+
+
+COMMANDS = [
+    line.strip()
+    for page in PAGES
+    for block in blocks(page, "bash")
+    for line in block.splitlines()
+    if line.startswith(("robustctl ", "python "))
+]
+
+
+@pytest.mark.parametrize("line", sorted(set(COMMANDS)))
+def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "python":
+        assert (ROOT / arguments[0]).is_file()
+        return
+    ran = []
+    for command in [c for c in vars(cli).values() if isinstance(c, type) and hasattr(c, "run")]:
+        monkeypatch.setattr(command, "run", lambda self: ran.append(self) or 0)
+    assert cli.main(arguments) == 0 and len(ran) == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_within_the_project_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in slugs, f"{page.name} links to {target}"
+
+
+def test_the_theory_map_names_what_exists():
+    text = (ROOT / "docs" / "theory-map.md").read_text("utf-8")
+    found = re.findall(r"([^|;\[\]]*) in \[[^\]]+\]\(\.\./([^)]+\.py)\)", text)
+    assert len(found) > 30
+    for names, path in found:
+        source = (ROOT / path).read_text("utf-8")
+        for name in re.findall(r"`([\w.]+)`", names):
+            assert all(re.search(rf"\b{part}\b", source) for part in name.split(".")), f"{name} in {path}"

@@ -15,6 +15,7 @@ from .rollout import Trajectory as Trajectory
 from .rollout import rollout as rollout
 from .state_space import StateSpace as StateSpace
 from .system import Parameterization as Parameterization
+from .system import Rescaled as Rescaled
 from .system import Scaled as Scaled
 from .system import StrictlyProper as StrictlyProper
 from .system import System as System

@@ -2,12 +2,15 @@
 
 import abc
 import dataclasses
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+from .errors import RobustctlError
 
 
 class System(eqx.Module):
@@ -77,6 +80,10 @@ def dtype_of(model: PyTree):
     return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))
 
 
+def _floats(values) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
 class Scaled(System):
     """A system that works on scaled signals, seen from outside in the signals' own units.
 
@@ -103,3 +110,33 @@ class Scaled(System):
     def prepare(self) -> "Scaled":
         """Return the same with the inner system prepared."""
         return dataclasses.replace(self, system=self.system.prepare())
+
+
+class Rescaled(Parameterization):
+    """A parameterization that works on inputs and outputs of size one, seen from outside in their own units.
+
+    ::
+
+        y = y_scale * inner(u / u_scale)
+
+    A network sees its own nonlinearity only where its signals are about as large as its weights expect: an
+    innovation of tenths of a millimetre wants `u_scale=(1e-3,)`. The certificate is in the signals' units.
+
+    **Raises:** `RobustctlError` for a scale that is not positive and finite.
+    """
+
+    parameterization: Parameterization
+    u_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
+    y_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
+
+    def __check_init__(self):
+        """Refuse a scale that means nothing."""
+        for name in ("u_scale", "y_scale"):
+            if not all(0 < s < math.inf for s in getattr(self, name)):
+                raise RobustctlError(f"{name} must be positive and finite, got {getattr(self, name)}")
+
+    def explicit(self) -> Scaled:
+        """Map to the system in the signals' own units."""
+        dtype = dtype_of(self.parameterization)
+        u, y = (jnp.asarray(scale, dtype) for scale in (self.u_scale, self.y_scale))
+        return Scaled(self.parameterization.explicit(), jnp.zeros_like(u), u, jnp.zeros_like(y), y)

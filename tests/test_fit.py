@@ -216,6 +216,11 @@ REFUSED = [
     (dict(batch_size=2), RobustctlError, "batch_size"),
     (dict(epochs=0), RobustctlError, "epochs"),
     (dict(patience=3), RobustctlError, "validation"),
+    (
+        dict(validation=plant(), initial=rc.train.learned_state(horizon=9)),
+        RobustctlError,
+        "initial state of its own",
+    ),
     (dict(initial=rc.train.warm_up(300)), DataError, "longer than"),
     (dict(validation=plant(dt=0.2)), DataError, "sample time"),
     (

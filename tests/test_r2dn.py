@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError
+from robustctl.errors import ModelError, RobustctlError
 
 from .models import MODELS, SIZES, draw
 
@@ -185,3 +185,39 @@ def test_bad_supply_rates_are_refused(Q, S, R, message):
 
 def test_own_activation_with_a_good_slope_is_taken():
     rc.nn.LBDN(2, 2, (3,), activation=lambda x: jnp.arctan(x), key=jr.key(0))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        rc.nn.ContractingR2DN(nu=2, nx=3, nv=4, ny=1, hidden=(5,), key=jr.key(0)),
+        rc.nn.LipschitzR2DN(nu=2, nx=3, nv=4, ny=1, gamma=3.0, hidden=(5,), key=jr.key(0)),
+        rc.nn.LipschitzREN(nu=2, nx=3, nv=4, ny=1, gamma=3.0, key=jr.key(0)),
+        rc.nn.LSTM(nu=2, nx=3, ny=1, key=jr.key(0)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_quiet_model_starts_near_silence_and_keeps_its_guarantee(model):
+    us = jr.normal(jr.key(1), (50, 2))
+    loud, quiet = (jnp.abs(rc.rollout(m.explicit(), us).ys).max() for m in (model, rc.nn.quiet(model, 1e-3)))
+    assert 0 < quiet < 1e-2 * loud
+    if not isinstance(model, rc.nn.LSTM):
+        assert rc.certify.certificate(rc.nn.quiet(model, 1e-3)).holds
+
+
+def test_a_rescaled_model_is_certified_in_its_signals_units():
+    inner = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=3.0, hidden=(4,), key=jr.key(0))
+    model = rc.Rescaled(rc.nn.quiet(inner), (1e-3,), (2.0,))
+    found = rc.certify.certificate(model)
+    assert found.holds and found.gamma == pytest.approx(3.0 * 2.0 / 1e-3)
+    us = 1e-3 * jr.normal(jr.key(1), (20, 1))
+    expected = 2.0 * rc.rollout(inner.explicit(), us / 1e-3).ys
+    np.testing.assert_allclose(
+        rc.rollout(rc.Rescaled(inner, (1e-3,), (2.0,)).explicit(), us).ys, expected, rtol=1e-9
+    )
+    with pytest.raises(RobustctlError, match="u_scale must be positive"):
+        rc.Rescaled(inner, (0.0,), (1.0,))
+    with pytest.raises(ModelError, match="factor must be positive"):
+        rc.nn.quiet(inner, 0.0)
+    with pytest.raises(ModelError, match="no output to make quiet"):
+        rc.nn.quiet(rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(0)))

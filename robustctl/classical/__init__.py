@@ -9,6 +9,7 @@ from .ekf import extended_kalman as extended_kalman
 from .generalized import closed_loop as closed_loop
 from .h2 import h2 as h2
 from .hinf import hinf as hinf
+from .hinf_norm import hinf_norm as hinf_norm
 from .kalman import EstimateFeedback as EstimateFeedback
 from .kalman import KalmanFilter as KalmanFilter
 from .kalman import kalman as kalman
@@ -29,3 +30,5 @@ from .pid import PID as PID
 from .pole_placement import pole_placement as pole_placement
 from .policies import ErrorFeedback as ErrorFeedback
 from .policies import policy as policy
+from .youla_gain import YoulaGain as YoulaGain
+from .youla_gain import youla_gain as youla_gain

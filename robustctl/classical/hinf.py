@@ -13,6 +13,7 @@ import scipy.linalg
 
 from ..errors import ModelError
 from ..state_space import StateSpace
+from .bilinear import to_continuous, to_discrete
 from .convert import realise
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
 from .modes import is_stable
@@ -67,7 +68,7 @@ def hinf(
             continue
         A, B, C, D = solved
         K = with_feedthrough(ct.StateSpace(A, B @ left, right @ C, right @ D @ left, 0), g.D22)
-        K = ct.StateSpace(*_to_discrete(K.A, K.B, K.C, K.D), P.dt) if P.dt else K
+        K = ct.StateSpace(*to_discrete(K.A, K.B, K.C, K.D), P.dt) if P.dt else K
         CL = closed_loop(P, K)
         if is_stable(CL.poles(), bool(P.dt)):
             return HInf(K, CL, float(bound), implement(K, dt))
@@ -79,27 +80,15 @@ def hinf(
 
 
 def _continuous(g: Generalized) -> Generalized:
-    """Map a discrete plant by z = (1 + s) / (1 - s)."""
+    """Map a discrete plant to continuous time."""
     if not g.discrete:
         return g
-    I = np.eye(len(g.A))
-    if np.linalg.cond(I + g.A) > 1e12:
-        raise ModelError("the discrete plant must have no pole at -1; change the sample time")
-    M = np.linalg.inv(I + g.A)
-    root = np.sqrt(2)
-    Cs, Bs = (g.C1, g.C2), (g.B1, g.B2)
-    Ds = ((g.D11, g.D12), (g.D21, g.D22))
-    new = [D - C @ M @ B for C, row in zip(Cs, Ds, strict=True) for B, D in zip(Bs, row, strict=True)]
+    m, p = g.B1.shape[1], g.C1.shape[0]
+    D = np.block([[g.D11, g.D12], [g.D21, g.D22]])
+    A, B, C, D = to_continuous(g.A, np.hstack([g.B1, g.B2]), np.vstack([g.C1, g.C2]), D)
     return Generalized(
-        M @ (g.A - I), root * M @ g.B1, root * M @ g.B2, root * g.C1 @ M, root * g.C2 @ M, *new, dt=0.0
+        A, B[:, :m], B[:, m:], C[:p], C[p:], D[:p, :m], D[:p, m:], D[p:, :m], D[p:, m:], dt=0.0
     )
-
-
-def _to_discrete(A, B, C, D) -> tuple[np.ndarray, ...]:
-    """Map a continuous-time controller by s = (z - 1) / (z + 1)."""
-    I = np.eye(len(A))
-    N = np.linalg.inv(I - A)
-    return N @ (I + A), np.sqrt(2) * N @ B, np.sqrt(2) * C @ N, D + C @ N @ B
 
 
 def _scaled(g: Generalized) -> tuple[Generalized, np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from .initializers import random as random
 from .linear import LinearSystem as LinearSystem
 from .linear import StableLinear as StableLinear
 from .lipschitz import lipschitz_bound as lipschitz_bound
+from .quiet import quiet as quiet
 from .r2dn import ContractingR2DN as ContractingR2DN
 from .r2dn import DissipativeR2DN as DissipativeR2DN
 from .r2dn import ExplicitR2DN as ExplicitR2DN

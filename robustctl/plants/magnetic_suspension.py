@@ -60,18 +60,18 @@ class HoldBall(Task):
 
         cost = (gap error / 5 mm)^2 + (speed / 0.5 m/s)^2 / 10 + (voltage error / 10 V)^2 / 10
 
-    Starts up to 5 mm off; the force is piecewise constant, uniform on +-0.1 N, new every 50 samples. Ends when
+    Starts up to 2 mm off; the force is piecewise constant, uniform on +-0.05 N, new every 50 samples. Ends when
     the ball touches the coil or leaves 0.1 m.
     """
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "3"]:
         """Draw a gap near the set point, at rest, with the current of the operating point."""
         x, _ = self.plant.operating_point()
-        return x + jnp.stack([jr.uniform(key, (), x.dtype, -0.005, 0.005), *jnp.zeros(2, x.dtype)])
+        return x + jnp.stack([jr.uniform(key, (), x.dtype, -0.002, 0.002), *jnp.zeros(2, x.dtype)])
 
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 1"]:
         """Draw a piecewise constant force in N."""
-        return jnp.repeat(jr.uniform(key, (-(-samples // 50), 1), minval=-0.1, maxval=0.1), 50, axis=0)[
+        return jnp.repeat(jr.uniform(key, (-(-samples // 50), 1), minval=-0.05, maxval=0.05), 50, axis=0)[
             :samples
         ]
 

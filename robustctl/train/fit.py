@@ -19,7 +19,7 @@ from ..system import Parameterization, dtype_of
 from .batches import Batch, pack
 from .identification import Identification
 from .identified import Identified
-from .initial_state import Builder, InitialState, zero_state
+from .initial_state import Builder, InitialState, LearnedState, zero_state
 from .log import JsonLines, ProgressBar, Watcher
 from .loop import run
 from .losses import Loss, mean_squared_error
@@ -102,6 +102,11 @@ def fit(
     _check_settings(washout, segment, batch_size, epochs, patience, validation, record)
     initial_key, order_key = jr.split(key)
     model = _untrained(parameterization, record, scaling, initial, initial_key)
+    if validation is not None and isinstance(model.initial, LearnedState):
+        raise RobustctlError(
+            "a validation record needs an initial state of its own, and learned_state() has one for each training "
+            "experiment only; use warm_up(window), or zero_state() with a washout"
+        )
     data = _pack(model, record, washout, segment)
     checked = None if validation is None else _pack(model, validation, washout, segment)
     trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)

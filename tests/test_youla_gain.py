@@ -1,0 +1,107 @@
+"""The closed loop's certified gain: its maps, its norm, and that no learned Q passes it."""
+
+import control as ct
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import robustctl as rc
+from robustctl.classical import hinf_norm, linear_base, youla_gain
+from robustctl.errors import ModelError
+from robustctl.loops import Feedback, ModelBased, Youla, internal_model
+from robustctl.plants import Details, LinearPlant, Sampled, at_rest
+
+from .plants_list import sampled
+
+
+@pytest.fixture(scope="module")
+def plant():
+    """An unstable oscillator with two disturbances."""
+    return Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]], Bd=np.eye(2)), 0.1)
+
+
+@pytest.fixture(scope="module")
+def base(plant):
+    return linear_base(plant, [1.0, 1.0], [0.1], [1.0, 1.0], [0.1])
+
+
+def test_no_disturbance_is_amplified_beyond_the_certified_gain(plant, base):
+    """Gradient ascent through the closed loop with a certified Q comes near the bound and not above it."""
+    q = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=0.7, hidden=(4,), key=jr.key(0))
+    found = youla_gain(plant, base, rc.certify.certificate(q).gamma)
+    assert found.certified and "every disturbance" in found.statement
+
+    class Seen(rc.System):
+        """The loop from d to y alone."""
+
+        loop: Feedback
+
+        def init_state(self):
+            return self.loop.init_state()
+
+        def step(self, x, u):
+            w = jax.tree.map(lambda a: a[0], at_rest(self.loop.plant, 1))._replace(d=u)
+            x_next, out = self.loop.step(x, w)
+            return x_next, out.y
+
+    seen = Seen(Feedback(plant, Youla(base, q.explicit())))
+    reached = rc.certify.gain_lower_bound(seen, 2, key=jr.key(1), horizon=80, steps=150, starts=3)
+    assert 0.3 * found.gain < reached.value <= found.gain
+
+
+def test_the_maps_are_those_of_the_loop(plant, base):
+    found = youla_gain(plant, base, 1.0, performance=lambda x, u: jnp.concatenate([x, u]))
+    assert [t.D.shape for t in (found.t0, found.t1, found.t2)] == [(3, 2), (3, 1), (1, 2)]
+    grid = np.linspace(1e-3, np.pi / 0.1, 2000)
+    for t, norm in zip((found.t0, found.t1, found.t2), found.norms, strict=True):
+        response = np.moveaxis(t(np.exp(1j * grid * 0.1)), -1, 0)
+        largest = np.linalg.svd(response.reshape(len(grid), *t.D.shape), compute_uv=False).max()
+        assert 0.999 * norm < largest <= norm * (1 + 1e-9)
+
+
+def test_a_nonlinear_plant_gets_a_weaker_statement():
+    system = sampled("magnetic suspension")
+    found = youla_gain(
+        system, linear_base(system, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]), 100.0
+    )
+    assert not found.certified and "tube" in found.statement and "local, not certified" in str(found)
+    stable = Sampled(LinearPlant([[-1.0]], [[1.0]], [[1.0]]), 0.1, Details(saturate=True))
+    assert not youla_gain(stable, internal_model(stable), 1.0).certified
+
+
+def test_a_base_that_hears_q_is_refused(plant, base):
+    wrong = Sampled(LinearPlant([[0.0, 1.0], [1.5, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]), 0.1)
+    with pytest.raises(ModelError, match="must not depend on what Q says"):
+        youla_gain(plant, ModelBased(wrong, base.correct, base.law), 1.0)
+
+
+@pytest.mark.parametrize("gamma", [-1.0, float("nan"), float("inf")])
+def test_a_gain_that_means_nothing_is_refused(plant, base, gamma):
+    with pytest.raises(ModelError, match="gamma must be"):
+        youla_gain(plant, base, gamma)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("dt", [0, 0.1])
+def test_the_norm_of_any_shape_is_the_largest_gain_on_a_grid(shape, dt):
+    rng = np.random.default_rng(sum(shape))
+    A = rng.normal(size=(4, 4))
+    A = (
+        A / (1.3 * np.abs(np.linalg.eigvals(A)).max())
+        if dt
+        else A - (np.linalg.eigvals(A).real.max() + 0.3) * np.eye(4)
+    )
+    system = ct.StateSpace(
+        A, rng.normal(size=(4, shape[1])), rng.normal(size=(shape[0], 4)), rng.normal(size=shape), dt
+    )
+    grid = np.concatenate([[0.0], np.logspace(-4, 4, 20000) if not dt else np.linspace(0, np.pi, 20000)])
+    response = system(1j * grid if not dt else np.exp(1j * grid), squeeze=False)
+    largest = np.linalg.svd(np.moveaxis(response, -1, 0), compute_uv=False).max()
+    assert largest <= hinf_norm(system) * (1 + 1e-9) and hinf_norm(system) < 1.001 * largest
+
+
+def test_an_unstable_system_has_no_norm():
+    with pytest.raises(ModelError, match="must be stable"):
+        hinf_norm(ct.StateSpace([[1.1]], [[1.0]], [[1.0]], [[0.0]], 0.1))

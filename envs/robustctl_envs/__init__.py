@@ -1,1 +1,20 @@
-"""Gymnasium environments of robustctl's plants; none is registered yet."""
+"""Gymnasium environments of robustctl's plants; importing this registers `robustctl/<Name>-v0` for each of them."""
+
+import gymnasium as _gym
+
+from .env import PlantEnv as PlantEnv
+from .functional import FunctionalEnv as FunctionalEnv
+from .functional import functional as functional
+from .policy import Policy as Policy
+from .table import ENVIRONMENTS as ENVIRONMENTS
+from .vector import VectorPlantEnv as VectorPlantEnv
+
+for _name in ENVIRONMENTS:
+    _id = f"robustctl/{_name}-v0"
+    if _id not in _gym.registry:
+        _gym.register(
+            _id,
+            entry_point="robustctl_envs.env:PlantEnv",
+            vector_entry_point="robustctl_envs.vector:VectorPlantEnv",
+            kwargs={"name": _name},
+        )

@@ -82,7 +82,7 @@ class LinearPlant(Plant):
 
 
 def _floating(M: np.ndarray) -> Array:
-    return jnp.asarray(M, M.dtype if np.issubdtype(M.dtype, np.floating) else jnp.result_type(float))
+    return jnp.asarray(M if np.issubdtype(M.dtype, np.floating) else M.astype(float))
 
 
 def _signals(letter: str, given: Sequence[str | Signal] | None, count: int) -> tuple[Signal, ...]:

@@ -80,11 +80,13 @@ class Task(eqx.Module):
     """What a loop about a plant is asked to do: where it starts, what disturbs it, what it costs.
 
     The defaults: start at the plant's operating point, no disturbance, no reference, never end before the
-    horizon, and a cost quadratic in the deviation from the operating point.
+    horizon, and a cost quadratic in the deviation from the operating point. `failure` is the cost of leaving what
+    is allowed, charged once in an environment: without it, an end would be the cheapest thing to reach.
     """
 
     plant: Plant
     horizon: int = eqx.field(static=True, default=500, kw_only=True)
+    failure: float = eqx.field(static=True, default=500.0, kw_only=True)
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, " nx"]:
         """Draw an initial state."""

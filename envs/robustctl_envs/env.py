@@ -1,0 +1,120 @@
+"""One plant as a Gymnasium environment."""
+
+from typing import Any
+
+import equinox as eqx
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustctl.plants import Details
+
+from .functional import EnvState, FunctionalEnv, Step, functional
+from .rendering import Renderer
+from .spaces import action_space, checked_action, observation_space
+
+
+@eqx.filter_jit
+def _reset(env: FunctionalEnv, key) -> tuple[EnvState, Any]:
+    return env.reset(key)
+
+
+@eqx.filter_jit
+def _step(env: FunctionalEnv, state: EnvState, action) -> tuple[EnvState, Step]:
+    return env.step(state, action)
+
+
+class PlantEnv(gym.Env):
+    """A task on a sampled plant: actions in [-1, 1], observations in the sensors' units.
+
+    The reward is minus the task's cost, and minus `task.failure` where an episode is terminated. `reset(seed=)` fixes
+    the episode bit for bit; `options={"x0": state}` starts from a state of your own. An action out of bounds is
+    clipped; `info` holds `time_s`, `cost`, `control` (in its units), `state` and `clipped`.
+
+    **Raises:** `gymnasium.error.InvalidAction` for an action that is not finite numbers of the right shape,
+    `gymnasium.error.ResetNeeded` for a step before `reset` or after the end.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 50}  # noqa: RUF012
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        render_mode: str | None = None,
+        details: Details | None = None,
+        dt: float | None = None,
+        **task,
+    ):
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                f"render_mode must be one of {self.metadata['render_modes']} or None, got {render_mode!r}"
+            )
+        self.functional = functional(name, details=details, dt=dt, **task)
+        self.metadata = self.metadata | {"render_fps": max(1, round(1 / self.functional.sampled.dt))}
+        self.action_space, self.observation_space = (
+            action_space(self.functional),
+            observation_space(self.functional),
+        )
+        self.render_mode = render_mode
+        self._renderer = Renderer(self.functional, render_mode) if render_mode else None
+        self._state: EnvState | None = None
+        self._control = np.zeros(0)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        """Start an episode; return observation and info."""
+        super().reset(seed=seed)
+        key = jax.random.key(int(self.np_random.integers(2**31)) if seed is None else seed)
+        self._state, y = _reset(self.functional, key)
+        if options and "x0" in options:
+            self._state, y = self.functional.start(self._given(options["x0"]), self._state.ws)
+        self._control = np.asarray(self.functional.sampled.plant.operating_point()[1])
+        self._show()
+        return np.asarray(y, np.float32), {"time_s": 0.0, "state": np.asarray(self._state.plant.x)}
+
+    def step(self, action) -> tuple[np.ndarray, float, bool, bool, dict]:
+        """Apply an action for one sample."""
+        if self._state is None:
+            raise gym.error.ResetNeeded(
+                "reset must come before the first step and after the end of an episode"
+            )
+        array = checked_action(action, self.action_space.shape)
+        dtype = self._state.plant.x.dtype
+        state, out = _step(self.functional, self._state, jnp.asarray(array, dtype))
+        self._state, self._control = state, np.asarray(out.control)
+        info = {
+            "time_s": int(state.t) * self.functional.sampled.dt,
+            "cost": -float(out.reward),
+            "control": self._control,
+            "state": np.asarray(out.x),
+            "clipped": bool(np.any(np.abs(array) > 1)),
+        }
+        self._show()
+        ends = bool(out.terminated), bool(out.truncated)
+        if any(ends):
+            self._state = None
+        return np.asarray(out.observation, np.float32), float(out.reward), *ends, info
+
+    def render(self):
+        """Return the picture as an array (height, width, 3), or show it."""
+        if self._renderer is None:
+            gym.logger.warn("render() needs a render_mode: gym.make(id, render_mode='rgb_array')")
+            return None
+        return self._renderer.picture()
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._renderer is not None:
+            self._renderer.close()
+
+    def _show(self) -> None:
+        if self._renderer is not None and self._state is not None:
+            self._renderer.update(np.asarray(self._state.plant.x), self._control, int(self._state.t))
+
+    def _given(self, x0):
+        like = self.functional.sampled.plant.operating_point()[0]
+        array = np.asarray(x0, float)
+        if array.shape != like.shape or not np.isfinite(array).all():
+            raise ValueError(f"options['x0'] must be {like.size} finite numbers, got {x0!r}")
+        return jnp.asarray(array, like.dtype)

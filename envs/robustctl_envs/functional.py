@@ -1,0 +1,125 @@
+"""The environment as pure functions, which every other face of it wraps and gradients pass through."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from robustctl.errors import ModelError
+from robustctl.plants import Details, Exogenous, PlantState, Sampled, Signal, Task, draw, limits
+
+from .table import ENVIRONMENTS
+
+
+class EnvState(NamedTuple):
+    """Plant state, what acts on it over the whole episode, and the sample that is next."""
+
+    plant: PlantState
+    ws: Exogenous
+    t: Array
+
+
+class Step(NamedTuple):
+    """What one step gives: observation, reward (minus the task's cost, and at a failure minus its), ends, and the numbers behind them."""
+
+    observation: Array
+    reward: Array
+    terminated: Array
+    truncated: Array
+    control: Array
+    x: Array
+
+
+class FunctionalEnv(eqx.Module):
+    """A task on a sampled plant as an environment: `reset(key)`, `step(state, action)`.
+
+    Actions are in [-1, 1] and mapped onto the limits of the plant's control signals; observations are what the
+    sensors read, then the references, kept within the sensors' ranges. Batches go through `jax.vmap`.
+
+    **Raises:** `ModelError` for control signals without finite limits.
+    """
+
+    sampled: Sampled
+    task: Task
+
+    def __check_init__(self):
+        """Refuse controls without limits, whose actions could not be mapped."""
+        low, high = limits(self.sampled.plant.controls)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            names = [s.name for s in self.sampled.plant.controls]
+            raise ModelError(
+                f"every control must have finite limits to be an action, got {low} to {high} for {names}"
+            )
+
+    @property
+    def references(self) -> int:
+        """Number of reference signals."""
+        return eqx.filter_eval_shape(self.task.reference, jax.random.key(0), 1).shape[1]
+
+    @property
+    def observed(self) -> tuple[Signal, ...]:
+        """Signals of an observation, in order."""
+        return (*self.sampled.plant.outputs, *(Signal(f"r[{k}]") for k in range(self.references)))
+
+    def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Array]:
+        """Draw an episode; return its state and first observation."""
+        x_key, w_key = jax.random.split(key)
+        ws = draw(self.task, self.sampled, w_key, self.task.horizon + 1)
+        return self.start(self.task.initial_state(x_key), ws)
+
+    def start(self, x0: Array, ws: Exogenous) -> tuple[EnvState, Array]:
+        """Return state and first observation of an episode that is given."""
+        state = EnvState(self.sampled.state_at(x0), ws, jnp.zeros((), jnp.int32))
+        return state, self._observe(state)
+
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+        """Apply an action for one sample."""
+        u, w = self.control(action), _at(state.ws, state.t)
+        after = EnvState(self.sampled.advance(state.plant, u, w), state.ws, state.t + 1)
+        terminated = self.task.terminated(after.plant.x)
+        reward = -self.task.cost(state.plant.x, u, w.r) - self.task.failure * terminated.astype(w.d.dtype)
+        truncated = ~terminated & (after.t >= self.task.horizon)
+        return after, Step(self._observe(after), reward, terminated, truncated, u, after.plant.x)
+
+    def control(self, action: Array) -> Array:
+        """Return the control in its units for an action in [-1, 1], clipped."""
+        low, high = (jnp.asarray(a, action.dtype) for a in limits(self.sampled.plant.controls))
+        return low + (jnp.clip(action, -1, 1) + 1) / 2 * (high - low)
+
+    def action(self, control: Array) -> Array:
+        """Return the action for a control in its units."""
+        low, high = (jnp.asarray(a, control.dtype) for a in limits(self.sampled.plant.controls))
+        return 2 * (control - low) / (high - low) - 1
+
+    def _observe(self, state: EnvState) -> Array:
+        y = self.sampled.output(state.plant, _at(state.ws, state.t))
+        low, high = (jnp.asarray(a, y.dtype) for a in limits(self.observed))
+        return jnp.clip(jnp.nan_to_num(y), low, high)
+
+
+def _at(ws: Exogenous, t: Array) -> Exogenous:
+    return jax.tree.map(lambda a: a[t], ws)
+
+
+def functional(
+    name: str, *, details: Details | None = None, dt: float | None = None, **task: Any
+) -> FunctionalEnv:
+    """Return a named environment's functions.
+
+    **Arguments:** `name`: a key of `ENVIRONMENTS`; `details`: see `robustctl.plants.Details`; `dt`: another sample
+    time in seconds; `task`: fields of the plant's task, such as `horizon`.
+
+    **Raises:** `ModelError` for an unknown name.
+    """
+    if name not in ENVIRONMENTS:
+        raise ModelError(f"name must be one of {sorted(ENVIRONMENTS)}, got {name!r}")
+    entry = ENVIRONMENTS[name]
+    plant = entry.plant()
+    sampled = Sampled(plant, entry.dt if dt is None else dt, substeps=entry.substeps)
+    if details is not None:
+        sampled = dataclasses.replace(sampled, details=details)
+    return FunctionalEnv(sampled, entry.task(plant, **({"horizon": entry.horizon} | task)))

@@ -1,0 +1,78 @@
+"""A learned or classical controller as `action = policy(obs)`, its state inside."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from robustctl.errors import ModelError
+from robustctl.system import Parameterization, System
+
+from .functional import FunctionalEnv
+
+
+class Policy:
+    """A controller that reads an environment's observations and gives its actions, one sample a call.
+
+    `env`: a `PlantEnv` or `VectorPlantEnv` (wrapped or not); for the latter every environment has a state of its own. The
+    controller works in the plant's units; actions are mapped to [-1, 1]. Call `reset()` when an episode starts.
+
+    **Raises:** `ModelError` for a controller that does not take the observations or give the controls.
+    """
+
+    def __init__(self, controller: System | Parameterization, env: Any):
+        bare = env.unwrapped
+        self.functional: FunctionalEnv = bare.functional
+        self.batch: int | None = getattr(bare, "num_envs", None)
+        system = controller.explicit() if isinstance(controller, Parameterization) else controller
+        self.system: System = system.prepare()
+        self._dtype = self.functional.sampled.plant.operating_point()[0].dtype
+        self._check()
+        self.reset()
+
+    def reset(self, ended: np.ndarray | None = None) -> None:
+        """Start anew; in a vector environment, only where `ended` (num_envs,) is true, if it is given."""
+        fresh = self.system.init_state()
+        if self.batch is None:
+            self._x = fresh
+            return
+        batched = jax.tree.map(lambda a: jnp.broadcast_to(a, (self.batch, *a.shape)), fresh)
+        if ended is not None:
+            mask = jnp.asarray(ended)
+            batched = jax.tree.map(
+                lambda new, old: jnp.where(mask.reshape(-1, *(1,) * (new.ndim - 1)), new, old),
+                batched,
+                self._x,
+            )
+        self._x = batched
+
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Return the action for an observation, and step the controller's state."""
+        y = jnp.asarray(observation, self._dtype)
+        step = _step if self.batch is None else _step_batch
+        self._x, action = step(self.system, self.functional, self._x, y)
+        return np.asarray(action, np.float32)
+
+    def _check(self) -> None:
+        ny, nu = len(self.functional.observed), len(self.functional.sampled.plant.controls)
+        y = jax.ShapeDtypeStruct((ny,), self._dtype)
+        try:
+            got = eqx.filter_eval_shape(lambda s, y: s.step(s.init_state(), y)[1], self.system, y).shape
+            said = f"it gave shape {got}"
+        except Exception as error:
+            got, said = None, f"it said: {error}"
+        if got != (nu,):
+            raise ModelError(f"the controller must take {ny} observations and give {nu} controls; {said}")
+
+
+@eqx.filter_jit
+def _step(system: System, env: FunctionalEnv, x, y):
+    x_next, u = system.step(x, y)
+    return x_next, env.action(u)
+
+
+@eqx.filter_jit
+def _step_batch(system: System, env: FunctionalEnv, x, y):
+    return jax.vmap(lambda x, y: _step(system, env, x, y))(x, y)

@@ -1,0 +1,228 @@
+"""A reinforcement-learning baseline: proximal policy optimisation, short, compiled as one update.
+
+[SWD17] Schulman, Wolski, Dhariwal, Radford, Klimov, "Proximal policy optimization algorithms", arXiv 1707.06347.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from robustctl.errors import RobustctlError
+from robustctl.system import System
+
+from .functional import FunctionalEnv
+from .vector import Batch, reset_batch, step_batch
+
+
+@dataclasses.dataclass(frozen=True)
+class PPO:
+    """Settings: environments side by side, samples a rollout, passes and minibatches an update, and the usual constants."""
+
+    num_envs: int = 256
+    samples: int = 64
+    passes: int = 4
+    minibatches: int = 4
+    learning_rate: float = 1e-3
+    discount: float = 0.99
+    trace: float = 0.95
+    clip: float = 0.2
+    entropy: float = 1e-3
+    width: int = 64
+
+    def __post_init__(self):
+        """Refuse sizes that do not divide."""
+        if (self.num_envs * self.samples) % self.minibatches:
+            raise RobustctlError(
+                f"minibatches must divide num_envs * samples = {self.num_envs * self.samples}, got {self.minibatches}"
+            )
+
+
+class Agent(eqx.Module):
+    """A Gaussian policy on normalised observations, and a value; actions are in [-1, 1] before clipping."""
+
+    actor: eqx.nn.MLP
+    critic: eqx.nn.MLP
+    log_std: Float[Array, " nu"]
+    scale: Float[Array, " ny"]
+
+    def normalised(self, y: Array) -> Array:
+        """Return observations in units of `scale`, which is not trained."""
+        return y / jax.lax.stop_gradient(self.scale)
+
+    def log_probability(self, y: Array, action: Array) -> Array:
+        """Return the log density of an action."""
+        error = (action - self.actor(self.normalised(y))) / jnp.exp(self.log_std)
+        return jnp.sum(-0.5 * error**2 - self.log_std - 0.5 * jnp.log(2 * jnp.pi))
+
+    def value(self, y: Array) -> Array:
+        """Return the value of an observation."""
+        return self.critic(self.normalised(y))[0]
+
+
+class Trained(System):
+    """The trained agent's mean action as a controller in the plant's units."""
+
+    agent: Agent
+    env: FunctionalEnv
+
+    def init_state(self) -> tuple[()]:
+        """Return the empty state."""
+        return ()
+
+    def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
+        """Return the control for an observation."""
+        return x, self.env.control(self.agent.actor(self.agent.normalised(u)))
+
+
+class PPOResult(NamedTuple):
+    """The controller, and the mean reward a sample of each update's rollouts."""
+
+    controller: Trained
+    reward: np.ndarray
+
+
+class _Seen(NamedTuple):
+    y: Array
+    action: Array
+    log_probability: Array
+    value: Array
+    reward: Array
+    ended: Array
+    begun: Array
+
+
+def train_ppo(
+    env: FunctionalEnv, *, updates: int, settings: PPO | None = None, key: PRNGKeyArray
+) -> PPOResult:
+    """Train a static Gaussian policy on an environment by PPO [SWD17].
+
+    ::
+
+        max  E min(r A, clip(r, 1 - eps, 1 + eps) A) - |V - R|^2 / 2 + c H,    r = pi(a|y) / pi_old(a|y)
+
+    with generalised advantage estimates A. No guarantee of any kind: a baseline to compare with.
+
+    **Raises:** `RobustctlError` for `updates` below 1 and for minibatches that do not divide the samples.
+    """
+    if updates < 1:
+        raise RobustctlError(f"updates must be at least 1, got {updates}")
+    s = settings or PPO()
+    agent_key, reset_key, key = jr.split(key, 3)
+    batch, y = eqx.filter_jit(reset_batch)(env, jr.split(reset_key, s.num_envs))
+    agent = _agent(env, y, s, agent_key)
+    steps = updates * s.passes * s.minibatches
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(0.5), optax.adam(optax.linear_schedule(s.learning_rate, 0.0, steps))
+    )
+    free, fixed = eqx.partition(agent, eqx.is_inexact_array)
+
+    @eqx.filter_jit
+    def run(env, free, batch, y):
+        def body(carry, key):
+            free, opt_state, batch, y = carry
+            roll_key, learn_key = jr.split(key)
+            batch, y, seen = _rollout(env, eqx.combine(free, fixed), batch, y, s, roll_key)
+            free, opt_state = _learn(free, fixed, opt_state, optimizer, seen, y, s, learn_key)
+            return (free, opt_state, batch, y), jnp.mean(seen.reward)
+
+        return jax.lax.scan(body, (free, optimizer.init(free), batch, y), jr.split(key, updates))
+
+    (free, *_), reward = run(env, free, batch, y)
+    return PPOResult(Trained(eqx.combine(free, fixed), env), np.asarray(reward))
+
+
+def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
+    actor_key, critic_key = jr.split(key)
+    ny, nu = y.shape[1], len(env.sampled.plant.controls)
+    make = dict(width_size=s.width, depth=2, activation=jnp.tanh, dtype=y.dtype)
+    actor, critic = (eqx.nn.MLP(ny, n, **make, key=k) for n, k in ((nu, actor_key), (1, critic_key)))
+    small = 0.01 * actor.layers[-1].weight
+    actor = eqx.tree_at(lambda m: m.layers[-1].weight, actor, small)
+    scale = jnp.maximum(jnp.std(y, axis=0) + jnp.abs(jnp.mean(y, axis=0)), 1e-3)
+    return Agent(actor, critic, jnp.full(nu, -0.5, y.dtype), scale)
+
+
+def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, key: PRNGKeyArray):
+    def body(carry, key):
+        batch, y = carry
+        mean = jax.vmap(lambda y: agent.actor(agent.normalised(y)))(y)
+        action = mean + jnp.exp(agent.log_std)[None] * jr.normal(key, mean.shape, mean.dtype)
+        begun = batch.done  # this step only starts a new episode
+        after, out = step_batch(env, batch, action)
+        log_probability = jax.vmap(agent.log_probability)(y, action)
+        seen = _Seen(
+            y,
+            action,
+            log_probability,
+            jax.vmap(agent.value)(y),
+            out.reward,
+            out.terminated | out.truncated,
+            begun,
+        )
+        return (after, out.observation), seen
+
+    (batch, y), seen = jax.lax.scan(body, (batch, y), jr.split(key, s.samples))
+    return batch, y, seen
+
+
+def advantages(seen: _Seen, last: Array, discount: float, trace: float) -> Array:
+    """Return generalised advantage estimates, time first (T, B).
+
+    ::
+
+        A[t] = delta[t] + discount trace (1 - ended[t]) A[t+1],   delta[t] = r[t] + discount (1 - ended[t]) V[t+1] - V[t]
+
+    Source: Schulman et al., "High-dimensional continuous control using generalized advantage estimation", 2016.
+    """
+    after = jnp.concatenate([seen.value[1:], last[None]])
+    alive = 1.0 - seen.ended.astype(last.dtype)
+    delta = seen.reward + discount * alive * after - seen.value
+
+    def body(carry, t):
+        delta, alive = t
+        carry = delta + discount * trace * alive * carry
+        return carry, carry
+
+    return jax.lax.scan(body, jnp.zeros_like(last), (delta, alive), reverse=True)[1]
+
+
+def _learn(free, fixed, opt_state, optimizer, seen: _Seen, y: Array, s: PPO, key: PRNGKeyArray):
+    last = jax.vmap(eqx.combine(free, fixed).value)(y)
+    gain = advantages(seen, last, s.discount, s.trace)
+    used = 1.0 - seen.begun.astype(gain.dtype)
+    data = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (seen, gain, gain + seen.value, used))
+    total = s.num_envs * s.samples
+
+    def minibatch(carry, chosen):
+        free, opt_state = carry
+        part = jax.tree.map(lambda a: a[chosen], data)
+        slope = jax.grad(lambda f: loss(eqx.combine(f, fixed), *part, s))(free)
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
+            updates, opt_state = optimizer.update(slope, opt_state, free)
+        return (optax.apply_updates(free, updates), opt_state), None
+
+    orders = jax.vmap(lambda k: jr.permutation(k, total))(jr.split(key, s.passes))
+    (free, opt_state), _ = jax.lax.scan(
+        minibatch, (free, opt_state), orders.reshape(s.passes * s.minibatches, -1)
+    )
+    return free, opt_state
+
+
+def loss(agent: Agent, seen: _Seen, gain: Array, target: Array, used: Array, s: PPO) -> Array:
+    """Return the clipped surrogate loss [SWD17, eqs. (7) and (9)] over samples (n,); `used` masks steps that only reset."""
+    count = jnp.maximum(jnp.sum(used), 1.0)
+    mean = jnp.sum(used * gain) / count
+    spread = jnp.sqrt(jnp.sum(used * (gain - mean) ** 2) / count) + 1e-8
+    gain = (gain - mean) / spread
+    ratio = jnp.exp(jax.vmap(agent.log_probability)(seen.y, seen.action) - seen.log_probability)
+    surrogate = jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - s.clip, 1 + s.clip) * gain)
+    error = (jax.vmap(agent.value)(seen.y) - target) ** 2
+    entropy = jnp.sum(agent.log_std)
+    return -jnp.sum(used * surrogate) / count + 0.5 * jnp.sum(used * error) / count - s.entropy * entropy

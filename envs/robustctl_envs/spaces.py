@@ -1,0 +1,41 @@
+"""Spaces of an environment, and what an action from outside must be."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from robustctl.plants import limits
+
+from .functional import FunctionalEnv
+
+
+def action_space(env: FunctionalEnv) -> gym.spaces.Box:
+    """Return the box [-1, 1] with one entry a control."""
+    return gym.spaces.Box(-1.0, 1.0, (len(env.sampled.plant.controls),), np.float32)
+
+
+def observation_space(env: FunctionalEnv) -> gym.spaces.Box:
+    """Return the box of the sensors' ranges."""
+    low, high = limits(env.observed)
+    return gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+
+
+def checked_action(action: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the action as float32.
+
+    **Raises:** `gymnasium.error.InvalidAction` for something that is not numbers of this shape, or not finite.
+    """
+    try:
+        array = np.asarray(action, np.float32)
+    except (TypeError, ValueError) as error:
+        raise gym.error.InvalidAction(
+            f"the action must be numbers of shape {shape}, got {action!r}"
+        ) from error
+    if array.shape != shape:
+        raise gym.error.InvalidAction(f"the action must have shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise gym.error.InvalidAction(
+            f"the action must be finite, got {array}; out of bounds is clipped, NaN is a bug upstream"
+        )
+    return array

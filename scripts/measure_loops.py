@@ -157,8 +157,9 @@ def epoch(repeats: int) -> dict:
     for model, checkpoint in ((ours, 1), (Plain(ours), None)):
         free, fixed = eqx.partition(model, eqx.is_inexact_array)
         job = PolicyGradient(
-            fixed, scenario, scenario.published_test(), jr.key(1), protocol.optimizer(), None,
-            protocol.horizon, protocol.segment, protocol.batch, 0, checkpoint,
+            fixed=fixed, scenario=scenario, test=scenario.published_test(), key=jr.key(1),
+            optimizer=protocol.optimizer(), adversary=None, horizon=protocol.horizon, segment=protocol.segment,
+            batch=protocol.batch, patience=0, checkpoint=checkpoint,
         )  # fmt: skip
         run = eqx.filter_jit(lambda job, state: job.epoch(state))
         state = start(job, free)

@@ -60,7 +60,7 @@ class PlantEnv(gym.Env):
         self.render_mode = render_mode
         self._renderer = Renderer(self.functional, render_mode) if render_mode else None
         self._state: EnvState | None = None
-        self._control = np.zeros(0)
+        self._control = np.zeros(len(self.functional.sampled.plant.controls))
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """Start an episode; return observation and info."""
@@ -79,7 +79,7 @@ class PlantEnv(gym.Env):
             raise gym.error.ResetNeeded(
                 "reset must come before the first step and after the end of an episode"
             )
-        array = checked_action(action, self.action_space.shape)
+        array = checked_action(action, self._control.shape)
         dtype = self._state.plant.x.dtype
         state, out = _step(self.functional, self._state, jnp.asarray(array, dtype))
         self._state, self._control = state, np.asarray(out.control)

@@ -141,8 +141,11 @@ def train_ppo(
 def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
     actor_key, critic_key = jr.split(key)
     ny, nu = y.shape[1], len(env.sampled.plant.controls)
-    make = dict(width_size=s.width, depth=2, activation=jnp.tanh, dtype=y.dtype)
-    actor, critic = (eqx.nn.MLP(ny, n, **make, key=k) for n, k in ((nu, actor_key), (1, critic_key)))
+
+    def mlp(n, key):
+        return eqx.nn.MLP(ny, n, width_size=s.width, depth=2, activation=jnp.tanh, dtype=y.dtype, key=key)
+
+    actor, critic = mlp(nu, actor_key), mlp(1, critic_key)
     small = 0.01 * actor.layers[-1].weight
     actor = eqx.tree_at(lambda m: m.layers[-1].weight, actor, small)
     scale = jnp.maximum(jnp.std(y, axis=0) + jnp.abs(jnp.mean(y, axis=0)), 1e-3)
@@ -203,7 +206,7 @@ def _learn(free, fixed, opt_state, optimizer, seen: _Seen, y: Array, s: PPO, key
     def minibatch(carry, chosen):
         free, opt_state = carry
         part = jax.tree.map(lambda a: a[chosen], data)
-        slope = jax.grad(lambda f: loss(eqx.combine(f, fixed), *part, s))(free)
+        slope = jax.grad(lambda f: loss(eqx.combine(f, fixed), part[0], part[1], part[2], part[3], s))(free)
         with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
             updates, opt_state = optimizer.update(slope, opt_state, free)
         return (optax.apply_updates(free, updates), opt_state), None

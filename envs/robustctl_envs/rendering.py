@@ -62,7 +62,7 @@ class Renderer:
     def _draw(self) -> None:
         if self.figure is None:
             self._open()
-        assert self._last is not None
+        assert self._last is not None and self.figure is not None
         x, control, t = self._last
         plant = self.env.sampled.plant
         self.figure.clear()

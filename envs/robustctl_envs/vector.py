@@ -89,6 +89,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         self.single_observation_space = observation_space(self.functional)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self._shape = (num_envs, len(self.functional.sampled.plant.controls))
         self._batch: Batch | None = None
 
     def reset(
@@ -110,7 +111,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         """Step every environment."""
         if self._batch is None:
             raise gym.error.ResetNeeded("reset must come before the first step")
-        array = checked_action(actions, self.action_space.shape)
+        array = checked_action(actions, self._shape)
         dtype = self._batch.env.plant.x.dtype
         self._batch, out = _step(self.functional, self._batch, jnp.asarray(array, dtype))
         info = {"cost": -np.asarray(out.reward), "control": np.asarray(out.control)}

@@ -34,5 +34,6 @@ def hinf_norm(system: Any) -> float:
         np.pad(M, ((0, rows), (0, cols)))
         for M, rows, cols in ((B, 0, n - m), (C, n - p, 0), (D, n - p, n - m))
     )
-    norm = ct.system_norm(ct.StateSpace(A, B, C, D, 0), "inf", tol=_TOLERANCE, print_warning=False)
+    square = ct.StateSpace(A, B, C, D, 0)
+    norm = ct.system_norm(square, "inf", tol=_TOLERANCE, print_warning=False)  # pyright: ignore[reportArgumentType]
     return float(norm) * (1 + 10 * _TOLERANCE)

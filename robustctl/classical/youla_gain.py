@@ -94,7 +94,7 @@ def youla_gain(
     nz = whole.noutputs - ny
     t0, t1, t2, loop = whole[:nz, :nd], whole[:nz, nd:], whole[nz:, :nd], whole[nz:, nd:]
     _check_silent(loop)
-    norms = tuple(hinf_norm(t) for t in (t0, t1, t2))
+    norms = (hinf_norm(t0), hinf_norm(t1), hinf_norm(t2))
     linear = _is_linear(sampled)
     gain = norms[0] + norms[1] * gamma * norms[2]
     return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)

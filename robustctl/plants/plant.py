@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -53,10 +53,16 @@ class Plant(eqx.Module):
     `rates`; everything else has a default. `Sampled` makes it a discrete-time `System`.
     """
 
-    states: eqx.AbstractVar[tuple[Signal, ...]]
-    controls: eqx.AbstractVar[tuple[Signal, ...]]
-    disturbances: eqx.AbstractVar[tuple[Signal, ...]]
-    outputs: eqx.AbstractVar[tuple[Signal, ...]]
+    if TYPE_CHECKING:  # as most plants have them; LinearPlant has fields
+        states: ClassVar[tuple[Signal, ...]]
+        controls: ClassVar[tuple[Signal, ...]]
+        disturbances: ClassVar[tuple[Signal, ...]]
+        outputs: ClassVar[tuple[Signal, ...]]
+    else:
+        states: eqx.AbstractVar[tuple[Signal, ...]]
+        controls: eqx.AbstractVar[tuple[Signal, ...]]
+        disturbances: eqx.AbstractVar[tuple[Signal, ...]]
+        outputs: eqx.AbstractVar[tuple[Signal, ...]]
 
     @abc.abstractmethod
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:

@@ -101,7 +101,9 @@ def resonance(sign: float) -> StateSpace:
 
 def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration, about 179,000 parameters."""
-    common = dict(nu=1, nx=10, ny=1, activation=jax.nn.tanh, init=nn.long_memory, key=key)
+    tanh, init = jax.nn.tanh, nn.long_memory
     if protocol.model == "ren":
-        return nn.ContractingREN(nv=400, **common)
-    return nn.ContractingR2DN(nv=100, hidden=(140,) * 4, **common)
+        return nn.ContractingREN(nu=1, nx=10, nv=400, ny=1, activation=tanh, init=init, key=key)
+    return nn.ContractingR2DN(
+        nu=1, nx=10, nv=100, ny=1, hidden=(140,) * 4, activation=tanh, init=init, key=key
+    )

@@ -113,8 +113,9 @@ def fit(
     if optimizer is None:
         optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
     job = Identification(
-        fixed, data, checked, order_key, optimizer, loss, regularizer,
-        segment or data.u.shape[1], batch_size or len(record.experiments), patience or 0,
+        fixed=fixed, data=data, validation=checked, key=order_key, optimizer=optimizer, loss=loss,
+        regularizer=regularizer, segment=segment or data.u.shape[1],
+        batch_size=batch_size or len(record.experiments), patience=patience or 0,
     )  # fmt: skip
     everyone = [*watchers, *([ProgressBar(epochs)] if progress else []), *([JsonLines(log)] if log else [])]
     state, history, stopped = run(job, trained, epochs, everyone)

@@ -134,21 +134,12 @@ def fit_policy(
     if optimizer is None:
         optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
     draw_key, test_key = jr.split(key)
-    if test is None:
-        test = jax.jit(lambda k: scenario.draw_batch(k, batch, horizon))(test_key)
+    draw = jax.jit(lambda k: scenario.draw_batch(k, batch, horizon))
+    judged_by = draw(test_key) if test is None else test
     job = PolicyGradient(
-        fixed,
-        scenario,
-        test,
-        draw_key,
-        optimizer,
-        adversary,
-        horizon,
-        segment,
-        batch,
-        patience or 0,
-        checkpoint,
-    )
+        fixed=fixed, scenario=scenario, test=judged_by, key=draw_key, optimizer=optimizer, adversary=adversary,
+        horizon=horizon, segment=segment, batch=batch, patience=patience or 0, checkpoint=checkpoint,
+    )  # fmt: skip
     _check_fits(job, trained)
     everyone = [*watchers, *([ProgressBar(epochs)] if progress else []), *([JsonLines(log)] if log else [])]
     look = None if inspect is None else lambda epoch, free: inspect(epoch, eqx.combine(free, fixed))

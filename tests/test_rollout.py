@@ -92,7 +92,7 @@ def test_batches_go_through_vmap(model):
         (lambda m, s, us: (s, (us, us[:-1]), None, None), "same number of samples"),
     ],
 )
-def test_bad_input_is_named(model, us, change, message):
+def test_bad_input_is_named(as_installed, model, us, change, message):
     system, inputs, x0, checkpoint = change(model, model.explicit(), us)
     with pytest.raises(RobustctlError, match=message):
         rc.rollout(system, inputs, x0, checkpoint=checkpoint)

@@ -1,5 +1,6 @@
 """Tutorials and documentation, run as a reader runs them; the README's example stands in test_cli.py."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -26,7 +27,7 @@ def run(folder: Path, *arguments: str) -> str:
     environment = {
         "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
         "PATH": "/usr/bin:/bin", "HOME": str(folder),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",  # most of the time goes into compiling
+        "XLA_FLAGS": os.environ["XLA_FLAGS"],
     }  # fmt: skip
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False

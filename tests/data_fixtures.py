@@ -6,7 +6,7 @@ import pytest
 from robustctl.errors import DataError
 
 
-def refused(message=""):
+def refused(message: str | None = None):
     """Expect a DataError that matches `message`."""
     return pytest.raises(DataError, match=message)
 

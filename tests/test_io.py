@@ -80,6 +80,9 @@ MODELS = {
     "LipschitzStatic": lambda dtype: rc.nn.LipschitzStatic(
         nu=2, ny=1, gamma=3.0, hidden=(4,), key=KEY, dtype=dtype
     ),
+    "Rescaled": lambda dtype: rc.Rescaled(
+        rc.nn.LipschitzR2DN(**R2DN, gamma=3.0, dtype=dtype), (1e-3, 2.0), (5.0, 1 / 3)
+    ),
     "zero state": identified(zero_state()),
     "learned state": identified(learned_state(horizon=20)),
     "warm-up": identified(warm_up(4, width=5)),
@@ -392,6 +395,15 @@ ALTERED = {
     "format of no kind": (lambda h, a: h.update(format=[1]), "number from 1, got a list"),
     "certificate of no kind": (lambda h, a: h.update(certificate=[]), "certificate must say"),
 }
+
+
+@pytest.mark.parametrize("scales", [[1.0], [1.0, 2.0, 3.0], [1.0, 0.0], ["a", 1.0], 1.0])
+@pytest.mark.parametrize("name", ["u_scale", "y_scale"])
+def test_altered_scales_are_refused(name, scales, path):
+    save(path, MODELS["Rescaled"](jnp.float32))
+    tamper(path, edit(**{name: scales}))
+    with pytest.raises(ModelFileError):
+        load(path)
 
 
 @pytest.mark.parametrize("name", ALTERED)

@@ -71,7 +71,7 @@ def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
         assert (ROOT / arguments[0]).is_file()
         return
     ran = []
-    for command in [c for c in vars(cli).values() if isinstance(c, type) and hasattr(c, "run")]:
+    for command in (cli.Benchmark, cli.Certify, cli.Demo, cli.Fit, cli.Simulate):
         monkeypatch.setattr(command, "run", lambda self: ran.append(self) or 0)
     assert cli.main(arguments) == 0 and len(ran) == 1
 

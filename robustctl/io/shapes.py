@@ -10,7 +10,7 @@ import jax
 import jax.random as jr
 
 from ..nn import GRU, LBDN, LSTM, LipschitzStatic
-from ..system import Parameterization
+from ..system import Parameterization, Rescaled
 from ..train import Identified
 
 
@@ -52,7 +52,7 @@ def _sizes(part: Any) -> dict[str, Any] | None:
         return _lbdn_sizes(part)
     if isinstance(part, GRU | LSTM):
         return {"nu": part.system.D.shape[1], "nx": part.system.C.shape[1], "ny": part.system.by.size}
-    if isinstance(part, Parameterization) and not isinstance(part, Identified | LipschitzStatic):
+    if isinstance(part, Parameterization) and not isinstance(part, Identified | LipschitzStatic | Rescaled):
         return _recurrent_sizes(part)
     return None
 

@@ -15,6 +15,7 @@ object of a listed class         {"class": name, "fields": {name: ...}}
 import dataclasses
 import inspect
 import math
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -25,11 +26,12 @@ from jax.core import Tracer
 
 from .. import nn
 from ..data import Scaling
-from ..errors import DataError, ModelError, ModelFileError
+from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn.gated import GatedSystem
 from ..nn.r2dn import UnitGainR2DN
 from ..nn.ren import UnitGainREN
 from ..nn.sandwich import SandwichParameters
+from ..system import Rescaled
 from ..train import Identified
 from ..train.initial_state import LearnedState, WarmUp, ZeroState
 from .container import shown
@@ -38,7 +40,7 @@ _OWN = (
     nn.ContractingR2DN, nn.LipschitzR2DN, nn.DissipativeR2DN, UnitGainR2DN, nn.LBDN, SandwichParameters,
     nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear, nn.LipschitzStatic,
     nn.GRU, nn.LSTM, GatedSystem,
-    Identified, Scaling, ZeroState, LearnedState, WarmUp,
+    Identified, Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
 )  # fmt: skip
 _EQUINOX = (eqx.nn.MLP, eqx.nn.Linear, eqx.nn.GRUCell, eqx.nn.LSTMCell)
 CLASSES: dict[str, type] = {
@@ -160,15 +162,17 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
     self = object.__new__(cls)
     for name in needed:
         object.__setattr__(self, name, _decode(given[name], (*path, name), left))
-    if cls is Scaling:
-        _check_scaling(self, path)
+    if isinstance(self, Scaling):
+        _check(self.__post_init__, path)
+    if isinstance(self, Rescaled):
+        _check(self.__check_init__, path)
     return self
 
 
-def _check_scaling(scaling: Scaling, path: Path) -> None:
+def _check(constructor_check: Callable[[], None], path: Path) -> None:
     try:
-        scaling.__post_init__()
-    except DataError as error:
+        constructor_check()
+    except (RobustctlError, TypeError) as error:
         raise ModelFileError(f"{_name(path)} must be a scaling, got one that fails with: {error}") from error
 
 

@@ -73,12 +73,24 @@ def _check_call(system: Any) -> None:
     if isinstance(system, SandwichNetwork):
         eqx.filter_eval_shape(system, jax.ShapeDtypeStruct((_network_input(system),), dtype_of(system)))
         return
+    if isinstance(system, Scaled):
+        _check_scales(system)
     x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
     u = jax.ShapeDtypeStruct((_input_size(system),), dtype_of(system))
     x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
     _same(x_next, x, "the state after a step")
     if y.ndim != 1:
         raise ValueError(f"an output must be a vector, got shape {y.shape}")
+
+
+def _check_scales(system: Scaled) -> None:
+    """One scale a channel: JAX would broadcast another number silently."""
+    inner = system.system
+    u = jax.ShapeDtypeStruct((_input_size(inner),), dtype_of(inner))
+    y = eqx.filter_eval_shape(lambda s, u: s.step(s.init_state(), u)[1], inner, u)
+    for given, wanted in ((system.u_std, u), (system.y_std, y)):
+        if given.shape != wanted.shape:
+            raise ValueError(f"there must be {wanted.shape[0]} scales, got shape {given.shape}")
 
 
 def _input_size(system: Any) -> int:

@@ -76,6 +76,13 @@ def rotary_pendulum() -> Setting:
     )
 
 
+def quick(setting: Setting) -> Setting:
+    """Return the setting with one gain and short episodes, to see that it runs."""
+    return dataclasses.replace(
+        setting, gammas=setting.gammas[:1], published=setting.published[:1], horizon=100, segment=50
+    )
+
+
 def _setting(name: str, task: Task, sampled: Sampled, base, u_scale, y_scale, gammas, published) -> Setting:
     return Setting(name, PlantScenario(task, sampled, base), u_scale, y_scale, gammas, published)
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -40,7 +40,7 @@ def train(
 
 
 def benchmark(
-    make: Callable[[], Setting],
+    setting: Setting,
     seeds: Sequence[int],
     folder: Path,
     *,
@@ -48,7 +48,6 @@ def benchmark(
     progress: bool = True,
 ) -> dict:
     """Train every gain and seed, and an LSTM in Q's place; write JSON and figure to the folder."""
-    setting = make()
     folder.mkdir(parents=True, exist_ok=True)
     runs: list[dict] = []
     shown: dict[str, Parameterization] = {}

@@ -1,14 +1,13 @@
-"""The command line: a thin layer over `data`, `recipe`, `save`, `certify` and `report`."""
+"""Commands on logs and models: a thin layer over `data`, `recipe`, `save`, `certify` and `report`."""
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from .errors import RobustctlError
-from .recipe import Recipe
+from ..errors import RobustctlError
+from ..recipe import Recipe
 
 Positional = tyro.conf.Positional
 
@@ -27,7 +26,7 @@ class Demo:
 
     def run(self) -> int:
         """Run the command."""
-        from .problems import two_tanks
+        from ..problems import two_tanks
 
         recipe = Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
         print(
@@ -69,7 +68,7 @@ class Fit:
 
     def run(self) -> int:
         """Run the command."""
-        from .data import read
+        from ..data import read
 
         out = self.out or Path(self.log.stem + ".safetensors")
         record = read(self.log, inputs=self.inputs, outputs=self.outputs, dt=self.dt, time=self.time)
@@ -95,8 +94,8 @@ class Certify:
 
     def run(self) -> int:
         """Run the command."""
-        from .certify import certificate
-        from .io import load
+        from ..certify import certificate
+        from ..io import load
 
         found = certificate(load(self.model))
         print(found.to_json() if self.json else found)
@@ -125,10 +124,10 @@ class Simulate:
 
     def run(self) -> int:
         """Run the command."""
-        from .data import read
-        from .io import load
-        from .report import report
-        from .train import Identified
+        from ..data import read
+        from ..io import load
+        from ..report import report
+        from ..train import Identified
 
         model = load(self.model)
         if not isinstance(model, Identified):
@@ -150,51 +149,11 @@ class Simulate:
         return 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Benchmark:
-    """Run a published benchmark problem and write its results and figure.
-
-    Args:
-        problem: Which one.
-        model: Which network, at its published size.
-        seeds: How many seeds, counted from 0.
-        quick: A few epochs, to see that it runs; its figures mean nothing.
-        out: Folder for the results.
-    """
-
-    problem: Positional[Literal["youla"]]
-    model: Literal["r2dn", "ren"] = "r2dn"
-    seeds: int = 3
-    quick: bool = False
-    out: Path = Path("runs/benchmark")
-
-    def run(self) -> int:
-        """Run the command."""
-        from .problems.youla import Protocol
-        from .problems.youla_run import benchmark
-
-        if self.seeds < 1:
-            raise RobustctlError(f"seeds must be at least 1, got {self.seeds}")
-        protocol = Protocol(
-            model=self.model,
-            **({"epochs": 2, "batch": 4, "horizon": 100, "segment": 50} if self.quick else {}),
-        )
-        results = benchmark(protocol, range(self.seeds), self.out)
-        for run in results["runs"]:
-            print(f"seed {run['seed']}: test cost {run['final_test_cost']:.4f}, {run['seconds']:.0f} s")
-        published = results["published"]
-        print(
-            f"mean {results['mean_final_test_cost']:.4f}; published {published['mean']} "
-            f"[{published['lowest']}, {published['highest']}]; results in {self.out}"
-        )
-        return 0 if all(check["holds"] for run in results["runs"] for check in run["certificates"]) else 1
-
-
 def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
-    from .certify import certificate
-    from .io import save
-    from .recipe import check_length, identify
-    from .report import report
+    from ..certify import certificate
+    from ..io import save
+    from ..recipe import check_length, identify
+    from ..report import report
 
     print(record)
     check_length(record if test is None else test, recipe)
@@ -207,21 +166,3 @@ def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
     print(made)
     print(f"model: {out}    report: {folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
-    commands = {"demo": Demo, "fit": Fit, "certify": Certify, "simulate": Simulate, "benchmark": Benchmark}
-    command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="robustctl")
-    try:
-        return command.run()
-    except (RobustctlError, FileNotFoundError) as error:
-        print(f"robustctl: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("robustctl: interrupted", file=sys.stderr)
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Commands that run the published benchmark problems."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from ..errors import RobustctlError
+
+
+@dataclasses.dataclass(frozen=True)
+class Youla:
+    """Youla feedback on a stable linear plant, the published protocol.
+
+    Args:
+        model: Which network, at its published size.
+        seeds: How many seeds, counted from 0.
+        quick: A few epochs, to see that it runs; its figures mean nothing.
+        out: Folder for the results.
+    """
+
+    model: Literal["r2dn", "ren"] = "r2dn"
+    seeds: int = 3
+    quick: bool = False
+    out: Path = Path("runs/benchmark")
+
+    def run(self) -> int:
+        """Run the command."""
+        from ..problems.youla import Protocol
+        from ..problems.youla_run import benchmark
+
+        fewer = {"epochs": 2, "batch": 4, "horizon": 100, "segment": 50} if self.quick else {}
+        results = benchmark(Protocol(model=self.model, **fewer), _seeds(self.seeds), self.out)
+        for run in results["runs"]:
+            print(f"seed {run['seed']}: test cost {run['final_test_cost']:.4f}, {run['seconds']:.0f} s")
+        published = results["published"]
+        print(
+            f"mean {results['mean_final_test_cost']:.4f}; published {published['mean']} "
+            f"[{published['lowest']}, {published['highest']}]; results in {self.out}"
+        )
+        return 0 if all(check["holds"] for run in results["runs"] for check in run["certificates"]) else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unstable:
+    """Youla on an unstable plant.
+
+    Args:
+        seeds: How many seeds, counted from 0.
+        quick: One gain and a few epochs, to see that it runs; its figures mean nothing.
+        out: Folder for the results.
+    """
+
+    setting: ClassVar[str]
+    seeds: int = 3
+    quick: bool = False
+    out: Path = Path("runs/benchmark")
+
+    def run(self) -> int:
+        """Run the command."""
+        from ..problems import unstable
+        from ..problems.unstable_run import benchmark
+
+        setting = getattr(unstable, self.setting)()
+        setting, epochs = (unstable.quick(setting), 2) if self.quick else (setting, 100)
+        results = benchmark(setting, _seeds(self.seeds), self.out, epochs=epochs)
+        for name, cost in results["mean_relative_cost"].items():
+            print(f"{name}: {cost:.3f} of the base controller's cost")
+        print(f"results in {self.out}")
+        guaranteed = [run for run in results["runs"] if run["policy"] != "LSTM"]
+        return 0 if all(run["certificate"] for run in guaranteed) else 1
+
+
+class MagneticSuspension(_Unstable):
+    """Youla on a ball in the air: cost against the gain of Q, beside an LSTM."""
+
+    setting = "magnetic_suspension"
+
+
+class RotaryPendulum(_Unstable):
+    """Youla on a pendulum that a rotating arm balances: cost against the gain of Q, beside an LSTM."""
+
+    setting = "rotary_pendulum"
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Run a published benchmark problem and write its results and figure."""
+
+    problem: (
+        Annotated[Youla, tyro.conf.subcommand("youla")]
+        | Annotated[MagneticSuspension, tyro.conf.subcommand("magnetic-suspension")]
+        | Annotated[RotaryPendulum, tyro.conf.subcommand("rotary-pendulum")]
+    )
+
+    def run(self) -> int:
+        """Run the problem's command."""
+        return self.problem.run()
+
+
+def _seeds(count: int) -> range:
+    if count < 1:
+        raise RobustctlError(f"seeds must be at least 1, got {count}")
+    return range(count)

@@ -8,13 +8,22 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Compiling is nearly all of a test's time, and these make it four times shorter. XLA aborts on a flag that it
-# does not know, so a process of its own tries them first; the workers of pytest-xdist inherit what it found.
-QUICK_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# Compiling is nearly all of a test's time; these make it up to four times shorter. XLA aborts on a flag that it does
+# not know, so a process of its own tries them first; the workers of pytest-xdist inherit what it found.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0",
+    "",
+)
+
+
+def known(flags: str) -> bool:
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    return subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True).returncode == 0
+
+
 if "XLA_FLAGS" not in os.environ:
-    tried = [sys.executable, "-c", "import jax; jax.devices()"]
-    known = subprocess.run(tried, env=os.environ | {"XLA_FLAGS": QUICK_TO_COMPILE}, capture_output=True)
-    os.environ["XLA_FLAGS"] = QUICK_TO_COMPILE if known.returncode == 0 else ""
+    os.environ["XLA_FLAGS"] = next(filter(known, QUICK_TO_COMPILE))
 
 import jax
 

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "errors", "provenance", "linalg", "system", "rollout", "state_space", "scenario", "nn", "data", "plants",
-    "loops", "certify", "classical", "train", "io", "plot", "report", "problems", "recipe", "cli",
+    "errors", "provenance", "json_text", "linalg", "system", "rollout", "state_space", "scenario", "nn", "data",
+    "plants", "loops", "certify", "train", "io", "plot", "report", "classical", "problems", "recipe", "cli",
 ]  # fmt: skip
 """Each room imports from rooms named before it."""
 

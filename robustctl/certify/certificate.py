@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ..errors import RobustctlError
+from ..json_text import json_text
 from ..nn import StaticNetwork
 from ..system import Parameterization, Scaled, System
 from .dissipation import BOUND_ROUNDING, Feedback, as_feedback
@@ -49,7 +50,7 @@ class Certificate:
             "P": None if self.P is None else self.P.tolist(),
             "format": FORMAT,
         }
-        return json.dumps(_finite(fields), allow_nan=False)
+        return json_text(fields)
 
     @classmethod
     def from_json(cls, text: str) -> "Certificate":
@@ -197,12 +198,3 @@ def _gain(f: Feedback) -> float | None:
 
 def _dtype(system: System) -> str:
     return ", ".join(sorted({str(leaf.dtype) for leaf in jax.tree.leaves(system) if hasattr(leaf, "dtype")}))
-
-
-def _finite(value):
-    """JSON has no infinity: null stands for a number that is not finite."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -30,5 +30,9 @@ from .pid import PID as PID
 from .pole_placement import pole_placement as pole_placement
 from .policies import ErrorFeedback as ErrorFeedback
 from .policies import policy as policy
+from .robustness import Analysis as Analysis
+from .robustness import LoopReport as LoopReport
+from .robustness import page as page
+from .robustness import report as report
 from .youla_gain import YoulaGain as YoulaGain
 from .youla_gain import youla_gain as youla_gain

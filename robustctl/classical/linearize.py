@@ -89,8 +89,12 @@ def equilibrium(
             f"there must be an equilibrium for u0 = {u} near x0; the search stopped at x = {x} with {left:.3g} left. "
             "Give another x0 or u0 (a system that integrates has an equilibrium for some inputs only)"
         )
-    y = np.asarray(in_float64(flat.step)(jnp.asarray(x), jnp.asarray(u))[1])
-    return Equilibrium(in_float64(flat.restore)(x), u, y)
+    return Equilibrium(in_float64(flat.restore)(x), u, _output(flat, x, u))
+
+
+@in_float64
+def _output(flat: Flat, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    return np.asarray(flat.step(jnp.asarray(x), jnp.asarray(u))[1])
 
 
 def linearize_along(system: Any, us: Any, x0: Any = None, *, references: int = 0) -> Along:

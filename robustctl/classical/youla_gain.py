@@ -95,12 +95,13 @@ def youla_gain(
     t0, t1, t2, loop = whole[:nz, :nd], whole[:nz, nd:], whole[nz:, :nd], whole[nz:, nd:]
     _check_silent(loop)
     norms = (hinf_norm(t0), hinf_norm(t1), hinf_norm(t2))
-    linear = _is_linear(sampled)
+    linear = is_linear(sampled)
     gain = norms[0] + norms[1] * gamma * norms[2]
     return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)
 
 
-def _is_linear(sampled: Sampled) -> bool:
+def is_linear(sampled: Sampled) -> bool:
+    """Return whether a sampled plant and its actuator are linear."""
     return (
         isinstance(sampled.plant, LinearPlant)
         and not sampled.details.saturate

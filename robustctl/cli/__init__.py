@@ -7,11 +7,14 @@ import tyro
 from ..errors import RobustctlError
 from .benchmark import Benchmark
 from .models import Certify, Demo, Fit, Simulate
+from .report import Report
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
-    commands = {"demo": Demo, "fit": Fit, "certify": Certify, "simulate": Simulate, "benchmark": Benchmark}
+    commands = {
+        "demo": Demo, "fit": Fit, "certify": Certify, "simulate": Simulate, "report": Report, "benchmark": Benchmark,
+    }  # fmt: skip
     bare = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     command = tyro.extras.subcommand_cli_from_dict(commands, args=argv, prog="robustctl", config=bare)
     try:

@@ -1,10 +1,8 @@
 """How well a model simulates a record, what its residuals hold, and what is proven of it."""
 
 import dataclasses
-import io
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from .. import plot
 from ..certify import Certificate, weights_sha256
 from ..data import Record
 from ..errors import DataError, RobustctlError
+from ..json_text import finite, json_text
 from ..train import (
     ChannelScores,
     Fit,
@@ -25,6 +24,7 @@ from ..train import (
     residual_correlations,
     simulate,
 )
+from .folder import png, write_folder
 from .text import certificate_lines, head, joined, residual_lines, table, training_lines
 
 FORMAT = 1
@@ -65,7 +65,7 @@ class FitReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
         record, c = self.simulation.record, self.correlations
-        return _finite(
+        return finite(
             {
                 "format": FORMAT,
                 "model": self.model,
@@ -94,17 +94,7 @@ class FitReport:
 
         **Raises:** `RobustctlError` where `folder` is a file.
         """
-        folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise RobustctlError(f"folder must be a folder, got the file {folder}; choose another name")
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for name, content in _contents(self):
-            _write(folder / name, content)
-            written.append(folder / name)
-        for name in set(FILES) - {path.name for path in written}:
-            (folder / name).unlink(missing_ok=True)
-        return written
+        return write_folder(folder, _contents(self), FILES)
 
 
 def report(
@@ -197,34 +187,11 @@ def _certificate(certificate: Certificate | None, note: str) -> dict[str, Any] |
 
 def _contents(r: FitReport) -> Iterator[tuple[str, bytes]]:
     yield "report.txt", f"{r}\n".encode()
-    yield "report.json", (json.dumps(r.to_dict(), indent=2, allow_nan=False) + "\n").encode()
+    yield "report.json", (json_text(r.to_dict(), indent=2) + "\n").encode()
     if r.certificate is not None:
         yield "certificate.json", (r.certificate.to_json() + "\n").encode()
-    yield "compare.png", _png(plot.compare(r.simulation))
+    yield "compare.png", png(plot.compare(r.simulation))
     if r.correlations is not None:
-        yield "residuals.png", _png(plot.residuals(r.simulation, int(r.correlations.lags[-1])))
+        yield "residuals.png", png(plot.residuals(r.simulation, int(r.correlations.lags[-1])))
     if r.fit is not None and len(r.fit.history["loss"]):
-        yield "training.png", _png(plot.training(r.fit))
-
-
-def _png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        yield "training.png", png(plot.training(r.fit))

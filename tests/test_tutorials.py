@@ -48,6 +48,18 @@ def test_the_identification_tutorial_leaves_a_certified_model(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 
 
+def test_the_comparison_tutorial_leaves_one_page(tmp_path):
+    pytest.importorskip("qpax", reason="model-predictive control needs qpax; pip install 'robustctl[mpc]'")
+    text = run(
+        tmp_path, str(ROOT / "tutorials" / "compare_controllers.py"), "--quick", "--out", str(tmp_path)
+    )
+    assert "HOLDS" in text and "phase margin" in text
+    page = (tmp_path / "comparison.html").read_text("utf-8")
+    assert all(name in page for name in ("LQG", "H-infinity", "MPC", "Youla-R2DN", "LSTM"))
+    assert page.count("data:image/png;base64,") == 5
+    assert rc.certify.certificate(rc.load(tmp_path / "magnetic_suspension.safetensors")).holds
+
+
 @pytest.mark.parametrize("page", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     script = tmp_path / "page.py"

@@ -29,12 +29,14 @@ from ..system import Parameterization, Rescaled, System
 class Setting:
     """A plant with its base controller, the size of its signals, and the gains to try.
 
+    `weights`: Q, R, W, V of the base controller's LQG design, as diagonals;
     `u_scale`: innovations that Q meets, in the outputs' units; `y_scale`: controls it may add, in the controls'
     units; `gammas`: gains from innovation to control in those units; `published`: cost relative to the base.
     """
 
     name: str
     scenario: PlantScenario
+    weights: tuple[list[float], ...]
     u_scale: tuple[float, ...]
     y_scale: tuple[float, ...]
     gammas: tuple[float, ...]
@@ -60,20 +62,22 @@ def magnetic_suspension() -> Setting:
     """Return the suspended ball, sampled at 100 Hz, its gap measured with 0.1 mm of noise."""
     plant = MagneticSuspension()
     sampled = Sampled(plant, 0.01, Details(saturate=True, noise=1e-4))
-    base = linear_base(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8])
-    gammas, published = (2000.0, 1000.0, 500.0, 250.0), (0.665, 0.718, 0.740, 0.765)
-    return _setting("magnetic suspension", HoldBall(plant), sampled, base, (1e-3,), (2.0,), gammas, published)
+    weights = [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]
+    return Setting(
+        "magnetic suspension", _scenario(HoldBall(plant), sampled, weights), weights, u_scale=(1e-3,), y_scale=(2.0,),
+        gammas=(2000.0, 1000.0, 500.0, 250.0), published=(0.665, 0.718, 0.740, 0.765),
+    )  # fmt: skip
 
 
 def rotary_pendulum() -> Setting:
     """Return the rotary-arm pendulum, sampled at 100 Hz, both angles measured with 2 mrad of noise."""
     plant = RotaryPendulum()
     sampled = Sampled(plant, 0.01, Details(saturate=True, noise=2e-3))
-    base = linear_base(sampled, [4.0, 100.0, 0.0, 0.0], [4e-3], [1e-8, 1e-8, 1e-2, 1e-2], [4e-6, 4e-6])
-    gammas, published = (200.0, 100.0, 50.0, 25.0), (0.626, 0.649, 0.692, 0.766)
-    return _setting(
-        "rotary pendulum", BalanceArm(plant), sampled, base, (1e-2, 1e-2), (2.0,), gammas, published
-    )
+    weights = [4.0, 100.0, 0.0, 0.0], [4e-3], [1e-8, 1e-8, 1e-2, 1e-2], [4e-6, 4e-6]
+    return Setting(
+        "rotary pendulum", _scenario(BalanceArm(plant), sampled, weights), weights, u_scale=(1e-2, 1e-2), y_scale=(2.0,),
+        gammas=(200.0, 100.0, 50.0, 25.0), published=(0.626, 0.649, 0.692, 0.766),
+    )  # fmt: skip
 
 
 def quick(setting: Setting) -> Setting:
@@ -83,8 +87,8 @@ def quick(setting: Setting) -> Setting:
     )
 
 
-def _setting(name: str, task: Task, sampled: Sampled, base, u_scale, y_scale, gammas, published) -> Setting:
-    return Setting(name, PlantScenario(task, sampled, base), u_scale, y_scale, gammas, published)
+def _scenario(task: Task, sampled: Sampled, weights) -> PlantScenario:
+    return PlantScenario(task, sampled, linear_base(sampled, *weights))
 
 
 def silence(plant: Plant) -> Gain:

@@ -42,14 +42,14 @@ dd { margin-left: 0; max-width: 52rem; }
 """
 
 
-def page(reports: "Sequence[tuple[LoopReport, dict[str, bytes]]]", title: str | None = None) -> str:
-    """Return the page of reports, each with its figures as PNG bytes by name; it needs no other file and no network."""
-    title = title or reports[0][0].title
-    sections = "\n".join(_section(report, pictures) for report, pictures in reports)
+def page(reports: "Sequence[LoopReport]", *, title: str | None = None) -> str:
+    """Return reports as one HTML page that needs no other file and no network."""
+    title = title or reports[0].title
+    sections = "\n".join(map(_section, reports))
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n{_origin(reports[0][0])}\n{sections}\n</body></html>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n{_origin(reports[0])}\n{sections}\n</body></html>\n"
     )
 
 
@@ -61,9 +61,9 @@ def _origin(report: "LoopReport") -> str:
     return f'<p class="origin">{html.escape(text)}</p>'
 
 
-def _section(report: "LoopReport", pictures: dict[str, bytes]) -> str:
+def _section(report: "LoopReport") -> str:
     notes = "\n".join(f"<dt>{html.escape(n)}</dt><dd>{html.escape(text)}</dd>" for n, text in report.notes())
-    figures = "\n".join(_figure(name, picture) for name, picture in pictures.items())
+    figures = "\n".join(_figure(name, picture) for name, picture in report.pictures().items())
     s = report.settings
     how = f"{s['episodes']} episodes of {s['horizon']} samples; steps and worst case without noise."
     return (

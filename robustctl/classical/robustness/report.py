@@ -115,6 +115,10 @@ class LoopReport:
 
         return draw(self)
 
+    def pictures(self) -> dict[str, bytes]:
+        """Return the figures as PNG files, by name."""
+        return {name: png(figure) for name, figure in self.figures().items()}
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.txt, report.json, report.html and the figures; return the files written.
 
@@ -122,11 +126,11 @@ class LoopReport:
         """
         from .page import page
 
-        pictures = {name: png(figure) for name, figure in self.figures().items()}
+        pictures = self.pictures()
         contents = [
             ("report.txt", f"{self}\n".encode()),
             ("report.json", (json_text(self.to_dict(), indent=2) + "\n").encode()),
-            ("report.html", page([(self, pictures)]).encode()),
+            ("report.html", page([self]).encode()),
             *((f"{name}.png", picture) for name, picture in pictures.items()),
         ]
         return write_folder(folder, contents, FILES)

@@ -50,10 +50,7 @@ def channel_margins(loop: LinearLoop, S: Any, channel: int, name: str) -> Margin
     L = opened(own, omega)
     # An L of zero has no margins to find, and its phase is noise
     gains, phases, crossing = _crossings(L, omega) if np.abs(L).max() > 1e-12 else ([], [], [])
-    ends = np.real(
-        opened(own, np.array([0.0, np.pi / own.dt]))
-    )  # where L is real, at no crossing of the grid
-    gains = [*gains, *(-1 / ends[ends < 0])]
+    gains = [*gains, *_gains_at_the_ends(own)]
     up, down = [g for g in gains if g > 1], [g for g in gains if 0 < g < 1]
     k = int(np.argmin(np.abs(phases))) if len(phases) else None
     alpha = 1 / hinf_norm(_minus_half(own))
@@ -72,6 +69,13 @@ def channel_margins(loop: LinearLoop, S: Any, channel: int, name: str) -> Margin
 def opened(S: Any, omega: np.ndarray) -> np.ndarray:
     """Return the loop gain `L = 1/S - 1` of one channel at the frequencies."""
     return 1 / np.asarray(S(np.exp(1j * omega * S.dt))).ravel() - 1
+
+
+def _gains_at_the_ends(S: Any) -> list[float]:
+    """Factors that make the loop unstable at frequency zero and half the sampling rate, where L is real."""
+    ends = [float(np.real(S(z)).item()) for z in (1.0, -1.0)]
+    # g L = -1 with L = 1/S - 1; an integrator has S = 0 and no such factor
+    return [s / (s - 1) for s in ends if s > 1 + 1e-9 or s < -1e-9]
 
 
 def _crossings(L: np.ndarray, omega: np.ndarray):

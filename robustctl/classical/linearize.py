@@ -65,7 +65,13 @@ def linearize(
 
 
 def equilibrium(
-    system: Any, u0: Any = None, x0: Any = None, *, references: int = 0, tolerance: float = 1e-9
+    system: Any,
+    u0: Any = None,
+    x0: Any = None,
+    *,
+    references: int = 0,
+    settle: int = 0,
+    tolerance: float = 1e-9,
 ) -> Equilibrium:
     """Return where a system or plant stays under the constant input `u0`.
 
@@ -73,23 +79,38 @@ def equilibrium(
 
         f(x, u0) = x  in discrete time,    f(x, u0) = 0  in continuous time
 
-    By Powell's hybrid method with exact Jacobians, from `x0` (default: where the system starts).
+    By Powell's hybrid method with exact Jacobians, from `x0` (default: where the system starts), or from where a
+    discrete-time system is `settle` samples later.
 
     **Raises:** `RobustctlError` where none is found near `x0`, with the residual that is left.
     """
     flat = flatten(system, u0, references)
     x, u = _point(flat, x0, u0)
     residual, slope = _residual(flat, u)
+    if settle and flat.dt != 0:
+        later = _later(flat, x, u, settle)
+        x = later if np.isfinite(later).all() else x
     if x.size:
         found = scipy.optimize.root(residual, x, jac=slope, method="hybr", options={"xtol": 1e-13})
         x = _newton(residual, slope, found.x)
     left = np.abs(residual(x)).max(initial=0.0)
     if not left <= tolerance * max(1.0, np.abs(x).max(initial=0.0)):
         raise RobustctlError(
-            f"there must be an equilibrium for u0 = {u} near x0; the search stopped at x = {x} with {left:.3g} left. "
+            f"there must be an equilibrium for u0 = {_few(u)} near x0; the search stopped at x = {_few(x)} with {left:.3g} left. "
             "Give another x0 or u0 (a system that integrates has an equilibrium for some inputs only)"
         )
     return Equilibrium(in_float64(flat.restore)(x), u, _output(flat, x, u))
+
+
+@in_float64
+def _later(flat: Flat, x: np.ndarray, u: np.ndarray, samples: int) -> np.ndarray:
+    held = jnp.asarray(u)
+    run = jax.jit(lambda x: jax.lax.fori_loop(0, samples, lambda _, x: flat.step(x, held)[0], x))
+    return np.asarray(run(jnp.asarray(x)))
+
+
+def _few(a: np.ndarray) -> str:
+    return np.array2string(a, precision=4, threshold=8, edgeitems=3, separator=", ")
 
 
 @in_float64

@@ -15,6 +15,7 @@ from ...plants import Sampled
 from ..flat import in_float64, to_float64
 from ..linearize import equilibrium, linearize
 
+_SETTLE = 2000  # samples: a learned controller may rest far from where it starts
 Performance = Callable[[Array, Array], Array]
 
 
@@ -56,7 +57,8 @@ def linear_loop(loop: Feedback, performance: Performance, reference: np.ndarray)
     loop = plain(loop)
     sampled: Any = loop.plant
     ny, nd = len(sampled.plant.outputs), len(sampled.plant.disturbances)
-    found = equilibrium(loop, np.concatenate([np.zeros(nd), reference]), references=len(reference))
+    w = np.concatenate([np.zeros(nd), reference])
+    found = equilibrium(loop, w, references=len(reference), settle=_SETTLE)
     y, u = found.y[:ny], found.y[ny:]
     plant_x, policy_x = found.x
     whole: Any = linearize(sampled, plant_x, np.concatenate([u, np.zeros(nd)]))

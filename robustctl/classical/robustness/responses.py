@@ -108,7 +108,7 @@ def _numbers(t: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
     final, peak = float(y[-1]), float(np.abs(y).max())
     past = float((y * np.sign(final)).max()) - abs(final)
     lasting = abs(final) > 0.02 * peak
-    overshoot = 100 * past / abs(final) if lasting else math.nan
+    overshoot = 100 * (past if past > 1e-9 * peak else 0.0) / abs(final) if lasting else math.nan
     outside = np.flatnonzero(np.abs(y - final) > 0.02 * (abs(final) if lasting else peak))
     if outside.size == 0:
         return peak, final, overshoot, 0.0

@@ -152,11 +152,19 @@ def _steps(report: "LoopReport") -> Any:
             f"{step.size:g} {step.unit} in\n{labelled(step.name, lines=2)}", fontsize=SMALL + 1
         )
         axes[-1, c].set_xlabel("time [s]", fontsize=SMALL)
+        axes[-1, c].set_xlim(0, _until([a.steps[c] for a in report.loops.values() if a.steps]))
     for i, signal in enumerate((*outputs, *controls)):
         axes[i, 0].set_ylabel(labelled(signal.name, signal.unit, lines=2), fontsize=SMALL)
     heading(figure, "Steps, through the nonlinear loop without noise", "deviations from where the loop rests")
     _legend(figure, axes[0, 0])
     return figure
+
+
+def _until(steps: list) -> float:
+    """Time to show: four times what the slowest loop needs to settle, or all of it."""
+    end = float(steps[0].t[-1])
+    slowest = max(step.settling for step in steps)
+    return min(end, max(4 * slowest, 0.05 * end))
 
 
 def _worst(report: "LoopReport") -> Any:

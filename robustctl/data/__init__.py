@@ -2,6 +2,7 @@
 
 from robustctl.data.arrays import from_arrays
 from robustctl.data.edit import merge, select, split, windows
+from robustctl.data.excitation import chirp, multisine, prbs, random_walk, steps
 from robustctl.data.read import read
 from robustctl.data.record import Experiment, Record
 from robustctl.data.resample import resample
@@ -13,13 +14,18 @@ __all__ = [
     "Record",
     "Scaling",
     "Trend",
+    "chirp",
     "detrend",
     "from_arrays",
     "merge",
+    "multisine",
+    "prbs",
+    "random_walk",
     "read",
     "resample",
     "retrend",
     "select",
     "split",
+    "steps",
     "windows",
 ]

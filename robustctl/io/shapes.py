@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
-from ..nn import GRU, LBDN, LSTM, LipschitzStatic
+from ..nn import GRU, LBDN, LSTM, LipschitzStatic, StateObserver
 from ..system import Parameterization, Rescaled
 from ..train import Identified
 
@@ -52,7 +52,7 @@ def _sizes(part: Any) -> dict[str, Any] | None:
         return _lbdn_sizes(part)
     if isinstance(part, GRU | LSTM):
         return {"nu": part.system.D.shape[1], "nx": part.system.C.shape[1], "ny": part.system.by.size}
-    if isinstance(part, Parameterization) and not isinstance(part, Identified | LipschitzStatic | Rescaled):
+    if isinstance(part, Parameterization) and not isinstance(part, Identified | LipschitzStatic | Rescaled | StateObserver):
         return _recurrent_sizes(part)
     return None
 

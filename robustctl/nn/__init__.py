@@ -19,6 +19,7 @@ from .ren import DissipativeREN as DissipativeREN
 from .ren import ExplicitREN as ExplicitREN
 from .ren import LipschitzREN as LipschitzREN
 from .sandwich import LBDN as LBDN
+from .state_observer import StateObserver as StateObserver
 from .static import LipschitzStatic as LipschitzStatic
 from .static import StaticNetwork as StaticNetwork
 from .supply import Supply as Supply

@@ -1,0 +1,133 @@
+"""Signals that excite a plant, to log an experiment with: time first, one column a channel, in the channels' units."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.signal
+
+from robustctl.errors import DataError
+
+
+def multisine(
+    samples: int, *, rms: float = 1.0, channels: int = 1, highest: float = 0.5, seed: int = 0
+) -> np.ndarray:
+    """Periodic noise of a flat spectrum: sines of equal size and random phase.
+
+    ::
+
+        u[t] = sum over k of  a cos(2 pi k t / samples + phase_k),    0 < k / samples <= highest / 2
+
+    Parameters
+    ----------
+    samples
+        Length and period.
+    rms
+        Root mean square.
+    highest
+        Highest frequency as a share of half the sampling rate, in (0, 1].
+
+    Raises
+    ------
+    DataError
+        For sizes below 1, a share outside (0, 1] or no frequency within it.
+    """
+    _check(samples, channels, rms)
+    lines = int(highest * samples / 2) if 0 < highest <= 1 else 0
+    if lines < 1:
+        raise DataError(
+            f"highest must be a share in (0, 1] with a frequency below it, got {highest} for {samples} samples"
+        )
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, (lines, channels))
+    spectrum = np.zeros((samples // 2 + 1, channels), complex)
+    spectrum[1 : lines + 1] = np.exp(1j * phases)
+    return _sized(np.fft.irfft(spectrum, samples, axis=0), rms)
+
+
+def chirp(samples: int, *, rms: float = 1.0, lowest: float = 1e-3, highest: float = 0.5) -> np.ndarray:
+    """A sine whose frequency rises exponentially from `lowest` to `highest`, shares of half the sampling rate; (samples, 1).
+
+    By `scipy.signal.chirp`.
+
+    Raises
+    ------
+    DataError
+        For sizes below 1 and shares out of order.
+    """
+    _check(samples, 1, rms)
+    if not 0 < lowest < highest <= 1:
+        raise DataError(f"there must be 0 < lowest < highest <= 1, got {lowest} and {highest}")
+    t = np.arange(samples)
+    return _sized(
+        scipy.signal.chirp(t, lowest / 2, max(samples - 1, 1), highest / 2, "logarithmic", 90)[:, None], rms
+    )
+
+
+def random_walk(
+    samples: int, *, step: float = 0.1, low: float = -1.0, high: float = 1.0, channels: int = 1, seed: int = 0
+) -> np.ndarray:
+    """A sum of normal steps of deviation `step`, turned back at its limits.
+
+    Raises
+    ------
+    DataError
+        For sizes below 1 and limits out of order.
+    """
+    _check(samples, channels, step)
+    if not low < high:
+        raise DataError(f"low must be below high, got {low} and {high}")
+    walk = (low + high) / 2 + np.cumsum(
+        np.random.default_rng(seed).normal(0, step, (samples, channels)), axis=0
+    )
+    span = high - low
+    return low + span - np.abs((walk - low) % (2 * span) - span)
+
+
+def prbs(
+    samples: int, *, amplitude: float = 1.0, hold: int = 1, channels: int = 1, seed: int = 0
+) -> np.ndarray:
+    """A binary signal of maximum length, `-amplitude` or `amplitude`, each value kept for `hold` samples.
+
+    By `scipy.signal.max_len_seq`; the channels are shifted against each other.
+
+    Raises
+    ------
+    DataError
+        For sizes below 1.
+    """
+    _check(samples, channels, amplitude)
+    if hold < 1:
+        raise DataError(f"hold must be at least 1 sample, got {hold}")
+    needed = -(-samples // hold)
+    bits = int(np.clip(np.ceil(np.log2(needed + 1)), 5, 20))
+    sequence, _ = scipy.signal.max_len_seq(bits)
+    starts = np.random.default_rng(seed).integers(0, len(sequence), channels)
+    columns = [np.take(sequence, np.arange(start, start + needed), mode="wrap") for start in starts]
+    return np.repeat(amplitude * (2.0 * np.stack(columns, axis=1) - 1), hold, axis=0)[:samples]
+
+
+def steps(
+    samples: int, *, low: float = -1.0, high: float = 1.0, hold: int = 50, channels: int = 1, seed: int = 0
+) -> np.ndarray:
+    """Levels drawn evenly between `low` and `high`, each kept for `hold` samples.
+
+    Raises
+    ------
+    DataError
+        For sizes below 1 and limits out of order.
+    """
+    _check(samples, channels, 1.0)
+    if hold < 1 or not low < high:
+        raise DataError(f"hold must be at least 1 sample and low below high, got {hold}, {low} and {high}")
+    levels = np.random.default_rng(seed).uniform(low, high, (-(-samples // hold), channels))
+    return np.repeat(levels, hold, axis=0)[:samples]
+
+
+def _check(samples: int, channels: int, size: float) -> None:
+    if samples < 1 or channels < 1:
+        raise DataError(f"samples and channels must be at least 1, got {samples} and {channels}")
+    if not (np.isfinite(size) and size > 0):
+        raise DataError(f"the size of a signal must be positive and finite, got {size}")
+
+
+def _sized(signal: np.ndarray, rms: float) -> np.ndarray:
+    return signal * (rms / np.sqrt(np.mean(signal**2, axis=0)))

@@ -1,0 +1,117 @@
+"""A trained observer beside a running plant: one sample a call, through gaps, NaN and spikes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..data.checks import as_names
+from ..errors import DataError
+from ..system import System
+from ..train import Identified
+from .record import MEASURED
+
+
+class Estimate(NamedTuple):
+    """What an observer says at one sample.
+
+    `values` (nz,) in the estimated channels' units; `stale` (ny,): seconds since each measured channel was last
+    measured, 0 where it just was, infinite before the first time.
+    """
+
+    values: np.ndarray
+    stale: np.ndarray
+
+
+class Stream:
+    """An observer that keeps its state from call to call.
+
+    ::
+
+        stream = Stream(fitted.model, measured="angle")
+        estimate = stream(u, y)          # once a sample; NaN for what was not measured
+
+    A sample that is NaN, infinite or outside its limits counts as not measured: the last one is held (the training mean
+    before there is one), and the flag, if the observer was trained with flags, says so. The observer's input is then an
+    ordinary one, so its guarantees hold throughout: the estimate stays finite, and two estimates that have been fed the
+    same samples approach each other at the certified rate, whatever was lost before.
+
+    **Arguments:** `model`: what `rc.train.fit` made of a record of `for_observer`; `measured`: the names given there;
+    `limits`: lowest and highest possible value of a channel, by its name.
+
+    **Raises:** `DataError` for channels that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: Identified,
+        measured: Sequence[str] | str,
+        *,
+        limits: Mapping[str, tuple[float, float]] | None = None,
+    ):
+        self.measured, self.estimated = as_names(measured, "measured"), model.outputs
+        self.dt = model.dt
+        limits = {} if limits is None else dict(limits)
+        for name in (*self.measured, *limits):
+            if name not in model.inputs:
+                raise DataError(
+                    f"{name!r} must be a channel that the observer reads, which are {model.inputs}"
+                )
+        flags = [f"{name}{MEASURED}" for name in self.measured]
+        self.flagged = all(flag in model.inputs for flag in flags)
+        self.controls = tuple(n for n in model.inputs if n not in self.measured and n not in flags)
+        read = (*self.controls, *self.measured)
+        self._limits = np.asarray([limits.get(name, (-np.inf, np.inf)) for name in read], float)
+        self._order = [(*read, *(flags if self.flagged else ())).index(name) for name in model.inputs]
+        self._mean = np.asarray([model.scaling.u_mean[model.inputs.index(name)] for name in read])
+        self._dtype = model.dtype
+        self._system: System = model.explicit().prepare()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the observer's own initial state, nothing measured yet."""
+        self._x: Any = self._system.init_state()
+        self._held = self._mean.copy()
+        self._stale = np.full(len(self.measured), np.inf)
+
+    def __call__(self, u: Any, y: Any) -> Estimate:
+        """Take one sample of the controls (nu,) and of the measured channels (ny,), and return the estimate.
+
+        **Raises:** `DataError` for another number of channels; the observer is then as it was.
+        """
+        given = np.concatenate([self._checked(u, self.controls), self._checked(y, self.measured)])
+        good = np.isfinite(given) & (given >= self._limits[:, 0]) & (given <= self._limits[:, 1])
+        self._held = np.where(good, given, self._held)
+        measured = good[len(self.controls) :]
+        self._stale = np.where(measured, 0.0, self._stale + self.dt)
+        v = np.concatenate([self._held, measured.astype(float)]) if self.flagged else self._held
+        self._x, values = _step(self._system, self._x, jnp.asarray(v[self._order], self._dtype))
+        return Estimate(np.asarray(values, float), self._stale)
+
+    def skip(self, samples: int) -> Estimate:
+        """Go on over samples that never came, the last values held.
+
+        **Raises:** `DataError` for a number below 1.
+        """
+        if samples < 1:
+            raise DataError(f"samples must be at least 1, got {samples}")
+        nothing = np.full(len(self.controls), np.nan), np.full(len(self.measured), np.nan)
+        for _ in range(samples - 1):
+            self(*nothing)
+        return self(*nothing)
+
+    def _checked(self, values: Any, names: tuple[str, ...]) -> np.ndarray:
+        array = np.atleast_1d(np.asarray(values, float))
+        if array.shape != (len(names),):
+            raise DataError(f"there must be one number for each of {names}, got shape {array.shape}")
+        return array
+
+
+@eqx.filter_jit
+def _step(system: System, x: Any, u: Array) -> tuple[Any, Array]:
+    with jax.named_scope("observer"):
+        return system.step(x, u)

@@ -208,6 +208,16 @@ def test_extended_filter_is_the_kalman_filter_on_a_linear_plant():
     np.testing.assert_allclose(ours.x_final.P, linear.P, atol=1e-10)
 
 
+def test_extended_filter_goes_on_where_nothing_is_measured():
+    sampled, W, V = cart(), np.diag([1e-3, 1e-2]), 1e-2
+    extended = classical.extended_kalman(sampled, W, V)
+    before, u = extended.init_state(), jnp.asarray([0.3])
+    after = extended.advance(before, u, jnp.asarray([jnp.nan]))
+    A = classical.linear_model(sampled).system.A
+    np.testing.assert_allclose(after.P, A @ before.P @ A.T + W, atol=1e-12)
+    np.testing.assert_allclose(extended.output(after, jnp.asarray([jnp.inf])), after.plant.x, atol=1e-12)
+
+
 def test_extended_filter_follows_a_nonlinear_plant_and_stabilises_it():
     sampled = Sampled(Pendulum(), 0.02, Details(noise=0.01, delay=1))
     estimator = classical.extended_kalman(sampled, [1e-6, 1e-4], 1e-4, P0=[0.1, 0.1])

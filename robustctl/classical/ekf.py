@@ -30,7 +30,7 @@ class ExtendedKalmanFilter(StrictlyProper):
         M = P C' (C P C' + V)^-1,   x[t|t] = x + M (y - h(x)),   x+ = f(x[t|t], u),   P+ = A (I - M C) P A' + W
 
     with `A = df/dx`, `C = dh/dx` at the estimate, by JAX through the sampled plant; delay, rate limit and saturation
-    act on the prediction as on the plant. Source: Anderson and Moore, "Optimal Filtering", 1979, section 8.2.
+    act on the prediction as on the plant. An output that is not finite was not measured and corrects nothing. Source: Anderson and Moore, "Optimal Filtering", 1979, section 8.2.
 
     A strictly proper system: control `u`, and `w` the measured output. See `extended_kalman`.
     """
@@ -48,9 +48,12 @@ class ExtendedKalmanFilter(StrictlyProper):
     def _corrected(self, belief: Belief, y: Array) -> Belief:
         x, P = belief.plant.x, belief.P
         expected, C = self.model.plant.output(x), jax.jacobian(self.model.plant.output)(x)
+        y = y[: expected.shape[0]]
+        measured = jnp.isfinite(y)
+        C = jnp.where(measured[:, None], C, 0)
         M = jnp.linalg.solve(C @ P @ C.T + self.V, C @ P).T
         rest = jnp.eye(x.size, dtype=x.dtype) - M @ C
-        after = x + M @ (y[: expected.shape[0]] - expected)
+        after = x + M @ jnp.where(measured, y - expected, 0)
         return Belief(belief.plant._replace(x=after), rest @ P @ rest.T + M @ self.V @ M.T)
 
     def output(self, x: Belief, w: Array) -> Array:

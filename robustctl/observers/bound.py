@@ -11,6 +11,7 @@ from ..data import Record
 from ..errors import RobustctlError
 from ..nn import ExplicitR2DN, ExplicitREN, StateObserver, lipschitz_bound
 from ..train import Identified
+from .exactness import one_steps
 
 
 class ErrorBound(NamedTuple):
@@ -101,13 +102,9 @@ def _model_error(model: Identified, record: Record, P: np.ndarray) -> float:
     """The largest one-step error over the samples at which the states before and after are known."""
     system = model.parameterization.explicit()
     step = jax.jit(jax.vmap(lambda x, u: system.step(x, u)[0]))
-    L = np.linalg.cholesky(P)
-    worst = 0.0
-    for e in model.scaling.apply(record).experiments:
-        x = np.asarray(step(e.y[:-1].astype(model.dtype), e.u[:-1].astype(model.dtype)), float)
-        known = (e.y_mask[:-1] & e.y_mask[1:]).all(axis=1) & e.u_mask[:-1].all(axis=1)
-        worst = max(worst, np.linalg.norm((e.y[1:] - x) @ L, axis=1)[known].max(initial=0.0))
-    return worst
+    xs, vs, after = one_steps(model.scaling.apply(record))
+    error = after - np.asarray(step(xs.astype(model.dtype), vs.astype(model.dtype)), float)
+    return float(np.linalg.norm(error @ np.linalg.cholesky(P), axis=1).max(initial=0.0))
 
 
 def _noise(

@@ -73,10 +73,8 @@ def with_derivative(
     **Raises:** `DataError` for an unknown channel, and a window with no more samples than the polynomial has coefficients.
     """
     (column,) = _columns(record, (channel,))
-    if not 1 <= order <= 2 * half_width - 1:
-        raise DataError(
-            f"order must be from 1 to {2 * half_width - 1} for half_width {half_width}, got {order}"
-        )
+    if not 1 <= order <= 2 * half_width:
+        raise DataError(f"order must be from 1 to {2 * half_width} for half_width {half_width}, got {order}")
     unit = record.output_units[column]
     return dataclasses.replace(
         record,

@@ -188,7 +188,7 @@ def observer():
 
 @pytest.mark.parametrize(
     ("force", "missing", "most"),
-    [(rc.data.multisine(400, seed=50), 0.0, 0.1), (rc.data.prbs(400, hold=8), 0.2, 0.3)],
+    [(rc.data.multisine(400, seed=50), 0.0, 0.2), (rc.data.prbs(400, hold=8), 0.2, 0.3)],
     ids=["another of its kind", "binary, samples lost"],
 )
 def test_an_observer_estimates_what_is_not_measured(force, missing, most, observer):

@@ -198,19 +198,24 @@ def test_pole_placement_places():
     )
 
 
-def test_extended_filter_is_the_kalman_filter_on_a_linear_plant():
+FILTERS = pytest.mark.parametrize("design", [classical.extended_kalman, classical.unscented_kalman])
+
+
+@FILTERS
+def test_nonlinear_filters_are_the_kalman_filter_on_a_linear_plant(design):
     sampled, W, V = cart(), np.diag([1e-3, 1e-2]), 1e-2
     linear = classical.kalman(sampled, W, V)
-    extended = classical.extended_kalman(sampled, W, V, P0=linear.P)
+    extended = design(sampled, W, V, P0=linear.P)
     us, ys = jr.normal(jr.key(0), (60, 1)), jr.normal(jr.key(1), (60, 1))
     theirs, ours = (rc.rollout(f, (us, ys)) for f in (linear.estimator, extended))
     np.testing.assert_allclose(ours.ys, theirs.ys, atol=1e-10)
     np.testing.assert_allclose(ours.x_final.P, linear.P, atol=1e-10)
 
 
-def test_extended_filter_goes_on_where_nothing_is_measured():
+@FILTERS
+def test_nonlinear_filters_go_on_where_nothing_is_measured(design):
     sampled, W, V = cart(), np.diag([1e-3, 1e-2]), 1e-2
-    extended = classical.extended_kalman(sampled, W, V)
+    extended = design(sampled, W, V)
     before, u = extended.init_state(), jnp.asarray([0.3])
     after = extended.advance(before, u, jnp.asarray([jnp.nan]))
     A = classical.linear_model(sampled).system.A
@@ -218,9 +223,23 @@ def test_extended_filter_goes_on_where_nothing_is_measured():
     np.testing.assert_allclose(extended.output(after, jnp.asarray([jnp.inf])), after.plant.x, atol=1e-12)
 
 
-def test_extended_filter_follows_a_nonlinear_plant_and_stabilises_it():
+@FILTERS
+def test_a_missing_channel_leaves_what_the_other_one_says(design):
+    A, B = [[0.0, 1.0], [-2.0, -0.3]], [[0.0], [1.0]]
+    both, one = (Sampled(LinearPlant(A, B, C), 0.1) for C in (np.eye(2), [[1.0, 0.0]]))
+    W, P0 = [1e-3, 1e-2], [[0.3, 0.1], [0.1, 0.5]]
+    pair, single = design(both, W, [0.1, 0.2], P0=P0), design(one, W, [0.1], P0=P0)
+    u = jnp.asarray([0.3])
+    theirs = single.advance(single.init_state(), u, jnp.asarray([0.7]))
+    ours = pair.advance(pair.init_state(), u, jnp.asarray([0.7, jnp.nan]))
+    np.testing.assert_allclose(ours.plant.x, theirs.plant.x, atol=1e-12)
+    np.testing.assert_allclose(ours.P, theirs.P, atol=1e-12)
+
+
+@FILTERS
+def test_nonlinear_filters_follow_a_nonlinear_plant_and_stabilise_it(design):
     sampled = Sampled(Pendulum(), 0.02, Details(noise=0.01, delay=1))
-    estimator = classical.extended_kalman(sampled, [1e-6, 1e-4], 1e-4, P0=[0.1, 0.1])
+    estimator = design(sampled, [1e-6, 1e-4], 1e-4, P0=[0.1, 0.1])
     K = classical.lqr(Sampled(Pendulum(), 0.02), [10, 1], 0.1).controller
     controller = classical.EstimateFeedback(estimator, K)
     noise = jr.normal(jr.key(0), (400, 1))

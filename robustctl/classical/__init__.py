@@ -34,5 +34,7 @@ from .robustness import Analysis as Analysis
 from .robustness import LoopReport as LoopReport
 from .robustness import page as page
 from .robustness import report as report
+from .ukf import UnscentedKalmanFilter as UnscentedKalmanFilter
+from .ukf import unscented_kalman as unscented_kalman
 from .youla_gain import YoulaGain as YoulaGain
 from .youla_gain import youla_gain as youla_gain

@@ -30,7 +30,8 @@ class ExtendedKalmanFilter(StrictlyProper):
         M = P C' (C P C' + V)^-1,   x[t|t] = x + M (y - h(x)),   x+ = f(x[t|t], u),   P+ = A (I - M C) P A' + W
 
     with `A = df/dx`, `C = dh/dx` at the estimate, by JAX through the sampled plant; delay, rate limit and saturation
-    act on the prediction as on the plant. An output that is not finite was not measured and corrects nothing. Source: Anderson and Moore, "Optimal Filtering", 1979, section 8.2.
+    act on the prediction as on the plant. An output that is not finite was not measured and corrects nothing.
+    Source: Anderson and Moore, "Optimal Filtering", 1979, section 8.2.
 
     A strictly proper system: control `u`, and `w` the measured output. See `extended_kalman`.
     """

@@ -1,0 +1,96 @@
+"""The unscented Kalman filter of a sampled plant: no derivatives, the plant itself at a few points instead."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..plants import Sampled, at_rest
+from ..system import StrictlyProper
+from .ekf import Belief, extended_kalman
+
+
+class UnscentedKalmanFilter(StrictlyProper):
+    """An unscented Kalman filter: the control and the measured output in, the estimated physical state out.
+
+    ::
+
+        X = [x, x + c L_i, x - c L_i],   L L' = P,   c = sqrt(n + 1),   weights 1 / (n + 1) and 1 / (2 n + 2)
+        y_hat, S = mean, covariance of h(X) (+ V),   M = cov(X, h(X)) S^-1,   x[t|t] = x + M (y - y_hat)
+        x+, P+   = mean, covariance of f(X[t|t], u) (+ W)
+
+    An output that is not finite was not measured and corrects nothing. Source: Julier, Uhlmann, "Unscented filtering and
+    nonlinear estimation", Proc. IEEE, 2004, with kappa = 1, so that all weights are positive.
+
+    A strictly proper system: control `u`, and `w` the measured output. See `unscented_kalman`.
+    """
+
+    model: Sampled
+    W: Array
+    V: Array
+    P0: Array
+    x0: Array
+
+    def init_state(self) -> Belief:
+        """Return the prior."""
+        return Belief(self.model.state_at(self.x0), self.P0)
+
+    def _corrected(self, belief: Belief, y: Array) -> Belief:
+        x, P = belief.plant.x, belief.P
+        points, weights = _points(x, P)
+        seen = jax.vmap(self.model.plant.output)(points)
+        expected, S = _moments(seen, weights)
+        measured = jnp.isfinite(y[: expected.shape[0]])
+        both = measured[:, None] & measured[None]
+        S = jnp.where(both, S + self.V, jnp.diag(jnp.diagonal(self.V)))
+        cross = ((points - x[None]) * weights[:, None]).T @ (seen - expected[None])
+        M = jnp.linalg.solve(S, jnp.where(measured[None], cross, 0).T).T
+        after = x + M @ jnp.where(measured, y[: expected.shape[0]] - expected, 0)
+        return Belief(belief.plant._replace(x=after), P - M @ S @ M.T)
+
+    def output(self, x: Belief, w: Array) -> Array:
+        """Return the estimate of the physical state."""
+        return self._corrected(x, w).plant.x
+
+    def advance(self, x: Belief, u: Array, w: Array) -> Belief:
+        """Return the next prediction and its covariance."""
+        plant, P = self._corrected(x, w)
+        still = jax.tree.map(lambda a: a[0], at_rest(self.model, 1))
+        points, weights = _points(plant.x, P)
+        ahead = jax.vmap(lambda state: self.model.advance(plant._replace(x=state), u, still).x)(points)
+        mean, spread = _moments(ahead, weights)
+        after = self.model.advance(plant, u, still)
+        return Belief(after._replace(x=mean), spread + self.W)
+
+
+def unscented_kalman(
+    sampled: Sampled, W: Any, V: Any, *, x0: Any = None, P0: Any = None
+) -> UnscentedKalmanFilter:
+    """Design an unscented Kalman filter for a sampled plant.
+
+    **Arguments:** `W` (nx, nx): covariance of the process noise a sample, positive definite; `V` (ny, ny): of the
+    measurement noise; either a matrix or its diagonal; `x0`, `P0`: prior mean and covariance, default the operating point
+    and W.
+
+    **Raises:** `ModelError` as `extended_kalman`.
+    """
+    like = extended_kalman(sampled, W, V, x0=x0, P0=P0)
+    return UnscentedKalmanFilter(like.model, like.W, like.V, like.P0, like.x0)
+
+
+def _points(x: Float[Array, " n"], P: Float[Array, "n n"]) -> tuple[Array, Array]:
+    """Return the sigma points (2n + 1, n) and their weights."""
+    n = x.size
+    eps = jnp.finfo(x.dtype).eps
+    room = eps * jnp.trace(P) * jnp.eye(n, dtype=x.dtype)  # rounding must not make P indefinite
+    L = jnp.sqrt(jnp.asarray(n + 1, x.dtype)) * jnp.linalg.cholesky((P + P.T) / 2 + room).T
+    points = jnp.concatenate([x[None], x[None] + L, x[None] - L])
+    weights = jnp.full(2 * n + 1, 1 / (2 * (n + 1)), x.dtype).at[0].set(1 / (n + 1))
+    return points, weights
+
+
+def _moments(points: Float[Array, "m n"], weights: Float[Array, " m"]) -> tuple[Array, Array]:
+    mean = weights @ points
+    off = points - mean[None]
+    return mean, (off * weights[:, None]).T @ off

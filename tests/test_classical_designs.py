@@ -14,7 +14,7 @@ import robustctl as rc
 from robustctl import classical
 from robustctl.errors import ModelError, RobustctlError
 from robustctl.loops import Feedback, Youla, feedback, internal_model
-from robustctl.plants import Details, Plant, Sampled, Signal, at_rest
+from robustctl.plants import Details, LinearPlant, Plant, Sampled, Signal, at_rest
 
 from .test_classical_convert import Pendulum, random_system
 

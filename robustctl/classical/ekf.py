@@ -1,5 +1,6 @@
 """The extended Kalman filter of a sampled plant."""
 
+import abc
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,29 @@ class Belief(NamedTuple):
     P: Array
 
 
-class ExtendedKalmanFilter(StrictlyProper):
+class NonlinearFilter(StrictlyProper):
+    """What the extended and the unscented filter share: the plant's model, the covariances, the prior."""
+
+    model: Sampled
+    W: Array
+    V: Array
+    P0: Array
+    x0: Array
+
+    def init_state(self) -> Belief:
+        """Return the prior."""
+        return Belief(self.model.state_at(self.x0), self.P0)
+
+    @abc.abstractmethod
+    def _corrected(self, belief: Belief, y: Array) -> Belief:
+        """Return what is believed after a measurement."""
+
+    def output(self, x: Belief, w: Array) -> Array:
+        """Return the estimate of the physical state."""
+        return self._corrected(x, w).plant.x
+
+
+class ExtendedKalmanFilter(NonlinearFilter):
     """An extended Kalman filter: the control and the measured output in, the estimated physical state out.
 
     ::
@@ -36,16 +59,6 @@ class ExtendedKalmanFilter(StrictlyProper):
     A strictly proper system: control `u`, and `w` the measured output. See `extended_kalman`.
     """
 
-    model: Sampled
-    W: Array
-    V: Array
-    P0: Array
-    x0: Array
-
-    def init_state(self) -> Belief:
-        """Return the prior."""
-        return Belief(self.model.state_at(self.x0), self.P0)
-
     def _corrected(self, belief: Belief, y: Array) -> Belief:
         x, P = belief.plant.x, belief.P
         expected, C = self.model.plant.output(x), jax.jacobian(self.model.plant.output)(x)
@@ -56,10 +69,6 @@ class ExtendedKalmanFilter(StrictlyProper):
         rest = jnp.eye(x.size, dtype=x.dtype) - M @ C
         after = x + M @ jnp.where(measured, y - expected, 0)
         return Belief(belief.plant._replace(x=after), rest @ P @ rest.T + M @ self.V @ M.T)
-
-    def output(self, x: Belief, w: Array) -> Array:
-        """Return the estimate of the physical state."""
-        return self._corrected(x, w).plant.x
 
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..plants import Sampled, at_rest
-from ..system import StrictlyProper
-from .ekf import Belief, extended_kalman
+from .ekf import Belief, NonlinearFilter, extended_kalman
 
 
-class UnscentedKalmanFilter(StrictlyProper):
+class UnscentedKalmanFilter(NonlinearFilter):
     """An unscented Kalman filter: the control and the measured output in, the estimated physical state out.
 
     ::
@@ -26,16 +25,6 @@ class UnscentedKalmanFilter(StrictlyProper):
     A strictly proper system: control `u`, and `w` the measured output. See `unscented_kalman`.
     """
 
-    model: Sampled
-    W: Array
-    V: Array
-    P0: Array
-    x0: Array
-
-    def init_state(self) -> Belief:
-        """Return the prior."""
-        return Belief(self.model.state_at(self.x0), self.P0)
-
     def _corrected(self, belief: Belief, y: Array) -> Belief:
         x, P = belief.plant.x, belief.P
         points, weights = _points(x, P)
@@ -48,10 +37,6 @@ class UnscentedKalmanFilter(StrictlyProper):
         M = jnp.linalg.solve(S, jnp.where(measured[None], cross, 0).T).T
         after = x + M @ jnp.where(measured, y[: expected.shape[0]] - expected, 0)
         return Belief(belief.plant._replace(x=after), P - M @ S @ M.T)
-
-    def output(self, x: Belief, w: Array) -> Array:
-        """Return the estimate of the physical state."""
-        return self._corrected(x, w).plant.x
 
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""

@@ -1,20 +1,18 @@
 """The report's figures, each with all its loops in one colour each."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labelled, line, panels, plain
+from .analysis import Findings
 from .linear_loop import LinearLoop, complement, frequencies
 from .margins import opened
-
-if TYPE_CHECKING:
-    from .report import LoopReport
 
 _MOST = 4
 
 
-def draw(report: "LoopReport") -> dict[str, Any]:
+def draw(report: Findings) -> dict[str, Any]:
     """Return the figures by name, without those that no loop has anything for."""
     figures = {}
     stable = {n: a.linear for n, a in report.loops.items() if a.linear is not None and a.linear.stable}
@@ -31,7 +29,7 @@ def draw(report: "LoopReport") -> dict[str, Any]:
     return figures
 
 
-def _style(report: "LoopReport", name: str) -> dict[str, Any]:
+def _style(report: Findings, name: str) -> dict[str, Any]:
     """A colour of its own, and a line thinner than that of the loop before, which may lie below it."""
     k = list(report.loops).index(name)
     return {"color": CYCLE[k % len(CYCLE)], "linewidth": max(2.4 - 0.4 * k, 1.0)}
@@ -42,7 +40,7 @@ def _legend(figure: Any, axes: Any) -> None:
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=SMALL + 1)
 
 
-def _bode(report: "LoopReport", loops: dict[str, LinearLoop]) -> Any:
+def _bode(report: Findings, loops: dict[str, LinearLoop]) -> Any:
     controls = report.sampled.plant.controls[:_MOST]
     figure, axes = panels(2, len(controls), (6.0 if len(controls) == 1 else 4.2, 2.4), sharex="all")
     for j, signal in enumerate(controls):
@@ -78,7 +76,7 @@ def _degrees():
     return MaxNLocator(nbins=6, steps=[1, 1.8, 3.6, 4.5, 9, 10])
 
 
-def _nyquist(report: "LoopReport", loops: dict[str, LinearLoop]) -> Any:
+def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> Any:
     controls = report.sampled.plant.controls[:_MOST]
     figure, axes = panels(1, len(controls), (4.6, 4.2))
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 200))
@@ -102,7 +100,7 @@ def _nyquist(report: "LoopReport", loops: dict[str, LinearLoop]) -> Any:
     return figure
 
 
-def _sensitivity(report: "LoopReport", loops: dict[str, LinearLoop]) -> Any:
+def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> Any:
     disturbed = bool(report.sampled.plant.disturbances)
     figure, axes = panels(1, 2 + disturbed, (3.9, 3.0))
     for name, loop in loops.items():
@@ -131,7 +129,7 @@ def _largest(system: Any, omega: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.moveaxis(response, -1, 0), 2, axis=(1, 2))
 
 
-def _steps(report: "LoopReport") -> Any:
+def _steps(report: Findings) -> Any:
     plant = report.sampled.plant
     shown = max((a.steps for a in report.loops.values()), key=len)
     outputs, controls = plant.outputs[:_MOST], plant.controls[:_MOST]
@@ -167,7 +165,7 @@ def _until(steps: list) -> float:
     return min(end, max(4 * slowest, 0.05 * end))
 
 
-def _worst(report: "LoopReport") -> Any:
+def _worst(report: Findings) -> Any:
     found = {name: a.worst for name, a in report.loops.items() if a.worst is not None}
     plant = report.sampled.plant
     figure, axes = panels(2, len(found), (6.5 if len(found) == 1 else 3.2, 2.2), sharex="all", sharey="row")

@@ -3,12 +3,10 @@
 import base64
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from ...report.folder import png
+from .analysis import Findings
 from .tables import rows, shown
-
-if TYPE_CHECKING:
-    from .report import LoopReport
 
 _CAPTIONS = {
     "bode": "Loop gain with the loop opened at each control, the others closed. The gain margin is read at -180 degrees, the "
@@ -42,7 +40,14 @@ dd { margin-left: 0; max-width: 52rem; }
 """
 
 
-def page(reports: "Sequence[LoopReport]", *, title: str | None = None) -> str:
+def pictures(report: Findings) -> dict[str, bytes]:
+    """Return the figures as PNG files, by name."""
+    from .figures import draw
+
+    return {name: png(figure) for name, figure in draw(report).items()}
+
+
+def page(reports: Sequence[Findings], *, title: str | None = None) -> str:
     """Return reports as one HTML page that needs no other file and no network."""
     title = title or reports[0].title
     sections = "\n".join(map(_section, reports))
@@ -53,7 +58,7 @@ def page(reports: "Sequence[LoopReport]", *, title: str | None = None) -> str:
     )
 
 
-def _origin(report: "LoopReport") -> str:
+def _origin(report: Findings) -> str:
     o = report.origin
     versions = ", ".join(f"{name} {version}" for name, version in o["versions"].items())
     machine = ", ".join(f"{value}" for value in o["machine"].values())
@@ -61,9 +66,9 @@ def _origin(report: "LoopReport") -> str:
     return f'<p class="origin">{html.escape(text)}</p>'
 
 
-def _section(report: "LoopReport") -> str:
+def _section(report: Findings) -> str:
     notes = "\n".join(f"<dt>{html.escape(n)}</dt><dd>{html.escape(text)}</dd>" for n, text in report.notes())
-    figures = "\n".join(_figure(name, picture) for name, picture in report.pictures().items())
+    figures = "\n".join(_figure(name, picture) for name, picture in pictures(report).items())
     s = report.settings
     how = f"{s['episodes']} episodes of {s['horizon']} samples; steps and worst case without noise."
     return (
@@ -72,7 +77,7 @@ def _section(report: "LoopReport") -> str:
     )
 
 
-def _table(report: "LoopReport") -> str:
+def _table(report: Findings) -> str:
     names = "".join(f"<th>{html.escape(name)}</th>" for name in report.loops)
     lines, group = [], None
     for row in rows(report):

@@ -14,14 +14,16 @@ from ...json_text import finite, json_text
 from ...loops import Feedback
 from ...plants import Sampled, Task
 from ...provenance import provenance
-from ...report.folder import png, write_folder
+from ...report.folder import write_folder
 from ..hinf_norm import hinf_norm
-from .certified import CertifiedGain, certified_gain
+from .analysis import Analysis, Findings
+from .certified import certified_gain
 from .linear_loop import LinearLoop, Performance, linear_loop, plain
-from .margins import Margins, Peaks, all_channels, channel_margins, peaks
-from .responses import Episodes, Step, details_in_words, episodes, sizes_of, steps
+from .margins import all_channels, channel_margins, peaks
+from .page import page, pictures
+from .responses import episodes, sizes_of, steps
 from .tables import rows, text_table
-from .worst_case import WorstCase, worst_case
+from .worst_case import worst_case
 
 FILES = (
     "report.txt",
@@ -32,43 +34,8 @@ FILES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Analysis:
-    """What was found of one loop; the parts that need a stable linearisation are None without one, `note` says why.
-    `episodes` is None without a task.
-
-    `inputs`, `outputs`: margins with the loop opened at each control and each output; `disk_inputs`,
-    `disk_outputs`: lower bounds on the disk margin of all channels at once; `hinf`: H-infinity norm from
-    disturbance to performance output.
-    """
-
-    linear: LinearLoop | None
-    inputs: tuple[Margins, ...]
-    outputs: tuple[Margins, ...]
-    disk_inputs: float | None
-    disk_outputs: float | None
-    peaks: Peaks | None
-    hinf: float | None
-    certified: CertifiedGain
-    worst: WorstCase | None
-    steps: tuple[Step, ...]
-    episodes: Episodes | None
-    note: str
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopReport:
-    """What `report` returns; `print` it, draw it with `figures`, or `save` it to a folder.
-
-    `loops`: an `Analysis` for each controller's name; `sampled`: the plant; `gain_unit`: of the performance output over the
-    disturbance's; `origin`: seed, versions, machine, commit.
-    """
-
-    title: str
-    sampled: Sampled
-    loops: dict[str, Analysis]
-    gain_unit: str
-    settings: dict[str, Any]
-    origin: dict[str, Any]
+class LoopReport(Findings):
+    """What `report` returns: the findings, to `print`, to draw with `figures`, or to `save` to a folder."""
 
     def __str__(self) -> str:
         """Return the report as text, a column a controller."""
@@ -76,15 +43,6 @@ class LoopReport:
         return "\n\n".join(
             [f"{self.title}: {self.head()}", text_table(rows(self), list(self.loops)), "\n".join(notes)]
         )
-
-    def head(self) -> str:
-        """Return what was simulated, in words."""
-        plant = type(self.sampled.plant).__name__
-        return f"{plant} at {self.sampled.dt:g} s, details: {details_in_words(self.sampled)}"
-
-    def notes(self) -> list[tuple[str, str]]:
-        """Return what is proven of each loop and what could not be computed, in words."""
-        return [(name, f"{a.certified.statement} {a.note}".strip()) for name, a in self.loops.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
@@ -115,23 +73,17 @@ class LoopReport:
 
         return draw(self)
 
-    def pictures(self) -> dict[str, bytes]:
-        """Return the figures as PNG files, by name."""
-        return {name: png(figure) for name, figure in self.figures().items()}
-
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.txt, report.json, report.html and the figures; return the files written.
 
         **Raises:** `RobustctlError` where `folder` is a file.
         """
-        from .page import page
-
-        pictures = self.pictures()
+        drawn = pictures(self)
         contents = [
             ("report.txt", f"{self}\n".encode()),
             ("report.json", (json_text(self.to_dict(), indent=2) + "\n").encode()),
             ("report.html", page([self]).encode()),
-            *((f"{name}.png", picture) for name, picture in pictures.items()),
+            *((f"{name}.png", picture) for name, picture in drawn.items()),
         ]
         return write_folder(folder, contents, FILES)
 

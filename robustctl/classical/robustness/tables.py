@@ -1,12 +1,10 @@
 """The report's numbers as rows, a column a controller."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from .analysis import Analysis, Findings
 from .worst_case import RANDOMS
-
-if TYPE_CHECKING:
-    from .report import Analysis, LoopReport
 
 _WIDEST = 40
 _MARGINS = (
@@ -29,12 +27,12 @@ class Row(NamedTuple):
     values: tuple[float | None, ...]
 
 
-def rows(report: "LoopReport") -> list[Row]:
+def rows(report: Findings) -> list[Row]:
     """Return every number of the table."""
     return [*_task(report), *_steps(report), *_margins(report), *_robustness(report), *_gains(report)]
 
 
-def _task(report: "LoopReport") -> list[Row]:
+def _task(report: Findings) -> list[Row]:
     runs = [a.episodes for a in report.loops.values() if a.episodes is not None]
     if not runs:
         return []
@@ -51,7 +49,7 @@ def _task(report: "LoopReport") -> list[Row]:
     ]
 
 
-def _steps(report: "LoopReport") -> list[Row]:
+def _steps(report: Findings) -> list[Row]:
     loops = list(report.loops.values())
     plant, made = report.sampled.plant, []
     for k, step in enumerate(max((a.steps for a in loops), key=len)):
@@ -67,7 +65,7 @@ def _steps(report: "LoopReport") -> list[Row]:
     return made
 
 
-def _margins(report: "LoopReport") -> list[Row]:
+def _margins(report: Findings) -> list[Row]:
     plant, loops = report.sampled.plant, list(report.loops.values())
     made = _opened_at([s.name for s in plant.controls], [a.inputs for a in loops])
     if len(plant.controls) > 1:
@@ -97,7 +95,7 @@ def _together(what: str, disks: list[float | None]) -> Row:
     return Row(f"margins at all {what} at once", "disk margin, at least", "", tuple(disks))
 
 
-def _robustness(report: "LoopReport") -> list[Row]:
+def _robustness(report: Findings) -> list[Row]:
     loops: list[Analysis] = list(report.loops.values())
     what = "peak of" if len(report.sampled.plant.outputs) == 1 else "largest singular value of"
     return [
@@ -111,7 +109,7 @@ def _robustness(report: "LoopReport") -> list[Row]:
     ]
 
 
-def _gains(report: "LoopReport") -> list[Row]:
+def _gains(report: Findings) -> list[Row]:
     if not report.sampled.plant.disturbances:
         return []
     loops, group, unit = list(report.loops.values()), "gain from disturbance to output", report.gain_unit

@@ -1,5 +1,7 @@
-"""Logged records: sample time, channels, units and gaps; read, cut, scaled."""
+"""Logged records: sample time, channels, units and gaps; read, cut, scaled, judged."""
 
+from robustctl.data.advice import Advice
+from robustctl.data.advise import advise
 from robustctl.data.arrays import from_arrays
 from robustctl.data.edit import merge, select, split, windows
 from robustctl.data.excitation import chirp, multisine, prbs, random_walk, steps
@@ -10,10 +12,12 @@ from robustctl.data.scaling import Scaling
 from robustctl.data.trend import Trend, detrend, retrend
 
 __all__ = [
+    "Advice",
     "Experiment",
     "Record",
     "Scaling",
     "Trend",
+    "advise",
     "chirp",
     "detrend",
     "from_arrays",

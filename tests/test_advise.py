@@ -1,0 +1,240 @@
+"""Advice before training: each sign on a plant that has it, and silence on a lag, which has none."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from robustctl.data import Advice, Record, advise, from_arrays
+from robustctl.data.arx import Series, best_arx
+from robustctl.data.channels import at_ends, explained, period, spectrum
+from robustctl.data.signs import play
+from robustctl.problems import cascaded_tanks
+
+from .data_fixtures import refused, shared_data  # noqa: F401
+
+DT = 0.5
+TAU = 20  # samples
+NOISE = 0.05  # of the output's standard deviation
+
+
+def random_steps(samples=1200, hold=25, seed=0):
+    return np.repeat(np.random.default_rng(seed).uniform(-1, 1, samples // hold + 1), hold)[:samples]
+
+
+def smooth(samples=1200, width=40, seed=0):
+    noise = np.random.default_rng(seed).normal(size=samples + width)
+    return np.convolve(noise, np.hanning(width), "valid")[:samples] / np.sqrt(width)
+
+
+def lag(u, tau=TAU):
+    pole = math.exp(-1 / tau)
+    return lfilter([0, 1 - pole], [1, -pole], u)
+
+
+def noisy(y, share=NOISE, seed=1):
+    return y + share * np.std(y) * np.random.default_rng(seed).normal(size=np.shape(y))
+
+
+def bistable(u, dt=0.2):
+    x, y = 1.0, []
+    for value in u:
+        y.append(x)
+        x += dt * (x - x**3 + value)
+    return np.array(y)
+
+
+def stick_slip(u, threshold):
+    p, y = u[0], []
+    for value in u:
+        p = value if abs(value - p) > threshold else p
+        y.append(p)
+    return np.array(y)
+
+
+def advice_on(u, y) -> Advice:
+    """Advice whose text and JSON are what every caller may rely on."""
+    advice = advise(from_arrays(u, y, DT))
+    assert max(map(len, str(advice).splitlines())) <= 100
+    assert json.loads(json.dumps(advice.to_dict(), allow_nan=False))["suits"] == advice.suits
+    return advice
+
+
+def kinds(advice: Advice) -> set[str]:
+    return {finding.kind for finding in advice.findings}
+
+
+@pytest.mark.parametrize("u", [random_steps(), smooth(), np.random.default_rng(0).normal(size=1200)])
+def test_a_lag_raises_nothing(u):
+    clean = lag(u)
+    advice = advice_on(u, noisy(clean))
+    assert kinds(advice) == set() and advice.suits
+    output = advice.outputs[0]
+    assert output.memory == pytest.approx(math.log(100) * TAU, rel=0.15)
+    assert output.linear_nrmse == pytest.approx(NOISE * np.std(clean) / np.std(clean[800:]), rel=0.2)
+    assert "no sign against a contracting model" in str(advice).lower()
+
+
+def test_a_dead_time_does_not_hide_the_linear_floor():
+    u = np.random.default_rng(0).normal(size=1200)
+    output = advice_on(u, noisy(lag(np.concatenate([np.zeros(16), u[:-16]]), 10))).outputs[0]
+    assert output.linear_nrmse < 1.5 * NOISE and 14 <= output.delay <= 17
+
+
+def test_noise_on_the_output_does_not_shorten_the_memory():
+    u = random_steps()
+    series = Series("e", u[:, None], noisy(lag(u), 0.3), np.ones(1200, bool), np.ones(1200, bool))
+    found = best_arx([series])
+    assert found is not None and found[0].memory(5000) == pytest.approx(math.log(100) * TAU, rel=0.25)
+
+
+@pytest.mark.parametrize("u", [random_steps(), smooth()])
+def test_an_integrator_is_told_from_a_drift(u):
+    integrated = advice_on(u, noisy(np.cumsum(u)))
+    assert kinds(integrated) == {"integrator"} and not integrated.suits
+    assert integrated.outputs[0].summed > 0.9
+    walk = 0.3 * np.cumsum(np.random.default_rng(3).normal(size=1200))
+    assert "drift" in kinds(advice_on(u, lag(u, 5) + walk))
+
+
+def test_an_unstable_plant():
+    u = np.random.default_rng(0).normal(size=400)
+    assert "unstable" in kinds(advice_on(u, lfilter([0, 1], [1, -1.02], u)))
+
+
+@pytest.mark.parametrize("after", [1, 5])
+def test_backlash(after):
+    u = smooth()
+    advice = advice_on(u, noisy(lag(play(u, 0.5 * np.std(u, keepdims=True))[:, 0], after)))
+    assert kinds(advice) == {"hysteresis"} and not advice.suits
+    assert advice.outputs[0].play_nrmse < 0.5 * advice.outputs[0].curved_nrmse
+
+
+def test_static_curves_are_no_hysteresis():
+    u = smooth()
+    for y in (lag(u**3, 10), np.tanh(2 * lag(u, 10) / np.std(lag(u, 10)))):
+        assert advice_on(u, noisy(y, 0.02)).suits
+
+
+def test_stick_slip():
+    u = smooth(width=60)
+    advice = advice_on(u, noisy(stick_slip(u, 0.5 * np.std(u)), 0.02))
+    assert kinds(advice) == {"sticking"} and advice.outputs[0].still > 0.4
+
+
+def test_several_equilibria():
+    u = np.random.default_rng(2).choice([-0.6, -0.2, 0.0, 0.2, 0.6], 20).repeat(60)
+    assert "equilibria" in kinds(advice_on(u, noisy(bistable(u), 0.02)))
+    one = advice_on(u, noisy(lag(u, 5), 0.02))
+    assert one.suits and one.outputs[0].rests > 5 and one.outputs[0].rest_gap < 0.1
+
+
+def test_the_repeatability_floor():
+    phases = np.random.default_rng(0).uniform(0, 2 * np.pi, 30)
+    lines = np.arange(1, 31)[:, None] * 2 * np.pi / 200
+    u = np.tile(np.cos(lines * np.arange(200) + phases[:, None]).sum(axis=0), 6)
+    y = noisy(lag(u, 8) ** 3, 0.1)
+    advice = advice_on(u, y)
+    truth = 0.1 / math.hypot(1, 0.1)
+    assert advice.period == 200
+    assert advice.outputs[0].repeat_nrmse == pytest.approx(truth, rel=0.2)
+    assert advice.inputs[0].frequencies == pytest.approx(30, rel=0.01)
+    linear = advice_on(u, noisy(lag(u, 8), 0.1))
+    assert kinds(linear) == {"linear"} and linear.suits
+
+
+def test_a_record_shorter_than_its_memory():
+    u = random_steps(200, 10)
+    alone = advice_on(u, noisy(lag(u, 80), 0.01))
+    assert kinds(alone) == {"memory"} and alone.suits
+    assert alone.outputs[0].memory == pytest.approx(math.log(100) * 80, rel=0.3)
+    two = advice_on([u, u[:60]], [noisy(lag(u), 0.01), noisy(lag(u)[:60], 0.01)])
+    assert kinds(two) == {"memory"} and "1 of 2 experiments" in two.findings[0].text
+
+
+def test_saturation_and_spikes():
+    u, y = random_steps(), lag(random_steps())
+    clipped = advice_on(u, np.clip(noisy(y), -10, np.quantile(y, 0.85)))
+    assert "saturation" in kinds(clipped)
+    assert clipped.outputs[0].at_high == pytest.approx(0.15, abs=0.05) and clipped.outputs[0].at_low == 0
+    y = noisy(y)
+    y[[100, 500, 900]] += 3.0
+    assert advice_on(u, y).outputs[0].spikes == 3
+
+
+def test_signals_that_stand_still_everywhere_do_not_saturate():
+    rng = np.random.default_rng(0)
+    for values in (random_steps(), rng.choice([0.0, 1.0], 300).repeat(4), np.round(5 * smooth(), 1)):
+        assert max(at_ends([values])) < 0.01
+
+
+def test_inputs_that_excite_little():
+    u = np.column_stack(
+        [smooth(), np.full(1200, 3.0), np.sign(random_steps(hold=7)), smooth() + 1e-3 * random_steps()]
+    )
+    advice = advice_on(u, noisy(lag(u[:, 0]) + lag(u[:, 2])))
+    found = {(f.channel, f.kind) for f in advice.findings}
+    assert found == {("u[1]", "still"), ("u[2]", "binary"), ("u[0]", "collinear"), ("u[3]", "collinear")}
+    sine = np.sin(2 * np.pi * np.arange(1200) / 100)
+    advice = advice_on(sine, noisy(lag(sine)))
+    assert kinds(advice) == {"excitation", "linear"} and advice.inputs[0].frequencies == pytest.approx(1)
+    assert math.isnan(advice.outputs[0].play_nrmse)  # one frequency cannot tell a play from a lag
+
+
+def test_gaps():
+    rng, u = np.random.default_rng(0), random_steps()
+    y = noisy(lag(u))
+    y[rng.random(1200) < 0.1] = np.nan
+    y[300:350] = np.nan
+    u[700:710] = np.nan
+    advice = advice_on(u, y)
+    assert kinds(advice) == {"gaps"} and advice.outputs[0].longest_gap >= 50
+    assert advice.outputs[0].memory == pytest.approx(math.log(100) * TAU, rel=0.2)
+    assert advice.inputs[0].longest_gap == 10
+
+
+def test_constant_outputs_constant_inputs_and_outputs_of_one_experiment():
+    u = random_steps(300, 10)
+    y = np.column_stack([noisy(lag(u, 5)), np.full(300, 2.0), noisy(lag(u, 5))])
+    gone = y * [1, 1, np.nan]
+    advice = advice_on([u, u], [y, gone])
+    assert [o.moves for o in advice.outputs] == [True, False, True] and kinds(advice) == {"still", "gaps"}
+    nothing = advice_on(np.ones(300), np.random.default_rng(0).normal(size=300))
+    assert math.isnan(nothing.outputs[0].memory) and "unknown: no input acts" in str(nothing)
+
+
+def test_refusals():
+    u, y = random_steps(200), lag(random_steps(200))
+    with refused("needs a Record, got dict"):
+        advise({"u": u})  # pyright: ignore[reportArgumentType]
+    with refused("30 measured samples or more.*got 20"):
+        advise(from_arrays(u[:20], y[:20], DT))
+    late = y.copy()
+    late[120:] = np.nan
+    with refused("got 120 and 0"):
+        advise(from_arrays(u, late, DT))
+    sparse = np.where(np.arange(200) % 2, y, np.nan)
+    with refused("too few samples in a row"):
+        advise(from_arrays(u, sparse, DT))
+    record = from_arrays(u, y, DT)
+    with refused("outputs must name at least one channel"):
+        Record(record.experiments, DT, record.inputs, ())
+
+
+def test_numbers_of_channels():
+    sine = np.sin(2 * np.pi * np.arange(1000) / 50)
+    low, high, count = spectrum([sine], 0.1)
+    assert low == high == pytest.approx(0.2) and count == pytest.approx(1)
+    assert spectrum([np.random.default_rng(0).normal(size=4000)], 1.0)[2] == pytest.approx(1000, rel=0.1)
+    noise = np.random.default_rng(0).normal(size=(500, 2))
+    assert period(np.tile(noise, (3, 1)))[0] == 500 and period(noise)[0] == 0
+    assert explained(np.column_stack([noise, noise @ [1.0, 2.0]])) == pytest.approx(1)
+
+
+def test_the_cascaded_tanks(shared_data):  # noqa: F811
+    train, _ = cascaded_tanks(shared_data)
+    advice = advise(train)
+    assert kinds(advice) == {"saturation"} and advice.suits  # the level sensor ends at 10 V
+    assert 0.15 < advice.outputs[0].linear_nrmse < 0.4 and 80 < advice.outputs[0].memory < 400

@@ -1,0 +1,250 @@
+"""Train problem 2 for some seeds, certify, measure convergence and test error, and write results and figures."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from ..certify import Certificate, certificate
+from ..json_text import json_text
+from ..provenance import provenance
+from ..rollout import rollout
+from ..system import Parameterization
+from ..train.log import ProgressBar
+from ..train.loop import Job, Row, State, judge, run, update
+from . import pde_observer as pde
+from .pde_observer import Field, Pairs, Protocol
+
+
+class OneStep(Job):
+    """One-step prediction: batches, optimizer, and the rule that lowers its rate after an epoch."""
+
+    fixed: PyTree
+    pairs: Pairs
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    plateau: optax.GradientTransformationExtraArgs = eqx.field(static=True)
+    patience: int = eqx.field(static=True, default=0)
+
+    def epoch(self, state: State) -> tuple[State, Row]:
+        """Take a gradient step a batch, always in one order, then lower the rate where the mean loss stands still."""
+
+        def body(state, batch):
+            def loss(trained):
+                return pde.one_step_loss(eqx.combine(trained, self.fixed).explicit(), batch)
+
+            value, slope = jax.value_and_grad(loss)(state.trained)
+            return update(self, state, value, slope), (value, optax.tree.norm(slope))
+
+        state, (losses, norms) = lax.scan(body, state, self.pairs)
+        adam, scale = state.opt_state
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
+            _, scale = self.plateau.update({}, scale, value=jnp.mean(losses))
+        state = judge(self, state._replace(opt_state=(adam, scale)), None)
+        return state, Row(jnp.mean(losses), jnp.full_like(losses[0], jnp.nan), jnp.mean(norms))
+
+
+def one_step_job(protocol: Protocol, fixed: PyTree, pairs: Pairs) -> OneStep:
+    """Return the published training: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
+    adam = optax.adam(protocol.learning_rate)
+    least = protocol.least_rate / protocol.learning_rate
+    plateau = optax.contrib.reduce_on_plateau(protocol.factor, protocol.patience, min_scale=least)
+
+    def init(params):
+        return adam.init(params), plateau.init(params)
+
+    def scaled(updates, state, params=None):
+        updates, moments = adam.update(updates, state[0], params)
+        return optax.tree.scale(state[1].scale, updates), (moments, state[1])
+
+    optimizer = optax.GradientTransformation(init, scaled)
+    return OneStep(fixed=fixed, pairs=pairs, optimizer=optimizer, plateau=plateau)
+
+
+def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[Parameterization, dict]:
+    """Train one seed, certify every twentieth epoch; return the last model, as published, and scores, ready for JSON."""
+    begin = time.monotonic()
+    data_key, model_key, start_key = jr.split(jr.key(seed), 3)
+    pairs = pde.training_pairs(protocol, data_key)
+    free, fixed = pde.split(pde.observer(protocol, model_key))
+    checks: list[dict] = []
+
+    def inspect(epoch, trained):
+        found, seconds = certificate(eqx.combine(trained, fixed)), round(time.monotonic() - begin, 2)
+        checks.append({"epoch": epoch, "seconds": seconds, "holds": found.holds, "margin": found.margin})
+
+    job = one_step_job(protocol, fixed, pairs)
+    watchers = [ProgressBar(protocol.epochs)] if progress else []
+    state, history, stopped = run(job, free, protocol.epochs, watchers, inspect, 20)
+    model = eqx.combine(state.best, fixed)
+    return model, {
+        "seed": seed,
+        "trained_parameters": _count(free),
+        "fixed_parameters": _count(fixed),
+        "final_training_loss": float(history["loss"][-1]),
+        "references": pde.references(pairs, pde.published_test(protocol)),
+        **scores(model, protocol, start_key),
+        "certificates": checks,
+        "final_learning_rate": protocol.learning_rate * float(state.opt_state[1].scale),
+        "stopped": stopped,
+        "seconds": round(time.monotonic() - begin, 1),
+        "seconds_per_epoch": _seconds_per_epoch(checks),
+        "training_loss": history["loss"].tolist(),
+    }
+
+
+def _count(arrays: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(arrays) if eqx.is_inexact_array(leaf))
+
+
+def _seconds_per_epoch(checks: list[dict]) -> float | None:
+    """The least over the stretches between checks, the first with its compilation left out: others use the machine."""
+    epochs, seconds = (np.diff([check[name] for check in checks])[1:] for name in ("epoch", "seconds"))
+    ran = epochs > 0
+    return round(float(np.min(seconds[ran] / epochs[ran])), 3) if ran.any() else None
+
+
+def scores(model: Parameterization, protocol: Protocol, key: PRNGKeyArray) -> dict:
+    """Return test errors, certificate and convergence of a trained observer."""
+    system, found, test = model.explicit(), certificate(model), pde.published_test(protocol)
+    xs, estimates = np.asarray(test.xs), np.asarray(rollout(system, test.ys).xs)
+    shown = ("holds", "margin", "rate", "rate_found", "phi_bound")
+    return {
+        **pde.test_errors(xs, estimates),
+        "certificate": {name: getattr(found, name) for name in shown},
+        "convergence": convergence(system, found, test, key),
+    }
+
+
+def convergence(system: Any, found: Certificate, test: Field, key: PRNGKeyArray, states: int = 10) -> dict:
+    """Compare estimates from random states, uniform on [0, 1] at every node, with the one from zero, in float64.
+
+    ::
+
+        worst_ratio = max over states, t > 0 of   |dx[t]|_P / (rate^t |dx[0]|_P),     |dx|_P = sqrt(dx' P dx)
+
+    with the certificate's metric; at most 1 is what it promises, with the `rate` that the model claims, and with
+    the smaller one that its metric proves, `rate_found`. Distances of a hundred roundings of the state and less do
+    not count. `distance_left`: the largest `|dx[T]|_P / |dx[0]|_P` at the end. `within_bound`: both ratios are at most 1.
+    """
+    if not found.holds or found.P is None or found.rate is None or found.rate_found is None:
+        return {"within_bound": False}
+    z = _from_random_states(system, test, key, states) @ np.linalg.cholesky(found.P)
+    distance = np.linalg.norm(z[1:] - z[0], axis=2)
+    floor = 100 * np.finfo(np.float64).eps * np.linalg.norm(z, axis=2).max()
+    relative = np.where(distance > floor, distance, 0.0) / distance[:, :1]
+    t = np.arange(relative.shape[1])
+    worst = [float(np.max((relative / rate**t)[:, 1:])) for rate in (found.rate, found.rate_found)]
+    return {
+        "within_bound": max(worst) <= 1,
+        "states": states,
+        "samples": len(t),
+        "worst_ratio": worst[0],
+        "worst_ratio_at_rate_found": worst[1],
+        "distance_left": float(relative[:, -1].max()),
+    }
+
+
+def _from_random_states(system: Any, test: Field, key: PRNGKeyArray, states: int) -> np.ndarray:
+    """The estimates (1 + states, T, 51) from zero and from random states, in float64 with the weights as they are."""
+    ys = np.asarray(test.ys, np.float64)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64) if eqx.is_inexact_array(a) else a, system)
+        starts = jnp.concatenate([jnp.zeros((1, pde.NODES)), jr.uniform(key, (states, pde.NODES))])
+        return np.asarray(jax.vmap(lambda x: rollout(wide, jnp.asarray(ys), x).xs)(starts))
+
+
+def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
+    """Train every seed; write `pde_MODEL.json` and two figures to the folder after each, return the results.
+
+    The figures are `pde_MODEL.png`, the losses, and `pde_MODEL_field.png`, the test of the first seed. The names of
+    the corrected generator's end in `_corrected`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"pde_{protocol.model}" + "_corrected" * (protocol.generator == "corrected")
+    runs: list[dict] = []
+    results: dict = {}
+    for seed in seeds:
+        model, one = train(protocol, seed, progress=progress)
+        runs.append(one)
+        results = _results(protocol, seed, runs)
+        (folder / f"{name}.json").write_text(json_text(results, indent=2) + "\n", encoding="utf-8")
+        draw_losses(results).savefig(folder / f"{name}.png")
+        if seed == seeds[0]:
+            draw_field(model, protocol).savefig(folder / f"{name}_field.png")
+    return results
+
+
+def _results(protocol: Protocol, seed: int, runs: list[dict]) -> dict:
+    losses = [one["final_training_loss"] for one in runs]
+    return {
+        "problem": "pde",
+        **provenance(seed),
+        "device": jax.devices()[0].device_kind,
+        "protocol": dataclasses.asdict(protocol),
+        "published": pde.PUBLISHED[protocol.model],
+        "mean_final_training_loss": float(np.mean(losses)),
+        "highest_final_training_loss": max(losses),
+        "runs": runs,
+    }
+
+
+def draw_losses(results: dict):
+    """Draw the training loss of every seed against epochs, beside the published band."""
+    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
+
+    figure, axes = panels(1, 1, (6.5, 3.6))
+    ax = axes[0, 0]
+    for k, one in enumerate(results["runs"]):
+        loss = one["training_loss"]
+        style = dict(color=CYCLE[k % len(CYCLE)], linewidth=1.2, label=f"seed {one['seed']}")
+        ax.plot(np.arange(1, len(loss) + 1), loss, **style)
+    published = results["published"]
+    affine = results["runs"][0]["references"]["affine_fit"]["loss"]
+    ax.axhline(published["mean"], color=INK, linestyle="--", linewidth=1, label="published, after 200 epochs")
+    ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
+    ax.axhline(affine, color=INK, linestyle=":", linewidth=1, label="affine least squares, no guarantee")
+    ax.set_yscale("log")
+    ax.set_xlabel("epoch", fontsize=SMALL + 1)
+    ax.set_ylabel("one-step loss, mean $|dx|^2$", fontsize=SMALL + 1)
+    ax.legend(frameon=False, fontsize=SMALL, loc="upper right")
+    final = ", ".join(f"{one['final_training_loss']:.3g}" for one in results["runs"])
+    title = f"Reaction-diffusion observer, contracting {results['protocol']['model'].upper()}"
+    heading(figure, title, f"training loss at the end: {final}")
+    return figure
+
+
+def draw_field(model: Parameterization, protocol: Protocol):
+    """Draw the test over space and time: the field, the estimate from zero, and the size of its error."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    from ..plot.canvas import SMALL, heading, panels
+
+    test = pde.published_test(protocol)
+    xs, estimates = np.asarray(test.xs), np.asarray(rollout(model.explicit(), test.ys).xs)
+    shown = {
+        "field": (xs, Normalize(0, 1)),
+        "estimate": (estimates, Normalize(0, 1)),
+        "|error|": (np.abs(xs - estimates), LogNorm(1e-4, 1.0)),
+    }
+    figure, axes = panels(len(shown), 1, (7.5, 1.7), sharex=True)
+    extent = (0.0, len(xs) - 1.0, 0.0, pde.LENGTH)
+    for ax, (label, (values, norm)) in zip(axes[:, 0], shown.items(), strict=True):
+        image = ax.imshow(values.T, origin="lower", aspect="auto", extent=extent, norm=norm)
+        ax.grid(False)
+        ax.set_ylabel(f"{label}\nz", fontsize=SMALL + 1)
+        figure.colorbar(image, ax=ax, pad=0.01).ax.tick_params(labelsize=SMALL)
+    axes[-1, 0].set_xlabel("sample", fontsize=SMALL + 1)
+    title = f"Reaction-diffusion observer, contracting {protocol.model.upper()}: the test"
+    all_samples, last_half = pde.test_errors(xs, estimates).values()
+    heading(figure, title, f"NRMSE {all_samples:.4f} over all samples, {last_half:.4f} over the last half")
+    return figure

@@ -20,7 +20,12 @@ from .system import Scaled as Scaled
 from .system import StrictlyProper as StrictlyProper
 from .system import System as System
 
-_LAZY = ("classical", "loops", "observers", "plants")  # they import Diffrax or python-control, which takes seconds
+_LAZY = (
+    "classical",
+    "loops",
+    "observers",
+    "plants",
+)  # they import Diffrax or python-control, which takes seconds
 
 
 def __getattr__(name: str):

@@ -52,7 +52,9 @@ def _sizes(part: Any) -> dict[str, Any] | None:
         return _lbdn_sizes(part)
     if isinstance(part, GRU | LSTM):
         return {"nu": part.system.D.shape[1], "nx": part.system.C.shape[1], "ny": part.system.by.size}
-    if isinstance(part, Parameterization) and not isinstance(part, Identified | LipschitzStatic | Rescaled | StateObserver):
+    if isinstance(part, Parameterization) and not isinstance(
+        part, Identified | LipschitzStatic | Rescaled | StateObserver
+    ):
         return _recurrent_sizes(part)
     return None
 

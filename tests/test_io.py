@@ -80,6 +80,9 @@ MODELS = {
     "LipschitzStatic": lambda dtype: rc.nn.LipschitzStatic(
         nu=2, ny=1, gamma=3.0, hidden=(4,), key=KEY, dtype=dtype
     ),
+    "InnovationR2DN": lambda dtype: rc.nn.InnovationR2DN(
+        nu=2, nx=3, nv=4, ny=2, hidden=(5,), key=KEY, dtype=dtype
+    ),
     "StateObserver": lambda dtype: rc.nn.StateObserver(rc.nn.ContractingR2DN(**R2DN, dtype=dtype)),
     "Rescaled": lambda dtype: rc.Rescaled(
         rc.nn.LipschitzR2DN(**R2DN, gamma=3.0, dtype=dtype), (1e-3, 2.0), (5.0, 1 / 3)

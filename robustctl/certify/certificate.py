@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..errors import RobustctlError
 from ..json_text import json_text
-from ..nn import StaticNetwork
+from ..nn import InnovationSystem, StaticNetwork
 from ..system import Parameterization, Scaled, System
 from .dissipation import BOUND_ROUNDING, Feedback, as_feedback
 from .metric import find_metric
@@ -116,6 +117,8 @@ def certificate(model: Parameterization | System) -> Certificate:
     name, digest, dtype = type(inner).__name__, weights_sha256(system), _dtype(inner)
     if isinstance(inner, StaticNetwork):
         return _of_static(system, inner, name, dtype, digest)
+    if isinstance(inner, InnovationSystem):
+        return dataclasses.replace(_of_patterns(inner), model=name, dtype=dtype, weights_sha256=digest)
     f = as_feedback(system)
     if f is None:
         reason = f"{name} makes no claim: nothing about it is guaranteed"
@@ -144,6 +147,18 @@ def _of_static(system: System, inner: StaticNetwork, name: str, dtype: str, dige
         phi_bound=bound, P=None, reason="" if holds else "the network's bound could not be proven to be below one",
         model=name, dtype=dtype, weights_sha256=digest,
     )  # fmt: skip
+
+
+def _of_patterns(system: InnovationSystem) -> Certificate:
+    """The weakest of the certificates under each pattern of seen outputs, which must all share the metric I."""
+    patterns = itertools.product((0.0, 1.0), repeat=system.by.size)
+    found = [certificate(system.under(seen)) for seen in patterns]
+    worst = max(found, key=lambda c: c.margin)
+    eye = np.eye(system.bx.size)
+    if all(c.holds and np.array_equal(c.P, eye) for c in found):
+        return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))
+    reason = worst.reason or "the patterns of lost outputs could not be proven with one metric"
+    return dataclasses.replace(worst, holds=False, rate_found=None, reason=reason)
 
 
 def weights_sha256(system: System) -> str:

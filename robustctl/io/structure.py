@@ -38,7 +38,8 @@ from .container import shown
 
 _OWN = (
     nn.ContractingR2DN, nn.LipschitzR2DN, nn.DissipativeR2DN, UnitGainR2DN, nn.LBDN, SandwichParameters,
-    nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear, nn.LipschitzStatic, nn.StateObserver,
+    nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear,
+    nn.LipschitzStatic, nn.StateObserver, nn.InnovationR2DN,
     nn.GRU, nn.LSTM, GatedSystem,
     Identified, Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from ..certify import Certificate, weights_sha256
 from ..certify import certificate as certify
 from ..data.checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
-from ..nn import StaticNetwork
+from ..nn import InnovationSystem, StaticNetwork
 from ..nn.sandwich import SandwichNetwork
 from ..system import Parameterization, Scaled, System, dtype_of
 from ..train import Identified
@@ -98,6 +98,8 @@ def _input_size(system: Any) -> int:
         return _input_size(system.system)
     if isinstance(system, StaticNetwork):
         return _network_input(system.phi)
+    if isinstance(system, InnovationSystem):
+        return system.B2.shape[1] + 2 * system.by.size
     return next(getattr(system, name).shape[1] for name in ("B2", "B", "D") if hasattr(system, name))
 
 

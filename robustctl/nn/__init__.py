@@ -5,6 +5,8 @@ from .gated import GRU as GRU
 from .gated import LSTM as LSTM
 from .initializers import long_memory as long_memory
 from .initializers import random as random
+from .innovation import InnovationR2DN as InnovationR2DN
+from .innovation import InnovationSystem as InnovationSystem
 from .linear import LinearSystem as LinearSystem
 from .linear import StableLinear as StableLinear
 from .lipschitz import lipschitz_bound as lipschitz_bound

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.signal
 
-from ..data import Experiment, Record
+from ..data import Experiment, Record, Scaling
 from ..data.checks import as_names
 from ..errors import DataError
 
@@ -55,6 +55,53 @@ def _rearranged(e: Experiment, read: list[int], wanted: list[int], flags: bool) 
     return dataclasses.replace(
         e, u=u, y=e.y[:, wanted], u_mask=np.hstack([e.u_mask, known]), y_mask=e.y_mask[:, wanted]
     )
+
+
+def for_prediction(
+    record: Record, *, hidden: float = 0.0, longest: int = 10, seed: int = 0
+) -> tuple[Record, Scaling]:
+    """Return a record to train a predictor in innovation form on (`rc.nn.InnovationR2DN`), and the scaling that `fit` needs.
+
+    ::
+
+        inputs [u, y, is y measured],    outputs  y, called "level predicted" and so on
+
+    The prediction of a sample is made before it is read, so `fit` minimises the one-step prediction error; where samples are lost,
+    the error of several steps. `hidden`: share of the samples that is kept from the predictor in bursts of up to `longest`,
+    on top of those that are lost, so that it learns to predict further. The scaling is the same for y as input
+    and as output, and none for the flags.
+
+    **Raises:** `DataError` for a share outside [0, 1) and bursts below 1 sample.
+    """
+    if not 0 <= hidden < 1 or longest < 1:
+        raise DataError(f"hidden must be in [0, 1) and longest at least 1, got {hidden} and {longest}")
+    rng = np.random.default_rng(seed)
+    experiments = []
+    for e in record.experiments:
+        flags = (e.y_mask & ~_bursts(rng, e.samples, hidden, longest)[:, None]).astype(float)
+        u = np.hstack([e.u, e.y, flags])
+        u_mask = np.hstack([e.u_mask, np.ones((e.samples, 2 * record.ny), bool)])
+        experiments.append(dataclasses.replace(e, u=u, u_mask=u_mask))
+    made = dataclasses.replace(
+        record,
+        experiments=tuple(experiments),
+        inputs=(*record.inputs, *record.outputs, *(f"{name}{MEASURED}" for name in record.outputs)),
+        outputs=tuple(f"{name} predicted" for name in record.outputs),
+        input_units=(*record.input_units, *record.output_units, *[""] * record.ny),
+    )
+    own = Scaling.fit(record)
+    zero, one = np.zeros(record.ny), np.ones(record.ny)
+    mean, std = np.concatenate([own.u_mean, own.y_mean, zero]), np.concatenate([own.u_std, own.y_std, one])
+    return made, Scaling(mean, std, own.y_mean, own.y_std)
+
+
+def _bursts(rng: np.random.Generator, samples: int, share: float, longest: int) -> np.ndarray:
+    """Samples (T,) hidden in bursts of 1 to `longest`, as many as make up the share on average."""
+    starts = rng.random(samples) < share / ((longest + 1) / 2)
+    hidden = np.zeros(samples, bool)
+    for k in np.flatnonzero(starts):
+        hidden[k : k + rng.integers(1, longest + 1)] = True
+    return hidden
 
 
 def with_derivative(

@@ -1,0 +1,199 @@
+"""A contracting model in innovation form: a predictor that goes on through any pattern of lost samples."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..errors import ModelError
+from ..linalg import exact_map, slack
+from ..system import Parameterization, System
+from .activations import Activation
+from .checks import check_rate, check_sizes
+from .initializers import default_dtype, lecun_normals
+from .r2dn import ExplicitR2DN
+from .sandwich import LBDN
+
+MOST_OUTPUTS = 8
+
+
+class InnovationSystem(System):
+    """A predictor of the measured outputs that reads them as it goes; its input is `[u, y, seen]`, `seen` 0 or 1.
+
+    ::
+
+        w     = phi(C1 x + D12 u + bv),            y_hat = C2 x + D21 w + D22 u + by
+        x+    = A x + B1 w + B2 u + K diag(seen) (y - y_hat) + bx
+
+    The output is `y_hat`, made before `y` is read: a prediction of one sample where the last one was seen, of several
+    where it was lost.
+    """
+
+    A: Float[Array, "nx nx"]
+    B1: Float[Array, "nx nv"]
+    B2: Float[Array, "nx nu"]
+    K: Float[Array, "nx ny"]
+    C1: Float[Array, "nv nx"]
+    C2: Float[Array, "ny nx"]
+    D12: Float[Array, "nv nu"]
+    D21: Float[Array, "ny nv"]
+    D22: Float[Array, "ny nu"]
+    bx: Float[Array, " nx"]
+    bv: Float[Array, " nv"]
+    by: Float[Array, " ny"]
+    phi: Callable
+    rate: float = eqx.field(static=True)
+
+    def init_state(self) -> Float[Array, " nx"]:
+        """Return the zero state."""
+        return jnp.zeros(self.bx.shape, self.bx.dtype)
+
+    def predict(self, x: Float[Array, " nx"], u: Float[Array, " nu"]) -> tuple[Array, Array]:
+        """Return `(x_next, y_hat)` of a sample at which nothing is measured."""
+        w = self.phi(self.C1 @ x + self.D12 @ u + self.bv)
+        return (
+            self.A @ x + self.B1 @ w + self.B2 @ u + self.bx,
+            self.C2 @ x + self.D21 @ w + self.D22 @ u + self.by,
+        )
+
+    def step(self, x: Float[Array, " nx"], u: Float[Array, " n"]) -> tuple[Array, Array]:
+        """Return `(x_next, y_hat)`; here the input is `[u, y, seen]`."""
+        nu, ny = self.B2.shape[1], self.by.size
+        x_next, y_hat = self.predict(x, u[:nu])
+        y, seen = u[nu : nu + ny], u[nu + ny :]
+        return x_next + self.K @ (seen * (y - y_hat)), y_hat
+
+    def under(self, seen: Sequence[float]) -> ExplicitR2DN:
+        """Return the model from `[u, y]` to `y_hat` while the same channels are seen, as an R2DN with metric I."""
+        K = self.K * jnp.asarray(seen, self.K.dtype)[None]
+        nv, ny = self.bv.size, self.by.size
+        none = jnp.zeros((nv, ny), self.K.dtype), jnp.zeros((ny, ny), self.K.dtype)
+        return ExplicitR2DN(
+            A=self.A - K @ self.C2, B1=self.B1 - K @ self.D21, B2=jnp.hstack([self.B2 - K @ self.D22, K]),
+            C1=self.C1, C2=self.C2, D12=jnp.hstack([self.D12, none[0]]), D21=self.D21, D22=jnp.hstack([self.D22, none[1]]),
+            bx=self.bx - K @ self.by, bv=self.bv, by=self.by, phi=self.phi,
+            P=jnp.eye(self.bx.size, dtype=self.bx.dtype), supply=None, rate=self.rate,
+        )  # fmt: skip
+
+
+class InnovationR2DN(Parameterization):
+    """R2DN in innovation form that is contracting under every pattern of lost samples, whatever the free arrays.
+
+    ::
+
+        |x1+ - x2+| <= rate |x1 - x2|      for equal inputs, whichever outputs are seen at whichever sample
+
+    so a single metric, the identity, serves free run, filtering and everything between: outputs may be lost and come back
+    at any time without harm. The plant must be stable by itself, or no model of it contracts in free run. With
+    `M = L L' = diag(rate^2 I - C1' C1, I)` this asks of `[A B1] = N_0 L'` that
+
+        |N_0 - K diag(seen) C| <= 1   for all seen in {0, 1}^ny,     C = [C2 D21] L'^-1 = R' Q'  (QR of C')
+
+    and `N_0 = N (I - Q Q') + F G Q'`, `K = F H`, `F F' = I - N (I - Q Q') N'` reaches every such pair from a contraction
+    N and `(G, H)` divided by `max(1, max over seen of |G - H diag(seen) R'|)`. The parameterization is ours, from the small-gain
+    condition of [BWM25], Proposition 1, with phi 1-Lipschitz.
+
+    **Arguments:** as `ContractingR2DN`; `ny`: measured outputs, at most 8, for their patterns are enumerated.
+
+    **Raises:** `ModelError` for a size below 1, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
+    """
+
+    X: Float[Array, "nx n"]
+    C1_free: Float[Array, "nv nx"]
+    G: Float[Array, "nx ny"]
+    H: Float[Array, "nx ny"]
+    B2: Float[Array, "nx nu"]
+    C2: Float[Array, "ny nx"]
+    D12: Float[Array, "nv nu"]
+    D21: Float[Array, "ny nv"]
+    D22: Float[Array, "ny nu"]
+    bx: Float[Array, " nx"]
+    bv: Float[Array, " nv"]
+    by: Float[Array, " ny"]
+    phi: LBDN
+    rate: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        *,
+        nu: int,
+        nx: int,
+        nv: int,
+        ny: int,
+        hidden: Sequence[int] = (32, 32),
+        rate: float = 1.0,
+        activation: Activation = jax.nn.relu,
+        key: PRNGKeyArray,
+        dtype=None,
+    ):
+        check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
+        self.rate = check_rate(rate)
+        dtype = default_dtype() if dtype is None else dtype
+        if ny > MOST_OUTPUTS:
+            raise ModelError(
+                f"ny must be at most {MOST_OUTPUTS}, for every pattern of lost outputs counts, got {ny}"
+            )
+        a_key, c_key, h_key, port_key, phi_key = jr.split(key, 5)
+        slow = 1 / jr.uniform(a_key, (nx,), dtype, 0.05, 0.6)
+        self.X = jnp.hstack([jnp.diag(slow), jnp.zeros((nx, nv), dtype)])
+        (self.C1_free,) = lecun_normals(c_key, ((nv, nx),), dtype)
+        ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv), (ny, nu))
+        self.B2, self.C2, self.D12, D21, D22 = lecun_normals(port_key, ports, dtype)
+        self.D21, self.D22 = 0.1 * D21, jnp.zeros_like(D22)
+        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
+        self.phi = LBDN(nv, nv, tuple(hidden), activation=activation, key=phi_key, dtype=dtype)
+        self.G = jnp.zeros((nx, ny), dtype)
+        (H,) = lecun_normals(h_key, ((nx, ny),), dtype)
+        self.G, self.H = _continued(self), 0.3 * H
+
+    @exact_map
+    def explicit(self) -> InnovationSystem:
+        """Map to the model; differentiable, a few factorisations of (nx + nv)-sized matrices."""
+        nx = self.bx.size
+        L, C1, N, Q, R = self._parts()
+        keep = 1 - slack(L.dtype)
+        rest = N - (N @ Q) @ Q.T
+        F = jnp.linalg.cholesky(jnp.eye(nx, dtype=L.dtype) - rest @ rest.T)
+        G, H = _within(self.G, self.H, R)
+        whole = keep * (rest + F @ G @ Q.T) @ L.T
+        return InnovationSystem(
+            A=whole[:, :nx], B1=whole[:, nx:], B2=self.B2, K=keep * F @ H, C1=C1, C2=self.C2, D12=self.D12, D21=self.D21,
+            D22=self.D22, bx=self.bx, bv=self.bv, by=self.by, phi=self.phi.explicit(), rate=self.rate,
+        )  # fmt: skip
+
+    def _parts(self) -> tuple[Array, ...]:
+        """The factor L of M, C1, the contraction N, and Q R of C'."""
+        nx, nv = self.bx.size, self.bv.size
+        C1 = self.rate * (1 - 10 * slack(self.X.dtype)) * _contraction(self.C1_free)
+        eye = jnp.eye(nx, dtype=C1.dtype)
+        small = jnp.linalg.cholesky(self.rate**2 * eye - C1.T @ C1)
+        L = jax.scipy.linalg.block_diag(small, jnp.eye(nv, dtype=C1.dtype))
+        C = jnp.linalg.solve(L, jnp.hstack([self.C2, self.D21]).T)
+        Q, R = jnp.linalg.qr(C)
+        return L, C1, _contraction(self.X), Q, R
+
+
+def _contraction(X: Float[Array, "m n"]) -> Float[Array, "m n"]:
+    """Return `X (I + X'X)^-1/2` up to a rotation: every matrix of norm below one, once."""
+    L = jnp.linalg.cholesky(jnp.eye(X.shape[1], dtype=X.dtype) + X.T @ X)
+    return jnp.linalg.solve(L, X.T).T
+
+
+def _within(G: Array, H: Array, R: Array) -> tuple[Array, Array]:
+    """Divide both by the largest norm over all patterns, where that is above one."""
+    seen = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=R.shape[0])), R.dtype)
+    norms = jax.vmap(lambda m: jnp.linalg.norm(G - (H * m[None]) @ R.T, 2))(seen)
+    most = jnp.maximum(jnp.max(norms), 1.0)
+    return G / most, H / most
+
+
+def _continued(model: InnovationR2DN) -> Array:
+    """The G that leaves N as it is: the model starts as if its outputs had no say in its dynamics."""
+    _, _, N, Q, _ = model._parts()
+    rest = N - (N @ Q) @ Q.T
+    F = jnp.linalg.cholesky(jnp.eye(N.shape[0], dtype=N.dtype) - rest @ rest.T)
+    return jnp.linalg.solve(F, N @ Q)

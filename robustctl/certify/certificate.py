@@ -155,7 +155,7 @@ def _of_patterns(system: InnovationSystem) -> Certificate:
     found = [certificate(system.under(seen)) for seen in patterns]
     worst = max(found, key=lambda c: c.margin)
     eye = np.eye(system.bx.size)
-    if all(c.holds and np.array_equal(c.P, eye) for c in found):
+    if all(c.holds and c.P is not None and np.array_equal(c.P, eye) for c in found):
         return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))
     reason = worst.reason or "the patterns of lost outputs could not be proven with one metric"
     return dataclasses.replace(worst, holds=False, rate_found=None, reason=reason)

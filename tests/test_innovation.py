@@ -11,7 +11,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.errors import DataError, ModelError
-from robustctl.observers import Stream, for_prediction, simulate_log
+from robustctl.observers import Stream, for_prediction, simulate_log, with_derivative
 from robustctl.plants import Details, LinearPlant, Sampled
 
 from .models import draw
@@ -22,15 +22,17 @@ PLANT = LinearPlant(
 )
 
 
-def make(rate=1.0, dtype=jnp.float64, ny=2):
-    return rc.nn.InnovationR2DN(nu=1, nx=4, nv=5, ny=ny, hidden=(6,), rate=rate, key=jr.key(0), dtype=dtype)
+def make(rate=1.0, dtype=jnp.float64, ny=2, nz=0):
+    return rc.nn.InnovationR2DN(
+        nu=1, nx=4, nv=5, ny=ny, nz=nz, hidden=(6,), rate=rate, key=jr.key(0), dtype=dtype
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("scale", [None, 0.3, 1.0, 10.0, 100.0])
-@pytest.mark.parametrize("rate", [1.0, 0.9])
-def test_every_weight_is_certified_under_every_pattern(scale, rate, dtype):
-    model = make(rate, dtype)
+@pytest.mark.parametrize(("rate", "nz"), [(1.0, 0), (0.9, 0), (0.9, 2)])
+def test_every_weight_is_certified_under_every_pattern(scale, rate, nz, dtype):
+    model = make(rate, dtype, nz=nz)
     model = model if scale is None else draw(model, jr.key(1), scale)
     found = rc.certify.certificate(model)
     assert found.holds and found.rate == rate and found.rate_found <= rate
@@ -48,8 +50,9 @@ def test_two_estimates_approach_each_other_whatever_is_lost():
     assert (apart <= 0.9 ** np.arange(60) * np.linalg.norm(start[0] - start[1]) * (1 + 1e-9)).all()
 
 
-def test_the_model_under_a_pattern_is_the_predictor_there():
-    system = draw(make(), jr.key(6), 1.0).explicit()
+@pytest.mark.parametrize("nz", [0, 1])
+def test_the_model_under_a_pattern_is_the_predictor_there(nz):
+    system = draw(make(nz=nz), jr.key(6), 1.0).explicit()
     x, u, y = jr.normal(jr.key(7), (4,)), jr.normal(jr.key(8), (1,)), jr.normal(jr.key(9), (2,))
     for seen in itertools.product((0.0, 1.0), repeat=2):
         ours = system.step(x, jnp.concatenate([u, y, jnp.asarray(seen)]))
@@ -78,7 +81,12 @@ def test_every_free_array_has_a_gradient():
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"ny": 9}, "ny must be at most 8"), ({"rate": 1.5}, "rate must be"), ({"nx": 0}, "nx")],
+    [
+        ({"ny": 9}, "ny must be at most 8"),
+        ({"nz": -1}, "nz must be at least 0"),
+        ({"rate": 1.5}, "rate must be"),
+        ({"nx": 0}, "nx"),
+    ],
 )
 def test_what_makes_no_predictor_is_refused(changes, said):
     with pytest.raises(ModelError, match=said):
@@ -128,8 +136,37 @@ def test_a_stream_tells_the_predictor_what_is_lost(trained):
         np.testing.assert_allclose(stream(e.u[t, :1], y).values, whole[t], rtol=1e-4, atol=1e-5)
 
 
+def test_a_speed_that_nobody_logged_is_estimated_from_places():
+    def log(seeds, key):
+        runs = [rc.data.multisine(300, highest=0.1, seed=k) for k in seeds]
+        return simulate_log(Sampled(PLANT, DT, Details(noise=0.01)), runs, missing=0.2, key=key)
+
+    logged = with_derivative(log(range(4), jr.key(0)), "place", half_width=5, name="rate")
+    made, scaling = for_prediction(rc.data.select(logged, outputs=("rate", "place")), "place")
+    assert made.outputs == ("place predicted", "rate") and made.output_units == ("", "")
+    assert made.inputs == ("u[0]", "place", "place is measured")
+    model = rc.nn.InnovationR2DN(nu=1, nx=3, nv=3, ny=1, nz=1, hidden=(4,), key=jr.key(1))
+    fitted = rc.train.fit(
+        model, made, scaling=scaling, washout=20, epochs=400, progress=False, key=jr.key(2),
+        optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 400)),
+    )  # fmt: skip
+    fresh = log((70, 71), jr.key(9))
+    made, _ = for_prediction(
+        rc.data.select(with_derivative(fresh, "place", half_width=5, name="rate"), outputs=("place", "rate")),
+        "place",
+    )
+    estimate = np.concatenate([y[20:, 1] for y in rc.train.simulate(fitted.model, made).y_hat])
+    truth = np.concatenate([e.y[20:, -1] for e in fresh.experiments])
+    error = np.sqrt(np.mean((estimate - truth) ** 2)) / np.std(truth)
+    print(error)
+    assert error < 0.15
+    assert rc.certify.certificate(fitted.model).holds
+
+
 def test_predictions_that_mean_nothing_are_refused(trained):
     _, made = trained
     for hidden, longest in ((1.0, 5), (0.5, 0)):
         with pytest.raises(DataError, match=r"hidden must be in \[0, 1\)"):
             for_prediction(made, hidden=hidden, longest=longest)
+    with pytest.raises(DataError, match="'height' must be an output"):
+        for_prediction(made, "height")

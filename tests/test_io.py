@@ -83,6 +83,15 @@ MODELS = {
     "InnovationR2DN": lambda dtype: rc.nn.InnovationR2DN(
         nu=2, nx=3, nv=4, ny=2, hidden=(5,), key=KEY, dtype=dtype
     ),
+    "CorrectedR2DN": lambda dtype: rc.nn.CorrectedR2DN(
+        [[0.5]],
+        [[1.0, 0.0]],
+        [[1.0], [2.0]],
+        [[0.0, 0.0]] * 2,
+        [0.0],
+        [0.1, 0.2],
+        core=rc.nn.ContractingR2DN(**{**R2DN, "nu": 3, "ny": 2}, dtype=dtype),
+    ),
     "StateObserver": lambda dtype: rc.nn.StateObserver(rc.nn.ContractingR2DN(**R2DN, dtype=dtype)),
     "Rescaled": lambda dtype: rc.Rescaled(
         rc.nn.LipschitzR2DN(**R2DN, gamma=3.0, dtype=dtype), (1e-3, 2.0), (5.0, 1 / 3)

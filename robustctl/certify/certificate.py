@@ -151,7 +151,7 @@ def _of_static(system: System, inner: StaticNetwork, name: str, dtype: str, dige
 
 def _of_patterns(system: InnovationSystem) -> Certificate:
     """The weakest of the certificates under each pattern of seen outputs, which must all share the metric I."""
-    patterns = itertools.product((0.0, 1.0), repeat=system.by.size)
+    patterns = itertools.product((0.0, 1.0), repeat=system.K.shape[1])
     found = [certificate(system.under(seen)) for seen in patterns]
     worst = max(found, key=lambda c: c.margin)
     eye = np.eye(system.bx.size)

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
-from ..nn import GRU, LBDN, LSTM, LipschitzStatic, StateObserver
+from ..nn import GRU, LBDN, LSTM, CorrectedR2DN, InnovationR2DN, LipschitzStatic, StateObserver
 from ..system import Parameterization, Rescaled
 from ..train import Identified
 
@@ -53,7 +53,7 @@ def _sizes(part: Any) -> dict[str, Any] | None:
     if isinstance(part, GRU | LSTM):
         return {"nu": part.system.D.shape[1], "nx": part.system.C.shape[1], "ny": part.system.by.size}
     if isinstance(part, Parameterization) and not isinstance(
-        part, Identified | LipschitzStatic | Rescaled | StateObserver
+        part, Identified | LipschitzStatic | Rescaled | StateObserver | CorrectedR2DN
     ):
         return _recurrent_sizes(part)
     return None
@@ -72,11 +72,13 @@ def _recurrent_sizes(part: Any) -> dict[str, Any]:
         for name in ("B2", "B2_imp", "B2_free", "B", "B_imp")
         if hasattr(core, name)
     )
+    never = core.by.size - core.H.shape[1] if isinstance(core, InnovationR2DN) else 0
     return {
         "nu": getattr(core, "nu", inputs),
         "nx": core.bx.size,
         "nv": core.bv.size if hasattr(core, "bv") else None,
-        "ny": core.by.size,
+        "ny": core.by.size - never,
+        "nz": never,
         "hidden": (),
         "gamma": getattr(part, "gamma_start", None),
         "train_gamma": getattr(part, "log_gamma_ratio", None) is not None,

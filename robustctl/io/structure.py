@@ -39,7 +39,7 @@ from .container import shown
 _OWN = (
     nn.ContractingR2DN, nn.LipschitzR2DN, nn.DissipativeR2DN, UnitGainR2DN, nn.LBDN, SandwichParameters,
     nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear,
-    nn.LipschitzStatic, nn.StateObserver, nn.InnovationR2DN,
+    nn.LipschitzStatic, nn.StateObserver, nn.InnovationR2DN, nn.CorrectedR2DN,
     nn.GRU, nn.LSTM, GatedSystem,
     Identified, Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
 )  # fmt: skip
@@ -165,7 +165,7 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
         object.__setattr__(self, name, _decode(given[name], (*path, name), left))
     if isinstance(self, Scaling):
         _check(self.__post_init__, path)
-    if isinstance(self, Rescaled):
+    if isinstance(self, Rescaled | nn.CorrectedR2DN):
         _check(self.__check_init__, path)
     return self
 
@@ -173,8 +173,10 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
 def _check(constructor_check: Callable[[], None], path: Path) -> None:
     try:
         constructor_check()
-    except (RobustctlError, TypeError) as error:
-        raise ModelFileError(f"{_name(path)} must be a scaling, got one that fails with: {error}") from error
+    except (RobustctlError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(
+            f"{_name(path)} must be what rc.save writes, got one that fails with: {error}"
+        ) from error
 
 
 def _decode_array(kind: Any, path: Path, left: dict[str, np.ndarray]) -> Any:

@@ -1,6 +1,7 @@
 """Learned models: free arrays in, a system with a guarantee out."""
 
 from .activations import ACTIVATIONS as ACTIVATIONS
+from .corrected import CorrectedR2DN as CorrectedR2DN
 from .gated import GRU as GRU
 from .gated import LSTM as LSTM
 from .initializers import long_memory as long_memory

@@ -61,8 +61,9 @@ def check_supply(Q, S, R, nu: int, ny: int) -> tuple[Rows, Rows, Rows]:
             f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
             "no model with outputs satisfies this supply rate: increase R or bring Q nearer to zero"
         )
-    return _rows(Q), _rows(S), _rows(R)
+    return as_rows(Q), as_rows(S), as_rows(R)
 
 
-def _rows(M: np.ndarray) -> Rows:
+def as_rows(M: np.ndarray) -> Rows:
+    """Return a matrix as rows of floats."""
     return tuple(tuple(float(entry) for entry in row) for row in M)

@@ -30,7 +30,7 @@ class InnovationSystem(System):
         x+    = A x + B1 w + B2 u + K diag(seen) (y - y_hat) + bx
 
     The output is `y_hat`, made before `y` is read: a prediction of one sample where the last one was seen, of several
-    where it was lost.
+    where it was lost. Rows of `y_hat` past the ny that are measured estimate channels that never are.
     """
 
     A: Float[Array, "nx nx"]
@@ -38,13 +38,13 @@ class InnovationSystem(System):
     B2: Float[Array, "nx nu"]
     K: Float[Array, "nx ny"]
     C1: Float[Array, "nv nx"]
-    C2: Float[Array, "ny nx"]
+    C2: Float[Array, "no nx"]
     D12: Float[Array, "nv nu"]
-    D21: Float[Array, "ny nv"]
-    D22: Float[Array, "ny nu"]
+    D21: Float[Array, "no nv"]
+    D22: Float[Array, "no nu"]
     bx: Float[Array, " nx"]
     bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
+    by: Float[Array, " no"]
     phi: Callable
     rate: float = eqx.field(static=True)
 
@@ -62,20 +62,22 @@ class InnovationSystem(System):
 
     def step(self, x: Float[Array, " nx"], u: Float[Array, " n"]) -> tuple[Array, Array]:
         """Return `(x_next, y_hat)`; here the input is `[u, y, seen]`."""
-        nu, ny = self.B2.shape[1], self.by.size
+        nu, ny = self.B2.shape[1], self.K.shape[1]
         x_next, y_hat = self.predict(x, u[:nu])
         y, seen = u[nu : nu + ny], u[nu + ny :]
-        return x_next + self.K @ (seen * (y - y_hat)), y_hat
+        return x_next + self.K @ (seen * (y - y_hat[:ny])), y_hat
 
     def under(self, seen: Sequence[float]) -> ExplicitR2DN:
         """Return the model from `[u, y]` to `y_hat` while the same channels are seen, as an R2DN with metric I."""
         K = self.K * jnp.asarray(seen, self.K.dtype)[None]
-        nv, ny = self.bv.size, self.by.size
-        none = jnp.zeros((nv, ny), self.K.dtype), jnp.zeros((ny, ny), self.K.dtype)
+        nv, ny = self.bv.size, K.shape[1]
+        C2, D21, D22, by = (a[:ny] for a in (self.C2, self.D21, self.D22, self.by))
+        none = (jnp.zeros((rows, ny), K.dtype) for rows in (nv, self.by.size))
+        D12, whole_D22 = (jnp.hstack([D, zero]) for D, zero in zip((self.D12, self.D22), none, strict=True))
         return ExplicitR2DN(
-            A=self.A - K @ self.C2, B1=self.B1 - K @ self.D21, B2=jnp.hstack([self.B2 - K @ self.D22, K]),
-            C1=self.C1, C2=self.C2, D12=jnp.hstack([self.D12, none[0]]), D21=self.D21, D22=jnp.hstack([self.D22, none[1]]),
-            bx=self.bx - K @ self.by, bv=self.bv, by=self.by, phi=self.phi,
+            A=self.A - K @ C2, B1=self.B1 - K @ D21, B2=jnp.hstack([self.B2 - K @ D22, K]),
+            C1=self.C1, C2=self.C2, D12=D12, D21=self.D21, D22=whole_D22,
+            bx=self.bx - K @ by, bv=self.bv, by=self.by, phi=self.phi,
             P=jnp.eye(self.bx.size, dtype=self.bx.dtype), supply=None, rate=self.rate,
         )  # fmt: skip
 
@@ -97,7 +99,8 @@ class InnovationR2DN(Parameterization):
     N and `(G, H)` divided by `max(1, max over seen of |G - H diag(seen) R'|)`. The parameterization is ours, from the small-gain
     condition of [BWM25], Proposition 1, with phi 1-Lipschitz.
 
-    **Arguments:** as `ContractingR2DN`; `ny`: measured outputs, at most 8, for their patterns are enumerated.
+    **Arguments:** as `ContractingR2DN`; `ny`: measured outputs, at most 8, for their patterns are enumerated; `nz`: further
+    channels to estimate from the same state that are never measured in use, a speed say.
 
     **Raises:** `ModelError` for a size below 1, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
     """
@@ -107,13 +110,13 @@ class InnovationR2DN(Parameterization):
     G: Float[Array, "nx ny"]
     H: Float[Array, "nx ny"]
     B2: Float[Array, "nx nu"]
-    C2: Float[Array, "ny nx"]
+    C2: Float[Array, "no nx"]
     D12: Float[Array, "nv nu"]
-    D21: Float[Array, "ny nv"]
-    D22: Float[Array, "ny nu"]
+    D21: Float[Array, "no nv"]
+    D22: Float[Array, "no nu"]
     bx: Float[Array, " nx"]
     bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
+    by: Float[Array, " no"]
     phi: LBDN
     rate: float = eqx.field(static=True)
 
@@ -124,6 +127,7 @@ class InnovationR2DN(Parameterization):
         nx: int,
         nv: int,
         ny: int,
+        nz: int = 0,
         hidden: Sequence[int] = (32, 32),
         rate: float = 1.0,
         activation: Activation = jax.nn.relu,
@@ -131,6 +135,8 @@ class InnovationR2DN(Parameterization):
         dtype=None,
     ):
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
+        if nz < 0:
+            raise ModelError(f"nz must be at least 0, got {nz}")
         self.rate = check_rate(rate)
         dtype = default_dtype() if dtype is None else dtype
         if ny > MOST_OUTPUTS:
@@ -141,14 +147,15 @@ class InnovationR2DN(Parameterization):
         slow = 1 / jr.uniform(a_key, (nx,), dtype, 0.05, 0.6)
         self.X = jnp.hstack([jnp.diag(slow), jnp.zeros((nx, nv), dtype)])
         (self.C1_free,) = lecun_normals(c_key, ((nv, nx),), dtype)
-        ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv), (ny, nu))
+        no = ny + nz
+        ports = ((nx, nu), (no, nx), (nv, nu), (no, nv), (no, nu))
         self.B2, self.C2, self.D12, D21, D22 = lecun_normals(port_key, ports, dtype)
         self.D21, self.D22 = 0.1 * D21, jnp.zeros_like(D22)
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
+        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, no))
         self.phi = LBDN(nv, nv, tuple(hidden), activation=activation, key=phi_key, dtype=dtype)
-        self.G = jnp.zeros((nx, ny), dtype)
         (H,) = lecun_normals(h_key, ((nx, ny),), dtype)
-        self.G, self.H = _continued(self), 0.3 * H
+        self.H = 0.3 * H
+        self.G = _continued(self)
 
     @exact_map
     def explicit(self) -> InnovationSystem:
@@ -172,7 +179,8 @@ class InnovationR2DN(Parameterization):
         eye = jnp.eye(nx, dtype=C1.dtype)
         small = jnp.linalg.cholesky(self.rate**2 * eye - C1.T @ C1)
         L = jax.scipy.linalg.block_diag(small, jnp.eye(nv, dtype=C1.dtype))
-        C = jnp.linalg.solve(L, jnp.hstack([self.C2, self.D21]).T)
+        ny = self.H.shape[1]
+        C = jnp.linalg.solve(L, jnp.hstack([self.C2[:ny], self.D21[:ny]]).T)
         Q, R = jnp.linalg.qr(C)
         return L, C1, _contraction(self.X), Q, R
 

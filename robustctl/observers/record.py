@@ -58,41 +58,53 @@ def _rearranged(e: Experiment, read: list[int], wanted: list[int], flags: bool) 
 
 
 def for_prediction(
-    record: Record, *, hidden: float = 0.0, longest: int = 10, seed: int = 0
+    record: Record,
+    measured: Sequence[str] | str | None = None,
+    *,
+    hidden: float = 0.0,
+    longest: int = 10,
+    seed: int = 0,
 ) -> tuple[Record, Scaling]:
     """Return a record to train a predictor in innovation form on (`rc.nn.InnovationR2DN`), and the scaling that `fit` needs.
 
     ::
 
-        inputs [u, y, is y measured],    outputs  y, called "level predicted" and so on
+        inputs [u, y, is y measured],    outputs  y, called "level predicted" and so on, then z by its own names
 
     The prediction of a sample is made before it is read, so `fit` minimises the one-step prediction error; where samples are lost,
-    the error of several steps. `hidden`: share of the samples that is kept from the predictor in bursts of up to `longest`,
+    the error of several steps. `measured`: the y, default all outputs; the others, z, are estimated and never read: a
+    derivative say. `hidden`: share of the samples that is kept from the predictor in bursts of up to `longest`,
     on top of those that are lost, so that it learns to predict further. The scaling is the same for y as input
     and as output, and none for the flags.
 
-    **Raises:** `DataError` for a share outside [0, 1) and bursts below 1 sample.
+    **Raises:** `DataError` for names that the record does not have, a share outside [0, 1) and bursts below 1 sample.
     """
     if not 0 <= hidden < 1 or longest < 1:
         raise DataError(f"hidden must be in [0, 1) and longest at least 1, got {hidden} and {longest}")
-    rng = np.random.default_rng(seed)
-    experiments = []
+    measured = record.outputs if measured is None else as_names(measured, "measured")
+    read = _columns(record, measured)
+    never = [k for k in range(record.ny) if k not in read]
+    rng, experiments = np.random.default_rng(seed), []
     for e in record.experiments:
-        flags = (e.y_mask & ~_bursts(rng, e.samples, hidden, longest)[:, None]).astype(float)
-        u = np.hstack([e.u, e.y, flags])
-        u_mask = np.hstack([e.u_mask, np.ones((e.samples, 2 * record.ny), bool)])
-        experiments.append(dataclasses.replace(e, u=u, u_mask=u_mask))
+        flags = (e.y_mask[:, read] & ~_bursts(rng, e.samples, hidden, longest)[:, None]).astype(float)
+        u_mask = np.hstack([e.u_mask, np.ones((e.samples, 2 * len(read)), bool)])
+        u, order = np.hstack([e.u, e.y[:, read], flags]), [*read, *never]
+        experiments.append(
+            dataclasses.replace(e, u=u, u_mask=u_mask, y=e.y[:, order], y_mask=e.y_mask[:, order])
+        )
     made = dataclasses.replace(
         record,
         experiments=tuple(experiments),
-        inputs=(*record.inputs, *record.outputs, *(f"{name}{MEASURED}" for name in record.outputs)),
-        outputs=tuple(f"{name} predicted" for name in record.outputs),
-        input_units=(*record.input_units, *record.output_units, *[""] * record.ny),
+        inputs=(*record.inputs, *measured, *(f"{name}{MEASURED}" for name in measured)),
+        outputs=(*(f"{name} predicted" for name in measured), *(record.outputs[k] for k in never)),
+        input_units=(*record.input_units, *(record.output_units[k] for k in read), *[""] * len(read)),
+        output_units=tuple(record.output_units[k] for k in (*read, *never)),
     )
-    own = Scaling.fit(record)
-    zero, one = np.zeros(record.ny), np.ones(record.ny)
-    mean, std = np.concatenate([own.u_mean, own.y_mean, zero]), np.concatenate([own.u_std, own.y_std, one])
-    return made, Scaling(mean, std, own.y_mean, own.y_std)
+    own, flag = Scaling.fit(record), np.zeros(len(read))
+    order = [*read, *never]
+    mean = np.concatenate([own.u_mean, own.y_mean[read], flag])
+    std = np.concatenate([own.u_std, own.y_std[read], flag + 1])
+    return made, Scaling(mean, std, own.y_mean[order], own.y_std[order])
 
 
 def _bursts(rng: np.random.Generator, samples: int, share: float, longest: int) -> np.ndarray:

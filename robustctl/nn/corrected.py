@@ -1,0 +1,110 @@
+"""A known model, and a contracting correction that reads what it says."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..linalg import exact_map
+from ..system import Parameterization
+from .checks import Rows, as_rows
+from .r2dn import ContractingR2DN, ExplicitR2DN
+
+
+class CorrectedR2DN(Parameterization):
+    """A fixed, stable linear model with an R2DN that corrects it; contracting as a whole, whatever the free arrays.
+
+    ::
+
+        p+ = A p + B u + a,      y = C p + D u + d + c          the prior: a Kalman filter say
+        x, c                     of the core driven by [u, p]   the correction
+
+    One stable system drives another, so the whole forgets its initial state at the core's rate; it is an R2DN itself, with the
+    metric `blkdiag(s P_prior, P_core)`, and its certificate is checked as one. Source: the cascade is standard (Lohmiller,
+    Slotine, "On contraction analysis for non-linear systems", Automatica 1998); its metric is ours.
+
+    **Arguments:** `A` (np, np), `B` (np, nu), `C` (ny, np), `D` (ny, nu), `a` (np,), `d` (ny,): the prior, which training
+    leaves alone; `core`: a `ContractingR2DN` with nu + np inputs and ny outputs. `rc.nn.quiet(core)` starts at the prior
+    itself.
+
+    **Raises:** `ModelError` for matrices that do not fit each other or the core, and for a prior that does not forget
+    faster than the core's rate.
+    """
+
+    core: ContractingR2DN
+    A: Rows = eqx.field(static=True)
+    B: Rows = eqx.field(static=True)
+    C: Rows = eqx.field(static=True)
+    D: Rows = eqx.field(static=True)
+    a: Rows = eqx.field(static=True)
+    d: Rows = eqx.field(static=True)
+
+    def __init__(self, A: Any, B: Any, C: Any, D: Any, a: Any, d: Any, *, core: ContractingR2DN):
+        self.core = core
+        self.A, self.B, self.C, self.D, self.a, self.d = (
+            as_rows(np.atleast_2d(np.asarray(M, np.float64))) for M in (A, B, C, D, a, d)
+        )
+
+    def __check_init__(self):
+        """Refuse a prior that does not fit the core or does not forget."""
+        if not isinstance(self.core, ContractingR2DN):
+            raise ModelError(f"the core must be a ContractingR2DN, got {type(self.core).__name__}")
+        n, (ny, inputs) = len(self.A), self.core.D22.shape
+        nu = inputs - n
+        shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (1, n), "d": (1, ny)}
+        for name, shape in shapes.items():
+            M = np.asarray(getattr(self, name))
+            if M.shape != shape or not np.isfinite(M).all():
+                raise ModelError(
+                    f"{name} must be finite and of shape {shape} for a prior of {n} states and a core of {inputs} inputs and "
+                    f"{ny} outputs, got {M.tolist()}"
+                )
+        _metric(self.A, self.core.rate)
+
+    @exact_map
+    def explicit(self) -> ExplicitR2DN:
+        """Map to the whole observer; differentiable, one solve with an (nx, nx) matrix."""
+        dtype = self.core.X.dtype
+        A, B, C, D, a, d, P = (
+            jnp.asarray(M, dtype)
+            for M in (self.A, self.B, self.C, self.D, self.a, self.d, _metric(self.A, self.core.rate))
+        )
+        k = self.core.explicit()
+        n, nu = B.shape
+        (B2u, B2p), (D12u, D12p), (D22u, D22p) = ((M[:, :nu], M[:, nu:]) for M in (k.B2, k.D12, k.D22))
+        return ExplicitR2DN(
+            A=jnp.block([[A, jnp.zeros((n, k.bx.size), dtype)], [B2p, k.A]]),
+            B1=jnp.vstack([jnp.zeros((n, k.bv.size), dtype), k.B1]),
+            B2=jnp.vstack([B, B2u]), C1=jnp.hstack([D12p, k.C1]), C2=jnp.hstack([C + D22p, k.C2]),
+            D12=D12u, D21=k.D21, D22=D + D22u,
+            bx=jnp.concatenate([a[0], k.bx]), bv=k.bv, by=k.by + d[0], phi=k.phi,
+            P=jsl.block_diag(_weight(k, B2p, D12p) * P, k.P), supply=None, rate=k.rate,
+        )  # fmt: skip
+
+
+def _metric(rows: Rows, rate: float) -> np.ndarray:
+    """The P of `A'PA - rate^2 P = -I`."""
+    A = np.asarray(rows)
+    slowest = np.abs(np.linalg.eigvals(A)).max()
+    if not slowest < rate:
+        raise ModelError(
+            f"the prior must forget faster than the core's rate {rate:g}, but A has an eigenvalue of size {slowest:.6g}; give "
+            "it a gain from the measured output (rc.classical.kalman), or the core a larger rate"
+        )
+    P = scipy.linalg.solve_discrete_lyapunov(A.T / rate, np.eye(len(A)) / rate**2)
+    return (P + P.T) / 2
+
+
+def _weight(k: ExplicitR2DN, B2p: Array, D12p: Array) -> Array:
+    """An s with `s I >= K + N' (-M)^-1 N`: M the core's dissipation matrix, N and K what p adds to it."""
+    S, V = jnp.hstack([k.A, k.B1]), jnp.hstack([k.C1, jnp.zeros_like(k.C1 @ k.B1)])
+    nv = k.bv.size
+    M = S.T @ k.P @ S + V.T @ V - jsl.block_diag(k.rate**2 * k.P, jnp.eye(nv, dtype=S.dtype))
+    N = S.T @ k.P @ B2p + V.T @ D12p
+    K = B2p.T @ k.P @ B2p + D12p.T @ D12p
+    return 1 + 2 * jnp.linalg.norm(K - N.T @ jnp.linalg.solve(M, N))

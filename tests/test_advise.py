@@ -154,6 +154,37 @@ def test_a_record_shorter_than_its_memory():
     assert kinds(two) == {"memory"} and "1 of 2 experiments" in two.findings[0].text
 
 
+def pair(u_factor, y_factor):
+    us, level = [random_steps(seed=k) for k in range(2)], 2.0
+    ys = [level + noisy(lag(u)) for u in us]
+    return advice_on([us[0], u_factor * us[1]], [ys[0], y_factor * ys[1]])
+
+
+@pytest.mark.parametrize(
+    ("factors", "channels"),
+    [((1, 1000), ["y[0]"]), ((1e-3, 1), ["u[0]"]), ((1, 57.3), ["y[0]"]), ((1e3, 1e3), ["u[0]", "y[0]"])],
+)
+def test_experiments_whose_sizes_differ_as_units_do(factors, channels):
+    found = [f for f in pair(*factors).findings if f.kind == "units"]
+    assert [f.channel for f in found] == channels
+    assert "times as large in experiment 'experiment[" in found[0].text and "V and mV" in found[0].text
+
+
+def test_weak_experiments_and_rests_are_no_other_unit():
+    assert not any(f.kind == "units" for f in pair(0.1, 0.1).findings)
+    u, rng = random_steps(), np.random.default_rng(5)
+    rest = 2.0 + 1e-4 * rng.normal(size=300)
+    assert "units" not in kinds(advice_on([u, np.zeros(300)], [noisy(lag(u)), rest - 2.0]))
+    assert "units" not in kinds(advice_on([u, 1e-3 * rng.normal(size=300)], [2 + noisy(lag(u)), rest]))
+
+
+def test_an_output_that_the_inputs_cannot_tell():
+    u, w = np.random.default_rng(0).normal(size=(2, 1200))
+    advice = advice_on(u, lag(w))
+    assert kinds(advice) == {"unobservable"} and advice.suits
+    assert "these data cannot tell it; log what drives it" in advice.findings[0].text
+
+
 def test_saturation_and_spikes():
     u, y = random_steps(), lag(random_steps())
     clipped = advice_on(u, np.clip(noisy(y), -10, np.quantile(y, 0.85)))
@@ -162,6 +193,16 @@ def test_saturation_and_spikes():
     y = noisy(y)
     y[[100, 500, 900]] += 3.0
     assert advice_on(u, y).outputs[0].spikes == 3
+
+
+def test_readings_lost_as_zeros_are_flagged_like_a_clip():
+    u = random_steps()
+    y = 5 + noisy(lag(u))
+    for start in (100, 400, 900):
+        y[start : start + 10] = 0.0
+    found = advice_on(u, y)
+    assert found.outputs[0].at_low == pytest.approx(30 / 1200)
+    assert "stand at its lowest value; if it is clipped or was lost there" in str(found)
 
 
 def test_signals_that_stand_still_everywhere_do_not_saturate():

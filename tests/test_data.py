@@ -1,6 +1,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import warnings
 
 import numpy as np
@@ -19,7 +20,7 @@ from robustctl.data import (
     split,
     windows,
 )
-from robustctl.data.resample import to_grid
+from robustctl.data.resample import clock_drift, to_grid
 from robustctl.errors import DataError, RobustctlWarning
 
 from .data_fixtures import refused
@@ -201,8 +202,10 @@ def test_merge_refuses_what_does_not_match():
         merge(make(), make(dt=0.2))
     with refused("share their inputs"):
         merge(make(), make(inputs=["a", "b"]))
-    with refused("output_units"):
+    with refused(r"output_units: \('',\) and \('V',\) differ"):
         merge(make(), make(output_units=["V"]))
+    with refused(r"input_units: \('V', 'V'\) and \('V', 'mV'\) differ"):
+        merge(make(input_units=["V", "V"]), make(input_units=["V", "mV"]))
     with refused("at least one record"):
         merge()
 
@@ -370,6 +373,46 @@ def test_a_slow_clock_drift_is_not_taken_for_uniform():
     assert to_grid(t, t[:, None])[0] == pytest.approx(0.10005)
 
 
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (
+            np.linspace(0.1, 0.103, 400),
+            r"go from 0\.100\d+ s at the start to 0\.102\d+ s at the end \(\+2\.2 %\)",
+        ),
+        (np.round(np.linspace(0.1, 0.097, 400), 3), r"\(-2\.\d %\)"),
+        (np.append(np.linspace(0.1, 0.103, 400), 7.5), r"\(\+2\.\d %\)"),
+        (
+            np.full(2000, 0.10005),
+            r"^they run at 0\.10005 s a step, not at dt = 0\.1 s, 1 samples off in all$",
+        ),
+        (np.full(400, 0.098), "at dt = 0.1 s, 8 samples off in all"),
+    ],
+)
+def test_a_drifting_clock_is_told(steps, said):
+    stamps = 1e3 + np.append(0.0, np.cumsum(steps))
+    assert re.search(said, clock_drift(stamps, 0.1))
+    jittered = stamps + np.random.default_rng(0).normal(0, 1e-3, len(stamps))
+    assert clock_drift(jittered, 0.1)
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        0.1 * np.arange(1000),
+        0.1 * np.delete(np.arange(1000), np.s_[300:340]),
+        np.round(np.arange(1000) / 60, 3),
+        0.1 * np.arange(1000) + np.random.default_rng(0).uniform(-0.02, 0.02, 1000),
+        np.cumsum(np.random.default_rng(0).exponential(0.1, 1000)),
+        np.cumsum(np.linspace(0.1, 0.11, 10)),
+    ],
+    ids=["uniform", "with a gap", "rounded to milliseconds", "jittered", "at random", "too few"],
+)
+@pytest.mark.parametrize("dt", [0.1, 0.03, 1 / 60])
+def test_a_steady_clock_is_not_said_to_drift(stamps, dt):
+    assert clock_drift(stamps, dt) == ""
+
+
 @pytest.mark.parametrize("steps", [[5e-324, 1e299], [1e-300, 1.0], [1e290, 1e299], [5e-324, 5e-324]])
 def test_absurd_stamps_are_refused_without_warnings(steps):
     t = np.concatenate([[0.0], np.cumsum(steps)])
@@ -378,6 +421,9 @@ def test_absurd_stamps_are_refused_without_warnings(steps):
         for dt in (None, 0.1, 1e-300):
             with contextlib.suppress(DataError):
                 to_grid(t, t[:, None], dt)
+        long = np.concatenate([t, t[-1] + t[-1] / 100 * np.arange(1, 40)])
+        with contextlib.suppress(DataError):
+            clock_drift(long, 0.1)
 
 
 def test_scaling_uses_measured_samples_and_undoes_itself():

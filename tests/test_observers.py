@@ -166,6 +166,27 @@ def test_records_that_observers_cannot_use_are_refused(record, make, said):
         make(record)
 
 
+def from_the_speed(spring):
+    """Advice on the place of a cart whose speed alone is measured."""
+    cart = LinearPlant(
+        [[0.0, 1.0], [-spring, -0.8]],
+        [[0.0], [1.0]],
+        [[0.0, 1.0]],
+        states=("place", "speed"),
+        outputs=("speed",),
+    )
+    excitations = [rc.data.multisine(300, seed=k) for k in range(4)]
+    log = simulate_log(Sampled(cart, DT, Details(noise=0.02)), excitations, missing=0.02, key=jr.key(0))
+    return rc.data.advise(for_observer(log, "speed", "true place"))
+
+
+def test_advice_says_what_the_readings_cannot_tell():
+    assert not from_the_speed(spring=2.0).findings
+    (finding,) = from_the_speed(spring=0.0).findings
+    assert (finding.kind, finding.channel) == ("integrator", "true place")
+    assert "these data cannot tell its level" in finding.text and "an observer must measure" in finding.text
+
+
 # The state observer and its bound
 
 
@@ -288,6 +309,12 @@ def test_bounds_that_cannot_be_given_are_refused(observer, record):
     model, made = observer
     with pytest.raises(RobustctlError, match="'speed' must be a channel that the observer reads"):
         error_bound(model, made, {"speed": 1.0})
+    for wrong, said in (
+        (blind(made), "it has none"),
+        (dataclasses.replace(made, output_units=("mm", "mm/s")), "must have the model's output_units"),
+    ):
+        with pytest.raises(DataError, match=said):
+            error_bound(model, wrong)
     plain = eqx.tree_at(lambda m: m.parameterization, model, model.parameterization.core)
     with pytest.raises(RobustctlError, match="identified StateObserver, got ContractingR2DN"):
         error_bound(plain, made)
@@ -327,6 +354,15 @@ def test_a_stream_survives_bursts_gaps_and_spikes_and_comes_back_in_the_certifie
             allowed = bound._replace(model=0.0).at(t - 60, apart)
             assert (np.abs(estimate.values - truth.values) <= allowed + 1e-6).all()
     assert estimate.stale[0] == 0.0
+
+
+def test_a_saturated_sensor_counts_as_not_measured_inside_its_limits(observer):
+    model, _ = observer
+    stream, held = (Stream(model, "place", limits={"place": (-0.99, 0.99)}) for _ in range(2))
+    for y in (0.98, 1.0, 1.0):
+        estimate, same = stream([0.3], [y]), held([0.3], [min(y, 0.98)])
+        np.testing.assert_array_equal(estimate.values, same.values)
+    assert estimate.stale[0] == pytest.approx(2 * DT)
 
 
 def test_a_stream_goes_on_over_samples_that_never_came(observer):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robustctl.data import formats, read
+from robustctl.errors import RobustctlWarning
 
 from .data_fixtures import refused, shared_data  # noqa: F401
 
@@ -201,6 +202,23 @@ def test_stamps(tmp_path):
     refuse(stamped(0, 1, 2.2, 3), "give dt= as well", dt=None, time="t")
     resampled = read(stamped(0, 1, 2.2, 3), inputs="u", outputs="y", time="t", dt=0.5)
     np.testing.assert_allclose(resampled.experiments[0].u[:4, 0], [0, 0.5, 1.0, 1 + 0.5 / 1.2])
+
+
+def test_a_drifting_clock_is_warned_of_with_the_file(tmp_path):
+    t = np.append(0.0, np.cumsum(np.linspace(0.1, 0.103, 199)))
+    good = write(tmp_path / "good.csv", {"t": 0.1 * np.arange(200), "u": t, "y": t})
+    slow = write(tmp_path / "slow.csv", {"t": t, "u": t, "y": t})
+    with pytest.warns(
+        RobustctlWarning, match=r"slow\.csv: time 't': the stamps drift.*give dt= without time="
+    ):
+        record = read([good, slow], inputs="u", outputs="y", time="t", dt=0.1)
+    np.testing.assert_allclose(record.experiments[1].u[:, 0], record.time(1), atol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(slow, inputs="u", outputs="y", dt=0.1)
+        read(good, inputs="u", outputs="y", time="t", dt=0.1)
+        read(good, inputs="u", outputs="y", time="t", dt=0.03)
+    refuse(slow, "steps run from 0.1 to 0.103 s.*give dt= as well to resample", dt=None, time="t")
 
 
 def test_shapes_of_variables(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 from robustctl.data import channels, signs
 from robustctl.data.advice import Advice, InputAdvice, OutputAdvice
 from robustctl.data.arx import FITTED_SHARE, Series, best_arx
-from robustctl.data.findings import FEW_FREQUENCIES, of_input, of_output
+from robustctl.data.findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
 from robustctl.data.record import Experiment, Record
 from robustctl.data.trend import pooled
 from robustctl.errors import DataError
@@ -29,8 +29,11 @@ def advise(record: Record) -> Advice:
     ============ ======================================================== ==============================================
     kind         number                                                   said when
     ============ ======================================================== ==============================================
+    units        ratios of a channel's standard deviations s and of its   s, p >= 30 and s of another in (1/3, 3), or
+                 largest absolute values p, between two experiments       s, p >= 300 in all; not where no input moves
     integrator   pole and t of a unit root (`unit_root`), R^2 of slow     pole >= 1 - 5 / T, -2.86 < t < 2.86 and
-                 changes by summed inputs (`summed`)                      R^2 >= 0.5, T samples the longest experiment
+                 changes by summed inputs (`summed`)                      R^2 >= 0.5, T samples the longest experiment;
+                                                                          at pole >= 1 - 0.2 / T any t < 2.86
     drift        the same                                                 the same, but R^2 < 0.5
     unstable     the same                                                 the same pole, but t > 2.86
     hysteresis   NRMSE with play operators p, without q (`hysteresis`)    p <= 0.6 q and p <= q - 0.02
@@ -39,7 +42,9 @@ def advise(record: Record) -> Advice:
     equilibria   gap between rests at one input over the range (`rests`)  > 0.25
     memory       samples m until the step response of the linear model    m > samples of an experiment, and no drift
                  stays within 1 % (`Arx.memory`)
-    linear       NRMSE l of the best linear model (`best_arx`), r of the  l <= 1.2 r, or l >= 1
+    unobservable NRMSE c of the best model linear in the inputs, their    c >= 0.9
+                 squares and cubes (`hysteresis`)
+    linear       NRMSE l of the best linear model (`best_arx`), r of the  l <= 1.2 r, or l >= 1 > 0.9 > c
                  scatter of repeated periods
     still        standard deviation over largest value                    <= 1e-12
     binary       share of samples within 5 % of the range of its ends     >= 0.95
@@ -54,6 +59,9 @@ def advise(record: Record) -> Advice:
     was fitted to, but which chose the order and delay. The scatter of repeated periods is ``s / std(y)`` over the
     whole record, s the standard deviation at one phase of the period after the memory has passed; period
     and likeness as in `channels.period`.
+
+    Before an observer, give what `rc.observers.for_observer` made: what the observer reads stands among the inputs then, and
+    "integrator", "drift" and "unobservable" say what its readings cannot tell of a channel to be estimated.
 
     Parameters
     ----------
@@ -85,7 +93,8 @@ def advise(record: Record) -> Advice:
         numbers = _plant(series, varied, [periods[k] for k in kept], log["name"]) if y_moves[i] else {}
         outputs.append(OutputAdvice(**log, moves=bool(y_moves[i]), **numbers))
     names, lengths = zip(*((e.name, e.samples) for e in record.experiments), strict=True)
-    findings = [f for channel in outputs for f in of_output(channel, lengths, names, record.dt)]
+    findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_moves), names))
+    findings += [f for channel in outputs for f in of_output(channel, lengths, names, record.dt)]
     findings += [f for channel in inputs for f in of_input(channel)]
     period = periods[int(np.argmax(lengths))]
     return Advice(record.dt, names, lengths, period, inputs, tuple(outputs), tuple(findings))
@@ -136,6 +145,17 @@ def _log(record: Record, field: str, channel: int) -> dict[str, Any]:
         "at_low": at_low,
         "at_high": at_high,
     }
+
+
+def _sizes(record: Record, u_moves: np.ndarray) -> np.ndarray:
+    """Sizes (experiments, nu + ny, 2) of the channels, NaN where no input moves: rest is small in any unit."""
+    found = []
+    for e in record.experiments:
+        pairs = [*zip(e.u.T, e.u_mask.T, strict=True), *zip(e.y.T, e.y_mask.T, strict=True)]
+        of_all = channels.sizes([values[mask] for values, mask in pairs])
+        rests = u_moves.any() and not np.isfinite(of_all[: record.nu]).any()
+        found.append(np.full_like(of_all, np.nan) if rests else of_all)
+    return np.array(found)
 
 
 def _inputs(record: Record, u: list[np.ndarray], moves: np.ndarray) -> tuple[InputAdvice, ...]:

@@ -47,6 +47,11 @@ def at_ends(pieces: Sequence[np.ndarray]) -> tuple[float, float]:
     return low_share, high_share
 
 
+def sizes(pieces: Sequence[np.ndarray]) -> np.ndarray:
+    """Standard deviation and largest absolute value of each piece, (pieces, 2), NaN for one that is still."""
+    return np.array([(np.nan, np.nan) if is_still(p) else (np.std(p), np.abs(p).max()) for p in pieces])
+
+
 def spikes(y: np.ndarray, expected: np.ndarray, ok: np.ndarray, width: float) -> int:
     """Number of single samples that stand out of a log (T,).
 

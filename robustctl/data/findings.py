@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from robustctl.data.advice import Finding, InputAdvice, OutputAdvice, percent
+import numpy as np
 
-UNIT_ROOT_T, SLOW_POLE, SUMMED = -2.86, 5.0, 0.5
+from robustctl.data.advice import Finding, InputAdvice, OutputAdvice, percent, short
+
+UNIT_ROOT_T, SLOW_POLE, UNIT_POLE, SUMMED = -2.86, 5.0, 0.2, 0.5
 PLAY_RATIO, PLAY_DROP = 0.6, 0.02
 STILL, JUMPS, USABLE_NRMSE = 0.25, 0.05, 0.8
 REST_GAP = 0.25
-NEAR_FLOOR = 1.2
+NEAR_FLOOR, UNTOLD = 1.2, 0.9
+OTHER_UNIT, ALIKE, ALL_OTHER = 30.0, 3.0, 300.0
 CLIPPED, MISSING = 0.01, 0.05
 FEW_FREQUENCIES, COLLINEAR = 5.0, 0.95
 
@@ -27,6 +30,7 @@ def of_output(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt:
         _sticking(y),
         _equilibria(y),
         _memory(y, lengths, names, dt),
+        _unobservable(y),
         _linear(y),
     ):
         if text:
@@ -61,8 +65,27 @@ def of_input(u: InputAdvice) -> Iterator[Finding]:
     yield from _log(u)
 
 
+def of_sizes(channels: Sequence[str], sizes: np.ndarray, names: Sequence[str]) -> Iterator[Finding]:
+    """Findings about channels whose sizes (experiments, channels, 2) differ between experiments as units do."""
+    for j, channel in enumerate(channels):
+        known = np.flatnonzero(np.isfinite(sizes[:, j, 0]))
+        if len(known) < 2:
+            continue
+        low, high = (known[pick(sizes[known, j, 0])] for pick in (np.argmin, np.argmax))
+        std, peak = (sizes[high] / sizes[low]).T
+        alike, ratios = (std > 1 / ALIKE) & (std < ALIKE), np.minimum(std, peak)
+        if (ratios[j] >= OTHER_UNIT and alike.any()) or np.nanmin(ratios) >= ALL_OTHER:
+            others = "others are" if alike.any() else "no other channel is"
+            text = (
+                f"it is {short(ratios[j])} times as large in experiment {names[high]!r} as in {names[low]!r}, while {others} "
+                "of like size in both; if the units differ (V and mV, rad and degrees), bring them to one and read again."
+            )
+            yield Finding("units", channel, text)
+
+
 def _drift(y: OutputAdvice, longest: int) -> tuple[str, str]:
-    if not (y.pole >= 1 - SLOW_POLE / longest and y.pole_t > UNIT_ROOT_T):
+    slow, unit = y.pole >= 1 - SLOW_POLE / longest, y.pole >= 1 - UNIT_POLE / longest
+    if not (unit or (slow and y.pole_t > UNIT_ROOT_T)):
         return "drift", ""
     pole = f"(pole {y.pole:.5g}, t = {y.pole_t:.2g})"
     if y.pole_t > -UNIT_ROOT_T:
@@ -72,12 +95,14 @@ def _drift(y: OutputAdvice, longest: int) -> tuple[str, str]:
         )
     if y.summed >= SUMMED:
         return "integrator", (
-            f"signs of an integrator {pole}: the summed inputs explain {percent(y.summed)} of its slow changes; a contracting "
-            "model forgets and cannot hold a sum, so difference this output, or identify the plant within its control loop."
+            f"signs of an integrator, or of a memory far beyond the record {pole}: the summed inputs explain {percent(y.summed)} of "
+            "its slow changes, but these data cannot tell its level, for a constant added to it fits the inputs as well; a "
+            "contracting model forgets and cannot hold a sum, so difference this output, or identify the plant within its control "
+            "loop; an observer must measure something that depends on the level."
         )
     return "drift", (
-        f"signs of a drift {pole} that the inputs do not explain; a contracting model cannot follow it, so take it off "
-        "(rc.data.detrend, or difference this output) or log what causes it as an input."
+        f"signs of a drift {pole} that the inputs do not explain, so they cannot tell its level; a contracting model cannot "
+        "follow it, so take it off (rc.data.detrend, or difference this output) or log what causes it as an input."
     )
 
 
@@ -131,13 +156,24 @@ def _memory(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt: f
     )
 
 
+def _unobservable(y: OutputAdvice) -> tuple[str, str]:
+    if not y.curved_nrmse >= UNTOLD:
+        return "unobservable", ""
+    told = max(0.0, 1 - y.curved_nrmse**2)
+    return "unobservable", (
+        f"the inputs tell {percent(told)} of its variance (free-run NRMSE {y.curved_nrmse:.3g}, linear or with squares and "
+        "cubes): as far as such models see, these data cannot tell it; log what drives it, or what depends on it, as an input (for an "
+        "observer: as a measured channel), or leave it out."
+    )
+
+
 def _linear(y: OutputAdvice) -> tuple[str, str]:
     if y.linear_nrmse <= NEAR_FLOOR * y.repeat_nrmse:
         return "linear", (
             f"a linear model (NRMSE {y.linear_nrmse:.3g}) already reaches the scatter of repeated periods "
             f"({y.repeat_nrmse:.3g}); take rc.nn.StableLinear, for a network has nothing left to gain."
         )
-    if y.linear_nrmse >= 1:
+    if y.linear_nrmse >= 1 and y.curved_nrmse < UNTOLD:
         return "linear", (
             f"no linear model beats the mean (NRMSE {y.linear_nrmse:.3g}): the plant is strongly nonlinear, drifts, or is driven "
             "by something that is not logged; find out which before you train."
@@ -154,11 +190,11 @@ def _log(c: InputAdvice | OutputAdvice) -> Iterator[Finding]:
     is_input = isinstance(c, InputAdvice)
     if ends:
         todo = (
-            "log what reaches the plant"
+            "log what reaches the plant (a clipped reading: set these samples to NaN)"
             if is_input
             else "set these samples to NaN, else the model learns the clip"
         )
-        text = f"{' and '.join(ends)}; if it is clipped there, {todo}."
+        text = f"{' and '.join(ends)}; if it is clipped or was lost there, {todo}."
         yield Finding("saturation", c.name, text)
     if c.missing >= MISSING:
         filled = "inputs are interpolated there" if is_input else "they do not count in training"

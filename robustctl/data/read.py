@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from robustctl.data.checks import as_floats, as_names, check_dt, check_names, re
 from robustctl.data.edit import merge
 from robustctl.data.formats import FORMATS, SUFFIXES, load
 from robustctl.data.record import Record
-from robustctl.data.resample import to_grid
-from robustctl.errors import DataError
+from robustctl.data.resample import clock_drift, to_grid
+from robustctl.errors import DataError, RobustctlWarning
 
 SHOWN_NAMES = 30
 
@@ -44,7 +45,8 @@ def read(
     inputs, outputs
         Names of columns, variables or datasets.
     dt
-        Sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`).
+        Sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`), with a
+        RobustctlWarning when they drift against it or against themselves (`clock_drift`).
     time
         Column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the log
         skips become missing samples.
@@ -152,9 +154,12 @@ def _read_one(
         if blocks[time].shape[1] != 1:
             raise DataError(f"time {time!r} must be one column, got shape {blocks[time].shape}")
         try:
+            drift = "" if dt is None else clock_drift(blocks[time][:, 0], dt)
             dt, t0, values = to_grid(blocks[time][:, 0], values, dt)
         except DataError as error:
             raise DataError(f"time {time!r}: {error}") from error
+        if drift:
+            _warn_of_drift(f"{file}: time {time!r}", drift)
     return from_arrays(
         values[:, : len(u_names)],
         values[:, len(u_names) :],
@@ -165,6 +170,15 @@ def _read_one(
         output_units=_labels(y_names, units),
         t0=t0,
         name=file.stem,
+    )
+
+
+def _warn_of_drift(where: str, drift: str) -> None:
+    warnings.warn(
+        f"{where}: the stamps drift: {drift}; the log is resampled as if the stamps were right. If the rows were sampled "
+        "evenly and the clock is wrong, give dt= without time=",
+        RobustctlWarning,
+        stacklevel=4,
     )
 
 

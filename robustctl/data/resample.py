@@ -12,6 +12,8 @@ from robustctl.errors import DataError
 STAMP_TOLERANCE = 1e-3
 LEAST_GRID_LIMIT = 1_000_000
 GRID_PER_STAMP = 100
+SAME_RATE, DRIFT, MOST_JITTER = 0.05, 0.005, 0.2  # of a step
+FEWEST_STEPS = 20
 
 
 def resample(
@@ -121,6 +123,31 @@ def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float,
     full = np.full((count, values.shape[1]), np.nan)
     full[index.astype(int)] = values
     return (float(f"{step:.9g}") if given is None else given), float(stamps[0]), full
+
+
+def clock_drift(t: Any, dt: float) -> str:
+    """Sentences on stamps whose steps slowly differ from `dt`, or grow or shrink; empty where they do neither.
+
+    With whole steps m between stamps and the mean step ``s = (t[-1] - t[0]) / sum m``: the stamps differ when s is within
+    5 % of `dt` and half a sample or more is gained or lost in all, and they drift when s of the last quarter differs from
+    that of the first by 0.5 % and 4 standard errors. Nothing is said of under 21 stamps, or of steps
+    that scatter by over 20 % around s, which are no clock's.
+    """
+    stamps, dt = check_stamps(t), check_dt(dt)
+    step, steps = _step(stamps), np.diff(stamps)
+    with np.errstate(all="ignore"):
+        jitter = float(np.std(steps / step - np.rint(steps / step)))
+    if len(steps) < FEWEST_STEPS or not jitter <= MOST_JITTER:
+        return ""
+    quarter, said = len(steps) // 4, []
+    first, last = _step(stamps[: quarter + 1]), _step(stamps[-quarter - 1 :])
+    if abs(last / first - 1) > max(DRIFT, 4 * jitter * np.sqrt(2 / quarter)):
+        change = f"{100 * (last / first - 1):+.2g} %"
+        said.append(f"their steps go from {first:.6g} s at the start to {last:.6g} s at the end ({change})")
+    lost = (stamps[-1] - stamps[0]) * abs(1 / step - 1 / dt)
+    if abs(step / dt - 1) < SAME_RATE and lost > 0.5:
+        said.append(f"they run at {step:.6g} s a step, not at dt = {dt:.6g} s, {lost:.3g} samples off in all")
+    return " and ".join(said)
 
 
 def _step(stamps: np.ndarray) -> float:

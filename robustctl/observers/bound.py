@@ -11,6 +11,7 @@ from ..data import Record
 from ..errors import RobustctlError
 from ..nn import ExplicitR2DN, ExplicitREN, StateObserver, lipschitz_bound
 from ..train import Identified
+from ..train.fit import check_channels
 from .exactness import one_steps
 
 
@@ -73,7 +74,8 @@ def error_bound(model: Identified, record: Record, noise: Mapping[str, float] | 
     states for outputs; `noise`: the largest error of measured channels in their units, by name.
 
     **Raises:** `RobustctlError` for another model, a certificate that does not hold or proves no rate below one (ask the core
-    for a smaller one), and an unknown channel.
+    for a smaller one), and an unknown channel; `DataError` for a record whose sample time, channels or units are not the
+    model's, and one in which no step is known.
     """
     observer = model.parameterization
     if not isinstance(observer, StateObserver):
@@ -100,6 +102,7 @@ def error_bound(model: Identified, record: Record, noise: Mapping[str, float] | 
 
 def _model_error(model: Identified, record: Record, P: np.ndarray) -> float:
     """The largest one-step error over the samples at which the states before and after are known."""
+    check_channels(model, record)
     system = model.parameterization.explicit()
     step = jax.jit(jax.vmap(lambda x, u: system.step(x, u)[0]))
     xs, vs, after = one_steps(model.scaling.apply(record))

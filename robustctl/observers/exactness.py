@@ -33,10 +33,6 @@ def exactness(
     if not weight > 0:
         raise DataError(f"weight must be positive, got {weight}")
     xs, vs, after = one_steps((Scaling.fit(record) if scaling is None else scaling).apply(record))
-    if not len(xs):
-        raise DataError(
-            "the record must have a sample with all states known and the next one too; it has none"
-        )
 
     def penalty(observer: StateObserver) -> Array:
         dtype = dtype_of(observer)
@@ -50,10 +46,17 @@ def exactness(
 
 
 def one_steps(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return states, inputs and next states (n, .) at all samples of a record where they are known."""
+    """Return states, inputs and next states (n, .) at all samples of a record where they are known.
+
+    **Raises:** `DataError` where there is no such sample.
+    """
     parts = []
     for e in record.experiments:
         known = (e.y_mask[:-1] & e.y_mask[1:]).all(axis=1) & e.u_mask[:-1].all(axis=1)
         parts.append((e.y[:-1][known], e.u[:-1][known], e.y[1:][known]))
     xs, vs, after = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not len(xs):
+        raise DataError(
+            "the record must have a sample with all states known and the next one too; it has none"
+        )
     return xs, vs, after

@@ -41,7 +41,8 @@ class Stream:
     same samples approach each other at the certified rate, whatever was lost before.
 
     **Arguments:** `model`: what `rc.train.fit` made of a record of `for_observer`; `measured`: the names given there;
-    `limits`: lowest and highest possible value of a channel, by its name.
+    `limits`: lowest and highest possible value of a channel, by its name; a sensor that saturates reads the end of its
+    range, so give limits just inside.
 
     **Raises:** `DataError` for channels that the model does not have.
     """

@@ -31,7 +31,8 @@ def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | 
         x[t+1], y[t] = system.step(x[t], us[t]),    t = 0 .. T-1
 
     One compiled scan, differentiable in the system's arrays, the inputs and `x0`. For a batch use
-    `jax.vmap(lambda u: rollout(system, u))(us)`.
+    `jax.vmap(lambda u: rollout(system, u))(us)`. The gradient of an R2DN stores its states alone; it is reverse mode,
+    and forward mode (`jax.jvp`, `jax.jacfwd`) wants `checkpoint=1`.
 
     **Arguments:** `us`: `(T, nu)`, or a pytree of arrays with a leading time axis; `x0`: the initial state,
     `system.init_state()` where None; `checkpoint`: with a number of samples n, gradients store the state
@@ -45,6 +46,8 @@ def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | 
     _check_step(system, x0, us)
 
     prepared = system.prepare()
+    if checkpoint is None:
+        return Trajectory(*prepared.scan(x0, us))
 
     def body(x, u):
         x_next, y = prepared.step(x, u)
@@ -52,7 +55,7 @@ def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | 
 
     if checkpoint == 1:
         body = jax.checkpoint(body, prevent_cse=False)  # a scan needs no barrier against merging
-    if checkpoint in (None, 1) or checkpoint >= length:
+    if checkpoint == 1 or checkpoint >= length:
         x_final, (xs, ys) = lax.scan(body, x0, us)
         return Trajectory(xs, ys, x_final)
 

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from .errors import RobustctlError
@@ -34,6 +35,16 @@ class System(eqx.Module):
     def prepare(self) -> "System":
         """Return the same system arranged for many steps; `rollout` calls it once before its scan."""
         return self
+
+    def scan(self, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        """Return `(xs, ys, x_final)` over a sequence, time first: step by step, where no better way is known."""
+
+        def body(x, u):
+            x_next, y = self.step(x, u)
+            return x_next, (x, y)
+
+        x_final, (xs, ys) = lax.scan(body, x0, us)
+        return xs, ys, x_final
 
 
 class StrictlyProper(System):
@@ -106,6 +117,11 @@ class Scaled(System):
         """Return `(x_next, y)`, with `u` and `y` in their own units."""
         x_next, y = self.system.step(x, (u - self.u_mean) / self.u_std)
         return x_next, self.y_std * y + self.y_mean
+
+    def scan(self, x0: PyTree, us: Float[Array, "T nu"]) -> tuple[PyTree, Float[Array, "T ny"], PyTree]:
+        """Return `(xs, ys, x_final)` over a sequence, by the inner system's way."""
+        xs, ys, x_final = self.system.scan(x0, (us - self.u_mean[None]) / self.u_std[None])
+        return xs, self.y_std[None] * ys + self.y_mean[None], x_final
 
     def prepare(self) -> "Scaled":
         """Return the same with the inner system prepared."""

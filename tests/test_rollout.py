@@ -55,8 +55,8 @@ def test_checkpointed_rollout_has_the_same_outputs_and_gradients(model, us, chec
     jax.tree.map(lambda p, q: np.testing.assert_allclose(p, q, rtol=1e-9, atol=1e-11), da, db)
 
 
-def test_checkpointing_bounds_the_memory_of_a_gradient(model):
-    us = jnp.zeros((4096, 2))
+def test_checkpointing_bounds_the_memory_of_a_gradient():
+    model, us = rc.nn.GRU(nu=2, nx=16, ny=1, key=jr.key(0)), jnp.zeros((4096, 2))
 
     def temporaries(checkpoint):
         params, static = eqx.partition(model, eqx.is_inexact_array)

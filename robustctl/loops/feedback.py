@@ -104,6 +104,12 @@ class Series(System):
         second, y = self.second.step(x[1], middle)
         return (first, second), y
 
+    def scan(self, x0: tuple[PyTree, PyTree], us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        """Return `(xs, ys, x_final)` over a sequence, one system after the other."""
+        firsts, middle, first = self.first.scan(x0[0], us)
+        seconds, ys, second = self.second.scan(x0[1], middle)
+        return (firsts, seconds), ys, (first, second)
+
     def prepare(self) -> "Series":
         """Return the same with its parts prepared for many steps."""
         return Series(self.first.prepare(), self.second.prepare())

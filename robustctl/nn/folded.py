@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from ..system import System
 from .activations import Activation
+from .folded_scan import folded_scan
 
 
 class FoldedR2DN(System):
@@ -38,6 +39,10 @@ class FoldedR2DN(System):
             h = self.activation(W @ h + b)
         r = z[:n] + self.W @ h
         return r[: self.nx], r[self.nx :]
+
+    def scan(self, x0: Float[Array, " {self.nx}"], us: Float[Array, "T nu"]) -> tuple[Array, Array, Array]:
+        """Return `(xs, ys, x_final)` over a sequence; see `folded_scan`."""
+        return folded_scan(self.activation, (self.G, self.g, self.hidden, self.W), x0, us)
 
 
 def fold(s, phi) -> FoldedR2DN:

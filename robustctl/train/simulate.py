@@ -112,7 +112,7 @@ def _from_estimated_states(model: Identified, batch: Batch, horizon: int):
             lambda x0: np.asarray(residual(jnp.asarray(x0, flat.dtype), system, *head), np.float64),
             np.asarray(flat, np.float64),
             jac=lambda x0: np.asarray(
-                eqx.filter_jit(jax.jacfwd(residual))(jnp.asarray(x0, flat.dtype), system, *head), np.float64
+                eqx.filter_jit(jax.jacrev(residual))(jnp.asarray(x0, flat.dtype), system, *head), np.float64
             ),  # pyright: ignore
         )
         return unravel(jnp.asarray(solution.x, flat.dtype))

@@ -6,24 +6,15 @@ from jax import lax
 from jaxtyping import PyTree
 
 from .errors import RobustctlError
-from .system import Parameterization, System
-
-
-class Trajectory(eqx.Module):
-    """What a rollout returns, time first.
-
-    `xs[t]` is the state before sample t (so `xs[0]` is the initial state), `ys[t]` the output at sample t,
-    and `x_final` the state after the last sample, from which a next rollout goes on.
-    """
-
-    xs: PyTree
-    ys: PyTree
-    x_final: PyTree
+from .parallel import parallel_rollout
+from .system import Parameterization, System, Trajectory
 
 
 @eqx.filter_jit
 @jax.named_scope("robustctl.rollout")
-def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | None = None) -> Trajectory:
+def rollout(
+    system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | None = None, method: str = "scan"
+) -> Trajectory:
     """Run a system from `x0` over the inputs `us` and return its `Trajectory`.
 
     ::
@@ -36,15 +27,20 @@ def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | 
 
     **Arguments:** `us`: `(T, nu)`, or a pytree of arrays with a leading time axis; `x0`: the initial state,
     `system.init_state()` where None; `checkpoint`: with a number of samples n, gradients store the state
-    every n samples only and recompute between, which takes memory for T/n + n samples in place of T.
+    every n samples only and recompute between, which takes memory for T/n + n samples in place of T; `method`: "scan",
+    or "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for an accelerator, long sequences and
+    small batches; on a CPU the scan is faster.
 
     **Raises:** `RobustctlError` for a parameterization (call its `explicit()`), inputs without a time axis
-    or of the wrong width, sequences of different lengths and a `checkpoint` below 1.
+    or of the wrong width, sequences of different lengths, a `checkpoint` below 1, and a method that is not known or
+    does not suit the system.
     """
-    length = _check(system, us, checkpoint)
+    length = _check(system, us, checkpoint, method)
     x0 = system.init_state() if x0 is None else x0
     _check_step(system, x0, us)
 
+    if method != "scan":
+        return parallel_rollout(system, us, x0)[0]
     prepared = system.prepare()
     if checkpoint is None:
         return Trajectory(*prepared.scan(x0, us))
@@ -68,13 +64,17 @@ def rollout(system: System, us: PyTree, x0: PyTree = None, *, checkpoint: int | 
     return Trajectory(xs, ys, x_final)
 
 
-def _check(system, us, checkpoint) -> int:
+def _check(system, us, checkpoint, method) -> int:
     if isinstance(system, Parameterization):
         raise RobustctlError(
             "rollout needs a system, got a parameterization; call its explicit() once and roll that out"
         )
     if checkpoint is not None and checkpoint < 1:
         raise RobustctlError(f"checkpoint must be a number of samples of at least 1, got {checkpoint}")
+    if method not in ("scan", "parallel") or (method == "parallel" and checkpoint is not None):
+        raise RobustctlError(
+            f"method must be scan or parallel, and only the scan has checkpoints, got {method!r} and checkpoint = {checkpoint}"
+        )
     shapes = [jax.numpy.shape(leaf) for leaf in jax.tree.leaves(us)]
     if not shapes or any(len(shape) == 0 for shape in shapes):
         raise RobustctlError(

@@ -47,6 +47,18 @@ class System(eqx.Module):
         return xs, ys, x_final
 
 
+class Trajectory(eqx.Module):
+    """What a rollout returns, time first.
+
+    `xs[t]` is the state before sample t (so `xs[0]` is the initial state), `ys[t]` the output at sample t,
+    and `x_final` the state after the last sample, from which a next rollout goes on.
+    """
+
+    xs: PyTree
+    ys: PyTree
+    x_final: PyTree
+
+
 class StrictlyProper(System):
     """A system to be controlled: its output does not depend on the control of the same sample.
 

@@ -9,7 +9,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.loops import Gain
-from robustctl.nn import folded_scan
+from robustctl.nn import folded_scan, layout
 from robustctl.problems.speed import yardstick
 
 from .models import draw
@@ -58,9 +58,15 @@ def close(ours, theirs, tolerance):
 @pytest.mark.parametrize("hidden", [(6,), (6, 5, 7)])
 @pytest.mark.parametrize("columns", [1, 20, 10_000])
 def test_gradients_are_those_of_the_plain_one(monkeypatch, columns, hidden, activation):
-    """Chunks of one sample, of four with three left over, and the whole sequence."""
-    monkeypatch.setattr(folded_scan, "_COLUMNS", {})
-    monkeypatch.setattr(folded_scan, "_COLUMNS_ELSEWHERE", columns)
+    """Chunks of one sample, of four with three left over, and the whole sequence; vectors as rows and as columns."""
+    for few in (0, 16):
+        monkeypatch.setattr(layout, "_FEW", few)
+        _compare_gradients(monkeypatch, columns, hidden, activation)
+
+
+def _compare_gradients(monkeypatch, columns, hidden, activation):
+    monkeypatch.setattr(folded_scan, "_VECTORS", {})
+    monkeypatch.setattr(folded_scan, "_VECTORS_ELSEWHERE", columns)
     model = make(activation=activation, hidden=hidden)
     jax.clear_caches()
     found = jax.jit(jax.value_and_grad(cost, (0, 1, 2)))(model, *data())

@@ -71,6 +71,12 @@ def test_checkpointing_bounds_the_memory_of_a_gradient():
     assert temporaries(64) < temporaries(None) / 3
 
 
+def test_in_parallel_it_is_the_same(model):
+    us = jr.normal(jr.key(2), (40, 2))
+    scan, parallel = (rc.rollout(model.explicit(), us, method=method) for method in ("scan", "parallel"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), scan, parallel)
+
+
 def test_batches_go_through_vmap(model):
     us = jr.normal(jr.key(2), (6, 10, 2))
     system = model.explicit()

@@ -126,6 +126,27 @@ class RotaryPendulum(_Unstable):
 
 
 @dataclasses.dataclass(frozen=True)
+class Speed:
+    """Times of the R2DN at the published sizes: against the published arrangement and against rivals.
+
+    Args:
+        quick: Tiny sizes, to see that it runs; its figures mean nothing.
+        out: Folder for the results.
+    """
+
+    quick: bool = False
+    out: Path = Path("runs/benchmark")
+
+    def run(self) -> int:
+        """Run the command."""
+        from ..problems.speed import benchmark
+
+        benchmark(self.out, quick=self.quick)
+        print(f"results in {self.out}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Benchmark:
     """Run a published benchmark problem and write its results and figure."""
 
@@ -134,6 +155,7 @@ class Benchmark:
         | Annotated[Pde, tyro.conf.subcommand("pde")]
         | Annotated[MagneticSuspension, tyro.conf.subcommand("magnetic-suspension")]
         | Annotated[RotaryPendulum, tyro.conf.subcommand("rotary-pendulum")]
+        | Annotated[Speed, tyro.conf.subcommand("speed")]
     )
 
     def run(self) -> int:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
+from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..errors import ModelError
@@ -43,6 +44,17 @@ class Feedback(System):
         policy_next, control = self.policy.step(policy_state, y)
         plant_next = self.plant.advance(plant_state, control, u)
         return (plant_next, policy_next), LoopOutput(plant_state, y, control)
+
+    def scan(self, x0: tuple[PyTree, PyTree], us: PyTree) -> tuple[PyTree, LoopOutput, PyTree]:
+        """Return `(xs, ys, x_final)` over a sequence; gradients keep the states alone and take each step again."""
+
+        def body(x, u):
+            x_next, y = self.step(x, u)
+            return x_next, (x, y)
+
+        # A scan needs no barrier against merging. Keeping every intermediate of plant and policy takes twice as long.
+        x_final, (xs, ys) = lax.scan(jax.checkpoint(body, prevent_cse=False), x0, us)
+        return xs, ys, x_final
 
     def prepare(self) -> "Feedback":
         """Return the same with its parts prepared for many steps."""

@@ -65,6 +65,14 @@ class YoulaMap(System):
         x1, z1 = self.t1.step(x1, control)
         return (x0, x1, x2, xq), YoulaOutput(z0 + z1, control)
 
+    def scan(self, x0: tuple[PyTree, ...], us: Float[Array, "T nd"]) -> tuple[PyTree, YoulaOutput, PyTree]:
+        """Return `(xs, ys, x_final)` over a sequence: nothing feeds back, so the parts run one after the other."""
+        (x0s, z0, x0_end), (x2s, y, x2_end) = self.t0.scan(x0[0], us), self.t2.scan(x0[2], us)
+        xqs, v, xq_end = self.q.scan(x0[3], y)
+        control = jnp.clip(v, -self.limit, self.limit)
+        x1s, z1, x1_end = self.t1.scan(x0[1], control)
+        return (x0s, x1s, x2s, xqs), YoulaOutput(z0 + z1, control), (x0_end, x1_end, x2_end, xq_end)
+
     def prepare(self) -> "YoulaMap":
         """Return the same with q prepared for many steps."""
         return YoulaMap(self.t0, self.t1, self.t2, self.q.prepare(), self.limit)

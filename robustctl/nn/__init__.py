@@ -11,6 +11,7 @@ from .innovation import InnovationSystem as InnovationSystem
 from .linear import LinearSystem as LinearSystem
 from .linear import StableLinear as StableLinear
 from .lipschitz import lipschitz_bound as lipschitz_bound
+from .numpy_step import numpy_step as numpy_step
 from .quiet import quiet as quiet
 from .r2dn import ContractingR2DN as ContractingR2DN
 from .r2dn import DissipativeR2DN as DissipativeR2DN

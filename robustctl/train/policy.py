@@ -100,7 +100,7 @@ def fit_policy(
     patience: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
     adversary: Adversary | None = None,
-    checkpoint: int | None = 1,
+    checkpoint: int | None = None,
     log: str | Path | None = None,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),

@@ -1,0 +1,60 @@
+"""Linear recurrences over whole sequences, about a trajectory of a system."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..system import Scaled
+
+Method = Literal["picard", "mean-slope", "newton"]
+
+_SAMPLES = 64  # that the mean slope is taken over: all of them would cost as much as Newton's
+
+
+def unscaled(system):
+    """Return the system inside its scaling, which is of inputs and outputs: the state is the inner one's."""
+    return unscaled(system.system) if isinstance(system, Scaled) else system
+
+
+def recurrence(stage: Method, system, prepared, xs, us, *, reverse: bool = False) -> Callable:
+    """Return the map `r -> d` that solves `d[t] = M[t] d[t-1] + r[t]`, or its transpose, backward in time."""
+    if stage == "newton":
+        return _varying(_slopes(prepared, xs, us), reverse)
+    if stage == "picard":
+        return _constant(unscaled(system).A, len(us), reverse)
+    stride = max(1, len(us) // _SAMPLES)
+    return _constant(jnp.mean(_slopes(prepared, xs[::stride], us[::stride]), axis=0), len(us), reverse)
+
+
+def _slopes(system, xs, us) -> Float[Array, "T nx nx"]:
+    return jax.vmap(jax.jacfwd(lambda x, u: system.step(x, u)[0]))(xs, us)
+
+
+def _constant(M: Float[Array, "nx nx"], length: int, reverse: bool) -> Callable:
+    """Doubling: after k products each entry holds the last 2^k terms of its sum."""
+    powers = [M if reverse else M.T]
+    while 2 ** len(powers) < length:
+        powers.append(powers[-1] @ powers[-1])
+
+    def solve(r):
+        for k, power in enumerate(powers):
+            n = 2**k
+            r = r.at[:-n].add(r[n:] @ power) if reverse else r.at[n:].add(r[:-n] @ power)
+        return r
+
+    return solve
+
+
+def _varying(Ms: Float[Array, "T nx nx"], reverse: bool) -> Callable:
+    if reverse:  # entry t of the transpose is reached from t + 1, through M[t + 1]
+        Ms = jnp.roll(jnp.swapaxes(Ms, 1, 2), -1, axis=0)
+
+    def compose(first, second):
+        (M1, r1), (M2, r2) = first, second
+        return M2 @ M1, jnp.einsum("tij,tj->ti", M2, r1) + r2
+
+    return lambda r: lax.associative_scan(compose, (Ms, r), reverse=reverse)[1]

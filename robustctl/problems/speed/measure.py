@@ -1,0 +1,131 @@
+"""What the R2DN costs, beside the yardstick and its rivals: a table of ratios."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...provenance import provenance
+from . import cases, yardstick
+from .cases import CASES, Case
+from .latency import latencies
+from .scaling import in_time, scaling
+from .timing import check_quiet, compiled, interleaved
+
+ACCEPTED = {
+    "training step": {"f16": 6.0, "pde": 1.5, "youla": 3.5},
+    "rollout": {"f16": 1.9, "pde": 1.8, "youla": 2.3},
+    "rollout gradient": {"f16": 2.4, "pde": 2.6, "youla": 3.7},
+    "gradient, batch 4": {"f16": 5.0, "youla": 8.0},
+    "gradient, batch 1": {"f16": 5.0, "youla": 8.0},
+    "explicit map": {"f16": 1.6, "pde": 1.6, "youla": 1.6},
+    "explicit map, with gradient": {"f16": 1.4, "pde": 1.4, "youla": 1.4},
+}
+"""Ratios that a change must not fall below, on a quiet machine."""
+
+
+def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
+    """Measure everything, print rows as they come, and write `speed.json` and `speed.txt` into `folder`.
+
+    **Raises:** `RobustctlError` on a busy machine, unless `quick`, whose figures mean nothing.
+    """
+    machine = {} if quick else check_quiet()
+    repeats = 2 if quick else repeats
+    rows: list[dict] = []
+    for case in CASES.values():
+        for row in _rows(cases.small(case) if quick else case, quick, repeats):
+            rows.append(row)
+            print(_line(row), flush=True)
+    device = jax.devices()[0]
+    results = {
+        "what": "time of the yardstick over ours, medians of interleaved runs; compilation apart", "quick": quick,
+        **provenance(0), "device": device.device_kind, **machine,
+        "gflops_of_one_large_product": None if quick else _peak(), "rows": rows,
+        "rivals": {name: _rivals(cases.small(c) if quick else c, quick, repeats) for name, c in CASES.items()},
+        "scaling": scaling(quick, repeats), "latency_us": latencies(quick),
+        "parallel_in_time": in_time(quick, repeats),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "speed.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (folder / "speed.txt").write_text("\n".join(map(_line, rows)) + "\n", encoding="utf-8")
+    return results
+
+
+def _rows(case: Case, quick: bool, repeats: int):
+    model = case.model()
+    *losses, data = cases.training(case, quick)
+    state = cases.optimizer_of_all().init(model)  # pyright: ignore
+    steps = [cases.training_step(loss) for loss in losses]
+    yield _row(case, "training step", steps, (model, state, *data), repeats, lambda out: out[2])
+    us, ys = cases.sequences(case, 4 if quick else 64, 20 if quick else 128)
+    yield _row(case, "rollout", [cases.plain, cases.ours], (model, us), repeats)
+    gradients = [jax.value_and_grad(cases.squared_error(run)) for run in (cases.plain, cases.ours)]
+    yield _row(case, "rollout gradient", gradients, (model, us, ys), repeats, lambda out: out[0])
+    for batch in (4, 1):
+        some = cases.sequences(case, batch, 20 if quick else 256)
+        yield _row(case, f"gradient, batch {batch}", gradients, (model, *some), repeats, lambda out: out[0])
+    maps = [yardstick.explicit_map, lambda m: jax.tree.leaves(m.explicit())]
+    yield _row(case, "explicit map", maps, (model,), repeats, compare=None)
+    slopes = [jax.value_and_grad(lambda m, fn=fn: sum(jnp.sum(jnp.sin(a)) for a in fn(m))) for fn in maps]
+    yield _row(case, "explicit map, with gradient", slopes, (model,), repeats, compare=None)
+
+
+def _row(case: Case, what: str, fns, args, repeats: int, compare: Callable | None = lambda out: out) -> dict:
+    """One row: the yardstick `fns[0]` against ours `fns[1]`, having seen that they agree."""
+    made = {name: compiled(fn, *args) for name, fn in zip(("plain", "ours"), fns, strict=True)}
+    difference = None
+    if compare is not None:
+        theirs, own = (np.asarray(compare(call()), float) for call, _, _ in made.values())
+        difference = float(np.abs(theirs - own).max() / np.abs(theirs).max())
+    found = interleaved({name: call for name, (call, _, _) in made.items()}, repeats)
+    (_, slow, much), (_, quick, little) = made.values()
+    return {
+        "case": case.name, "what": what, "plain_ms": found["plain"]["ms"], "ours_ms": found["ours"]["ms"],
+        "ratio": found["ours"]["ratio"], "accepted": ACCEPTED[what].get(case.name), "difference": difference,
+        "compile_seconds": [round(slow, 2), round(quick, 2)], "temporary_bytes": [much, little],
+    }  # fmt: skip
+
+
+def _line(row: dict) -> str:
+    accepted = "" if row["accepted"] is None else f"(accepted {row['accepted']:g})"
+    plain, ours = row["temporary_bytes"]
+    return (
+        f"{row['case']:<6}{row['what']:<29}{row['plain_ms']:>9.3f} ms{row['ours_ms']:>9.3f} ms{row['ratio']:>7.2f}x "
+        f"{accepted:<15} compiled in {row['compile_seconds'][0]:.1f} and {row['compile_seconds'][1]:.1f} s, "
+        f"temporaries {plain / 1e6:.2f} and {ours / 1e6:.2f} MB"
+    )
+
+
+def _rivals(case: Case, quick: bool, repeats: int) -> dict[str, dict[str, Any]]:
+    """Forward and gradient of a rollout, 64 x 128: R2DN, REN as strong as ours, LSTM and GRU of as many parameters."""
+    us, ys = cases.sequences(case, 4 if quick else 64, 20 if quick else 128)
+    models = {"R2DN": case.model(), **case.rivals()}
+    found: dict[str, dict[str, Any]] = {
+        name: {"parameters": cases.parameters(m)} for name, m in models.items()
+    }
+    for what, fn, args in (
+        ("rollout", cases.ours, (us,)),
+        ("gradient", jax.value_and_grad(cases.squared_error(cases.ours)), (us, ys)),
+    ):
+        made = {name: compiled(fn, model, *args) for name, model in models.items()}
+        times = interleaved({name: call for name, (call, _, _) in made.items()}, max(2, repeats // 3))
+        for name in models:
+            found[name][f"{what}_ms"] = times[name]["ms"]
+            found[name][f"{what}_compile_seconds"] = round(made[name][1], 2)
+            found[name][f"{what}_temporary_bytes"] = made[name][2]
+    return found
+
+
+def _peak() -> float:
+    """GFLOP/s of one product of 1,024 by 1,024 matrices: what a floor of operations is divided by."""
+    a = jnp.ones((1024, 1024))
+    call, _, _ = compiled(lambda a: a @ a, a)
+    begin = time.perf_counter()
+    for _ in range(10):
+        jax.block_until_ready(call())
+    return round(10 * 2 * 1024**3 / (time.perf_counter() - begin) / 1e9, 1)

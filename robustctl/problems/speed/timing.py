@@ -1,0 +1,62 @@
+"""Time compiled calls against each other, on a machine that has nothing else to do."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ...errors import RobustctlError
+
+BUSY = 0.7
+"""Load average over the last minute above which timings are refused."""
+
+
+def check_quiet() -> dict[str, Any]:
+    """Return load and thread settings of this machine.
+
+    **Raises:** `RobustctlError` where other work keeps the cores busy, or LAPACK has threads: on small matrices
+    they stall shared cores and flatter the faster version.
+    """
+    load, threads = os.getloadavg()[0], os.environ.get("OPENBLAS_NUM_THREADS")
+    if load > BUSY:
+        raise RobustctlError(
+            f"the machine must be quiet to time on, got a load average of {load:.2f} (at most {BUSY}); wait, or stop what runs"
+        )
+    if threads != "1":
+        raise RobustctlError(
+            f"LAPACK must have one thread, got OPENBLAS_NUM_THREADS={threads}; set it to 1 before Python starts"
+        )
+    return {"load_average_before": round(load, 2), "openblas_threads": 1}
+
+
+def compiled(fn: Callable, *args: Any) -> tuple[Callable[[], Any], float, int]:
+    """Compile `fn` for `args`; return a call of it, the seconds that took, and its temporary memory in bytes."""
+    jax.clear_caches()
+    begin = time.perf_counter()
+    ready = jax.jit(fn).lower(*args).compile()
+    seconds = time.perf_counter() - begin
+    analysis: Any = ready.memory_analysis()
+    return (lambda: ready(*args)), seconds, int(getattr(analysis, "temp_size_in_bytes", 0))
+
+
+def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """Run the calls in turns; return each one's median in ms, and the first one's time over it: median of the ratios."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        jax.block_until_ready(call())
+    for _ in range(repeats):
+        for name, call in calls.items():
+            begin = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name].append(time.perf_counter() - begin)
+    first = times[next(iter(calls))]
+    return {
+        name: {
+            "ms": round(1e3 * statistics.median(own), 4),
+            "ratio": round(statistics.median(a / b for a, b in zip(first, own, strict=True)), 3),
+        }
+        for name, own in times.items()
+    }

@@ -57,22 +57,34 @@ def polar_gram(X: Float[Array, "n n"], p: Float[Array, ""]) -> Float[Array, "n n
     return p**2 * (unit.T @ unit + slack(X.dtype) / n * jnp.eye(n, dtype=X.dtype))
 
 
+@jax.custom_jvp
+def inverse(M: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Inverse of a well-conditioned matrix; its derivative, `-M^-1 dM M^-1`, is two products and no further solve."""
+    return jnp.linalg.inv(M)
+
+
+@inverse.defjvp
+def _(primals, tangents):
+    V = inverse(*primals)
+    return V, -(V @ tangents[0] @ V)
+
+
 def cayley(G: Float[Array, "m n"]) -> Float[Array, "m n"]:
     """Cayley map onto matrices with orthonormal columns, m >= n.
 
     ::
 
-        G = [X; Y],  Z = X - X' + Y'Y,  Q = [(I + Z)^-1 (I - Z); -2 Y (I + Z)^-1],   Q'Q = I
+        G = [X; Y],  Z = X - X' + Y'Y,  V = (I + Z)^-1,  Q = [(I + Z)^-1 (I - Z); -2 Y V] = [2 V - I; -2 Y V],   Q'Q = I
 
-    Source: [WM23], eq. (9). The last division removes what rounding left above one: it is 1 up to the
-    rounding error, grows with it, and keeps |Q| <= 1 where the solve was inaccurate.
+    Source: [WM23], eq. (9). `I + Z` is I plus skew plus positive semidefinite, so that `|V| <= 1`. The last division
+    removes what rounding left above one: it is 1 up to the rounding error, grows with it, and keeps |Q| <= 1 where the
+    inverse was inaccurate.
     """
     n = G.shape[1]
     X, Y = G[:n], G[n:]
     eye = jnp.eye(n, dtype=G.dtype)
-    Z = X - X.T + Y.T @ Y
-    # -2Y(I+Z)^-1 and (I+Z)^-1(I-Z) = (I-Z)(I+Z)^-1 share one right-hand solve.
-    Q = jnp.linalg.solve((eye + Z).T, jnp.concatenate([eye - Z, -2 * Y]).T).T
+    V = inverse(eye + X - X.T + Y.T @ Y)
+    Q = jnp.concatenate([2 * V - eye, -2 * (Y @ V)])
     return Q / lax.stop_gradient(jnp.sqrt(jnp.maximum(norm_bound(Q), jnp.ones((), G.dtype))))
 
 

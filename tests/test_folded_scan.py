@@ -162,7 +162,7 @@ def test_a_scaled_system_and_two_in_a_row_go_the_same_way():
 def test_memory_of_a_gradient_is_that_of_the_states():
     """Against the plain one at a size where activations dominate."""
     model = rc.nn.ContractingR2DN(nu=1, nx=4, nv=32, ny=1, hidden=(48,) * 3, key=jr.key(0), dtype=jnp.float32)
-    us, x0, target = jnp.zeros((16, 200, 1)), jnp.zeros((16, 4)), jnp.zeros((16, 200, 1))
+    us, x0, target = jnp.zeros((16, 800, 1)), jnp.zeros((16, 4)), jnp.zeros((16, 800, 1))
     single = [a.astype(jnp.float32) for a in (us, x0, target)]
 
     def temporaries(f):

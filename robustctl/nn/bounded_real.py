@@ -16,7 +16,7 @@ def bounded_real(
     Y: Float[Array, "nx nx"],
     B_imp: Float[Array, "nx ns"],
     C: Float[Array, "nr nx"],
-    D: Float[Array, "nr ns"],
+    D: Float[Array, "nr ns"] | None,
     rate: float,
 ) -> tuple[Float[Array, "nx nx"], Float[Array, "nx ns"], Float[Array, "nx nx"]]:
     """Return `(A, B, P)` such that `x+ = A x + B s`, `r = C x + D s` has gain at most one at the given rate.
@@ -33,15 +33,15 @@ def bounded_real(
         A = E^-1 F,  B = E^-1 B_imp,  P = E' P_imp^-1 E
 
     holds for every value of `X, p, Y, B_imp, C` and every `D` with `|D| < 1`. Here `s` stacks the inputs
-    (w, u) and `r` the outputs (v, y); with `s = w`, `r = v` and `D = 0` it is the contracting form of
+    (w, u) and `r` the outputs (v, y); with `s = w`, `r = v` and `D = 0`, for which None costs nothing, it is the contracting form of
     [BWM25], eq. (14). `rate` is in (0, 1].
     """
     nx = Y.shape[0]
     H = polar_gram(X, p)
-    BR, TR, CC = _completed_square(B_imp, C, D)
-    P_imp = H[nx:, nx:] + BR @ BR.T
-    F = H[nx:, :nx] + BR @ TR.T
-    E = (H[:nx, :nx] + P_imp / rate**2 + CC + TR @ TR.T + Y - Y.T) / 2
+    BB, BT, TT = _completed_square(B_imp, C, D)
+    P_imp = H[nx:, nx:] + BB
+    F = H[nx:, :nx] + BT
+    E = (H[:nx, :nx] + P_imp / rate**2 + C.T @ C + TT + Y - Y.T) / 2
     AB = jnp.linalg.solve(E, jnp.concatenate([F, B_imp], axis=1))
     P = E.T @ jnp.linalg.solve(P_imp, E)
     return AB[:, :nx], AB[:, nx:], (P + P.T) / 2
@@ -52,19 +52,23 @@ def invert_bounded_real(E, F, P_imp, B_imp, C, D, rate: float) -> Float[Array, "
 
     For initial values: NaN where the matrices do not satisfy the inequality.
     """
-    BR, TR, CC = _completed_square(B_imp, C, D)
-    H21 = F - BR @ TR.T
-    H11 = E + E.T - P_imp / rate**2 - CC - TR @ TR.T
-    H = jnp.block([[H11, H21.T], [H21, P_imp - BR @ BR.T]])
+    BB, BT, TT = _completed_square(B_imp, C, D)
+    H21 = F - BT
+    H11 = E + E.T - P_imp / rate**2 - C.T @ C - TT
+    H = jnp.block([[H11, H21.T], [H21, P_imp - BB]])
     return jnp.linalg.cholesky(H).T
 
 
 def _completed_square(B_imp, C, D):
-    """Return `B Rbar^-1/2`, `T Rbar^-1/2` and `C'C`."""
+    """Return `B Rbar^-1 B'`, `B Rbar^-1 T'` and `T Rbar^-1 T'`."""
     nx = B_imp.shape[0]
+    if D is None:
+        zero = jnp.zeros((nx, nx), B_imp.dtype)
+        return B_imp @ B_imp.T, zero, zero
     M = defect_factor(D)
     stacked = jnp.linalg.solve(M, jnp.concatenate([B_imp, -C.T @ D]).T).T
-    return stacked[:nx], stacked[nx:], C.T @ C
+    BR, TR = stacked[:nx], stacked[nx:]
+    return BR @ BR.T, BR @ TR.T, TR @ TR.T
 
 
 def feedthrough(

@@ -153,9 +153,7 @@ class ContractingR2DN(Parameterization):
     @exact_map
     def explicit(self) -> ExplicitR2DN:
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
-        nv = self.bv.size
-        D = jnp.zeros((nv, nv), self.X.dtype)
-        A, B1, P = bounded_real(self.X, self.p, self.Y, self.B1_imp, self.C1, D, self.rate)
+        A, B1, P = bounded_real(self.X, self.p, self.Y, self.B1_imp, self.C1, None, self.rate)
         return ExplicitR2DN(
             A=A, B1=B1, B2=self.B2, C1=self.C1, C2=self.C2, D12=self.D12, D21=self.D21, D22=self.D22,
             bx=self.bx, bv=self.bv, by=self.by, phi=_explicit_phi(self.phi), P=P, supply=None, rate=self.rate,

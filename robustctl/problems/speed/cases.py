@@ -116,8 +116,9 @@ def training_step(loss: Callable) -> Callable:
 
     def step(model, state, *data):
         value, slope = jax.value_and_grad(loss)(model, *data)
-        updates, state = optimizer.update(slope, state)
-        return optax.apply_updates(model, updates), state, value
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
+            updates, state = optimizer.update(slope, state)
+            return optax.apply_updates(model, updates), state, value
 
     return step
 

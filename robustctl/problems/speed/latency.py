@@ -9,19 +9,19 @@ import jax
 import numpy as np
 
 from ...nn import numpy_step
-from . import cases
-from .cases import CASES
+from .cases import Case
 
 
-def latencies(quick: bool) -> dict[str, dict]:
+def latencies(sizes: dict[str, Case], quick: bool) -> dict[str, dict]:
     """Return median and 99th percentile in us of one step: jitted, compiled ahead of time, in NumPy; both ways include the copy."""
     samples = 20 if quick else 5000
-    return {name: _of(cases.small(case) if quick else case, samples) for name, case in CASES.items()}
+    return {name: _of(case, samples) for name, case in sizes.items()}
 
 
-def _of(case: cases.Case, samples: int) -> dict:
+def _of(case: Case, samples: int) -> dict:
     system = case.model().explicit().prepare()
-    x0, u = np.asarray(system.init_state()), np.ones(case.nu, np.float32)
+    x0 = np.asarray(system.init_state())
+    u = np.ones(case.nu, x0.dtype)
     jitted = eqx.filter_jit(lambda s, x, u: s.step(x, u))
     ahead = jax.jit(lambda x, u: system.step(x, u)).lower(x0, u).compile()
     in_numpy, _ = numpy_step(case.model().explicit())

@@ -1,7 +1,8 @@
 """How the cost grows: with samples, batch, states and layers; and in parallel over time."""
 
 import dataclasses
-from typing import Any, get_args
+import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from . import cases
 from .cases import CASES
 from .timing import compiled, interleaved
 
+METHODS: tuple[Method, ...] = ("picard", "mean-slope", "newton")
 VALUES = {
     "samples": (64, 128, 256, 512),
     "batch": (4, 16, 64, 256),
@@ -41,12 +43,12 @@ def _gradient_ms(base: cases.Case, name: str, value: int, repeats: int) -> float
     return interleaved({"ours": call}, max(2, repeats // 3))["ours"]["ms"]
 
 
-def in_time(quick: bool, repeats: int) -> dict[str, list[dict[str, Any]]]:
+def in_time(sizes: dict[str, cases.Case], quick: bool, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """One sequence of each size by the scan and by iterations over all samples: times, iterations, difference."""
     lengths = (16,) if quick else (128, 1024, 8192)
     found = {}
-    for name, case in CASES.items():
-        system = (cases.small(case) if quick else case).model().explicit()
+    for name, case in sizes.items():
+        system = case.model().explicit()
         found[name] = [_in_time(system, case.nu, samples, max(2, repeats // 3)) for samples in lengths]
     return found
 
@@ -56,10 +58,10 @@ def _in_time(system: Any, nu: int, samples: int, repeats: int) -> dict[str, Any]
     scan, _, _ = compiled(lambda s, u: rollout(s, u).ys, system, us)
     row: dict[str, Any] = {"samples": samples}
     calls = {"scan": scan}
-    for method in get_args(Method):
+    for method in METHODS:
         if method == "newton" and samples * system.bx.size**2 > 2e7:
             continue  # one Jacobian a sample would not fit
-        calls[method], _, _ = compiled(lambda s, u, m=method: parallel_rollout(s, u, method=m), system, us)
+        calls[method], _, _ = compiled(functools.partial(parallel_rollout, method=method), system, us)
         run, effort = calls[method]()
         row[method] = {
             "iterations": int(effort.iterations), "converged": bool(effort.converged),

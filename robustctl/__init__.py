@@ -6,6 +6,7 @@ from . import certify as certify
 from . import data as data
 from . import errors as errors
 from . import nn as nn
+from . import parallel as parallel
 from . import plot as plot
 from . import train as train
 from .io import load as load

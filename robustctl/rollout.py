@@ -28,8 +28,8 @@ def rollout(
     **Arguments:** `us`: `(T, nu)`, or a pytree of arrays with a leading time axis; `x0`: the initial state,
     `system.init_state()` where None; `checkpoint`: with a number of samples n, gradients store the state
     every n samples only and recompute between, which takes memory for T/n + n samples in place of T; `method`: "scan",
-    or "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for an accelerator, long sequences and
-    small batches; on a CPU the scan is faster.
+    or "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for long sequences and small batches,
+    where few iterations do.
 
     **Raises:** `RobustctlError` for a parameterization (call its `explicit()`), inputs without a time axis
     or of the wrong width, sequences of different lengths, a `checkpoint` below 1, and a method that is not known or

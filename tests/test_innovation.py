@@ -136,7 +136,7 @@ def test_a_stream_tells_the_predictor_what_is_lost(trained):
         np.testing.assert_allclose(stream(e.u[t, :1], y).values, whole[t], rtol=1e-4, atol=1e-5)
 
 
-def test_a_speed_that_nobody_logged_is_estimated_from_places():
+def test_a_speed_that_nobody_logged_is_estimated_from_places(tmp_path):
     def log(seeds, key):
         runs = [rc.data.multisine(300, highest=0.1, seed=k) for k in seeds]
         return simulate_log(Sampled(PLANT, DT, Details(noise=0.01)), runs, missing=0.2, key=key)
@@ -161,6 +161,9 @@ def test_a_speed_that_nobody_logged_is_estimated_from_places():
     print(error)
     assert error < 0.15
     assert rc.certify.certificate(fitted.model).holds
+    rc.save(tmp_path / "speed.safetensors", fitted.model)
+    again = rc.train.simulate(rc.load(tmp_path / "speed.safetensors"), made).y_hat
+    np.testing.assert_array_equal(np.concatenate([y[20:, 1] for y in again]), estimate)
 
 
 def test_predictions_that_mean_nothing_are_refused(trained):

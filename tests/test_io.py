@@ -83,6 +83,9 @@ MODELS = {
     "InnovationR2DN": lambda dtype: rc.nn.InnovationR2DN(
         nu=2, nx=3, nv=4, ny=2, hidden=(5,), key=KEY, dtype=dtype
     ),
+    "InnovationR2DN with an estimated channel": lambda dtype: rc.nn.InnovationR2DN(
+        nu=2, nx=3, nv=4, ny=2, nz=1, hidden=(5,), key=KEY, dtype=dtype
+    ),
     "CorrectedR2DN": lambda dtype: rc.nn.CorrectedR2DN(
         [[0.5]],
         [[1.0, 0.0]],

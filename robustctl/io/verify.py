@@ -99,7 +99,7 @@ def _input_size(system: Any) -> int:
     if isinstance(system, StaticNetwork):
         return _network_input(system.phi)
     if isinstance(system, InnovationSystem):
-        return system.B2.shape[1] + 2 * system.by.size
+        return system.B2.shape[1] + 2 * system.K.shape[1]
     return next(getattr(system, name).shape[1] for name in ("B2", "B", "D") if hasattr(system, name))
 
 

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -38,13 +39,18 @@ class System(eqx.Module):
 
     def scan(self, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence, time first: step by step, where no better way is known."""
+        return step_by_step(lambda x, u: self.step(x, u), x0, us)
 
-        def body(x, u):
-            x_next, y = self.step(x, u)
-            return x_next, (x, y)
 
-        x_final, (xs, ys) = lax.scan(body, x0, us)
-        return xs, ys, x_final
+def step_by_step(step: Callable, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+    """Return `(xs, ys, x_final)` of the scan of `step(x, u) -> (x_next, y)`."""
+
+    def body(x, u):
+        x_next, y = step(x, u)
+        return x_next, (x, y)
+
+    x_final, (xs, ys) = lax.scan(body, x0, us)
+    return xs, ys, x_final
 
 
 class Trajectory(eqx.Module):

@@ -7,8 +7,6 @@ Ratios only, in one process, the two versions taking turns, medians, compilation
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -24,6 +22,7 @@ import robustctl as rc
 from robustctl.loops import Gain
 from robustctl.plants import Plant, Sampled, Signal, at_rest, parameter
 from robustctl.problems import youla
+from robustctl.problems.speed.timing import interleaved
 from robustctl.provenance import provenance
 from robustctl.train.loop import start
 from robustctl.train.policy import PolicyGradient
@@ -78,22 +77,10 @@ def through_diffrax(sampled: Sampled, K: Array, x0: Array, ds: Array) -> Array:
     return jnp.mean(jnp.sum(run.ys.x.x**2, axis=1) + jnp.sum(run.ys.u**2, axis=1))
 
 
-def interleaved(a: Callable, b: Callable, repeats: int) -> dict:
-    """Time two compiled calls in turns; return median seconds and the median of the ratios b / a."""
-    times = {"a": [], "b": []}
-    for fn in (a, b):
-        jax.block_until_ready(fn())
-    for _ in range(repeats):
-        for name, fn in (("a", a), ("b", b)):
-            begin = time.perf_counter()
-            jax.block_until_ready(fn())
-            times[name].append(time.perf_counter() - begin)
-    ratios = [y / x for x, y in zip(times["a"], times["b"], strict=True)]
-    return {
-        "a_ms": round(1e3 * statistics.median(times["a"]), 4),
-        "b_ms": round(1e3 * statistics.median(times["b"]), 4),
-        "ratio": round(statistics.median(ratios), 3),
-    }
+def compared(a: Callable, b: Callable, repeats: int) -> dict:
+    """Time two compiled calls in turns; return median milliseconds and the median of the ratios b / a."""
+    found = interleaved({"b": b, "a": a}, repeats)
+    return {"a_ms": found["a"]["ms"], "b_ms": found["b"]["ms"], "ratio": found["a"]["ratio"]}
 
 
 def stepping(batch: int, samples: int, repeats: int) -> dict:
@@ -119,7 +106,7 @@ def stepping(batch: int, samples: int, repeats: int) -> dict:
         "batch": batch,
         "difference_of_cost": difference,
         **{
-            kind: interleaved(lambda: fns["hand"](K, x0, ds), lambda: fns["diffrax"](K, x0, ds), repeats)  # noqa: B023
+            kind: compared(lambda: fns["hand"](K, x0, ds), lambda: fns["diffrax"](K, x0, ds), repeats)  # noqa: B023
             for kind, fns in (("forward", forward), ("gradient", gradient))
         },
     }
@@ -165,7 +152,7 @@ def epoch(repeats: int) -> dict:
         state = start(job, free)
         costs.append(float(run(job, state)[1].loss))
         calls.append(lambda run=run, job=job, state=state: run(job, state)[1].loss)
-    return {"training_costs": costs, **interleaved(calls[0], calls[1], repeats)}
+    return {"training_costs": costs, **compared(calls[0], calls[1], repeats)}
 
 
 def main() -> None:

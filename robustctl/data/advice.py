@@ -17,12 +17,10 @@ UNSUITED = ("integrator", "drift", "unstable", "hysteresis", "sticking", "equili
 
 
 @dataclass(frozen=True)
-class InputAdvice:
-    """An input: how much of it is missing, and what it excites.
+class ChannelAdvice:
+    """Any channel: how much of it is missing or clipped, and whether it moves.
 
-    `missing`: share of samples; `longest_gap`: samples; `low`, `high`: least and largest value; `central`: share of
-    that range which the middle 90 % of the samples take up; `band_low`, `band_high` (Hz) and `frequencies`: see
-    `spectrum`; `binary`; `explained`: R^2 by the other inputs; `at_low`, `at_high`: shares of clipped samples.
+    `missing`: share of samples; `longest_gap`: samples; `at_low`, `at_high`: shares of clipped samples.
     """
 
     name: str
@@ -32,6 +30,16 @@ class InputAdvice:
     at_low: float
     at_high: float
     moves: bool
+
+
+@dataclass(frozen=True)
+class InputAdvice(ChannelAdvice):
+    """An input: what it excites.
+
+    `low`, `high`: least and largest value; `central`: share of that range which the middle 90 % of the samples
+    take up; `band_low`, `band_high` (Hz) and `frequencies`: see `spectrum`; `binary`; `explained`: R^2 by the other inputs.
+    """
+
     low: float
     high: float
     central: float = math.nan
@@ -43,22 +51,15 @@ class InputAdvice:
 
 
 @dataclass(frozen=True)
-class OutputAdvice:
+class OutputAdvice(ChannelAdvice):
     """An output: faults of its log, its linear model, and signs that it does not forget; NaN where unknown.
 
-    `missing`, `longest_gap`, `moves`, `at_low`, `at_high`: as of an input; `spikes`: samples; `order`, `delay` (samples)
+    `spikes`: samples; `order`, `delay` (samples)
     and `linear_nrmse` of the best linear model in free run; `memory`: samples; `pole`, `pole_t`: see `unit_root`;
     `summed`: see there; `curved_nrmse` (or the linear one, if less), `play_nrmse`: see `hysteresis`; `still`, `jumps`: see `sticking`;
     `rests`, `rest_gap`: see there; `repeat_nrmse`: no model can be better.
     """
 
-    name: str
-    unit: str
-    missing: float
-    longest_gap: int
-    at_low: float
-    at_high: float
-    moves: bool
     spikes: int = 0
     order: int = 0
     delay: int = 0
@@ -145,7 +146,7 @@ class Advice:
             )
 
 
-def _block(kind: str, channel: InputAdvice | OutputAdvice, lines: list[tuple[str, str]]) -> list[str]:
+def _block(kind: str, channel: ChannelAdvice, lines: list[tuple[str, str]]) -> list[str]:
     block = [f"{kind} {channel.name}{f' [{channel.unit}]' if channel.unit else ''}"[:WIDTH]]
     for label, text in lines:
         first = f"  {label:<{LABEL}}"
@@ -213,7 +214,7 @@ def _input_lines(a: Advice, u: InputAdvice) -> Iterator[tuple[str, str]]:
         yield "other inputs", f"explain {percent(u.explained)} of its variance"
 
 
-def _faults(c: InputAdvice | OutputAdvice) -> str:
+def _faults(c: ChannelAdvice) -> str:
     parts = [f"{percent(c.missing)} missing, longest gap {c.longest_gap}"] if c.longest_gap else []
     for share, end in ((c.at_low, "lowest"), (c.at_high, "highest")):
         parts += [f"{percent(share)} at the {end} value"] if share else []

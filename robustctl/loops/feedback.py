@@ -4,11 +4,10 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
-from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..errors import ModelError
-from ..system import StrictlyProper, System
+from ..system import StrictlyProper, System, step_by_step
 
 
 class LoopOutput(NamedTuple):
@@ -47,14 +46,9 @@ class Feedback(System):
 
     def scan(self, x0: tuple[PyTree, PyTree], us: PyTree) -> tuple[PyTree, LoopOutput, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence; gradients keep the states alone and take each step again."""
-
-        def body(x, u):
-            x_next, y = self.step(x, u)
-            return x_next, (x, y)
-
         # A scan needs no barrier against merging. Keeping every intermediate of plant and policy takes twice as long.
-        x_final, (xs, ys) = lax.scan(jax.checkpoint(body, prevent_cse=False), x0, us)
-        return xs, ys, x_final
+        again = jax.checkpoint(lambda x, u: self.step(x, u), prevent_cse=False)
+        return step_by_step(again, x0, us)
 
     def prepare(self) -> "Feedback":
         """Return the same with its parts prepared for many steps."""

@@ -84,11 +84,12 @@ def for_prediction(
     measured = record.outputs if measured is None else as_names(measured, "measured")
     read = _columns(record, measured)
     never = [k for k in range(record.ny) if k not in read]
+    order = [*read, *never]
     rng, experiments = np.random.default_rng(seed), []
     for e in record.experiments:
         flags = (e.y_mask[:, read] & ~_bursts(rng, e.samples, hidden, longest)[:, None]).astype(float)
         u_mask = np.hstack([e.u_mask, np.ones((e.samples, 2 * len(read)), bool)])
-        u, order = np.hstack([e.u, e.y[:, read], flags]), [*read, *never]
+        u = np.hstack([e.u, e.y[:, read], flags])
         experiments.append(
             dataclasses.replace(e, u=u, u_mask=u_mask, y=e.y[:, order], y_mask=e.y_mask[:, order])
         )
@@ -98,10 +99,9 @@ def for_prediction(
         inputs=(*record.inputs, *measured, *(f"{name}{MEASURED}" for name in measured)),
         outputs=(*(f"{name} predicted" for name in measured), *(record.outputs[k] for k in never)),
         input_units=(*record.input_units, *(record.output_units[k] for k in read), *[""] * len(read)),
-        output_units=tuple(record.output_units[k] for k in (*read, *never)),
+        output_units=tuple(record.output_units[k] for k in order),
     )
     own, flag = Scaling.fit(record), np.zeros(len(read))
-    order = [*read, *never]
     mean = np.concatenate([own.u_mean, own.y_mean[read], flag])
     std = np.concatenate([own.u_std, own.y_std[read], flag + 1])
     return made, Scaling(mean, std, own.y_mean[order], own.y_std[order])

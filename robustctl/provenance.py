@@ -25,11 +25,15 @@ PACKAGES = (
 
 def provenance(seed: int) -> dict:
     """Seed, package versions, machine and git commit of a run."""
+    return {"seed": seed, **environment()}
+
+
+def environment() -> dict:
+    """Package versions, machine and git commit of this package."""
     return {
-        "seed": seed,
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"platform": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()},
-        "commit": _commit(),
+        "commit": commit(Path(__file__).parent),
     }
 
 
@@ -43,10 +47,11 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
+def commit(folder: Path) -> str:
+    """Return the git commit that a folder is at, "unknown" outside of git."""
     command = ["git", "rev-parse", "--verify", "HEAD"]
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()

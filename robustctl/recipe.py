@@ -11,7 +11,7 @@ from . import nn
 from .data import Record, Scaling, split, windows
 from .errors import DataError, RobustctlError
 from .system import Parameterization
-from .train import Fit, fit, learned_state, warm_up
+from .train import Fit, Run, clipped_adam, fit, learned_state, warm_up
 
 ModelName = Literal["contracting", "lipschitz", "contracting-ren", "lipschitz-ren", "linear", "gru", "lstm"]
 
@@ -86,10 +86,10 @@ def check_length(record: Record, recipe: Recipe) -> None:
             )
 
 
-def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progress: bool = True) -> Fit:
-    """Fit the recipe's model to a record.
+def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
+    """Return the part of a record that is trained on, the one that is kept to validate, and the first in windows.
 
-    **Raises:** `DataError` or `RobustctlError` where record and recipe do not go together, before anything is written.
+    **Raises:** as `identify`.
     """
     if recipe.validation and not recipe.window:
         raise RobustctlError(
@@ -99,11 +99,27 @@ def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progres
     kept, checked = (
         (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
     )
+    data = windows(kept, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else kept
+    return kept, checked, data
+
+
+def identify(
+    record: Record,
+    recipe: Recipe,
+    *,
+    run: Run | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Fit:
+    """Fit the recipe's model to a record; `run` and `resume` as in `fit`.
+
+    **Raises:** `DataError` or `RobustctlError` where record and recipe do not go together, before anything is written.
+    """
+    kept, checked, data = parts(record, recipe)
     if recipe.window:
-        data = windows(kept, recipe.window + recipe.warm_up, recipe.stride)
         initial, batch = warm_up(recipe.warm_up), min(recipe.batch, len(data.experiments))
     else:
-        data, initial, batch = kept, learned_state(horizon=recipe.warm_up), len(kept.experiments)
+        initial, batch = learned_state(horizon=recipe.warm_up), len(data.experiments)
     steps = recipe.epochs * (len(data.experiments) // batch)
     schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
     return fit(
@@ -113,9 +129,10 @@ def identify(record: Record, recipe: Recipe, *, log: Path | None = None, progres
         scaling=Scaling.fit(kept),
         initial=initial,
         batch_size=batch,
-        optimizer=optax.chain(optax.clip(10.0), optax.adam(schedule)),
+        optimizer=clipped_adam(schedule),
         epochs=recipe.epochs,
-        log=log,
+        run=run,
+        resume=resume,
         progress=progress,
         key=jr.key(recipe.seed + 1),
     )

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from robustctl.cli import main
+from robustctl.cli.arguments import arguments, parsed
+from robustctl.cli.models import Demo, Fit
 from robustctl.problems import two_tanks
+from robustctl.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--epochs", "3", "--nx", "2", "--nv", "3", "--hidden", "4", "--warm-up", "5"]
@@ -41,6 +44,53 @@ def test_fit_leaves_a_model_and_a_report(run):
         p.name for p in report.iterdir()
     }
     assert json.loads((report / "report.json").read_text())["certificate"]["holds"]
+
+
+def test_fit_does_not_write_over_a_run_and_resumes_a_finished_one(run, capsys):
+    folder, model = run
+    again = ["fit", str(folder / "log.csv"), "--inputs", "pump", "--outputs", "level", "--dt", "2"]
+    again += ["--model", "lipschitz", *QUICK, "--out", str(model)]
+    before = (model.with_suffix("") / "training.jsonl").read_bytes()
+    assert main(again) == 2 and "holds a run already" in capsys.readouterr().err
+    assert main([*again, "--resume"]) == 0
+    assert (model.with_suffix("") / "training.jsonl").read_bytes() == before
+
+
+def test_rerun_gives_the_same_numbers_and_refuses_data_that_changed(run, tmp_path, capsys):
+    folder, model = run
+    made = model.with_suffix("")
+    assert main(["rerun", str(made), "--out", str(tmp_path / "again")]) == 0
+    assert "the same numbers in all 3 epochs, to the last bit" in capsys.readouterr().out
+    assert (tmp_path / "again" / "model.safetensors").exists()
+    log = folder / "log.csv"
+    kept = log.read_text()
+    try:
+        log.write_text(kept + "1.0,2.0\n")
+        assert main(["rerun", str(made), "--out", str(tmp_path / "third")]) == 2
+        assert "changed since" in capsys.readouterr().err and not (tmp_path / "third").exists()
+    finally:
+        log.write_text(kept)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Demo(seed=3),
+        Fit(Path("/a b/log.csv"), ("u", "v"), ("y",), dt=0.1, test=Path("/t.csv"), resume=True),
+        Fit(
+            Path("/l.mat"),
+            ("u",),
+            ("y",),
+            time="t",
+            recipe=Recipe(model="gru", hidden=(3, 4), validation=0.3),
+        ),
+    ],
+    ids=["demo", "fit", "recipe"],
+)
+def test_a_command_comes_back_from_its_arguments(command):
+    name = type(command).__name__.lower()
+    there = parsed({"fit": Fit, "demo": Demo}, [name, *arguments(command)])
+    assert there == command
 
 
 def test_certify_checks_again(run, capsys):

@@ -21,9 +21,10 @@ import safetensors.numpy
 
 import robustctl as rc
 from robustctl.errors import ModelError, ModelFileError
-from robustctl.io import atomic, inspect, load, save
-from robustctl.io.container import pack, unpack
+from robustctl.io import inspect, load, save
 from robustctl.io.structure import CLASSES, FUNCTIONS, decode, encode
+from robustctl.store import atomic
+from robustctl.store.container import pack, unpack
 from robustctl.system import Parameterization
 from robustctl.train import Identified
 from robustctl.train.initial_state import WarmUp, learned_state, warm_up, zero_state

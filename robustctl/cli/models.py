@@ -8,6 +8,7 @@ import tyro
 
 from ..errors import RobustctlError
 from ..recipe import Recipe
+from .arguments import arguments
 
 Positional = tyro.conf.Positional
 
@@ -24,16 +25,30 @@ class Demo:
     out: Path = Path("runs/demo")
     seed: int = 0
 
-    def run(self) -> int:
-        """Run the command."""
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the demonstration."""
+        return Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
+
+    def records(self):
+        """Return the record to fit, and the one to test on."""
         from ..problems import two_tanks
 
-        recipe = Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
+        return two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
+
+    def into(self, folder: Path) -> "Demo":
+        """Return the same with another folder."""
+        return dataclasses.replace(self, out=folder)
+
+    def __call__(self) -> int:
+        """Run the command."""
+        from ..train import Run
+
         print(
             "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test"
         )
-        train, test = two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
-        return _identify(train, test, recipe, self.out / "tanks.safetensors", self.out)
+        run = Run(self.out, command=("demo", *arguments(self)))
+        return _identify(*self.records(), self.recipe, self.out / "tanks.safetensors", run, resume=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +66,8 @@ class Fit:
         test_outputs: The same for `outputs`.
         recipe: Model and training.
         out: Model file; default: the log's name with the ending .safetensors, in the working folder.
-        report: Folder for report, figures and the training log; default: the model's name without its ending.
+        run: Folder of the run, for training log, checkpoints and report; default: the model's name without its ending.
+        resume: Go on with the run in that folder, to the same numbers as if it had not been interrupted.
     """
 
     log: Positional[Path]
@@ -64,20 +80,32 @@ class Fit:
     test_outputs: tuple[str, ...] | None = None
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
     out: Path | None = None
-    report: Path | None = None
+    run: Path | None = None
+    resume: bool = False
 
-    def run(self) -> int:
-        """Run the command."""
+    def records(self):
+        """Return the record to fit, and the one to test on or None."""
         from ..data import read
 
-        out = self.out or Path(self.log.stem + ".safetensors")
         record = read(self.log, inputs=self.inputs, outputs=self.outputs, dt=self.dt, time=self.time)
         test = None
         if self.test or self.test_inputs or self.test_outputs:
             inputs, outputs = self.test_inputs or self.inputs, self.test_outputs or self.outputs
             test = read(self.test or self.log, inputs=inputs, outputs=outputs, dt=self.dt, time=self.time)
             test = dataclasses.replace(test, inputs=record.inputs, outputs=record.outputs)
-        return _identify(record, test, self.recipe, out, self.report or out.with_suffix(""))
+        return record, test
+
+    def into(self, folder: Path) -> "Fit":
+        """Return the same, begun anew in another folder, the model file in it too."""
+        return dataclasses.replace(self, run=folder, out=folder / "model.safetensors", resume=False)
+
+    def __call__(self) -> int:
+        """Run the command."""
+        from ..train import Run
+
+        out = self.out or Path(self.log.stem + ".safetensors")
+        run = Run(self.run or out.with_suffix(""), command=("fit", *arguments(self)))
+        return _identify(*self.records(), self.recipe, out, run, self.resume)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +120,7 @@ class Certify:
     model: Positional[Path]
     json: bool = False
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run the command."""
         from ..certify import certificate
         from ..io import load
@@ -122,7 +150,7 @@ class Simulate:
     out: Path | None = None
     report: Path | None = None
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run the command."""
         from ..data import read
         from ..io import load
@@ -149,7 +177,7 @@ class Simulate:
         return 0
 
 
-def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
+def _identify(record, test, recipe: Recipe, out: Path, run, resume: bool) -> int:
     from ..certify import certificate
     from ..io import save
     from ..recipe import check_length, identify
@@ -157,12 +185,12 @@ def _identify(record, test, recipe: Recipe, out: Path, folder: Path) -> int:
 
     print(record)
     check_length(record if test is None else test, recipe)
-    fitted = identify(record, recipe, log=folder / "training.jsonl")
+    fitted = identify(record, recipe, run=run, resume=resume)
     proof = certificate(fitted.model)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, fitted.model)
     made = report(fitted.model, record if test is None else test, fit=fitted, certificate=proof)
-    made.save(folder)
+    made.save(run.folder)
     print(made)
-    print(f"model: {out}    report: {folder}")
+    print(f"model: {out}    report: {run.folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1

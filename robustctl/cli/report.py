@@ -39,7 +39,7 @@ class Report:
     seed: int = 0
     out: Path | None = None
 
-    def run(self) -> int:
+    def __call__(self) -> int:
         """Run the command."""
         from ..classical import report
         from ..loops import Feedback

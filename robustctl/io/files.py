@@ -13,9 +13,9 @@ import numpy as np
 
 from ..certify import Certificate
 from ..errors import ModelError, ModelFileError
+from ..store.atomic import write_atomic
+from ..store.container import pack, unpack
 from ..system import Parameterization
-from .atomic import write_atomic
-from .container import pack, unpack
 from .structure import decode, encode
 from .verify import check_certificate, check_fit, check_weights, prove
 

@@ -31,10 +31,10 @@ from ..nn.gated import GatedSystem
 from ..nn.r2dn import UnitGainR2DN
 from ..nn.ren import UnitGainREN
 from ..nn.sandwich import SandwichParameters
+from ..store.container import shown
 from ..system import Rescaled
 from ..train import Identified
 from ..train.initial_state import LearnedState, WarmUp, ZeroState
-from .container import shown
 
 _OWN = (
     nn.ContractingR2DN, nn.LipschitzR2DN, nn.DissipativeR2DN, UnitGainR2DN, nn.LBDN, SandwichParameters,

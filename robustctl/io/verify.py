@@ -12,9 +12,9 @@ from ..data.checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
 from ..nn import InnovationSystem, StaticNetwork
 from ..nn.sandwich import SandwichNetwork
+from ..store.container import shown
 from ..system import Parameterization, Scaled, System, dtype_of
 from ..train import Identified
-from .container import shown
 from .shapes import check_shapes
 
 

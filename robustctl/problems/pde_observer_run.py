@@ -21,7 +21,7 @@ from ..provenance import provenance
 from ..rollout import rollout
 from ..system import Parameterization
 from ..train.log import ProgressBar
-from ..train.loop import Job, Row, State, judge, run, update
+from ..train.loop import Job, Row, State, judge, row, run, update
 from . import pde_observer as pde
 from .pde_observer import Field, Pairs, Protocol
 
@@ -45,12 +45,12 @@ class OneStep(Job):
             value, slope = jax.value_and_grad(loss)(state.trained)
             return update(self, state, value, slope), (value, optax.tree.norm(slope))
 
-        state, (losses, norms) = lax.scan(body, state, self.pairs)
-        adam, scale = state.opt_state
+        after, (losses, norms) = lax.scan(body, state, self.pairs)
+        adam, scale = after.opt_state
         with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
             _, scale = self.plateau.update({}, scale, value=jnp.mean(losses))
-        state = judge(self, state._replace(opt_state=(adam, scale)), None)
-        return state, Row(jnp.mean(losses), jnp.full_like(losses[0], jnp.nan), jnp.mean(norms))
+        after = judge(self, after._replace(opt_state=(adam, scale)), None)
+        return after, row(state, after, losses, norms, None)
 
 
 def one_step_job(protocol: Protocol, fixed: PyTree, pairs: Pairs) -> OneStep:
@@ -81,6 +81,7 @@ def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[Para
     def inspect(epoch, trained):
         found, seconds = certificate(eqx.combine(trained, fixed)), round(time.monotonic() - begin, 2)
         checks.append({"epoch": epoch, "seconds": seconds, "holds": found.holds, "margin": found.margin})
+        return found.margin
 
     job = one_step_job(protocol, fixed, pairs)
     watchers = [ProgressBar(protocol.epochs)] if progress else []

@@ -29,6 +29,7 @@ def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[Poli
         found = certificate(trained)
         checks.append({"epoch": epoch, "holds": found.holds, "margin": found.margin})
         clock.append(time.monotonic())
+        return found.margin
 
     fitted = fit_policy(
         policy, YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,

@@ -170,7 +170,7 @@ def _training(fit: Fit | None) -> dict[str, Any] | None:
         "epochs": epochs,
         "best_epoch": best,
         "stopped": fit.stopped,
-        "bad_step": fit.bad_step,
+        "trouble": None if fit.trouble is None else str(fit.trouble),
         "seconds": fit.seconds,
         "best_loss": kept("loss"),
         "best_validation": kept("validation"),

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..errors import RobustctlError
-from ..io.atomic import write_atomic
+from ..store.atomic import write_atomic
 
 
 def write_folder(

@@ -17,12 +17,16 @@ from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..system import Parameterization, dtype_of
 from .batches import Batch, pack
-from .identification import Identification
+from .health import Trouble, diagnosis
+from .identification import Identification, Trained
 from .identified import Identified
+from .identity import data_hash, identity
 from .initial_state import Builder, InitialState, LearnedState, zero_state
+from .keeper import Keeper, Run, keeper_of
 from .log import JsonLines, ProgressBar, Watcher
-from .loop import run
+from .loop import run as train
 from .losses import Loss, mean_squared_error
+from .optimizer import clipped_adam
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,26 +34,25 @@ class Fit:
     """What `fit` returns.
 
     `model`: the best on the validation record, without one the last good one; `history`: arrays `loss`,
-    `validation` (NaN without a validation record) and `gradient_norm`, one entry an epoch, of scaled signals;
-    `best_epoch`: counted from 0; `stopped`: "finished", "patience", "interrupted" or "not finite";
-    `bad_step`: the gradient step (counted from 0 over the whole fit) that met a number that is not finite,
-    else None; `seconds`: wall time, compilation included.
+    `validation` (NaN without a validation record) and `gradient_norm`, of scaled signals, `learning_rate` (NaN for an
+    optimizer that does not show it, see `clipped_adam`), `skipped` (gradient steps that were not finite) and
+    `certificate_margin` (NaN where `inspect` gave none), one entry an epoch; `best_epoch`: counted from 0;
+    `stopped`: "finished", "patience", "interrupted", "time budget" or "not finite"; `trouble`: what was not finite,
+    None where everything was; `seconds`: wall time of this call, compilation included.
     """
 
     model: Identified
     history: dict[str, np.ndarray]
     best_epoch: int
     stopped: str
-    bad_step: int | None
+    trouble: Trouble | None
     seconds: float
 
     def __str__(self) -> str:
         """Return a summary for people."""
         epochs = len(self.history["loss"])
         text = f"fit ended ({self.stopped}) after {epochs} epochs in {self.seconds:.1f} s; kept epoch {self.best_epoch}"
-        if self.bad_step is not None:
-            text += f"; gradient step {self.bad_step} was not finite, the model before it was kept"
-        return text
+        return text if self.trouble is None else f"{text}; {self.trouble}"
 
 
 def fit(
@@ -67,9 +70,12 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 500,
     patience: int | None = None,
-    log: str | Path | None = None,
+    run: Run | str | Path | None = None,
+    resume: bool = False,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
+    inspect: Callable[[int, Parameterization], float | None] | None = None,
+    inspect_every: int = 10,
     key: PRNGKeyArray,
 ) -> Fit:
     """Minimise the free-run simulation error of a parameterization on a record.
@@ -79,7 +85,8 @@ def fit(
         min over free arrays  sum over segments of  loss(y_hat, y, mask),   y_hat = rollout(explicit(), u, x0)
 
     Signals are scaled to mean zero and standard deviation one on `record`. Ctrl-C ends the fit and keeps
-    the best model; a loss or gradient that is not finite ends it and keeps the last good one.
+    the best model. A step whose loss or gradient is not finite is skipped and the learning rate halved, to
+    grow back by 2 % a good step; ten in a row end the fit, which keeps the last good model.
 
     **Arguments:**
 
@@ -92,11 +99,18 @@ def fit(
       segment to segment, the gradient is not. None: the whole experiment.
     - `batch_size`: experiments a gradient step, drawn anew each epoch. None: all.
     - `regularizer`: a function of the parameterization added to the loss, such as `lambda m: 1e-3 * m.gamma`.
-    - `optimizer`: any Optax transformation; default Adam at 1e-3 with elements of the gradient clipped at 10.
-    - `log`: a file for one JSON line an epoch. `watchers`: objects told of every epoch (see `Watcher`).
+    - `optimizer`: any Optax transformation, told the loss as `value`; default `clipped_adam()`.
+    - `run`: folder of the run, which holds what was trained with what, `training.jsonl` with one line an epoch,
+      and checkpoints (see `Run`). `resume`: go on from its newest checkpoint, to the same numbers as if it had not
+      been interrupted; where there is none yet, begin; where it is finished, return what it found.
+    - `watchers`: objects told of every epoch (see `Watcher`).
+    - `inspect(epochs done, model)`: called before every epoch that `inspect_every` divides and after the last;
+      a float that it returns is the history's `certificate_margin`, as `rc.train.certificate_margin` gives it.
 
     **Raises:** `DataError` for a record that does not fit the model or is too short; `RobustctlError` for
-    settings out of range; both before anything is written.
+    settings out of range, a folder that holds a run while `resume` is False, and a run to be resumed that was
+    begun with other data, key, settings or model; all before anything is written. `OSError` where the folder
+    cannot be made.
     """
     begin = time.monotonic()
     _check_settings(washout, segment, batch_size, epochs, patience, validation, record)
@@ -109,21 +123,26 @@ def fit(
         )
     data = _pack(model, record, washout, segment)
     checked = None if validation is None else _pack(model, validation, washout, segment)
-    trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)
-    if optimizer is None:
-        optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
+    whole = Trained(model.parameterization, model.initial)
+    trained, fixed = eqx.partition(whole, eqx.is_inexact_array)
     job = Identification(
-        fixed=fixed, data=data, validation=checked, key=order_key, optimizer=optimizer, loss=loss,
+        fixed=fixed, data=data, validation=checked, key=order_key, optimizer=optimizer or clipped_adam(), loss=loss,
         regularizer=regularizer, segment=segment or data.u.shape[1],
         batch_size=batch_size or len(record.experiments), patience=patience or 0,
     )  # fmt: skip
-    everyone = [*watchers, *([ProgressBar(epochs)] if progress else []), *([JsonLines(log)] if log else [])]
-    state, history, stopped = run(job, trained, epochs, everyone)
-    best = eqx.tree_at(lambda m: (m.parameterization, m.initial), model, eqx.combine(state.best, fixed))
-    bad_step = int(state.bad_step) if int(state.bad_step) >= 0 else None
-    if bad_step is not None:
-        warn_of(bad_step)
-    return Fit(best, history, int(state.best_epoch), stopped, bad_step, time.monotonic() - begin)
+    settings = {"washout": washout, "segment": segment, "batch_size": batch_size, "patience": patience}
+    same = identity(key, settings, data=data_hash(record), validation=data_hash(validation))
+    keeper = keeper_of(run, same, resume)
+    look = None if inspect is None else lambda done, free: inspect(done, eqx.combine(free, fixed).model)
+    state, history, stopped = train(
+        job, trained, epochs, everyone(watchers, progress, epochs, keeper), look, inspect_every, keeper
+    )
+    best = eqx.tree_at(
+        lambda m: (m.parameterization, m.initial), model, tuple(eqx.combine(state.best, fixed))
+    )
+    trouble = diagnosis(state.health, trained)
+    warn_of(trouble)
+    return Fit(best, history, int(state.best_epoch), stopped, trouble, time.monotonic() - begin)
 
 
 def _untrained(parameterization, record: Record, scaling, initial, key) -> Identified:
@@ -191,11 +210,15 @@ def _check_settings(washout, segment, batch_size, epochs, patience, validation, 
         raise RobustctlError("patience needs a validation record to judge by, got none")
 
 
-def warn_of(bad_step: int) -> None:
-    """Tell the user at which gradient step training met something that is not finite."""
-    warnings.warn(
-        f"the loss or its gradient was not finite at gradient step {bad_step}; the model before it was kept. "
-        "Use a smaller learning rate or a shorter segment",
-        RobustctlWarning,
-        stacklevel=3,
-    )
+def everyone(
+    watchers: Sequence[Watcher], progress: bool, epochs: int, keeper: Keeper | None
+) -> list[Watcher]:
+    """Return all that are told of an epoch: the user's, the progress line and the log of the run's folder."""
+    logs = [] if keeper is None else [JsonLines(keeper.log)]
+    return [*watchers, *([ProgressBar(epochs)] if progress else []), *logs]
+
+
+def warn_of(trouble: Trouble | None) -> None:
+    """Tell the user what was not finite in a training, if anything was."""
+    if trouble is not None:
+        warnings.warn(str(trouble), RobustctlWarning, stacklevel=3)

@@ -1,6 +1,6 @@
 """One epoch of identification: free-run simulation of a record, segment by segment."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,8 +12,15 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..rollout import rollout
 from .batches import Batch, in_segments
-from .loop import Job, Row, State, judge, update
+from .loop import Job, Row, State, judge, row, update
 from .losses import Loss
+
+
+class Trained(NamedTuple):
+    """What identification trains."""
+
+    model: Any
+    initial: Any
 
 
 class Identification(Job):
@@ -40,10 +47,9 @@ class Identification(Job):
             else self.data.index
         )
         batches = order[: experiments // size * size].reshape(-1, size)
-        state, (losses, norms) = lax.scan(lambda s, chosen: _train_on(self, s, chosen), state, batches)
-        validation = None if self.validation is None else _validate(self, state.trained)
-        shown = jnp.full_like(losses[0], jnp.nan) if validation is None else validation
-        return judge(self, state, validation), Row(jnp.mean(losses), shown, jnp.mean(norms))
+        after, (losses, norms) = lax.scan(lambda s, chosen: _train_on(self, s, chosen), state, batches)
+        validation = None if self.validation is None else _validate(self, after.trained)
+        return judge(self, after, validation), row(state, after, losses, norms, validation)
 
 
 def _train_on(
@@ -64,7 +70,7 @@ def _train_on(
         return (update(job, state, loss, slope), lax.stop_gradient(x_next)), (loss, optax.tree.norm(slope))
 
     (state, _), (losses, norms) = lax.scan(body, (state, x), (*segments, first))
-    return state, (jnp.mean(losses), jnp.mean(norms))
+    return state, (losses, norms)
 
 
 def _initial_states(trained, fixed, batch: Batch):

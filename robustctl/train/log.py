@@ -2,10 +2,17 @@
 
 import json
 import math
+import time
+import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 from tqdm import tqdm
+
+from ..errors import RobustctlWarning
+from ..json_text import json_text
+from ..store.atomic import write_atomic
 
 
 @runtime_checkable
@@ -22,39 +29,94 @@ class Watcher(Protocol):
 
 
 class ProgressBar:
-    """A line with epoch, losses, epochs a second and the time left; silent where the output is no terminal."""
+    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; silent where no terminal reads it."""
 
     def __init__(self, epochs: int):
-        self.bar = tqdm(total=epochs, desc="fit", unit="epoch", disable=None, dynamic_ncols=True)
+        self.epochs = epochs
+        self.bar: tqdm | None = None
 
     def epoch(self, number: int, row: dict[str, float]) -> None:
         """Move on by one epoch."""
-        shown = {"loss": row["loss"]}
-        if not math.isnan(row["validation"]):
-            shown["validation"] = row["validation"]
-        self.bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+        if self.bar is None:
+            self.bar = tqdm(
+                total=self.epochs, initial=number, desc="fit", unit="epoch", disable=None, dynamic_ncols=True
+            )
+            self.margin = math.nan
+        self.margin = row["certificate_margin"] if not math.isnan(row["certificate_margin"]) else self.margin
+        self.bar.set_postfix(_shown(row | {"certificate_margin": self.margin}), refresh=False)
         self.bar.update(1)
 
     def close(self, stopped: str) -> None:
         """Leave the line as it is."""
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
+
+
+_SHORT = {
+    "loss": "loss", "validation": "validation", "learning_rate": "rate", "gradient_norm": "gradient",
+    "certificate_margin": "margin",
+}  # fmt: skip
+
+
+def _shown(row: dict[str, float]) -> dict[str, str]:
+    shown = {short: f"{row[name]:.4g}" for name, short in _SHORT.items() if not math.isnan(row[name])}
+    return shown | ({"skipped": f"{row['skipped']:.0f}"} if row["skipped"] else {})
 
 
 class JsonLines:
-    """One JSON object an epoch, appended to a file and flushed, so that a run can be read while it goes on."""
+    """One JSON object an epoch, appended to a file and flushed, so that a run can be read while it goes on.
+
+    Each has the row's numbers, null for what is not finite, and `time`, seconds since 1970. The last line says why
+    training ended. A run that is resumed keeps the lines of the epochs before. A disk that refuses a line gives a
+    warning, and no more lines are written.
+    """
 
     def __init__(self, path: str | Path):
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("w", encoding="utf-8")
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file: IO[str] | None = None
+        self.failed = False
 
     def epoch(self, number: int, row: dict[str, float]) -> None:
         """Write one line."""
-        numbers = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        self.file.write(json.dumps({"epoch": number} | numbers) + "\n")
-        self.file.flush()
+        self._write({"epoch": number, **row, "time": round(time.time(), 3)}, number)
 
     def close(self, stopped: str) -> None:
         """Write the reason for the end."""
-        self.file.write(json.dumps({"stopped": stopped}) + "\n")
-        self.file.close()
+        if self.file is not None:
+            self._write({"stopped": stopped}, 0)
+            with suppress(OSError):
+                self.file.close()
+
+    def _write(self, line: dict, number: int) -> None:
+        if self.failed:
+            return
+        try:
+            if self.file is None:
+                write_atomic(self.path, "".join(_lines_before(self.path, number)).encode())
+                self.file = self.path.open("a", encoding="utf-8")
+            self.file.write(json_text(line) + "\n")
+            self.file.flush()
+        except OSError as error:
+            self.failed = True
+            warnings.warn(
+                f"the log {self.path} could not be written ({error}) and has no more lines; training goes on",
+                RobustctlWarning,
+                stacklevel=2,
+            )
+
+
+def read_log(path: str | Path) -> tuple[list[dict], str]:
+    """Return the rows of a log, one an epoch, and why training ended, "" while it goes on or was killed."""
+    rows, stopped = [], ""
+    with suppress(FileNotFoundError):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, AttributeError):  # the last line of a killed run may be a part of one
+                entry = json.loads(line)
+                stopped = entry.get("stopped", "")
+                rows += [entry] if "epoch" in entry else []
+    return rows, stopped
+
+
+def _lines_before(path: Path, number: int) -> list[str]:
+    return [json_text(row) + "\n" for row in read_log(path)[0] if row["epoch"] < number]

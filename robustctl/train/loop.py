@@ -13,9 +13,15 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .health import Health, healthy, learn
+from .interrupt import Request, stop_requests
+from .keeper import Keeper
 from .log import Watcher
 
 _CALL_SECONDS = 0.5  # of epochs in one compiled call: how often the line moves and Ctrl-C is heard
+
+Inspect = Callable[[int, PyTree], float | None]
+"""`(epochs done, trained arrays) -> certificate margin`, or None where it computes none."""
 
 
 class State(NamedTuple):
@@ -28,16 +34,19 @@ class State(NamedTuple):
     best_epoch: Int[Array, ""]
     epoch: Int[Array, ""]
     step: Int[Array, ""]
-    bad_step: Int[Array, ""]
+    health: Health
     stopped: Bool[Array, ""]
 
 
 class Row(NamedTuple):
-    """What one epoch leaves in the history."""
+    """What one epoch leaves in the history: means over its gradient steps, then what holds at its end."""
 
     loss: Float[Array, ""]
     validation: Float[Array, ""]
     gradient_norm: Float[Array, ""]
+    learning_rate: Float[Array, ""]
+    skipped: Float[Array, ""]
+    certificate_margin: Float[Array, ""]
 
 
 class Job(eqx.Module):
@@ -48,22 +57,29 @@ class Job(eqx.Module):
 
     @abc.abstractmethod
     def epoch(self, state: State) -> tuple[State, Row]:
-        """Run one epoch, built on `update` and `judge`."""
+        """Run one epoch, built on `update`, `judge` and `row`."""
 
 
 def start(job: Job, trained: PyTree) -> State:
     """Return the state before the first epoch."""
     dtype = jax.tree.leaves(trained)[0].dtype
-    zero, none = jnp.zeros((), jnp.int32), jnp.full((), -1, jnp.int32)
-    infinite = jnp.full((), jnp.inf, dtype)
-    return State(
-        trained, job.optimizer.init(trained), trained, infinite, none, zero, zero, none, jnp.zeros((), bool)
-    )
+    with jax.numpy_dtype_promotion("standard"):  # as in `update`
+        opt_state = job.optimizer.init(trained)
+    state = State(
+        trained=trained, opt_state=opt_state, best=trained, best_loss=jnp.full((), jnp.inf, dtype),
+        best_epoch=jnp.full((), -1, jnp.int32), epoch=jnp.zeros((), jnp.int32), step=jnp.zeros((), jnp.int32),
+        health=healthy(dtype), stopped=jnp.zeros((), bool),
+    )  # fmt: skip
+    return jax.tree.map(jnp.copy, state)  # its buffers are given away, each once
 
 
-@eqx.filter_jit
-def run_epochs(job: Job, state: State, rows: Row, count: Int[Array, ""]) -> tuple[State, Row]:
-    """Run up to `count` epochs and write each one's row at its place in `rows`; stop early where told to."""
+@eqx.filter_jit(donate="all-except-first")
+def run_epochs(given: tuple[Job, Int[Array, ""]], state: State, rows: Row) -> tuple[State, Row]:
+    """Run up to `count` epochs and write each one's row at its place in `rows`; stop early where told to.
+
+    `given`: the job and `count`. The buffers of state and rows are given away.
+    """
+    job, count = given
 
     def body(carry):
         state, rows, left = carry
@@ -81,19 +97,16 @@ def run_epochs(job: Job, state: State, rows: Row, count: Int[Array, ""]) -> tupl
 
 
 def update(job: Job, state: State, loss: Array, slope: PyTree) -> State:
-    """Take the step, unless this or an earlier one met something that is not finite."""
+    """Take the step, unless it would leave or meet something that is not finite."""
+    optimizer = optax.with_extra_args_support(job.optimizer)
     with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
-        updates, opt_state = job.optimizer.update(slope, state.opt_state, state.trained)
-        trained = optax.apply_updates(state.trained, updates)
-    finite = (
-        jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(slope)) & jnp.isfinite(optax.tree.norm(trained))
-    )
-    good = finite & (state.bad_step < 0)
-    bad_step = jnp.where(~finite & (state.bad_step < 0), state.step, state.bad_step)
+        updates, opt_state = optimizer.update(slope, state.opt_state, state.trained, value=loss)
+        trained = optax.apply_updates(state.trained, optax.tree.scale(state.health.scale, updates))
+    good, health = learn(state.health, state.step, state.epoch, loss, slope, trained)
     trained, opt_state = jax.tree.map(
         lambda new, old: jnp.where(good, new, old), (trained, opt_state), (state.trained, state.opt_state)
     )
-    return state._replace(trained=trained, opt_state=opt_state, bad_step=bad_step, step=state.step + 1)
+    return state._replace(trained=trained, opt_state=opt_state, health=health, step=state.step + 1)
 
 
 def judge(job: Job, state: State, validation: Array | None) -> State:
@@ -103,11 +116,53 @@ def judge(job: Job, state: State, validation: Array | None) -> State:
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.trained, state.best)
     best_epoch = jnp.where(better, state.epoch, state.best_epoch)
     waited = state.epoch - best_epoch
-    stopped = (state.bad_step >= 0) | ((waited >= job.patience) & (job.patience > 0))
+    stopped = state.health.hopeless | ((waited >= job.patience) & (job.patience > 0))
     return state._replace(
         best=best, best_loss=best_loss, best_epoch=best_epoch,
         epoch=state.epoch + 1, stopped=stopped,
     )  # fmt: skip
+
+
+def row(before: State, after: State, losses: Array, norms: Array, validation: Array | None) -> Row:
+    """Return the epoch's row; losses and norms of skipped steps do not count."""
+    nan = jnp.full((), jnp.nan, losses.dtype)
+    finite = jnp.isfinite(losses) & jnp.isfinite(norms)
+    skipped = after.health.skipped - before.health.skipped
+    return Row(
+        loss=jnp.mean(losses, where=finite), validation=nan if validation is None else validation,
+        gradient_norm=jnp.mean(norms, where=finite), learning_rate=_learning_rate(after),
+        skipped=skipped.astype(nan.dtype), certificate_margin=nan,
+    )  # fmt: skip
+
+
+def _learning_rate(state: State) -> Array:
+    """The rate that `optax.inject_hyperparams` shows, after the cuts; NaN for an optimizer that shows none."""
+    found = optax.tree.get_all_with_path(
+        state.opt_state, "learning_rate", filtering=lambda _, value: eqx.is_array(value)
+    )
+    scale = state.health.scale
+    return found[0][1].astype(scale.dtype) * scale if found else jnp.full_like(scale, jnp.nan)
+
+
+class Look:
+    """Shows the trained arrays to `inspect`, and puts the margin that it returns into the row of the epoch before."""
+
+    def __init__(self, inspect: Inspect | None, every: int):
+        self.inspect, self.every = inspect, every
+
+    def left(self, done: int) -> int:
+        """How many epochs may run until it is due."""
+        return self.every - done % self.every if self.inspect else np.iinfo(np.int32).max
+
+    def __call__(self, state: State, rows: Row, last: bool = False) -> Row:
+        """Look where it is due."""
+        done = int(state.epoch)
+        if self.inspect is None or not (last or done % self.every == 0):
+            return rows
+        margin = self.inspect(done, jax.tree.map(jnp.copy, state.trained))  # the state's own are given away
+        if not isinstance(margin, float) or done == 0:
+            return rows
+        return rows._replace(certificate_margin=rows.certificate_margin.at[done - 1].set(margin))
 
 
 def run(
@@ -115,45 +170,59 @@ def run(
     trained: PyTree,
     epochs: int,
     watchers: Sequence[Watcher],
-    inspect: Callable[[int, PyTree], None] | None = None,
+    inspect: Inspect | None = None,
     inspect_every: int = 10,
+    keeper: Keeper | None = None,
 ) -> tuple[State, dict[str, np.ndarray], str]:
     """Train, as many epochs a compiled call as fit in half a second, and return state, history and why it ended.
 
-    `inspect(epoch, trained)` is called before every epoch that `inspect_every` divides, and after the last.
+    `inspect(epochs done, trained)` is called before every epoch that `inspect_every` divides, and after the last.
     """
     state = start(job, trained)
-    dtype = state.best_loss.dtype
-    rows = Row(*(jnp.full(epochs, jnp.nan, dtype) for _ in Row._fields))
-    stopped, count = "", 1
+    rows = Row(*(jnp.full(epochs, jnp.nan, state.best_loss.dtype) for _ in Row._fields))
+    if keeper is not None:
+        state, rows = keeper.resume(state, rows)
+    stopped = "failed"
     try:
-        while (done := int(state.epoch)) < epochs and not bool(state.stopped):
-            left = epochs - done
-            if inspect is not None:
-                if done % inspect_every == 0:
-                    inspect(done, state.trained)
-                left = min(left, inspect_every - done % inspect_every)
-            begin = time.monotonic()
-            state, rows = run_epochs(job, state, rows, jnp.asarray(min(count, left), jnp.int32))
-            jax.block_until_ready(state)
-            _tell(watchers, rows, done, int(state.epoch))
-            ran = max(int(state.epoch) - done, 1)
-            count = max(1, min(int(_CALL_SECONDS * ran / (time.monotonic() - begin)), 10 * count))
-    except KeyboardInterrupt:
-        stopped = "interrupted"
-    if inspect is not None:
-        inspect(int(state.epoch), state.trained)
-    stopped = stopped or _why(state)
-    for watcher in watchers:
-        watcher.close(stopped)
+        with stop_requests() as asked:
+            state, rows, stopped = _train(
+                job, state, rows, watchers, Look(inspect, inspect_every), keeper, asked
+            )
+    finally:
+        for watcher in watchers:
+            watcher.close(stopped)
     history = {name: np.asarray(a)[: int(state.epoch)] for name, a in rows._asdict().items()}
     return state, history, stopped
 
 
-def _why(state: State) -> str:
-    if int(state.bad_step) >= 0:
+def _train(
+    job: Job, state: State, rows: Row, watchers: Sequence[Watcher], look: Look, keeper: Keeper | None, asked: Request
+) -> tuple[State, Row, str]:  # fmt: skip
+    count, epochs = 1, len(rows.loss)
+    rows = look(state, rows) if int(state.epoch) == 0 else rows
+    while not (stopped := _why(state, epochs, keeper, asked)):
+        begin, done = time.monotonic(), int(state.epoch)
+        left = min(count, epochs - done, look.left(done), keeper.left(done) if keeper else epochs)
+        state, rows = run_epochs((job, jnp.asarray(left, jnp.int32)), state, rows)
+        jax.block_until_ready(state)
+        count = max(1, min(int(_CALL_SECONDS * left / (time.monotonic() - begin)), 10 * count))
+        last = bool(_why(state, epochs, keeper, asked))
+        rows = look(state, rows, last)
+        _tell(watchers, rows, done, int(state.epoch))
+        if keeper is not None:
+            keeper.save(state, rows, last)
+    return state, rows, stopped
+
+
+def _why(state: State, epochs: int, keeper: Keeper | None, asked: Request) -> str:
+    """Return why training is over, "" where it is not."""
+    if bool(state.health.hopeless):
         return "not finite"
-    return "patience" if bool(state.stopped) else "finished"
+    if bool(state.stopped):
+        return "patience"
+    if int(state.epoch) >= epochs:
+        return "finished"
+    return asked.reason or ("time budget" if keeper is not None and keeper.out_of_time() else "")
 
 
 def _tell(watchers: Sequence[Watcher], rows: Row, first: int, last: int) -> None:

@@ -19,9 +19,14 @@ from ..rollout import rollout
 from ..scenario import Episode, Scenario
 from ..system import Parameterization
 from .batches import in_segments
-from .fit import warn_of
-from .log import JsonLines, ProgressBar, Watcher
-from .loop import Job, Row, State, judge, run, update
+from .fit import everyone, warn_of
+from .health import Trouble, diagnosis
+from .identity import array_hash, identity
+from .keeper import Run, keeper_of
+from .log import Watcher
+from .loop import Job, Row, State, judge, row, update
+from .loop import run as train
+from .optimizer import clipped_adam
 
 
 class Adversary(eqx.Module):
@@ -40,15 +45,15 @@ class PolicyFit:
     """What `fit_policy` returns.
 
     `policy`: the trained parameterization, best on the test episodes; `history`: arrays `loss` (mean cost of the
-    training episodes), `validation` (cost of the fixed test episodes after the epoch) and `gradient_norm`, one
-    entry an epoch; `best_epoch`, `stopped`, `bad_step`, `seconds`: as in `Fit`.
+    training episodes), `validation` (cost of the fixed test episodes after the epoch) and the others of `Fit`, one
+    entry an epoch; `best_epoch`, `stopped`, `trouble`, `seconds`: as in `Fit`.
     """
 
     policy: Parameterization
     history: dict[str, np.ndarray]
     best_epoch: int
     stopped: str
-    bad_step: int | None
+    trouble: Trouble | None
     seconds: float
 
 
@@ -83,9 +88,9 @@ class PolicyGradient(Job):
             )
             return (update(self, state, loss, slope), lax.stop_gradient(x)), (loss, optax.tree.norm(slope))
 
-        (state, _), (losses, norms) = lax.scan(body, (state, x), segments)
-        validation = test_cost(self, state.trained)
-        return judge(self, state, validation), Row(jnp.mean(losses), validation, jnp.mean(norms))
+        (after, _), (losses, norms) = lax.scan(body, (state, x), segments)
+        validation = test_cost(self, after.trained)
+        return judge(self, after, validation), row(state, after, losses, norms, validation)
 
 
 def fit_policy(
@@ -101,10 +106,11 @@ def fit_policy(
     optimizer: optax.GradientTransformation | None = None,
     adversary: Adversary | None = None,
     checkpoint: int | None = None,
-    log: str | Path | None = None,
+    run: Run | str | Path | None = None,
+    resume: bool = False,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
-    inspect: Callable[[int, Parameterization], None] | None = None,
+    inspect: Callable[[int, Parameterization], float | None] | None = None,
     inspect_every: int = 10,
     key: PRNGKeyArray,
 ) -> PolicyFit:
@@ -120,35 +126,42 @@ def fit_policy(
 
     **Arguments:** `scenario`: see `rc.loops.PlantScenario`; `segment`: samples between gradient steps, a
     divisor of `horizon` (None: `horizon`); `test`: fixed episodes that each epoch is judged by, from
-    `scenario.draw_batch` (None: `batch` of them), the best policy is kept; `optimizer`: default Adam at 1e-3
-    with elements of the gradient clipped at 10; `adversary`: adds the worst disturbance it finds to each
-    segment; `checkpoint`: as in `rollout`; `inspect(epoch, policy)`: called every `inspect_every` epochs and at
-    the end, to certify, say.
+    `scenario.draw_batch` (None: `batch` of them), the best policy is kept; `optimizer`: default
+    `clipped_adam()`; `adversary`: adds the worst disturbance it finds to each segment; `checkpoint`: as in
+    `rollout`; `run`, `resume`, `watchers`, `inspect`: as in `fit`.
 
-    **Raises:** `RobustctlError` for settings out of range, and for a policy that does not fit the loop.
+    **Raises:** `RobustctlError` for settings out of range, for a policy that does not fit the loop, and as `fit`
+    for a run's folder.
     """
     begin = time.monotonic()
     segment = segment or horizon
     _check(horizon, segment, batch, epochs)
     trained, fixed = eqx.partition(parameterization, eqx.is_inexact_array)
-    if optimizer is None:
-        optimizer = optax.chain(optax.clip(10.0), optax.adam(1e-3))
     draw_key, test_key = jr.split(key)
     draw = jax.jit(lambda k: scenario.draw_batch(k, batch, horizon))
     judged_by = draw(test_key) if test is None else test
     job = PolicyGradient(
-        fixed=fixed, scenario=scenario, test=judged_by, key=draw_key, optimizer=optimizer, adversary=adversary,
+        fixed=fixed, scenario=scenario, test=judged_by, key=draw_key, optimizer=optimizer or clipped_adam(), adversary=adversary,
         horizon=horizon, segment=segment, batch=batch, patience=patience or 0, checkpoint=checkpoint,
     )  # fmt: skip
     _check_fits(job, trained)
-    everyone = [*watchers, *([ProgressBar(epochs)] if progress else []), *([JsonLines(log)] if log else [])]
+    settings = {
+        "horizon": horizon,
+        "segment": segment,
+        "batch": batch,
+        "patience": patience,
+        "adversary": adversary,
+    }
+    same = identity(key, settings, scenario=array_hash(scenario), test=array_hash(test))
+    keeper = keeper_of(run, same, resume)
     look = None if inspect is None else lambda epoch, free: inspect(epoch, eqx.combine(free, fixed))
-    state, history, stopped = run(job, trained, epochs, everyone, look, inspect_every)
-    bad_step = int(state.bad_step) if int(state.bad_step) >= 0 else None
-    if bad_step is not None:
-        warn_of(bad_step)
+    state, history, stopped = train(
+        job, trained, epochs, everyone(watchers, progress, epochs, keeper), look, inspect_every, keeper
+    )
+    trouble = diagnosis(state.health, trained)
+    warn_of(trouble)
     policy = eqx.combine(state.best, fixed)
-    return PolicyFit(policy, history, int(state.best_epoch), stopped, bad_step, time.monotonic() - begin)
+    return PolicyFit(policy, history, int(state.best_epoch), stopped, trouble, time.monotonic() - begin)
 
 
 @eqx.filter_jit

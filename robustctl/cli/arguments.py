@@ -1,0 +1,45 @@
+"""A command from its arguments, and back."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import tyro
+
+
+def parsed(commands: dict[str, Any], arguments: Sequence[str] | None) -> Any:
+    """Return the command that the arguments give, those of the process where None."""
+    bare = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+    return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="robustctl", config=bare)
+
+
+def arguments(command: Any) -> tuple[str, ...]:
+    """Return the arguments that build a command's dataclass again, its paths absolute, defaults left out.
+
+    Fields that are dataclasses themselves give their own arguments without a prefix, as the command line has them.
+    """
+    hints = get_type_hints(type(command), include_extras=True)
+    first, named = [], []
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        positional = tyro.conf.Positional in getattr(hints[field.name], "__metadata__", ())
+        if dataclasses.is_dataclass(value):
+            named += arguments(value)
+        elif positional:
+            first += _words(value)
+        elif field.default is dataclasses.MISSING or value != field.default:
+            named += _flag(field.name.replace("_", "-"), value)
+    return (*first, *named)
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", *_words(value)]
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [str(part) for part in value]
+    return [str(value.absolute()) if isinstance(value, Path) else str(value)]

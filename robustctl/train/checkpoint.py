@@ -1,0 +1,99 @@
+"""A training's state as one sealed file, and the newest file of a folder that can be read."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ..errors import ModelFileError, RobustctlError, RobustctlWarning
+from ..store.atomic import write_atomic
+from ..store.container import pack, unpack
+
+_NAME = re.compile(r"epoch_(\d+)\.safetensors")
+
+
+def save_checkpoint(folder: Path, epoch: int, tree: PyTree, header: dict[str, Any], keep: int) -> Path:
+    """Write the arrays of `tree` as the checkpoint of `epoch`, then remove all but the newest `keep`.
+
+    **Raises:** `OSError` where it cannot be written; the older ones are then still there.
+    """
+    path = folder / f"epoch_{epoch:07d}.safetensors"
+    arrays = {name: np.asarray(_plain(leaf)) for name, leaf in _named(tree)}
+    write_atomic(path, pack({"checkpoint": epoch, **header}, arrays))
+    for old in checkpoints(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint files of a folder, newest first."""
+    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def latest(folder: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]] | None:
+    """Return path, header and arrays of the newest checkpoint that can be read; warn of each that cannot."""
+    for path in checkpoints(folder):
+        try:
+            header, arrays = unpack(path.read_bytes())
+            if type(header.get("checkpoint")) is not int:
+                raise ModelFileError("a checkpoint must say its epoch, got a file that does not")
+            return path, header, arrays
+        except (ModelFileError, OSError) as error:
+            warnings.warn(
+                f"the checkpoint {path} cannot be read and the one before is used: {error}",
+                RobustctlWarning,
+                stacklevel=2,
+            )
+    return None
+
+
+def restore(template: PyTree, arrays: dict[str, np.ndarray], path: Path) -> PyTree:
+    """Return `template` with the arrays of a checkpoint in place of its own.
+
+    **Raises:** `RobustctlError` where their names, shapes or dtypes differ: it is the checkpoint of another model.
+    """
+    wanted = {name: _plain(leaf) for name, leaf in _named(template)}
+    for name in sorted(wanted.keys() ^ arrays.keys()):
+        where = "only in the checkpoint" if name in arrays else "not in the checkpoint"
+        raise _other(path, f"{name} is {where}")
+    for name, leaf in wanted.items():
+        here, there = (leaf.shape, leaf.dtype), (arrays[name].shape, arrays[name].dtype)
+        if here != there:
+            raise _other(path, f"{name} is {_shown(*there)} there and {_shown(*here)} here")
+    leaves, structure = jax.tree.flatten(template)
+    return structure.unflatten([_like(leaf, arrays[name]) for leaf, name in zip(leaves, wanted, strict=True)])
+
+
+def _other(path: Path, what: str) -> RobustctlError:
+    return RobustctlError(
+        f"the checkpoint {path} must be of the model and optimizer that are trained, got one of others: {what}; "
+        "give those it was written with, or another run folder"
+    )
+
+
+def _shown(shape: tuple[int, ...], dtype: Any) -> str:
+    return f"{dtype}{list(shape)}"
+
+
+def _named(tree: PyTree) -> list[tuple[str, jax.Array]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
+
+
+def _is_key(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+    values = jnp.asarray(array)
+    return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else values

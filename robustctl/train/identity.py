@@ -1,0 +1,50 @@
+"""What must stay the same for a run to be gone on with: data, key and settings."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray, PyTree
+
+from ..data import Record
+from ..errors import RobustctlError
+
+
+def data_hash(record: Record | None) -> str:
+    """Return a hash of what a record measured: samples, masks and sample time, not names."""
+    if record is None:
+        return "none"
+    arrays = [a for e in record.experiments for a in (e.u, e.y, e.u_mask, e.y_mask)]
+    return array_hash((record.dt, *arrays))
+
+
+def array_hash(tree: PyTree) -> str:
+    """Return a hash of all arrays and numbers of a tree, with their shapes and dtypes."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        if isinstance(leaf, int | float | complex | np.ndarray | np.generic | jax.Array):
+            array = np.asarray(leaf)
+            found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def identity(key: PRNGKeyArray, settings: dict[str, Any], **hashes: str) -> dict[str, str]:
+    """Return what must stay the same for a run to be resumed: data, key and settings, as text."""
+    words = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    return {**hashes, "key": str(jax.random.key_data(key).tolist()), "settings": words}
+
+
+def check_identity(there: Any, here: dict[str, str], where: str) -> None:
+    """Raise `RobustctlError` for the first thing that is not as it was; `where`: the file that says how it was."""
+    there = there if isinstance(there, dict) else {}
+    for name, value in here.items():
+        if there.get(name) != value:
+            was, now = (str(text)[:160] for text in (there.get(name), value))
+            raise RobustctlError(
+                f"a run is resumed with the {name} that it was begun with; {where} has {was}, got {now}. "
+                f"Give the same {name}, or another run folder"
+            )

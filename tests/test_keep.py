@@ -1,6 +1,7 @@
 """A training that is interrupted, killed, or meets a full disk, a damaged file, another model or numbers that are not finite."""
 
 import errno
+import itertools
 import json
 import signal
 import subprocess
@@ -289,7 +290,7 @@ def test_a_plateau_lowers_the_rate_by_optax():
     fitted = fit(optimizer=chained, inspect=keep, inspect_every=1, batch_size=4)
     moved = [
         float(optax.tree.norm(optax.tree.sub(eqx.filter(b, eqx.is_array), eqx.filter(a, eqx.is_array))))
-        for a, b in zip(seen, seen[1:], strict=False)
+        for a, b in itertools.pairwise(seen)
     ]
     assert len(moved) == EPOCHS and fitted.stopped == "finished"
     assert moved[-1] < 0.3 * moved[0]

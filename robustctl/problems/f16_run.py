@@ -1,0 +1,117 @@
+"""Train problem 1 for some seeds, certify, simulate the test levels, and write results and figure."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from ..certify import certificate
+from ..data import Record, Scaling
+from ..json_text import json_text
+from ..provenance import provenance
+from ..train import Fit, Run, certificate_margin, fit, simulate, summed_squared_error
+from ..train.identity import data_hash
+from ..train.keeper import LOG
+from ..train.log import read_log
+from . import f16
+from .f16 import Protocol
+
+CERTIFIED = ("r2dn", "ren", "linear")
+
+
+def train(
+    protocol: Protocol, seed: int, records: dict[int, Record], folder: Path, *, progress: bool = True
+) -> tuple[Fit, dict]:
+    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
+    start, key = jr.split(jr.key(seed))
+    model, data = f16.model(protocol, start), f16.training(records)
+    certified = protocol.model in CERTIFIED
+    fitted = fit(
+        model, data, scaling=Scaling.fit(records[f16.REFERENCE]), segment=protocol.segment, epochs=protocol.epochs,
+        loss=summed_squared_error, optimizer=protocol.optimizer(data.experiments[0].samples),
+        run=Run(folder), resume=True, progress=progress,
+        inspect=certificate_margin if certified else None, inspect_every=10, key=key,
+    )  # fmt: skip
+    simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
+    margins = fitted.history["certificate_margin"]
+    return fitted, {
+        "seed": seed,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))),
+        "final_training_loss": float(fitted.history["loss"][-1]),
+        "test": f16.test_scores(simulated, records),
+        "certificate_holds": certificate(fitted.model).holds if certified else None,
+        "certificate_margins": {str(k + 1): float(margins[k]) for k in np.flatnonzero(~np.isnan(margins))},
+        "stopped": fitted.stopped,
+        "seconds_per_epoch": _seconds_per_epoch(folder / LOG),
+        "training_loss": fitted.history["loss"].tolist(),
+    }
+
+
+def _seconds_per_epoch(log: Path) -> float | None:
+    """Median over the epochs but the first, which compiles."""
+    times = [row["time"] for row in read_log(log)[0]]
+    seconds = np.diff(times)
+    return round(float(np.median(seconds[seconds > 0])), 3) if np.any(seconds > 0) else None
+
+
+def benchmark(
+    protocol: Protocol,
+    seeds: Sequence[int],
+    records: dict[int, Record],
+    folder: Path,
+    *,
+    progress: bool = True,
+) -> dict:
+    """Train every seed, write `f16_MODEL.json` and `f16_MODEL.png` to the folder after each, return the results.
+
+    The runs are kept in `f16_MODEL_seed_N`, and a benchmark that was interrupted goes on with them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"f16_{protocol.model}"
+    runs: list[dict] = []
+    results: dict = {}
+    for seed in seeds:
+        runs.append(train(protocol, seed, records, folder / f"{name}_seed_{seed}", progress=progress)[1])
+        results = {
+            "problem": "f16",
+            **provenance(seed),
+            "device": jax.devices()[0].device_kind,
+            "data_sha256": data_hash(f16.training(records)),
+            "protocol": dataclasses.asdict(protocol),
+            "published": f16.PUBLISHED.get(protocol.model),
+            "mean_test_nrmse": float(np.mean([run["test"]["nrmse"] for run in runs])),
+            "mean_final_training_loss": float(np.mean([run["final_training_loss"] for run in runs])),
+            "runs": runs,
+        }
+        (folder / f"{name}.json").write_text(json_text(results, indent=2) + "\n", encoding="utf-8")
+        draw(results).savefig(folder / f"{name}.png")
+    return results
+
+
+def draw(results: dict):
+    """Draw the training loss of every seed against epochs, beside the published band."""
+    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
+
+    figure, axes = panels(1, 1, (6.5, 3.6))
+    ax = axes[0, 0]
+    for k, run in enumerate(results["runs"]):
+        loss = run["training_loss"]
+        style = dict(color=CYCLE[k % len(CYCLE)], linewidth=1.2, label=f"seed {run['seed']}")
+        ax.plot(np.arange(1, len(loss) + 1), loss, **style)
+    if (published := results["published"]) is not None:
+        ax.axhline(
+            published["mean"], color=INK, linestyle="--", linewidth=1, label="published, after 70 epochs"
+        )
+        ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
+    ax.set_yscale("log")
+    ax.set_xlabel("epoch", fontsize=SMALL + 1)
+    ax.set_ylabel("loss, summed over levels and channels", fontsize=SMALL + 1)
+    ax.legend(frameon=False, fontsize=SMALL)
+    test = ", ".join(f"{run['test']['nrmse']:.3f}" for run in results["runs"])
+    name = results["protocol"]["model"].upper()
+    heading(figure, f"F-16 ground vibration, {name}", f"test NRMSE on Levels 2, 4, 6: {test}")
+    return figure

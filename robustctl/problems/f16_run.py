@@ -15,10 +15,9 @@ from ..json_text import json_text
 from ..provenance import provenance
 from ..train import Fit, Run, certificate_margin, fit, simulate, summed_squared_error
 from ..train.identity import data_hash
-from ..train.keeper import LOG
-from ..train.log import read_log
 from . import f16
 from .f16 import Protocol
+from .kept import certificates, seconds_per_epoch
 
 CERTIFIED = ("r2dn", "ren", "linear")
 
@@ -37,25 +36,17 @@ def train(
         inspect=certificate_margin if certified else None, inspect_every=10, key=key,
     )  # fmt: skip
     simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
-    margins = fitted.history["certificate_margin"]
     return fitted, {
         "seed": seed,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))),
         "final_training_loss": float(fitted.history["loss"][-1]),
         "test": f16.test_scores(simulated, records),
         "certificate_holds": certificate(fitted.model).holds if certified else None,
-        "certificate_margins": {str(k + 1): float(margins[k]) for k in np.flatnonzero(~np.isnan(margins))},
+        "certificates": certificates(fitted),
         "stopped": fitted.stopped,
-        "seconds_per_epoch": _seconds_per_epoch(folder / LOG),
+        "seconds_per_epoch": seconds_per_epoch(folder),
         "training_loss": fitted.history["loss"].tolist(),
     }
-
-
-def _seconds_per_epoch(log: Path) -> float | None:
-    """Median over the epochs but the first, which compiles."""
-    times = [row["time"] for row in read_log(log)[0]]
-    seconds = np.diff(times)
-    return round(float(np.median(seconds[seconds > 0])), 3) if np.any(seconds > 0) else None
 
 
 def benchmark(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,30 +10,21 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from ..certify import certificate
 from ..provenance import provenance
 from ..scenario import Episode
-from ..train import PolicyFit, fit_policy
+from ..train import PolicyFit, certificate_margin, fit_policy
+from .kept import certificates, seconds_per_epoch
 from .youla import PUBLISHED, Protocol, YoulaScenario, model
 
 
-def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[PolicyFit, dict]:
-    """Train one seed; return the fit and its scores, ready for JSON."""
+def train(protocol: Protocol, seed: int, folder: Path, *, progress: bool = True) -> tuple[PolicyFit, dict]:
+    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
     start, key = jr.split(jr.key(seed))
     policy = model(protocol, start)
-    checks: list[dict] = []
-    clock: list[float] = []
-
-    def inspect(epoch, trained):
-        found = certificate(trained)
-        checks.append({"epoch": epoch, "holds": found.holds, "margin": found.margin})
-        clock.append(time.monotonic())
-        return found.margin
-
     fitted = fit_policy(
         policy, YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,
-        epochs=protocol.epochs, optimizer=protocol.optimizer(), progress=progress, inspect=inspect,
-        test=_test(protocol), key=key,
+        epochs=protocol.epochs, optimizer=protocol.optimizer(), progress=progress, inspect=certificate_margin,
+        run=folder, resume=True, test=_test(protocol), key=key,
     )  # fmt: skip
     return fitted, {
         "seed": seed,
@@ -44,8 +34,8 @@ def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[Poli
         "best_epoch": fitted.best_epoch,
         "stopped": fitted.stopped,
         "seconds": round(fitted.seconds, 1),
-        "seconds_per_epoch": _seconds_per_epoch(checks, clock),
-        "certificates": checks,
+        "seconds_per_epoch": seconds_per_epoch(folder),
+        "certificates": certificates(fitted),
         "test_cost": fitted.history["validation"].tolist(),
         "training_cost": fitted.history["loss"].tolist(),
     }
@@ -57,22 +47,17 @@ def _test(protocol: Protocol) -> Episode:
     return episodes._replace(ws=episodes.ws[: protocol.batch, : protocol.horizon])
 
 
-def _seconds_per_epoch(checks: list[dict], clock: list[float]) -> float | None:
-    """Median over the stretches between checks, the first with its compilation left out."""
-    epochs = np.diff([check["epoch"] for check in checks])[1:]
-    seconds = np.diff(clock)[1:]
-    return (
-        round(float(np.median(seconds[epochs > 0] / epochs[epochs > 0])), 3) if np.any(epochs > 0) else None
-    )
-
-
 def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
-    """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results."""
+    """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results.
+
+    The runs are kept in `youla_MODEL_seed_N`, and a benchmark that was interrupted goes on with them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     runs = []
     results: dict = {}
     for seed in seeds:
-        runs.append(train(protocol, seed, progress=progress)[1])
+        run = folder / f"youla_{protocol.model}_seed_{seed}"
+        runs.append(train(protocol, seed, run, progress=progress)[1])
         results = {
             "problem": "youla",
             **provenance(seed),

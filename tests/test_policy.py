@@ -130,7 +130,7 @@ def test_a_policy_of_the_wrong_width_is_refused(scenario):
         fit_policy(narrow, scenario, epochs=1, **SETTINGS)
 
 
-def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario):
+def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
     class Expert(rc.System):
         def init_state(self):
             return ()
@@ -140,7 +140,8 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario):
 
     student = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=5.0, hidden=(16, 16), key=jr.key(4))
     settings = dict(epochs=300, optimizer=optax.adam(1e-2), progress=False, key=jr.key(5))
-    fitted = imitate(student, Expert(), scenario, horizon=40, episodes=8, rounds=2, **settings)
+    fitted = imitate(student, Expert(), scenario, horizon=40, episodes=8, rounds=2, run=tmp_path, **settings)
+    assert {path.name for path in tmp_path.iterdir()} == {"round_0", "round_1"}
     found = rc.certify.certificate(fitted.model)
     assert found.holds and np.isfinite(found.gamma)
     ys = jr.uniform(jr.key(6), (200, 2), minval=-1.0, maxval=1.0)

@@ -83,8 +83,9 @@ def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
         assert (ROOT / arguments[0]).is_file()
         return
     ran = []
-    for command in (cli.Benchmark, cli.Certify, cli.Demo, cli.Fit, cli.Report, cli.Simulate):
-        monkeypatch.setattr(command, "run", lambda self: ran.append(self) or 0)
+    commands = (cli.Benchmark, cli.Certify, cli.Demo, cli.Fit, cli.Report, cli.Rerun, cli.Simulate, cli.Watch)
+    for command in commands:
+        monkeypatch.setattr(command, "__call__", lambda self: ran.append(self) or 0)
     assert cli.main(arguments) == 0 and len(ran) == 1
 
 

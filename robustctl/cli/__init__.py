@@ -8,12 +8,13 @@ from .benchmark import Benchmark
 from .models import Certify, Demo, Fit, Simulate
 from .report import Report
 from .rerun import Rerun
+from .watch import Watch
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
     commands = {
-        "demo": Demo, "fit": Fit, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
+        "demo": Demo, "fit": Fit, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
         "benchmark": Benchmark,
     }  # fmt: skip
     try:

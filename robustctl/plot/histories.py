@@ -1,5 +1,6 @@
-"""How a training went."""
+"""How a training went, or goes."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,57 +12,96 @@ if TYPE_CHECKING:
     import matplotlib.figure
     from matplotlib.axes import Axes
 
+_BELOW = {
+    "learning_rate": "learning rate", "gradient_norm": "gradient norm", "certificate_margin": "certificate\nmargin",
+}  # fmt: skip
+
 
 def training(fit: Fit) -> "matplotlib.figure.Figure":
-    """Draw the loss of each epoch on the training and, where there was one, the validation record.
+    """Draw the losses of each epoch, and below them learning rate, gradient norm and certificate margin.
 
-    The epoch whose model was kept is marked. The axis is logarithmic unless a loss is zero or negative.
+    The epoch whose model was kept is marked. What the history does not have is left out.
 
     **Raises:** `RobustctlError` for a fit that ended before its first epoch.
     """
-    loss, validation = fit.history["loss"], fit.history["validation"]
-    if not len(loss):
+    if not len(fit.history["loss"]):
         raise RobustctlError(f"a fit must have an epoch to draw, got none ({fit.stopped}); fit again")
+    return history(fit.history, fit.best_epoch, str(fit), marked="kept")
+
+
+def history(
+    columns: Mapping[str, np.ndarray], best: int, *lines: str, marked: str = "best"
+) -> "matplotlib.figure.Figure":
+    """Draw the columns of a history, one entry an epoch, as those of `Fit.history`; `best`: the epoch to mark, -1: none.
+
+    Axes are logarithmic unless a value is zero or negative. A margin that is infinite (no certificate) is a cross.
+    """
     from matplotlib.ticker import MaxNLocator
 
-    from .canvas import BLUE, ORANGE, SMALL, heading, panels
+    from .canvas import SMALL, heading, panels
 
-    figure, axes = panels(1, 1, (6.5, 3.4))
-    ax = axes[0, 0]
-    _curve(ax, loss, "training", BLUE)
-    if not np.isnan(validation).all():
-        _curve(ax, validation, "validation", ORANGE)
-    _mark(ax, fit)
-    drawn = np.concatenate([loss, validation])
-    drawn = drawn[np.isfinite(drawn)]
-    if drawn.size and drawn.min() > 0:
-        ax.set_yscale("log")
+    below = [name for name in _BELOW if not np.isnan(columns.get(name, np.nan)).all()]
+    heights = [3.4, *(1.5 for _ in below)]
+    figure, axes = panels(len(heights), 1, (6.5, float(np.mean(heights))), sharex=True, height_ratios=heights)
+    _losses(axes[0, 0], columns, best, marked)
+    for ax, name in zip(axes[1:, 0], below, strict=True):
+        _panel(ax, name, columns[name])
+    ax, epochs = axes[-1, 0], len(columns["loss"])
     ax.set_xlabel("epoch", fontsize=SMALL + 1)
-    ax.set_ylabel("loss of scaled outputs", fontsize=SMALL + 1)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    room = max(0.5, 0.02 * len(loss))
-    ax.set_xlim(-room, len(loss) - 1 + room)
-    ax.legend(frameon=False, fontsize=SMALL)
-    heading(figure, "Training", str(fit))
+    room = max(0.5, 0.02 * epochs)
+    ax.set_xlim(-room, epochs - 1 + room)
+    figure.align_ylabels()
+    heading(figure, "Training", *lines)
     return figure
 
 
-def _curve(ax: "Axes", values: np.ndarray, label: str, color: str) -> None:
+def _losses(ax: "Axes", columns: Mapping[str, np.ndarray], best: int, marked: str) -> None:
+    from .canvas import BLUE, ORANGE, SMALL
+
+    loss, validation = columns["loss"], columns["validation"]
+    _curve(ax, loss, label="training", color=BLUE)
+    if not np.isnan(validation).all():
+        _curve(ax, validation, label="validation", color=ORANGE)
+    _mark(ax, loss, validation, best, marked)
+    _logarithmic(ax, np.concatenate([loss, validation]))
+    ax.set_ylabel("loss", fontsize=SMALL + 1)
+    ax.legend(frameon=False, fontsize=SMALL)
+
+
+def _panel(ax: "Axes", name: str, values: np.ndarray) -> None:
+    from .canvas import INK, PURPLE, SMALL, VERMILION
+
+    ax.set_ylabel(_BELOW[name], fontsize=SMALL + 1)
+    if name != "certificate_margin":
+        _curve(ax, values, color=PURPLE)
+        return _logarithmic(ax, values)
+    computed, broken = np.flatnonzero(np.isfinite(values)), np.flatnonzero(np.isposinf(values))
+    ax.axhline(0.0, color=INK, linewidth=0.8)
+    ax.plot(computed, values[computed], color=PURPLE, linewidth=1.4, marker=".", markersize=4)
+    ax.plot(broken, np.zeros(len(broken)), "x", color=VERMILION, markersize=5)
+    ax.margins(y=0.1)
+
+
+def _curve(ax: "Axes", values: np.ndarray, **style) -> None:
     from .canvas import line
 
-    epochs = np.arange(len(values))
-    line(ax, epochs, values, color=color, linewidth=1.4, label=label)
+    line(ax, np.arange(len(values)), values, linewidth=1.4, **style)
 
 
-def _mark(ax: "Axes", fit: Fit) -> None:
-    """Mark the kept epoch on the curve that it was judged by."""
+def _logarithmic(ax: "Axes", values: np.ndarray) -> None:
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() > 0:
+        ax.set_yscale("log")
+
+
+def _mark(ax: "Axes", loss: np.ndarray, validation: np.ndarray, best: int, marked: str) -> None:
+    """Mark an epoch on the curve that it was judged by."""
     from .canvas import INK
 
-    best = fit.best_epoch
-    if not 0 <= best < len(fit.history["loss"]):
+    if not 0 <= best < len(loss):
         return
-    values = [fit.history[name][best] for name in ("validation", "loss")]
-    value = next((v for v in values if np.isfinite(v)), None)
+    value = next((v for v in (validation[best], loss[best]) if np.isfinite(v)), None)
     ax.axvline(best, color=INK, linewidth=0.9, linestyle=":")
     if value is not None:
-        ax.plot([best], [value], "o", color=INK, markersize=5, label=f"kept: epoch {best}, {value:.3g}")
+        ax.plot([best], [value], "o", color=INK, markersize=5, label=f"{marked}: epoch {best}, {value:.3g}")

@@ -34,6 +34,7 @@ class OneStep(Job):
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     plateau: optax.GradientTransformationExtraArgs = eqx.field(static=True)
     patience: int = eqx.field(static=True, default=0)
+    mesh: None = eqx.field(static=True, default=None)
 
     def epoch(self, state: State) -> tuple[State, Row]:
         """Take a gradient step a batch, always in one order, then lower the rate where the mean loss stands still."""

@@ -22,6 +22,10 @@ from .policy import fit_policy as fit_policy
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations
 from .scores import ChannelScores as ChannelScores
+from .seeds import fit_policy_seeds as fit_policy_seeds
+from .seeds import fit_seeds as fit_seeds
 from .simulate import Simulation as Simulation
 from .simulate import simulate as simulate
+from .sweep import sweep as sweep
+from .tensorboard import TensorBoard as TensorBoard
 from .watch import certificate_margin as certificate_margin

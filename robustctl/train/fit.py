@@ -11,19 +11,22 @@ import jax
 import jax.random as jr
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray
 
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..system import Parameterization, dtype_of
 from .batches import Batch, pack
+from .devices import check_same, mesh_of, writes
 from .health import Trouble, diagnosis
-from .identification import Identification, Trained
+from .identification import Identification, Trained, placed
 from .identified import Identified
-from .identity import data_hash, identity
+from .identity import array_hash, data_hash, identity
 from .initial_state import Builder, InitialState, LearnedState, zero_state
 from .keeper import Keeper, Run, keeper_of
 from .log import JsonLines, ProgressBar, Watcher
+from .loop import State
 from .loop import run as train
 from .losses import Loss, mean_squared_error
 from .optimizer import clipped_adam
@@ -70,6 +73,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 500,
     patience: int | None = None,
+    devices: int = 1,
     run: Run | str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -100,19 +104,57 @@ def fit(
     - `batch_size`: experiments a gradient step, drawn anew each epoch. None: all.
     - `regularizer`: a function of the parameterization added to the loss, such as `lambda m: 1e-3 * m.gamma`.
     - `optimizer`: any Optax transformation, told the loss as `value`; default `clipped_adam()`.
+    - `devices`: how many of `jax.devices()` to spread the experiments of a batch over, to the same numbers but
+      for rounding; they divide it. After `jax.distributed.initialize` these are the devices of all processes.
     - `run`: folder of the run, which holds what was trained with what, `training.jsonl` with one line an epoch,
       and checkpoints (see `Run`). `resume`: go on from its newest checkpoint, to the same numbers as if it had not
       been interrupted; where there is none yet, begin; where it is finished, return what it found.
-    - `watchers`: objects told of every epoch (see `Watcher`).
+    - `watchers`: objects told of every epoch (see `Watcher`), such as `rc.train.TensorBoard(folder)`.
     - `inspect(epochs done, model)`: called before every epoch that `inspect_every` divides and after the last;
       a float that it returns is the history's `certificate_margin`, as `rc.train.certificate_margin` gives it.
 
     **Raises:** `DataError` for a record that does not fit the model or is too short; `RobustctlError` for
-    settings out of range, a folder that holds a run while `resume` is False, and a run to be resumed that was
-    begun with other data, key, settings or model; all before anything is written. `OSError` where the folder
-    cannot be made.
+    settings out of range, a watcher that is none, a folder that holds a run while `resume` is False, and a run to
+    be resumed that was begun with other data, key, settings or model; all before anything is written. `OSError`
+    where the folder cannot be made.
     """
     begin = time.monotonic()
+    check_watchers(watchers)
+    model, job, trained = prepared(
+        parameterization, record, validation=validation, scaling=scaling, initial=initial, washout=washout, segment=segment,
+        batch_size=batch_size, loss=loss, regularizer=regularizer, optimizer=optimizer, epochs=epochs, patience=patience, key=key,
+    )  # fmt: skip
+    settings = {"washout": washout, "segment": segment, "batch_size": batch_size, "patience": patience}
+    same = identity(key, settings, data=data_hash(record), validation=data_hash(validation))
+    mesh = mesh_of(devices, {"batch_size (the number of experiments where it is left out)": job.batch_size})
+    check_same(mesh, array_hash(trained), *same.values())
+    keeper = keeper_of(run, same, resume, mesh)
+    look = None if inspect is None else lambda done, free: inspect(done, eqx.combine(free, job.fixed).model)
+    told = everyone(watchers, progress, epochs, keeper, mesh)
+    state, history, stopped = train(placed(job, mesh), trained, epochs, told, look, inspect_every, keeper)
+    fitted = finished(model, job, state, history, stopped, time.monotonic() - begin)
+    warn_of(fitted.trouble)
+    return fitted
+
+
+def prepared(
+    parameterization: Parameterization,
+    record: Record,
+    *,
+    validation: Record | None = None,
+    scaling: Scaling | None = None,
+    initial: Builder | InitialState | None = None,
+    washout: int = 0,
+    segment: int | None = None,
+    batch_size: int | None = None,
+    loss: Loss = mean_squared_error,
+    regularizer: Callable[[Parameterization], Array] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    epochs: int,
+    patience: int | None = None,
+    key: PRNGKeyArray,
+) -> tuple[Identified, Identification, Trained]:
+    """Return the untrained model, what training leaves alone and what it trains; settings and faults as of `fit`."""
     _check_settings(washout, segment, batch_size, epochs, patience, validation, record)
     initial_key, order_key = jr.split(key)
     model = _untrained(parameterization, record, scaling, initial, initial_key)
@@ -130,19 +172,18 @@ def fit(
         regularizer=regularizer, segment=segment or data.u.shape[1],
         batch_size=batch_size or len(record.experiments), patience=patience or 0,
     )  # fmt: skip
-    settings = {"washout": washout, "segment": segment, "batch_size": batch_size, "patience": patience}
-    same = identity(key, settings, data=data_hash(record), validation=data_hash(validation))
-    keeper = keeper_of(run, same, resume)
-    look = None if inspect is None else lambda done, free: inspect(done, eqx.combine(free, fixed).model)
-    state, history, stopped = train(
-        job, trained, epochs, everyone(watchers, progress, epochs, keeper), look, inspect_every, keeper
-    )
+    return model, job, trained
+
+
+def finished(
+    model: Identified, job: Identification, state: State, history: dict, stopped: str, seconds: float
+) -> Fit:
+    """Return the result of a training that began with `model` and ended in `state`."""
     best = eqx.tree_at(
-        lambda m: (m.parameterization, m.initial), model, tuple(eqx.combine(state.best, fixed))
+        lambda m: (m.parameterization, m.initial), model, tuple(eqx.combine(state.best, job.fixed))
     )
-    trouble = diagnosis(state.health, trained)
-    warn_of(trouble)
-    return Fit(best, history, int(state.best_epoch), stopped, trouble, time.monotonic() - begin)
+    trouble = diagnosis(state.health, state.trained)
+    return Fit(best, history, int(state.best_epoch), stopped, trouble, seconds)
 
 
 def _untrained(parameterization, record: Record, scaling, initial, key) -> Identified:
@@ -211,14 +252,36 @@ def _check_settings(washout, segment, batch_size, epochs, patience, validation, 
 
 
 def everyone(
-    watchers: Sequence[Watcher], progress: bool, epochs: int, keeper: Keeper | None
+    watchers: Sequence[Watcher], progress: bool, epochs: int, keeper: Keeper | None, mesh: Mesh | None = None
 ) -> list[Watcher]:
-    """Return all that are told of an epoch: the user's, the progress line and the log of the run's folder."""
+    """Return all that are told of an epoch: the log of the run's folder, the user's and the progress line.
+
+    Of several processes on one `mesh` the first alone has a log and a line.
+    """
+    if not writes(mesh):
+        return list(watchers)
     logs = [] if keeper is None else [JsonLines(keeper.log)]
-    return [*watchers, *([ProgressBar(epochs)] if progress else []), *logs]
+    return [
+        *logs,
+        *watchers,
+        *([ProgressBar(epochs)] if progress else []),
+    ]  # a watcher that raises comes too late
 
 
-def warn_of(trouble: Trouble | None) -> None:
-    """Tell the user what was not finite in a training, if anything was."""
+def check_watchers(watchers: Sequence[Watcher]) -> None:
+    """Raise `RobustctlError` for what could not be told of an epoch."""
+    if not isinstance(watchers, Sequence):
+        raise RobustctlError(f"watchers must be a list, got {watchers!r}; give [{watchers!r}]")
+    for watcher in watchers:
+        told = (callable(getattr(watcher, name, None)) for name in ("epoch", "close"))
+        if isinstance(watcher, type) or not all(told):
+            raise RobustctlError(
+                f"a watcher must be an object with the methods epoch(number, row) and close(stopped), got {watcher!r}; "
+                "wrap what you have in a class that has them"
+            )
+
+
+def warn_of(trouble: Trouble | None, who: str = "") -> None:
+    """Tell the user what was not finite in a training, if anything was; `who`: in which of several, "seed 3: " say."""
     if trouble is not None:
-        warnings.warn(str(trouble), RobustctlWarning, stacklevel=3)
+        warnings.warn(f"{who}{trouble}", RobustctlWarning, stacklevel=3)

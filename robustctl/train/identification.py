@@ -1,5 +1,6 @@
 """One epoch of identification: free-run simulation of a record, segment by segment."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,10 +9,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..rollout import rollout
 from .batches import Batch, in_segments
+from .devices import for_each, replicate, spread
 from .loop import Job, Row, State, judge, row, update
 from .losses import Loss
 
@@ -36,6 +39,7 @@ class Identification(Job):
     segment: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
     patience: int = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def epoch(self, state: State) -> tuple[State, Row]:
         """Draw the order, take a gradient step a segment of each batch, and judge."""
@@ -56,11 +60,12 @@ def _train_on(
     job: Identification, state: State, chosen: Int[Array, " b"]
 ) -> tuple[State, tuple[Array, Array]]:
     """One pass over the chosen experiments, a gradient step for each segment, the state carried between."""
-    batch = Batch(*(a[chosen] for a in job.data))
+    batch = spread(Batch(*(a[chosen] for a in job.data)), job.mesh)
     segments = jax.tree.map(lambda a: in_segments(a, job.segment), (batch.u, batch.y, batch.mask))
     first = jnp.arange(segments[0].shape[0]) == 0
     states = eqx.filter_eval_shape(_initial_states, state.trained, job.fixed, batch)[1]
     x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), states)  # the first segment sets it
+    x = spread(x, job.mesh)
 
     def body(carry, segment):
         state, x = carry
@@ -71,6 +76,11 @@ def _train_on(
 
     (state, _), (losses, norms) = lax.scan(body, (state, x), (*segments, first))
     return state, (losses, norms)
+
+
+def placed(job: Identification, mesh: Mesh | None) -> Identification:
+    """Return the job on a mesh: its data whole on every device, of which each takes its part of a batch."""
+    return replicate(dataclasses.replace(job, mesh=mesh), mesh)
 
 
 def _initial_states(trained, fixed, batch: Batch):
@@ -89,7 +99,7 @@ def simulate_batch(trained, fixed, batch: Batch) -> Array:
 def _segment_loss(trained, job: Identification, batch: Batch, x, u, y, mask, first):
     system, x0 = _initial_states(trained, job.fixed, batch)
     x = jax.tree.map(lambda a, b: jnp.where(first, a, b), x0, x)
-    run = jax.vmap(lambda u, x: rollout(system, u, x))(u, x)
+    run = for_each(rollout, job.mesh, system, u, x)
     loss = job.loss(run.ys, y, mask)
     if job.regularizer is not None:
         loss = loss + job.regularizer(eqx.combine(trained, job.fixed)[0])

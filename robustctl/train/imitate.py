@@ -1,5 +1,7 @@
 """Imitate an expert, an MPC or LQR say, by a policy with a guarantee."""
 
+from pathlib import Path
+
 import jax
 import jax.random as jr
 import numpy as np
@@ -11,6 +13,7 @@ from ..rollout import rollout
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
 from .fit import Fit, fit
+from .keeper import Run, inside
 
 
 def imitate(
@@ -21,6 +24,7 @@ def imitate(
     horizon: int,
     episodes: int = 32,
     rounds: int = 3,
+    run: Run | str | Path | None = None,
     key: PRNGKeyArray,
     **settings,
 ) -> Fit:
@@ -40,7 +44,8 @@ def imitate(
 
     **Arguments:** `parameterization`: a policy, `LipschitzStatic` or a recurrent one, from outputs to controls;
     `expert`: any system from outputs to controls; `scenario`: its loops must give outputs with fields `y` and
-    `u`, as `Feedback` does; `settings`: of `fit`.
+    `u`, as `Feedback` does; `run`: folder that each round has a run's folder in, `round_0` and so on; `settings`:
+    of `fit`, such as `resume`.
 
     **Raises:** `RobustctlError` for `horizon`, `episodes` or `rounds` below 1 and for loops that leave finite
     numbers; what `fit` raises.
@@ -57,7 +62,8 @@ def imitate(
         _check_finite(y, u, k)
         seen += list(np.asarray(y, float))
         done += list(np.asarray(u, float))
-        fitted = fit(parameterization, _record(seen, done), key=jr.fold_in(fit_key, k), **settings)
+        kept = None if run is None else inside(run, f"round_{k}")
+        fitted = fit(parameterization, _record(seen, done), run=kept, key=jr.fold_in(fit_key, k), **settings)
         driver = fitted.model.explicit()
         parameterization = fitted.model.parameterization
     assert fitted is not None

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from ..errors import RobustctlError, RobustctlWarning
 from ..json_text import json_text
 from ..provenance import commit, environment
 from ..store.atomic import write_atomic
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
+from .devices import gathered, local, writes
 from .identity import check_identity
 
 LOG = "training.jsonl"
@@ -54,25 +56,37 @@ class Run:
                 raise RobustctlError(f"{name} must be {kind}, got {value!r}")
 
 
-class Keeper:
-    """Writes a run's folder while it is trained. `identity`: what must be the same for it to be resumed, as text."""
+def inside(run: Run | str | os.PathLike[str], name: str) -> Run:
+    """Return the same run in a folder of its own within its folder."""
+    run = run if isinstance(run, Run) else Run(run)
+    return dataclasses.replace(run, folder=Path(run.folder) / name)
 
-    def __init__(self, run: Run, identity: dict[str, str], resume: bool):
+
+class Keeper:
+    """Writes a run's folder while it is trained. `identity`: what must be the same for it to be resumed, as text.
+
+    Of several processes on one `mesh` the first writes and all read.
+    """
+
+    def __init__(self, run: Run, identity: dict[str, str], resume: bool, mesh: Mesh | None = None):
         run.check()
-        self.run, self.identity = run, identity
+        self.run, self.identity, self.mesh = run, identity, mesh
         self.folder = Path(run.folder)
         self.begun = self.saved = time.monotonic()
         self._prepare(resume)
 
     def _prepare(self, resume: bool) -> None:
         """Make the folder and write what is run in it, unless a run is there to be resumed."""
-        there = (self.folder / "run.json").exists() or any(checkpoints(self._checkpoints))
+        found = (self.folder / "run.json").exists() or any(checkpoints(self._checkpoints))
+        there = bool(gathered(found, self.mesh)[0])  # asked before any process writes
         if there and not resume:
             raise RobustctlError(
                 f"{self.folder} holds a run already; give resume=True to go on with it, or another folder"
             )
         if there:
             _check_versions(self.folder / "run.json", self.identity)
+            return
+        if not writes(self.mesh):
             return
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         text = {
@@ -93,9 +107,11 @@ class Keeper:
     def resume(self, state: Any, rows: Any) -> tuple[Any, Any]:
         """Return state and rows as the newest readable checkpoint has them, or as given where there is none.
 
-        **Raises:** `RobustctlError` for a checkpoint of another run, or of more epochs than are asked for.
+        **Raises:** `RobustctlError` for a checkpoint of another run, or of more epochs than are asked for, and where
+        several processes do not find the same.
         """
         found = latest(self._checkpoints)
+        self._check_all_found(-1 if found is None else found[1]["checkpoint"])
         if found is None:
             return state, rows
         path, header, arrays = found
@@ -109,6 +125,14 @@ class Keeper:
         state, history = restore((state, history), arrays, path)
         return state, type(rows)(*(a.at[:done].set(b) for a, b in zip(rows, history, strict=True)))
 
+    def _check_all_found(self, epoch: int) -> None:
+        epochs = gathered(epoch, self.mesh)
+        if len(set(epochs)) > 1:
+            raise RobustctlError(
+                f"every process must find the same newest checkpoint in {self.folder}, got those of epochs {epochs} "
+                "(-1: none); put the folder where all of them read it"
+            )
+
     def left(self, epoch: int) -> int:
         """How many epochs may run until a checkpoint is due by their number."""
         every = self.run.checkpoint_epochs
@@ -116,6 +140,9 @@ class Keeper:
 
     def save(self, state: Any, rows: Any, last: bool) -> None:
         """Write a checkpoint where one is due; a disk that refuses it gives a warning, and training goes on."""
+        if not writes(self.mesh):
+            return
+        state, rows = local((state, rows))
         epoch, every = int(state.epoch), self.run.checkpoint_epochs
         waited = time.monotonic() - self.saved > 60 * self.run.checkpoint_minutes
         if not (last or waited or (every and epoch % every == 0)):
@@ -141,9 +168,9 @@ class Keeper:
 
 
 def keeper_of(
-    run: Run | str | os.PathLike[str] | None, identity: dict[str, str], resume: bool
+    run: Run | str | os.PathLike[str] | None, identity: dict[str, str], resume: bool, mesh: Mesh | None = None
 ) -> Keeper | None:
-    """Return the keeper of a run, None where there is none to keep.
+    """Return the keeper of a run, None where there is none to keep; `mesh`: the devices that it is trained on.
 
     **Raises:** `RobustctlError` for settings out of range, a folder that holds a run where none is to be resumed,
     a run that was begun otherwise; `OSError` where the folder cannot be written.
@@ -152,7 +179,7 @@ def keeper_of(
         if resume:
             raise RobustctlError("resume=True needs the folder of a run, got none; give run=FOLDER")
         return None
-    return Keeper(run if isinstance(run, Run) else Run(run), identity, resume)
+    return Keeper(run if isinstance(run, Run) else Run(run), identity, resume, mesh)
 
 
 def _check_versions(file: Path, here: dict[str, str]) -> None:

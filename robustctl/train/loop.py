@@ -11,14 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .devices import gathered, local, replicate
 from .health import Health, healthy, learn
 from .interrupt import Request, stop_requests
 from .keeper import Keeper
 from .log import Watcher
 
 _CALL_SECONDS = 0.5  # of epochs in one compiled call: how often the line moves and Ctrl-C is heard
+
+_REASONS = ("", "time budget", "interrupted", "terminated", "finished", "patience", "not finite")
+"""Why training ends, weakest first."""
 
 Inspect = Callable[[int, PyTree], float | None]
 """`(epochs done, trained arrays) -> certificate margin`, or None where it computes none."""
@@ -50,10 +55,14 @@ class Row(NamedTuple):
 
 
 class Job(eqx.Module):
-    """What training leaves alone: data, optimizer, settings, and how one epoch goes."""
+    """What training leaves alone: data, optimizer, settings, and how one epoch goes.
+
+    `mesh`: the devices that its arrays are on, None for one.
+    """
 
     optimizer: eqx.AbstractVar[optax.GradientTransformation]
     patience: eqx.AbstractVar[int]
+    mesh: eqx.AbstractVar[Mesh | None]
 
     @abc.abstractmethod
     def epoch(self, state: State) -> tuple[State, Row]:
@@ -84,7 +93,7 @@ def run_epochs(given: tuple[Job, Int[Array, ""]], state: State, rows: Row) -> tu
     def body(carry):
         state, rows, left = carry
         epoch = state.epoch
-        state, row = job.epoch(state)
+        state, row = replicate(job.epoch(state), job.mesh)
         rows = jax.tree.map(lambda all_rows, new: all_rows.at[epoch].set(new), rows, row)
         return state, rows, left - 1
 
@@ -159,7 +168,8 @@ class Look:
         done = int(state.epoch)
         if self.inspect is None or not (last or done % self.every == 0):
             return rows
-        margin = self.inspect(done, jax.tree.map(jnp.copy, state.trained))  # the state's own are given away
+        own = jax.tree.map(jnp.copy, local(state.trained))  # the state's are given away
+        margin = self.inspect(done, own)
         if not isinstance(margin, float) or done == 0:
             return rows
         return rows._replace(certificate_margin=rows.certificate_margin.at[done - 1].set(margin))
@@ -182,6 +192,7 @@ def run(
     rows = Row(*(jnp.full(epochs, jnp.nan, state.best_loss.dtype) for _ in Row._fields))
     if keeper is not None:
         state, rows = keeper.resume(state, rows)
+    state, rows = replicate((state, rows), job.mesh)
     stopped = "failed"
     try:
         with stop_requests() as asked:
@@ -191,6 +202,7 @@ def run(
     finally:
         for watcher in watchers:
             watcher.close(stopped)
+    state, rows = local((state, rows))
     history = {name: np.asarray(a)[: int(state.epoch)] for name, a in rows._asdict().items()}
     return state, history, stopped
 
@@ -198,23 +210,26 @@ def run(
 def _train(
     job: Job, state: State, rows: Row, watchers: Sequence[Watcher], look: Look, keeper: Keeper | None, asked: Request
 ) -> tuple[State, Row, str]:  # fmt: skip
-    count, epochs = 1, len(rows.loss)
+    count, epochs, last = 1, len(rows.loss), True
     rows = look(state, rows) if int(state.epoch) == 0 else rows
-    while not (stopped := _why(state, epochs, keeper, asked)):
+    while not (stopped := _agreed(why(state, epochs, keeper, asked), job.mesh)):
         begin, done = time.monotonic(), int(state.epoch)
         left = min(count, epochs - done, look.left(done), keeper.left(done) if keeper else epochs)
-        state, rows = run_epochs((job, jnp.asarray(left, jnp.int32)), state, rows)
+        state, rows = run_epochs((job, replicate(jnp.asarray(left, jnp.int32), job.mesh)), state, rows)
         jax.block_until_ready(state)
-        count = max(1, min(int(_CALL_SECONDS * left / (time.monotonic() - begin)), 10 * count))
-        last = bool(_why(state, epochs, keeper, asked))
+        count = paced(count, left, time.monotonic() - begin)
+        count = gathered(count, job.mesh)[0]  # clocks differ, and all make the same calls
+        last = bool(_agreed(why(state, epochs, keeper, asked), job.mesh))
         rows = look(state, rows, last)
-        _tell(watchers, rows, done, int(state.epoch))
+        tell(watchers, rows, done, int(state.epoch))
         if keeper is not None:
             keeper.save(state, rows, last)
+    if keeper is not None and not last:  # asked to stop since
+        keeper.save(state, rows, True)
     return state, rows, stopped
 
 
-def _why(state: State, epochs: int, keeper: Keeper | None, asked: Request) -> str:
+def why(state: State, epochs: int, keeper: Keeper | None, asked: Request) -> str:
     """Return why training is over, "" where it is not."""
     if bool(state.health.hopeless):
         return "not finite"
@@ -225,7 +240,18 @@ def _why(state: State, epochs: int, keeper: Keeper | None, asked: Request) -> st
     return asked.reason or ("time budget" if keeper is not None and keeper.out_of_time() else "")
 
 
-def _tell(watchers: Sequence[Watcher], rows: Row, first: int, last: int) -> None:
+def _agreed(reason: str, mesh: Mesh | None) -> str:
+    """Return why training is over in any of the processes on one mesh: what one is asked to do, all do."""
+    return _REASONS[max(gathered(_REASONS.index(reason), mesh))]
+
+
+def paced(count: int, ran: int, seconds: float) -> int:
+    """Return how many epochs the next compiled call may run, after one that was to run up to `count` of them."""
+    return max(1, min(int(_CALL_SECONDS * ran / seconds), 10 * count))
+
+
+def tell(watchers: Sequence[Watcher], rows: Row, first: int, last: int) -> None:
+    """Show everyone the epochs from `first` to the one before `last`."""
     columns = {name: np.asarray(a[first:last], float) for name, a in rows._asdict().items()}
     for k in range(last - first):
         row = {name: float(column[k]) for name, column in columns.items()}

@@ -12,6 +12,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..errors import RobustctlError
@@ -19,7 +20,8 @@ from ..rollout import rollout
 from ..scenario import Episode, Scenario
 from ..system import Parameterization
 from .batches import in_segments
-from .fit import everyone, warn_of
+from .devices import check_same, for_each, mesh_of, replicate, spread
+from .fit import check_watchers, everyone, warn_of
 from .health import Trouble, diagnosis
 from .identity import array_hash, identity
 from .keeper import Run, keeper_of
@@ -71,13 +73,14 @@ class PolicyGradient(Job):
     batch: int = eqx.field(static=True)
     patience: int = eqx.field(static=True)
     checkpoint: int | None = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def epoch(self, state: State) -> tuple[State, Row]:
         """Draw a batch of episodes and take a gradient step a segment, plant and policy states carried along."""
         key = jr.fold_in(self.key, state.epoch)
-        episodes = self.scenario.draw_batch(key, self.batch, self.horizon)
+        episodes = spread(self.scenario.draw_batch(key, self.batch, self.horizon), self.mesh)
         segments = jax.tree.map(lambda a: in_segments(a, self.segment), episodes.ws)
-        x = _initial(self, state.trained, episodes)
+        x = spread(_initial(self, state.trained, episodes), self.mesh)
 
         def body(carry, ws):
             state, x = carry
@@ -106,6 +109,7 @@ def fit_policy(
     optimizer: optax.GradientTransformation | None = None,
     adversary: Adversary | None = None,
     checkpoint: int | None = None,
+    devices: int = 1,
     run: Run | str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -128,40 +132,84 @@ def fit_policy(
     divisor of `horizon` (None: `horizon`); `test`: fixed episodes that each epoch is judged by, from
     `scenario.draw_batch` (None: `batch` of them), the best policy is kept; `optimizer`: default
     `clipped_adam()`; `adversary`: adds the worst disturbance it finds to each segment; `checkpoint`: as in
-    `rollout`; `run`, `resume`, `watchers`, `inspect`: as in `fit`.
+    `rollout`; `devices`: how many of `jax.devices()` to spread the episodes over, a divisor of `batch` and of the
+    number of test episodes, to the same numbers but for rounding; `run`, `resume`, `watchers`, `inspect`: as in `fit`.
 
     **Raises:** `RobustctlError` for settings out of range, for a policy that does not fit the loop, and as `fit`
     for a run's folder.
     """
     begin = time.monotonic()
-    segment = segment or horizon
-    _check(horizon, segment, batch, epochs)
-    trained, fixed = eqx.partition(parameterization, eqx.is_inexact_array)
-    draw_key, test_key = jr.split(key)
-    draw = jax.jit(lambda k: scenario.draw_batch(k, batch, horizon))
-    judged_by = draw(test_key) if test is None else test
-    job = PolicyGradient(
-        fixed=fixed, scenario=scenario, test=judged_by, key=draw_key, optimizer=optimizer or clipped_adam(), adversary=adversary,
-        horizon=horizon, segment=segment, batch=batch, patience=patience or 0, checkpoint=checkpoint,
+    check_watchers(watchers)
+    job, trained = prepared(
+        parameterization, scenario, horizon=horizon, segment=segment, batch=batch, test=test, epochs=epochs, patience=patience,
+        optimizer=optimizer, adversary=adversary, checkpoint=checkpoint, key=key,
     )  # fmt: skip
-    _check_fits(job, trained)
     settings = {
         "horizon": horizon,
-        "segment": segment,
+        "segment": job.segment,
         "batch": batch,
         "patience": patience,
         "adversary": adversary,
     }
     same = identity(key, settings, scenario=array_hash(scenario), test=array_hash(test))
-    keeper = keeper_of(run, same, resume)
-    look = None if inspect is None else lambda epoch, free: inspect(epoch, eqx.combine(free, fixed))
-    state, history, stopped = train(
-        job, trained, epochs, everyone(watchers, progress, epochs, keeper), look, inspect_every, keeper
+    tests = len(jax.tree.leaves(job.test)[0])
+    mesh = mesh_of(devices, {"batch": batch, "the number of test episodes": tests})
+    check_same(mesh, array_hash(trained), *same.values())
+    keeper = keeper_of(run, same, resume, mesh)
+    look = None if inspect is None else lambda epoch, free: inspect(epoch, eqx.combine(free, job.fixed))
+    told = everyone(watchers, progress, epochs, keeper, mesh)
+    state, history, stopped = train(placed(job, mesh), trained, epochs, told, look, inspect_every, keeper)
+    fitted = finished(job, state, history, stopped, time.monotonic() - begin)
+    warn_of(fitted.trouble)
+    return fitted
+
+
+def prepared(
+    parameterization: Parameterization,
+    scenario: Scenario,
+    *,
+    horizon: int,
+    segment: int | None = None,
+    batch: int = 64,
+    test: Episode | None = None,
+    epochs: int,
+    patience: int | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    adversary: Adversary | None = None,
+    checkpoint: int | None = None,
+    key: PRNGKeyArray,
+) -> tuple[PolicyGradient, PyTree]:
+    """Return what training leaves alone and what it trains; settings and faults as of `fit_policy`."""
+    segment = segment or horizon
+    _check(horizon, segment, batch, epochs)
+    trained, fixed = eqx.partition(parameterization, eqx.is_inexact_array)
+    draw_key, test_key = jr.split(key)
+    job = PolicyGradient(
+        fixed=fixed, scenario=scenario, test=_draw(scenario, test_key, batch, horizon) if test is None else test, key=draw_key,
+        optimizer=optimizer or clipped_adam(), adversary=adversary, horizon=horizon, segment=segment, batch=batch,
+        patience=patience or 0, checkpoint=checkpoint,
+    )  # fmt: skip
+    _check_fits(job, trained)
+    return job, trained
+
+
+def finished(job: PolicyGradient, state: State, history: dict, stopped: str, seconds: float) -> PolicyFit:
+    """Return the result of a training that ended in `state`."""
+    trouble = diagnosis(state.health, state.trained)
+    return PolicyFit(
+        eqx.combine(state.best, job.fixed), history, int(state.best_epoch), stopped, trouble, seconds
     )
-    trouble = diagnosis(state.health, trained)
-    warn_of(trouble)
-    policy = eqx.combine(state.best, fixed)
-    return PolicyFit(policy, history, int(state.best_epoch), stopped, trouble, time.monotonic() - begin)
+
+
+@eqx.filter_jit
+def _draw(scenario: Scenario, key: PRNGKeyArray, batch: int, samples: int) -> Episode:
+    return scenario.draw_batch(key, batch, samples)
+
+
+def placed(job: PolicyGradient, mesh: Mesh | None) -> PolicyGradient:
+    """Return the job on a mesh: each device has its part of the test episodes, and all the rest whole."""
+    whole = replicate(dataclasses.replace(job, mesh=mesh), mesh)
+    return eqx.tree_at(lambda j: j.test, whole, spread(job.test, mesh))
 
 
 @eqx.filter_jit
@@ -181,11 +229,12 @@ def _cost(
     """Mean cost over a batch of segments (B, T, ...), and the states after it."""
     system = eqx.combine(trained, job.fixed).explicit().prepare()
 
-    def one(plant, x, w):
-        run = rollout(job.scenario.loop(system, plant), w, x, checkpoint=job.checkpoint)
-        return jnp.mean(jax.vmap(job.scenario.cost)(run.ys, w)), run.x_final
+    def one(shared, plant, x, w):
+        system, scenario = shared
+        run = rollout(scenario.loop(system, plant), w, x, checkpoint=job.checkpoint)
+        return jnp.mean(jax.vmap(scenario.cost)(run.ys, w)), run.x_final
 
-    costs, x_final = jax.vmap(one)(plants, x, ws)
+    costs, x_final = for_each(one, job.mesh, (system, job.scenario), plants, x, ws)
     return jnp.mean(costs), x_final
 
 

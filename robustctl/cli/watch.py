@@ -1,0 +1,134 @@
+"""Look at a run while it is trained."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import Any
+
+import numpy as np
+import tyro
+
+from ..errors import RobustctlError
+
+PICTURE = "training.png"
+_FEW_SECONDS = 30.0  # over which a speed is measured, and the least silence that is worth a word
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Draw a run while it is trained, into training.png in its folder, and say how it goes, until it ends.
+
+    Args:
+        run: Folder of the run.
+        every: Seconds between looks.
+        once: Look once and end.
+    """
+
+    run: tyro.conf.Positional[Path]
+    every: float = 2.0
+    once: bool = False
+
+    def __call__(self) -> int:
+        """Run the command."""
+        from tqdm import tqdm
+
+        _check(self.run, self.every)
+        text = ""
+        with suppress(KeyboardInterrupt), tqdm(bar_format="{desc}", leave=False, disable=None) as line:
+            for text in self._looks():
+                line.set_description_str(text[: get_terminal_size().columns - 1])
+        picture = self.run / PICTURE
+        print(f"{text}\n{picture}" if picture.exists() else text)
+        return 0
+
+    def _looks(self) -> Iterator[str]:
+        """Look and say what is seen, until the run has stopped."""
+        from ..train.keeper import LOG
+        from ..train.log import read_log
+
+        drawn = None
+        while True:
+            rows, stopped = read_log(self.run / LOG)
+            if self.once and not rows:
+                raise RobustctlError(f"{self.run} has no epoch to draw yet; look later, or without --once")
+            if rows and drawn != (rows[-1], stopped):
+                _draw(self.run, rows, stopped)
+                drawn = rows[-1], stopped
+            yield status(rows, stopped, time.time())
+            if self.once or stopped:
+                return
+            time.sleep(self.every)
+
+
+def status(rows: list[dict[str, Any]], stopped: str, now: float) -> str:
+    """Return how a run goes, in one line; `now`: seconds since 1970."""
+    if not rows:
+        return stopped or "waiting for the first epoch"
+    return f"{stopped or _alive([row['time'] for row in rows[-100:]], now)}: {_numbers(rows)}"
+
+
+def _alive(times: list[float], now: float) -> str:
+    """Say whether the last line is older than those before let expect."""
+    silence, longest = now - times[-1], max(np.diff(times), default=0.0)
+    late = silence > max(_FEW_SECONDS, 5 * longest)
+    return f"no line for {silence:.0f} s, killed?" if late else "still going"
+
+
+def _numbers(rows: list[dict[str, Any]]) -> str:
+    last, best = rows[-1], _best(rows)
+    parts = [f"epoch {last['epoch']}", f"loss {_number(last['loss'])}"]
+    if best is not None:
+        parts.append(f"best validation {_number(best['validation'])} in epoch {best['epoch']}")
+    parts += _speed([row["time"] for row in rows])
+    skipped = sum(row["skipped"] or 0 for row in rows)
+    return ", ".join([*parts, *([f"steps skipped: {skipped:.0f}"] if skipped else [])])
+
+
+def _speed(times: list[float]) -> list[str]:
+    """Epochs a second over the last half minute, or over the last epoch where that took longer."""
+    first = min(int(np.searchsorted(times, times[-1] - _FEW_SECONDS)), max(len(times) - 2, 0))
+    seconds = times[-1] - times[first]
+    # Epochs of one compiled call are written together, so a shorter time would say nothing.
+    return [f"{(len(times) - 1 - first) / seconds:.3g} epochs/s"] if seconds > 1 else []
+
+
+def _best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the row with the least validation loss, None without any."""
+    judged = [row for row in rows if row["validation"] is not None]
+    return min(judged, key=lambda row: row["validation"], default=None)
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def _check(run: Path, every: float) -> None:
+    from ..train.keeper import LOG
+
+    if not run.is_dir():
+        raise FileNotFoundError(f"there is no folder {run}; name the folder of a run")
+    if not any((run / name).exists() for name in (LOG, "run.json")):  # the log begins with the first epoch
+        raise RobustctlError(
+            f"{run} must be the folder of a run, but there is no {LOG} in it; train with run={run}"
+        )
+    if not every > 0:
+        raise RobustctlError(f"every must be above zero, got {every:g}")
+
+
+def _draw(run: Path, rows: list[dict[str, Any]], stopped: str) -> None:
+    """Write the picture."""
+    from ..plot.histories import history
+    from ..report.folder import png
+    from ..store.atomic import write_atomic
+
+    epochs, best = rows[-1]["epoch"] + 1, _best(rows)
+    columns = {name: np.full(epochs, np.nan) for name in rows[-1] if name not in ("epoch", "time")}
+    for name, column in columns.items():
+        for row in rows:
+            column[row["epoch"]] = np.nan if row.get(name) is None else row[name]
+    text = f"{stopped or 'so far'}: {_numbers(rows)}"
+    figure = history(columns, -1 if best is None else best["epoch"], run.name, text)
+    write_atomic(run / PICTURE, png(figure))

@@ -1,0 +1,111 @@
+"""Measure what many seeds at once cost: one training step of benchmark problem 3 for one seed, and for ten.
+
+    OPENBLAS_NUM_THREADS=1 python scripts/measure_seeds.py --out results/seeds.json
+
+The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go through one `vmap`, through
+a `lax.map`, and through two threads of which each maps half of them. In one process, taking turns, medians, compilation
+left out. Floors: the operations that one seed and ten need, at the rate of one large product.
+"""
+
+import argparse
+import functools
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from robustctl.problems.speed import cases, floors
+from robustctl.problems.speed.timing import check_quiet, compiled, interleaved
+from robustctl.provenance import provenance
+
+ONE = "one seed"
+
+
+def copies(tree: Any, seeds: int) -> Any:
+    """Return a tree with a seed axis in front of every array."""
+    return jax.tree.map(lambda a: jnp.stack([a] * seeds), tree)
+
+
+def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], dict[str, dict], int]:
+    """Return the compiled arrangements, what compiling them took, and the samples of one seed."""
+    _, loss, (ws,) = cases.training(case, quick)
+    step = cases.training_step(loss)
+    model = case.model()
+    single = (model, cases.optimizer_of_all().init(model))  # pyright: ignore
+    all_seeds, half = copies(single, seeds), copies(single, seeds // 2)
+
+    def vmapped(args, ws):
+        return jax.vmap(lambda model, state: step(model, state, ws))(*args)
+
+    def mapped(args, ws):
+        return lax.map(lambda pair: step(*pair, ws), args)
+
+    made = {
+        ONE: compiled(lambda args, ws: step(*args, ws), single, ws), "vmap": compiled(vmapped, all_seeds, ws),
+        "lax.map": compiled(mapped, all_seeds, ws), "half": compiled(mapped, half, ws),
+    }  # fmt: skip
+    found = {name: call for name, (call, _, _) in made.items()}
+    found["two threads"] = functools.partial(twice, found.pop("half"))
+    effort = {
+        name: {"compile_seconds": round(seconds, 2), "temporary_bytes": size}
+        for name, (_, seconds, size) in made.items()
+    }
+    return found, effort, ws.size
+
+
+def twice(call: Any) -> list[Any]:
+    """Run two calls at once."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda _: jax.block_until_ready(call()), range(2)))
+
+
+def measure(seeds: int, repeats: int, quick: bool) -> dict[str, Any]:
+    """Time the arrangements in turns, and set them against the floors."""
+    case = cases.small(cases.CASES["youla"]) if quick else cases.CASES["youla"]
+    rates = floors.measure_rates()
+    runs, effort, samples = calls(case, seeds, quick)
+    times = interleaved(runs, repeats)
+    operations = floors.operations(case, "training step", samples) or 0.0
+    floor = operations / rates.gflops / 1e6
+    one = times[ONE]["ms"]
+    return {
+        "seeds": seeds, "sequences_samples": samples, "gflops_of_one_large_product": rates.gflops,
+        "floor_of_one_seed_ms": round(floor, 2), "floor_of_all_over_time_of_one": round(seeds * floor / one, 2),
+        "arrangements": {
+            name: {
+                "ms": found["ms"], "times_of_one_seed": round(1 / found["ratio"], 2),
+                "part_of_peak": round((1 if name == ONE else seeds) * floor / found["ms"], 3), **effort.get(name, {}),
+            }
+            for name, found in times.items()
+        },
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--seeds", type=int, default=10, help="an even number")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    machine = {} if given.quick else check_quiet()
+    found = measure(given.seeds, 2 if given.quick else 9, given.quick)
+    results = {
+        **provenance(0),
+        "device": jax.devices()[0].device_kind,
+        "quick": given.quick,
+        **machine,
+        **found,
+    }
+    text = json.dumps(results, indent=2)
+    print(text)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Many seeds as one vmapped training: each ends as it would alone."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import robustctl as rc
+from robustctl.errors import RobustctlError, RobustctlWarning
+from robustctl.problems.youla import YoulaScenario
+
+KEYS = jr.split(jr.key(3), 3)
+ADAM = rc.train.clipped_adam(1e-2)
+
+
+def record(seed=0):
+    u = np.random.default_rng(seed).normal(size=(4, 20))
+    y = [np.convolve(e, [0.0, 1.0, 0.5])[:20] for e in u]
+    return rc.data.from_arrays(list(u), y, 0.1)
+
+
+def build(key, nx=2):
+    return rc.nn.ContractingR2DN(nu=1, nx=nx, nv=3, ny=1, hidden=(4,), init=rc.nn.long_memory, key=key)
+
+
+SETTINGS = dict(
+    validation=record(1), initial=rc.train.warm_up(4, width=4), segment=8, batch_size=1, patience=2, epochs=12,
+    optimizer=optax.adam(0.1), progress=False,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def together():
+    return rc.train.fit_seeds(build, record(), keys=KEYS, **SETTINGS)
+
+
+def alone(k):
+    begin, key = jr.split(KEYS[k])
+    return rc.train.fit(build(begin), record(), key=key, **SETTINGS)
+
+
+def numbers(fitted):
+    model = fitted.model if isinstance(fitted, rc.train.Fit) else fitted.policy
+    return jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+
+
+def same(ours, theirs, rtol=1e-9):
+    assert (ours.stopped, ours.best_epoch) == (theirs.stopped, theirs.best_epoch)
+    for name, column in theirs.history.items():
+        np.testing.assert_allclose(ours.history[name], column, rtol=rtol, err_msg=name)
+    for a, b in zip(numbers(ours), numbers(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+
+
+@pytest.mark.parametrize("k", range(len(KEYS)))
+def test_each_seed_ends_as_it_would_alone(together, k):
+    same(together[k], alone(k))
+
+
+def test_seeds_stop_at_epochs_of_their_own(together):
+    """Without it the test above would not see a stopped seed that goes on."""
+    assert len({len(fitted.history["loss"]) for fitted in together}) > 1
+    assert "patience" in {fitted.stopped for fitted in together}
+
+
+def test_seeds_differ(together):
+    first, second = together[:2]
+    assert not np.isclose(first.history["loss"][0], second.history["loss"][0])
+
+
+def spoilt(key):
+    """The first seed's model has a number that is not one."""
+    model = build(key)
+    bad = jnp.array_equal(jr.key_data(key), jr.key_data(jr.split(KEYS[0])[0]))
+    return eqx.tree_at(lambda m: m.by, model, jnp.where(bad, jnp.nan, model.by))
+
+
+def test_a_seed_that_blows_up_does_not_touch_the_others(together):
+    with pytest.warns(RobustctlWarning, match="seed 0: .*gradient step 0"):
+        fits = rc.train.fit_seeds(spoilt, record(), keys=KEYS, **SETTINGS)
+    assert (fits[0].stopped, fits[0].trouble.fatal) == ("not finite", True)
+    assert [fitted.trouble for fitted in fits[1:]] == [None, None]
+    for k in (1, 2):
+        same(fits[k], together[k], rtol=1e-12)
+
+
+def test_policies_too():
+    def build(key):
+        return rc.nn.ContractingR2DN(nu=1, nx=2, nv=3, ny=1, hidden=(4,), activation=jnp.tanh, key=key)
+
+    settings = dict(horizon=20, segment=10, batch=3, epochs=3, optimizer=ADAM, progress=False)
+    fits = rc.train.fit_policy_seeds(build, YoulaScenario(hold=5), keys=KEYS[:2], **settings)
+    for key, fitted in zip(KEYS, fits, strict=False):
+        begin, key = jr.split(key)
+        same(fitted, rc.train.fit_policy(build(begin), YoulaScenario(hold=5), key=key, **settings))
+
+
+def test_gradients_of_many_models_are_those_of_each():
+    """Weights mapped over outside the batch of sequences, inside it, and a sequence for each model."""
+    models = [build(key) for key in KEYS]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a) if eqx.is_array(a[0]) else a[0], *models)
+    free, fixed = eqx.partition(stacked, eqx.is_inexact_array)
+    us = jr.normal(jr.key(0), (3, 9, 1))
+
+    def loss(free, u):
+        return jnp.mean(rc.rollout(eqx.combine(free, fixed).explicit(), u).ys ** 2)
+
+    def batch(free):
+        return jnp.mean(jax.vmap(lambda u: loss(free, u))(us))
+
+    inside = jax.grad(lambda f: jnp.mean(jax.vmap(lambda u: jnp.sum(jax.vmap(lambda f: loss(f, u))(f)))(us)))
+    found = {"outside": jax.vmap(jax.grad(batch))(free), "inside": inside(free)}
+    single = jax.vmap(jax.grad(loss))(free, us)
+    for k in range(len(models)):
+        one = jax.tree.map(lambda a, k=k: a[k], free)
+        for slope in found.values():
+            close(jax.tree.map(lambda a, k=k: a[k], slope), jax.grad(batch)(one))
+        close(jax.tree.map(lambda a, k=k: a[k], single), jax.grad(loss)(one, us[k]))
+
+
+def close(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-11 * (1 + np.abs(b).max()))
+
+
+def test_watchers_see_the_mean_of_those_that_train(together):
+    class Rows(list):
+        def epoch(self, number, row):
+            self.append((number, row["validation"]))
+
+        def close(self, stopped):
+            self.closed = stopped
+
+    rows = Rows()
+    rc.train.fit_seeds(build, record(), keys=KEYS, watchers=[rows], **SETTINGS)
+    longest = max(len(fitted.history["loss"]) for fitted in together)
+    assert [number for number, _ in rows] == list(range(longest))
+    for number, seen in rows:
+        left = [f.history["validation"][number] for f in together if len(f.history["loss"]) > number]
+        np.testing.assert_allclose(seen, np.mean(left))
+    assert "patience" in rows.closed
+
+
+@pytest.mark.parametrize("keys", [[], jr.split(jr.key(0), 0), jr.key(0)])
+def test_keys_are_one_a_seed(keys, as_installed):
+    with pytest.raises(RobustctlError, match="one key a seed"):
+        rc.train.fit_seeds(build, record(), keys=keys, **SETTINGS)
+
+
+def sizes(key):
+    return build(key, nx=2 + int(jr.bernoulli(key)))
+
+
+def functions(key):
+    return rc.nn.ContractingR2DN(nu=1, nx=2, nv=3, ny=1, activation=lambda x: jax.nn.relu(x), key=key)
+
+
+@pytest.mark.parametrize("wrong", [sizes, functions])
+def test_models_of_other_shapes_are_refused(wrong):
+    with pytest.raises(RobustctlError, match="same model for every key"):
+        rc.train.fit_seeds(wrong, record(), keys=jr.split(jr.key(0), 6), **SETTINGS)
+
+
+def test_settings_are_checked_as_for_one():
+    with pytest.raises(RobustctlError, match="segment"):
+        rc.train.fit_seeds(build, record(), keys=KEYS, **(SETTINGS | dict(segment=0)))
+    with pytest.raises(TypeError, match="run"):
+        rc.train.fit_seeds(build, record(), keys=KEYS, run="folder", **SETTINGS)

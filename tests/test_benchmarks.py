@@ -1,15 +1,19 @@
 """The published problems' runs, short: that they run to their results; their figures are in results/."""
 
+import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
+import robustctl as rc
 from robustctl.cli import main
 from robustctl.errors import RobustctlError
 from robustctl.problems import unstable
-from robustctl.problems.speed import timing
+from robustctl.problems.speed import cases, expressivity, floors, timing
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,73 @@ def test_speed_is_measured_and_written(tmp_path, capsys):
     assert {"rows", "rivals", "scaling", "latency", "parallel_in_time", "commit", "machine"} <= results.keys()
     assert all(row["difference"] is None or row["difference"] < 1e-5 for row in results["rows"])
     assert results["parallel_in_time"]["youla"][0]["mean-slope"]["converged"]
+    assert all(0 < row["floor_ms"] < row["ours_ms"] and row["bytes_floor_ms"] > 0 for row in results["rows"])
+
+
+def compilers_count(fn, *args) -> float:
+    """Operations outside LAPACK as XLA counts them; it counts the body of a loop once."""
+    return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]
+
+
+@pytest.mark.parametrize("name", ["f16", "pde"])
+def test_floors_count_what_the_compiler_counts(name):
+    case = dataclasses.replace(cases.CASES[name], hidden=(24, 36, 30), activation=jax.nn.relu)
+    model, (us, ys) = case.model(), cases.sequences(case, 2000, 1)
+    value, slope = (floors.operations(case, f"explicit map{more}", 0) for more in ("", ", with gradient"))
+    rollout = floors.operations(case, "rollout", 2000) - value
+    gradient = floors.operations(case, "rollout gradient", 2000) - slope
+
+    def explicit_map(model):
+        made = model.explicit()
+        return jax.tree.leaves((made.A, made.B1, made.phi))
+
+    assert 0.7 * value < compilers_count(explicit_map, model) < value  # the rest is LAPACK's
+    learnt = jax.grad(lambda m: sum(jnp.sum(jnp.sin(a)) for a in explicit_map(m)))
+    assert 0.8 * slope < compilers_count(learnt, model) < slope
+    system = model.explicit()
+    assert compilers_count(lambda s: jax.vmap(lambda u: rc.rollout(s, u).ys)(us), system) == pytest.approx(
+        rollout, rel=0.05
+    )
+    loss = cases.squared_error(lambda s, u: jax.vmap(lambda u: rc.rollout(s, u).ys)(u))
+    assert compilers_count(jax.grad(loss, (0, 1)), system, us, ys) == pytest.approx(gradient, rel=0.08)
+
+
+def test_the_curve_of_the_expressivity_study_contracts():
+    x = jnp.linspace(-30, 30, 20001)
+    after = np.asarray(expressivity.curve(x, jnp.full_like(x, 0.3)))
+    assert np.abs(np.diff(after) / np.diff(x)).max() < 1
+    assert float(expressivity.curve(jnp.zeros(()), jnp.zeros(()))) == pytest.approx(0.05)
+
+
+def test_training_of_the_expressivity_study_learns():
+    study = dataclasses.replace(expressivity.QUICK, steps=300, batch=128)
+    for kind, size in study.sizes()[1::2]:
+        start = study.model(kind, size, key=jr.key(0))
+        trained = jax.jit(lambda m: expressivity.train(study, m, jr.key(1)))(start)
+        assert expressivity.nrmse(trained) < 0.5 * expressivity.nrmse(start)
+
+
+def test_a_slope_is_the_power_of_time_with_its_standard_error():
+    x = np.array([1.0, 2.0, 4.0, 8.0])
+    exact = expressivity.slope(x, 3 * x**0.4)
+    assert exact == {"slope": 0.4, "error": 0.0, "at_one": pytest.approx(3.0)}
+    ms = 3 * x**0.4 * np.exp([0.1, -0.1, 0.0, 0.2])
+    _, covariance = np.polyfit(np.log(x), np.log(ms), 1, cov=True)
+    assert expressivity.slope(x, ms)["error"] == pytest.approx(covariance[0, 0] ** 0.5, abs=1e-4)
+
+
+def test_expressivity_is_measured_drawn_and_written(tmp_path, capsys):
+    assert main(["benchmark", "expressivity", "--quick", "--out", str(tmp_path)]) == 0
+    assert "R2DN gradient: slope" in capsys.readouterr().out
+    results = json.loads((tmp_path / "expressivity.json").read_text())
+    assert {"commit", "machine", "study", "differences_to_published", "target_met"} <= results.keys()
+    rows = [row for row in results["rows"] if row["model"] == "REN"]
+    points = [(1 / error, row["gradient_ms"]) for row in rows for error in row["test_nrmse"]]
+    assert len(points) == 4 and len({x for x, _ in points}) == 4
+    line = np.polyfit(*np.log(np.array(points).T), 1)
+    assert results["slopes"]["REN"]["gradient"]["slope"] == pytest.approx(line[0], abs=1e-3)
+    assert results["target_met"] == all(s["slope"] <= 0.1 for s in results["slopes"]["R2DN"].values())
+    assert (tmp_path / "expressivity.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_times_are_refused_on_a_busy_machine(monkeypatch):

@@ -110,9 +110,9 @@ def training(case: Case, quick: bool) -> tuple[Callable, Callable, tuple[Array, 
     return squared_error(plain), squared_error(ours), sequences(case, 4, 20 if quick else 256)
 
 
-def training_step(loss: Callable) -> Callable:
-    """Return `(model, optimizer's state, *data) -> (model, state, loss)`."""
-    optimizer = optimizer_of_all()
+def training_step(loss: Callable, optimizer: optax.GradientTransformation | None = None) -> Callable:
+    """Return `(model, optimizer's state, *data) -> (model, state, loss)`, by `optimizer_of_all` where none is given."""
+    optimizer = optimizer_of_all() if optimizer is None else optimizer
 
     def step(model, state, *data):
         value, slope = jax.value_and_grad(loss)(model, *data)

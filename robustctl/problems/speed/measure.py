@@ -1,7 +1,7 @@
 """What the R2DN costs, beside the yardstick and its rivals: a table of ratios."""
 
+import functools
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...provenance import provenance
-from . import cases, yardstick
+from . import cases, floors, yardstick
 from .cases import CASES, Case
 from .latency import latencies
 from .scaling import in_time, scaling
@@ -37,16 +37,17 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
     machine = {} if quick else check_quiet()
     repeats = 2 if quick else repeats
     sizes = {"youla": cases.small(CASES["youla"])} if quick else CASES
+    rates = floors.measure_rates()
     rows: list[dict] = []
     for case in sizes.values():
-        for row in _rows(case, quick, repeats):
+        for row in _rows(case, rates, quick, repeats):
             rows.append(row)
             print(_line(row), flush=True)
     device = jax.devices()[0]
     results = {
         "what": "time of the yardstick over ours, medians of interleaved runs; compilation apart", "quick": quick,
         **provenance(0), "device": device.device_kind, **machine,
-        "gflops_of_one_large_product": None if quick else _peak(), "rows": rows,
+        "gflops_of_one_large_product": rates.gflops, "gigabytes_a_second_of_one_large_copy": rates.gbytes, "rows": rows,
         "rivals": {name: _rivals(case, quick, repeats) for name, case in sizes.items()},
         "scaling": scaling(quick, repeats), "latency": latencies(sizes, quick),
         "parallel_in_time": in_time(sizes, quick, repeats),
@@ -57,23 +58,31 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
     return results
 
 
-def _rows(case: Case, quick: bool, repeats: int):
+def _rows(case: Case, rates: floors.Rates, quick: bool, repeats: int):
     model = case.model()
+    row = functools.partial(_row, case, rates, repeats)
     *losses, data = cases.training(case, quick)
     state = cases.optimizer_of_all().init(model)  # pyright: ignore
     steps = [cases.training_step(loss) for loss in losses]
-    yield _row(case, "training step", steps, (model, state, *data), repeats, lambda out: out[2])
+    yield row("training step", _samples(data[0]), steps, (model, state, *data), lambda out: out[2])
     us, ys = cases.sequences(case, 4 if quick else 64, 20 if quick else 128)
-    yield _row(case, "rollout", [cases.plain, cases.ours], (model, us), repeats)
+    yield row("rollout", _samples(us), [cases.plain, cases.ours], (model, us))
     gradients = [jax.value_and_grad(cases.squared_error(run)) for run in (cases.plain, cases.ours)]
-    yield _row(case, "rollout gradient", gradients, (model, us, ys), repeats, lambda out: out[0])
+    yield row("rollout gradient", _samples(us), gradients, (model, us, ys), lambda out: out[0])
     for batch in (4, 1):
-        some = cases.sequences(case, batch, 20 if quick else 256)
-        yield _row(case, f"gradient, batch {batch}", gradients, (model, *some), repeats, lambda out: out[0])
+        data = cases.sequences(case, batch, 20 if quick else 256)
+        yield row(
+            f"gradient, batch {batch}", _samples(data[0]), gradients, (model, *data), lambda out: out[0]
+        )
     maps = [yardstick.explicit_map, _without_metric]
-    yield _row(case, "explicit map", maps, (model,), repeats, compare=None)
+    yield row("explicit map", 0, maps, (model,), compare=None)
     slopes = [jax.value_and_grad(lambda m, fn=fn: sum(jnp.sum(jnp.sin(a)) for a in fn(m))) for fn in maps]
-    yield _row(case, "explicit map, with gradient", slopes, (model,), repeats, compare=None)
+    yield row("explicit map, with gradient", 0, slopes, (model,), compare=None)
+
+
+def _samples(data: jax.Array) -> int:
+    """How many samples there are in all sequences."""
+    return data.size // data.shape[-1]
 
 
 def _without_metric(model: Any) -> list:
@@ -82,8 +91,10 @@ def _without_metric(model: Any) -> list:
     return jax.tree.leaves((system.A, system.B1, system.phi))
 
 
-def _row(case: Case, what: str, fns, args, repeats: int, compare: Callable | None = lambda out: out) -> dict:
-    """One row: the yardstick `fns[0]` against ours `fns[1]`, having seen that they agree."""
+def _row(
+    case: Case, rates: floors.Rates, repeats: int, what: str, samples: int, fns, args, compare: Callable | None = lambda out: out
+) -> dict:  # fmt: skip
+    """One row: the yardstick `fns[0]` against ours `fns[1]`, having seen that they agree, and the least that ours could take."""
     made = {name: compiled(fn, *args) for name, fn in zip(("plain", "ours"), fns, strict=True)}
     difference = None
     if compare is not None:
@@ -93,6 +104,7 @@ def _row(case: Case, what: str, fns, args, repeats: int, compare: Callable | Non
     (_, slow, much), (_, quick, little) = made.values()
     return {
         "case": case.name, "what": what, "plain_ms": found["plain"]["ms"], "ours_ms": found["ours"]["ms"],
+        **floors.floors(rates, case, what, samples, fns[1], args),
         "ratio": found["ours"]["ratio"], "accepted": ACCEPTED[what].get(case.name), "difference": difference,
         "compile_seconds": [round(slow, 2), round(quick, 2)], "temporary_bytes": [much, little],
     }  # fmt: skip
@@ -100,10 +112,12 @@ def _row(case: Case, what: str, fns, args, repeats: int, compare: Callable | Non
 
 def _line(row: dict) -> str:
     accepted = "" if row["accepted"] is None else f"(accepted {row['accepted']:g})"
+    least = [row["floor_ms"], row["bytes_floor_ms"]]
+    floor = "" if None in least else "floors {:.3f} and {:.3f} ms".format(*least)
     plain, ours = row["temporary_bytes"]
     return (
         f"{row['case']:<6}{row['what']:<29}{row['plain_ms']:>9.3f} ms{row['ours_ms']:>9.3f} ms{row['ratio']:>7.2f}x "
-        f"{accepted:<15} compiled in {row['compile_seconds'][0]:.1f} and {row['compile_seconds'][1]:.1f} s, "
+        f"{accepted:<15} {floor:<27} compiled in {row['compile_seconds'][0]:.1f} and {row['compile_seconds'][1]:.1f} s, "
         f"temporaries {plain / 1e6:.2f} and {ours / 1e6:.2f} MB"
     )
 
@@ -126,13 +140,3 @@ def _rivals(case: Case, quick: bool, repeats: int) -> dict[str, dict[str, Any]]:
             found[name][f"{what}_compile_seconds"] = round(made[name][1], 2)
             found[name][f"{what}_temporary_bytes"] = made[name][2]
     return found
-
-
-def _peak() -> float:
-    """GFLOP/s of one product of 1,024 by 1,024 matrices: what a floor of operations is divided by."""
-    a = jnp.ones((1024, 1024))
-    call, _, _ = compiled(lambda a: a @ a, a)
-    begin = time.perf_counter()
-    for _ in range(10):
-        jax.block_until_ready(call())
-    return round(10 * 2 * 1024**3 / (time.perf_counter() - begin) / 1e9, 1)

@@ -36,7 +36,7 @@ def pole_placement(
     (Tits and Yang, IEEE Trans. Automatic Control 41(10), 1996); no pole may be repeated more often than there are
     controls (outputs, for the observer).
 
-    **Arguments:** `plant`: see `linear_model`; `poles`: of the plant's kind of time, so |p| < 1 for a discrete one;
+    **Arguments:** `plant`: see `linear_model`; `poles`: of the plant's kind of time, so `|p| < 1` for a discrete one;
     `dt`: the controller's sample time for a continuous-time plant with an observer.
 
     **Raises:** `ModelError` for poles that are not nx in number, in conjugate pairs and stable, for an

@@ -91,7 +91,7 @@ class InnovationR2DN(Parameterization):
 
     so a single metric, the identity, serves free run, filtering and everything between: outputs may be lost and come back
     at any time without harm. The plant must be stable by itself, or no model of it contracts in free run. With
-    `M = L L' = diag(rate^2 I - C1' C1, I)` this asks of `[A B1] = N_0 L'` that
+    `M = L L' = diag(rate^2 I - C1' C1, I)` this asks of `[A B1] = N_0 L'` that::
 
         |N_0 - K diag(seen) C| <= 1   for all seen in {0, 1}^ny,     C = [C2 D21] L'^-1 = R' Q'  (QR of C')
 

@@ -32,8 +32,8 @@ def record(seed=0):
     return rc.data.from_arrays(list(u), y, 0.1)
 
 
-def model(nx=2, seed=0):
-    return rc.nn.ContractingR2DN(nu=1, nx=nx, nv=2, ny=1, hidden=(3,), key=jr.key(seed))
+def model(nx=2, **settings):
+    return rc.nn.ContractingR2DN(nu=1, nx=nx, nv=2, ny=1, hidden=(3,), key=jr.key(0), **settings)
 
 
 class StopAt:
@@ -134,13 +134,15 @@ def test_where_all_checkpoints_are_damaged_it_begins_again(part, whole):
             dict(optimizer=optax.sgd(0.1)),
             "of the model and optimizer that are trained.*only in the checkpoint",
         ),
+        (dict(start=model(activation=jax.nn.tanh)), "the model that"),
+        (dict(start=model(rate=0.9)), "the model that"),
         (dict(data=record(1)), "resumed with the data that it was begun with"),
         (dict(validation=record(1)), "the validation that"),
         (dict(key=2), "the key that"),
         (dict(segment=10), "the settings that"),
         (dict(resume=False), "holds a run already"),
     ],
-    ids=["model", "optimizer", "data", "validation", "key", "settings", "not resumed"],
+    ids=["size", "optimizer", "activation", "rate", "data", "validation", "key", "settings", "not resumed"],
 )
 def test_a_run_that_was_begun_otherwise_is_refused_and_nothing_is_lost(part, wrong, message):
     before = {path: path.read_bytes() for path in part.rglob("*") if path.is_file()}
@@ -320,7 +322,7 @@ def test_a_policy_is_resumed_with_the_same_bits(tmp_path):
 def test_a_request_to_terminate_saves_first(tmp_path):
     code = (
         "import os, signal, sys; sys.path.insert(0, 'tests'); import test_keep as t\n"
-        "t.fit(sys.argv[1], every=1000, watchers=[t.StopAt(6, lambda: os.kill(os.getpid(), signal.SIGTERM))])"
+        "t.fit(sys.argv[1], every=1000, epochs=100_000, watchers=[t.StopAt(6, lambda: os.kill(os.getpid(), signal.SIGTERM))])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True
@@ -328,6 +330,7 @@ def test_a_request_to_terminate_saves_first(tmp_path):
     assert done.returncode == -signal.SIGTERM, done.stderr
     found = latest(tmp_path / "checkpoints")
     assert found is not None and found[1]["checkpoint"] >= 7
+    assert (tmp_path / "training.jsonl").read_text().splitlines()[-1] == '{"stopped": "terminated"}'
 
 
 def test_kills_at_random_moments_cost_no_more_than_an_interval(tmp_path):

@@ -113,7 +113,7 @@ def test_a_history_has_a_panel_for_each_column_that_holds_numbers():
     figure = plot.histories.history(columns | {"learning_rate": np.full(4, NAN)}, 1, "a run")
     figure.draw_without_rendering()
     losses, norm, margins = figure.axes
-    assert losses.get_yscale() == norm.get_yscale() == "log" and margins.get_yscale() == "linear"
+    assert losses.get_yscale() == norm.get_yscale() == "log" and margins.get_yscale() == "symlog"
     assert "best: epoch 1, 1.5" in [t.get_text() for t in losses.get_legend().get_texts()]
     _, proven, broken = margins.lines
     assert proven.get_xdata().tolist() == [0, 3] and broken.get_xdata().tolist() == [2]

@@ -34,7 +34,8 @@ def history(
 ) -> "matplotlib.figure.Figure":
     """Draw the columns of a history, one entry an epoch, as those of `Fit.history`; `best`: the epoch to mark, -1: none.
 
-    Axes are logarithmic unless a value is zero or negative. A margin that is infinite (no certificate) is a cross.
+    Axes are logarithmic unless a value is zero or negative, that of the margin on both sides of zero. A margin that is
+    infinite (no certificate) is a cross.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -80,6 +81,9 @@ def _panel(ax: "Axes", name: str, values: np.ndarray) -> None:
     ax.axhline(0.0, color=INK, linewidth=0.8)
     ax.plot(computed, values[computed], color=PURPLE, linewidth=1.4, marker=".", markersize=4)
     ax.plot(broken, np.zeros(len(broken)), "x", color=VERMILION, markersize=5)
+    sizes = np.abs(values[computed])
+    if (sizes > 0).any():
+        ax.set_yscale("symlog", linthresh=float(sizes[sizes > 0].min()))
     ax.margins(y=0.1)
 
 

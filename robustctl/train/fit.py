@@ -22,7 +22,7 @@ from .devices import check_same, mesh_of, writes
 from .health import Trouble, diagnosis
 from .identification import Identification, Trained, placed
 from .identified import Identified
-from .identity import array_hash, data_hash, identity
+from .identity import array_hash, data_hash, identity, model_hash
 from .initial_state import Builder, InitialState, LearnedState, zero_state
 from .keeper import Keeper, Run, keeper_of
 from .log import JsonLines, ProgressBar, Watcher
@@ -125,7 +125,9 @@ def fit(
         batch_size=batch_size, loss=loss, regularizer=regularizer, optimizer=optimizer, epochs=epochs, patience=patience, key=key,
     )  # fmt: skip
     settings = {"washout": washout, "segment": segment, "batch_size": batch_size, "patience": patience}
-    same = identity(key, settings, data=data_hash(record), validation=data_hash(validation))
+    same = identity(
+        key, settings, data=data_hash(record), validation=data_hash(validation), model=model_hash(model)
+    )
     mesh = mesh_of(devices, {"batch_size (the number of experiments where it is left out)": job.batch_size})
     check_same(mesh, array_hash(trained), *same.values())
     keeper = keeper_of(run, same, resume, mesh)

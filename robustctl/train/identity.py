@@ -1,8 +1,10 @@
 """What must stay the same for a run to be gone on with: data, key and settings."""
 
 import hashlib
+import re
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,13 @@ def array_hash(tree: PyTree) -> str:
             array = np.asarray(leaf)
             found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
+
+
+def model_hash(model: PyTree) -> str:
+    """Return a hash of what training leaves alone in a model: its classes, functions by name, settings and other numbers."""
+    trained, fixed = eqx.partition(model, eqx.is_inexact_array)
+    structure = re.sub(r" at 0x[0-9a-f]+", "", str(jax.tree.structure(trained)))
+    return hashlib.sha256((structure + array_hash(fixed)).encode()).hexdigest()
 
 
 def identity(key: PRNGKeyArray, settings: dict[str, Any], **hashes: str) -> dict[str, str]:

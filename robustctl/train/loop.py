@@ -194,14 +194,14 @@ def run(
         state, rows = keeper.resume(state, rows)
     state, rows = replicate((state, rows), job.mesh)
     stopped = "failed"
-    try:
-        with stop_requests() as asked:
+    with stop_requests() as asked:
+        try:
             state, rows, stopped = _train(
                 job, state, rows, watchers, Look(inspect, inspect_every), keeper, asked
             )
-    finally:
-        for watcher in watchers:
-            watcher.close(stopped)
+        finally:
+            for watcher in watchers:
+                watcher.close(stopped)
     state, rows = local((state, rows))
     history = {name: np.asarray(a)[: int(state.epoch)] for name, a in rows._asdict().items()}
     return state, history, stopped

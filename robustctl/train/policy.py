@@ -23,7 +23,7 @@ from .batches import in_segments
 from .devices import check_same, for_each, mesh_of, replicate, spread
 from .fit import check_watchers, everyone, warn_of
 from .health import Trouble, diagnosis
-from .identity import array_hash, identity
+from .identity import array_hash, identity, model_hash
 from .keeper import Run, keeper_of
 from .log import Watcher
 from .loop import Job, Row, State, judge, row, update
@@ -151,7 +151,13 @@ def fit_policy(
         "patience": patience,
         "adversary": adversary,
     }
-    same = identity(key, settings, scenario=array_hash(scenario), test=array_hash(test))
+    same = identity(
+        key,
+        settings,
+        model=model_hash(parameterization),
+        scenario=array_hash(scenario),
+        test=array_hash(test),
+    )
     tests = len(jax.tree.leaves(job.test)[0])
     mesh = mesh_of(devices, {"batch": batch, "the number of test episodes": tests})
     check_same(mesh, array_hash(trained), *same.values())

@@ -131,12 +131,12 @@ def _train(
     states = _stacked([start(job, free) for job, free in zip(jobs, frees, strict=True)])
     rows = Row(*(jnp.full((len(jobs), epochs), jnp.nan, states.best_loss.dtype) for _ in Row._fields))
     ends = ["failed"]
-    try:
-        with stop_requests() as asked:
+    with stop_requests() as asked:
+        try:
             states, rows, ends = _until_all_stop((own, shared), states, rows, everybody, asked)
-    finally:
-        for watcher in everybody:
-            watcher.close(", ".join(sorted(set(ends))))
+        finally:
+            for watcher in everybody:
+                watcher.close(", ".join(sorted(set(ends))))
     parts = zip(_each(states, len(jobs)), _each(rows, len(jobs)), ends, strict=True)
     return [
         (state, {name: np.asarray(a)[: int(state.epoch)] for name, a in row._asdict().items()}, end)

@@ -2,8 +2,8 @@
 
     OPENBLAS_NUM_THREADS=1 python scripts/measure_seeds.py --out results/seeds.json
 
-The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go through one `vmap`, through
-a `lax.map`, and through two threads of which each maps half of them. In one process, taking turns, medians, compilation
+The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go through a
+`lax.map`, as `fit_seeds` has them on a CPU, through two threads of which each maps half of them, and elsewhere through a `vmap`. In one process, taking turns, medians, compilation
 left out. Floors: the operations that one seed and ten need, at the rate of one large product.
 """
 
@@ -45,9 +45,13 @@ def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], di
         return lax.map(lambda pair: step(*pair, ws), args)
 
     made = {
-        ONE: compiled(lambda args, ws: step(*args, ws), single, ws), "vmap": compiled(vmapped, all_seeds, ws),
+        ONE: compiled(lambda args, ws: step(*args, ws), single, ws),
         "lax.map": compiled(mapped, all_seeds, ws), "half": compiled(mapped, half, ws),
     }  # fmt: skip
+    if (
+        quick or jax.default_backend() != "cpu"
+    ):  # at the full size it hung on two cores: see rc.train.fit_seeds
+        made["vmap"] = compiled(vmapped, all_seeds, ws)
     found = {name: call for name, (call, _, _) in made.items()}
     found["two threads"] = functools.partial(twice, found.pop("half"))
     effort = {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax import lax
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..data import Record
@@ -167,12 +168,18 @@ def _ends(states: State, epochs: int, asked: Request) -> list[str]:
 
 @eqx.filter_jit(donate="all-except-first")
 def _run_epochs(given: tuple[Job, Job, Int[Array, ""]], states: State, rows: Row) -> tuple[State, Row]:
-    """Run up to `count` epochs of every seed; mapped over, the loop leaves alone the seeds that have stopped."""
+    """Run up to `count` epochs of every seed; mapped over, the loop leaves alone the seeds that have stopped.
+
+    On a CPU one after the other: its cores are busy with one seed of the published sizes, and XLA's batched products of
+    many such seeds have been seen to wait for each other for ever (jaxlib 0.10.2, two cores).
+    """
     own, shared, count = given
 
     def one(own: Job, state: State, rows: Row) -> tuple[State, Row]:
         return run_epochs((eqx.combine(own, shared), count), state, rows)
 
+    if jax.default_backend() == "cpu":
+        return lax.map(lambda each: one(*each), (own, states, rows))
     return jax.vmap(one)(own, states, rows)
 
 

@@ -2,9 +2,10 @@
 
     OPENBLAS_NUM_THREADS=1 python scripts/measure_seeds.py --out results/seeds.json
 
-The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go through a
-`lax.map`, as `fit_seeds` has them on a CPU, through two threads of which each maps half of them, and elsewhere through a `vmap`. In one process, taking turns, medians, compilation
-left out. Floors: the operations that one seed and ten need, at the rate of one large product.
+The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go through a `lax.map`, as
+`fit_seeds` has them on a CPU, through two threads of which each maps half of them, and elsewhere through a `vmap`. In one
+process, taking turns, medians, compilation left out. Floors: the operations that one seed and ten need, at the rate of one large
+product.
 """
 
 import argparse

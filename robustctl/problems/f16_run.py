@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
@@ -13,11 +12,11 @@ from ..certify import certificate
 from ..data import Record, Scaling
 from ..json_text import json_text
 from ..provenance import provenance
-from ..train import Fit, Run, certificate_margin, fit, simulate, summed_squared_error
+from ..train import Fit, certificate_margin, fit, simulate, summed_squared_error
 from ..train.identity import data_hash
 from . import f16
 from .f16 import Protocol
-from .kept import certificates, seconds_per_epoch
+from .kept import certificates, draw_seeds, parameters, seconds_per_epoch
 
 CERTIFIED = ("r2dn", "ren", "linear")
 
@@ -32,13 +31,13 @@ def train(
     fitted = fit(
         model, data, scaling=Scaling.fit(records[f16.REFERENCE]), segment=protocol.segment, epochs=protocol.epochs,
         loss=summed_squared_error, optimizer=protocol.optimizer(data.experiments[0].samples),
-        run=Run(folder), resume=True, progress=progress,
+        run=folder, resume=True, progress=progress,
         inspect=certificate_margin if certified else None, inspect_every=10, key=key,
     )  # fmt: skip
     simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
     return fitted, {
         "seed": seed,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))),
+        "parameters": parameters(model),
         "final_training_loss": float(fitted.history["loss"][-1]),
         "test": f16.test_scores(simulated, records),
         "certificate_holds": certificate(fitted.model).holds if certified else None,
@@ -85,24 +84,8 @@ def benchmark(
 
 def draw(results: dict):
     """Draw the training loss of every seed against epochs, beside the published band."""
-    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
-
-    figure, axes = panels(1, 1, (6.5, 3.6))
-    ax = axes[0, 0]
-    for k, run in enumerate(results["runs"]):
-        loss = run["training_loss"]
-        style = dict(color=CYCLE[k % len(CYCLE)], linewidth=1.2, label=f"seed {run['seed']}")
-        ax.plot(np.arange(1, len(loss) + 1), loss, **style)
-    if (published := results["published"]) is not None:
-        ax.axhline(
-            published["mean"], color=INK, linestyle="--", linewidth=1, label="published, after 70 epochs"
-        )
-        ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
-    ax.set_yscale("log")
-    ax.set_xlabel("epoch", fontsize=SMALL + 1)
-    ax.set_ylabel("loss, summed over levels and channels", fontsize=SMALL + 1)
-    ax.legend(frameon=False, fontsize=SMALL)
     test = ", ".join(f"{run['test']['nrmse']:.3f}" for run in results["runs"])
-    name = results["protocol"]["model"].upper()
-    heading(figure, f"F-16 ground vibration, {name}", f"test NRMSE on Levels 2, 4, 6: {test}")
-    return figure
+    return draw_seeds(
+        results, "training_loss", "loss, summed over levels and channels", 70,
+        f"F-16 ground vibration, {results['protocol']['model'].upper()}", f"test NRMSE on Levels 2, 4, 6: {test}",
+    )  # fmt: skip

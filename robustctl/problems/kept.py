@@ -1,7 +1,10 @@
-"""What the results of a benchmark say of a training that was kept in a folder."""
+"""What the results of the benchmarks say of their trainings, and how they are drawn."""
 
 from pathlib import Path
+from typing import Any
 
+import equinox as eqx
+import jax
 import numpy as np
 
 from ..train import Fit, PolicyFit
@@ -23,3 +26,32 @@ def seconds_per_epoch(run: Path) -> float | None:
     """
     times = [row["time"] for row in read_log(run / LOG)[0]]
     return round((times[-1] - times[0]) / (len(times) - 1), 3) if len(times) > 1 else None
+
+
+def parameters(model: Any) -> int:
+    """Return how many free numbers a model has."""
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+
+
+def draw_seeds(results: dict, curve: str, label: str, epochs: int, *lines: str):
+    """Draw `curve` of every run against epochs, beside the published band where there is one.
+
+    `label`: of the vertical axis; `epochs`: of the published trainings; `lines`: of the heading.
+    """
+    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
+
+    figure, axes = panels(1, 1, (6.5, 3.6))
+    ax = axes[0, 0]
+    for k, run in enumerate(results["runs"]):
+        style = dict(color=CYCLE[k % len(CYCLE)], linewidth=1.2, label=f"seed {run['seed']}")
+        ax.plot(np.arange(1, len(run[curve]) + 1), run[curve], **style)
+    if (published := results["published"]) is not None:
+        after = f"published, after {epochs} epochs"
+        ax.axhline(published["mean"], color=INK, linestyle="--", linewidth=1, label=after)
+        ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
+    ax.set_yscale("log")
+    ax.set_xlabel("epoch", fontsize=SMALL + 1)
+    ax.set_ylabel(label, fontsize=SMALL + 1)
+    ax.legend(frameon=False, fontsize=SMALL)
+    heading(figure, *lines)
+    return figure

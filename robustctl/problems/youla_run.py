@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from ..provenance import provenance
 from ..scenario import Episode
 from ..train import PolicyFit, certificate_margin, fit_policy
-from .kept import certificates, seconds_per_epoch
+from .kept import certificates, draw_seeds, parameters, seconds_per_epoch
 from .youla import PUBLISHED, Protocol, YoulaScenario, model
 
 
@@ -28,7 +27,7 @@ def train(protocol: Protocol, seed: int, folder: Path, *, progress: bool = True)
     )  # fmt: skip
     return fitted, {
         "seed": seed,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(policy, eqx.is_inexact_array))),
+        "parameters": parameters(policy),
         "final_test_cost": float(fitted.history["validation"][-1]),
         "best_test_cost": float(np.min(fitted.history["validation"])),
         "best_epoch": fitted.best_epoch,
@@ -75,32 +74,8 @@ def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progres
 
 def draw(results: dict):
     """Draw the test cost of every seed against epochs, beside the published mean."""
-    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
-
-    figure, axes = panels(1, 1, (6.5, 3.6))
-    ax = axes[0, 0]
-    for k, run in enumerate(results["runs"]):
-        cost = run["test_cost"]
-        ax.plot(
-            np.arange(1, len(cost) + 1),
-            cost,
-            color=CYCLE[k % len(CYCLE)],
-            linewidth=1.2,
-            label=f"seed {run['seed']}",
-        )
-    published = results["published"]
-    ax.axhline(
-        published["mean"], color=INK, linestyle="--", linewidth=1.0, label="published, after 80 epochs"
-    )
-    ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
-    ax.set_yscale("log")
-    ax.set_xlabel("epoch", fontsize=SMALL + 1)
-    ax.set_ylabel("test cost, mean(|z| + 1e-4 u²)", fontsize=SMALL + 1)
-    ax.legend(frameon=False, fontsize=SMALL)
     final = ", ".join(f"{run['final_test_cost']:.4f}" for run in results["runs"])
-    heading(
-        figure,
-        f"Youla feedback, contracting {results['protocol']['model'].upper()}",
-        f"test cost at the end: {final}",
-    )
-    return figure
+    return draw_seeds(
+        results, "test_cost", "test cost, mean(|z| + 1e-4 u²)", 80,
+        f"Youla feedback, contracting {results['protocol']['model'].upper()}", f"test cost at the end: {final}",
+    )  # fmt: skip

@@ -263,11 +263,8 @@ def everyone(
     if not writes(mesh):
         return list(watchers)
     logs = [] if keeper is None else [JsonLines(keeper.log)]
-    return [
-        *logs,
-        *watchers,
-        *([ProgressBar(epochs)] if progress else []),
-    ]  # a watcher that raises comes too late
+    lines = [ProgressBar(epochs)] if progress else []
+    return [*logs, *watchers, *lines]  # the log first, for a watcher may raise
 
 
 def check_watchers(watchers: Sequence[Watcher]) -> None:

@@ -56,9 +56,14 @@ class Run:
                 raise RobustctlError(f"{name} must be {kind}, got {value!r}")
 
 
+def as_run(run: Run | str | os.PathLike[str]) -> Run:
+    """Return a run, for a folder one with the usual settings."""
+    return run if isinstance(run, Run) else Run(run)
+
+
 def inside(run: Run | str | os.PathLike[str], name: str) -> Run:
     """Return the same run in a folder of its own within its folder."""
-    run = run if isinstance(run, Run) else Run(run)
+    run = as_run(run)
     return dataclasses.replace(run, folder=Path(run.folder) / name)
 
 
@@ -179,7 +184,7 @@ def keeper_of(
         if resume:
             raise RobustctlError("resume=True needs the folder of a run, got none; give run=FOLDER")
         return None
-    return Keeper(run if isinstance(run, Run) else Run(run), identity, resume, mesh)
+    return Keeper(as_run(run), identity, resume, mesh)
 
 
 def _check_versions(file: Path, here: dict[str, str]) -> None:

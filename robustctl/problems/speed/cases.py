@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,6 +15,7 @@ from ... import nn
 from ...rollout import rollout
 from ...system import Parameterization
 from .. import youla
+from ..kept import parameters as parameters
 from . import yardstick
 
 
@@ -60,11 +60,6 @@ CASES = {
 def small(case: Case) -> Case:
     """Return a tiny stand-in, to see that the measurements run."""
     return dataclasses.replace(case, nx=3, nv=4, hidden=(5, 5), ny=min(case.ny, 3), neurons=5)
-
-
-def parameters(model: Any) -> int:
-    """Return how many free numbers a model has."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
 
 
 # Rollouts: of the yardstick time first, of ours a sequence each

@@ -2,26 +2,24 @@
 
     OPENBLAS_NUM_THREADS=1 python scripts/measure_seeds.py --out results/seeds.json
 
-The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go through a `lax.map`, as
-`fit_seeds` has them on a CPU, through two threads of which each maps half of them, and elsewhere through a `vmap`. In one
-process, taking turns, medians, compilation left out. Floors: the operations that one seed and ten need, at the rate of one large
-product.
+The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go one after the other, as
+`fit_seeds` has them on a CPU, the same spread over two devices, and elsewhere through a `vmap`. In one process, taking turns,
+medians, compilation left out. On a CPU the process is given two devices for it, and the step of one seed is timed on one of
+them, which has threads for all cores. Floors: the operations that one seed and ten need, at the rate of one large product.
 """
 
 import argparse
-import functools
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from robustctl.problems.speed import cases, floors
 from robustctl.problems.speed.timing import check_quiet, compiled, interleaved
 from robustctl.provenance import provenance
+from robustctl.train.devices import for_each, mesh_of, one_by_one, spread
 
 ONE = "one seed"
 
@@ -37,35 +35,26 @@ def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], di
     step = cases.training_step(loss)
     model = case.model()
     single = (model, cases.optimizer_of_all().init(model))  # pyright: ignore
-    all_seeds, half = copies(single, seeds), copies(single, seeds // 2)
+    pairs = copies(single, seeds)
+    ways = {"one after the other": (None, one_by_one)}
+    if len(jax.devices()) > 1:
+        ways["two devices"] = (mesh_of(2, {"seeds": seeds}), one_by_one)
+    if quick or jax.default_backend() != "cpu":  # at the full size it hung on two cores: see rc.train.fit_seeds
+        ways["vmap"] = (None, jax.vmap)
 
-    def vmapped(args, ws):
-        return jax.vmap(lambda model, state: step(model, state, ws))(*args)
+    def of_all(mesh, over):
+        def steps(pairs, ws):
+            return for_each(lambda ws, model, state: step(model, state, ws), mesh, ws, *pairs, over=over)
 
-    def mapped(args, ws):
-        return lax.map(lambda pair: step(*pair, ws), args)
+        return compiled(steps, spread(pairs, mesh), ws)
 
-    made = {
-        ONE: compiled(lambda args, ws: step(*args, ws), single, ws),
-        "lax.map": compiled(mapped, all_seeds, ws), "half": compiled(mapped, half, ws),
-    }  # fmt: skip
-    if (
-        quick or jax.default_backend() != "cpu"
-    ):  # at the full size it hung on two cores: see rc.train.fit_seeds
-        made["vmap"] = compiled(vmapped, all_seeds, ws)
-    found = {name: call for name, (call, _, _) in made.items()}
-    found["two threads"] = functools.partial(twice, found.pop("half"))
+    made = {ONE: compiled(lambda pair, ws: step(*pair, ws), single, ws)}
+    made |= {name: of_all(*way) for name, way in ways.items()}
     effort = {
         name: {"compile_seconds": round(seconds, 2), "temporary_bytes": size}
         for name, (_, seconds, size) in made.items()
     }
-    return found, effort, ws.size
-
-
-def twice(call: Any) -> list[Any]:
-    """Run two calls at once."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda _: jax.block_until_ready(call()), range(2)))
+    return {name: call for name, (call, _, _) in made.items()}, effort, ws.size
 
 
 def measure(seeds: int, repeats: int, quick: bool) -> dict[str, Any]:
@@ -83,7 +72,7 @@ def measure(seeds: int, repeats: int, quick: bool) -> dict[str, Any]:
         "arrangements": {
             name: {
                 "ms": found["ms"], "times_of_one_seed": round(1 / found["ratio"], 2),
-                "part_of_peak": round((1 if name == ONE else seeds) * floor / found["ms"], 3), **effort.get(name, {}),
+                "part_of_peak": round((1 if name == ONE else seeds) * floor / found["ms"], 3), **effort[name],
             }
             for name, found in times.items()
         },
@@ -97,6 +86,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="an even number")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", 2)
     machine = {} if given.quick else check_quiet()
     found = measure(given.seeds, 2 if given.quick else 9, given.quick)
     results = {

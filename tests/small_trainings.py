@@ -42,6 +42,17 @@ def fit_policy(**changed):
     return rc.train.fit_policy(model(), YoulaScenario(), **given)
 
 
+def fit_seeds(devices):
+    """The last losses of as many seeds as there are devices."""
+
+    def build(key):
+        return rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=key)
+
+    keys = jr.split(jr.key(2), len(jax.devices()))
+    fits = rc.train.fit_seeds(build, record(), keys=keys, devices=devices, epochs=EPOCHS, segment=20, **SETTINGS)
+    return [float(fitted.history["loss"][-1]) for fitted in fits]
+
+
 def costs(fitted):
     return {name: fitted.history[name].tolist() for name in ("loss", "validation", "gradient_norm")}
 
@@ -85,6 +96,7 @@ def alone():
             seen["parts"].clear()
             found[f"{train.__name__} {devices}"] = costs(train(devices=devices))
             found[f"{train.__name__} {devices} arrays"] = dict(seen, parts=list(seen["parts"]))
+        found[f"fit_seeds {devices}"] = fit_seeds(devices)
     return found
 
 
@@ -99,9 +111,9 @@ class Interrupt:
         pass
 
 
-def refused(**settings):
+def refused(train=fit, **settings):
     try:
-        fit(**settings)
+        train(**settings)
     except RobustctlError as error:
         return str(error)
 
@@ -118,6 +130,7 @@ def together(folder: Path):
         "other keys": refused(devices=devices, key=jr.key(process)),
         "other folders": refused(devices=devices, run=folder / "policy"),
         "too few": refused(devices=devices // 2),
+        "seeds": refused(fit_seeds, devices=devices),
     }
 
 

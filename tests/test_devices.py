@@ -74,6 +74,11 @@ def test_each_of_eight_devices_holds_the_state_and_one_of_eight_experiments(trai
     assert found["devices"] == [8] and set(found["parts"]) == {1}
 
 
+def test_seeds_on_eight_devices_end_as_on_one(alone):
+    assert len(set(alone["fit_seeds 1"])) == 8
+    np.testing.assert_allclose(alone["fit_seeds 8"], alone["fit_seeds 1"], rtol=1e-9)
+
+
 @pytest.mark.parametrize("training", TRAININGS)
 def test_two_processes_train_to_the_same_numbers(training, alone, together):
     for found in together[0]:
@@ -100,6 +105,7 @@ def test_all_processes_stop_where_one_is_interrupted_and_go_on_from_there(togeth
         ("other keys", "every process must train the same model with the same data, key and settings, got 2"),
         ("other folders", "holds a run already"),
         ("too few", "2 processes must train on all 4 devices of jax.devices(), got devices=2"),
+        ("seeds", "seeds are spread over the devices of one process, got 2 processes"),
     ],
 )
 def test_processes_that_do_not_fit_together_are_all_refused(case, message, together):

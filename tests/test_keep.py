@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.train import checkpoint, keeper
 from robustctl.train.checkpoint import checkpoints, latest
 from robustctl.train.health import LIMIT
+from robustctl.train.log import read_log
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 12
@@ -278,6 +280,14 @@ def test_the_margin_of_the_certificate_is_logged(tmp_path):
     assert np.flatnonzero(~np.isnan(margin)).tolist() == [4, 9, EPOCHS - 1] and np.nanmax(margin) < 0
     expected = rc.certify.certificate(fitted.model.parameterization).margin
     np.testing.assert_allclose(margin[-1], expected, rtol=1e-6)
+
+
+def test_the_log_tells_no_certificate_from_one_that_was_not_looked_at(tmp_path):
+    """An infinite margin is null, for JSON has no infinity; an epoch without one has no margin at all."""
+    fit(tmp_path, inspect=lambda done, model: math.inf, inspect_every=5)
+    rows, _ = read_log(tmp_path / "training.jsonl")
+    assert [row["epoch"] for row in rows if "certificate_margin" in row] == [4, 9, EPOCHS - 1]
+    assert {row["certificate_margin"] for row in rows if "certificate_margin" in row} == {None}
 
 
 def test_a_plateau_lowers_the_rate_by_optax():

@@ -101,6 +101,18 @@ def test_policies_too():
         same(fitted, rc.train.fit_policy(build(begin), YoulaScenario(hold=5), key=key, **settings))
 
 
+def test_side_by_side_as_on_an_accelerator(together, monkeypatch):
+    """There the seeds are vmapped; the function is traced anew, since the backend is no part of its cache's key."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    eqx.clear_caches()
+    try:
+        fits = rc.train.fit_seeds(build, record(), keys=KEYS, **SETTINGS)
+    finally:
+        eqx.clear_caches()
+    for k in range(len(KEYS)):
+        same(fits[k], together[k])
+
+
 def test_gradients_of_many_models_are_those_of_each():
     """Weights mapped over outside the batch of sequences, inside it, and a sequence for each model."""
     models = [build(key) for key in KEYS]
@@ -169,6 +181,11 @@ def functions(key):
 def test_models_of_other_shapes_are_refused(wrong):
     with pytest.raises(RobustctlError, match="same model for every key"):
         rc.train.fit_seeds(wrong, record(), keys=KEYS[:2], **SETTINGS)
+
+
+def test_devices_divide_the_seeds():
+    with pytest.raises(RobustctlError, match="the number of keys must be a multiple of the 2 devices"):
+        rc.train.fit_seeds(build, record(), keys=KEYS, devices=2, **SETTINGS)
 
 
 def test_settings_are_checked_as_for_one():

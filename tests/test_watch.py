@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import robustctl as rc
 from robustctl import plot
@@ -23,7 +24,7 @@ NAN = float("nan")
 def row(epoch, begin=0.0, **other):
     return {
         "epoch": epoch, "loss": 1 / (1 + epoch), "validation": 0.3 + 0.01 * (epoch - 4) ** 2, "gradient_norm": 0.5,
-        "learning_rate": 1e-3, "skipped": 0.0, "certificate_margin": -1e-4 if epoch % 5 == 4 else None,
+        "learning_rate": 1e-3, "skipped": 0.0, **({"certificate_margin": -1e-4} if epoch % 5 == 4 else {}),
         "time": begin + 2.0 * epoch, **other,
     }  # fmt: skip
 
@@ -118,6 +119,14 @@ def test_a_history_has_a_panel_for_each_column_that_holds_numbers():
     _, proven, broken = margins.lines
     assert proven.get_xdata().tolist() == [0, 3] and broken.get_xdata().tolist() == [2]
     assert "a run" in figure.get_suptitle()
+
+
+def test_a_certificate_that_does_not_hold_is_drawn(tmp_path, monkeypatch):
+    write(tmp_path, [row(k, certificate_margin=None) for k in range(2)] + [row(2)])
+    drawn = []
+    monkeypatch.setattr(plot.histories, "history", lambda columns, *rest: drawn.append(columns) or Figure())
+    assert main(["watch", str(tmp_path), "--once"]) == 0
+    np.testing.assert_array_equal(drawn[0]["certificate_margin"], [np.inf, np.inf, NAN])
 
 
 def scalars(folder):

@@ -125,10 +125,11 @@ def _draw(run: Path, rows: list[dict[str, Any]], stopped: str) -> None:
     from ..store.atomic import write_atomic
 
     epochs, best = rows[-1]["epoch"] + 1, _best(rows)
-    columns = {name: np.full(epochs, np.nan) for name in rows[-1] if name not in ("epoch", "time")}
-    for name, column in columns.items():
-        for row in rows:
-            column[row["epoch"]] = np.nan if row.get(name) is None else row[name]
+    columns = {name: np.full(epochs, np.nan) for row in rows for name in row if name not in ("epoch", "time")}
+    for row in rows:
+        for name in columns.keys() & row:
+            lost = np.inf if name == "certificate_margin" else np.nan  # as in the log
+            columns[name][row["epoch"]] = lost if row[name] is None else row[name]
     text = f"{stopped or 'so far'}: {_numbers(rows)}"
     figure = history(columns, -1 if best is None else best["epoch"], run.name, text)
     write_atomic(run / PICTURE, png(figure))

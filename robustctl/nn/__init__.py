@@ -6,6 +6,7 @@ from .gated import GRU as GRU
 from .gated import LSTM as LSTM
 from .initializers import long_memory as long_memory
 from .initializers import random as random
+from .initializers import resonances as resonances
 from .innovation import InnovationR2DN as InnovationR2DN
 from .innovation import InnovationSystem as InnovationSystem
 from .linear import LinearSystem as LinearSystem

@@ -55,7 +55,7 @@ class StableLinear(Parameterization):
     and `D` are free. Source: [RWM23], eq. (19), without neurons.
 
     **Arguments:** `nu nx ny`: numbers of inputs, states and outputs; `rate` in (0, 1] per sample; `init`:
-    an initializer, `random` or `long_memory`; `dtype`: of the free arrays.
+    an initializer: `random`, `long_memory`, `resonances`; `dtype`: of the free arrays.
 
     **Raises:** `ModelError` for a size below 1 or a rate outside (0, 1].
     """

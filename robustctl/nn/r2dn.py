@@ -101,7 +101,7 @@ class ContractingR2DN(Parameterization):
     **Arguments:** `nu nx nv ny`: numbers of inputs, states, network features and outputs; `hidden`: widths
     of phi's hidden layers; `rate` in (0, 1] per sample; `activation`: elementwise, slope in [0, 1]; `phi`:
     a network to use in place of the default `LBDN` (a `Parameterization` is trained along, any other is
-    held fixed); `init`: an initializer, `random` or `long_memory`; `dtype`: of the free arrays.
+    held fixed); `init`: an initializer: `random`, `long_memory`, `resonances`; `dtype`: of the free arrays.
 
     **Raises:** `ModelError` for a size below 1, a rate outside (0, 1], a slope outside [0, 1] or a phi that
     is not 1-Lipschitz.

@@ -81,7 +81,7 @@ class ContractingREN(Parameterization):
 
     **Arguments:** `nu nx nv ny`: numbers of inputs, states, neurons and outputs; `rate` in (0, 1] per
     sample; `activation`: elementwise, slope in [0, 1]; `init`: None draws `X` itself, as published, and an
-    initializer (`long_memory`, `random`) starts from the linear part that it draws, with D11 = 0; `dtype`:
+    initializer (`long_memory`, `random`, `resonances`) starts from the linear part that it draws, with D11 = 0; `dtype`:
     of the free arrays.
 
     **Raises:** `ModelError` for a size below 1, a rate outside (0, 1] or a slope outside [0, 1].

@@ -67,16 +67,19 @@ def replicate(tree: PyTree, mesh: Mesh | None) -> PyTree:
     return tree if mesh is None else _put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def for_each(fn: Callable, mesh: Mesh | None, shared: PyTree, *batched: PyTree) -> PyTree:
-    """Return `fn(shared, *one)` for each element `one` of `batched`: `jax.vmap`, each device with its own part of the batch.
+def for_each(
+    fn: Callable, mesh: Mesh | None, shared: PyTree, *batched: PyTree, over: Callable = jax.vmap
+) -> PyTree:
+    """Return `fn(shared, *one)` for each element `one` of `batched`, each device with its own part of the batch.
 
-    The compiler would spread this by itself, but gather at each sample what a backward pass lays side by side.
+    `over`: maps a function over the elements of a part. The compiler would spread a `jax.vmap` by itself, but gather at each
+    sample what a backward pass lays side by side.
     """
     arrays, rest = eqx.partition(shared, eqx.is_array)
 
     def part(arrays: PyTree, *batched: PyTree) -> PyTree:
         whole = eqx.combine(arrays, rest)
-        return jax.vmap(lambda *one: fn(whole, *one))(*batched)
+        return over(lambda *one: fn(whole, *one))(*batched)
 
     if mesh is None:
         return part(arrays, *batched)
@@ -85,6 +88,11 @@ def for_each(fn: Callable, mesh: Mesh | None, shared: PyTree, *batched: PyTree) 
         part, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
     )
     return spread_out(arrays, *batched)
+
+
+def one_by_one(fn: Callable) -> Callable:
+    """Map a function over the first axis of its arguments, as `jax.vmap` does, one element after the other."""
+    return lambda *batched: lax.map(lambda one: fn(*one), batched)
 
 
 def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:

@@ -66,7 +66,8 @@ def _shown(row: dict[str, float]) -> dict[str, str]:
 class JsonLines:
     """One JSON object an epoch, appended to a file and flushed, so that a run can be read while it goes on.
 
-    Each has the row's numbers, null for what is not finite, and `time`, seconds since 1970. The last line says why
+    Each has the row's numbers, null for what is not finite, and `time`, seconds since 1970. An epoch after which no
+    certificate was computed has no `certificate_margin`; null stands for one that does not hold. The last line says why
     training ended. A run that is resumed keeps the lines of the epochs before. A disk that refuses a line gives a
     warning, and no more lines are written.
     """
@@ -79,7 +80,8 @@ class JsonLines:
 
     def epoch(self, number: int, row: dict[str, float]) -> None:
         """Write one line."""
-        self._write({"epoch": number, **row, "time": round(time.time(), 3)}, number)
+        known = {name: v for name, v in row.items() if name != "certificate_margin" or not math.isnan(v)}
+        self._write({"epoch": number, **known, "time": round(time.time(), 3)}, number)
 
     def close(self, stopped: str) -> None:
         """Write the reason for the end."""

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..data import Record
 from ..errors import RobustctlError
 from ..scenario import Scenario
 from ..system import Parameterization
+from .devices import for_each, mesh_of, one_by_one, several, spread
 from .fit import Fit, check_watchers, everyone, finished, prepared, warn_of
 from .interrupt import Request, stop_requests
 from .log import Watcher
@@ -37,6 +38,7 @@ def fit_seeds(
     keys: Iterable[PRNGKeyArray],
     epochs: int = 500,
     optimizer: optax.GradientTransformation | None = None,
+    devices: int = 1,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
     **settings: Any,
@@ -51,11 +53,12 @@ def fit_seeds(
     while the others go on.
 
     **Arguments:** `build(key)`: the untrained model, the same for every key but for its numbers; `keys`: such as
-    `jr.split(jr.key(0), 10)`; `progress`, `watchers`: as in `fit`, shown the mean over the seeds that still train;
-    `settings`: the others of `fit` but `run`, `resume`, `inspect` and `devices`: nothing is kept on disk. `seconds` of each
-    result is that of all.
+    `jr.split(jr.key(0), 10)`; `devices`: how many of `jax.devices()` to spread the seeds over, a divisor of their number;
+    `progress`, `watchers`: as in `fit`, shown the mean over the seeds that still train; `settings`: the others of `fit` but
+    `run`, `resume` and `inspect`: nothing is kept on disk. `seconds` of each result is that of all.
 
-    **Raises:** `RobustctlError` for no keys and for models that differ in more than numbers; what `fit` raises.
+    **Raises:** `RobustctlError` for no keys, for models that differ in more than numbers, and for several processes; what
+    `fit` raises.
     """
     begin, optimizer = time.monotonic(), optimizer or clipped_adam()
     made = [
@@ -63,7 +66,7 @@ def fit_seeds(
         for a, b in _pairs(keys)
     ]
     jobs, frees = [job for _, job, _ in made], [free for *_, free in made]
-    ends = _train(jobs, frees, epochs, watchers, progress)
+    ends = _train(jobs, frees, epochs, devices, watchers, progress)
     seconds = time.monotonic() - begin
     fits = [finished(m, job, *end, seconds) for (m, job, _), end in zip(made, ends, strict=True)]
     _warn_of(fits)
@@ -77,6 +80,7 @@ def fit_policy_seeds(
     keys: Iterable[PRNGKeyArray],
     epochs: int = 100,
     optimizer: optax.GradientTransformation | None = None,
+    devices: int = 1,
     progress: bool = True,
     watchers: Sequence[Watcher] = (),
     **settings: Any,
@@ -88,7 +92,7 @@ def fit_policy_seeds(
         for start, key in map(jr.split, keys):   fit_policy(build(start), scenario, key=key, ...)
 
     gives the same to rounding; test episodes that are not given are drawn by each seed. Arguments and faults as of
-    `fit_seeds`; `settings`: those of `fit_policy` but the same four.
+    `fit_seeds`; `settings`: those of `fit_policy` but the same three.
     """
     begin, optimizer = time.monotonic(), optimizer or clipped_adam()
     made = [
@@ -96,7 +100,7 @@ def fit_policy_seeds(
         for a, b in _pairs(keys)
     ]
     jobs, frees = [job for job, _ in made], [free for _, free in made]
-    ends = _train(jobs, frees, epochs, watchers, progress)
+    ends = _train(jobs, frees, epochs, devices, watchers, progress)
     seconds = time.monotonic() - begin
     fits = [finished_policy(job, *end, seconds) for job, end in zip(jobs, ends, strict=True)]
     _warn_of(fits)
@@ -122,19 +126,26 @@ def _pairs(keys: Iterable[PRNGKeyArray]) -> list[Array]:
 
 
 def _train(
-    jobs: Sequence[Job], frees: Sequence[PyTree], epochs: int, watchers: Sequence[Watcher], progress: bool
-) -> list[End]:
+    jobs: Sequence[Job], frees: Sequence[PyTree], epochs: int, devices: int, watchers: Sequence[Watcher], progress: bool
+) -> list[End]:  # fmt: skip
     """Train all; return each one's state, history and why it ended."""
     check_watchers(watchers)
+    mesh = mesh_of(devices, {"the number of keys": len(jobs)})
+    if several(mesh):
+        raise RobustctlError(
+            f"seeds are spread over the devices of one process, got {jax.process_count()} processes; give each process keys of "
+            "its own and devices=1"
+        )
     everybody = everyone(watchers, progress, epochs, None)
     _check_alike(list(zip(jobs, frees, strict=True)))
     own, shared = _apart(jobs)
     states = _stacked([start(job, free) for job, free in zip(jobs, frees, strict=True)])
     rows = Row(*(jnp.full((len(jobs), epochs), jnp.nan, states.best_loss.dtype) for _ in Row._fields))
+    own, states, rows = spread((own, states, rows), mesh)
     ends = ["failed"]
     with stop_requests() as asked:
         try:
-            states, rows, ends = _until_all_stop((own, shared), states, rows, everybody, asked)
+            states, rows, ends = _until_all_stop((own, shared, mesh), states, rows, everybody, asked)
         finally:
             for watcher in everybody:
                 watcher.close(", ".join(sorted(set(ends))))
@@ -146,7 +157,7 @@ def _train(
 
 
 def _until_all_stop(
-    jobs: tuple[Job, Job], states: State, rows: Row, watchers: Sequence[Watcher], asked: Request
+    jobs: tuple[Job, Job, Mesh | None], states: State, rows: Row, watchers: Sequence[Watcher], asked: Request
 ) -> tuple[State, Row, list[str]]:
     """The loop of `loop.run`, without a folder; everyone is shown the mean over the seeds that still train."""
     epochs, done, count = rows.loss.shape[1], 0, 1
@@ -167,20 +178,22 @@ def _ends(states: State, epochs: int, asked: Request) -> list[str]:
 
 
 @eqx.filter_jit(donate="all-except-first")
-def _run_epochs(given: tuple[Job, Job, Int[Array, ""]], states: State, rows: Row) -> tuple[State, Row]:
+def _run_epochs(
+    given: tuple[Job, Job, Mesh | None, Int[Array, ""]], states: State, rows: Row
+) -> tuple[State, Row]:
     """Run up to `count` epochs of every seed; mapped over, the loop leaves alone the seeds that have stopped.
 
     On a CPU one after the other: vmapped, a step of ten seeds of the third published problem did not return in three
     minutes on two cores (jaxlib 0.10.2), where one seed takes a fraction of a second.
     """
-    own, shared, count = given
+    own, shared, mesh, count = given
 
-    def one(own: Job, state: State, rows: Row) -> tuple[State, Row]:
+    def one(common: tuple[Job, Array], own: Job, state: State, rows: Row) -> tuple[State, Row]:
+        shared, count = common
         return run_epochs((eqx.combine(own, shared), count), state, rows)
 
-    if jax.default_backend() == "cpu":
-        return lax.map(lambda each: one(*each), (own, states, rows))
-    return jax.vmap(one)(own, states, rows)
+    over = one_by_one if jax.default_backend() == "cpu" else jax.vmap
+    return for_each(one, mesh, (shared, count), own, states, rows, over=over)
 
 
 def _check_alike(seeds: Sequence[PyTree]) -> None:

@@ -39,7 +39,9 @@ def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], di
     ways = {"one after the other": (None, one_by_one)}
     if len(jax.devices()) > 1:
         ways["two devices"] = (mesh_of(2, {"seeds": seeds}), one_by_one)
-    if quick or jax.default_backend() != "cpu":  # at the full size it hung on two cores: see rc.train.fit_seeds
+    if (
+        quick or jax.default_backend() != "cpu"
+    ):  # at the full size it hung on two cores: see rc.train.fit_seeds
         ways["vmap"] = (None, jax.vmap)
 
     def of_all(mesh, over):

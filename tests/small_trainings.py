@@ -49,7 +49,9 @@ def fit_seeds(devices):
         return rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=key)
 
     keys = jr.split(jr.key(2), len(jax.devices()))
-    fits = rc.train.fit_seeds(build, record(), keys=keys, devices=devices, epochs=EPOCHS, segment=20, **SETTINGS)
+    fits = rc.train.fit_seeds(
+        build, record(), keys=keys, devices=devices, epochs=EPOCHS, segment=20, **SETTINGS
+    )
     return [float(fitted.history["loss"][-1]) for fitted in fits]
 
 

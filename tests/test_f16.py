@@ -15,7 +15,8 @@ import pytest
 import robustctl as rc
 from robustctl.cli import main
 from robustctl.errors import DataError, RobustctlError
-from robustctl.problems import f16, f16_download, f16_run
+from robustctl.problems import f16, f16_download, f16_ours, f16_run
+from robustctl.problems.modal import modal_prior
 
 REAL = Path(os.environ.get("ROBUSTCTL_F16_DATA", Path(__file__).parent.parent.parent / "shared/data/f16"))
 COLUMNS = (*f16.INPUTS, *f16.OUTPUTS, "Fs", "")
@@ -86,6 +87,8 @@ def test_the_sizes_are_the_published_ones():
         )
         for name in ("r2dn", "ren")
     ]
+    lipschitz = f16.model(f16.Protocol(model="lipschitz"), jr.key(0)).explicit()
+    assert float(lipschitz.supply.R[0, 0]) == f16.LIPSCHITZ
     np.testing.assert_allclose(
         sizes, [f16.PUBLISHED[name]["parameters"] for name in ("r2dn", "ren")], rtol=1e-3
     )
@@ -112,6 +115,65 @@ def test_the_benchmark_trains_scores_certifies_and_goes_on(small, tmp_path):
     before = log.read_bytes()
     again = f16_run.benchmark(protocol, range(1), made, tmp_path, progress=False)
     assert again["runs"] == results["runs"] and log.read_bytes() == before
+
+
+PERIOD = 256
+
+
+def repeated(seed=0):
+    """Four periods of a vibrating system with a resonance at 30 Hz, at three amplitudes."""
+    rng = np.random.default_rng(seed)
+    a, r = 2 * np.pi * 30 / f16.RATE, 0.95
+    A = r * np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+    B, C = rng.normal(size=(2, 2)), rng.normal(size=(3, 2))
+    u, x, y = np.tile(rng.normal(size=(PERIOD, 2)), (4, 1)), np.zeros(2), []
+    for sample in u:
+        y.append(C @ x)
+        x = A @ x + B @ sample
+    scales = (1.0, 2.0, 3.0)
+    return rc.data.from_arrays(
+        [k * u for k in scales], [k * np.array(y) for k in scales], 1 / f16.RATE,
+        inputs=f16.INPUTS, outputs=f16.OUTPUTS,
+    )  # fmt: skip
+
+
+def test_the_spectra_give_back_a_linear_system():
+    record = rc.data.average_periods(repeated(), PERIOD)
+    prior = modal_prior(record, 2, (10.0, 100.0), rounds=40)
+    modes = np.linalg.eigvals(prior["A"])
+    nearest = np.min(abs(modes - 0.95 * np.exp(2j * np.pi * 30 / f16.RATE)))
+    assert nearest < 0.01 and np.abs(modes).max() < 1
+    system = rc.StateSpace(prior["A"], prior["B"], prior["C"], prior["D"], record.dt)
+    u, y = repeated().experiments[0].u, repeated().experiments[0].y
+    found = rc.rollout(system, u)
+    assert np.sqrt(np.mean((np.asarray(found.ys) - y)[PERIOD:] ** 2) / np.mean(y**2)) < 0.05
+    assert np.all(np.abs(np.var(found.xs[PERIOD:], axis=0) - 1) < 0.5), "states of size one"
+
+
+def test_spectra_that_cannot_be_are_refused():
+    record = rc.data.average_periods(repeated(), PERIOD)
+    with pytest.raises(DataError, match="0 < low < high < 200 Hz"):
+        modal_prior(record, 2, (10.0, 300.0))
+    short = rc.data.average_periods(repeated(1), PERIOD // 2)
+    with pytest.raises(DataError, match="one period without missing samples"):
+        modal_prior(rc.data.merge(record, short), 2, (10.0, 100.0))
+
+
+def test_our_recipe_trains_scores_and_certifies(tmp_path, monkeypatch):
+    levels = repeated().experiments
+    made = {
+        level: rc.data.Record(
+            (levels[level % 3],), 1 / f16.RATE, f16.INPUTS, f16.OUTPUTS, ("N", "V"), ("m/s^2",) * 3
+        )
+        for level in range(1, 8)
+    }
+    small = dict(modes=2, nx=4, nv=3, hidden=(4,), epochs=3, window=64, washout=32, batch=8, period=PERIOD)
+    f16_run.benchmark(f16_ours.Recipe(**small), range(1), made, tmp_path, progress=False)
+    written = json.loads((tmp_path / "f16_ours.json").read_text())
+    run = written["runs"][0]
+    assert run["certificate_holds"] and written["published"] is None and written["protocol"]["modes"] == 2
+    assert 0 < run["test"]["nrmse"] < 0.5, "the linear part alone explains a linear plant"
+    assert (tmp_path / "f16_ours.png").stat().st_size > 1000
 
 
 def test_an_archive_of_another_version_is_refused_and_removed(tmp_path):

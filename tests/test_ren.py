@@ -234,9 +234,12 @@ def test_a_step_is_that_of_dense_matrices(cls):
 @pytest.mark.parametrize(
     ("cls", "init"),
     [
-        (ContractingREN, None), (LipschitzREN, None), (DissipativeREN, random), (LipschitzREN, long_memory),
+        (ContractingREN, None),
+        (LipschitzREN, None),
+        (DissipativeREN, random),
+        (LipschitzREN, long_memory),
         (ContractingREN, resonances(0.1, 1.0, dt=0.1)),
-    ],  # fmt: skip
+    ],
 )
 def test_every_free_array_has_a_gradient(cls, init):
     model = small(cls, init, **(dict(train_gamma=True) if cls is LipschitzREN else {}))

@@ -5,6 +5,7 @@ from robustctl.data.advise import advise
 from robustctl.data.arrays import from_arrays
 from robustctl.data.edit import merge, select, split, windows
 from robustctl.data.excitation import chirp, multisine, prbs, random_walk, steps
+from robustctl.data.periods import average_periods
 from robustctl.data.read import read
 from robustctl.data.record import Experiment, Record
 from robustctl.data.resample import resample
@@ -18,6 +19,7 @@ __all__ = [
     "Scaling",
     "Trend",
     "advise",
+    "average_periods",
     "chirp",
     "detrend",
     "from_arrays",

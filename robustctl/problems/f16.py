@@ -12,6 +12,7 @@ linear model 0.208, interpolation between the neighbouring training levels 0.184
 
 import dataclasses
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import optax
@@ -21,6 +22,7 @@ from .. import nn
 from ..data import Record, Scaling, merge, read
 from ..errors import DataError, RobustctlError
 from ..system import Parameterization
+from ..train import summed_squared_error
 
 SAMPLES, RATE = 73_728, 400.0
 TRAIN, TEST, REFERENCE = (1, 3, 5, 7), (2, 4, 6), 4
@@ -35,12 +37,14 @@ PUBLISHED = {
 }
 """Training loss of the 70th epoch over ten seeds, and seconds on a GPU, read from the figures of [BWM25]."""
 
-MODELS = ("r2dn", "ren", "lstm", "linear")
+MODELS = ("r2dn", "ren", "lipschitz", "lstm", "linear")
+LIPSCHITZ = 10.0
+"""Gain of the Lipschitz variant, in deviations of the outputs over those of the inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """The published settings, and `model`, one of `MODELS`: R2DN and REN as published, baselines of as many states.
+    """The published settings, and `model`, one of `MODELS`: R2DN and REN as published, variants and baselines of their size.
 
     **Raises:** `RobustctlError` for any other model.
     """
@@ -66,6 +70,23 @@ class Protocol:
         )
         return optax.chain(optax.clip(self.clip), optax.adam(rate))
 
+    def job(self, records: dict[int, Record], key: PRNGKeyArray) -> "Job":
+        """Return the training of one seed."""
+        data = training(records)
+        settings = {
+            "scaling": Scaling.fit(records[REFERENCE]), "segment": self.segment, "epochs": self.epochs,
+            "loss": summed_squared_error, "optimizer": self.optimizer(data.experiments[0].samples),
+        }  # fmt: skip
+        return Job(model(self, key), data, settings)
+
+
+class Job(NamedTuple):
+    """What is trained, on what, and with which settings of `rc.train.fit`."""
+
+    model: Parameterization
+    data: Record
+    settings: dict[str, Any]
+
 
 def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration, about 97,000 parameters; the LSTM has about as many, the linear model 75 states."""
@@ -74,6 +95,8 @@ def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
         return nn.LSTM(nx=154, **sizes)
     if protocol.model == "linear":
         return nn.StableLinear(nx=75, init=nn.long_memory, **sizes)
+    if protocol.model == "lipschitz":
+        return nn.LipschitzR2DN(nx=75, nv=75, hidden=(87,) * 3, gamma=LIPSCHITZ, init=nn.long_memory, **sizes)
     if protocol.model == "ren":
         return nn.ContractingREN(nx=75, nv=150, init=nn.long_memory, **sizes)
     return nn.ContractingR2DN(nx=75, nv=75, hidden=(87,) * 3, init=nn.long_memory, **sizes)

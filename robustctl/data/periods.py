@@ -1,0 +1,71 @@
+"""One period of a repeated excitation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from robustctl.data.arrays import from_arrays
+from robustctl.data.record import MIN_SAMPLES, Experiment, Record
+from robustctl.errors import DataError
+
+
+def average_periods(record: Record, period: int, *, skip: int = 1, lead: int = 0) -> Record:
+    """Record whose experiments are one period each, the mean over the periods of a repeated excitation.
+
+    ::
+
+        y[k] = mean over j of  y[k + (skip + j) period],     k = 0, ..., period - 1,     u alike
+
+    Noise falls with the root of the number of periods and what repeats stays, of a nonlinear plant too. Missing samples do
+    not count; one that is missing in every period stays missing. Samples after the last whole period are left out.
+
+    Parameters
+    ----------
+    record
+        Experiments under a periodic excitation, such as `multisine`, whose period is a whole number of samples.
+    period
+        Samples a period, >= 2.
+    skip
+        Periods at the start that are left out, since the plant is not settled yet.
+    lead
+        Samples of the period's end that are put in front of it, at most the whole period, for a model to forget its start
+        on: the `washout` of a fit.
+
+    Raises
+    ------
+    DataError
+        For other numbers, and for an experiment without a whole period left.
+    """
+    for name, value, least in (("period", period, MIN_SAMPLES), ("skip", skip, 0), ("lead", lead, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise DataError(f"{name} must be an integer >= {least}, got {value!r}")
+    if lead > period:
+        raise DataError(f"lead must be at most the period of {period} samples, got {lead}")
+    means = [_mean(e, period, skip)[:, np.arange(-lead, period)] for e in record.experiments]
+    us, ys = ([m[part].T for m in means] for part in (slice(record.nu), slice(record.nu, None)))
+    made = from_arrays(
+        us, ys, record.dt, inputs=record.inputs, outputs=record.outputs,
+        input_units=record.input_units, output_units=record.output_units,
+    )  # fmt: skip
+    named = zip(made.experiments, record.experiments, strict=True)
+    return dataclasses.replace(
+        made, experiments=tuple(dataclasses.replace(new, name=old.name) for new, old in named)
+    )
+
+
+def _mean(experiment: Experiment, period: int, skip: int) -> np.ndarray:
+    """Inputs and outputs (nu + ny, period), NaN where no period was measured."""
+    count = experiment.samples // period - skip
+    if count < 1:
+        raise DataError(
+            f"experiment {experiment.name!r} has {experiment.samples} samples, fewer than {skip} periods of {period} to skip and "
+            "one to keep; give the period in samples, or skip fewer"
+        )
+    part = slice(skip * period, (skip + count) * period)
+    values = np.hstack([experiment.u, experiment.y])[part].reshape(count, period, -1)
+    seen = np.hstack([experiment.u_mask, experiment.y_mask])[part].reshape(count, period, -1)
+    times = seen.sum(axis=0)
+    total = np.sum(values, axis=0, where=seen)
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan).T

@@ -183,8 +183,9 @@ def _run_epochs(
 ) -> tuple[State, Row]:
     """Run up to `count` epochs of every seed; mapped over, the loop leaves alone the seeds that have stopped.
 
-    On a CPU one after the other: vmapped, a step of ten seeds of the third published problem did not return in three
-    minutes on two cores (jaxlib 0.10.2), where one seed takes a fraction of a second.
+    On a CPU one after the other: vmapped, two batched factorizations run at once and fill XLA's pool of threads, each waiting
+    there for parts of its own that only this pool could run. On two cores, a step of ten seeds of the third published problem
+    never returned (jaxlib 0.10.2; `jax::ParallelBatchMap` in the stacks of both threads).
     """
     own, shared, mesh, count = given
 

@@ -11,7 +11,7 @@ from robustctl.data.record import MIN_SAMPLES, Experiment, Record
 from robustctl.errors import DataError
 
 
-def average_periods(record: Record, period: int, *, skip: int = 1, lead: int = 0) -> Record:
+def average_periods(record: Record, period: int, *, skip: int = 1) -> Record:
     """Record whose experiments are one period each, the mean over the periods of a repeated excitation.
 
     ::
@@ -29,21 +29,16 @@ def average_periods(record: Record, period: int, *, skip: int = 1, lead: int = 0
         Samples a period, >= 2.
     skip
         Periods at the start that are left out, since the plant is not settled yet.
-    lead
-        Samples of the period's end that are put in front of it, at most the whole period, for a model to forget its start
-        on: the `washout` of a fit.
 
     Raises
     ------
     DataError
         For other numbers, and for an experiment without a whole period left.
     """
-    for name, value, least in (("period", period, MIN_SAMPLES), ("skip", skip, 0), ("lead", lead, 0)):
+    for name, value, least in (("period", period, MIN_SAMPLES), ("skip", skip, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise DataError(f"{name} must be an integer >= {least}, got {value!r}")
-    if lead > period:
-        raise DataError(f"lead must be at most the period of {period} samples, got {lead}")
-    means = [_mean(e, period, skip)[:, np.arange(-lead, period)] for e in record.experiments]
+    means = [_mean(e, period, skip) for e in record.experiments]
     us, ys = ([m[part].T for m in means] for part in (slice(record.nu), slice(record.nu, None)))
     made = from_arrays(
         us, ys, record.dt, inputs=record.inputs, outputs=record.outputs,

@@ -20,9 +20,9 @@ class Recipe:
     """What differs from the published protocol, and why.
 
     - Signals are scaled by the training levels alone.
-    - The nine periods of a record repeat one multisine: their mean, the first left out, has a ninth of the samples and less noise.
-    - A linear model of `modes` oscillations is fitted to its spectra, and stays as it is; an R2DN that hears the inputs and that
-      model's states corrects it (`rc.nn.CorrectedR2DN`). One certificate holds for both.
+    - The nine periods of a record repeat one multisine. A linear model of `modes` oscillations is fitted to the spectra of their mean,
+      and stays as it is; an R2DN that hears the inputs and that model's states corrects it (`rc.nn.CorrectedR2DN`). One
+      certificate holds for both.
     - Windows of `window` samples, after `washout` more to forget the start on, in batches of `batch`: the gradient goes through
       all of a window.
     - Adam, its rate rising over a twentieth of the steps and falling to zero along a cosine, the gradient's norm clipped.
@@ -33,7 +33,7 @@ class Recipe:
     nx: int = 40
     nv: int = 64
     hidden: tuple[int, ...] = (64, 64)
-    epochs: int = 600
+    epochs: int = 80
     window: int = 1024
     washout: int = 512
     batch: int = 16
@@ -45,13 +45,12 @@ class Recipe:
         """Return the training of one seed."""
         levels = training(records)
         scaling = Scaling.fit(levels)
-        repeated = average_periods(levels, self.period, lead=self.washout)
-        data = windows(repeated, self.washout + self.window, self.window)
+        data = windows(levels, self.washout + self.window, self.window)
         settings = {
             "scaling": scaling, "washout": self.washout, "batch_size": self.batch, "epochs": self.epochs,
             "optimizer": self.optimizer(len(data.experiments)),
         }  # fmt: skip
-        return Job(self._model(scaling.apply(average_periods(levels, self.period)), key), data, settings)
+        return Job(self._model(average_periods(scaling.apply(levels), self.period), key), data, settings)
 
     def optimizer(self, experiments: int) -> optax.GradientTransformation:
         """Return Adam with its schedule for so many windows."""

@@ -130,7 +130,7 @@ def test_a_number_stands_where_it_belongs():
     edited = copy.deepcopy(RESULTS)
     for run in edited["pde_r2dn"]["runs"]:
         run["final_training_loss"] = 0.0123
-    assert "| R2DN | 95,844 | 0.0123 | 6.3e-06 [4.5e-06, 7.9e-06] |" in everything(edited)
+    assert "| R2DN | 95,844 | 0.0123 | 6.3e-06 [4.5e-06,\xa07.9e-06] |" in everything(edited)
 
 
 @pytest.mark.parametrize("name", [*RESULTS, None])
@@ -220,4 +220,4 @@ def test_numbers_are_short_and_whole():
         None: "-",
     }
     assert {value: make_results.number(value) for value in shown} == shown
-    assert make_results.spread([1.0, 2.0, 3.0]) == "2 [1, 3]" and make_results.spread([]) == "-"
+    assert make_results.spread([1.0, 2.0, 3.0]) == "2 [1,\xa03]" and make_results.spread([]) == "-"

@@ -93,14 +93,16 @@ def pde_training(results: Results) -> str:
     return training(results, "pde", "training loss", "final_training_loss", "trained_parameters")
 
 
-def pde_nrmse(results: Results) -> str:
+def pde_test(results: Results) -> str:
     keys, there = ("test_nrmse", "test_nrmse_last_half"), models(results, "pde")
-    rows = [(model, *(of_runs(r, key) for key in keys)) for model, r in there.items()]
-    affine = [
-        ("affine predictor", *(of_runs(r, "references", "affine_fit", key) for key in keys))
-        for r in there.values()
+    rows = [
+        (model, of_runs(r, "final_training_loss"), *(of_runs(r, key) for key in keys))
+        for model, r in there.items()
     ]
-    return table(("NRMSE", "all samples", "last half"), rows + affine[:1])
+    for r in list(there.values())[:1]:
+        affine = (of_runs(r, "references", "affine_fit", key) for key in ("loss", *keys))
+        rows.append(("affine predictor", *affine))
+    return table(("", "training loss", "NRMSE, all samples", "NRMSE, last half"), rows)
 
 
 def youla(results: Results) -> str:
@@ -147,8 +149,12 @@ def fits(results: Results) -> str:
 
 
 def records_published(results: Results) -> str:
-    rows = [(n.replace("_", " "), *one) for n, known in records.PUBLISHED.items() for one in known.items()]
-    return table(("record", "model", "NRMSE"), rows)
+    rows = [
+        (f"{name.replace('_', ' ')}: {model}", nrmse)
+        for name, known in records.PUBLISHED.items()
+        for model, nrmse in known.items()
+    ]
+    return table(("", "NRMSE"), rows)
 
 
 def observers(results: Results) -> str:
@@ -179,5 +185,5 @@ def controllers(results: Results, name: str) -> str:
 
 
 TABLES = {f.__name__: f for f in (
-    f16_training, f16_nrmse, f16_rmse, pde_training, pde_nrmse, youla, gains, faults, fits, records_published, observers, controllers,
+    f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, controllers,
 )}  # fmt: skip

@@ -48,8 +48,9 @@ def training(
         final, known = of_runs(r, loss, digits=digits), published(r["published"], digits)
         seconds = of_runs(r, "seconds_per_epoch"), (r["published"] or {}).get("seconds_per_epoch")
         rows.append((model, of_runs(r, parameters, digits=7), final, known, *seconds, held(r)))
-    seconds = ("s an epoch", "published, GPU")
-    return table(("model", "parameters", heading, "published", *seconds, "certificates that hold"), rows)
+    return table(
+        ("model", "parameters", heading, "published", "s an epoch", "published, GPU", "certified"), rows
+    )
 
 
 def f16_training(results: Results) -> str:
@@ -118,9 +119,7 @@ def gains(results: Results, name: str) -> str:
         proven = f"{sum(run['certificate'] for run in own)} of {len(own)}"
         cost = spread(run["relative_cost"] for run in own)
         rows.append((policy, cost, r["published"].get(policy), own[0]["certified_gain"], proven))
-    return table(
-        ("policy", "relative cost", "published", "certified gain of Q", "certificates that hold"), rows
-    )
+    return table(("policy", "relative cost", "published", "certified gain of Q", "certified"), rows)
 
 
 def faults(results: Results, name: str) -> str:
@@ -137,15 +136,13 @@ def faults(results: Results, name: str) -> str:
 
 
 def fits(results: Results) -> str:
-    there = {name: results[name] for name in records.PUBLISHED if name in results}
+    keys, there = ("nrmse", "rmse", "fit_percent"), {n: results[n] for n in records.PUBLISHED if n in results}
     rows = [
-        (name.replace("_", " "), *(of_runs(r, "test", key) for key in ("nrmse", "rmse", "fit_percent")), held(r),
-         r["runs"][0]["test"]["initial_state"])
+        (f"{name.replace('_', ' ')}, {start}", *(of_runs(r, "test", key) for key in keys), held(r))
         for name, r in there.items()
-    ]  # fmt: skip
-    return table(
-        ("record", "NRMSE", "RMSE, V", "fit, %", "certificates that hold", "start of the test"), rows
-    )
+        for start in dict.fromkeys(run["test"]["initial_state"] for run in r["runs"])
+    ]
+    return table(("record, start of the test", "NRMSE", "RMSE, V", "fit, %", "certified"), rows)
 
 
 def records_published(results: Results) -> str:
@@ -171,7 +168,7 @@ def observers(results: Results) -> str:
         rows += [
             (f"extended Kalman, {which}, noise {noise}", *errors, None) for noise, errors in found.items()
         ]
-    return table(("observer", *(f"NRMSE, {c}" for c in r["channels"]), "certificates that hold"), rows)
+    return table(("observer", *(f"NRMSE, {c}" for c in r["channels"]), "certified"), rows)
 
 
 def controllers(results: Results, name: str) -> str:

@@ -43,7 +43,7 @@ def number(value: object, digits: int = 3) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         short = f"{value:.{digits}g}"
-        return f"{value:,.0f}" if "e+" in short else short
+        return f"{value:,.0f}" if "e+" in short else short.replace("e-0", "e-")
     return str(value)
 
 
@@ -53,14 +53,14 @@ def spread(values: Iterable[float | None], digits: int = 3) -> str:
     if len(known) < 2:
         return number(*known or [None], digits=digits)
     low, high = number(min(known), digits), number(max(known), digits)
-    return low if low == high else f"{number(sum(known) / len(known), digits)} [{low},\xa0{high}]"
+    return low if low == high else f"{number(sum(known) / len(known), digits)} [{low}, {high}]"
 
 
 def published(entry: dict | None, digits: int = 3) -> str:
     """Write a published mean with its range."""
     if entry is None:
         return "-"
-    return "{} [{},\xa0{}]".format(*(number(entry[key], digits) for key in ("mean", "lowest", "highest")))
+    return "{} [{}, {}]".format(*(number(entry[key], digits) for key in ("mean", "lowest", "highest")))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

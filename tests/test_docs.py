@@ -169,7 +169,7 @@ def test_files_that_are_still_to_come_have_their_tables():
     expected = (
         "f16: rollout | 8.25 | 2 | 4.12",
         "- a note",
-        "10 seeds by",
+        "arrangement of 10 seeds",
         "lax.map | 12.5 | 9.75 | 0.625",
         "31.2 | 1.75 | 0.875",
     )

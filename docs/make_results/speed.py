@@ -108,7 +108,9 @@ def seeds(results: Results) -> str:
         (name, r["ms"], r["times_of_one_seed"], r["part_of_peak"])
         for name, r in found["arrangements"].items()
     ]
-    return table((f"{found.get('seeds')} seeds by", "ms", "times one seed", "part of the peak rate"), rows)
+    return table(
+        (f"arrangement of {found.get('seeds')} seeds", "ms", "times one seed", "part of the peak rate"), rows
+    )
 
 
 def stepping(results: Results) -> str:

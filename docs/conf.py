@@ -10,7 +10,9 @@ from docutils import nodes
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "envs")]
+sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "envs")]
+
+import make_results  # noqa: E402
 
 _project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 project = _project["name"]
@@ -19,7 +21,7 @@ author = _project["authors"][0]["name"]
 copyright = author
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "conf.py", "make_picture.py"]
+exclude_patterns = ["_build", "conf.py", "make_picture.py", "make_results"]
 
 # Pages. A relative link to a file outside docs/ becomes a download of that file. The tests run all Python
 # on these pages (tests/test_tutorials.py), so the build runs none.
@@ -91,18 +93,22 @@ def _copy_tutorials() -> None:
 
 
 def _name_links(app, docname: str, source: list[str]) -> None:
-    """Let links to pages bear their titles, and links to a tutorial lead to its page and not to its script."""
+    """Let links to pages bear their titles, and links to a tutorial or to the results lead to their pages."""
     text = re.sub(
         r"\[(?:\.\./tutorials/|tutorials/)?\w+\.py\]\(\.\./tutorials/(\w+)\.py\)",
         r"[](tutorials/\1.ipynb)",
         source[0],
     )
+    text = re.sub(
+        r"\]\(\.\./results/?\)", "](results.md)", text
+    )  # the folder has pages, which git does not hold
     source[0] = re.sub(r"\[([\w-]+\.md)\]\(\1(#[\w-]*)?\)", r"[](\1\2)", text)
 
 
 def setup(app) -> None:
     """Register what stands above."""
     _copy_tutorials()
+    make_results.write(HERE)
     app.connect("source-read", _name_links)
     app.connect("autodoc-process-signature", _plain_signature)
     app.connect("doctree-read", _plain_attributes)

@@ -1,7 +1,9 @@
 """The documentation site: it builds without a warning, and its reference leaves no public name out."""
 
 import ast
+import copy
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,19 @@ from pathlib import Path
 import pytest
 
 import robustctl as rc
+from robustctl import cli
+from robustctl.problems import f16
+from robustctl.provenance import provenance
+
+from .test_f16 import records
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+import make_results  # noqa: E402
+
+RESULTS = make_results.read(ROOT / "results")
 ROOMS = sorted([*(ROOT / "robustctl").glob("**/__init__.py"), ROOT / "envs/robustctl_envs/__init__.py"])
 
 
@@ -74,6 +86,138 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "ContractingR2DN" in (site / "api" / "nn.html").read_text("utf-8")
     assert "LQG" in (site / "tutorials" / "compare_controllers.html").read_text("utf-8")
+    assert "6.3e-6" in (site / "results.html").read_text("utf-8")  # a published figure, from a results file
     for page in site.glob("*.html"):  # what the pages link to came along
         for target in re.findall(r'href="(_downloads/[^"]+)"', page.read_text("utf-8")):
             assert (site / target).is_file(), f"{page.name} links to {target}"
+
+
+# The results pages
+
+
+def everything(results) -> str:
+    return "\n".join(make_results.pages(results).values())
+
+
+def test_every_results_file_is_on_a_page_with_its_origin():
+    text = everything(RESULTS)
+    assert len(RESULTS) >= 19 and "no table of its own" not in text and "{{" not in text
+    for name, result in RESULTS.items():
+        (line,) = re.findall(rf"^- \[results/{name}\.json\].*$", text, re.MULTILINE)
+        assert all(part in line for part in (f"commit {result['commit'][:12]}", "seed", "cores, device", "`"))
+        assert all(f"../results/{figure}" in text for figure in result["figures"])
+    assert all(f"../results/{path.name}" in text for path in (ROOT / "results").glob("*.png"))
+
+
+def changed(value):
+    """Every number of a result another, those apart that are no results."""
+    if isinstance(value, dict):
+        same = ("seed", "seeds", "study", "recipe", "protocol", "machine", "versions")
+        return {key: v if key in same else changed(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [changed(v) for v in value]
+    return value if isinstance(value, bool) or not isinstance(value, int | float) else 3 * value + 1
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_another_number_in_a_file_is_another_on_its_page(name):
+    before, after = everything(RESULTS), everything(RESULTS | {name: changed(RESULTS[name])})
+    assert len(re.findall(r"\d", before)) and before != after
+    assert make_results.origin(name, RESULTS[name]) in after
+
+
+def test_a_number_stands_where_it_belongs():
+    edited = copy.deepcopy(RESULTS)
+    for run in edited["pde_r2dn"]["runs"]:
+        run["final_training_loss"] = 0.0123
+    assert "| R2DN | 95,844 | 0.0123 | 6.3e-6 [4.5e-6, 7.9e-6] |" in everything(edited)
+
+
+@pytest.mark.parametrize("name", [*RESULTS, None])
+def test_an_absent_file_leaves_the_rest(name):
+    left = {} if name is None else {n: r for n, r in RESULTS.items() if n != name}
+    text = everything(left)
+    for absent in RESULTS if name is None else [name]:
+        if absent in make_results.COMMANDS:
+            assert f"- {absent}: not measured; {make_results.command(absent)}." in text
+        assert f"results/{absent}.json](" not in text
+    assert all(f"results/{other}.json](" in text for other in left)
+
+
+def test_files_that_are_still_to_come_have_their_tables():
+    rows = [
+        {
+            "case": "f16",
+            "what": "rollout",
+            "published_ms": 8.25,
+            "ours_ms": 2.0,
+            "ratio": 4.125,
+            "difference": 1e-6,
+        }
+    ]
+    arrangement = {"ms": 12.5, "times_of_one_seed": 9.75, "part_of_peak": 0.625}
+    epoch = [{"devices": 2, "epoch_ms": 31.25, "speedup": 1.75, "efficiency": 0.875}]
+    origin = {**provenance(0), "device": "cpu"}
+    come = {
+        "f16_r2dn": f16_results(), "f16_ours": f16_results(),
+        "speed_published": {**origin, "notes": ["a note"], "rows": rows},
+        "seeds": {**origin, "seeds": 10, "arrangements": {"lax.map": arrangement}},
+        "devices": {**origin, "epoch": epoch},
+        "another": {**origin, "finding": 0.4375},
+    }  # fmt: skip
+    text = everything(come)
+    expected = (
+        "f16: rollout | 8.25 | 2 | 4.12",
+        "- a note",
+        "arrangement of 10 seeds",
+        "lax.map | 12.5 | 9.75 | 0.625",
+        "31.2 | 1.75 | 0.875",
+    )
+    assert all(
+        part in text for part in (*expected, "| finding | 0.438 |", "| our own recipe | 97,481 | 0.601 |")
+    )
+    score = make_results.number(come["f16_r2dn"]["runs"][0]["test"]["nrmse_by_level"]["4"])
+    assert re.search(rf"\| R2DN \| [\d.]+ \| [\d.]+ \| {score} \|", text)
+    assert re.search(r"\| R2DN, level 6 \| [\d.]+ \| [\d.]+ \| [\d.]+ \|", text)
+    assert "interpolation between the neighbouring training levels | 0.184" in text
+
+
+def f16_results() -> dict:
+    """What the benchmark writes, of a model that answers with the level below."""
+    made = records(300)
+    found = f16.test_scores({level: made[level - 1].experiments[0].y for level in f16.TEST}, made)
+    run = {
+        "seed": 0, "parameters": 97_481, "final_training_loss": 0.601, "test": found, "certificate_holds": True,
+        "certificates": [{"epoch": 1, "holds": True, "margin": -1e-3}], "seconds_per_epoch": 9.5, "training_loss": [0.7, 0.601],
+    }  # fmt: skip
+    return {
+        "problem": "f16",
+        **provenance(0),
+        "device": "cpu",
+        "published": f16.PUBLISHED["r2dn"],
+        "runs": [run],
+    }
+
+
+@pytest.mark.parametrize("name", make_results.COMMANDS)
+def test_the_command_below_a_table_is_understood(name, monkeypatch):
+    program, *arguments = shlex.split(make_results.command(name).strip("`"))
+    if program == "python":
+        assert (ROOT / arguments[0]).is_file()
+        return
+    ran = []
+    monkeypatch.setattr(cli.Benchmark, "__call__", lambda self: ran.append(self) or 0)
+    assert cli.main(arguments) == 0 and len(ran) == 1
+
+
+def test_numbers_are_short_and_whole():
+    shown = {
+        0.0941: "0.0941",
+        999.99995: "1,000",
+        6.2137e-6: "6.21e-6",
+        97481: "97,481",
+        True: "yes",
+        None: "-",
+    }
+    assert {value: make_results.number(value) for value in shown} == shown
+    assert make_results.spread([1.0, 2.0, 3.0]) == "2 [1, 3]" and make_results.spread([]) == "-"

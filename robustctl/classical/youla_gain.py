@@ -1,5 +1,6 @@
 """What a certified Q makes of the closed loop: a gain from disturbance to performance."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,16 +10,18 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
-from ..loops import Base, noiseless
-from ..plants import LinearPlant, Sampled, at_rest
+from ..loops import Beside, Youla, noiseless
+from ..loops.beside import learned_with
+from ..plants import Sampled, at_rest
 from ..system import System
 from .hinf_norm import hinf_norm
+from .linearity import is_linear, is_linear_policy
 from .linearize import linearize
 
 _LINEAR = "For every disturbance and this linear plant: |z| <= gain |d| from rest, and trajectories forget where they started."
 _NONLINEAR = (
-    "The plant or its actuator is not linear, so this gain is that of the linearisation at the operating point and holds near it "
-    "only. Without disturbances the learned system cannot destabilise what the base controller stabilises. With them the "
+    "The plant, its actuator or the controller is not linear, so this gain is that of the linearisation at the operating point and "
+    "holds near it only. Without disturbances the learned system cannot destabilise what the base controller stabilises. With them the "
     "innovation depends on the state, and trajectories stay in a tube about each other whose width grows with the disturbance "
     "[BWMM25]; how wide is not certified here."
 )
@@ -46,28 +49,41 @@ class YoulaGain(NamedTuple):
         return f"closed-loop gain ({kind}): {n0:.4g} + {n1:.4g} gamma {n2:.4g} = {self.gain:.4g}\n{self.statement}"
 
 
+class _Open(System):
+    """In Q's place: its state `(v, innovation)` is what it says next, and what it heard."""
+
+    def init_state(self):
+        return ()
+
+    def step(self, x, u):
+        return (x[0], u), x[0]
+
+
 class _Opened(System):
-    """The loop of plant and base controller with the place of Q left open: `[d, v] -> [z, innovation]`."""
+    """The loop with the place of Q left open: `[d, v] -> [z, innovation]`."""
 
     plant: Sampled
-    base: Base
+    policy: Youla | Beside
     performance: Callable[[Array, Array], Array]
 
     def init_state(self):
-        return self.plant.init_state(), self.base.init_state()
+        return self.plant.init_state(), self.policy.init_state()[0]
 
     def step(self, x, u):
         nd = len(self.plant.plant.disturbances)
         w = jax.tree.map(lambda a: a[0], at_rest(self.plant, 1))._replace(d=u[:nd])
         y = self.plant.output(x[0], w)
-        innovation = y - self.base.output(x[1], None)
-        control = self.base.control(x[1]) + u[nd:]
-        after = self.plant.advance(x[0], control, w), self.base.advance(x[1], control, innovation)
+        (own, (_, innovation)), control = self.policy.step((x[1], (u[nd:], None)), y)
+        after = self.plant.advance(x[0], control, w), own
         return after, jnp.concatenate([self.performance(x[0].x, control), innovation])
 
 
 def youla_gain(
-    sampled: Sampled, base: Base, gamma: float, *, performance: Callable[[Array, Array], Array] | None = None
+    sampled: Sampled,
+    base: System,
+    gamma: float,
+    *,
+    performance: Callable[[Array, Array], Array] | None = None,
 ) -> YoulaGain:
     """Return the gain from disturbance to performance of a loop whose Q has the certified gain `gamma`.
 
@@ -79,34 +95,44 @@ def youla_gain(
     linearised at the operating point, and the statement says what is lost. Source: [BWM23], Sec. III;
     [BWMM25] "React to surprises: the Youla-REN", arXiv 2506.01226.
 
-    **Arguments:** `gamma`: outputs' to controls' unit, as in `certificate(q).gamma`; `performance(x, u) -> z`:
-    default the plant's output.
+    **Arguments:** `base`: what Q adds to, a `Base` of a `Youla` loop or any controller that Q is put `Beside`; `gamma`: outputs'
+    to controls' unit, as in `certificate(q).gamma`; `performance(x, u) -> z`: default the plant's output.
 
     **Raises:** `ModelError` for a gamma that is negative or not finite, and for a base controller whose
     innovation depends on what Q says (its model is not the plant's): then no gain of Q is safe by itself.
     """
+    return gain_of(sampled, learned_with(base, sampled, _Open()), gamma, performance)
+
+
+def gain_of(
+    sampled: Sampled,
+    policy: Youla | Beside,
+    gamma: float,
+    performance: Callable[[Array, Array], Array] | None,
+) -> YoulaGain:
+    """Return `youla_gain` of a controller as it is, whatever its q."""
     if not 0 <= gamma < np.inf:
         raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))
     nd, nu = len(sampled.plant.disturbances), len(sampled.plant.controls)
     ny = len(sampled.plant.outputs)
-    whole = linearize(_Opened(noiseless(sampled), base, z), u0=nd + nu, dt=sampled.dt)
+    opened = _Opened(noiseless(sampled), dataclasses.replace(policy, q=_Open()), z)
+    whole = linearize(opened, u0=nd + nu, dt=sampled.dt)
     nz = whole.noutputs - ny
     t0, t1, t2, loop = whole[:nz, :nd], whole[:nz, nd:], whole[nz:, :nd], whole[nz:, nd:]
     _check_silent(loop)
     norms = (hinf_norm(t0), hinf_norm(t1), hinf_norm(t2))
-    linear = is_linear(sampled)
+    linear = is_linear(sampled) and _is_linear_base(policy)
     gain = norms[0] + norms[1] * gamma * norms[2]
     return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)
 
 
-def is_linear(sampled: Sampled) -> bool:
-    """Return whether a sampled plant and its actuator are linear."""
-    return (
-        isinstance(sampled.plant, LinearPlant)
-        and not sampled.details.saturate
-        and sampled.details.rate_limit is None
-    )
+def _is_linear_base(policy: Youla | Beside) -> bool:
+    """Correction and law of a `Base` are functions of the user's, and taken for linear as `youla_gain` says."""
+    if isinstance(policy, Beside):
+        return is_linear(policy.model) and is_linear_policy(policy.controller)
+    model = getattr(policy.base, "model", None)
+    return not isinstance(model, Sampled) or is_linear(model)
 
 
 def _check_silent(loop: Any) -> None:
@@ -119,5 +145,5 @@ def _check_silent(loop: Any) -> None:
     if response > 1e-8 * scale:
         raise ModelError(
             f"the innovation must not depend on what Q says, but answers it with up to {response:.3g}; give the base controller "
-            "the plant's own model (linear_base and internal_model do)"
+            "the plant's own model (linear_base, internal_model and PlantScenario do)"
         )

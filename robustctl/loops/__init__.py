@@ -1,8 +1,9 @@
-"""Systems made of systems: feedback, series, Youla."""
+"""Systems made of systems: feedback, series, Youla, a learned system beside a controller."""
 
 from .base import internal_model as internal_model
 from .base import noiseless as noiseless
 from .base import plant_poles as plant_poles
+from .beside import Beside as Beside
 from .feedback import Feedback as Feedback
 from .feedback import Gain as Gain
 from .feedback import LoopOutput as LoopOutput

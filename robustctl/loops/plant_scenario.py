@@ -7,21 +7,21 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from ..plants import Plant, Sampled, Task, draw, randomized
 from ..scenario import Episode, Scenario
 from ..system import System
+from .beside import learned_with
 from .feedback import Feedback, LoopOutput
-from .youla import Base, Youla
 
 
 class PlantScenario(Scenario):
     """A task on a sampled plant, with or without a base controller that the learned system adds to.
 
-    **Arguments:** `task`; `sampled`: the plant with its details; `base`: a base controller, which makes
-    the learned system Youla's Q, or None for direct feedback; `spread`: relative half widths of the plant's
-    parameters, `{"mass": 0.1}`, drawn anew each episode.
+    **Arguments:** `task`; `sampled`: the plant with its details; `base`: a controller that the learned system adds to: a
+    `Base`, of which it becomes Youla's Q, any other that holds the plant, a PID say, which it then goes `Beside`, or
+    None for direct feedback; `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode.
     """
 
     task: Task
     sampled: Sampled
-    base: Base | None = None
+    base: System | None = None
     spread: dict[str, float] = eqx.field(static=True, default_factory=dict)
 
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
@@ -31,9 +31,11 @@ class PlantScenario(Scenario):
         return Episode(plant, self.task.initial_state(x_key), draw(self.task, self.sampled, w_key, samples))
 
     def loop(self, policy: System, plant: Plant) -> Feedback:
-        """Close the loop, through the base controller if there is one."""
+        """Close the loop, through the base controller if there is one; its model is of the plant that was not redrawn."""
         sampled = eqx.tree_at(lambda s: s.plant, self.sampled, plant)
-        return Feedback(sampled, policy if self.base is None else Youla(self.base, policy))
+        return Feedback(
+            sampled, policy if self.base is None else learned_with(self.base, self.sampled, policy)
+        )
 
     def initial(self, loop: System, x0: Array) -> PyTree:
         """Return the loop's state with the plant at `x0` and the controller at rest."""

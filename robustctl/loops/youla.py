@@ -51,10 +51,7 @@ class ModelBased(Base):
 
     def __check_init__(self):
         """Refuse a model that would draw noise."""
-        if self.model.details.noise is not None or self.model.details.jitter:
-            raise ModelError(
-                "the base controller's model must be without noise and jitter; leave those details off"
-            )
+        check_model(self.model, "the base controller's model")
 
     def init_state(self) -> PyTree:
         """Return the model's initial state."""
@@ -62,7 +59,7 @@ class ModelBased(Base):
 
     def output(self, x: PyTree, w: PyTree = None) -> Array:
         """Return the output the model expects."""
-        return self.model.output(x, _still(self.model))
+        return self.model.output(x, still(self.model))
 
     def control(self, x: PyTree) -> Array:
         """Return the base law's control."""
@@ -70,12 +67,24 @@ class ModelBased(Base):
 
     def advance(self, x: PyTree, u: Array, w: Array) -> PyTree:
         """Return the corrected next estimate; `w` is the innovation."""
-        after = self.model.advance(x, u, _still(self.model))
+        after = self.model.advance(x, u, still(self.model))
         return after._replace(x=after.x + self.correct(x.x, w))
 
 
-def _still(model: Sampled):
+def still(model: Sampled):
+    """Return one sample in which nothing but the control acts."""
     return jax.tree.map(lambda a: a[0], at_rest(model, 1))
+
+
+def check_model(model: Sampled, name: str) -> None:
+    """Refuse a model to predict with that would draw noise.
+
+    **Raises:** `ModelError`.
+    """
+    if model.details.noise is not None or model.details.jitter:
+        raise ModelError(
+            f"{name} must be without noise and jitter; rc.loops.noiseless leaves those details off"
+        )
 
 
 class Youla(System):

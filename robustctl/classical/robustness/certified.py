@@ -1,19 +1,14 @@
 """What is proven of a loop's gain, where something is."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...certify import certificate
 from ...errors import RobustctlError
-from ...loops import Feedback, Gain, Youla
+from ...loops import Beside, Feedback, Youla
 from ...plants import Sampled
-from ...state_space import StateSpace
-from ...system import Scaled
-from ..base import LinearCorrection, LinearLaw
 from ..hinf_norm import hinf_norm
-from ..kalman import EstimateFeedback, KalmanFilter
-from ..lqg import IntegralLQG, WithoutReference
-from ..policies import ErrorFeedback
-from ..youla_gain import is_linear, youla_gain
+from ..linearity import is_linear, is_linear_policy
+from ..youla_gain import gain_of
 from .linear_loop import LinearLoop, Performance
 
 
@@ -27,23 +22,23 @@ class CertifiedGain(NamedTuple):
 def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Performance) -> CertifiedGain:
     """Return the certified gain of a loop about a `Sampled` plant.
 
-    A linear loop's H-infinity norm is exact. A Youla loop with a certified Q on a linear plant has
+    A linear loop's H-infinity norm is exact. `Youla` or `Beside` with a certified Q on a linear plant has
     `|T0| + |T1| gamma |T2|`; on others the statement says what is left of it.
     """
     sampled, policy = loop.plant, loop.policy
     assert isinstance(sampled, Sampled)
-    if linear is not None and linear.stable and is_linear(sampled) and _is_linear_policy(policy):
+    if linear is not None and linear.stable and is_linear(sampled) and is_linear_policy(policy):
         return CertifiedGain(
             hinf_norm(linear.disturbance), "The loop is linear, so its H-infinity norm is its gain."
         )
-    if not isinstance(policy, Youla):
+    if not isinstance(policy, Youla | Beside):
         return CertifiedGain(
             None, "No certificate covers this controller in this loop; what stands here was found by search."
         )
     return _youla(sampled, policy, performance)
 
 
-def _youla(sampled: Sampled, policy: Youla, performance: Performance) -> CertifiedGain:
+def _youla(sampled: Sampled, policy: Youla | Beside, performance: Performance) -> CertifiedGain:
     try:
         found = certificate(policy.q)
     except RobustctlError as error:
@@ -57,26 +52,8 @@ def _youla(sampled: Sampled, policy: Youla, performance: Performance) -> Certifi
             "the base controller stabilises.",
         )
     try:
-        bound = youla_gain(sampled, policy.base, found.gamma, performance=performance)
+        bound = gain_of(sampled, policy, found.gamma, performance)
     except RobustctlError as error:
         return CertifiedGain(None, f"Q is certified, but not the loop: {error}")
     local = "" if bound.certified else f" The linearisation's bound: {bound.gain:.4g}."
     return CertifiedGain(bound.gain if bound.certified else None, f"{bound.statement}{local}")
-
-
-def _is_linear_policy(policy: Any) -> bool:
-    if isinstance(
-        policy, StateSpace | Gain | KalmanFilter | LinearLaw | LinearCorrection | ErrorFeedback | IntegralLQG
-    ):
-        return True
-    if isinstance(policy, WithoutReference):
-        return _is_linear_policy(policy.inner)
-    if isinstance(policy, Scaled):
-        return _is_linear_policy(policy.system)
-    if isinstance(policy, EstimateFeedback):
-        return _is_linear_policy(policy.estimator) and _is_linear_policy(policy.law)
-    if isinstance(policy, Youla):
-        base: Any = policy.base
-        parts = getattr(base, "correct", None), getattr(base, "law", None), policy.q
-        return is_linear(base.model) and all(map(_is_linear_policy, parts))
-    return False

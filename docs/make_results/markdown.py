@@ -1,0 +1,103 @@
+"""Numbers, tables and the line that says where a table comes from."""
+
+from collections.abc import Iterable, Sequence
+
+COMMANDS = {
+    "f16_r2dn": "robustctl benchmark f16 --model r2dn --seeds {seeds} --out results",
+    "f16_ren": "robustctl benchmark f16 --model ren --seeds {seeds} --out results",
+    "f16_lstm": "robustctl benchmark f16 --model lstm --seeds {seeds} --out results",
+    "f16_linear": "robustctl benchmark f16 --model linear --seeds {seeds} --out results",
+    "pde_r2dn": "robustctl benchmark pde --model r2dn --seeds {seeds} --out results",
+    "pde_ren": "robustctl benchmark pde --model ren --seeds {seeds} --out results",
+    "youla_r2dn": "robustctl benchmark youla --model r2dn --seeds {seeds} --out results",
+    "youla_ren": "robustctl benchmark youla --model ren --seeds {seeds} --out results",
+    "youla_magnetic_suspension": "robustctl benchmark magnetic-suspension --seeds {seeds} --out results",
+    "youla_rotary_pendulum": "robustctl benchmark rotary-pendulum --seeds {seeds} --out results",
+    "cascaded_tanks": "python scripts/identify_records.py cascaded_tanks --seeds {each} --out results/cascaded_tanks.json",
+    "silverbox": "python scripts/identify_records.py silverbox --seeds {each} --out results/silverbox.json",
+    "observe_pendulum": "python scripts/observe_pendulum.py --seeds {seeds} --out results/observe_pendulum.json",
+    "compare_controllers/magnetic_suspension": "python tutorials/compare_controllers.py --out runs/compare",
+    "compare_controllers/rotary_pendulum": "python tutorials/compare_controllers.py --out runs/compare",
+    "speed": "robustctl benchmark speed --out results",
+    "speed_published": "python scripts/compare_published.py FOLDER --out results/speed_published.json",
+    "expressivity": "robustctl benchmark expressivity --out results",
+    "seeds": "python scripts/measure_seeds.py --out results/seeds.json",
+    "devices": "python scripts/measure_devices.py --out results/devices.json",
+    "loops": "python scripts/measure_loops.py --out results/loops.json",
+    "envs": "python scripts/measure_envs.py --out results/envs.json",
+    "false_certificates": "python scripts/false_certificates.py --draws 2000 --out results/false_certificates.json",
+    "kill_training": "python scripts/kill_training.py --kills 200 --out results/kill_training.json",
+    "fuzz_readers": "python scripts/fuzz_readers.py --mutations 2000 --out results/fuzz_readers.json",
+    "model_files": "python scripts/check_model_files.py --out results/model_files.json",
+}
+"""What writes each file."""
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Write a number of a results file, or what stands in its place."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        short = f"{value:.{digits}g}"
+        return f"{value:,.0f}" if "e+" in short else short.replace("e-0", "e-")
+    return str(value)
+
+
+def spread(values: Iterable[float | None], digits: int = 3) -> str:
+    """Write the mean of the seeds, and the lowest and highest."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return number(*known or [None], digits=digits)
+    low, high = number(min(known), digits), number(max(known), digits)
+    return low if low == high else f"{number(sum(known) / len(known), digits)} [{low}, {high}]"
+
+
+def published(entry: dict | None, digits: int = 3) -> str:
+    """Write a published mean with its range."""
+    if entry is None:
+        return "-"
+    return "{} [{}, {}]".format(*(number(entry[key], digits) for key in ("mean", "lowest", "highest")))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table, its first column to the left and its numbers to the right; nothing without rows."""
+    rows = list(rows)
+    if not rows:
+        return ""
+    lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(number(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+
+
+def seeds(result: dict) -> list:
+    """Return the seeds of a file: of its runs where it has them."""
+    if "study" in result:
+        return list(range(result["study"]["seeds"]))
+    runs = result.get("observers", result.get("runs"))
+    if not isinstance(runs, list):
+        return [result.get("seed", "not recorded")]
+    return sorted({run["recipe"]["seed"] if "recipe" in run else run["seed"] for run in runs})
+
+
+def command(name: str, result: dict | None = None) -> str:
+    """Return the command that writes a file, in backticks."""
+    made = (result or {}).get("command", COMMANDS.get(name))
+    if made is None:
+        return "a command that it does not record"
+    found = [0, 1, 2] if result is None else seeds(result)
+    return f"`{made.format(seeds=len(found), each=' '.join(map(str, found)))}`"
+
+
+def origin(name: str, result: dict) -> str:
+    """Write which seeds, machine, device, code and command a file comes from."""
+    found, machine = seeds(result), result.get("machine", {"platform": "machine not recorded", "cpus": "?"})
+    where = f"{machine['platform']}, {machine['cpus']} cores, device {result.get('device', 'not recorded')}"
+    code = [result.get("date"), f"commit {result.get('commit', 'not recorded')[:12]}"]
+    quick = " A quick run, whose figures mean nothing." if result.get("quick") else ""
+    return (
+        f"[results/{name}.json](../results/{name}.json): seed{'s' * (len(found) > 1)} {', '.join(map(str, found))}; {where}; "
+        f"code of {', '.join(filter(None, code))}; {command(name, result)}.{quick}"
+    )

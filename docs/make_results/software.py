@@ -1,0 +1,57 @@
+"""Tables of what was done to the software itself: each a function from all results to Markdown, empty where its file is absent."""
+
+from .markdown import table
+
+Results = dict[str, dict]
+
+
+def certificates(results: Results) -> str:
+    r = results.get("false_certificates")
+    if r is None:
+        return ""
+    kinds = ("certified", "not certified", "FALSE")
+    rows = [(model, *(found.get(kind, 0) for kind in kinds)) for model, found in r["by_model"].items()]
+    total = ("all", *(r["counts"].get(kind, 0) for kind in kinds))
+    return table(("model", "certified, rightly", "not certified", "certified, falsely"), [*rows, total])
+
+
+def counts(found: dict, labels: dict[str, str]) -> str:
+    """Write counts in words, those that there are."""
+    return table(("", "count"), [(label, found[key]) for key, label in labels.items() if key in found])
+
+
+def trainings(results: Results) -> str:
+    return counts(results.get("kill_training", {}), {
+        "kills": "kills, at random moments", "in_a_write": "of these within a write of a checkpoint",
+        "before_the_first_checkpoint": "of these before the first checkpoint", "failed": "resumes that failed",
+        "most_epochs_lost": "most epochs lost by one kill", "epochs_between_checkpoints": "epochs between two checkpoints",
+        "runs": "trainings that came to their end", "equal": "of these equal, bit for bit, to one left alone",
+    })  # fmt: skip
+
+
+def readers(results: Results) -> str:
+    outcomes = {"ok": "read", "DataError": "refused with a reason", "other": "anything else"}
+    rows = [
+        (kind, r["mutations"], *(r["counts"].get(key, 0) for key in outcomes), r["crashes_contained"], r["timeouts_contained"])
+        for kind, r in results.get("fuzz_readers", {}).get("formats", {}).items()
+    ]  # fmt: skip
+    return table(("format", "damaged logs", *outcomes.values(), "crashes contained", "hangs contained"), rows)
+
+
+def damages(results: Results) -> str:
+    r, keys = results.get("model_files", {}), ("times", "detected", "undetected", "other")
+    kinds = {"flips": "one bit flipped", "truncations": "cut short"}
+    rows = [(label, *map(r[key].get, keys)) for key, label in kinds.items() if key in r]
+    return table(("damage", "files", "refused", "loaded", "anything else"), rows)
+
+
+def saves(results: Results) -> str:
+    return counts(results.get("model_files", {}).get("kills", {}), {
+        "times": "kills while saving", "kills_in_a_write": "of these within a write",
+        "a": "the one model was there, whole", "b": "the other model was there, whole",
+        "unreadable": "no file could be read", "not_what_was_saved": "a file that nobody saved",
+        "temporaries_after_the_next_save": "files left over after the next save",
+    })  # fmt: skip
+
+
+TABLES = {f.__name__: f for f in (certificates, trainings, readers, damages, saves)}

@@ -1,0 +1,132 @@
+"""Tables of times: each a function from all results to Markdown, empty where its file is absent."""
+
+from collections.abc import Iterator
+
+from .markdown import number, spread, table
+
+Results = dict[str, dict]
+
+
+def rows_of(results: Results, file: str, rows: str) -> list[dict]:
+    """Return the rows of a file, none where it is absent."""
+    return results.get(file, {}).get(rows, [])
+
+
+def yardstick(results: Results) -> str:
+    keys = ("plain_ms", "ours_ms", "ratio", "accepted", "floor_ms", "bytes_floor_ms")
+    rows = [(f"{r['case']}: {r['what']}", *map(r.get, keys)) for r in rows_of(results, "speed", "rows")]
+    return table(
+        ("", "as published, ms", "ours, ms", "ratio", "accepted", "floor, ms", "bytes floor, ms"), rows
+    )
+
+
+def published(results: Results) -> str:
+    keys = ("published_ms", "ours_ms", "ratio", "difference")
+    rows = [
+        (f"{r['case']}: {r['what']}", *map(r.get, keys)) for r in rows_of(results, "speed_published", "rows")
+    ]
+    return table(("", "theirs, ms", "ours, ms", "ratio", "difference"), rows)
+
+
+def devices(results: Results) -> str:
+    keys = ("devices", "epoch_ms", "speedup", "efficiency")
+    rows = [tuple(map(r.get, keys)) for r in rows_of(results, "devices", "epoch")]
+    return table(("devices", "epoch, ms", "speed-up", "efficiency"), rows)
+
+
+def environments(results: Results) -> str:
+    keys = ("num_envs", "native_steps_per_second", "sync_steps_per_second", "ratio")
+    rows = [tuple(map(r.get, keys)) for r in rows_of(results, "envs", "native_over_sync")]
+    return table(("copies", "steps/s, compiled", "steps/s, SyncVectorEnv", "ratio"), rows)
+
+
+def rivals(results: Results) -> str:
+    rows = [
+        (f"{case}: {name}", r["parameters"], r["rollout_ms"], r["gradient_ms"])
+        for case, found in results.get("speed", {}).get("rivals", {}).items()
+        for name, r in found.items()
+    ]
+    return table(("", "parameters", "rollout, ms", "gradient, ms"), rows)
+
+
+def growth(results: Results) -> str:
+    rows = [
+        (what, ", ".join(map(str, r["values"])), ", ".join(map(number, r["gradient_ms"])), r["slope"])
+        for what, r in results.get("speed", {}).get("scaling", {}).items()
+    ]
+    return table(("what grows", "values", "gradient, ms", "slope"), rows)
+
+
+def latency(results: Results) -> str:
+    found = results.get("speed", {}).get("latency", {})
+    ways = [way.replace("_", " ") for way in next(iter(found.values()), {})]
+    rows = [
+        (case, *(f"{number(t['median_us'])} ({number(t['p99_us'])})" for t in r.values()))
+        for case, r in found.items()
+    ]
+    return table(("", *ways), rows)
+
+
+def parallel(results: Results) -> str:
+    found = [
+        (case, r) for case, rows in results.get("speed", {}).get("parallel_in_time", {}).items() for r in rows
+    ]
+    methods = dict.fromkeys(key for _, r in found for key, value in r.items() if isinstance(value, dict))
+
+    def cells(r: dict) -> Iterator[str | None]:
+        for one in map(r.get, methods):
+            yield one and f"{number(one['times_faster_than_scan'])} ({one['iterations']})"
+
+    return table(
+        ("", "samples", "scan, ms", *methods),
+        [(case, r["samples"], r["scan_ms"], *cells(r)) for case, r in found],
+    )
+
+
+def slopes(results: Results) -> str:
+    r = results.get("expressivity", {"slopes": {}})
+    rows = [
+        (f"{kind}, {name}", f"{number(found['slope'])} ({number(found['error'], 2)})", r["published_slopes"][kind][name],
+         r["target"] if kind == "R2DN" else None)
+        for kind, both in r["slopes"].items() for name, found in both.items()
+    ]  # fmt: skip
+    return table(("", "slope", "published", "target"), rows)
+
+
+def sizes(results: Results) -> str:
+    rows = [
+        (f"{r['model']} {r['size']}", r["parameters"], r["inference_ms"], r["gradient_ms"],
+         spread(100 * error for error in r["test_nrmse"]))
+        for r in rows_of(results, "expressivity", "rows")
+    ]  # fmt: skip
+    return table(("", "parameters", "inference, ms", "gradient, ms", "NRMSE, %"), rows)
+
+
+def seeds(results: Results) -> str:
+    found = results.get("seeds", {"arrangements": {}})
+    rows = [
+        (name, r["ms"], r["times_of_one_seed"], r["part_of_peak"])
+        for name, r in found["arrangements"].items()
+    ]
+    return table(
+        (f"arrangement of {found.get('seeds')} seeds", "ms", "times one seed", "part of the peak rate"), rows
+    )
+
+
+def stepping(results: Results) -> str:
+    rows = [
+        (f"{r['batch']} plants, {what}", r[what]["b_ms"], r[what]["a_ms"], r[what]["ratio"])
+        for r in rows_of(results, "loops", "stepping_diffrax_over_hand_written")
+        for what in ("forward", "gradient")
+    ]
+    return table(("", "Diffrax, ms", "by hand, ms", "ratio"), rows)
+
+
+def epoch(results: Results) -> str:
+    r = results.get("loops", {}).get("problem_3_epoch_plain_over_ours")
+    return table(("plain, ms", "ours, ms", "ratio"), [(r["b_ms"], r["a_ms"], r["ratio"])] if r else [])
+
+
+TABLES = {f.__name__: f for f in (
+    yardstick, rivals, growth, latency, parallel, published, slopes, sizes, seeds, devices, stepping, epoch, environments,
+)}  # fmt: skip

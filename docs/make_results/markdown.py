@@ -7,6 +7,8 @@ COMMANDS = {
     "f16_ren": "robustctl benchmark f16 --model ren --seeds {seeds} --out results",
     "f16_lstm": "robustctl benchmark f16 --model lstm --seeds {seeds} --out results",
     "f16_linear": "robustctl benchmark f16 --model linear --seeds {seeds} --out results",
+    "f16_lipschitz": "robustctl benchmark f16 --model lipschitz --seeds {seeds} --out results",
+    "f16_ours": "robustctl benchmark f16 --model ours --seeds {seeds} --out results",
     "pde_r2dn": "robustctl benchmark pde --model r2dn --seeds {seeds} --out results",
     "pde_ren": "robustctl benchmark pde --model ren --seeds {seeds} --out results",
     "youla_r2dn": "robustctl benchmark youla --model r2dn --seeds {seeds} --out results",

@@ -167,7 +167,9 @@ def test_our_recipe_trains_scores_and_certifies(tmp_path, monkeypatch):
         )
         for level in range(1, 8)
     }
-    small = dict(modes=2, nx=4, nv=3, hidden=(4,), epochs=3, window=64, washout=32, batch=8, period=PERIOD)
+    small = dict(
+        modes=2, nx=4, nv=3, hidden=(4,), epochs=3, window=64, washout=32, stride=100, batch=8, period=PERIOD
+    )
     f16_run.benchmark(f16_ours.Recipe(**small), range(1), made, tmp_path, progress=False)
     written = json.loads((tmp_path / "f16_ours.json").read_text())
     run = written["runs"][0]

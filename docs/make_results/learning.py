@@ -7,7 +7,14 @@ from robustctl.problems import f16, records
 from .markdown import number, published, spread, table
 
 Results = dict[str, dict]
-NAMES = {"r2dn": "R2DN", "ren": "REN", "lstm": "LSTM", "linear": "linear model", "lipschitz": "Lipschitz R2DN", "ours": "our own recipe"}
+NAMES = {
+    "r2dn": "R2DN",
+    "ren": "REN",
+    "lstm": "LSTM",
+    "linear": "linear model",
+    "lipschitz": "Lipschitz R2DN",
+    "ours": "our own recipe",
+}
 
 
 def models(results: Results, problem: str) -> dict[str, dict]:

@@ -24,7 +24,8 @@ class Recipe:
       and stays as it is; an R2DN that hears the inputs and that model's states corrects it (`rc.nn.CorrectedR2DN`). One
       certificate holds for both.
     - Windows of `window` samples, after `washout` more to forget the start on, in batches of `batch`: the gradient goes through
-      all of a window.
+      all of a window. They begin every `stride` samples, which does not divide the period: of windows that begin at the same places of
+      every period a model learns what no other simulation has, when it was started.
     - Adam, its rate rising over a twentieth of the steps and falling to zero along a cosine, the gradient's norm clipped.
     """
 
@@ -33,9 +34,10 @@ class Recipe:
     nx: int = 40
     nv: int = 64
     hidden: tuple[int, ...] = (64, 64)
-    epochs: int = 80
+    epochs: int = 120
     window: int = 1024
-    washout: int = 512
+    washout: int = 1024
+    stride: int = 1000
     batch: int = 16
     learning_rate: float = 3e-3
     clip: float = 1.0
@@ -45,7 +47,7 @@ class Recipe:
         """Return the training of one seed."""
         levels = training(records)
         scaling = Scaling.fit(levels)
-        data = windows(levels, self.washout + self.window, self.window)
+        data = windows(levels, self.washout + self.window, self.stride)
         settings = {
             "scaling": scaling, "washout": self.washout, "batch_size": self.batch, "epochs": self.epochs,
             "optimizer": self.optimizer(len(data.experiments)),

@@ -44,7 +44,7 @@ parser.add_argument("--quick", action="store_true", help="few epochs on a short 
 given, _ = parser.parse_known_args()  # a notebook passes arguments of its own
 out = given.out or Path(tempfile.mkdtemp(prefix="robustctl-"))
 out.mkdir(parents=True, exist_ok=True)
-samples, window, epochs, size = (800, 200, 2, 8) if given.quick else (20_000, 1000, 60, 32)
+samples, window, epochs, size = (800, 200, 2, 8) if given.quick else (20_000, 1000, 150, 32)
 if jax.default_backend() == "cpu":
     print(
         "without a GPU: `robustctl benchmark pde` takes some five minutes a seed on two cores, this page less; "
@@ -96,7 +96,7 @@ some = rc.data.windows(made, min(200, window), window)
 steps = epochs * window // 100
 fitted = rc.train.fit(
     rc.nn.StateObserver(core), windows, scaling=rc.data.Scaling.identity(2, pde.NODES), segment=100, epochs=epochs,
-    regularizer=rc.observers.exactness(some, weight=100.0, scaling=rc.data.Scaling.identity(2, pde.NODES)),
+    regularizer=rc.observers.exactness(some, weight=1e4, scaling=rc.data.Scaling.identity(2, pde.NODES)),
     optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)), key=jr.key(2),
 )  # fmt: skip
 print(fitted)
@@ -127,8 +127,9 @@ pde_observer_run.draw_field(fitted.model, protocol).savefig(out / "field.png")
 # %% [markdown]
 # ## Ten random starts
 #
-# From ten random fields, under one record of measurements, in float64. No distance to the estimate from zero lies above the proven
-# line: `worst_ratio` is the largest ratio of both and at most 1.
+# From ten random fields, under one record of measurements. No distance to the estimate from zero lies above the proven lines: that of
+# the rate that was asked for, and that of the smaller one that the certificate found. `convergence` computes this in float64; its
+# ratios, the largest of distance over line, are at most 1. The figure is in float32, which ends where that rounds.
 
 # %%
 found = pde_observer_run.convergence(fitted.model.explicit(), certificate, test, jr.key(3), states=10)
@@ -142,10 +143,10 @@ figure, axes = plt.subplots(2, 1, figsize=(7.5, 5), sharex=True, layout="constra
 axes[0].plot(runs[1:, :, node].T, linewidth=0.7)
 axes[0].plot(test.xs[:, node], color="k", linewidth=1.4, label=f"field, {nodes[node]}")
 axes[1].semilogy((distance / distance[:, :1]).T, linewidth=0.7)
-proven = certificate.rate ** np.arange(len(test.ys))
-axes[1].semilogy(proven, "k--", label=f"proven: {certificate.rate:g}$^t$")
+for rate, style, what in ((certificate.rate, "k--", "asked for"), (certificate.rate_found, "k:", "found")):
+    axes[1].semilogy(rate ** np.arange(len(test.ys)), style, label=f"proven, {what}: {rate:.4f}$^t$")
 axes[0].set(ylabel="estimates")
-axes[1].set(xlabel="sample", ylabel="distance in P,\nrelative to its first")
+axes[1].set(xlabel="sample", ylim=(1e-7, 2), ylabel="distance in P,\nrelative to its first")
 for ax in axes:
     ax.legend(frameon=False)
 figure.savefig(out / "starts.png", dpi=120)
@@ -162,7 +163,7 @@ stream = rc.observers.Stream(
     rc.load(out / "observer.safetensors"), measured="middle", limits={"middle": (-0.5, 1.5)}
 )
 for t, (end, middle) in enumerate(np.asarray(test.ys)):
-    estimate = stream(end, np.nan if 120 <= t < 160 else middle)
+    estimate = stream(end, np.nan if 130 <= t < 180 else middle)
     if t % 40 == 0 and t <= 280:
         error = np.sqrt(np.mean((estimate.values - test.xs[t]) ** 2))
         print(f"sample {t}: rms error {error:.3f}, middle measured {estimate.stale[0]:.2f} s ago")

@@ -161,7 +161,7 @@ axes[1].plot(after.z[0, shown, 0], label=f"{best}, cost {cost_after:.2f}")
 axes[2].plot(after.u[0, shown, 0], linewidth=1.1)
 for ax, label in zip(axes, ("disturbance d", "output z", "control u"), strict=True):
     ax.set_ylabel(label)
-axes[1].legend(frameon=False, ncols=2)
+axes[1].legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 axes[2].set_xlabel("sample")
 figure.savefig(out / "episode.png", dpi=120)
 

@@ -143,7 +143,7 @@ figure.savefig(out / "record.png", dpi=120)
 # %%
 train = rc.data.windows(f16.training(records), period, stride=records[1].samples)
 segment, washout = (128, 128) if given.quick else (256, 512)
-epochs, size = (3, 8) if given.quick else (150, 40)
+epochs, size = (3, 8) if given.quick else (400, 40)
 
 
 def fit(model):
@@ -151,7 +151,7 @@ def fit(model):
     steps = epochs * period // segment
     return rc.train.fit(
         model, train, washout=washout, segment=segment, epochs=epochs, key=jr.key(1),
-        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(3e-3, steps)),
+        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)),
     )  # fmt: skip
 
 

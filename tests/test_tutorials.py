@@ -60,6 +60,47 @@ def test_the_comparison_tutorial_leaves_one_page(tmp_path):
     assert rc.certify.certificate(rc.load(tmp_path / "magnetic_suspension.safetensors")).holds
 
 
+def check_figures(folder, *names):
+    for name in names:
+        assert (folder / name).read_bytes().startswith(b"\x89PNG"), name
+
+
+def test_the_f16_tutorial_goes_through_on_its_stand_in(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "identify_f16.py"), "--quick", "--out", str(out))
+    assert "HOLDS" in text and "SIMULATED STAND-IN" in text
+    assert "level 7, training" in text and "R2DN: test NRMSE" in text
+    check_figures(out, "record.png", "errors.png")
+    assert rc.certify.certificate(rc.load(out / "f16.safetensors")).holds
+    assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
+
+
+def test_the_f16_tutorial_says_what_to_do_without_records(tmp_path):
+    script, empty = str(ROOT / "tutorials" / "identify_f16.py"), tmp_path / "empty"
+    with pytest.raises(AssertionError, match=r"10\.4121/12954911.*(\n|.)*--data FOLDER.*--quick"):
+        run(tmp_path, script, "--out", str(tmp_path / "out"), "--data", str(empty))
+
+
+def test_the_observer_tutorial_leaves_an_observer_that_streams(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "observe_pde.py"), "--quick", "--out", str(out))
+    assert "HOLDS" in text and "'within_bound': True" in text
+    assert "middle measured 0.00 s ago" in text and "middle measured 0.50 s ago" in text
+    check_figures(out, "field.png", "starts.png")
+    assert rc.certify.certificate(rc.load(out / "observer.safetensors")).holds
+    assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
+
+
+def test_the_youla_tutorial_leaves_a_policy_of_bounded_gain(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "youla_feedback.py"), "--quick", "--out", str(out))
+    assert "HOLDS" in text and "loop gain at most" in text
+    check_figures(out, "episode.png")
+    certificate = rc.certify.certificate(rc.load(out / "youla.safetensors"))
+    assert certificate.holds and certificate.gamma is not None
+    assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
+
+
 @pytest.mark.parametrize("page", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     script = tmp_path / "page.py"
@@ -83,8 +124,8 @@ def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
         assert (ROOT / arguments[0]).is_file()
         return
     ran = []
-    commands = (cli.Benchmark, cli.Certify, cli.Demo, cli.Fit, cli.Report, cli.Rerun, cli.Simulate, cli.Watch)
-    for command in commands:
+    names = ("Benchmark", "Certify", "Demo", "Fit", "New", "Report", "Rerun", "Simulate", "Watch")
+    for command in (getattr(cli, name) for name in names):
         monkeypatch.setattr(command, "__call__", lambda self: ran.append(self) or 0)
     assert cli.main(arguments) == 0 and len(ran) == 1
 

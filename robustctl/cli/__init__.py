@@ -6,6 +6,7 @@ from ..errors import RobustctlError
 from .arguments import parsed
 from .benchmark import Benchmark
 from .models import Certify, Demo, Fit, Simulate
+from .new import New
 from .report import Report
 from .rerun import Rerun
 from .watch import Watch
@@ -15,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
     commands = {
         "demo": Demo, "fit": Fit, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
-        "benchmark": Benchmark,
+        "benchmark": Benchmark, "new": New,
     }  # fmt: skip
     try:
         return parsed(commands, argv)()

@@ -141,7 +141,7 @@ def _place(folder: Path) -> Path:
     raise DataError(
         f"{folder} must hold the F-16 benchmark's records, got none of {_file(1)} ... in it, in BenchmarkData or in {_INSIDE}; "
         "name the folder that F16GVT_Files.zip (DOI 10.4121/12954911) was unpacked in, or let "
-        "rc.problems.f16.download() bring it"
+        "robustctl.problems.f16_download.download() bring it"
     )
 
 

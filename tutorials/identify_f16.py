@@ -22,7 +22,7 @@
 #
 # Run it as a script, `python tutorials/identify_f16.py --out runs/f16`, or open it as a notebook (Jupyter with jupytext, or an
 # editor that knows `# %%` cells). It trains for a few minutes on two CPU cores, at less than the published size. `--quick` takes a
-# few epochs, and without `--data` **a simulated stand-in** for the aircraft.
+# few epochs, whose scores mean nothing, and without `--data` **a simulated stand-in** for the aircraft.
 
 # %%
 import argparse

@@ -1,6 +1,6 @@
 """Learn an observer: what is wanted and not measured, estimated sample by sample, with a bound on its error.
 
-    python NAME.py             some minutes on two CPU cores
+    python NAME.py             a minute or two on two CPU cores
     python NAME.py --quick     a few epochs, to see that it runs
 
 As it stands the log is simulated: a cart on a spring, its place measured, its speed wanted. The lines to change for a
@@ -91,7 +91,8 @@ def use(file: Path) -> None:
     stream = rc.observers.Stream(rc.load(file), MEASURED, limits={"place": (-5.0, 5.0)})
     for u, y in ((0.5, 0.10), (0.5, np.nan), (0.5, 0.14)):
         estimate = stream(u, y)
-        print(f"{dict(zip(WANTED, estimate.values, strict=True))}, measured {estimate.stale[0]} s ago")
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in zip(WANTED, estimate.values, strict=True))
+        print(f"{shown}; measured {estimate.stale[0]:.1f} s ago")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Learn a controller for a plant: simulate, learn on top of a base controller that it cannot break, certify, save.
 
-    python NAME.py             some minutes on two CPU cores
+    python NAME.py             a minute or two on two CPU cores
     python NAME.py --quick     a few epochs, to see that it runs
 
 As it stands the plant is a stage on a spring. The lines to change for a plant of yours are marked CHANGE.
@@ -71,16 +71,11 @@ def main(quick: bool, out: Path) -> None:
         nu=1, nx=6, nv=8, ny=1, hidden=(12,), gamma=5.0, init=rc.nn.long_memory, key=jr.key(0)
     )
     q = rc.nn.quiet(rc.Rescaled(q, u_scale=(0.1,), y_scale=(0.5,)))  # it adds next to nothing at first
+    steps = epochs * horizon // segment
     fitted = rc.train.fit_policy(
-        q,
-        scenario,
-        horizon=horizon,
-        segment=segment,
-        batch=batch,
-        epochs=epochs,
-        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(3e-3, epochs * horizon // segment)),
-        key=jr.key(1),
-    )
+        q, scenario, horizon=horizon, segment=segment, batch=batch, epochs=epochs, key=jr.key(1),
+        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(3e-3, steps)),
+    )  # fmt: skip
     cost = fitted.history["validation"]
     print(f"cost of a sample: {cost[0]:.3f} after an epoch, {min(cost):.3f} at best")
 
@@ -89,7 +84,11 @@ def main(quick: bool, out: Path) -> None:
     print(rc.classical.youla_gain(SAMPLED, BASE, certificate.gamma))  # what that means for the loop, in words
 
     still = jax.tree.map(lambda a: a[0], rc.plants.at_rest(SAMPLED, 1))
-    loops = {"learned": rc.loops.feedback(SAMPLED, rc.loops.Youla(BASE, fitted.policy.explicit()), still)}
+    silent = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
+    both = {"base alone": silent, "learned": fitted.policy.explicit()}
+    loops = {
+        name: rc.loops.feedback(SAMPLED, rc.loops.Youla(BASE, part), still) for name, part in both.items()
+    }
     report = rc.classical.report(
         loops, task=task, horizon=horizon, count=batch, search=0 if quick else 60, title="NAME"
     )

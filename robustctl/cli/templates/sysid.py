@@ -1,6 +1,6 @@
 """Identify a model from a log: read, split, fit, certify, test, save.
 
-    python NAME.py             some minutes on two CPU cores
+    python NAME.py             a minute or two on two CPU cores
     python NAME.py --quick     a few epochs, to see that it runs
 
 As it stands the log is simulated: two tanks in cascade. The lines to change for a log of yours are marked CHANGE.

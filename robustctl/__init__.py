@@ -26,6 +26,7 @@ _LAZY = (
     "loops",
     "observers",
     "plants",
+    "problems",
 )  # they import Diffrax or python-control, which takes seconds
 
 

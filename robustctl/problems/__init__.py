@@ -1,5 +1,15 @@
 """Problems to try things on, importable: where the log comes from and what a score means."""
 
+import importlib
+
 from .records import cascaded_tanks as cascaded_tanks
 from .records import silverbox as silverbox
 from .two_tanks import two_tanks as two_tanks
+
+_LAZY = ("f16", "f16_download", "f16_ours", "modal", "pde_observer", "speed", "unstable", "youla")
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

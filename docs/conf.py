@@ -1,5 +1,6 @@
 """How the site is built: `sphinx-build -W -b html docs docs/_build/html`."""
 
+import json
 import re
 import sys
 import tomllib
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import jupytext
 from docutils import nodes
+from nbformat.v4 import new_markdown_cell
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -85,11 +87,24 @@ def _end_code(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def _copy_tutorials() -> None:
-    """Put the tutorials where Sphinx looks for pages, as notebooks without output; git ignores them."""
+    """Put the tutorials where Sphinx looks for pages, as notebooks, each with what a full run gave; git ignores them."""
     folder = HERE / "tutorials"
     folder.mkdir(exist_ok=True)
     for script in (ROOT / "tutorials").glob("*.py"):
-        jupytext.write(jupytext.read(script), folder / f"{script.stem}.ipynb")
+        page, kept = jupytext.read(script), script.parent / "full" / f"{script.stem}.json"
+        if kept.is_file():
+            page.cells.append(new_markdown_cell(_full_run(json.loads(kept.read_text("utf-8")))))
+        jupytext.write(page, folder / f"{script.stem}.ipynb")
+
+
+def _full_run(kept: dict) -> str:
+    """Write what a full run printed and drew, as `scripts/run_tutorials.py` kept it."""
+    machine = f"{kept['machine']['platform']}, {kept['machine']['cpus']} cores, {kept['device']}"
+    figures = "\n\n".join(f"![{Path(name).stem}](../../tutorials/full/{name})" for name in kept["figures"])
+    return (
+        f"## What a full run gives\n\n{kept['seconds'] / 60:.1f} minutes; {machine}; commit {kept['commit'][:12]}.\n\n"
+        f"```text\n{kept['printed'].rstrip()}\n```\n\n{figures}"
+    )
 
 
 def _name_links(app, docname: str, source: list[str]) -> None:

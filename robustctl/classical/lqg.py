@@ -100,7 +100,7 @@ def lqg(
     K, S, E = gains(A, B, Q, R, N, model.discrete)
     L, P, _ = filter_gains(model, W, V, G)
     if model.discrete:
-        estimator = kalman(plant, W, V, G=G).estimator
+        estimator = kalman(model, W, V, G=G).estimator
         assert estimator is not None
         nx = sys.nstates
         return LQG(K, S, E, L, P, IntegralLQG(estimator, *(as_array(M) for M in (K[:, :nx], K[:, nx:], H))))

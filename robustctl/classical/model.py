@@ -35,11 +35,13 @@ def linear_model(plant: Any) -> Model:
     """Return the linear model that a design works on.
 
     A `Plant` or `Sampled` is linearised at its operating point, with its delay; `StateSpace`, `LinearPlant` and
-    python-control's systems are taken as they are.
+    python-control's systems are taken as they are, and so is a `Model`: one linearisation serves many designs.
 
     **Raises:** `ModelError` for something else, a dt of True or None, and an output that depends on the control
     of the same sample, with which the loop would be algebraic.
     """
+    if isinstance(plant, Model):
+        return plant
     if isinstance(plant, Plant | Sampled):
         return _at_operating_point(plant)
     system: Any = to_control(plant)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -196,7 +196,8 @@ class F16:
         """Run the command."""
         from ..problems import f16, f16_download, f16_ours, f16_run
 
-        seeds, fewer = _seeds(self.seeds), {"epochs": 2} if self.quick else {}
+        seeds = _seeds(self.seeds)
+        fewer: dict[str, Any] = {"epochs": 2} if self.quick else {}
         records = f16.load(self.data or f16_download.download())
         ours = self.model == "ours"
         recipe = f16_ours.Recipe(**fewer) if ours else f16.Protocol(model=self.model, **fewer)

@@ -1,5 +1,7 @@
 """A linear model of damped oscillations, fitted to the spectra of one period of a repeated excitation."""
 
+from typing import Any
+
 import numpy as np
 import scipy.linalg
 from scipy.optimize import least_squares
@@ -74,13 +76,15 @@ def _spectra(record: Record, band: tuple[float, float]) -> tuple[np.ndarray, ...
     return np.tile(np.exp(2j * np.pi * f[lines] * record.dt), len(record.experiments)), U / size, Y / size
 
 
-def _residues(a, r, z, U, Y) -> tuple[np.ndarray, np.ndarray]:
+def _residues(
+    a: np.ndarray, r: np.ndarray, z: np.ndarray, U: np.ndarray, Y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return residues (nu + 2 modes nu, ny) and what is left of Y, real and imaginary parts and the ridge's, in one vector."""
     inverse = (1 - r) / (z[:, None] ** 2 - 2 * r * np.cos(a) * z[:, None] + r**2)
     columns = [U]
     for g in inverse.T:
         columns += [U * (g * z)[:, None], U * g[:, None]]
-    R, T = (np.concatenate([M.real, M.imag]) for M in (np.hstack(columns), Y))
+    R, T = (np.concatenate([np.real(M), np.imag(M)]) for M in (np.hstack(columns), Y))
     size = np.linalg.norm(R, axis=0)
     Q = R / size
     theta = np.linalg.solve(Q.T @ Q + _RIDGE * np.eye(len(size)), Q.T @ T)
@@ -90,7 +94,7 @@ def _residues(a, r, z, U, Y) -> tuple[np.ndarray, np.ndarray]:
 def _realised(a, r, theta: np.ndarray, nu: int) -> dict[str, np.ndarray]:
     """Return the state space: for each mode and input the pair `(z, 1) / (z^2 - 2 r cos(a) z + r^2)`."""
     pairs = [np.array([[2 * r_ * np.cos(a_), -(r_**2)], [1.0, 0.0]]) for a_, r_ in zip(a, r, strict=True)]
-    A = scipy.linalg.block_diag(*(pair for pair in pairs for _ in range(nu)))
+    A: Any = scipy.linalg.block_diag(*(pair for pair in pairs for _ in range(nu)))
     B = np.tile(np.kron(np.eye(nu), [[1.0], [0.0]]), (len(a), 1))
     D, rest = theta[:nu].T, theta[nu:].reshape(len(a), 2, nu, -1)  # mode, z or 1, input, output
     C = ((1 - r)[:, None, None, None] * rest).transpose(3, 0, 2, 1).reshape(D.shape[0], -1)

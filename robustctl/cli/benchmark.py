@@ -1,6 +1,7 @@
 """Commands that run the published benchmark problems."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -227,6 +228,13 @@ class Benchmark:
 
     def __call__(self) -> int:
         """Run the problem's command."""
+        import jax
+
+        if jax.default_backend() == "cpu" and not self.problem.quick:
+            print(
+                "JAX sees no GPU here: a full run takes minutes to an hour a seed on a few CPU cores; --quick shows in less that it runs",
+                file=sys.stderr,
+            )
         return self.problem()
 
 

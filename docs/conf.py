@@ -117,6 +117,7 @@ def _name_links(app, docname: str, source: list[str]) -> None:
     text = re.sub(
         r"\]\(\.\./results/?\)", "](results.md)", text
     )  # the folder has pages, which git does not hold
+    text = re.sub(r"\]\(\.\./tutorials/(\w+)\.py\)", r"](tutorials/\1.ipynb)", text)
     source[0] = re.sub(r"\[([\w-]+\.md)\]\(\1(#[\w-]*)?\)", r"[](\1\2)", text)
 
 

@@ -1,5 +1,6 @@
 """Tutorials and documentation, run as a reader runs them; the README's example stands in test_cli.py."""
 
+import json
 import os
 import re
 import shlex
@@ -25,7 +26,8 @@ def run(folder: Path, *arguments: str) -> str:
     """Run Python in a folder of its own, as it runs without the tests' strict settings."""
     command = [sys.executable, "-W", "error::UserWarning", *arguments]
     environment = {
-        "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "envs")]),
+        "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
         "PATH": "/usr/bin:/bin", "HOME": str(folder),
         "XLA_FLAGS": os.environ["XLA_FLAGS"],
     }  # fmt: skip
@@ -99,6 +101,38 @@ def test_the_youla_tutorial_leaves_a_policy_of_bounded_gain(tmp_path):
     certificate = rc.certify.certificate(rc.load(out / "youla.safetensors"))
     assert certificate.holds and certificate.gamma is not None
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
+
+
+def test_the_tutorial_on_your_own_plant_leaves_a_certified_policy_and_a_page(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "control_your_plant.py"), "--quick", "--out", str(out))
+    assert "HOLDS" in text and "certified again: True" in text and "disk margin" in text
+    page = (out / "report" / "report.html").read_text("utf-8")
+    assert all(name in page for name in ("LQG, tuned", "Youla-R2DN", "coolant"))
+    assert rc.certify.certificate(rc.load(out / "reactor_policy.safetensors")).holds
+    assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
+
+
+def test_the_reinforcement_tutorial_counts_what_each_training_took(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "train_by_reinforcement.py"), "--quick", "--out", str(out))
+    assert "HOLDS" in text and "DOES NOT HOLD" in text and "certified again: True" in text
+    results = json.loads((out / "comparison.json").read_text("utf-8"))
+    assert {name for name, r in results.items() if r["samples"]} == set(results) - {"LQG"}
+    assert all(0 < r["cost"] <= r["worst"] < float("inf") for r in results.values())
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert rc.certify.certificate(rc.load(out / "tanks_policy.safetensors")).holds
+
+
+def test_the_tutorial_on_the_guarantee_keeps_its_promises(tmp_path):
+    out = tmp_path / "out"
+    text = run(
+        tmp_path, str(ROOT / "tutorials" / "what_the_guarantee_means.py"), "--quick", "--out", str(out)
+    )
+    assert "HOLDS" in text and "the search stayed below: True" in text and "certified again: True" in text
+    for name in ("forgets", "gains", "rests"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    assert rc.certify.certificate(rc.load(out / "tanks.safetensors")).holds
 
 
 @pytest.mark.parametrize("page", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)

@@ -125,19 +125,11 @@ class Deviations(rc.Parameterization):
 
 def by_gradient(name, policy, base=None):
     """Train a policy, directly or on top of a base controller, and count what it took."""
+    adam = optax.adam(optax.cosine_decay_schedule(5e-3, 3 * epochs))  # three steps an epoch
     fitted = rc.train.fit_policy(
-        policy,
-        rc.loops.PlantScenario(task, sampled, base),
-        horizon=task.horizon,
-        segment=task.horizon // 3,
-        batch=batch,
-        epochs=epochs,
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(5e-3, 3 * epochs))
-        ),
-        progress=False,
-        key=jr.key(1),
-    )
+        policy, rc.loops.PlantScenario(task, sampled, base), horizon=task.horizon, segment=task.horizon // 3, batch=batch,
+        epochs=epochs, optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), progress=False, key=jr.key(1),
+    )  # fmt: skip
     seconds[name] = fitted.seconds
     samples[name] = 2 * epochs * batch * task.horizon  # half of them to choose the best epoch
     spent, best = (

@@ -70,7 +70,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     **Raises:** `ModelFileError` for a file that is damaged, altered, of a newer format or no model file, and
     for arrays in 64 bits where JAX runs in 32; `OSError` where the file cannot be read.
     """
-    data = Path(path).read_bytes()
+    data = _read(path)
     with _about(path):
         header, arrays = unpack(data)
         model = decode(header.get("structure"), arrays)
@@ -87,13 +87,20 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     **Raises:** `ModelFileError` for a file that is damaged, altered, of a newer format or no model file.
     """
-    data = Path(path).read_bytes()
+    data = _read(path)
     with _about(path):
         header, arrays = unpack(data)
     table = {
         name: {"dtype": str(arrays[name].dtype), "shape": list(arrays[name].shape)} for name in sorted(arrays)
     }
     return header | {"arrays": table}
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such file") from None
 
 
 @contextmanager

@@ -218,7 +218,8 @@ def check_channels(model: Identified, record: Record) -> None:
         ours, theirs = getattr(model, what), getattr(record, what)
         if ours != theirs:
             raise DataError(
-                f"the record must have the model's {what} {ours}, got {theirs}; rename or select them"
+                f"the record must have the model's {what} {ours}, got {theirs}; rc.data.select picks "
+                f"channels, dataclasses.replace(record, {what}=...) renames them"
             )
 
 

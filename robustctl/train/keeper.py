@@ -86,7 +86,8 @@ class Keeper:
         there = bool(gathered(found, self.mesh)[0])  # asked before any process writes
         if there and not resume:
             raise RobustctlError(
-                f"{self.folder} holds a run already; give resume=True to go on with it, or another folder"
+                f"{self.folder} holds a run already; give resume=True (--resume) to go on with it, or another "
+                "folder (--run)"
             )
         if there:
             _check_versions(self.folder / "run.json", self.identity)

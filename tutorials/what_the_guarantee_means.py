@@ -252,7 +252,7 @@ def closed(record):
     return rc.data.from_arrays(u, np.cumsum(u - u.mean(), axis=0), record.dt)
 
 
-(wrong,) = train(certified(gammas[0]), log=closed(log), validation=closed(validation))
+wrong = train(certified(gammas[0]), seeds, closed(log), closed(validation))[0]
 print(
     f"closed tank, certified: {rc.certify.certificate(wrong).holds}; fit where it was trained {percent(wrong, closed(log)):.1f} %"
 )

@@ -68,8 +68,8 @@ def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
 
         A = rate blkdiag(..., (1 - e) R(2 pi f dt), ...),     R(a) = [[cos a, -sin a], [sin a, cos a]]
 
-    with frequencies f spread evenly on a logarithmic scale and e uniform in [0.002, 0.05]; `B` and `C` as in
-    `long_memory`, whose mode an odd state is. `dt`: sample time, s.
+    with frequencies f spread evenly on a logarithmic scale and e uniform in [0.002, 0.05], each then moved by the random skew
+    part, by up to about 0.1 rad a sample; `B` and `C` as in `long_memory`, whose mode an odd state is. `dt`: sample time, s.
 
     **Raises:** `ModelError` unless 0 < lowest <= highest < 1 / (2 dt).
     """

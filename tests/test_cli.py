@@ -110,6 +110,16 @@ def test_simulate_scores_another_log(run, capsys):
     assert np.isfinite(rows["level_simulated"][5:]).all()
 
 
+@pytest.mark.parametrize("taken", ["log", "model"])
+def test_simulate_writes_over_neither_log_nor_model(run, capsys, taken):
+    folder, model = run
+    log = write_log(folder / "precious.csv", seed=2)
+    file = Path(log) if taken == "log" else model
+    before = file.read_bytes()
+    assert main(["simulate", str(model), log, "--out", str(file)]) == 2
+    assert "another file than the log and the model" in capsys.readouterr().err and file.read_bytes() == before
+
+
 BAD = [
     (["fit", "LOG", "--inputs", "pumq", "--outputs", "level", "--dt", "2"], "pumq"),
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level"], "dt"),

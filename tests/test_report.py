@@ -1,5 +1,6 @@
 """Scores and residual correlations against brute force, and the report made of them."""
 
+import dataclasses
 import json
 import re
 
@@ -185,7 +186,8 @@ def test_the_text_holds_every_number(trained):
     r = report(fit.model, record, fit=fit, certificate=proof)
     text, s = str(r), rc.train.simulate(fit.model, record)
     shown = [
-        "2 experiments, 240 samples, dt = 0.5 s",
+        "2 experiments (experiment[0], experiment[1]), 240 samples, dt = 0.5 s",
+        "inputs        valve, pump",
         "infinite horizon",
         s.initial,
         "no samples",
@@ -203,6 +205,45 @@ def test_the_text_holds_every_number(trained):
     shown += [str(fit), f"{fit.history['validation'][fit.best_epoch]:.4g}", *str(proof).splitlines()]
     assert [part for part in shown if part not in text] == []
     assert max(len(each) for each in text.splitlines()) <= 100 and "BEWARE" not in text
+
+
+def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
+    fit, record, *_ = trained
+    test = rc.data.split(record, (0.5, 0.5))[1]
+    r = report(fit.model, test, trained_on=record)
+    outputs, compared = r.to_dict()["outputs"], r.beside
+    assert [o["fit_percent_trained"] for o in outputs] == pytest.approx(
+        rc.train.simulate(fit.model, record).scores().fit_percent
+    )
+    linear = [o["fit_percent_linear"] for o in outputs]
+    noise = [100 * (1 - 0.1 / np.std(np.concatenate([e.y[:, i] for e in test.experiments]))) for i in (0, 1)]
+    assert linear == pytest.approx(noise, abs=8) and [m.order for m in compared.models] == [1, 1]
+    text = str(r)
+    assert "BEWARE" not in text and all(f"{value:.2f}" in text for value in linear)
+    assert "level: the linear model is no worse here" in text  # three epochs are few
+    assert "BEWARE        the model was trained on this record" in str(report(fit.model, test, trained_on=test))
+    assert "trained on" not in str(report(fit.model, test))
+
+
+def test_without_a_linear_model_there_is_nothing_beside(trained):
+    fit, record, *_ = trained
+    still = [np.zeros_like(e.u) for e in record.experiments]
+    names = {name: getattr(record, name) for name in ("inputs", "outputs", "output_units")}
+    r = report(fit.model, record, trained_on=from_arrays(still, [e.y for e in record.experiments], 0.5, **names))
+    assert r.beside.models == (None, None) and "ARX" not in str(r)
+    assert [o["fit_percent_linear"] for o in r.to_dict()["outputs"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("best", "losses", "said"),
+    [(3, (1.0, 0.1), True), (60, (1.0, 0.1), False), (3, (1.0, 0.8), False), (-1, (1.0, 0.1), False)],
+)
+def test_an_epoch_chosen_early_against_the_training_loss_is_told(trained, best, losses, said):
+    history = {"loss": np.geomspace(*losses, 100), "validation": np.ones(100)}
+    fit = dataclasses.replace(trained[0], history=history, best_epoch=best)
+    assert ("chose epoch 3 of 100" in fit.caution) == bool(fit.caution) == said
+    without = dataclasses.replace(fit, history=history | {"validation": np.full(100, NAN)})
+    assert without.caution == ""
 
 
 def test_the_table_is_aligned(trained):

@@ -127,7 +127,7 @@ print(certificate)
 # of zero and more, the model misses dynamics. Silence proves little: slow residuals make the band wide.
 
 # %%
-report = rc.report(fitted.model, test, fit=fitted, certificate=certificate)
+report = rc.report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
 print(report)
 for path in report.save(out / "report"):
     print(path)

@@ -10,7 +10,8 @@ from ..errors import RobustctlError
 from ..recipe import Recipe
 from .arguments import arguments
 
-Positional = tyro.conf.Positional
+Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
+Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Fit:
         resume: Go on with the run in that folder, to the same numbers as if it had not been interrupted.
     """
 
-    log: Positional[Path]
+    log: Log
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dt: float | None = None
@@ -117,7 +118,7 @@ class Certify:
         json: Print the certificate as JSON.
     """
 
-    model: Positional[Path]
+    model: Model
     json: bool = False
 
     def __call__(self) -> int:
@@ -143,8 +144,8 @@ class Simulate:
         report: Folder for a report with figures; none where left out.
     """
 
-    model: Positional[Path]
-    log: Positional[Path]
+    model: Model
+    log: Log
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     out: Path | None = None
@@ -157,6 +158,9 @@ class Simulate:
         from ..report import report
         from ..train import Identified
 
+        out = self.out or Path(self.log.stem + ".simulated.csv")
+        if out.resolve() in (self.log.resolve(), self.model.resolve()):
+            raise RobustctlError(f"out must be another file than the log and the model, got {out}")
         model = load(self.model)
         if not isinstance(model, Identified):
             raise RobustctlError(
@@ -168,7 +172,6 @@ class Simulate:
         names = {name: getattr(model, name) for name in ("inputs", "outputs", "input_units", "output_units")}
         made = report(model, dataclasses.replace(record, **names))
         print(made)
-        out = self.out or Path(self.log.stem + ".simulated.csv")
         made.simulation.to_csv(out)
         print(f"simulated outputs: {out}")
         if self.report:
@@ -189,7 +192,8 @@ def _identify(record, test, recipe: Recipe, out: Path, run, resume: bool) -> int
     proof = certificate(fitted.model)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, fitted.model)
-    made = report(fitted.model, record if test is None else test, fit=fitted, certificate=proof)
+    tested = record if test is None else test
+    made = report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record)
     made.save(run.folder)
     print(made)
     print(f"model: {out}    report: {run.folder}")

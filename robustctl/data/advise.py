@@ -8,9 +8,10 @@ import numpy as np
 
 from robustctl.data import channels, signs
 from robustctl.data.advice import Advice, InputAdvice, OutputAdvice
-from robustctl.data.arx import FITTED_SHARE, Series, best_arx
+from robustctl.data.arx import best_arx
 from robustctl.data.findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
-from robustctl.data.record import Experiment, Record
+from robustctl.data.record import Record
+from robustctl.data.series import FITTED_SHARE, Series, series, standard
 from robustctl.data.trend import pooled
 from robustctl.errors import DataError
 
@@ -80,8 +81,9 @@ def advise(record: Record) -> Advice:
         last third of its experiments.
     """
     _check(record)
-    (u, u_moves), (y, y_moves) = _scaled(record, "u"), _scaled(record, "y")
-    u = [values[:, u_moves] for values in u]
+    u_standard, y_standard = standard(record, "u"), standard(record, "y")
+    u_moves = u_standard.moves
+    u = [u_standard(e.u)[:, u_moves] for e in record.experiments]
     periods = [channels.period(values)[0] if u_moves.any() else 0 for values in u]
     inputs = _inputs(record, u, u_moves)
     varied = [channel.frequencies >= FEW_FREQUENCIES for channel in inputs if channel.moves]
@@ -89,9 +91,10 @@ def advise(record: Record) -> Advice:
     for i in range(record.ny):
         log = _log(record, "y", i)
         kept = [k for k, e in enumerate(record.experiments) if e.y_mask[:, i].any()]
-        series = [_series(record.experiments[k], u[k], u_moves, y[k][:, i], i) for k in kept]
-        numbers = _plant(series, varied, [periods[k] for k in kept], log["name"]) if y_moves[i] else {}
-        outputs.append(OutputAdvice(**log, moves=bool(y_moves[i]), **numbers))
+        runs = [series(record.experiments[k], i, u_standard, y_standard) for k in kept]
+        moves = bool(y_standard.moves[i])
+        numbers = _plant(runs, varied, [periods[k] for k in kept], log["name"]) if moves else {}
+        outputs.append(OutputAdvice(**log, moves=moves, **numbers))
     names, lengths = zip(*((e.name, e.samples) for e in record.experiments), strict=True)
     findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_moves), names))
     findings += [f for channel in outputs for f in of_output(channel, lengths, names, record.dt)]
@@ -115,20 +118,6 @@ def _check(record: Any) -> None:
                 f"output {name!r} needs {FEWEST_SAMPLES} measured samples or more, {FEWEST_HELD_OUT} of them in the last "
                 f"thirds of the experiments; got {count} and {late}; log longer, or leave the output out"
             )
-
-
-def _scaled(record: Record, field: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """Channels (T, n) of each experiment with mean 0 and deviation 1 in the record, and which of them move."""
-    values, mask = pooled(record, field)
-    measured = [v[m] for v, m in zip(values.T, mask.T, strict=True)]
-    moves = np.array([not channels.is_still(v) for v in measured])
-    mean = np.array([v.mean() for v in measured])
-    std = np.where(moves, [v.std() for v in measured], 1.0)
-    return [(getattr(e, field) - mean) / std for e in record.experiments], moves
-
-
-def _series(e: Experiment, u: np.ndarray, u_moves: np.ndarray, y: np.ndarray, output: int) -> Series:
-    return Series(e.name, u, y, np.all(e.u_mask[:, u_moves], axis=1), e.y_mask[:, output])
 
 
 def _log(record: Record, field: str, channel: int) -> dict[str, Any]:

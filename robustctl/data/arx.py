@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.signal import lfilter, lfiltic
 
+from robustctl.data.series import FITTED_SHARE, Series
+
 ORDERS = (1, 2, 3, 5, 8)
 DELAYS = tuple(range(0, 61, 3))  # order 2 has three values of each input, so none is passed over
-FITTED_SHARE = 2 / 3  # of every experiment; the rest chooses and scores
 ROWS_PER_PARAMETER = 3
 INSTRUMENT_ROUNDS = 3
 BETTER, EXACT = (
@@ -19,34 +20,6 @@ BETTER, EXACT = (
 )  # a longer model must bring the error below this share of a shorter one's, and by that
 FORGOTTEN = 0.01  # of the peak of the step response
 TOO_LARGE = 1e6  # standard deviations; a simulation beyond has diverged
-
-
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One output and the inputs that move, of one experiment, each with mean 0 and deviation 1 in the record.
-
-    `u` (T, nu), `y` (T,), and True where measured: `u_ok` (T,), all inputs at once, and `y_ok` (T,).
-    """
-
-    name: str
-    u: np.ndarray
-    y: np.ndarray
-    u_ok: np.ndarray
-    y_ok: np.ndarray
-
-    @property
-    def start(self) -> float:
-        """First measured output."""
-        return float(self.y[np.argmax(self.y_ok)])
-
-    @property
-    def held_out(self) -> np.ndarray:
-        """True for the samples that no model is fitted to, shape (T,)."""
-        return np.arange(len(self.y)) >= FITTED_SHARE * len(self.y)
-
-    def with_inputs(self, extra: np.ndarray) -> Series:
-        """Series with further inputs (T, n)."""
-        return replace(self, u=np.column_stack([self.u, extra]))
 
 
 @dataclass(frozen=True, eq=False)

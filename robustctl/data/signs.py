@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
-from robustctl.data.arx import Series, best_arx, regression
+from robustctl.data.arx import best_arx, regression
+from robustctl.data.series import Series
 
 DRIFT_LAGS, EXACT = 5, 1e-8
 WINDOWS, FEWEST_WINDOWS = 20, 10

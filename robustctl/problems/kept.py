@@ -20,12 +20,12 @@ def certificates(fitted: Fit | PolicyFit) -> list[dict]:
 
 
 def seconds_per_epoch(run: Path) -> float | None:
-    """Return the mean over the epochs after the first, which compiles; None for fewer than two.
+    """Return the median over the epochs after the first, which compiles; None for fewer than two.
 
-    Epochs, certificates and checkpoints count, and so does the pause of a run that was interrupted.
+    So the pause of a run that was interrupted does not count, nor do the few epochs that certify the model.
     """
     times = [row["time"] for row in read_log(run / LOG)[0]]
-    return round((times[-1] - times[0]) / (len(times) - 1), 3) if len(times) > 1 else None
+    return round(float(np.median(np.diff(times))), 3) if len(times) > 1 else None
 
 
 def parameters(model: Any) -> int:

@@ -24,8 +24,9 @@ from ..train import (
     residual_correlations,
     simulate,
 )
+from .beside import Beside, beside
 from .folder import png, write_folder
-from .text import certificate_lines, head, joined, residual_lines, table, training_lines
+from .text import beside_lines, certificate_lines, head, joined, residual_lines, table, training_lines
 
 FORMAT = 1
 FILES = ("report.txt", "report.json", "certificate.json", "compare.png", "residuals.png", "training.png")
@@ -37,7 +38,8 @@ class FitReport:
 
     `simulation`: the free run that is scored; `scores`: of each output; `correlations` of its residuals, None
     where they could not be computed, `correlations_note` then says why; `model`: in words; `fit` and
-    `certificate`: as given to `report`; `certificate_note`: "" or that it is about other weights.
+    `certificate`: as given to `report`; `certificate_note`: "" or that it is about other weights; `beside`: scores
+    to compare with, None unless `report` was given the record trained on; `seen`: whether that is the record simulated.
     """
 
     simulation: Simulation
@@ -48,14 +50,17 @@ class FitReport:
     fit: Fit | None
     certificate: Certificate | None
     certificate_note: str
+    beside: Beside | None = None
+    seen: bool = False
 
     def __str__(self) -> str:
         """Return the report as text of at most 100 columns."""
         record = self.simulation.record
         return joined(
             [
-                head(self.model, self.simulation),
+                head(self.model, self.simulation, self.seen),
                 table(record, self.scores),
+                beside_lines(record, self.scores.fit_percent, self.beside),
                 residual_lines(record, self.correlations, self.correlations_note),
                 training_lines(self.fit, _training(self.fit)),
                 certificate_lines(self.certificate, self.certificate_note),
@@ -73,7 +78,9 @@ class FitReport:
                 "initial_state": self.simulation.initial,
                 "skipped_samples": self.simulation.skipped,
                 "dt": record.dt,
+                "inputs": record.inputs,
                 "experiments": len(record.experiments),
+                "trained_on_this": self.seen if self.beside else None,
                 "samples": record.samples,
                 "pooled_nrmse": self.scores.pooled_nrmse(),
                 "outputs": [_output(self, i) for i in range(record.ny)],
@@ -103,12 +110,15 @@ def report(
     *,
     fit: Fit | None = None,
     certificate: Certificate | None = None,
+    trained_on: Record | None = None,
     max_lag: int = 25,
 ) -> FitReport:
     """Simulate a model on a record in free run, score it, and gather what is known of it.
 
     **Arguments:** `record`: best one that training never saw; `fit`: what `fit` returned, for the training
-    summary; `certificate`: of the model's parameterization or system; `max_lag`: samples, for the residuals.
+    summary; `certificate`: of the model's parameterization or system; `trained_on`: the record that the model was
+    trained on, to tell its score there and that of a linear model fitted to it (ARX, `rc.data.advise` says how it is
+    found); `max_lag`: samples, for the residuals.
 
     **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
     `RobustctlError` for a model that is not `Identified`. A record too short for correlations is no error.
@@ -123,7 +133,11 @@ def report(
     except DataError as error:
         correlations, note = None, str(error)
     about = "" if certificate is None else _weights_note(model, certificate)
-    return FitReport(simulation, scores, correlations, note, _described(model), fit, certificate, about)
+    compared = None if trained_on is None else beside(model, trained_on, simulation)
+    return FitReport(
+        simulation, scores, correlations, note, _described(model), fit, certificate, about, compared,
+        seen=trained_on is record,
+    )  # fmt: skip
 
 
 def _described(model: Identified) -> str:
@@ -145,7 +159,10 @@ def _output(r: FitReport, i: int) -> dict[str, Any]:
     if c is not None:
         cross = zip(record.inputs, c.cross_outside()[i].tolist(), strict=True)
         outside = {"with_itself": float(c.auto_outside()[i]), "with_input": dict(cross)}
-    return {
+    compared = {"fit_percent_trained": None, "fit_percent_linear": None}
+    if r.beside is not None:
+        compared = {"fit_percent_trained": r.beside.trained[i], "fit_percent_linear": r.beside.linear[i]}
+    return compared | {
         "name": record.outputs[i],
         "unit": record.output_units[i],
         "samples": int(s.samples[i]),
@@ -171,6 +188,7 @@ def _training(fit: Fit | None) -> dict[str, Any] | None:
         "best_epoch": best,
         "stopped": fit.stopped,
         "trouble": None if fit.trouble is None else str(fit.trouble),
+        "caution": fit.caution,
         "seconds": fit.seconds,
         "best_loss": kept("loss"),
         "best_validation": kept("validation"),

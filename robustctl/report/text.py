@@ -8,8 +8,10 @@ import numpy as np
 from ..certify import Certificate
 from ..data import Record
 from ..train import ChannelScores, Fit, ResidualCorrelations, Simulation
+from .beside import Beside
 
 WIDTH = 100
+NAMED = 3  # experiments
 _NAME, _UNIT, _INPUT = 26, 10, 16
 
 
@@ -19,14 +21,19 @@ def joined(parts: Iterable[list[str]]) -> str:
     return "\n\n".join("\n".join(part) for part in wrapped)
 
 
-def head(model: str, simulation: Simulation) -> list[str]:
-    """Return what was simulated, and how."""
+def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
+    """Return what was simulated, and how; `seen`: whether it is the record trained on."""
     record = simulation.record
     count = len(record.experiments)
-    experiments = f"{count} experiment{'s' * (count > 1)}"
+    names = ", ".join(dict.fromkeys(_cut(e.name, _NAME) for e in record.experiments[:NAMED]))
+    more = f" and {count - NAMED} more" if count > NAMED else ""
+    experiments = f"{count} experiment{'s' * (count > 1)} ({names}{more})"
+    inputs = ", ".join(f"{n} [{u}]" if u else n for n, u in zip(record.inputs, record.input_units, strict=True))
     return [
         f"fit report of {model}",
         f"  record        {experiments}, {record.samples} samples, dt = {record.dt:g} s",
+        *(["  BEWARE        the model was trained on this record: how well it simulates another is not known"] * seen),
+        f"  inputs        {inputs}",
         "  simulation    free run (infinite horizon)",
         f"  initial state {simulation.initial}",
         f"  skipped       {simulation.skipped or 'no'} samples at the start of each experiment",
@@ -46,6 +53,20 @@ def table(record: Record, s: ChannelScores) -> list[str]:
     if record.ny > 1:
         defined = int(np.sum(~np.isnan(s.nrmse)))
         lines.append(f"pooled NRMSE over {defined} of {record.ny} outputs: {s.pooled_nrmse():.4g}")
+    return lines
+
+
+def beside_lines(record: Record, fits: np.ndarray, beside: Beside | None) -> list[str]:
+    """Return each output's fit in percent: here, on the record trained on, and of a linear model here."""
+    if beside is None:
+        return []
+    lines = [f"{_cells('fit %')}{'here':>9}{'trained on':>14}{'linear':>10}"]
+    columns = record.outputs, record.output_units, fits, beside.trained, beside.linear, beside.models
+    for name, unit, here, trained, linear, model in zip(*columns, strict=True):
+        arx = "" if model is None else f"  (ARX, order {model.order}, delay {model.delay})"
+        lines.append(f"{_cells(name, unit)}{here:>9.2f}{trained:>14.2f}{linear:>10.2f}{arx}")
+        if linear >= here:
+            lines.append(f"  {name}: the linear model is no worse here: train longer, or begin from it")
     return lines
 
 
@@ -75,7 +96,7 @@ def training_lines(fit: Fit | None, numbers: dict | None) -> list[str]:
     if not np.isnan(numbers["best_validation"]):
         lines[-1] += f", on the validation record {numbers['best_validation']:.4g}"
     lines[-1] += " (of scaled outputs)"
-    return lines
+    return lines + ([f"  BEWARE        {fit.caution}"] if fit.caution else [])
 
 
 def certificate_lines(certificate: Certificate | None, note: str) -> list[str]:

@@ -32,6 +32,9 @@ from .losses import Loss, mean_squared_error
 from .optimizer import clipped_adam
 
 
+EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """What `fit` returns.
@@ -56,6 +59,22 @@ class Fit:
         epochs = len(self.history["loss"])
         text = f"fit ended ({self.stopped}) after {epochs} epochs in {self.seconds:.1f} s; kept epoch {self.best_epoch}"
         return text if self.trouble is None else f"{text}; {self.trouble}"
+
+    @property
+    def caution(self) -> str:
+        """That the validation record chose an early epoch while training went on to far less loss, in words, or ""."""
+        losses, best = self.history["loss"], self.best_epoch
+        later = len(losses) - 1 - best
+        if best < 0 or np.isnan(self.history["validation"]).all() or later < LATER:
+            return ""
+        before, after = losses[best], np.nanmin(losses[best:])
+        if best > EARLY * len(losses) or not after < FELL * before:
+            return ""
+        return (
+            f"the validation record chose epoch {best} of {len(losses)}, and in the epochs after it the training loss fell "
+            f"from {before:.3g} to {after:.3g}: that record is too short or unlike the one trained on, or the model is "
+            "too large; validate on another part, train without validation, or take a smaller model"
+        )
 
 
 def fit(
@@ -136,6 +155,8 @@ def fit(
     state, history, stopped = train(placed(job, mesh), trained, epochs, told, look, inspect_every, keeper)
     fitted = finished(model, job, state, history, stopped, time.monotonic() - begin)
     warn_of(fitted.trouble)
+    if fitted.caution:
+        warnings.warn(fitted.caution, RobustctlWarning, stacklevel=2)
     return fitted
 
 

@@ -31,8 +31,7 @@ def main(quick: bool, out: Path) -> None:
     print(record)
     if not quick:
         print(rc.data.advise(record))  # what the log says before anything is trained
-    # CHANGE the split, in time: its last part chooses the epoch that is kept. An epoch kept near the start, while the loss
-    # of training falls on, says that this part is too short or unlike the rest: then train on `record`, without validation.
+    # CHANGE the split, in time: its last part chooses the epoch that is kept. Where it chooses badly, a warning says so.
     train, validation = rc.data.split(record, (0.8, 0.2))
 
     # CHANGE the sizes: nx one or two above the order of a good linear model, nv twice that. gamma bounds the gain between
@@ -61,7 +60,7 @@ def main(quick: bool, out: Path) -> None:
     print(certificate)  # of the model, for every input and start; that it is right is for the report to show
     file = out / "NAME.safetensors"
     rc.save(file, fitted.model, certificate=certificate)  # first, for the report refuses other channel names
-    report = rc.report(fitted.model, test, fit=fitted, certificate=certificate)
+    report = rc.report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
     print(report)
     report.save(out / "report")
     print(f"model: {file}    report: {out / 'report'}")

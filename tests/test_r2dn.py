@@ -120,16 +120,15 @@ def test_long_memory_starts_slow():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("nx", [1, 8, 9])
 def test_resonances_start_as_oscillations_in_the_band(nx, dtype):
-    """The random skew part moves each by up to about 0.1 rad a sample."""
     init, dt = rc.nn.resonances(20.0, 100.0, dt=1 / 400), 1 / 400
     model = rc.nn.ContractingR2DN(nu=1, nx=nx, nv=5, ny=1, init=init, key=jr.key(0), dtype=dtype)
     assert rc.certify.certificate(model).holds
     modes = np.linalg.eigvals(np.asarray(model.explicit().A, np.float64))
     assert np.all((np.abs(modes) > 0.9) & (np.abs(modes) < 1))
     found = np.sort(np.abs(np.angle(modes))) / (2 * np.pi * dt)
-    wanted, moved = np.repeat(np.geomspace(20.0, 100.0, nx // 2), 2), 0.1 / (2 * np.pi * dt)
-    np.testing.assert_allclose(found[nx % 2 :], wanted, rtol=0, atol=moved)
-    assert nx % 2 == 0 or found[0] < moved
+    wanted = np.repeat(np.geomspace(20.0, 100.0, nx // 2), 2)
+    np.testing.assert_allclose(found[nx % 2 :], wanted, rtol=1e-3)
+    assert nx % 2 == 0 or found[0] < 1e-3
 
 
 @pytest.mark.parametrize("band", [(0.0, 20.0), (20.0, 2.0), (2.0, 200.0), (float("nan"), 20.0)])

@@ -58,7 +58,7 @@ def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: floa
     """
     e_key, part_key = jr.split(key)
     e = jr.uniform(e_key, (nx,), D.dtype, 0.002, 0.05)
-    return _slow(part_key, jnp.diag(1 - e), e, D, rate)
+    return _slow(part_key, jnp.diag(1 - e), e, D, rate, 0.1)
 
 
 def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
@@ -68,8 +68,8 @@ def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
 
         A = rate blkdiag(..., (1 - e) R(2 pi f dt), ...),     R(a) = [[cos a, -sin a], [sin a, cos a]]
 
-    with frequencies f spread evenly on a logarithmic scale and e uniform in [0.002, 0.05], each then moved by the random skew
-    part, by up to about 0.1 rad a sample; `B` and `C` as in `long_memory`, whose mode an odd state is. `dt`: sample time, s.
+    with frequencies f spread evenly on a logarithmic scale and e uniform in [0.002, 0.05]; `B` and `C` as in `long_memory`,
+    whose mode an odd state is. `dt`: sample time, s.
 
     **Raises:** `ModelError` unless 0 < lowest <= highest < 1 / (2 dt).
     """
@@ -93,17 +93,17 @@ def _resonances(
     turns = jnp.stack([jnp.cos(a), -jnp.sin(a), jnp.sin(a), jnp.cos(a)], axis=1).reshape(pairs, 2, 2)
     blocks = (1 - e[:pairs])[:, None, None] * turns
     A = jsl.block_diag(*blocks, *(1 - e[pairs:]).reshape(-1, 1, 1))
-    return _slow(part_key, A, jnp.concatenate([jnp.repeat(e[:pairs], 2), e[pairs:]]), D, rate)
+    return _slow(part_key, A, jnp.concatenate([jnp.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0)
 
 
-def _slow(key: PRNGKeyArray, A: Array, e: Array, D: Array, rate: float) -> LinearPart:
-    """Return the part with the given `A / rate` of modes `1 - e`, each of a gain of order one."""
+def _slow(key: PRNGKeyArray, A: Array, e: Array, D: Array, rate: float, skew: float) -> LinearPart:
+    """Return the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
     (nr, ns), nx = D.shape, e.size
     Y, B, C = lecun_normals(key, ((nx, nx), (nx, ns), (nr, nx)), D.dtype)
     B, C = rate * jnp.sqrt(e)[:, None] * _unit(B), _unit(C) * jnp.sqrt(e)[None, :]
     eye = jnp.eye(nx, dtype=D.dtype)
     X = invert_bounded_real(eye, rate * A, rate**2 * eye, B, C, D, rate)
-    return LinearPart(X, 0.1 * Y, B, C)
+    return LinearPart(X, skew * Y, B, C)
 
 
 def _unit(M: Array) -> Array:

@@ -29,27 +29,30 @@ class Watcher(Protocol):
 
 
 class ProgressBar:
-    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; silent where no terminal reads it."""
+    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; silent where no terminal reads it.
+
+    Until the first epoch is done it says that the step is being compiled.
+    """
 
     def __init__(self, epochs: int):
-        self.epochs = epochs
-        self.bar: tqdm | None = None
+        self.bar = tqdm(total=epochs, desc="compiling", unit="epoch", disable=None, dynamic_ncols=True)
+        self.begun = False
+        self.margin = math.nan
 
     def epoch(self, number: int, row: dict[str, float]) -> None:
         """Move on by one epoch."""
-        if self.bar is None:
-            self.bar = tqdm(
-                total=self.epochs, initial=number, desc="fit", unit="epoch", disable=None, dynamic_ncols=True
-            )
-            self.margin = math.nan
+        if not self.begun:
+            self.begun, self.bar.initial, self.bar.n = True, number, number
+            self.bar.set_description("fit", refresh=False)
+            self.bar.unpause()
         self.margin = row["certificate_margin"] if not math.isnan(row["certificate_margin"]) else self.margin
         self.bar.set_postfix(_shown(row | {"certificate_margin": self.margin}), refresh=False)
         self.bar.update(1)
 
     def close(self, stopped: str) -> None:
-        """Leave the line as it is."""
-        if self.bar is not None:
-            self.bar.close()
+        """Leave the line as it is, and none where there was no epoch."""
+        self.bar.leave = self.begun
+        self.bar.close()
 
 
 _SHORT = {

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 1: F-16 identification
+# # F-16 identification
 #
 # An F-16 on the ground, shaken at its right wing. Force and voltage of the shaker were logged, and three accelerations: where it
 # shakes, and on either side of the bolted joint between the wing tip and its payload. That joint opens and rubs, so the

@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 2: PDE observer from data
+# # PDE observer from data
 #
 # A rod in which something diffuses and reacts: temperature, say, or a concentration. It is measured at its ends and in its middle,
 # and wanted everywhere. No equation is used here, only a log of the whole field from a test bench, of 51 nodes.

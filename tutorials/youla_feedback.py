@@ -11,7 +11,7 @@
 # ---
 
 # %% [markdown]
-# # 3: Youla feedback
+# # Youla feedback
 #
 # A resonant plant that is stable by itself, a disturbance that jumps, and an actuator that cannot follow it all the way. A controller
 # shall learn to reject the disturbance, and the loop shall be stable at every step of the learning.

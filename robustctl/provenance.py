@@ -8,6 +8,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import jax
+
 PACKAGES = (
     "robustctl",
     "jax",
@@ -24,15 +26,16 @@ PACKAGES = (
 
 
 def provenance(seed: int) -> dict:
-    """Seed, package versions, machine and git commit of a run."""
+    """Seed, package versions, machine, device and git commit of a run."""
     return {"seed": seed, **environment()}
 
 
 def environment() -> dict:
-    """Package versions, machine and git commit of this package."""
+    """Package versions, machine, JAX's device and git commit of this package."""
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {"platform": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()},
+        "device": jax.devices()[0].device_kind,
         "commit": commit(Path(__file__).parent),
     }
 

@@ -213,7 +213,7 @@ def main() -> None:
     results = {
         "what": WHAT, "notes": NOTES, "quick": given.quick, **provenance(0),
         "flax": metadata.version("flax"), "published_commit": commit(given.folder) if (given.folder / ".git").exists() else "unknown",
-        "device": jax.devices()[0].device_kind, **machine,
+        **machine,
         "rows": list(measurements(r2dn, youla, given.quick)),
     }  # fmt: skip
     given.out.parent.mkdir(parents=True, exist_ok=True)

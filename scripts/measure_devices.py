@@ -64,7 +64,6 @@ def main() -> None:
     results = {
         **provenance(0),
         **quiet,
-        "device": jax.devices()[0].device_kind,
         "cores": cores,
         "episodes": protocol.batch,
         "samples": protocol.horizon,

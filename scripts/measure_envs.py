@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import gymnasium as gym
-import jax
 import numpy as np
 
 import robustctl_envs  # noqa: F401
@@ -58,7 +57,6 @@ def main() -> None:
     sizes, repeats = ((4,), 2) if given.quick else ((64, 1024), 11)
     results = {
         **provenance(0),
-        "device": jax.devices()[0].device_kind,
         "environment": ID,
         "native_over_sync": [compare(size, repeats) for size in sizes],
     }

@@ -164,7 +164,6 @@ def main() -> None:
     samples, repeats = (20, 2) if given.quick else (200, 41)
     results = {
         **provenance(0),
-        "device": jax.devices()[0].device_kind,
         "stepping_diffrax_over_hand_written": [stepping(batch, samples, repeats) for batch in (64, 1024)],
     }
     if not given.quick:

@@ -93,7 +93,6 @@ def main() -> None:
     found = measure(given.seeds, 2 if given.quick else 9, given.quick)
     results = {
         **provenance(0),
-        "device": jax.devices()[0].device_kind,
         "quick": given.quick,
         **machine,
         **found,

@@ -16,8 +16,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import jax
-
 from robustctl.provenance import provenance
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
@@ -53,7 +51,7 @@ def main() -> None:
     given, more = parser.parse_known_args()
     KEPT.mkdir(exist_ok=True)
     for name in given.names:
-        results = {**provenance(0), "device": jax.devices()[0].device_kind, **run(name, more)}
+        results = {**provenance(0), **run(name, more)}
         del results["seed"]  # each tutorial has seeds of its own
         (KEPT / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         print(f"{name}: {results['seconds']} s, {len(results['figures'])} figures")

@@ -117,7 +117,9 @@ def test_simulate_writes_over_neither_log_nor_model(run, capsys, taken):
     file = Path(log) if taken == "log" else model
     before = file.read_bytes()
     assert main(["simulate", str(model), log, "--out", str(file)]) == 2
-    assert "another file than the log and the model" in capsys.readouterr().err and file.read_bytes() == before
+    assert (
+        "another file than the log and the model" in capsys.readouterr().err and file.read_bytes() == before
+    )
 
 
 BAD = [

@@ -157,7 +157,7 @@ def test_files_that_are_still_to_come_have_their_tables():
     ]
     arrangement = {"ms": 12.5, "times_of_one_seed": 9.75, "part_of_peak": 0.625}
     epoch = [{"devices": 2, "epoch_ms": 31.25, "speedup": 1.75, "efficiency": 0.875}]
-    origin = {**provenance(0), "device": "cpu"}
+    origin = provenance(0)
     come = {
         "f16_r2dn": f16_results(), "f16_ours": f16_results(),
         "speed_published": {**origin, "notes": ["a note"], "rows": rows},

@@ -221,7 +221,9 @@ def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     text = str(r)
     assert "BEWARE" not in text and all(f"{value:.2f}" in text for value in linear)
     assert "level: the linear model is no worse here" in text  # three epochs are few
-    assert "BEWARE        the model was trained on this record" in str(report(fit.model, test, trained_on=test))
+    assert "BEWARE        the model was trained on this record" in str(
+        report(fit.model, test, trained_on=test)
+    )
     assert "trained on" not in str(report(fit.model, test))
 
 
@@ -229,7 +231,9 @@ def test_without_a_linear_model_there_is_nothing_beside(trained):
     fit, record, *_ = trained
     still = [np.zeros_like(e.u) for e in record.experiments]
     names = {name: getattr(record, name) for name in ("inputs", "outputs", "output_units")}
-    r = report(fit.model, record, trained_on=from_arrays(still, [e.y for e in record.experiments], 0.5, **names))
+    r = report(
+        fit.model, record, trained_on=from_arrays(still, [e.y for e in record.experiments], 0.5, **names)
+    )
     assert r.beside.models == (None, None) and "ARX" not in str(r)
     assert [o["fit_percent_linear"] for o in r.to_dict()["outputs"]] == [None, None]
 

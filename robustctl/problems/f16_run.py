@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.random as jr
 import numpy as np
 
@@ -70,7 +69,6 @@ def benchmark(
         results = {
             "problem": "f16",
             **provenance(seed),
-            "device": jax.devices()[0].device_kind,
             "data_sha256": data_hash(f16.training(records)),
             "protocol": dataclasses.asdict(recipe),
             "published": f16.PUBLISHED.get(recipe.model) if published else None,

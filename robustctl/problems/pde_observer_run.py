@@ -191,7 +191,6 @@ def _results(protocol: Protocol, seed: int, runs: list[dict]) -> dict:
     return {
         "problem": "pde",
         **provenance(seed),
-        "device": jax.devices()[0].device_kind,
         "protocol": dataclasses.asdict(protocol),
         "published": pde.PUBLISHED[protocol.model],
         "mean_final_training_loss": float(np.mean(losses)),

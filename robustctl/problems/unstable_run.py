@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.random as jr
 import numpy as np
 
@@ -64,7 +63,6 @@ def benchmark(
     results = {
         "problem": setting.name,
         **provenance(seeds[0]),
-        "device": jax.devices()[0].device_kind,
         "epochs": epochs,
         "published": dict(zip((f"gamma {g:g}" for g in setting.gammas), setting.published, strict=True)),
         "mean_relative_cost": {name: _mean(runs, name) for name in shown},

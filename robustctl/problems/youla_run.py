@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import jax.random as jr
 import numpy as np
 
@@ -60,7 +59,6 @@ def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progres
         results = {
             "problem": "youla",
             **provenance(seed),
-            "device": jax.devices()[0].device_kind,
             "protocol": dataclasses.asdict(protocol),
             "published": PUBLISHED[protocol.model],
             "mean_final_test_cost": float(np.mean([run["final_test_cost"] for run in runs])),

@@ -28,11 +28,18 @@ def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
     names = ", ".join(dict.fromkeys(_cut(e.name, _NAME) for e in record.experiments[:NAMED]))
     more = f" and {count - NAMED} more" if count > NAMED else ""
     experiments = f"{count} experiment{'s' * (count > 1)} ({names}{more})"
-    inputs = ", ".join(f"{n} [{u}]" if u else n for n, u in zip(record.inputs, record.input_units, strict=True))
+    inputs = ", ".join(
+        f"{n} [{u}]" if u else n for n, u in zip(record.inputs, record.input_units, strict=True)
+    )
     return [
         f"fit report of {model}",
         f"  record        {experiments}, {record.samples} samples, dt = {record.dt:g} s",
-        *(["  BEWARE        the model was trained on this record: how well it simulates another is not known"] * seen),
+        *(
+            [
+                "  BEWARE        the model was trained on this record: how well it simulates another is not known"
+            ]
+            * seen
+        ),
         f"  inputs        {inputs}",
         "  simulation    free run (infinite horizon)",
         f"  initial state {simulation.initial}",

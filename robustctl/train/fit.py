@@ -31,7 +31,6 @@ from .loop import run as train
 from .losses import Loss, mean_squared_error
 from .optimizer import clipped_adam
 
-
 EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
 
 

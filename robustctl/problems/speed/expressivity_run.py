@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from ...provenance import provenance
@@ -26,7 +25,7 @@ def benchmark(folder: Path, *, study: Study | None = None, quick: bool = False) 
         print(_line(rows[-1]), flush=True)
     slopes = {kind: {name: slope(*_points(rows, kind, name)) for name in PASSES} for kind in PUBLISHED}
     results = {
-        "problem": "expressivity", "quick": quick, **provenance(study.seeds - 1), "device": jax.devices()[0].device_kind,
+        "problem": "expressivity", "quick": quick, **provenance(study.seeds - 1),
         **machine, "study": dataclasses.asdict(study), "differences_to_published": differences(study), "slopes": slopes,
         "published_slopes": PUBLISHED, "target": TARGET, "target_met": _met(slopes["R2DN"]), "rows": rows,
     }  # fmt: skip

@@ -43,10 +43,9 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
         for row in _rows(case, rates, quick, repeats):
             rows.append(row)
             print(_line(row), flush=True)
-    device = jax.devices()[0]
     results = {
         "what": "time of the yardstick over ours, medians of interleaved runs; compilation apart", "quick": quick,
-        **provenance(0), "device": device.device_kind, **machine,
+        **provenance(0), **machine,
         "gflops_of_one_large_product": rates.gflops, "gigabytes_a_second_of_one_large_copy": rates.gbytes, "rows": rows,
         "rivals": {name: _rivals(case, quick, repeats) for name, case in sizes.items()},
         "scaling": scaling(quick, repeats), "latency": latencies(sizes, quick),

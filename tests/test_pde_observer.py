@@ -11,6 +11,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.cli import main
+from robustctl.errors import RobustctlError
 from robustctl.problems import pde_observer as pde
 from robustctl.problems.pde_observer_run import convergence, one_step_job, train
 
@@ -100,15 +101,19 @@ def reduced(protocol, losses):
 
 
 @pytest.mark.parametrize("name", ["r2dn", "ren"])
-def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name):
+def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path):
     protocol = pde.Protocol(model=name, **QUICK)
-    model, scores = train(protocol, 0, progress=False)
+    model, scores = train(protocol, 0, tmp_path / "run", progress=False)
     losses = scores["training_loss"]
     assert len(losses) == 5 and losses[-1] < 0.5 * losses[0]
     assert scores["final_learning_rate"] == pytest.approx(reduced(protocol, losses))
     assert scores["certificate"]["holds"] and all(check["holds"] for check in scores["certificates"])
     assert scores["convergence"]["within_bound"] and 0 < scores["convergence"]["worst_ratio"] <= 1
     np.testing.assert_array_equal(model.C2, np.eye(51))
+    # A finished run is read, not repeated.
+    assert train(protocol, 0, tmp_path / "run", progress=False)[1] == scores
+    with pytest.raises(RobustctlError, match="resumed with the settings"):
+        train(dataclasses.replace(protocol, learning_rate=1e-4), 0, tmp_path / "run", progress=False)
     # The measure can fail: a rate that nothing proves is not kept.
     system, found, test = model.explicit(), rc.certify.certificate(model), pde.published_test(protocol)
     false = dataclasses.replace(found, rate_found=0.5)

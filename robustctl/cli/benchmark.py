@@ -12,7 +12,7 @@ from ..errors import RobustctlError
 
 @dataclasses.dataclass(frozen=True)
 class Youla:
-    """Youla feedback on a stable linear plant, the published protocol.
+    """Youla feedback on a stable linear plant, the published protocol; goes on where it was interrupted.
 
     Args:
         model: Which network, at its published size.
@@ -34,7 +34,9 @@ class Youla:
         fewer = {"epochs": 2, "batch": 4, "horizon": 100, "segment": 50} if self.quick else {}
         results = benchmark(Protocol(model=self.model, **fewer), _seeds(self.seeds), self.out)
         for run in results["runs"]:
-            print(f"seed {run['seed']}: test cost {run['final_test_cost']:.4f}, {run['seconds']:.0f} s")
+            print(
+                f"seed {run['seed']}: test cost {run['final_test_cost']:.4f}, {run['seconds_per_epoch']} s an epoch"
+            )
         published = results["published"]
         print(
             f"mean {results['mean_final_test_cost']:.4f}; published {published['mean']} "
@@ -45,7 +47,7 @@ class Youla:
 
 @dataclasses.dataclass(frozen=True)
 class Pde:
-    """A learned observer for a reaction-diffusion equation, the published protocol.
+    """A learned observer for a reaction-diffusion equation, the published protocol; goes on where it was interrupted.
 
     Args:
         model: Which network, at its published size.
@@ -72,7 +74,7 @@ class Pde:
         for run in results["runs"]:
             print(
                 f"seed {run['seed']}: training loss {run['final_training_loss']:.3g}, "
-                f"test NRMSE {run['test_nrmse']:.4f}, {run['seconds']:.0f} s"
+                f"test NRMSE {run['test_nrmse']:.4f}, {run['seconds_per_epoch']} s an epoch"
             )
         published = results["published"]
         print(

@@ -39,7 +39,7 @@ def train(
         "final_training_loss": float(fitted.history["loss"][-1]),
         "test": f16.test_scores(simulated, records),
         "certificate_holds": certificate(fitted.model).holds if certified else None,
-        "certificates": certificates(fitted),
+        "certificates": certificates(fitted.history),
         "stopped": fitted.stopped,
         "seconds_per_epoch": seconds_per_epoch(folder),
         "training_loss": fitted.history["loss"].tolist(),

@@ -7,14 +7,13 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..train import Fit, PolicyFit
 from ..train.keeper import LOG
 from ..train.log import read_log
 
 
-def certificates(fitted: Fit | PolicyFit) -> list[dict]:
+def certificates(history: dict[str, np.ndarray]) -> list[dict]:
     """Return epochs done, margin and whether the certificate holds, for each time that it was computed."""
-    margins = fitted.history["certificate_margin"]
+    margins = history["certificate_margin"]
     known = np.flatnonzero(~np.isnan(margins))
     return [{"epoch": int(k) + 1, "holds": bool(margins[k] < 0), "margin": float(margins[k])} for k in known]
 
@@ -33,10 +32,18 @@ def parameters(model: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
 
 
-def draw_seeds(results: dict, curve: str, label: str, epochs: int, *lines: str):
+def draw_seeds(
+    results: dict,
+    curve: str,
+    label: str,
+    epochs: int,
+    *lines: str,
+    references: dict[str, float] | None = None,
+):
     """Draw `curve` of every run against epochs, beside the published band where there is one.
 
-    `label`: of the vertical axis; `epochs`: of the published trainings; `lines`: of the heading.
+    `label`: of the vertical axis; `epochs`: of the published trainings; `lines`: of the heading; `references`: other
+    values to compare with, by name.
     """
     from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
 
@@ -52,6 +59,8 @@ def draw_seeds(results: dict, curve: str, label: str, epochs: int, *lines: str):
     ax.set_yscale("log")
     ax.set_xlabel("epoch", fontsize=SMALL + 1)
     ax.set_ylabel(label, fontsize=SMALL + 1)
+    for name, value in (references or {}).items():
+        ax.axhline(value, color=INK, linestyle=":", linewidth=1, label=name)
     ax.legend(frameon=False, fontsize=SMALL)
     heading(figure, *lines)
     return figure

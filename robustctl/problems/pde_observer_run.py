@@ -1,7 +1,6 @@
 """Train problem 2 for some seeds, certify, measure convergence and test error, and write results and figures."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,12 @@ from ..json_text import json_text
 from ..provenance import provenance
 from ..rollout import rollout
 from ..system import Parameterization
-from ..train.log import ProgressBar
+from ..train.fit import everyone
+from ..train.identity import array_hash, identity, model_hash
+from ..train.keeper import Keeper, Run
 from ..train.loop import Job, Row, State, judge, row, run, update
 from . import pde_observer as pde
+from .kept import certificates, draw_seeds, parameters, seconds_per_epoch
 from .pde_observer import Field, Pairs, Protocol
 
 
@@ -71,48 +73,41 @@ def one_step_job(protocol: Protocol, fixed: PyTree, pairs: Pairs) -> OneStep:
     return OneStep(fixed=fixed, pairs=pairs, optimizer=optimizer, plateau=plateau)
 
 
-def train(protocol: Protocol, seed: int, *, progress: bool = True) -> tuple[Parameterization, dict]:
-    """Train one seed, certify every twentieth epoch; return the last model, as published, and scores, ready for JSON."""
-    begin = time.monotonic()
+def train(
+    protocol: Protocol, seed: int, folder: Path, *, progress: bool = True
+) -> tuple[Parameterization, dict]:
+    """Train one seed, going on where a run in `folder` stopped, and certify every twentieth epoch.
+
+    Returns the last model, as published, and its scores, ready for JSON.
+    """
     data_key, model_key, start_key = jr.split(jr.key(seed), 3)
     pairs = pde.training_pairs(protocol, data_key)
     free, fixed = pde.split(pde.observer(protocol, model_key))
-    checks: list[dict] = []
+    settings = dataclasses.asdict(protocol)
+    del settings["epochs"]
+    same = identity(jr.key(seed), settings, data=array_hash(pairs), model=model_hash((free, fixed)))
+    keeper = Keeper(Run(folder), same, resume=True)
 
-    def inspect(epoch, trained):
-        found, seconds = certificate(eqx.combine(trained, fixed)), round(time.monotonic() - begin, 2)
-        checks.append({"epoch": epoch, "seconds": seconds, "holds": found.holds, "margin": found.margin})
-        return found.margin
+    def margin(_epoch: int, trained: PyTree) -> float | None:
+        return certificate(eqx.combine(trained, fixed)).margin
 
     job = one_step_job(protocol, fixed, pairs)
-    watchers = [ProgressBar(protocol.epochs)] if progress else []
-    state, history, stopped = run(job, free, protocol.epochs, watchers, inspect, 20)
+    watchers = everyone((), progress, protocol.epochs, keeper)
+    state, history, stopped = run(job, free, protocol.epochs, watchers, margin, 20, keeper)
     model = eqx.combine(state.best, fixed)
     return model, {
         "seed": seed,
-        "trained_parameters": _count(free),
-        "fixed_parameters": _count(fixed),
+        "trained_parameters": parameters(free),
+        "fixed_parameters": parameters(fixed),
         "final_training_loss": float(history["loss"][-1]),
         "references": pde.references(pairs, pde.published_test(protocol)),
         **scores(model, protocol, start_key),
-        "certificates": checks,
+        "certificates": certificates(history),
         "final_learning_rate": protocol.learning_rate * float(state.opt_state[1].scale),
         "stopped": stopped,
-        "seconds": round(time.monotonic() - begin, 1),
-        "seconds_per_epoch": _seconds_per_epoch(checks),
+        "seconds_per_epoch": seconds_per_epoch(folder),
         "training_loss": history["loss"].tolist(),
     }
-
-
-def _count(arrays: PyTree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(arrays) if eqx.is_inexact_array(leaf))
-
-
-def _seconds_per_epoch(checks: list[dict]) -> float | None:
-    """The least over the stretches between checks, the first with its compilation left out: others use the machine."""
-    epochs, seconds = (np.diff([check[name] for check in checks])[1:] for name in ("epoch", "seconds"))
-    ran = epochs > 0
-    return round(float(np.min(seconds[ran] / epochs[ran])), 3) if ran.any() else None
 
 
 def scores(model: Parameterization, protocol: Protocol, key: PRNGKeyArray) -> dict:
@@ -169,14 +164,15 @@ def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progres
     """Train every seed; write `pde_MODEL.json` and two figures to the folder after each, return the results.
 
     The figures are `pde_MODEL.png`, the losses, and `pde_MODEL_field.png`, the test of the first seed. The names of
-    the corrected generator's end in `_corrected`.
+    the corrected generator's end in `_corrected`. The runs are kept in `pde_MODEL_seed_N`, and a benchmark that was
+    interrupted goes on with them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"pde_{protocol.model}" + "_corrected" * (protocol.generator == "corrected")
     runs: list[dict] = []
     results: dict = {}
     for seed in seeds:
-        model, one = train(protocol, seed, progress=progress)
+        model, one = train(protocol, seed, folder / f"{name}_seed_{seed}", progress=progress)
         runs.append(one)
         results = _results(protocol, seed, runs)
         (folder / f"{name}.json").write_text(json_text(results, indent=2) + "\n", encoding="utf-8")
@@ -200,28 +196,14 @@ def _results(protocol: Protocol, seed: int, runs: list[dict]) -> dict:
 
 
 def draw_losses(results: dict):
-    """Draw the training loss of every seed against epochs, beside the published band."""
-    from ..plot.canvas import CYCLE, INK, SMALL, heading, panels
-
-    figure, axes = panels(1, 1, (6.5, 3.6))
-    ax = axes[0, 0]
-    for k, one in enumerate(results["runs"]):
-        loss = one["training_loss"]
-        style = dict(color=CYCLE[k % len(CYCLE)], linewidth=1.2, label=f"seed {one['seed']}")
-        ax.plot(np.arange(1, len(loss) + 1), loss, **style)
-    published = results["published"]
-    affine = results["runs"][0]["references"]["affine_fit"]["loss"]
-    ax.axhline(published["mean"], color=INK, linestyle="--", linewidth=1, label="published, after 200 epochs")
-    ax.axhspan(published["lowest"], published["highest"], color=INK, alpha=0.15)
-    ax.axhline(affine, color=INK, linestyle=":", linewidth=1, label="affine least squares, no guarantee")
-    ax.set_yscale("log")
-    ax.set_xlabel("epoch", fontsize=SMALL + 1)
-    ax.set_ylabel("one-step loss, mean $|dx|^2$", fontsize=SMALL + 1)
-    ax.legend(frameon=False, fontsize=SMALL, loc="upper right")
+    """Draw the training loss of every seed against epochs, beside the published band and an affine observer."""
     final = ", ".join(f"{one['final_training_loss']:.3g}" for one in results["runs"])
-    title = f"Reaction-diffusion observer, contracting {results['protocol']['model'].upper()}"
-    heading(figure, title, f"training loss at the end: {final}")
-    return figure
+    affine = results["runs"][0]["references"]["affine_fit"]["loss"]
+    return draw_seeds(
+        results, "training_loss", "one-step loss, mean $|dx|^2$", 200,
+        f"Reaction-diffusion observer, contracting {results['protocol']['model'].upper()}",
+        f"training loss at the end: {final}", references={"affine least squares, no guarantee": affine},
+    )  # fmt: skip
 
 
 def draw_field(model: Parameterization, protocol: Protocol):

@@ -31,9 +31,8 @@ def train(protocol: Protocol, seed: int, folder: Path, *, progress: bool = True)
         "best_test_cost": float(np.min(fitted.history["validation"])),
         "best_epoch": fitted.best_epoch,
         "stopped": fitted.stopped,
-        "seconds": round(fitted.seconds, 1),
         "seconds_per_epoch": seconds_per_epoch(folder),
-        "certificates": certificates(fitted),
+        "certificates": certificates(fitted.history),
         "test_cost": fitted.history["validation"].tolist(),
         "training_cost": fitted.history["loss"].tolist(),
     }

@@ -148,6 +148,16 @@ def test_a_scenario_takes_any_controller_for_its_base(plant, pid):
     assert np.isfinite(run.ys.y).all()
 
 
+def test_a_fault_in_the_plant_is_not_in_the_twin(plant, pid):
+    slow = dataclasses.replace(plant, details=Details(delay=2))
+    scenario = PlantScenario(Task(plant.plant), plant, pid)
+    changed = dataclasses.replace(scenario, sampled=slow)
+    loop = changed.loop(network().explicit(), plant.plant)
+    assert loop.plant.details.delay == 2 and loop.policy.model.details.delay == 0
+    told = dataclasses.replace(changed, model=slow).loop(network().explicit(), plant.plant)
+    assert told.policy.model.details.delay == 2
+
+
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize(
     ("change", "message"),

@@ -16,13 +16,20 @@ class PlantScenario(Scenario):
 
     **Arguments:** `task`; `sampled`: the plant with its details; `base`: a controller that the learned system adds to: a
     `Base`, of which it becomes Youla's Q, any other that holds the plant, a PID say, which it then goes `Beside`, or
-    None for direct feedback; `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode.
+    None for direct feedback; `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode;
+    `model`: of the twin that runs beside such a controller, the plant as given here where left out. It stays as it is when
+    the plant is changed afterwards, by a fault say, as the model in a `Base` does.
     """
 
     task: Task
     sampled: Sampled
     base: System | None = None
     spread: dict[str, float] = eqx.field(static=True, default_factory=dict)
+    model: Sampled | None = None
+
+    def __post_init__(self):
+        """Keep the plant as given for the twin."""
+        self.model = self.sampled if self.model is None else self.model
 
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
         """Draw parameters, initial state, disturbance, reference and noise."""
@@ -33,8 +40,9 @@ class PlantScenario(Scenario):
     def loop(self, policy: System, plant: Plant) -> Feedback:
         """Close the loop, through the base controller if there is one; its model is of the plant that was not redrawn."""
         sampled = eqx.tree_at(lambda s: s.plant, self.sampled, plant)
+        assert self.model is not None
         return Feedback(
-            sampled, policy if self.base is None else learned_with(self.base, self.sampled, policy)
+            sampled, policy if self.base is None else learned_with(self.base, self.model, policy)
         )
 
     def initial(self, loop: System, x0: Array) -> PyTree:

@@ -213,6 +213,7 @@ def test_own_activation_with_a_good_slope_is_taken():
         rc.nn.ContractingR2DN(nu=2, nx=3, nv=4, ny=1, hidden=(5,), key=jr.key(0)),
         rc.nn.LipschitzR2DN(nu=2, nx=3, nv=4, ny=1, gamma=3.0, hidden=(5,), key=jr.key(0)),
         rc.nn.LipschitzREN(nu=2, nx=3, nv=4, ny=1, gamma=3.0, key=jr.key(0)),
+        rc.nn.StableLinear(nu=2, nx=3, ny=1, key=jr.key(0)),
         rc.nn.LSTM(nu=2, nx=3, ny=1, key=jr.key(0)),
     ],
     ids=lambda model: type(model).__name__,

@@ -7,6 +7,7 @@ import equinox as eqx
 from ..errors import ModelError
 from ..system import Parameterization, Rescaled
 from .gated import GRU, LSTM
+from .linear import StableLinear
 from .r2dn import ContractingR2DN, DissipativeR2DN, LipschitzR2DN
 from .ren import ContractingREN, DissipativeREN, LipschitzREN
 
@@ -48,8 +49,10 @@ def _outputs(model):
         return lambda m: [m.C2, m.D21]
     if isinstance(model, LipschitzREN | DissipativeREN):
         return lambda m: [m.core.C2_free, m.core.D21_free, m.core.G22]
+    if isinstance(model, StableLinear):
+        return lambda m: [m.C, m.D]
     if isinstance(model, GRU | LSTM):
         return lambda m: [m.system.C]
     raise ModelError(
-        f"there is no output to make quiet in a {type(model).__name__}; take an R2DN, REN, GRU or LSTM"
+        f"there is no output to make quiet in a {type(model).__name__}; take an R2DN, a REN, a StableLinear, a GRU or an LSTM"
     )

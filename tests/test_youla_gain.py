@@ -1,5 +1,7 @@
 """The closed loop's certified gain: its maps, its norm, and that no learned Q passes it."""
 
+import dataclasses
+
 import control as ct
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,18 @@ def test_no_disturbance_is_amplified_beyond_the_certified_gain(plant, base):
     seen = Seen(Feedback(plant, Youla(base, q.explicit())))
     reached = rc.certify.gain_lower_bound(seen, 2, key=jr.key(1), horizon=80, steps=150, starts=3)
     assert 0.3 * found.gain < reached.value <= found.gain
+
+
+@pytest.mark.parametrize(
+    "details", [Details(saturate=True), Details(rate_limit=1.0), Details(resolution=0.1), Details(jitter=0.1)]
+)
+def test_only_a_loop_that_is_linear_in_every_sample_is_certified(plant, base, details):
+    real = dataclasses.replace(plant, details=details)
+    assert not youla_gain(real, base, 1.0).certified
+    noisy = dataclasses.replace(
+        plant, details=Details(noise=0.1)
+    )  # adds to what d does, and changes none of it
+    assert youla_gain(noisy, base, 1.0).certified
 
 
 def test_the_maps_are_those_of_the_loop(plant, base):

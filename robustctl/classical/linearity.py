@@ -16,12 +16,10 @@ from .policies import ErrorFeedback
 
 
 def is_linear(sampled: Sampled) -> bool:
-    """Return whether a sampled plant and its actuator are linear."""
-    return (
-        isinstance(sampled.plant, LinearPlant)
-        and not sampled.details.saturate
-        and sampled.details.rate_limit is None
-    )
+    """Return whether a sampled plant, its actuator and its readings are linear, and the same in every sample."""
+    details = sampled.details
+    limited = details.saturate or details.rate_limit is not None
+    return isinstance(sampled.plant, LinearPlant) and not (limited or details.resolution or details.jitter)
 
 
 def is_linear_policy(policy: Any) -> bool:

@@ -20,10 +20,10 @@ from .linearize import linearize
 
 _LINEAR = "For every disturbance and this linear plant: |z| <= gain |d| from rest, and trajectories forget where they started."
 _NONLINEAR = (
-    "The plant, its actuator or the controller is not linear, so this gain is that of the linearisation at the operating point and "
-    "holds near it only. Without disturbances the learned system cannot destabilise what the base controller stabilises. With them the "
-    "innovation depends on the state, and trajectories stay in a tube about each other whose width grows with the disturbance "
-    "[BWMM25]; how wide is not certified here."
+    "The plant, its actuator, its readings or the controller is not linear, or the sample time jitters, so this gain is that of the "
+    "linearisation at the operating point and holds near it only. Without disturbances the learned system cannot destabilise what "
+    "the base controller stabilises. With them the innovation depends on the state, and trajectories stay in a tube about each other "
+    "whose width grows with the disturbance [BWMM25]; how wide is not certified here."
 )
 
 
@@ -91,8 +91,8 @@ def youla_gain(
 
         z = T0 d + T1 q(T2 d),     |z| <= (|T0| + |T1| gamma |T2|) |d|        (H-infinity norms)
 
-    Exact for a `LinearPlant` without saturation or rate limit and a linear base controller; for others the maps are
-    linearised at the operating point, and the statement says what is lost. Source: [BWM23], Sec. III;
+    Exact for a `LinearPlant` without saturation, rate limit, quantisation or jitter, a linear base controller and a performance that
+    is linear; for others the maps are linearised at the operating point, and the statement says what is lost. Source: [BWM23], Sec. III;
     [BWMM25] "React to surprises: the Youla-REN", arXiv 2506.01226.
 
     **Arguments:** `base`: what Q adds to, a `Base` of a `Youla` loop or any controller that Q is put `Beside`; `gamma`: outputs'

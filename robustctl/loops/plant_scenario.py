@@ -41,9 +41,7 @@ class PlantScenario(Scenario):
         """Close the loop, through the base controller if there is one; its model is of the plant that was not redrawn."""
         sampled = eqx.tree_at(lambda s: s.plant, self.sampled, plant)
         assert self.model is not None
-        return Feedback(
-            sampled, policy if self.base is None else learned_with(self.base, self.model, policy)
-        )
+        return Feedback(sampled, policy if self.base is None else learned_with(self.base, self.model, policy))
 
     def initial(self, loop: System, x0: Array) -> PyTree:
         """Return the loop's state with the plant at `x0` and the controller at rest."""

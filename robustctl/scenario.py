@@ -48,5 +48,9 @@ class Scenario(eqx.Module):
         """Return the cost of one sample."""
 
     @abc.abstractmethod
+    def disturbance(self, w: PyTree) -> Array:
+        """Return what of `w` an adversary may add to."""
+
+    @abc.abstractmethod
     def disturbed(self, w: PyTree, d: Array) -> PyTree:
         """Return `w` with `d` added to its disturbance; an adversary's way in."""

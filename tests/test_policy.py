@@ -86,7 +86,11 @@ def test_the_same_key_trains_the_same_policy(trained, policy, scenario):
         np.testing.assert_array_equal(a, b)
 
 
-def test_an_adversary_makes_episodes_harder(policy, scenario):
+@pytest.mark.parametrize("problem", ["plant", "youla"])
+def test_an_adversary_makes_episodes_harder(policy, scenario, problem):
+    if problem == "youla":  # whose disturbance is all that acts, not a part of it
+        scenario = YoulaScenario()
+        policy = rc.nn.ContractingR2DN(nu=1, nx=3, nv=4, ny=1, hidden=(5,), key=jr.key(0))
     costs = {}
     for name, adversary in (("none", None), ("some", Adversary(0.5, steps=2))):
         fitted = fit_policy(policy, scenario, epochs=1, adversary=adversary, **SETTINGS)

@@ -52,6 +52,10 @@ class PlantScenario(Scenario):
         """Return the task's cost of one sample."""
         return self.task.cost(output.x.x, self.sampled.within_limits(output.u), w.r)
 
+    def disturbance(self, w: PyTree) -> Array:
+        """Return the plant's disturbance."""
+        return w.d
+
     def disturbed(self, w: PyTree, d: Array) -> PyTree:
         """Return `w` with `d` added to the plant's disturbance."""
         return w._replace(d=w.d + d)

@@ -85,6 +85,10 @@ class YoulaScenario(Scenario):
         """Return `|z| + 1e-4 u^2`."""
         return jnp.sum(jnp.abs(output.z)) + 1e-4 * jnp.sum(output.u**2)
 
+    def disturbance(self, w: Array) -> Array:
+        """Return the disturbance, which is all that acts."""
+        return w
+
     def disturbed(self, w: Array, d: Array) -> Array:
         """Return the disturbance with `d` added."""
         return w + d

@@ -246,7 +246,7 @@ def _cost(
 
 def _against(job: PolicyGradient, adversary: Adversary, trained, plants, x, ws) -> PyTree:
     """Add to the segment the disturbance that sign gradient ascent finds worst."""
-    d = jax.tree.map(jnp.zeros_like, ws.d)
+    d = jnp.zeros_like(job.scenario.disturbance(ws))
 
     def worse(d):
         return _cost(trained, job, plants, x, job.scenario.disturbed(ws, d))[0]

@@ -32,9 +32,9 @@ class Recipe:
     model: str = "r2dn"
     modes: int = 12
     nx: int = 40
-    nv: int = 64
-    hidden: tuple[int, ...] = (64, 64)
-    epochs: int = 120
+    nv: int = 128
+    hidden: tuple[int, ...] = (96,) * 4
+    epochs: int = 80
     window: int = 1024
     washout: int = 1024
     stride: int = 1000

@@ -19,7 +19,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.errors import RobustctlError, RobustctlWarning
-from robustctl.train import checkpoint, keeper
+from robustctl.train import checkpoint, keeper, loop
 from robustctl.train.checkpoint import checkpoints, latest
 from robustctl.train.health import LIMIT
 from robustctl.train.log import read_log
@@ -91,6 +91,24 @@ def test_a_resumed_run_ends_with_the_same_bits(part, whole):
         "stopped": "finished"
     }
     assert bits(fit(part, resume=True)) == bits(whole)  # of a finished run: what it found
+    assert read_log(part / "training.jsonl") == (rows[:-1], "finished")
+
+
+def test_a_run_that_goes_on_has_not_ended_until_it_says_so(part, monkeypatch):
+    """Whoever watches it would leave at the word of the run before, while the first epochs are on their way."""
+    log, seen = part / "training.jsonl", []
+    rows, stopped = read_log(log)
+    assert stopped == "interrupted"
+
+    def first_epochs(*_):
+        seen.append(read_log(log))
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(loop, "run_epochs", first_epochs)
+    with pytest.raises(RuntimeError, match="seen"):
+        fit(part, resume=True)
+    assert seen == [(rows, "")]
+    assert read_log(log)[1] == "failed"
 
 
 def test_more_epochs_go_on_where_it_ended_and_fewer_are_refused(part):

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import math
 import os
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..store.atomic import write_atomic
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
 from .identity import check_identity
+from .log import keep_lines_before
 
 LOG = "training.jsonl"
 
@@ -129,6 +132,11 @@ class Keeper:
             )
         history = type(rows)(*(a[:done] for a in rows))
         state, history = restore((state, history), arrays, path)
+        if writes(self.mesh) and self.log.exists():
+            with suppress(OSError):  # the log's next line tells of it
+                keep_lines_before(
+                    self.log, math.inf
+                )  # whoever watches is not to leave at the word of the run before
         return state, type(rows)(*(a.at[:done].set(b) for a, b in zip(rows, history, strict=True)))
 
     def _check_all_found(self, epoch: int) -> None:

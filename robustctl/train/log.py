@@ -4,6 +4,7 @@ import json
 import math
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
@@ -88,20 +89,28 @@ class JsonLines:
 
     def close(self, stopped: str) -> None:
         """Write the reason for the end."""
+        if self.path.exists():
+            self._write({"stopped": stopped}, math.inf)
         if self.file is not None:
-            self._write({"stopped": stopped}, 0)
             with suppress(OSError):
                 self.file.close()
 
-    def _write(self, line: dict, number: int) -> None:
+    def _write(self, line: dict, number: int | float) -> None:
+        if self.file is None:
+            self._try(keep_lines_before, self.path, number)
+        self._try(self._append, json_text(line) + "\n")
+
+    def _append(self, text: str) -> None:
+        self.file = self.path.open("a", encoding="utf-8") if self.file is None else self.file
+        self.file.write(text)
+        self.file.flush()
+
+    def _try(self, write: Callable, *args) -> None:
+        """Write, or warn and write no more."""
         if self.failed:
             return
         try:
-            if self.file is None:
-                write_atomic(self.path, "".join(_lines_before(self.path, number)).encode())
-                self.file = self.path.open("a", encoding="utf-8")
-            self.file.write(json_text(line) + "\n")
-            self.file.flush()
+            write(*args)
         except OSError as error:
             self.failed = True
             warnings.warn(
@@ -123,5 +132,7 @@ def read_log(path: str | Path) -> tuple[list[dict], str]:
     return rows, stopped
 
 
-def _lines_before(path: Path, number: int) -> list[str]:
-    return [json_text(row) + "\n" for row in read_log(path)[0] if row["epoch"] < number]
+def keep_lines_before(path: Path, number: int | float) -> None:
+    """Leave in a log the lines of the epochs before one, and no reason for an end."""
+    lines = [json_text(row) + "\n" for row in read_log(path)[0] if row["epoch"] < number]
+    write_atomic(path, "".join(lines).encode())

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from robustctl.provenance import provenance
@@ -32,9 +33,11 @@ def run(name: str, more: list[str]) -> dict:
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
         )
         seconds = round(time.monotonic() - begin)
-        figures = []
-        for path in sorted(out.rglob("*.png"), key=lambda path: path.stat().st_mtime):
-            figures.append(f"{name}-{path.stem}.png")
+        figures, drawn = [], sorted(out.rglob("*.png"), key=lambda path: path.stat().st_mtime)
+        several = Counter(path.stem for path in drawn)  # a report of each of two plants, say
+        for path in drawn:
+            stem = path.stem if several[path.stem] == 1 else f"{path.parent.name}-{path.stem}"
+            figures.append(f"{name}-{stem}.png")
             shutil.copy(path, KEPT / figures[-1])
         return {
             "seconds": seconds,

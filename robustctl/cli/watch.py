@@ -106,11 +106,11 @@ def _number(value: float | None) -> str:
 
 
 def _check(run: Path, every: float) -> None:
-    from ..train.keeper import LOG
+    from ..train.keeper import LOG, SETTINGS
 
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}; name the folder of a run")
-    if not any((run / name).exists() for name in (LOG, "run.json")):  # the log begins with the first epoch
+    if not any((run / name).exists() for name in (LOG, SETTINGS)):  # the log begins with the first epoch
         raise RobustctlError(
             f"{run} must be the folder of a run, but there is no {LOG} in it; train with run={run}"
         )

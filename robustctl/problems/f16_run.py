@@ -16,7 +16,7 @@ from ..train.identity import data_hash
 from . import f16
 from .f16 import Protocol
 from .f16_ours import Recipe
-from .kept import certificates, draw_seeds, parameters, seconds_per_epoch
+from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 CERTIFIED = ("r2dn", "ren", "lipschitz", "linear")
 
@@ -35,6 +35,7 @@ def train(
     simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
     return fitted, {
         "seed": seed,
+        "commit": commit(folder),
         "parameters": parameters(model),
         "final_training_loss": float(fitted.history["loss"][-1]),
         "test": f16.test_scores(simulated, records),

@@ -1,5 +1,6 @@
 """What the results of the benchmarks say of their trainings, and how they are drawn."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..train.keeper import LOG
+from ..train.keeper import LOG, SETTINGS
 from ..train.log import read_log
 
 
@@ -25,6 +26,11 @@ def seconds_per_epoch(run: Path) -> float | None:
     """
     times = [row["time"] for row in read_log(run / LOG)[0]]
     return round(float(np.median(np.diff(times))), 3) if len(times) > 1 else None
+
+
+def commit(run: Path) -> str:
+    """Return the commit of this package that a run was begun at; the results may be read from it at a later one."""
+    return json.loads((run / SETTINGS).read_text(encoding="utf-8"))["commit"]
 
 
 def parameters(model: Any) -> int:

@@ -24,7 +24,7 @@ from ..train.identity import array_hash, identity, model_hash
 from ..train.keeper import Keeper, Run
 from ..train.loop import Job, Row, State, judge, row, run, update
 from . import pde_observer as pde
-from .kept import certificates, draw_seeds, parameters, seconds_per_epoch
+from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 from .pde_observer import Field, Pairs, Protocol
 
 
@@ -97,6 +97,7 @@ def train(
     model = eqx.combine(state.best, fixed)
     return model, {
         "seed": seed,
+        "commit": commit(folder),
         "trained_parameters": parameters(free),
         "fixed_parameters": parameters(fixed),
         "final_training_loss": float(history["loss"][-1]),

@@ -11,7 +11,7 @@ import numpy as np
 from ..provenance import provenance
 from ..scenario import Episode
 from ..train import PolicyFit, certificate_margin, fit_policy
-from .kept import certificates, draw_seeds, parameters, seconds_per_epoch
+from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 from .youla import PUBLISHED, Protocol, YoulaScenario, model
 
 
@@ -26,6 +26,7 @@ def train(protocol: Protocol, seed: int, folder: Path, *, progress: bool = True)
     )  # fmt: skip
     return fitted, {
         "seed": seed,
+        "commit": commit(folder),
         "parameters": parameters(policy),
         "final_test_cost": float(fitted.history["validation"][-1]),
         "best_test_cost": float(np.min(fitted.history["validation"])),

@@ -22,7 +22,7 @@ from .devices import gathered, local, writes
 from .identity import check_identity
 from .log import keep_lines_before
 
-LOG = "training.jsonl"
+LOG, SETTINGS = "training.jsonl", "run.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Keeper:
 
     def _prepare(self, resume: bool) -> None:
         """Make the folder and write what is run in it, unless a run is there to be resumed."""
-        found = (self.folder / "run.json").exists() or any(checkpoints(self._checkpoints))
+        found = (self.folder / SETTINGS).exists() or any(checkpoints(self._checkpoints))
         there = bool(gathered(found, self.mesh)[0])  # asked before any process writes
         if there and not resume:
             raise RobustctlError(
@@ -93,7 +93,7 @@ class Keeper:
                 "folder (--run)"
             )
         if there:
-            _check_versions(self.folder / "run.json", self.identity)
+            _check_versions(self.folder / SETTINGS, self.identity)
             return
         if not writes(self.mesh):
             return
@@ -102,7 +102,7 @@ class Keeper:
             "identity": self.identity, "command": list(self.run.command), "folder": str(Path.cwd()), **environment(),
             "commit_of_folder": commit(Path.cwd()),
         }  # fmt: skip
-        write_atomic(self.folder / "run.json", (json_text(text, indent=2) + "\n").encode())
+        write_atomic(self.folder / SETTINGS, (json_text(text, indent=2) + "\n").encode())
 
     @property
     def _checkpoints(self) -> Path:

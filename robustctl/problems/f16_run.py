@@ -86,8 +86,10 @@ def draw(results: dict):
     """Draw the training loss of every seed against epochs, beside the published band."""
     test = ", ".join(f"{run['test']['nrmse']:.3f}" for run in results["runs"])
     ours = "segment" not in results["protocol"]
+    model = results["protocol"]["model"]
+    name = {"linear": "linear model", "lipschitz": "R2DN of bounded gain"}.get(model, model.upper())
     label = "loss, mean" if ours else "loss, summed over levels and channels"
     return draw_seeds(
         results, "training_loss", label, 70,
-        f"F-16 ground vibration, {'our recipe' if ours else results['protocol']['model'].upper()}", f"test NRMSE on Levels 2, 4, 6: {test}",
+        f"F-16 ground vibration, {'our recipe' if ours else name}", f"test NRMSE on Levels 2, 4, 6: {test}",
     )  # fmt: skip

@@ -55,8 +55,12 @@ def draw_seeds(
 
     figure, axes = panels(1, 1, (6.5, 3.6))
     ax = axes[0, 0]
-    for k, run in enumerate(results["runs"]):
-        style = dict(color=CYCLE[k % len(CYCLE)], linewidth=1.2, label=f"seed {run['seed']}")
+    runs = results["runs"]
+    many = {"color": CYCLE[0], "linewidth": 0.7, "label": f"{len(runs)} seeds"}  # more than there are colours
+    for k, run in enumerate(runs):
+        style = {"color": CYCLE[k % len(CYCLE)], "linewidth": 1.2, "label": f"seed {run['seed']}"}
+        if len(runs) > len(CYCLE):
+            style = many | ({"label": None} if k else {})
         ax.plot(np.arange(1, len(run[curve]) + 1), run[curve], **style)
     if (published := results["published"]) is not None:
         after = f"published, after {epochs} epochs"

@@ -227,13 +227,16 @@ def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     assert "trained on" not in str(report(fit.model, test))
 
 
-def test_without_a_linear_model_there_is_nothing_beside(trained):
+@pytest.mark.parametrize("still", ["inputs", "outputs"])
+def test_without_a_linear_model_there_is_nothing_beside(trained, still):
     fit, record, *_ = trained
-    still = [np.zeros_like(e.u) for e in record.experiments]
+    u, y = [e.u for e in record.experiments], [e.y for e in record.experiments]
+    if still == "inputs":
+        u = [np.zeros_like(a) for a in u]
+    else:
+        y = [np.ones_like(a) for a in y]
     names = {name: getattr(record, name) for name in ("inputs", "outputs", "output_units")}
-    r = report(
-        fit.model, record, trained_on=from_arrays(still, [e.y for e in record.experiments], 0.5, **names)
-    )
+    r = report(fit.model, record, trained_on=from_arrays(u, y, 0.5, **names))
     assert r.beside.models == (None, None) and "ARX" not in str(r)
     assert [o["fit_percent_linear"] for o in r.to_dict()["outputs"]] == [None, None]
 

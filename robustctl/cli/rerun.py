@@ -45,8 +45,10 @@ class Rerun:
 
 
 def _read(run: Path) -> dict[str, Any]:
+    from ..train.keeper import SETTINGS
+
     try:
-        made = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        made = json.loads((run / SETTINGS).read_text(encoding="utf-8"))
         command = made["command"]
         made["identity"]["data"]
     except (ValueError, KeyError, TypeError) as error:

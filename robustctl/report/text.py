@@ -12,6 +12,7 @@ from .beside import Beside
 
 WIDTH = 100
 NAMED = 3  # experiments
+SEEN = "  BEWARE        the model was trained on this record: how well it simulates another is not known"
 _NAME, _UNIT, _INPUT = 26, 10, 16
 
 
@@ -28,18 +29,12 @@ def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
     names = ", ".join(dict.fromkeys(_cut(e.name, _NAME) for e in record.experiments[:NAMED]))
     more = f" and {count - NAMED} more" if count > NAMED else ""
     experiments = f"{count} experiment{'s' * (count > 1)} ({names}{more})"
-    inputs = ", ".join(
-        f"{n} [{u}]" if u else n for n, u in zip(record.inputs, record.input_units, strict=True)
-    )
+    named = zip(record.inputs, record.input_units, strict=True)
+    inputs = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in named)
     return [
         f"fit report of {model}",
         f"  record        {experiments}, {record.samples} samples, dt = {record.dt:g} s",
-        *(
-            [
-                "  BEWARE        the model was trained on this record: how well it simulates another is not known"
-            ]
-            * seen
-        ),
+        *([SEEN] if seen else []),
         f"  inputs        {inputs}",
         "  simulation    free run (infinite horizon)",
         f"  initial state {simulation.initial}",

@@ -134,7 +134,7 @@ def fit(
     **Raises:** `DataError` for a record that does not fit the model or is too short; `RobustctlError` for
     settings out of range, a watcher that is none, a folder that holds a run while `resume` is False, and a run to
     be resumed that was begun with other data, key, settings or model; all before anything is written. `OSError`
-    where the folder cannot be made.
+    where the folder cannot be made. Warns of `Fit.trouble` and of `Fit.caution`.
     """
     begin = time.monotonic()
     check_watchers(watchers)

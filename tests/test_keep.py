@@ -226,10 +226,11 @@ def test_a_watcher_that_fails_leaves_the_others_closed(tmp_path):
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     stop = StopAt(2, lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)])
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, watchers=[stop])
-    assert stop.closed == "failed" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert stop.closed == "failed" and signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(

@@ -241,4 +241,4 @@ def test_a_rescaled_model_is_certified_in_its_signals_units():
     with pytest.raises(ModelError, match="factor must be positive"):
         rc.nn.quiet(inner, 0.0)
     with pytest.raises(ModelError, match="no output to make quiet"):
-        rc.nn.quiet(rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(0)))
+        rc.nn.quiet(rc.nn.LipschitzStatic(nu=1, ny=1, gamma=1.0, key=jr.key(0)))

@@ -19,6 +19,7 @@ from ..json_text import json_text
 from ..provenance import provenance
 from ..rollout import rollout
 from ..system import Parameterization
+from ..train import certificate_margin
 from ..train.fit import everyone
 from ..train.identity import array_hash, identity, model_hash
 from ..train.keeper import Keeper, Run
@@ -88,8 +89,8 @@ def train(
     same = identity(jr.key(seed), settings, data=array_hash(pairs), model=model_hash((free, fixed)))
     keeper = Keeper(Run(folder), same, resume=True)
 
-    def margin(_epoch: int, trained: PyTree) -> float | None:
-        return certificate(eqx.combine(trained, fixed)).margin
+    def margin(epoch: int, trained: PyTree) -> float:
+        return certificate_margin(epoch, eqx.combine(trained, fixed))
 
     job = one_step_job(protocol, fixed, pairs)
     watchers = everyone((), progress, protocol.epochs, keeper)

@@ -16,12 +16,13 @@ class Beside:
     """Fits in percent, arrays (ny,): `trained` of the model on the record it was trained on, `linear` of ARX models.
 
     The ARX models, `models`, were fitted to the record trained on, and are scored on the samples that the model is
-    scored on; None and NaN where there is none.
+    scored on; None and NaN where there is none. `seen`: whether the record trained on is the one simulated.
     """
 
     trained: np.ndarray
     linear: np.ndarray
     models: tuple[Arx | None, ...]
+    seen: bool
 
 
 def beside(model: Identified, trained: Record, simulation: Simulation) -> Beside:
@@ -29,8 +30,9 @@ def beside(model: Identified, trained: Record, simulation: Simulation) -> Beside
 
     **Raises:** as `simulate`, of the record trained on.
     """
-    on_trained = simulate(model, trained).scores().fit_percent
+    seen = trained is simulation.record
+    on_trained = (simulation if seen else simulate(model, trained)).scores().fit_percent
     linear = linear_baseline(trained, simulation.record)
     scores = channel_scores(simulation.record, linear.y_hat, simulation.skipped).fit_percent
     found = [m is not None for m in linear.models]
-    return Beside(on_trained, np.where(found, scores, np.nan), linear.models)
+    return Beside(on_trained, np.where(found, scores, np.nan), linear.models, seen)

@@ -39,7 +39,7 @@ class FitReport:
     `simulation`: the free run that is scored; `scores`: of each output; `correlations` of its residuals, None
     where they could not be computed, `correlations_note` then says why; `model`: in words; `fit` and
     `certificate`: as given to `report`; `certificate_note`: "" or that it is about other weights; `beside`: scores
-    to compare with, None unless `report` was given the record trained on; `seen`: whether that is the record simulated.
+    to compare with, None unless `report` was given the record trained on.
     """
 
     simulation: Simulation
@@ -51,14 +51,13 @@ class FitReport:
     certificate: Certificate | None
     certificate_note: str
     beside: Beside | None = None
-    seen: bool = False
 
     def __str__(self) -> str:
         """Return the report as text of at most 100 columns."""
         record = self.simulation.record
         return joined(
             [
-                head(self.model, self.simulation, self.seen),
+                head(self.model, self.simulation, seen=self.beside is not None and self.beside.seen),
                 table(record, self.scores),
                 beside_lines(record, self.scores.fit_percent, self.beside),
                 residual_lines(record, self.correlations, self.correlations_note),
@@ -80,7 +79,7 @@ class FitReport:
                 "dt": record.dt,
                 "inputs": record.inputs,
                 "experiments": len(record.experiments),
-                "trained_on_this": self.seen if self.beside else None,
+                "trained_on_this": self.beside.seen if self.beside else None,
                 "samples": record.samples,
                 "pooled_nrmse": self.scores.pooled_nrmse(),
                 "outputs": [_output(self, i) for i in range(record.ny)],
@@ -135,9 +134,8 @@ def report(
     about = "" if certificate is None else _weights_note(model, certificate)
     compared = None if trained_on is None else beside(model, trained_on, simulation)
     return FitReport(
-        simulation, scores, correlations, note, _described(model), fit, certificate, about, compared,
-        seen=trained_on is record,
-    )  # fmt: skip
+        simulation, scores, correlations, note, _described(model), fit, certificate, about, compared
+    )
 
 
 def _described(model: Identified) -> str:

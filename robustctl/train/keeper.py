@@ -133,10 +133,9 @@ class Keeper:
         history = type(rows)(*(a[:done] for a in rows))
         state, history = restore((state, history), arrays, path)
         if writes(self.mesh) and self.log.exists():
-            with suppress(OSError):  # the log's next line tells of it
-                keep_lines_before(
-                    self.log, math.inf
-                )  # whoever watches is not to leave at the word of the run before
+            # Whoever watches is not to leave at the word of the run before. A full disk is told of by the next line.
+            with suppress(OSError):
+                keep_lines_before(self.log, math.inf)
         return state, type(rows)(*(a.at[:done].set(b) for a, b in zip(rows, history, strict=True)))
 
     def _check_all_found(self, epoch: int) -> None:

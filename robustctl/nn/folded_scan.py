@@ -101,11 +101,22 @@ def _backward(activation, lay: Layout, weights, xs, us, dxs, dys, dx_final):
 
 def _chunk(activation, lay: Layout, weights, x_bar, xs, us, dxs, dys):
     """Go back over one chunk: the adjoint state before it, the weights' gradients and that in us."""
-    G, _, hidden, W = weights
-    n, samples = W.shape[0], xs.shape[0]
-    nx = xs.shape[-1 if lay.rows else -2]
+    n, samples = weights[-1].shape[0], xs.shape[0]
     xu = lay.join(lay.side_by_side(xs), lay.side_by_side(us))
     hs, slopes = _activations(activation, lay, weights, xu)
+
+    in_time = [lay.in_time(slope, samples) for slope in slopes]
+    x_bar, sd, ds, us_bar = _adjoint(lay, weights, x_bar, dxs, dys, in_time)
+    sd, ds = lay.side_by_side(sd), [lay.side_by_side(d) for d in ds]
+    layers = tuple((lay.outer(d, h), lay.total(d)) for d, h in zip(ds, hs, strict=False))
+    last = lay.outer(lay.split(sd, n)[0], hs[-1])
+    return x_bar, (lay.outer(sd, xu), lay.total(sd), layers, last), us_bar
+
+
+def _adjoint(lay: Layout, weights, x_bar, dxs, dys, slopes):
+    """The adjoint state before the first sample; `[s; d_1]`, `d_2 ... d_L` and the gradient in us, all with time first."""
+    G, _, hidden, W = weights
+    nx = dxs.shape[-1 if lay.rows else -2]
 
     def back(x_bar, now):
         dx, dy, *slopes = now
@@ -117,14 +128,10 @@ def _chunk(activation, lay: Layout, weights, x_bar, xs, us, dxs, dys):
             ds.append(d)
         sd = lay.join(s, d)
         x_bar, u_bar = lay.split(lay.back(G, sd), nx)
-        return x_bar + dx, (sd, tuple(ds[-2::-1]), u_bar)
+        return x_bar + dx, (sd, ds[-2::-1], u_bar)
 
-    in_time = [lay.in_time(slope, samples) for slope in slopes]
-    x_bar, (sd, ds, us_bar) = lax.scan(back, x_bar, (dxs, dys, *in_time), reverse=True)
-    sd, ds = lay.side_by_side(sd), [lay.side_by_side(d) for d in ds]
-    layers = tuple((lay.outer(d, h), lay.total(d)) for d, h in zip(ds, hs, strict=False))
-    last = lay.outer(lay.split(sd, n)[0], hs[-1])
-    return x_bar, (lay.outer(sd, xu), lay.total(sd), layers, last), us_bar
+    x_bar, (sd, ds, us_bar) = lax.scan(back, x_bar, (dxs, dys, *slopes), reverse=True)
+    return x_bar, sd, ds, us_bar
 
 
 def _activations(activation, lay: Layout, weights, xu):

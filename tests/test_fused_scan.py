@@ -10,7 +10,8 @@ import pytest
 
 from robustctl.nn import activations, folded_scan, fused_scan
 from robustctl.nn.layout import Layout
-from robustctl.problems.speed.cases import CASES
+from robustctl.problems.speed.cases import CASES, small
+from robustctl.problems.speed.fused import compare, kernels
 
 ROWS = Layout(rows=True)
 SIZES = {  # nx, ny, nu, hidden widths, sequences, samples
@@ -103,3 +104,44 @@ def test_suits_only_single_precision_on_a_gpu(monkeypatch):
     long = jax.ShapeDtypeStruct((10**6, 512, 2), jnp.float32)
     jax.eval_shape(lambda us: seen.append(fused_scan.suits(w, us)), long)
     assert seen == [False]
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Let the kernels be taken on a CPU; returns how often each was."""
+    calls = []
+    for name in ("forward", "adjoint"):
+        plain = getattr(fused_scan, name)
+        fn = lambda *args, name=name, plain=plain: calls.append(name) or plain(*args, interpret=True)  # noqa: E731
+        monkeypatch.setattr(fused_scan, name, fn)
+    monkeypatch.setattr(fused_scan, "suits", lambda *args: True)
+    return calls
+
+
+@pytest.mark.parametrize("vectors", [40, 10_000])
+def test_a_gradient_through_the_kernels(monkeypatch, interpreted, vectors):
+    """In chunks with some samples left over, and all at once; a batch that the scan would lay out as columns."""
+    monkeypatch.setattr(folded_scan, "_VECTORS", {"cpu": vectors})
+    w, x0, us, weight = weights(4, 3, 2, (6, 5)), normal(3, 18, 4), normal(4, 18, 5, 2), normal(5, 18, 5, 3)
+
+    def cost(w, x0, us, fused):
+        run = lambda x, u: folded_scan.folded_scan(jnp.tanh, w, x, u, fused=fused)  # noqa: E731
+        xs, ys, x_final = jax.vmap(run)(x0, us)
+        return jnp.sum(weight * ys) + jnp.sum(jnp.sin(xs)) + jnp.sum(x_final**3)
+
+    found, expected = (jax.value_and_grad(cost, (0, 1, 2))(w, x0, us, fused) for fused in (True, False))
+    assert set(interpreted) == {"forward", "adjoint"}
+    close(found, expected)
+
+
+def test_what_does_not_suit_goes_by_the_scan():
+    w, x0, us = weights(4, 3, 2, (6, 5)), normal(3, 4), normal(4, 5, 2)
+    run = lambda fused: folded_scan.folded_scan(jnp.tanh, w, x0, us, fused=fused)  # noqa: E731
+    close(run(True), run(False))
+
+
+def test_the_benchmark_compares_them(interpreted):
+    case = small(CASES["youla"])
+    row = compare(case, 2, 3, True, 1)
+    assert {"forward", "adjoint"} == set(interpreted) and row["difference"] < 1e-5
+    assert kernels({"youla": case}, True, 1) == {}  # a CPU

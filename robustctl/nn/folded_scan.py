@@ -11,6 +11,7 @@ runs step by step, and then each weight's gradient is one product over the chunk
 backpropagation through time.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from . import fused_scan
 from .activations import Activation
 from .layout import Layout, over_batch
 
@@ -29,29 +31,37 @@ _VECTORS = {"cpu": 512}
 _VECTORS_ELSEWHERE = 8192
 
 
-def folded_scan(activation: Activation, weights: Weights, x0: Array, us: Array) -> tuple[Array, Array, Array]:
+def folded_scan(
+    activation: Activation, weights: Weights, x0: Array, us: Array, *, fused: bool = False
+) -> tuple[Array, Array, Array]:
     """Return `(xs, ys, x_final)` of one sequence `us` (T, nu); a batch goes through `jax.vmap`, which sees it as one.
 
-    Derivatives are reverse mode only.
+    Derivatives are reverse mode only. `fused` takes the kernels of `fused_scan` where they suit; nothing else asks for them
+    until they have been measured on a GPU.
     """
-    return _scan(activation, weights, x0, us)
+    return _scan(activation, fused, weights, x0, us)
 
 
-def _run(activation, weights, x0, us):
-    return over_batch(lambda *args: ((), _forward(activation, *args)))(weights, x0, us)[1]
+def _run(activation, fused, weights, x0, us):
+    def run(lay, weights, x0, us):
+        if fused and fused_scan.suits(weights, us):
+            return (), fused_scan.forward(activation, weights, x0, us)
+        return (), _forward(activation, lay, weights, x0, us)
+
+    return over_batch(run, rows=fused)(weights, x0, us)[1]
 
 
-_scan = jax.custom_vjp(_run, nondiff_argnums=(0,))
+_scan = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
 
 
-def _fwd(activation, weights, x0, us):
-    xs, ys, x_final = _run(activation, weights, x0, us)
+def _fwd(activation, fused, weights, x0, us):
+    xs, ys, x_final = _run(activation, fused, weights, x0, us)
     return (xs, ys, x_final), (weights, xs, us)
 
 
-def _bwd(activation, kept, bars):
+def _bwd(activation, fused, kept, bars):
     weights, xs, us = kept
-    back = over_batch(lambda *args: _backward(activation, *args))
+    back = over_batch(lambda *args: _backward(activation, fused, *args), rows=fused)
     weights_bar, (x0_bar, us_bar) = back(weights, xs, us, *bars)
     return weights_bar, x0_bar, us_bar
 
@@ -76,7 +86,7 @@ def _forward(activation, lay: Layout, weights, x0, us):
     return xs, ys, x_final
 
 
-def _backward(activation, lay: Layout, weights, xs, us, dxs, dys, dx_final):
+def _backward(activation, fused, lay: Layout, weights, xs, us, dxs, dys, dx_final):
     """Gradients in the weights, summed over the batch, then in `x0` and `us`."""
     samples, batch = xs.shape[0], xs.shape[lay.axis]
     vectors = _VECTORS.get(jax.default_backend(), _VECTORS_ELSEWHERE)
@@ -86,7 +96,7 @@ def _backward(activation, lay: Layout, weights, xs, us, dxs, dys, dx_final):
 
     def chunk(carry, part):
         x_bar, total = carry
-        x_bar, weights_bar, us_bar = _chunk(activation, lay, weights, x_bar, *part)
+        x_bar, weights_bar, us_bar = _chunk(activation, fused, lay, weights, x_bar, *part)
         return (x_bar, jax.tree.map(jnp.add, total, weights_bar)), us_bar
 
     blocks = jax.tree.map(lambda a: a[first:].reshape(samples // size, size, *a.shape[1:]), data)
@@ -99,14 +109,16 @@ def _backward(activation, lay: Layout, weights, xs, us, dxs, dys, dx_final):
     return carry[1], (carry[0], us_bar)
 
 
-def _chunk(activation, lay: Layout, weights, x_bar, xs, us, dxs, dys):
+def _chunk(activation, fused, lay: Layout, weights, x_bar, xs, us, dxs, dys):
     """Go back over one chunk: the adjoint state before it, the weights' gradients and that in us."""
     n, samples = weights[-1].shape[0], xs.shape[0]
     xu = lay.join(lay.side_by_side(xs), lay.side_by_side(us))
     hs, slopes = _activations(activation, lay, weights, xu)
 
     in_time = [lay.in_time(slope, samples) for slope in slopes]
-    x_bar, sd, ds, us_bar = _adjoint(lay, weights, x_bar, dxs, dys, in_time)
+    by_kernel = fused and fused_scan.suits(weights, us)
+    adjoint = fused_scan.adjoint if by_kernel else functools.partial(_adjoint, lay)
+    x_bar, sd, ds, us_bar = adjoint(weights, x_bar, dxs, dys, in_time)
     sd, ds = lay.side_by_side(sd), [lay.side_by_side(d) for d in ds]
     layers = tuple((lay.outer(d, h), lay.total(d)) for d, h in zip(ds, hs, strict=False))
     last = lay.outer(lay.split(sd, n)[0], hs[-1])

@@ -61,11 +61,12 @@ class Layout(NamedTuple):
         return -2 if self.rows else -1
 
 
-def over_batch(fn: Callable) -> Callable:
+def over_batch(fn: Callable, rows: bool = False) -> Callable:
     """Return `fn(layout, weights, *arrays) -> (summed, arrays)` as a function `(weights, *arrays)` of arrays without a batch.
 
     Under `jax.vmap` over the arrays alone `fn` sees the whole batch. `summed` is what `fn` has added up over it: as gradients in
-    weights that all share it needs no axis. Where the weights are mapped over too, each element is a batch of one.
+    weights that all share it needs no axis. Where the weights are mapped over too, each element is a batch of one. `rows` lays every
+    batch out as rows.
     """
 
     def single(weights: PyTree, *arrays: Array) -> Any:
@@ -81,7 +82,7 @@ def over_batch(fn: Callable) -> Callable:
             axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
             out = jax.vmap(single, in_axes=axes, axis_size=size)(weights, *arrays)
             return out, jax.tree.map(lambda _: True, out)
-        layout = Layout(rows=size < _FEW)
+        layout = Layout(rows=rows or size < _FEW)
 
         def placed(a: Array, is_batched: bool) -> Array:
             a = a if is_batched else jnp.broadcast_to(a, (size, *a.shape))

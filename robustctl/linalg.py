@@ -95,7 +95,7 @@ def norm_bound(Q: Float[Array, "m n"]) -> Float[Array, ""]:
 
 def polar_cayley(G: Float[Array, "m n"], a: Float[Array, ""]) -> Float[Array, "m n"]:
     """Cayley map of `a G / |G|_F`, so that the entries' size is one trained number."""
-    return cayley(a * G / frobenius(G))
+    return cayley(a / frobenius(G) * G)
 
 
 def contraction(G: Float[Array, "k n"], shape: tuple[int, int]) -> Float[Array, "a b"]:

@@ -1,5 +1,7 @@
 """The recurrence arranged for speed gives what the plain one gives: values, gradients, under every transformation."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import robustctl as rc
 from robustctl.loops import Gain
 from robustctl.nn import folded_scan, layout
 from robustctl.problems.speed import yardstick
+from robustctl.system import step_by_step
 
 from .models import draw
 
@@ -30,10 +33,14 @@ def data(dtype=jnp.float64, batch=5):
 
 
 def cost(model, us, x0, target, checkpoint=None):
-    """Depends on all that a rollout returns."""
     system = model.explicit()
     run = jax.vmap(lambda u, x: rc.rollout(system, u, x, checkpoint=checkpoint))(us, x0)
-    return jnp.mean((run.ys - target) ** 2) + jnp.mean(jnp.sin(run.xs)) + jnp.mean(run.x_final**3)
+    return cost_of(run.xs, run.ys, run.x_final, target)
+
+
+def cost_of(xs, ys, x_final, target):
+    """Depends on all that a rollout returns."""
+    return jnp.mean((ys - target) ** 2) + jnp.mean(jnp.sin(xs)) + jnp.mean(x_final**3)
 
 
 def plain_cost(model, us, x0, target):
@@ -45,7 +52,7 @@ def plain_cost(model, us, x0, target):
         return x_next, (x, y)
 
     x_final, (xs, ys) = jax.lax.scan(body, x0, jnp.swapaxes(us, 0, 1))
-    return jnp.mean((jnp.swapaxes(ys, 0, 1) - target) ** 2) + jnp.mean(jnp.sin(xs)) + jnp.mean(x_final**3)
+    return cost_of(xs, jnp.swapaxes(ys, 0, 1), x_final, target)
 
 
 def close(ours, theirs, tolerance):
@@ -54,21 +61,35 @@ def close(ours, theirs, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0, err_msg=jax.tree_util.keystr(path))
 
 
+@functools.cache
+def folded(activation, hidden):
+    """A prepared model, and cost and slopes by the general scan."""
+    system = make(activation=activation, hidden=hidden).explicit().prepare()
+    return system, slopes(system, lambda s, x, u: step_by_step(s.step, x, u))
+
+
+def slopes(system, scan):
+    def run(system, us, x0, target):
+        return cost_of(*jax.vmap(lambda u, x: scan(system, x, u))(us, x0), target)
+
+    return jax.jit(jax.value_and_grad(run, (0, 1, 2)))(system, *data())
+
+
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.relu])
 @pytest.mark.parametrize("hidden", [(6,), (6, 5, 7)])
+@pytest.mark.parametrize("few", [0, 16])
 @pytest.mark.parametrize("columns", [1, 20, 10_000])
-def test_gradients_are_those_of_the_plain_one(monkeypatch, columns, hidden, activation):
+def test_gradients_are_those_of_the_general_scan(monkeypatch, columns, few, hidden, activation):
     """Chunks of one sample, of four with three left over, and the whole sequence; vectors as rows and as columns."""
-    for few in (0, 16):
-        monkeypatch.setattr(layout, "_FEW", few)
-        _compare_gradients(monkeypatch, columns, hidden, activation)
+    system, expected = folded(activation, hidden)
+    monkeypatch.setattr(layout, "_FEW", few)
+    monkeypatch.setattr(folded_scan, "_VECTORS", {"cpu": columns})
+    close(slopes(system, lambda s, x, u: s.scan(x, u)), expected, 1e-9)
 
 
-def _compare_gradients(monkeypatch, columns, hidden, activation):
-    monkeypatch.setattr(folded_scan, "_VECTORS", {})
-    monkeypatch.setattr(folded_scan, "_VECTORS_ELSEWHERE", columns)
-    model = make(activation=activation, hidden=hidden)
-    jax.clear_caches()
+def test_gradients_are_those_of_the_yardstick():
+    """Through the map from free arrays, too."""
+    model = make(hidden=(6, 5, 7))
     found = jax.jit(jax.value_and_grad(cost, (0, 1, 2)))(model, *data())
     close(found, jax.jit(jax.value_and_grad(plain_cost, (0, 1, 2)))(model, *data()), 1e-9)
 

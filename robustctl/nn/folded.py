@@ -32,13 +32,16 @@ class FoldedR2DN(System):
 
     def step(self, x: Float[Array, " {self.nx}"], u: Float[Array, " nu"]) -> tuple[Array, Array]:
         """Return `(x_next, y)`."""
-        n = self.W.shape[0]
-        z = self.G @ jnp.concatenate([x, u]) + self.g
-        h = self.activation(z[n:])
+        n, xu = self.W.shape[0], jnp.concatenate([x, u])
+        h = self.activation(self.G[n:] @ xu + self.g[n:])
         for W, b in self.hidden:
             h = self.activation(W @ h + b)
-        r = z[:n] + self.W @ h
-        return r[: self.nx], r[self.nx :]
+
+        def rows(start, end):
+            return self.G[start:end] @ xu + self.g[start:end] + self.W[start:end] @ h
+
+        # Apart, so that where nobody reads y, as in a one-step prediction, the compiler leaves it out.
+        return rows(0, self.nx), rows(self.nx, n)
 
     def scan(self, x0: Float[Array, " {self.nx}"], us: Float[Array, "T nu"]) -> tuple[Array, Array, Array]:
         """Return `(xs, ys, x_final)` over a sequence; see `folded_scan`."""

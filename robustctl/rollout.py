@@ -6,7 +6,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from .errors import RobustctlError
-from .parallel import parallel_rollout
+from .parallel.in_time import parallel_rollout, worthwhile
 from .system import Parameterization, System, Trajectory
 
 
@@ -28,8 +28,8 @@ def rollout(
     **Arguments:** `us`: `(T, nu)`, or a pytree of arrays with a leading time axis; `x0`: the initial state,
     `system.init_state()` where None; `checkpoint`: with a number of samples n, gradients store the state
     every n samples only and recompute between, which takes memory for T/n + n samples in place of T; `method`: "scan",
-    or "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for long sequences and small batches,
-    where few iterations do.
+    "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for long sequences and small batches,
+    where few iterations do; or "auto", which does so for a long sequence on an accelerator and scans else.
 
     **Raises:** `RobustctlError` for a parameterization (call its `explicit()`), inputs without a time axis
     or of the wrong width, sequences of different lengths, a `checkpoint` below 1, and a method that is not known or
@@ -39,7 +39,7 @@ def rollout(
     x0 = system.init_state() if x0 is None else x0
     _check_step(system, x0, us)
 
-    if method != "scan":
+    if method == "parallel" or (method == "auto" and worthwhile(system, length)):
         return parallel_rollout(system, us, x0)[0]
     prepared = system.prepare()
     if checkpoint is None:
@@ -71,9 +71,9 @@ def _check(system, us, checkpoint, method) -> int:
         )
     if checkpoint is not None and checkpoint < 1:
         raise RobustctlError(f"checkpoint must be a number of samples of at least 1, got {checkpoint}")
-    if method not in ("scan", "parallel") or (method == "parallel" and checkpoint is not None):
+    if method not in ("scan", "parallel", "auto") or (method != "scan" and checkpoint is not None):
         raise RobustctlError(
-            f"method must be scan or parallel, and only the scan has checkpoints, got {method!r} and checkpoint = {checkpoint}"
+            f"method must be scan, parallel or auto, and only the scan has checkpoints, got {method!r} and checkpoint = {checkpoint}"
         )
     shapes = [jax.numpy.shape(leaf) for leaf in jax.tree.leaves(us)]
     if not shapes or any(len(shape) == 0 for shape in shapes):

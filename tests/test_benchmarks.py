@@ -64,6 +64,23 @@ def test_speed_is_measured_and_written(tmp_path, capsys):
     assert all(0 < row["floor_ms"] < row["ours_ms"] and row["bytes_floor_ms"] > 0 for row in results["rows"])
 
 
+def test_what_an_accelerator_shows_is_compared_and_written(tmp_path, capsys):
+    assert main(["benchmark", "speed", "--gpu", "--quick", "--out", str(tmp_path)]) == 0
+    assert "times_faster" in capsys.readouterr().out
+    results = json.loads((tmp_path / "speed_accelerator.json").read_text())
+    assert [row["what"] for row in results["kernels"]] == ["rollout", "gradient"]
+    assert set(results["kernels"][0]["ms"]) == {"scan in full precision", "scan", "fused"}
+    assert set(results["parallel_in_time"][0]["ms"]) == {"scan", "parallel"}
+    rows = results["kernels"] + results["parallel_in_time"]
+    assert all(difference < 2e-5 for row in rows for difference in row["difference"].values())
+
+
+def test_without_an_accelerator_it_says_so(tmp_path, capsys):
+    assert main(["benchmark", "speed", "--gpu", "--out", str(tmp_path)]) == 2
+    assert "needs an accelerator that JAX sees, got a CPU alone" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def compilers_count(fn, *args) -> float:
     """Operations outside LAPACK as XLA counts them; it counts the body of a loop once."""
     return jax.jit(fn).lower(*args).compile().cost_analysis()["flops"]

@@ -77,6 +77,18 @@ def test_in_parallel_it_is_the_same(model):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), scan, parallel)
 
 
+@pytest.mark.parametrize(
+    ("platform", "samples", "iterates"), [("cpu", 2001, False), ("gpu", 2002, True), ("gpu", 1000, False)]
+)
+def test_auto_is_parallel_for_a_long_sequence_off_the_cpu(monkeypatch, model, platform, samples, iterates):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    system, us = model.explicit(), jnp.ones((samples, 2))
+    jaxpr = str(jax.make_jaxpr(lambda u: rc.rollout(system, u, method="auto").ys)(us))
+    assert ("while[" in jaxpr) == iterates
+    static = rc.loops.Gain(jnp.ones((1, 2)), jnp.zeros(2), jnp.zeros(1))
+    assert rc.rollout(static, us, method="auto").ys.shape == (samples, 1)  # no R2DN: by the scan
+
+
 def test_batches_go_through_vmap(model):
     us = jr.normal(jr.key(2), (6, 10, 2))
     system = model.explicit()

@@ -133,18 +133,21 @@ class Speed:
     """Times of the R2DN at the published sizes: against the published arrangement and against rivals.
 
     Args:
+        gpu: In place of that, what only an accelerator shows: the recurrence as one kernel, the loop as one graph, iterations
+            over all samples, each against the scan.
         quick: Tiny sizes, to see that it runs; its figures mean nothing.
         out: Folder for the results.
     """
 
+    gpu: bool = False
     quick: bool = False
     out: Path = Path("runs/benchmark")
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..problems.speed import benchmark
+        from ..problems.speed import accelerator, measure
 
-        benchmark(self.out, quick=self.quick)
+        (accelerator if self.gpu else measure).benchmark(self.out, quick=self.quick)
         print(f"results in {self.out}")
         return 0
 

@@ -45,6 +45,8 @@ STAGES: dict[str, tuple[Method, ...]] = {
 LIMIT = 50
 """Iterations of each stage."""
 
+_LONG = 1024  # samples: estimated from what a GPU takes to launch a scan's steps, not measured
+
 
 def parallel_rollout(
     system: System,
@@ -74,6 +76,14 @@ def parallel_rollout(
     return _parallel_rollout(system, us, x0, method, limit)
 
 
+def worthwhile(system: System, samples: int) -> bool:
+    """Return whether iterations over all samples are expected to beat a scan: for a long sequence of an R2DN, off the CPU.
+
+    Two cores are as busy with one sample after the other. A GPU waits for each step's kernels to be launched.
+    """
+    return jax.default_backend() != "cpu" and samples >= _LONG and _is_r2dn(system)
+
+
 @eqx.filter_jit
 @jax.named_scope("robustctl.parallel_rollout")
 def _parallel_rollout(system, us, x0, method, limit):
@@ -81,12 +91,15 @@ def _parallel_rollout(system, us, x0, method, limit):
     return Trajectory(_before(x0, x_nexts), ys, jnp.concatenate([x0[None], x_nexts])[-1]), effort
 
 
+def _is_r2dn(system) -> bool:
+    return all(hasattr(unscaled(system), name) for name in ("A", "B1", "C1", "phi"))
+
+
 def _check(system, method, limit) -> None:
-    inner = unscaled(system)
-    if not all(hasattr(inner, name) for name in ("A", "B1", "C1", "phi")):
+    if not _is_r2dn(system):
         raise RobustctlError(
             "a rollout that is parallel in time needs an ExplicitR2DN, linear but for one network, or a Scaled "
-            f"one; got a {type(inner).__name__}. Roll it out by the scan, or call explicit() on an R2DN first"
+            f"one; got a {type(unscaled(system)).__name__}. Roll it out by the scan, or call explicit() on an R2DN first"
         )
     if method not in get_args(Method):
         raise RobustctlError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...provenance import provenance
-from . import cases, floors, fused, yardstick
+from . import cases, floors, yardstick
 from .cases import CASES, Case
 from .latency import latencies
 from .scaling import in_time, scaling
@@ -49,7 +49,7 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
         "gflops_of_one_large_product": rates.gflops, "gigabytes_a_second_of_one_large_copy": rates.gbytes, "rows": rows,
         "rivals": {name: _rivals(case, quick, repeats) for name, case in sizes.items()},
         "scaling": scaling(quick, repeats), "latency": latencies(sizes, quick),
-        "parallel_in_time": in_time(sizes, quick, repeats), "fused": fused.kernels(sizes, quick, repeats),
+        "parallel_in_time": in_time(sizes, quick, repeats),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "speed.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -32,11 +32,13 @@ def check_quiet() -> dict[str, Any]:
     return {"load_average_before": round(load, 2), "openblas_threads": 1}
 
 
-def compiled(fn: Callable, *args: Any) -> tuple[Callable[[], Any], float, int]:
-    """Compile `fn` for `args`; return a call of it, the seconds that took, and its temporary memory in bytes."""
+def compiled(
+    fn: Callable, *args: Any, options: dict[str, Any] | None = None
+) -> tuple[Callable[[], Any], float, int]:
+    """Compile `fn` for `args` with XLA's options; return a call of it, the seconds that took, its temporary memory in bytes."""
     jax.clear_caches()
     begin = time.perf_counter()
-    ready = jax.jit(fn).lower(*args).compile()
+    ready = jax.jit(fn).lower(*args).compile(options)
     seconds = time.perf_counter() - begin
     analysis: Any = ready.memory_analysis()
     return (lambda: ready(*args)), seconds, int(getattr(analysis, "temp_size_in_bytes", 0))

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Array
 
 from ...errors import RobustctlError
-from ...nn import ContractingR2DN
 from ...nn.folded import FoldedR2DN
 from ...nn.folded_scan import folded_scan
 from ...provenance import provenance
 from ...rollout import rollout
+from ...system import System
 from . import cases
 from .timing import compiled, interleaved
 
@@ -75,22 +75,18 @@ def in_time(case: cases.Case, batch: int, samples: int, gradient: bool, repeats:
     """Time iterations over all samples of a freshly drawn model, to within the tolerance of `rc.parallel`."""
 
     def run(method: str):
-        def ys(model, us):
-            system = model.explicit()
-            return jax.vmap(lambda u: rollout(system, u, method=method).ys)(us)
-
-        return ys
+        return lambda system, us: jax.vmap(lambda u: rollout(system, u, method=method).ys)(us)
 
     versions = {method: (run(method), "highest", None) for method in ("scan", "parallel")}
     return _compare(case, batch, samples, gradient, repeats, versions)
 
 
 def _compare(case, batch, samples, gradient, repeats, versions: dict[str, tuple]) -> dict[str, Any]:
-    """Times, ratios and largest differences, all against the first version."""
-    us, ys = cases.sequences(case, batch, samples)
+    """Times, ratios and largest differences, all against the first version; without the map, which is the same for all."""
+    system, (us, ys) = case.model().explicit(), cases.sequences(case, batch, samples)
     calls: dict[str, Callable] = {}
     for name, (fn, precision, options) in versions.items():
-        args = (case.model(), us, ys) if gradient else (case.model(), us)
+        args = (system, us, ys) if gradient else (system, us)
         fn = jax.value_and_grad(cases.squared_error(fn)) if gradient else fn
         with jax.default_matmul_precision(precision):
             calls[name], _, _ = compiled(fn, *args, options=options)
@@ -106,12 +102,12 @@ def _compare(case, batch, samples, gradient, repeats, versions: dict[str, tuple]
     }  # fmt: skip
 
 
-def _recurrence(fused: bool) -> Callable[[ContractingR2DN, Array], Array]:
-    def run(model: ContractingR2DN, us: Array) -> Array:
-        system = model.explicit().prepare()
-        assert isinstance(system, FoldedR2DN)
-        weights, x0 = (system.G, system.g, system.hidden, system.W), system.init_state()
-        return jax.vmap(lambda u: folded_scan(system.activation, weights, x0, u, fused=fused)[1])(us)
+def _recurrence(fused: bool) -> Callable[[System, Array], Array]:
+    def run(system: System, us: Array) -> Array:
+        s = system.prepare()
+        assert isinstance(s, FoldedR2DN)
+        weights, x0 = (s.G, s.g, s.hidden, s.W), s.init_state()
+        return jax.vmap(lambda u: folded_scan(s.activation, weights, x0, u, fused=fused)[1])(us)
 
     return run
 

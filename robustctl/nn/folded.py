@@ -26,6 +26,11 @@ class FoldedR2DN(System):
     nx: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
+    @property
+    def A(self) -> Float[Array, "{self.nx} {self.nx}"]:
+        """The linear part's state matrix."""
+        return self.G[: self.nx, : self.nx]
+
     def init_state(self) -> Float[Array, " {self.nx}"]:
         """Return the zero state."""
         return jnp.zeros(self.nx, self.g.dtype)

@@ -87,7 +87,8 @@ def worthwhile(system: System, samples: int) -> bool:
 @eqx.filter_jit
 @jax.named_scope("robustctl.parallel_rollout")
 def _parallel_rollout(system, us, x0, method, limit):
-    x_nexts, ys, effort = _solution((system, us, x0), method, limit)
+    # Prepared out here, so that in a batch its gradient is taken once and not once a sequence.
+    x_nexts, ys, effort = _solution((system.prepare(), us, x0), method, limit)
     return Trajectory(_before(x0, x_nexts), ys, jnp.concatenate([x0[None], x_nexts])[-1]), effort
 
 
@@ -112,20 +113,19 @@ def _solution(arguments, method, limit):
     """Return the states after each sample, the outputs and the effort."""
     with jax.default_matmul_precision("highest"):  # TF32 would leave errors above the tolerance
         system, us, x0 = arguments
-        prepared = system.prepare()
-        step = jax.vmap(prepared.step)
+        step = jax.vmap(system.step)
 
         def correct(stage):
             def correction(x_nexts):
                 xs = _before(x0, x_nexts)
-                solve = recurrence(stage, system, prepared, xs, us)
+                solve = recurrence(stage, system, xs, us)
                 return solve(step(xs, us)[0] - x_nexts)
 
             return correction
 
         def sequential():
             def body(x, u):
-                x_next = prepared.step(x, u)[0]
+                x_next = system.step(x, u)[0]
                 return x_next, x_next
 
             return lax.scan(body, x0, us)[1]
@@ -154,7 +154,7 @@ def _backward(x_nexts, out_bars, perturbed, arguments, method, limit):
         system, us, x0 = arguments
         xs = _before(x0, x_nexts)
         x_bars = jnp.zeros_like(x_nexts) if out_bars[0] is None else out_bars[0]
-        _, pull = eqx.filter_vjp(lambda s, u, x: jax.vmap(s.prepare().step)(x, u), system, us, xs)
+        _, pull = eqx.filter_vjp(lambda s, u, x: jax.vmap(s.step)(x, u), system, us, xs)
         y_bars = _cotangent(system, us, xs, out_bars[1])
         adjoint, _ = _adjoint(system, us, xs, x_bars, y_bars, method, limit)
         system_bar, us_bar, xs_bar = pull((adjoint, y_bars))
@@ -170,11 +170,10 @@ def _cotangent(system, us, xs, y_bars):
 
 def _adjoint(system, us, xs, x_bars, y_bars, method, limit):
     """Return `l[1] .. l[T]` and the effort, given the cotangents of `x[1] .. x[T]` and of the outputs."""
-    prepared = system.prepare()
-    _, pull = jax.vjp(lambda x: jax.vmap(prepared.step)(x, us), xs)
+    _, pull = jax.vjp(lambda x: jax.vmap(system.step)(x, us), xs)
 
     def correct(stage):
-        solve = recurrence(stage, system, prepared, xs, us, reverse=True)
+        solve = recurrence(stage, system, xs, us, reverse=True)
 
         def correction(adjoint):
             (pulled,) = pull((adjoint, y_bars))
@@ -186,7 +185,7 @@ def _adjoint(system, us, xs, x_bars, y_bars, method, limit):
         def body(adjoint, sample):
             x, u, y_bar, x_bar = sample
             total = adjoint + x_bar
-            _, pull = jax.vjp(lambda x: prepared.step(x, u), x)
+            _, pull = jax.vjp(lambda x: system.step(x, u), x)
             return pull((total, y_bar))[0], total
 
         return lax.scan(body, jnp.zeros_like(xs[0]), (xs, us, y_bars, x_bars), reverse=True)[1]

@@ -20,14 +20,14 @@ def unscaled(system):
     return unscaled(system.system) if isinstance(system, Scaled) else system
 
 
-def recurrence(stage: Method, system, prepared, xs, us, *, reverse: bool = False) -> Callable:
+def recurrence(stage: Method, system, xs, us, *, reverse: bool = False) -> Callable:
     """Return the map `r -> d` that solves `d[t] = M[t] d[t-1] + r[t]`, or its transpose, backward in time."""
     if stage == "newton":
-        return _varying(_slopes(prepared, xs, us), reverse)
+        return _varying(_slopes(system, xs, us), reverse)
     if stage == "picard":
         return _constant(unscaled(system).A, len(us), reverse)
     stride = max(1, len(us) // _SAMPLES)
-    return _constant(jnp.mean(_slopes(prepared, xs[::stride], us[::stride]), axis=0), len(us), reverse)
+    return _constant(jnp.mean(_slopes(system, xs[::stride], us[::stride]), axis=0), len(us), reverse)
 
 
 def _slopes(system, xs, us) -> Float[Array, "T nx nx"]:

@@ -1,5 +1,7 @@
 """Many seeds as one vmapped training: each ends as it would alone."""
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -81,9 +83,13 @@ def spoilt(key):
     return eqx.tree_at(lambda m: m.by, model, jnp.where(is_first(key), jnp.nan, model.by))
 
 
-def test_a_seed_that_blows_up_does_not_touch_the_others(together):
-    with pytest.warns(RobustctlWarning, match="seed 0: .*gradient step 0"):
+def test_a_seed_that_blows_up_does_not_touch_the_others(together, monkeypatch):
+    monkeypatch.setattr(rc.train.Fit, "caution", property(lambda fitted: f"kept {fitted.best_epoch}"))
+    with pytest.warns(RobustctlWarning) as told:
         fits = rc.train.fit_seeds(spoilt, record(), keys=KEYS, **SETTINGS)
+    texts = [str(warning.message) for warning in told]
+    assert re.search("seed 0: .*gradient step 0", "\n".join(texts))
+    assert all(f"seed {k}: kept {fitted.best_epoch}" in texts for k, fitted in enumerate(fits))
     assert (fits[0].stopped, fits[0].trouble.fatal) == ("not finite", True)
     assert [fitted.trouble for fitted in fits[1:]] == [None, None]
     for k in (1, 2):

@@ -153,9 +153,7 @@ def fit(
     told = everyone(watchers, progress, epochs, keeper, mesh)
     state, history, stopped = train(placed(job, mesh), trained, epochs, told, look, inspect_every, keeper)
     fitted = finished(model, job, state, history, stopped, time.monotonic() - begin)
-    warn_of(fitted.trouble)
-    if fitted.caution:
-        warnings.warn(fitted.caution, RobustctlWarning, stacklevel=2)
+    warn_of(fitted.trouble, fitted.caution)
     return fitted
 
 
@@ -301,7 +299,7 @@ def check_watchers(watchers: Sequence[Watcher]) -> None:
             )
 
 
-def warn_of(trouble: Trouble | None, who: str = "") -> None:
-    """Tell the user what was not finite in a training, if anything was; `who`: in which of several, "seed 3: " say."""
-    if trouble is not None:
-        warnings.warn(f"{who}{trouble}", RobustctlWarning, stacklevel=3)
+def warn_of(*said: Trouble | str | None, who: str = "") -> None:
+    """Tell the user what there is to say of a training, if anything; `who`: of which of several, "seed 3: " say."""
+    for each in filter(None, said):
+        warnings.warn(f"{who}{each}", RobustctlWarning, stacklevel=3)

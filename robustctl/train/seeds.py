@@ -69,7 +69,8 @@ def fit_seeds(
     ends = _train(jobs, frees, epochs, devices, watchers, progress)
     seconds = time.monotonic() - begin
     fits = [finished(m, job, *end, seconds) for (m, job, _), end in zip(made, ends, strict=True)]
-    _warn_of(fits)
+    for k, each in enumerate(fits):
+        warn_of(each.trouble, each.caution, who=f"seed {k}: ")
     return fits
 
 
@@ -103,13 +104,9 @@ def fit_policy_seeds(
     ends = _train(jobs, frees, epochs, devices, watchers, progress)
     seconds = time.monotonic() - begin
     fits = [finished_policy(job, *end, seconds) for job, end in zip(jobs, ends, strict=True)]
-    _warn_of(fits)
-    return fits
-
-
-def _warn_of(fits: Sequence[Fit] | Sequence[PolicyFit]) -> None:
     for k, each in enumerate(fits):
-        warn_of(each.trouble, f"seed {k}: ")
+        warn_of(each.trouble, who=f"seed {k}: ")
+    return fits
 
 
 def _pairs(keys: Iterable[PRNGKeyArray]) -> list[Array]:

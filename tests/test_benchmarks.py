@@ -1,6 +1,7 @@
 """The published problems' runs, short: that they run to their results; their figures are in results/."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -13,7 +14,7 @@ import robustctl as rc
 from robustctl.cli import main
 from robustctl.errors import RobustctlError
 from robustctl.problems import unstable
-from robustctl.problems.speed import cases, expressivity, floors, timing
+from robustctl.problems.speed import accelerator, cases, expressivity, floors, timing
 
 
 @pytest.mark.parametrize(
@@ -65,14 +66,33 @@ def test_speed_is_measured_and_written(tmp_path, capsys):
 
 
 def test_what_an_accelerator_shows_is_compared_and_written(tmp_path, capsys):
-    assert main(["benchmark", "speed", "--gpu", "--quick", "--out", str(tmp_path)]) == 0
+    command = ["benchmark", "speed", "--gpu", "--quick", "--out", str(tmp_path)]
+    assert main(command) == 0
     assert "times_faster" in capsys.readouterr().out
-    results = json.loads((tmp_path / "speed_accelerator.json").read_text())
-    assert [row["what"] for row in results["kernels"]] == ["rollout", "gradient"]
-    assert set(results["kernels"][0]["ms"]) == {"scan in full precision", "scan", "fused"}
-    assert set(results["parallel_in_time"][0]["ms"]) == {"scan", "parallel"}
-    rows = results["kernels"] + results["parallel_in_time"]
+    path = tmp_path / "speed_accelerator.json"
+    results = json.loads(path.read_text())
+    rows = results["rows"]
+    assert [(row["part"], row["what"]) for row in rows] == list(
+        itertools.product(("kernels", "in time"), ("rollout", "gradient"))
+    )
+    assert set(rows[0]["ms"]) == {"scan in full precision", "scan", "fused"}
+    assert set(rows[-1]["ms"]) == {"scan", "parallel"} and not rows[-1]["failed"]
     assert all(difference < 2e-5 for row in rows for difference in row["difference"].values())
+
+    path.write_text(json.dumps(results | {"rows": rows[:3]}))
+    assert main(command) == 0  # one row is missing, and measured
+    again = json.loads(path.read_text())["rows"]
+    assert again[:3] == rows[:3] and again[3]["what"] == "gradient"
+    assert capsys.readouterr().out.count("times_faster") == 1
+
+
+def test_a_version_that_fails_is_named_and_the_others_are_compared():
+    def wrong(system, us):
+        raise ValueError("no such kernel")
+
+    versions = accelerator.in_time() | {"wrong": (wrong, None, None)}
+    row = accelerator.compare(cases.small(cases.CASES["youla"]), 2, 3, False, 1, versions)
+    assert row["failed"] == {"wrong": "ValueError: no such kernel"} and set(row["ms"]) == {"scan", "parallel"}
 
 
 def test_without_an_accelerator_it_says_so(tmp_path, capsys):

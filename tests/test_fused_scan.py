@@ -141,5 +141,6 @@ def test_what_does_not_suit_goes_by_the_scan():
 
 
 def test_the_benchmark_compares_them(interpreted):
-    row = accelerator.kernels(small(CASES["youla"]), 2, 3, True, 1)
+    row = accelerator.compare(small(CASES["youla"]), 2, 3, True, 1, accelerator.kernels())
     assert {"forward", "adjoint"} == set(interpreted) and row["difference"]["fused"] < 1e-5
+    assert not row["failed"]

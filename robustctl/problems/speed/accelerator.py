@@ -15,6 +15,7 @@ from ...nn.folded import FoldedR2DN
 from ...nn.folded_scan import folded_scan
 from ...provenance import provenance
 from ...rollout import rollout
+from ...store.atomic import write_atomic
 from ...system import System
 from . import cases
 from .timing import compiled, interleaved
@@ -28,9 +29,16 @@ IN_TIME = ((1, 1024), (64, 1024), (1, 8192), (64, 8192), (1, 65_536))
 ONE_GRAPH = {"xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,WHILE"}
 """XLA's own choice of what goes into CUDA graphs, and loops."""
 
+Version = tuple[Callable[..., Any], str | None, dict[str, Any] | None]
+"""A rollout `(system, us) -> ys`, the precision of its products and XLA's options."""
+
+_LONG = 10_000  # samples: from here on a scan takes seconds, and two repeats must do
+
 
 def benchmark(folder: Path, *, quick: bool = False, repeats: int = 11) -> dict:
-    """Measure, print each row as it comes and keep `speed_accelerator.json` in `folder` up to date with it.
+    """Measure, print each row as it comes and write it to `speed_accelerator.json` in `folder`; go on where that file stops.
+
+    Rows that another commit, device or set of versions has left there are measured again.
 
     **Raises:** `RobustctlError` where JAX sees a CPU alone, unless `quick`, whose figures mean nothing.
     """
@@ -39,28 +47,47 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 11) -> dict:
             "this benchmark needs an accelerator that JAX sees, got a CPU alone; install JAX for it, "
             "https://docs.jax.dev/en/latest/installation.html"
         )
-    sizes = {"youla": cases.small(cases.CASES["youla"])} if quick else cases.CASES
-    results: dict[str, Any] = {"quick": quick, **provenance(0), "kernels": [], "parallel_in_time": []}
     folder.mkdir(parents=True, exist_ok=True)
-    for part, row in _rows(sizes, quick, 2 if quick else repeats):
-        results[part].append(row)
-        print(part, *(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
-        text = json.dumps(results, indent=2) + "\n"
-        (folder / "speed_accelerator.json").write_text(text, encoding="utf-8")
+    path = folder / "speed_accelerator.json"
+    origin = {"quick": quick, **provenance(0)}
+    results = _begun(path, origin)
+    for planned in _plan(quick):
+        if any(planned.items() <= row.items() for row in results["rows"]):
+            continue
+        row = planned | _measured(**planned, quick=quick, repeats=2 if quick else repeats)
+        results["rows"].append(row)
+        print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
+        write_atomic(path, (json.dumps(results, indent=2) + "\n").encode())
     return results
 
 
-def _rows(sizes: dict[str, cases.Case], quick: bool, repeats: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part, compare, batches in (("kernels", kernels, KERNELS), ("parallel_in_time", in_time, IN_TIME)):
-        for case in sizes.values():
-            for batch, samples in ((2, 20),) if quick else batches:
-                for gradient in (False, True):
-                    yield part, compare(case, batch, samples, gradient, repeats)
+def _begun(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run before has left that would be measured alike, or a start."""
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    same = json.loads(json.dumps(origin)).items() <= found.items()
+    return found if same else {**origin, "rows": []}
 
 
-def kernels(case: cases.Case, batch: int, samples: int, gradient: bool, repeats: int) -> dict[str, Any]:
-    """Time the scan in JAX's own precision (on a GPU TF32), in full, and as one graph; and the kernels, which are in full."""
-    versions = {
+def _plan(quick: bool) -> Iterator[dict[str, Any]]:
+    for part, shapes in (("kernels", KERNELS), ("in time", IN_TIME)):
+        for case in ("youla",) if quick else cases.CASES:
+            for batch, samples in ((2, 20),) if quick else shapes:
+                for what in ("rollout", "gradient"):
+                    yield {"part": part, "case": case, "what": what, "batch": batch, "samples": samples}
+
+
+def _measured(
+    part: str, case: str, what: str, batch: int, samples: int, quick: bool, repeats: int
+) -> dict[str, Any]:
+    size = cases.small(cases.CASES[case]) if quick else cases.CASES[case]
+    versions = kernels() if part == "kernels" else in_time()
+    repeats = 2 if samples > _LONG else repeats
+    return compare(size, batch, samples, what == "gradient", repeats, versions)
+
+
+def kernels() -> dict[str, Version]:
+    """Return the scan in full precision, in JAX's own (on a GPU TF32) and as one graph, and the kernels, which are in full."""
+    versions: dict[str, Version] = {
         "scan in full precision": (_recurrence(False), "highest", None),
         "scan": (_recurrence(False), None, None),
         "scan as one graph": (_recurrence(False), "highest", ONE_GRAPH),
@@ -68,37 +95,44 @@ def kernels(case: cases.Case, batch: int, samples: int, gradient: bool, repeats:
     }
     if jax.default_backend() != "gpu":
         del versions["scan as one graph"]
-    return _compare(case, batch, samples, gradient, repeats, versions)
+    return versions
 
 
-def in_time(case: cases.Case, batch: int, samples: int, gradient: bool, repeats: int) -> dict[str, Any]:
-    """Time iterations over all samples of a freshly drawn model, to within the tolerance of `rc.parallel`."""
+def in_time() -> dict[str, Version]:
+    """Return the scan and iterations over all samples, of freshly drawn models to within the tolerance of `rc.parallel`."""
 
     def run(method: str):
         return lambda system, us: jax.vmap(lambda u: rollout(system, u, method=method).ys)(us)
 
-    versions = {method: (run(method), "highest", None) for method in ("scan", "parallel")}
-    return _compare(case, batch, samples, gradient, repeats, versions)
+    return {method: (run(method), "highest", None) for method in ("scan", "parallel")}
 
 
-def _compare(case, batch, samples, gradient, repeats, versions: dict[str, tuple]) -> dict[str, Any]:
-    """Times, ratios and largest differences, all against the first version; without the map, which is the same for all."""
+def compare(
+    case: cases.Case, batch: int, samples: int, gradient: bool, repeats: int, versions: dict[str, Version]
+) -> dict[str, Any]:
+    """Return times, ratios and largest differences against the first version; the map, the same for all, is left out.
+
+    A version that does not compile or run is named with what was said, and the others are compared.
+    """
     system, (us, ys) = case.model().explicit(), cases.sequences(case, batch, samples)
-    calls: dict[str, Callable] = {}
+    calls, outputs, failed = {}, {}, {}
     for name, (fn, precision, options) in versions.items():
         args = (system, us, ys) if gradient else (system, us)
         fn = jax.value_and_grad(cases.squared_error(fn)) if gradient else fn
-        with jax.default_matmul_precision(precision):
-            calls[name], _, _ = compiled(fn, *args, options=options)
-    first, *others = (jax.tree.leaves(call()) for call in calls.values())
-    times = interleaved(calls, repeats)
-    differences = {
-        name: max(map(_difference, own, first)) for name, own in zip(list(calls)[1:], others, strict=True)
-    }
+        try:
+            with jax.default_matmul_precision(precision):
+                call, _, _ = compiled(fn, *args, options=options)
+            outputs[name] = jax.tree.leaves(call())
+            calls[name] = call
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"[:500]
+    times = interleaved(calls, repeats) if calls else {}
+    first, *others = outputs or [""]
     return {
-        "case": case.name, "what": "gradient" if gradient else "rollout", "batch": batch, "samples": samples,
         "ms": {name: found["ms"] for name, found in times.items()},
-        "times_faster": {name: times[name]["ratio"] for name in differences}, "difference": differences,
+        "times_faster": {name: times[name]["ratio"] for name in others},
+        "difference": {name: max(map(_difference, outputs[name], outputs[first])) for name in others},
+        "failed": failed,
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...provenance import provenance
+from ...store.atomic import write_atomic
 from . import cases, floors, yardstick
 from .cases import CASES, Case
 from .latency import latencies
@@ -30,7 +31,7 @@ ACCEPTED = {
 
 
 def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
-    """Measure everything, print rows as they come, and write `speed.json` and `speed.txt` into `folder`.
+    """Measure everything, print rows as they come, and keep `speed.json` and `speed.txt` in `folder` up to date with them.
 
     **Raises:** `RobustctlError` on a busy machine, unless `quick`, whose figures mean nothing.
     """
@@ -39,22 +40,32 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
     sizes = {"youla": cases.small(CASES["youla"])} if quick else CASES
     rates = floors.measure_rates()
     rows: list[dict] = []
-    for case in sizes.values():
-        for row in _rows(case, rates, quick, repeats):
-            rows.append(row)
-            print(_line(row), flush=True)
     results = {
         "what": "time of the yardstick over ours, medians of interleaved runs; compilation apart", "quick": quick,
         **provenance(0), **machine,
         "gflops_of_one_large_product": rates.gflops, "gigabytes_a_second_of_one_large_copy": rates.gbytes, "rows": rows,
-        "rivals": {name: _rivals(case, quick, repeats) for name, case in sizes.items()},
-        "scaling": scaling(quick, repeats), "latency": latencies(sizes, quick),
-        "parallel_in_time": in_time(sizes, quick, repeats),
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "speed.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    (folder / "speed.txt").write_text("\n".join(map(_line, rows)) + "\n", encoding="utf-8")
+    for case in sizes.values():
+        for row in _rows(case, rates, quick, repeats):
+            rows.append(row)
+            print(_line(row), flush=True)
+            _keep(results, folder)
+    others = {
+        "rivals": lambda: {name: _rivals(case, quick, repeats) for name, case in sizes.items()},
+        "scaling": lambda: scaling(quick, repeats),
+        "latency": lambda: latencies(sizes, quick),
+        "parallel_in_time": lambda: in_time(sizes, quick, repeats),
+    }
+    for name, measured in others.items():
+        results[name] = measured()
+        _keep(results, folder)
     return results
+
+
+def _keep(results: dict, folder: Path) -> None:
+    write_atomic(folder / "speed.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_atomic(folder / "speed.txt", ("\n".join(map(_line, results["rows"])) + "\n").encode())
 
 
 def _rows(case: Case, rates: floors.Rates, quick: bool, repeats: int):

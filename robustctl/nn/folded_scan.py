@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from . import fused_scan
 from .activations import Activation
 from .layout import Layout, over_batch
 
@@ -44,11 +43,20 @@ def folded_scan(
 
 def _run(activation, fused, weights, x0, us):
     def run(lay, weights, x0, us):
-        if fused and fused_scan.suits(weights, us):
-            return (), fused_scan.forward(activation, weights, x0, us)
+        if kernels := _kernels(fused, weights, us):
+            return (), kernels.forward(activation, weights, x0, us)
         return (), _forward(activation, lay, weights, x0, us)
 
     return over_batch(run, rows=fused)(weights, x0, us)[1]
+
+
+def _kernels(fused, weights, us):
+    """The GPU kernels, where they are asked for and suit. Imported here: no one else is to wait for Pallas."""
+    if not fused:
+        return None
+    from . import fused_scan
+
+    return fused_scan if fused_scan.suits(weights, us) else None
 
 
 _scan = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
@@ -116,8 +124,8 @@ def _chunk(activation, fused, lay: Layout, weights, x_bar, xs, us, dxs, dys):
     hs, slopes = _activations(activation, lay, weights, xu)
 
     in_time = [lay.in_time(slope, samples) for slope in slopes]
-    by_kernel = fused and fused_scan.suits(weights, us)
-    adjoint = fused_scan.adjoint if by_kernel else functools.partial(_adjoint, lay)
+    kernels = _kernels(fused, weights, us)
+    adjoint = kernels.adjoint if kernels else functools.partial(_adjoint, lay)
     x_bar, sd, ds, us_bar = adjoint(weights, x_bar, dxs, dys, in_time)
     sd, ds = lay.side_by_side(sd), [lay.side_by_side(d) for d in ds]
     layers = tuple((lay.outer(d, h), lay.total(d)) for d, h in zip(ds, hs, strict=False))

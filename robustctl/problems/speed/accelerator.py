@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from ...errors import RobustctlError
+from ...json_text import json_text
 from ...nn.folded import FoldedR2DN
 from ...nn.folded_scan import folded_scan
 from ...provenance import provenance
@@ -18,7 +17,7 @@ from ...rollout import rollout
 from ...store.atomic import write_atomic
 from ...system import System
 from . import cases
-from .timing import compiled, interleaved
+from .timing import compiled, difference, interleaved
 
 KERNELS = ((4, 256), (64, 128), (512, 128))
 """Sequences and samples of the recurrence as one kernel."""
@@ -57,15 +56,14 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 11) -> dict:
         row = planned | _measured(**planned, quick=quick, repeats=2 if quick else repeats)
         results["rows"].append(row)
         print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
-        write_atomic(path, (json.dumps(results, indent=2) + "\n").encode())
+        write_atomic(path, (json_text(results, indent=2) + "\n").encode())
     return results
 
 
 def _begun(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """Return what a run before has left that would be measured alike, or a start."""
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    same = json.loads(json.dumps(origin)).items() <= found.items()
-    return found if same else {**origin, "rows": []}
+    return found if origin.items() <= found.items() else {**origin, "rows": []}
 
 
 def _plan(quick: bool) -> Iterator[dict[str, Any]]:
@@ -115,9 +113,9 @@ def compare(
     A version that does not compile or run is named with what was said, and the others are compared.
     """
     system, (us, ys) = case.model().explicit(), cases.sequences(case, batch, samples)
+    args = (system, us, ys) if gradient else (system, us)
     calls, outputs, failed = {}, {}, {}
     for name, (fn, precision, options) in versions.items():
-        args = (system, us, ys) if gradient else (system, us)
         fn = jax.value_and_grad(cases.squared_error(fn)) if gradient else fn
         try:
             with jax.default_matmul_precision(precision):
@@ -131,7 +129,7 @@ def compare(
     return {
         "ms": {name: found["ms"] for name, found in times.items()},
         "times_faster": {name: times[name]["ratio"] for name in others},
-        "difference": {name: max(map(_difference, outputs[name], outputs[first])) for name in others},
+        "difference": {name: max(map(difference, outputs[name], outputs[first])) for name in others},
         "failed": failed,
     }  # fmt: skip
 
@@ -144,8 +142,3 @@ def _recurrence(fused: bool) -> Callable[[System, Array], Array]:
         return jax.vmap(lambda u: folded_scan(s.activation, weights, x0, u, fused=fused)[1])(us)
 
     return run
-
-
-def _difference(a: Array, b: Array) -> float:
-    scale = float(jnp.abs(b).max())
-    return float(np.abs(np.asarray(a) - np.asarray(b)).max()) / (scale or 1.0)

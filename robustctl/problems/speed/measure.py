@@ -1,22 +1,21 @@
 """What the R2DN costs, beside the yardstick and its rivals: a table of ratios."""
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ...json_text import json_text
 from ...provenance import provenance
 from ...store.atomic import write_atomic
 from . import cases, floors, yardstick
 from .cases import CASES, Case
 from .latency import latencies
 from .scaling import in_time, scaling
-from .timing import check_quiet, compiled, interleaved
+from .timing import check_quiet, compiled, difference, interleaved
 
 ACCEPTED = {
     "training step": {"f16": 6.0, "pde": 1.5, "youla": 3.5},
@@ -64,7 +63,7 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
 
 
 def _keep(results: dict, folder: Path) -> None:
-    write_atomic(folder / "speed.json", (json.dumps(results, indent=2) + "\n").encode())
+    write_atomic(folder / "speed.json", (json_text(results, indent=2) + "\n").encode())
     write_atomic(folder / "speed.txt", ("\n".join(map(_line, results["rows"])) + "\n").encode())
 
 
@@ -106,16 +105,16 @@ def _row(
 ) -> dict:  # fmt: skip
     """One row: the yardstick `fns[0]` against ours `fns[1]`, having seen that they agree, and the least that ours could take."""
     made = {name: compiled(fn, *args) for name, fn in zip(("plain", "ours"), fns, strict=True)}
-    difference = None
+    apart = None
     if compare is not None:
-        theirs, own = (np.asarray(compare(call()), float) for call, _, _ in made.values())
-        difference = float(np.abs(theirs - own).max() / np.abs(theirs).max())
+        theirs, own = (compare(call()) for call, _, _ in made.values())
+        apart = difference(own, theirs)
     found = interleaved({name: call for name, (call, _, _) in made.items()}, repeats)
     (_, slow, much), (_, quick, little) = made.values()
     return {
         "case": case.name, "what": what, "plain_ms": found["plain"]["ms"], "ours_ms": found["ours"]["ms"],
         **floors.floors(rates, case, what, samples, fns[1], args),
-        "ratio": found["ours"]["ratio"], "accepted": ACCEPTED[what].get(case.name), "difference": difference,
+        "ratio": found["ours"]["ratio"], "accepted": ACCEPTED[what].get(case.name), "difference": apart,
         "compile_seconds": [round(slow, 2), round(quick, 2)], "temporary_bytes": [much, little],
     }  # fmt: skip
 

@@ -11,7 +11,7 @@ from ...parallel import Method, parallel_rollout
 from ...rollout import rollout
 from . import cases
 from .cases import CASES
-from .timing import compiled, interleaved
+from .timing import compiled, difference, interleaved
 
 METHODS: tuple[Method, ...] = ("picard", "mean-slope", "newton")
 VALUES = {
@@ -65,7 +65,7 @@ def _in_time(system: Any, nu: int, samples: int, repeats: int) -> dict[str, Any]
         run, effort = calls[method]()
         row[method] = {
             "iterations": int(effort.iterations), "converged": bool(effort.converged),
-            "difference": float(np.abs(run.ys - scan()).max() / np.abs(scan()).max()),
+            "difference": difference(run.ys, scan()),
         }  # fmt: skip
     times = interleaved(calls, repeats)
     row["scan_ms"] = times["scan"]["ms"]

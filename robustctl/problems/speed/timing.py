@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from ...errors import RobustctlError
 
@@ -42,6 +43,12 @@ def compiled(
     seconds = time.perf_counter() - begin
     analysis: Any = ready.memory_analysis()
     return (lambda: ready(*args)), seconds, int(getattr(analysis, "temp_size_in_bytes", 0))
+
+
+def difference(own: Any, reference: Any) -> float:
+    """Return the largest difference of two arrays over the largest entry of the second, or over one where that is zero."""
+    own, reference = (np.asarray(a, float) for a in (own, reference))
+    return float(np.abs(own - reference).max() / (np.abs(reference).max() or 1.0))
 
 
 def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:

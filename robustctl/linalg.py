@@ -40,11 +40,32 @@ def slack(dtype) -> float:
     return float(jnp.finfo(dtype).eps) ** 0.75
 
 
+@jax.custom_jvp
 @jax.jit
 def frobenius(X: Float[Array, "..."]) -> Float[Array, ""]:
     """Frobenius norm `sqrt(sum X_ij^2)`, differentiable at zero and safe from overflow of the squares."""
-    scale = lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(X), initial=0.0), jnp.finfo(X.dtype).tiny ** 0.5))
+    scale = jnp.maximum(jnp.max(jnp.abs(X), initial=0.0), jnp.finfo(X.dtype).tiny ** 0.5)
     return scale * jnp.sqrt(jnp.sum((X / scale) ** 2) + jnp.finfo(X.dtype).eps)
+
+
+@frobenius.defjvp
+def _(primals, tangents):
+    (X,), (dX,) = primals, tangents
+    size = frobenius(X)
+    return size, jnp.sum(X / size * dX)
+
+
+@jax.custom_jvp
+def gram(X: Float[Array, "m n"]) -> Float[Array, "n n"]:
+    """`X'X`; its derivative, `T + T'` with `T = X' dX`, is one product in both directions where that of a product is two."""
+    return X.T @ X
+
+
+@gram.defjvp
+def _(primals, tangents):
+    (X,), (dX,) = primals, tangents
+    T = X.T @ dX
+    return gram(X), T + T.T
 
 
 def polar_gram(X: Float[Array, "n n"], p: Float[Array, ""]) -> Float[Array, "n n"]:
@@ -54,13 +75,35 @@ def polar_gram(X: Float[Array, "n n"], p: Float[Array, ""]) -> Float[Array, "n n
     """
     n = X.shape[0]
     unit = X / frobenius(X)
-    return p**2 * (unit.T @ unit + slack(X.dtype) / n * jnp.eye(n, dtype=X.dtype))
+    return p**2 * (gram(unit) + slack(X.dtype) / n * jnp.eye(n, dtype=X.dtype))
+
+
+_LEAF = 72
+"""Rows up to which LAPACK inverts a matrix as it stands: above it, products are faster than its triangular solves."""
 
 
 @jax.custom_jvp
 def inverse(M: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Inverse of a well-conditioned matrix; its derivative, `-M^-1 dM M^-1`, is two products and no further solve."""
-    return jnp.linalg.inv(M)
+    """Inverse of I plus skew plus positive semidefinite; its derivative, `-M^-1 dM M^-1`, is two products and no solve.
+
+    ::
+
+        [A B; C D]^-1 = [A^-1 0; 0 0] + [A^-1 B; -I] S [C A^-1, -I],   S = (D - C A^-1 B)^-1
+
+    halved again and again, without exchange of rows: A and the Schur complement are matrices of the same kind, so that
+    neither inverse has a norm above one.
+    """
+    n = M.shape[0]
+    if n <= _LEAF:
+        return jnp.linalg.inv(M)
+    h = n // 2
+    A, B, C, D = M[:h, :h], M[:h, h:], M[h:, :h], M[h:, h:]
+    A_inv = inverse(A)
+    CA = C @ A_inv
+    S = inverse(D - CA @ B)
+    lower = jnp.concatenate([-S @ CA, S], axis=1)
+    upper = jnp.pad(A_inv, ((0, 0), (0, n - h))) - (A_inv @ B) @ lower
+    return jnp.concatenate([upper, lower])
 
 
 @inverse.defjvp
@@ -83,7 +126,7 @@ def cayley(G: Float[Array, "m n"]) -> Float[Array, "m n"]:
     n = G.shape[1]
     X, Y = G[:n], G[n:]
     eye = jnp.eye(n, dtype=G.dtype)
-    V = inverse(eye + X - X.T + Y.T @ Y)
+    V = inverse(eye + X - X.T + gram(Y))
     Q = jnp.concatenate([2 * V - eye, -2 * (Y @ V)])
     return Q / lax.stop_gradient(jnp.sqrt(jnp.maximum(norm_bound(Q), jnp.ones((), G.dtype))))
 
@@ -113,4 +156,4 @@ def contraction(G: Float[Array, "k n"], shape: tuple[int, int]) -> Float[Array, 
 def defect_factor(N: Float[Array, "a b"]) -> Float[Array, "b b"]:
     """Cholesky factor `M` with `M M' = I - N'N`, for a contraction `N`."""
     eye = jnp.eye(N.shape[1], dtype=N.dtype)
-    return jnp.linalg.cholesky(eye - N.T @ N)
+    return jnp.linalg.cholesky(eye - gram(N))

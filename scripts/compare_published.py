@@ -20,14 +20,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.errors import RobustctlError
 from robustctl.nn.sandwich import SandwichNetwork, SandwichParameters
 from robustctl.problems.speed import cases
-from robustctl.problems.speed.timing import check_quiet, compiled, interleaved
+from robustctl.problems.speed.timing import check_quiet, compiled, difference, interleaved
 from robustctl.provenance import commit, provenance
 
 WHAT = "time of the published code over ours, medians of interleaved runs; compilation apart"
@@ -160,8 +159,8 @@ def comparisons(case: cases.Case, r2dn: Any, youla: Any, quick: bool) -> Iterato
         yield f"gradient, {batch} x {samples}", calls, in_C1
     maps = [lambda p: arrays_of_map(net.direct_to_explicit(p)), lambda m: arrays_of_map(m.explicit())]
     yield "explicit map", ((maps[0], params), (maps[1], model)), (lambda out: out[0],) * 2
-    sums = [jax.value_and_grad(lambda m, f=f: sum(jnp.sum(jnp.sin(a)) for a in f(m))) for f in maps]
-    yield "explicit map, with gradient", ((sums[0], params), (sums[1], model)), in_C1
+    both = [cases.with_gradient(fn) for fn in maps]
+    yield "explicit map, with gradient", ((both[0], params), (both[1], model)), in_C1
     _, loss, data = cases.training(case, quick)
     theirs = data if case.name == "pde" else tuple(map(first, data))
     steps = ((training_loss(case, net, youla), params, theirs), (loss, model, data))
@@ -176,11 +175,11 @@ def training_step(loss: Callable, model: Any, data: tuple[Array, ...]) -> tuple:
 def measured(calls: Any, pick: tuple[Callable, Callable], repeats: int) -> dict:
     """Compile and time the published call and ours, having compared what they return."""
     made = dict(zip(("published", "ours"), (compiled(*call) for call in calls), strict=True))
-    theirs, own = (np.asarray(p(call()), float) for p, (call, _, _) in zip(pick, made.values(), strict=True))
+    theirs, own = (p(call()) for p, (call, _, _) in zip(pick, made.values(), strict=True))
     found = interleaved({name: call for name, (call, _, _) in made.items()}, repeats)
     return {
         "published_ms": found["published"]["ms"], "ours_ms": found["ours"]["ms"], "ratio": found["ours"]["ratio"],
-        "difference": float(np.abs(theirs - own).max() / np.abs(theirs).max()),
+        "difference": difference(own, theirs),
         "parameters": [cases.parameters(call[1]) for call in calls],
         "compile_seconds": [round(seconds, 2) for _, seconds, _ in made.values()],
         "temporary_bytes": [size for _, _, size in made.values()],

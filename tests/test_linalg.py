@@ -4,7 +4,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from robustctl.linalg import cayley, contraction, defect_factor, frobenius, polar_gram, slack
+from robustctl.linalg import cayley, contraction, defect_factor, frobenius, gram, inverse, polar_gram, slack
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
@@ -22,6 +22,32 @@ def test_cayley_never_exceeds_one_however_inaccurate_the_solve(scale, dtype):
     for seed in range(5):
         Q = np.asarray(cayley(scale * jr.normal(jr.key(seed), (12, 5), dtype)), np.float64)
         assert np.linalg.norm(Q, 2) <= 1 + 10 * float(jnp.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("n", [150, 157])  # halved twice, and into unequal parts
+def test_inverse_by_blocks_is_as_exact_as_at_once(n, dtype):
+    X, Y = jr.normal(jr.key(0), (2, n, n), dtype) / n**0.5
+    M = jnp.eye(n, dtype=dtype) + X - X.T + Y.T @ Y
+    exact = np.linalg.inv(np.asarray(M, np.float64))
+    np.testing.assert_allclose(jax.jit(inverse)(M), exact, atol=10 * float(jnp.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+def test_cayley_of_many_columns_never_exceeds_one(scale):
+    for seed in range(3):
+        Q = np.asarray(cayley(scale * jr.normal(jr.key(seed), (200, 160), jnp.float32)), np.float64)
+        assert np.linalg.norm(Q, 2) <= 1 + 1e-6
+
+
+def test_slopes_of_the_matrix_maps():
+    X, Y = jr.normal(jr.key(0), (2, 80, 80)) / 10
+    weights = jr.normal(jr.key(1), (80, 80))
+
+    def slopes(gram, inverse):
+        return jax.jit(jax.grad(lambda X: jnp.sum(weights * inverse(jnp.eye(80) + Y - Y.T + gram(X)))))(X)
+
+    np.testing.assert_allclose(slopes(gram, inverse), slopes(lambda X: X.T @ X, jnp.linalg.inv), atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

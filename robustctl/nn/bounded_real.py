@@ -7,7 +7,7 @@ deep networks", arXiv 2504.01250; the free feedthrough and the rate below extend
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..linalg import contraction, defect_factor, polar_gram
+from ..linalg import contraction, defect_factor, gram, polar_gram
 
 
 def bounded_real(
@@ -41,7 +41,7 @@ def bounded_real(
     BB, BT, TT = _completed_square(B_imp, C, D)
     P_imp = H[nx:, nx:] + BB
     F = H[nx:, :nx] + BT
-    E = (H[:nx, :nx] + P_imp / rate**2 + C.T @ C + TT + Y - Y.T) / 2
+    E = (H[:nx, :nx] + P_imp / rate**2 + gram(C) + TT + Y - Y.T) / 2
     AB = jnp.linalg.solve(E, jnp.concatenate([F, B_imp], axis=1))
     P = E.T @ jnp.linalg.solve(P_imp, E)
     return AB[:, :nx], AB[:, nx:], (P + P.T) / 2
@@ -64,11 +64,11 @@ def _completed_square(B_imp, C, D):
     nx = B_imp.shape[0]
     if D is None:
         zero = jnp.zeros((nx, nx), B_imp.dtype)
-        return B_imp @ B_imp.T, zero, zero
+        return gram(B_imp.T), zero, zero
     M = defect_factor(D)
     stacked = jnp.linalg.solve(M, jnp.concatenate([B_imp, -C.T @ D]).T).T
     BR, TR = stacked[:nx], stacked[nx:]
-    return BR @ BR.T, BR @ TR.T, TR @ TR.T
+    return gram(BR.T), BR @ TR.T, gram(TR.T)
 
 
 def feedthrough(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array
 
-from ..linalg import contraction, defect_factor, exact_map, frobenius, slack
+from ..linalg import contraction, defect_factor, exact_map, frobenius, gram, slack
 from .bounded_real import bounded_real
 from .initializers import LinearPart
 
@@ -36,7 +36,7 @@ def explicit_matrices(H, Y, B2_imp, D12_imp, rate: float) -> dict[str, Array]:
     state = jnp.linalg.solve(E, jnp.concatenate([F, B1_imp, B2_imp], axis=1))
     neuron = jnp.concatenate([-H21, -jnp.tril(H22, -1), D12_imp], axis=1) / Lambda[:, None]
     root = jsl.solve_triangular(jnp.linalg.cholesky(P_imp), E, lower=True)
-    P = root.T @ root
+    P = gram(root)
     A, B1, B2 = jnp.split(state, (nx, nx + nv), axis=1)
     C1, D11, D12 = jnp.split(neuron, (nx, nx + nv), axis=1)
     return dict(A=A, B1=B1, B2=B2, C1=C1, D11=D11, D12=D12, Lambda=Lambda, P=(P + P.T) / 2)
@@ -54,7 +54,7 @@ def port_gram(B2_free, C2_free, D12_free, D21_free, W):
     o = jnp.concatenate([C2_free, D21_free, jnp.zeros((W.shape[0], nx), W.dtype)], axis=1)
     k = jnp.concatenate([jnp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
     rest = o - W @ k.T
-    return rest.T @ rest + k @ (jnp.eye(nu, dtype=W.dtype) - W.T @ W) @ k.T
+    return gram(rest) + k @ (jnp.eye(nu, dtype=W.dtype) - gram(W)) @ k.T
 
 
 @exact_map

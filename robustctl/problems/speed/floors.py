@@ -123,11 +123,12 @@ def _map(case: Case) -> tuple[float, float]:
         layer of m features from n:  Y'Y and Y V, 2 n m^2 each; bound of Q'Q, 2 (m + n) m^2, no gradient; (I + Z)^-1, 8/3 m^3
         core:                        X'X, 2 (2 nx)^3; B1 B1' and C1'C1, 2 nx^2 nv each; E^-1 [F B1], 2/3 nx^3 + 2 nx^2 (nx + nv)
 
-    The gradient of a product is two products, that of an inverse two, that of a solve another solve and a product.
+    The gradient of X'X is one product, that of Y V two, that of an inverse two, that of a solve another solve and a product.
     """
     widths = list(pairwise((case.nv, *case.hidden, case.nv)))
     nx, nv = case.nx, case.nv
-    products = sum(4 * n * m**2 for n, m in widths) + 16 * nx**3 + 4 * nx**2 * nv
+    YV = sum(2 * n * m**2 for n, m in widths)
+    grams = YV + 16 * nx**3 + 4 * nx**2 * nv
     solve = 2 * nx**2 * (nx + nv)
-    value = products + solve + 2 / 3 * nx**3 + sum(2 * (m + n) * m**2 + 8 / 3 * m**3 for n, m in widths)
-    return value, value + 2 * products + 2 * solve + sum(4 * m**3 for _, m in widths)
+    value = YV + grams + solve + 2 / 3 * nx**3 + sum(2 * (m + n) * m**2 + 8 / 3 * m**3 for n, m in widths)
+    return value, value + 2 * YV + grams + 2 * solve + sum(4 * m**3 for _, m in widths)

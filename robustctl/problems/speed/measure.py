@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ...json_text import json_text
 from ...provenance import provenance
@@ -85,8 +84,8 @@ def _rows(case: Case, rates: floors.Rates, quick: bool, repeats: int):
         )
     maps = [yardstick.explicit_map, _without_metric]
     yield row("explicit map", 0, maps, (model,), compare=None)
-    slopes = [jax.value_and_grad(lambda m, fn=fn: sum(jnp.sum(jnp.sin(a)) for a in fn(m))) for fn in maps]
-    yield row("explicit map, with gradient", 0, slopes, (model,), compare=None)
+    both = [cases.with_gradient(fn) for fn in maps]
+    yield row("explicit map, with gradient", 0, both, (model,), compare=None)
 
 
 def _samples(data: jax.Array) -> int:

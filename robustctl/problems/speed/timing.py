@@ -1,5 +1,6 @@
 """Time compiled calls against each other, on a machine that has nothing else to do."""
 
+import math
 import os
 import statistics
 import time
@@ -13,6 +14,9 @@ from ...errors import RobustctlError
 
 BUSY = 0.7
 """Load average over the last minute above which timings are refused."""
+
+_TURN = 0.01
+"""Seconds that a call's turn lasts at least."""
 
 
 def check_quiet() -> dict[str, Any]:
@@ -52,15 +56,17 @@ def difference(own: Any, reference: Any) -> float:
 
 
 def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
-    """Run the calls in turns; return each one's median in ms, and the first one's time over it: median of the ratios."""
+    """Run the calls in turns; return each one's median in ms, and the first one's time over it: median of the ratios.
+
+    A turn of a short call is several calls: alone, between two others, it would be timed with threads still to wake.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         jax.block_until_ready(call())
+    counts = {name: math.ceil(_TURN / _seconds(call, 1)) for name, call in calls.items()}
     for _ in range(repeats):
         for name, call in calls.items():
-            begin = time.perf_counter()
-            jax.block_until_ready(call())
-            times[name].append(time.perf_counter() - begin)
+            times[name].append(_seconds(call, counts[name]))
     first = times[next(iter(calls))]
     return {
         name: {
@@ -69,3 +75,11 @@ def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
         }
         for name, own in times.items()
     }
+
+
+def _seconds(call: Callable[[], Any], count: int) -> float:
+    """Seconds a call, of so many one after the other."""
+    begin = time.perf_counter()
+    for _ in range(count):
+        jax.block_until_ready(call())
+    return (time.perf_counter() - begin) / count

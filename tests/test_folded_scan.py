@@ -77,12 +77,13 @@ def slopes(system, scan):
 
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.relu])
 @pytest.mark.parametrize("hidden", [(6,), (6, 5, 7)])
-@pytest.mark.parametrize("few", [0, 16])
+@pytest.mark.parametrize(("few", "many"), [(16, 128), (0, 128), (0, 0)])
 @pytest.mark.parametrize("columns", [1, 20, 10_000])
-def test_gradients_are_those_of_the_general_scan(monkeypatch, columns, few, hidden, activation):
-    """Chunks of one sample, of four with three left over, and the whole sequence; vectors as rows and as columns."""
+def test_gradients_are_those_of_the_general_scan(monkeypatch, columns, few, many, hidden, activation):
+    """Chunks of one sample, of four with three left over, and the whole sequence; rows, columns of a few and of many."""
     system, expected = folded(activation, hidden)
     monkeypatch.setattr(layout, "_FEW", few)
+    monkeypatch.setattr(layout, "_MANY", many)
     monkeypatch.setattr(folded_scan, "_VECTORS", {"cpu": columns})
     close(slopes(system, lambda s, x, u: s.scan(x, u)), expected, 1e-9)
 

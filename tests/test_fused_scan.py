@@ -55,8 +55,9 @@ def test_adjoint_is_the_scan_backwards(size):
     nx, ny, nu, hidden, batch, samples = SIZES[size]
     slopes = [abs(jnp.sin(normal(10 + k, samples, batch, width))) for k, width in enumerate(hidden)]
     bars = normal(3, batch, nx), normal(4, samples, batch, nx), normal(5, samples, batch, ny)
-    args = weights(nx, ny, nu, hidden), *bars, slopes
-    close(fused_scan.adjoint(*args, interpret=True), folded_scan._adjoint(ROWS, *args))
+    G, g, between, W = weights(nx, ny, nu, hidden)
+    ours = fused_scan.adjoint((G, g, between, W), *bars, slopes, interpret=True)
+    close(ours, folded_scan._adjoint(ROWS, (G, [Wk for Wk, _ in between], W), *bars, slopes))
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "softplus"])

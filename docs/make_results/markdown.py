@@ -23,6 +23,7 @@ COMMANDS = {
     "speed": "robustctl benchmark speed --out results",
     "speed_published": "python scripts/compare_published.py FOLDER --out results/speed_published.json",
     "expressivity": "robustctl benchmark expressivity --out results",
+    "iterations": "python scripts/measure_iterations.py FOLDER --out results/iterations.json",
     "seeds": "python scripts/measure_seeds.py --out results/seeds.json",
     "devices": "python scripts/measure_devices.py --out results/devices.json",
     "loops": "python scripts/measure_loops.py --out results/loops.json",

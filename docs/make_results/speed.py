@@ -67,9 +67,9 @@ def latency(results: Results) -> str:
     return table(("", *ways), rows)
 
 
-def parallel(results: Results) -> str:
+def parallel(results: Results, file: str = "speed") -> str:
     found = [
-        (case, r) for case, rows in results.get("speed", {}).get("parallel_in_time", {}).items() for r in rows
+        (case, r) for case, rows in results.get(file, {}).get("parallel_in_time", {}).items() for r in rows
     ]
     methods = dict.fromkeys(key for _, r in found for key, value in r.items() if isinstance(value, dict))
 
@@ -81,6 +81,16 @@ def parallel(results: Results) -> str:
         ("", "samples", "scan, ms", *methods),
         [(case, r["samples"], r["scan_ms"], *cells(r)) for case, r in found],
     )
+
+
+def differences(results: Results) -> str:
+    trained = results.get("iterations", {}).get("parallel_in_time", {})
+    keys = ("difference", "gradient_difference")
+    rows = [
+        (case, r["samples"], *(r[method][key] for method in ("picard", "mean-slope") for key in keys))
+        for case, found in trained.items() for r in found
+    ]  # fmt: skip
+    return table(("", "samples", "picard: outputs", "gradient", "mean-slope: outputs", "gradient"), rows)
 
 
 def slopes(results: Results) -> str:
@@ -128,5 +138,5 @@ def epoch(results: Results) -> str:
 
 
 TABLES = {f.__name__: f for f in (
-    yardstick, rivals, growth, latency, parallel, published, slopes, sizes, seeds, devices, stepping, epoch, environments,
+    yardstick, rivals, growth, latency, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch, environments,
 )}  # fmt: skip

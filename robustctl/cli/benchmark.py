@@ -235,7 +235,8 @@ class Benchmark:
         """Run the problem's command."""
         import jax
 
-        if jax.default_backend() == "cpu" and not self.problem.quick:
+        trains = hasattr(self.problem, "seeds")
+        if trains and jax.default_backend() == "cpu" and not self.problem.quick:
             print(
                 "JAX sees no GPU here: a full run takes minutes to an hour a seed on a few CPU cores; --quick shows in less that it runs",
                 file=sys.stderr,

@@ -11,7 +11,7 @@ runs step by step, and then each weight's gradient is one product over the chunk
 backpropagation through time.
 """
 
-import functools
+from functools import partial
 from typing import Any
 
 import jax
@@ -101,10 +101,14 @@ def _backward(activation, fused, lay: Layout, weights, xs, us, dxs, dys, dx_fina
     size = max(1, min(samples, vectors // batch))
     first = samples % size
     data = (xs, us, dxs, dys)
+    kernels = _kernels(fused, weights, us)
+    G, _, hidden, W = weights
+    turned = jax.tree.map(lay.turned, (G, [Wk for Wk, _ in hidden], W))
+    adjoint = partial(kernels.adjoint, weights) if kernels else partial(_adjoint, lay, turned)
 
     def chunk(carry, part):
         x_bar, total = carry
-        x_bar, weights_bar, us_bar = _chunk(activation, fused, lay, weights, x_bar, *part)
+        x_bar, weights_bar, us_bar = _chunk(activation, adjoint, lay, weights, x_bar, *part)
         return (x_bar, jax.tree.map(jnp.add, total, weights_bar)), us_bar
 
     blocks = jax.tree.map(lambda a: a[first:].reshape(samples // size, size, *a.shape[1:]), data)
@@ -117,25 +121,22 @@ def _backward(activation, fused, lay: Layout, weights, xs, us, dxs, dys, dx_fina
     return carry[1], (carry[0], us_bar)
 
 
-def _chunk(activation, fused, lay: Layout, weights, x_bar, xs, us, dxs, dys):
+def _chunk(activation, adjoint, lay: Layout, weights, x_bar, xs, us, dxs, dys):
     """Go back over one chunk: the adjoint state before it, the weights' gradients and that in us."""
     n, samples = weights[-1].shape[0], xs.shape[0]
     xu = lay.join(lay.side_by_side(xs), lay.side_by_side(us))
     hs, slopes = _activations(activation, lay, weights, xu)
 
-    in_time = [lay.in_time(slope, samples) for slope in slopes]
-    kernels = _kernels(fused, weights, us)
-    adjoint = kernels.adjoint if kernels else functools.partial(_adjoint, lay)
-    x_bar, sd, ds, us_bar = adjoint(weights, x_bar, dxs, dys, in_time)
+    x_bar, sd, ds, us_bar = adjoint(x_bar, dxs, dys, [lay.in_time(slope, samples) for slope in slopes])
     sd, ds = lay.side_by_side(sd), [lay.side_by_side(d) for d in ds]
     layers = tuple((lay.outer(d, h), lay.total(d)) for d, h in zip(ds, hs, strict=False))
     last = lay.outer(lay.split(sd, n)[0], hs[-1])
     return x_bar, (lay.outer(sd, xu), lay.total(sd), layers, last), us_bar
 
 
-def _adjoint(lay: Layout, weights, x_bar, dxs, dys, slopes):
+def _adjoint(lay: Layout, turned, x_bar, dxs, dys, slopes):
     """The adjoint state before the first sample; `[s; d_1]`, `d_2 ... d_L` and the gradient in us, all with time first."""
-    G, _, hidden, W = weights
+    G, hidden, W = turned
     nx = dxs.shape[-1 if lay.rows else -2]
 
     def back(x_bar, now):
@@ -143,7 +144,7 @@ def _adjoint(lay: Layout, weights, x_bar, dxs, dys, slopes):
         s = lay.join(x_bar, dy)
         d = lay.back(W, s) * slopes[-1]
         ds = [d]
-        for (Wk, _), slope in zip(hidden[::-1], slopes[-2::-1], strict=True):
+        for Wk, slope in zip(hidden[::-1], slopes[-2::-1], strict=True):
             d = lay.back(Wk, d) * slope
             ds.append(d)
         sd = lay.join(s, d)

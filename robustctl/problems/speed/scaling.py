@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from ...parallel import Method, parallel_rollout
 from ...rollout import rollout
@@ -48,18 +49,18 @@ def in_time(sizes: dict[str, cases.Case], quick: bool, repeats: int) -> dict[str
     lengths = (16,) if quick else (128, 1024, 8192)
     found = {}
     for name, case in sizes.items():
-        system = case.model().explicit()
-        found[name] = [_in_time(system, case.nu, samples, max(2, repeats // 3)) for samples in lengths]
+        system, us = case.model().explicit(), jax.random.normal(jax.random.key(0), (lengths[-1], case.nu))
+        found[name] = [in_time_of(system, us[:samples], max(2, repeats // 3)) for samples in lengths]
     return found
 
 
-def _in_time(system: Any, nu: int, samples: int, repeats: int) -> dict[str, Any]:
-    us = jax.random.normal(jax.random.key(0), (samples, nu))
+def in_time_of(system: Any, us: Array, repeats: int) -> dict[str, Any]:
+    """One sequence `us` (T, nu): times by the scan and by each method of `METHODS`, its iterations and difference to the scan."""
     scan, _, _ = compiled(lambda s, u: rollout(s, u).ys, system, us)
-    row: dict[str, Any] = {"samples": samples}
+    row: dict[str, Any] = {"samples": len(us)}
     calls = {"scan": scan}
     for method in METHODS:
-        if method == "newton" and samples * system.bx.size**2 > 2e7:
+        if method == "newton" and len(us) * system.init_state().size ** 2 > 2e7:
             continue  # one Jacobian a sample would not fit
         calls[method], _, _ = compiled(functools.partial(parallel_rollout, method=method), system, us)
         run, effort = calls[method]()

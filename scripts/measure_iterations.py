@@ -3,10 +3,9 @@
     OPENBLAS_NUM_THREADS=1 python scripts/measure_iterations.py FOLDER --runs runs/benchmark --out results/iterations.json
 
 FOLDER holds the F-16 records (see `robustctl benchmark f16 --help`). The models are seed 0 of `robustctl benchmark f16`, `pde` and
-`youla`; what --runs does not hold is trained first, which takes some ten minutes on two cores, after which the machine counts as
-busy for a minute: call it again. They are driven by signals of their problems: Level 4's force and voltage, the measurements of the
-published test, and what Q sees of the published test's disturbance. Gradients are those of the mean square of the outputs in every
-array of the explicit model, by the iterations and by the scan.
+`youla`; what --runs does not hold is trained first, which takes some ten minutes on two cores. They are driven by signals of their
+problems: Level 4's force and voltage, the measurements of the published test, and what Q sees of the published test's disturbance.
+Gradients are those of the mean square of the outputs in every array of the explicit model, by the iterations and by the scan.
 """
 
 import argparse
@@ -86,15 +85,15 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default="runs/benchmark", help="folder of the benchmarks' runs")
     parser.add_argument("--out", type=Path, default="results/iterations.json")
     given = parser.parse_args()
+    try:
+        machine = check_quiet()
+    except RobustctlError as error:
+        sys.exit(f"error: {error}")
     trained = {
         "f16": of_f16(given.folder, given.runs),
         "pde": of_pde(given.runs),
         "youla": of_youla(given.runs),
     }
-    try:
-        machine = check_quiet()
-    except RobustctlError as error:
-        sys.exit(f"error: {error}")
     results = {
         "what": "iterations over all samples of trained models",
         **provenance(0),

@@ -32,6 +32,10 @@ def exact_map(fn: _F) -> _F:
     return compiled  # pyright: ignore[reportReturnType]
 
 
+_product = functools.partial(jnp.matmul, precision="highest")
+"""For functions with a rule for their derivative: JAX traces the rule, and the function anew, when `exact_map` has ended."""
+
+
 def slack(dtype) -> float:
     """Return the relative distance kept from the boundary of a guarantee, `eps^(3/4)` of `dtype`.
 
@@ -58,13 +62,13 @@ def _(primals, tangents):
 @jax.custom_jvp
 def gram(X: Float[Array, "m n"]) -> Float[Array, "n n"]:
     """`X'X`; its derivative, `T + T'` with `T = X' dX`, is one product in both directions where that of a product is two."""
-    return X.T @ X
+    return _product(X.T, X)
 
 
 @gram.defjvp
 def _(primals, tangents):
     (X,), (dX,) = primals, tangents
-    T = X.T @ dX
+    T = _product(X.T, dX)
     return gram(X), T + T.T
 
 
@@ -99,17 +103,17 @@ def inverse(M: Float[Array, "n n"]) -> Float[Array, "n n"]:
     h = n // 2
     A, B, C, D = M[:h, :h], M[:h, h:], M[h:, :h], M[h:, h:]
     A_inv = inverse(A)
-    CA = C @ A_inv
-    S = inverse(D - CA @ B)
-    lower = jnp.concatenate([-S @ CA, S], axis=1)
-    upper = jnp.pad(A_inv, ((0, 0), (0, n - h))) - (A_inv @ B) @ lower
+    CA = _product(C, A_inv)
+    S = inverse(D - _product(CA, B))
+    lower = jnp.concatenate([-_product(S, CA), S], axis=1)
+    upper = jnp.pad(A_inv, ((0, 0), (0, n - h))) - _product(_product(A_inv, B), lower)
     return jnp.concatenate([upper, lower])
 
 
 @inverse.defjvp
 def _(primals, tangents):
     V = inverse(*primals)
-    return V, -(V @ tangents[0] @ V)
+    return V, -_product(_product(V, tangents[0]), V)
 
 
 def cayley(G: Float[Array, "m n"]) -> Float[Array, "m n"]:

@@ -100,10 +100,14 @@ def test_dtype_is_kept(name):
 
 
 def test_map_asks_for_full_precision_whatever_the_default():
-    """On a GPU the default product is TF32: every product of the map must ask for the highest precision."""
-    model = build("LipschitzR2DN", dtype=jnp.float32)
+    """On a GPU the default product is TF32: every product of the map and its gradient must ask for the highest precision."""
+    model = build("LipschitzR2DN", dtype=jnp.float32, hidden=(80,))
+
+    def total(model):
+        return sum(jnp.sum(a) for a in jax.tree.leaves(eqx.filter(model.explicit(), eqx.is_inexact_array)))
+
     with jax.default_matmul_precision("bfloat16"):
-        text = str(jax.make_jaxpr(lambda: model.explicit())())
+        text = str(jax.make_jaxpr(jax.value_and_grad(total))(model))
     asked = [line for line in text.splitlines() if "precision=" in line]
     assert asked and all("HIGHEST" in line for line in asked)
 

@@ -101,7 +101,9 @@ def test_dtype_is_kept(name):
 
 def test_map_asks_for_full_precision_whatever_the_default():
     """On a GPU the default product is TF32: every product of the map and its gradient must ask for the highest precision."""
-    model = build("LipschitzR2DN", dtype=jnp.float32, hidden=(80,))
+    model = rc.nn.LipschitzR2DN(
+        nu=2, nx=3, nv=4, ny=2, gamma=2.0, hidden=(80,), key=jr.key(0), dtype=jnp.float32
+    )
 
     def total(model):
         return sum(jnp.sum(a) for a in jax.tree.leaves(eqx.filter(model.explicit(), eqx.is_inexact_array)))

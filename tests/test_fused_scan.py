@@ -57,7 +57,8 @@ def test_adjoint_is_the_scan_backwards(size):
     bars = normal(3, batch, nx), normal(4, samples, batch, nx), normal(5, samples, batch, ny)
     G, g, between, W = weights(nx, ny, nu, hidden)
     ours = fused_scan.adjoint((G, g, between, W), *bars, slopes, interpret=True)
-    close(ours, folded_scan._adjoint(ROWS, (G, [Wk for Wk, _ in between], W), *bars, slopes))
+    maps = jax.tree.map(lambda M: ROWS.transposed(M, batch), (G, [Wk for Wk, _ in between], W))
+    close(ours, folded_scan._adjoint(ROWS, maps, *bars, slopes))
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "softplus"])

@@ -103,8 +103,8 @@ def _backward(activation, fused, lay: Layout, weights, xs, us, dxs, dys, dx_fina
     data = (xs, us, dxs, dys)
     kernels = _kernels(fused, weights, us)
     G, _, hidden, W = weights
-    turned = jax.tree.map(lay.turned, (G, [Wk for Wk, _ in hidden], W))
-    adjoint = partial(kernels.adjoint, weights) if kernels else partial(_adjoint, lay, turned)
+    transposed = jax.tree.map(partial(lay.transposed, batch=batch), (G, [Wk for Wk, _ in hidden], W))
+    adjoint = partial(kernels.adjoint, weights) if kernels else partial(_adjoint, lay, transposed)
 
     def chunk(carry, part):
         x_bar, total = carry
@@ -134,21 +134,21 @@ def _chunk(activation, adjoint, lay: Layout, weights, x_bar, xs, us, dxs, dys):
     return x_bar, (lay.outer(sd, xu), lay.total(sd), layers, last), us_bar
 
 
-def _adjoint(lay: Layout, turned, x_bar, dxs, dys, slopes):
+def _adjoint(lay: Layout, transposed, x_bar, dxs, dys, slopes):
     """The adjoint state before the first sample; `[s; d_1]`, `d_2 ... d_L` and the gradient in us, all with time first."""
-    G, hidden, W = turned
+    from_sd, between, from_s = transposed
     nx = dxs.shape[-1 if lay.rows else -2]
 
     def back(x_bar, now):
         dx, dy, *slopes = now
         s = lay.join(x_bar, dy)
-        d = lay.back(W, s) * slopes[-1]
+        d = from_s(s) * slopes[-1]
         ds = [d]
-        for Wk, slope in zip(hidden[::-1], slopes[-2::-1], strict=True):
-            d = lay.back(Wk, d) * slope
+        for from_d, slope in zip(between[::-1], slopes[-2::-1], strict=True):
+            d = from_d(d) * slope
             ds.append(d)
         sd = lay.join(s, d)
-        x_bar, u_bar = lay.split(lay.back(G, sd), nx)
+        x_bar, u_bar = lay.split(from_sd(sd), nx)
         return x_bar + dx, (sd, ds[-2::-1], u_bar)
 
     x_bar, (sd, ds, us_bar) = lax.scan(back, x_bar, (dxs, dys, *slopes), reverse=True)

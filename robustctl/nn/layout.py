@@ -15,24 +15,22 @@ _MANY = 128
 
 
 class Layout(NamedTuple):
-    """Vectors as rows, (B, n), for a small batch, or as columns, (n, B); `turn` where it pays to transpose matrices once."""
+    """Vectors as rows, (B, n), for a small batch, or as columns, (n, B)."""
 
     rows: bool
-    turn: bool = False
 
     def times(self, W: Array, h: Array) -> Array:
         """Return `W h` for each vector."""
         return h @ W.T if self.rows else W @ h
 
-    def turned(self, W: Array) -> Array:
-        """Return `W` as `back` takes it."""
-        return W.T if self.turn else W
-
-    def back(self, turned: Array, d: Array) -> Array:
-        """Return `W' d` for each vector."""
+    def transposed(self, W: Array, batch: int) -> Callable[[Array], Array]:
+        """Return the map to `W' d` for each vector of so many; call it outside of the loop that takes it."""
         if self.rows:
-            return d @ turned
-        return turned @ d if self.turn else turned.T @ d
+            return lambda d: d @ W
+        if batch > _MANY:
+            return lambda d: W.T @ d
+        turned = W.T
+        return lambda d: turned @ d
 
     def outer(self, d: Array, h: Array) -> Array:
         """Return the sum of `d h'` over all vectors."""
@@ -91,8 +89,7 @@ def over_batch(fn: Callable, rows: bool = False) -> Callable:
             axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
             out = jax.vmap(single, in_axes=axes, axis_size=size)(weights, *arrays)
             return out, jax.tree.map(lambda _: True, out)
-        few = rows or size < _FEW
-        layout = Layout(rows=few, turn=not few and size <= _MANY)
+        layout = Layout(rows=rows or size < _FEW)
 
         def placed(a: Array, is_batched: bool) -> Array:
             a = a if is_batched else jnp.broadcast_to(a, (size, *a.shape))

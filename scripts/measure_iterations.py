@@ -24,12 +24,11 @@ from robustctl.errors import RobustctlError
 from robustctl.json_text import json_text
 from robustctl.parallel import Method
 from robustctl.problems import f16, f16_run, pde_observer, pde_observer_run, youla, youla_run
-from robustctl.problems.speed.scaling import in_time_of
+from robustctl.problems.speed.scaling import LENGTHS, in_time_of
 from robustctl.problems.speed.timing import check_quiet, difference
 from robustctl.provenance import provenance
 from robustctl.system import System
 
-LENGTHS = (128, 1024, 8192)
 TARGETS = {"picard": 15, "mean-slope": 8, "gradient": 2e-5}
 """Iterations, and the largest relative difference of a gradient, that a trained model should not exceed."""
 

@@ -67,10 +67,14 @@ def latency(results: Results) -> str:
     return table(("", *ways), rows)
 
 
+def rows_in_time(results: Results, file: str) -> list[tuple[str, dict]]:
+    """Return each case with each of its rows of iterations over all samples, none where the file is absent."""
+    found = results.get(file, {}).get("parallel_in_time", {})
+    return [(case, row) for case, rows in found.items() for row in rows]
+
+
 def parallel(results: Results, file: str = "speed") -> str:
-    found = [
-        (case, r) for case, rows in results.get(file, {}).get("parallel_in_time", {}).items() for r in rows
-    ]
+    found = rows_in_time(results, file)
     methods = dict.fromkeys(key for _, r in found for key, value in r.items() if isinstance(value, dict))
 
     def cells(r: dict) -> Iterator[str | None]:
@@ -84,12 +88,11 @@ def parallel(results: Results, file: str = "speed") -> str:
 
 
 def differences(results: Results) -> str:
-    trained = results.get("iterations", {}).get("parallel_in_time", {})
     keys = ("difference", "gradient_difference")
     rows = [
         (case, r["samples"], *(r[method][key] for method in ("picard", "mean-slope") for key in keys))
-        for case, found in trained.items() for r in found
-    ]  # fmt: skip
+        for case, r in rows_in_time(results, "iterations")
+    ]
     return table(("", "samples", "picard: outputs", "gradient", "mean-slope: outputs", "gradient"), rows)
 
 

@@ -16,7 +16,6 @@ is 2 m k n operations; what is not a product or an inverse (activations, sums, A
 Bytes: every argument read once, every result written once, and the states that a gradient keeps.
 """
 
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from .cases import Case
-from .timing import compiled
+from .timing import compiled, seconds_a_call
 
 
 class Rates(NamedTuple):
@@ -45,12 +44,7 @@ def measure_rates() -> Rates:
 def _seconds(fn: Callable, argument: jax.Array) -> float:
     """The fastest of eleven: a floor is against the machine at its best."""
     call, _, _ = compiled(fn, argument)
-    times = []
-    for _ in range(11):
-        begin = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - begin)
-    return min(times)
+    return min(seconds_a_call(call, 1) for _ in range(11))
 
 
 def floors(

@@ -15,6 +15,8 @@ from .cases import CASES
 from .timing import compiled, difference, interleaved
 
 METHODS: tuple[Method, ...] = ("picard", "mean-slope", "newton")
+LENGTHS = (128, 1024, 8192)
+"""Samples of the one sequence that is solved for at once."""
 VALUES = {
     "samples": (64, 128, 256, 512),
     "batch": (4, 16, 64, 256),
@@ -46,7 +48,7 @@ def _gradient_ms(base: cases.Case, name: str, value: int, repeats: int) -> float
 
 def in_time(sizes: dict[str, cases.Case], quick: bool, repeats: int) -> dict[str, list[dict[str, Any]]]:
     """One sequence of each size by the scan and by iterations over all samples: times, iterations, difference."""
-    lengths = (16,) if quick else (128, 1024, 8192)
+    lengths = (16,) if quick else LENGTHS
     found = {}
     for name, case in sizes.items():
         system, us = case.model().explicit(), jax.random.normal(jax.random.key(0), (lengths[-1], case.nu))

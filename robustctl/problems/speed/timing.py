@@ -63,10 +63,10 @@ def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         jax.block_until_ready(call())
-    counts = {name: math.ceil(_TURN / _seconds(call, 1)) for name, call in calls.items()}
+    counts = {name: math.ceil(_TURN / seconds_a_call(call, 1)) for name, call in calls.items()}
     for _ in range(repeats):
         for name, call in calls.items():
-            times[name].append(_seconds(call, counts[name]))
+            times[name].append(seconds_a_call(call, counts[name]))
     first = times[next(iter(calls))]
     return {
         name: {
@@ -77,8 +77,8 @@ def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
     }
 
 
-def _seconds(call: Callable[[], Any], count: int) -> float:
-    """Seconds a call, of so many one after the other."""
+def seconds_a_call(call: Callable[[], Any], count: int) -> float:
+    """Return the seconds a call takes, of so many one after the other."""
     begin = time.perf_counter()
     for _ in range(count):
         jax.block_until_ready(call())

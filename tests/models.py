@@ -48,3 +48,11 @@ def draw(model, key, scale: float):
     keys = jr.split(key, len(leaves))
     drawn = [scale * jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return eqx.combine(jax.tree.unflatten(treedef, drawn), model)
+
+
+def draw_of_unlike_sizes(model, key):
+    """As `draw`, each free array of a size of its own, from a tenth to ten."""
+    draw_key, size_key = jr.split(key)
+    leaves, treedef = jax.tree.flatten(draw(model, draw_key, 1.0))
+    sizes = 10 ** jr.uniform(size_key, (len(leaves),), minval=-1.0, maxval=1.0)
+    return jax.tree.unflatten(treedef, [s.astype(leaf.dtype) * leaf for s, leaf in zip(sizes, leaves, strict=True)])

@@ -18,7 +18,7 @@ from robustctl.certify.dissipation import as_feedback
 from robustctl.errors import RobustctlError
 
 from .exact import proves
-from .models import MODELS, SIZES, draw
+from .models import MODELS, SIZES, draw, draw_of_unlike_sizes
 
 # Rates and gains are constants of a compiled map: drawn ones would compile it anew each time, hence disable_jit.
 each_model = pytest.mark.parametrize("name", MODELS)
@@ -57,6 +57,18 @@ def test_float32_models_are_certified_in_float64(name, scale, rate, seed):
         certificate = rc.certify.certificate(model)
     assert certificate.dtype == "float32"
     assert certificate.holds, str(certificate)
+
+
+@each_model
+@pytest.mark.parametrize("ports", [2, 20])
+def test_float32_models_with_free_arrays_of_unlike_sizes_are_certified(name, ports):
+    """Feedthroughs near the boundary beside large and small matrices: where rounding costs the most gain."""
+    model = MODELS[name](
+        nu=ports, ny=ports, nx=20, nv=20, rate=1.0, gamma=2.0, key=jr.key(0), dtype=jnp.float32
+    )
+    for seed in range(20):
+        certificate = rc.certify.certificate(draw_of_unlike_sizes(model, jr.key(seed)))
+        assert certificate.holds, f"seed {seed}: {certificate}"
 
 
 @each_model

@@ -25,7 +25,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..linalg import exact_map, frobenius
+from ..linalg import exact_map, frobenius, headroom
 from ..system import Parameterization, System
 from .activations import Activation
 from .bounded_real import bounded_real, feedthrough
@@ -196,17 +196,19 @@ class UnitGainR2DN(eqx.Module):
         self.p = frobenius(self.X)
 
     def feedthrough(self) -> Float[Array, "nr ns"]:
-        """Return `[[0, D12], [D21, D22]]`."""
+        """Return `[[0, D12], [D21, D22]]`, of norm at most `1 - headroom`: the map inverts `I - D'D`."""
         nv, ny = self.bv.size, self.by.size
         D12, D21, D22 = feedthrough(self.G12, self.G21, self.G22, (self.nu, nv, ny))
-        return jnp.block([[jnp.zeros((nv, nv), D12.dtype), D12], [D21, D22]])
+        D = jnp.block([[jnp.zeros((nv, nv), D12.dtype), D12], [D21, D22]])
+        return (1 - headroom(D.dtype)) * D
 
     @exact_map
     def explicit(self, supply: Supply) -> ExplicitR2DN:
-        """Map to the model that respects the given supply rate."""
+        """Map to the model that respects the given supply rate, of a core with `headroom` in its gain."""
         nv = self.bv.size
         D = self.feedthrough()
         A, B, P = bounded_real(self.X, self.p, self.Y, self.B_imp, self.C, D, self.rate)
+        B, D = ((1 - headroom(M.dtype)) * M for M in (B, D))
         ports = through_ports(supply, B[:, nv:], self.C[nv:], D[:nv, nv:], D[nv:, :nv], D[nv:, nv:])
         B2, C2, D12, D21, D22 = ports
         return ExplicitR2DN(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..linalg import contraction, exact_map, frobenius, polar_gram, slack
+from ..linalg import contraction, exact_map, frobenius, headroom, polar_gram, slack
 from ..system import Parameterization, System
 from .activations import Activation, check_activation
 from .checks import Rows, check_gamma, check_rate, check_sizes, check_supply
@@ -193,12 +193,13 @@ class UnitGainREN(eqx.Module):
 
     @exact_map
     def explicit(self, supply: Supply) -> ExplicitREN:
-        """Map to the model that respects the given supply rate."""
+        """Map to the model that respects the given supply rate, of a core with `headroom` in its gain."""
         D22 = contraction(self.G22, (self.by.size, self.B2_free.shape[1]))
         L, M, W = port_factors(D22)
         added = port_gram(self.B2_free, self.C2_free, self.D12_free, self.D21_free, W)
         H = polar_gram(self.X, self.p) + added
         H = H + slack(H.dtype) / H.shape[0] * jnp.trace(H) * jnp.eye(H.shape[0], dtype=H.dtype)
+        M, D22 = ((1 - headroom(N.dtype)) * N for N in (M, D22))
         core = explicit_matrices(H, self.Y, self.B2_free @ M.T, self.D12_free @ M.T, self.rate)
         C2, D21 = L @ self.C2_free, L @ self.D21_free
         B2, C2, D12, D21, D22 = through_ports(supply, core.pop("B2"), C2, core.pop("D12"), D21, D22)

@@ -55,4 +55,6 @@ def draw_of_unlike_sizes(model, key):
     draw_key, size_key = jr.split(key)
     leaves, treedef = jax.tree.flatten(draw(model, draw_key, 1.0))
     sizes = 10 ** jr.uniform(size_key, (len(leaves),), minval=-1.0, maxval=1.0)
-    return jax.tree.unflatten(treedef, [s.astype(leaf.dtype) * leaf for s, leaf in zip(sizes, leaves, strict=True)])
+    return jax.tree.unflatten(
+        treedef, [s.astype(leaf.dtype) * leaf for s, leaf in zip(sizes, leaves, strict=True)]
+    )

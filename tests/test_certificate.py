@@ -184,6 +184,16 @@ def test_a_system_whose_own_metric_fails_gets_another():
     assert rc.certify.certificate(spoiled).holds
 
 
+@pytest.mark.parametrize("decades_apart", [3, 10])
+def test_a_metric_is_found_whatever_the_units_of_the_states(decades_apart):
+    s = make("LipschitzR2DN", 1, gamma=2.0, seed=5).explicit()
+    T = jnp.diag(10 ** jnp.linspace(-decades_apart / 2, decades_apart / 2, 3))
+    inverse = jnp.linalg.inv(T)
+    arrays = inverse @ s.A @ T, inverse @ s.B1, inverse @ s.B2, s.C1 @ T, s.C2 @ T, jnp.eye(3)
+    in_units = eqx.tree_at(lambda s: (s.A, s.B1, s.B2, s.C1, s.C2, s.P), s, arrays)
+    assert rc.certify.certificate(in_units).margin < -1e-5
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

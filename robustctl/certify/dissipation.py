@@ -135,7 +135,7 @@ def margin(f: Feedback, P: np.ndarray) -> float:
         return float("inf")
     nx = P.shape[0]
     with np.errstate(over="ignore", invalid="ignore"):
-        M, size = _sum_of_products([(S, P), *terms])
+        M, size = sum_of_products([(S, P), *terms])
         M[:nx, :nx] -= f.rate**2 * P
         size[:nx, :nx] += f.rate**2 * np.abs(P)
         M, size = _balanced(M, size)
@@ -147,8 +147,8 @@ def margin(f: Feedback, P: np.ndarray) -> float:
     return float(largest / np.abs(M).max())
 
 
-def _sum_of_products(terms):
-    """Sum of `N'QN` and of `|N|'|Q||N|`."""
+def sum_of_products(terms):
+    """Return the sum of `N'QN` over pairs `(N, Q)`, and that of `|N|'|Q||N|`: the size of what was added up."""
     M = np.sum([N.T @ Q @ N for N, Q in terms], axis=0)
     size = np.sum([np.abs(N).T @ np.abs(Q) @ np.abs(N) for N, Q in terms], axis=0)
     return M, size

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.linalg as sl
 
-from .dissipation import Feedback, margin, quadratic_terms
+from .dissipation import Feedback, margin, quadratic_terms, sum_of_products
 
 
 def find_metric(f: Feedback) -> tuple[np.ndarray, float]:
@@ -13,7 +13,8 @@ def find_metric(f: Feedback) -> tuple[np.ndarray, float]:
 
         A'PA - rate^2 P + Q - (A'PB + S) (R + B'PB)^-1 (A'PB + S)' = 0,   R + B'PB < 0
 
-    where `[Q S; S' R]` is the part of M without P, raised a little so that M comes out strictly negative.
+    where `[Q S; S' R]` is the part of M without P, its diagonal raised a little, each entry by its own size, so that M
+    comes out strictly negative.
     It has a solution where the inequality has one (Kalman-Yakubovich-Popov lemma), for a given multiplier.
     """
     best = f.P, margin(f, f.P)
@@ -32,8 +33,9 @@ def _riccati(f: Feedback, raise_by: float) -> np.ndarray | None:
     S, terms = quadratic_terms(f)
     nx = f.A.shape[0]
     with np.errstate(over="ignore", invalid="ignore"):
-        constant = sum((N.T @ Q @ N for N, Q in terms), np.zeros((S.shape[1],) * 2)) / f.rate**2
-        constant += raise_by * max(np.abs(constant).max(initial=0.0), 1e-300) * np.eye(S.shape[1])
+        constant, size = (total / f.rate**2 for total in sum_of_products(terms))
+        diagonal = np.diag(size)
+        constant += raise_by * np.diag(np.where(diagonal > 0, diagonal, diagonal.max(initial=1e-300)))
         A, B = S[:, :nx] / f.rate, S[:, nx:] / f.rate
     try:
         if B.shape[1] == 0:

@@ -30,7 +30,7 @@ import robustctl as rc
 from robustctl.errors import ModelFileError
 from robustctl.io import inspect, load, save
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_atomic
+from robustctl.store.atomic import write_atomic, write_json
 
 LONGEST_WAIT = 0.4  # seconds from the child's first save to its end
 MOST_EXAMPLES = 5
@@ -183,7 +183,7 @@ def main() -> int:
         print("kills", json.dumps(results["kills"]), flush=True)
     report = provenance(options.seed) | {"wall_s": round(time.perf_counter() - begin, 1)} | results
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(options.out, report)
     return int(not _all_well(results))
 
 

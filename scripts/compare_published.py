@@ -8,7 +8,6 @@ FOLDER is a clone of https://github.com/nic-barbara/R2DN [BWM25, arXiv 2504.0125
 
 import argparse
 import importlib
-import json
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from robustctl.nn.sandwich import SandwichNetwork, SandwichParameters
 from robustctl.problems.speed import cases
 from robustctl.problems.speed.timing import check_quiet, compiled, difference, interleaved
 from robustctl.provenance import commit, provenance
+from robustctl.store.atomic import write_json
 
 WHAT = "time of the published code over ours, medians of interleaved runs; compilation apart"
 NOTES = [
@@ -216,7 +216,7 @@ def main() -> None:
         "rows": list(measurements(r2dn, youla, given.quick)),
     }  # fmt: skip
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

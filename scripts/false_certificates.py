@@ -7,7 +7,6 @@ judged in rational arithmetic. The process exits with 1 after a false one.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ import numpy as np  # noqa: E402
 
 import robustctl as rc  # noqa: E402
 from robustctl.provenance import provenance  # noqa: E402
+from robustctl.store.atomic import write_json  # noqa: E402
 from tests.exact import proves  # noqa: E402
 from tests.models import MODELS, SIZES, draw  # noqa: E402
 
@@ -65,7 +65,7 @@ def main() -> int:
         "counts": dict(total),
         "by_model": {name: dict(count) for name, count in counts.items()},
     }
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
     print(dict(total))
     return 1 if total["FALSE"] else 0
 

@@ -24,6 +24,7 @@ from _fork_server import ForkServer
 from robustctl.data import formats, read
 from robustctl.errors import DataError
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 
 SAMPLES = 64
 MOST_EXAMPLES = 5
@@ -224,7 +225,7 @@ def main() -> int:
         "formats": results,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(options.out, report)
     return int(any(result["counts"]["other"] for result in results.values()))
 
 

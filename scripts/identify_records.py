@@ -8,7 +8,6 @@ The records are read from --data, from the environment variable ROBUSTCTL_DATA, 
 
 import argparse
 import dataclasses
-import json
 import os
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ import robustctl as rc
 from robustctl.problems import cascaded_tanks, silverbox
 from robustctl.provenance import provenance
 from robustctl.recipe import Recipe, identify
+from robustctl.store.atomic import write_json
 
 PROBLEMS = {
     "cascaded_tanks": (cascaded_tanks, Recipe()),
@@ -82,7 +82,7 @@ def main() -> None:
     runs = [run(given.problem, given.data, seed, **settings) for seed in given.seeds]
     results = {"problem": given.problem, **provenance(given.seeds[0]), "runs": runs}
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import numpy as np
 
 import robustctl as rc
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 from robustctl.train.checkpoint import checkpoints
 from robustctl.train.keeper import LOG
 from robustctl.train.log import read_log
@@ -145,7 +146,7 @@ def main() -> int:
     print(json.dumps(found), flush=True)
     report = provenance(given.seed) | {"wall_s": round(time.perf_counter() - begin, 1)} | found
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, report)
     well = found["equal"] == found["runs"] and not found["failed"] and found["most_epochs_lost"] <= INTERVAL
     return 0 if well else 1
 

@@ -21,6 +21,7 @@ import jax.random as jr
 from robustctl.problems import youla
 from robustctl.problems.speed.timing import check_quiet, interleaved
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 from robustctl.train import policy
 from robustctl.train.devices import mesh_of, replicate
 from robustctl.train.loop import start
@@ -72,7 +73,7 @@ def main() -> None:
     }
     print(json.dumps(results, indent=2))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 
 import robustctl_envs  # noqa: F401
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 
 ID = "robustctl/CartPole-v0"
 
@@ -62,7 +63,7 @@ def main() -> None:
     }
     print(json.dumps(results["native_over_sync"], indent=2))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

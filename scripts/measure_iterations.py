@@ -21,12 +21,12 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.errors import RobustctlError
-from robustctl.json_text import json_text
 from robustctl.parallel import Method
 from robustctl.problems import f16, f16_run, pde_observer, pde_observer_run, youla, youla_run
 from robustctl.problems.speed.scaling import LENGTHS, in_time_of
 from robustctl.problems.speed.timing import check_quiet, difference
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 from robustctl.system import System
 
 TARGETS = {"picard": 15, "mean-slope": 8, "gradient": 2e-5}
@@ -101,7 +101,7 @@ def main() -> None:
         "parallel_in_time": {name: list(rows(name, *model, 7)) for name, model in trained.items()},
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json_text(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from robustctl.plants import Plant, Sampled, Signal, at_rest, parameter
 from robustctl.problems import youla
 from robustctl.problems.speed.timing import interleaved
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 from robustctl.train.loop import start
 from robustctl.train.policy import PolicyGradient
 
@@ -171,7 +172,7 @@ def main() -> None:
         results["problem_3_epoch_plain_over_ours"] = epoch(9)
     print(json.dumps(results, indent=2))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from robustctl.problems.speed import cases, floors
 from robustctl.problems.speed.timing import check_quiet, compiled, interleaved
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 from robustctl.train.devices import for_each, mesh_of, one_by_one, spread
 
 ONE = "one seed"
@@ -97,10 +98,9 @@ def main() -> None:
         **machine,
         **found,
     }
-    text = json.dumps(results, indent=2)
-    print(text)
+    print(json.dumps(results, indent=2))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(text + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from robustctl.loops import Gain
 from robustctl.observers import for_observer, for_prediction, simulate_log, with_derivative
 from robustctl.plants import Details, RotaryPendulum, Sampled, Task
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 
 NOISE, MISSING, DT = 0.01, 0.2, 0.01
 ANGLES = ("arm", "pendulum")
@@ -181,7 +182,7 @@ def main() -> None:
         **provenance(0), "settings": {k: v for k, v in vars(given).items() if k != "out"},
         "channels": RATES, "extended_kalman_filters_by_process_noise": found, "observers": runs,
     }  # fmt: skip
-    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(given.out, results)
 
 
 if __name__ == "__main__":

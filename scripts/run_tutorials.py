@@ -7,7 +7,6 @@ Writes `tutorials/full/NAME.json` and the figures beside it. Minutes each on two
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from robustctl.provenance import provenance
+from robustctl.store.atomic import write_json
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 KEPT = TUTORIALS / "full"
@@ -56,7 +56,7 @@ def main() -> None:
     for name in given.names:
         results = {**provenance(0), **run(name, more)}
         del results["seed"]  # each tutorial has seeds of its own
-        (KEPT / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(KEPT / f"{name}.json", results)
         print(f"{name}: {results['seconds']} s, {len(results['figures'])} figures")
 
 

@@ -200,7 +200,7 @@ def test_a_full_disk_at_the_start_is_an_error(tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(keeper, "write_atomic", full)
+    monkeypatch.setattr(keeper, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
         fit(tmp_path)
 

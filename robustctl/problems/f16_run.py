@@ -9,8 +9,8 @@ import numpy as np
 
 from ..certify import certificate
 from ..data import Record
-from ..json_text import json_text
 from ..provenance import provenance
+from ..store.atomic import write_json
 from ..train import Fit, certificate_margin, fit, simulate
 from ..train.identity import data_hash
 from . import f16
@@ -77,7 +77,7 @@ def benchmark(
             "mean_final_training_loss": float(np.mean([run["final_training_loss"] for run in runs])),
             "runs": runs,
         }
-        (folder / f"{name}.json").write_text(json_text(results, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / f"{name}.json", results)
         draw(results).savefig(folder / f"{name}.png")
     return results
 

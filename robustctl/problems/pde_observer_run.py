@@ -15,9 +15,9 @@ from jax import lax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..certify import Certificate, certificate
-from ..json_text import json_text
 from ..provenance import provenance
 from ..rollout import rollout
+from ..store.atomic import write_json
 from ..system import Parameterization
 from ..train import certificate_margin
 from ..train.fit import everyone
@@ -177,7 +177,7 @@ def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progres
         model, one = train(protocol, seed, folder / f"{name}_seed_{seed}", progress=progress)
         runs.append(one)
         results = _results(protocol, seed, runs)
-        (folder / f"{name}.json").write_text(json_text(results, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / f"{name}.json", results)
         draw_losses(results).savefig(folder / f"{name}.png")
         if seed == seeds[0]:
             draw_field(model, protocol).savefig(folder / f"{name}_field.png")

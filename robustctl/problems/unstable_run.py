@@ -1,6 +1,5 @@
 """Train Youla on the unstable plants for some gains and seeds, and write results and figure."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..certify import certificate
 from ..provenance import provenance
+from ..store.atomic import write_json
 from ..system import Parameterization
 from ..train import fit_policy
 from .unstable import Setting, costs, optimizer, silence, under_faults
@@ -70,7 +70,7 @@ def benchmark(
         "runs": runs,
     }
     path = folder / f"youla_{setting.name.replace(' ', '_')}.json"
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(path, results)
     draw(results).savefig(path.with_suffix(".png"))
     return results
 

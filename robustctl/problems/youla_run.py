@@ -1,7 +1,6 @@
 """Train problem 3 for some seeds, certify on the way, and write results and figure."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..provenance import provenance
 from ..scenario import Episode
+from ..store.atomic import write_json
 from ..train import PolicyFit, certificate_margin, fit_policy
 from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 from .youla import PUBLISHED, Protocol, YoulaScenario, model
@@ -65,7 +65,7 @@ def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progres
             "runs": runs,
         }
         path = folder / f"youla_{protocol.model}.json"
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(path, results)
         draw(results).savefig(path.with_suffix(".png"))
     return results
 

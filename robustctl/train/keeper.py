@@ -14,9 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ..errors import RobustctlError, RobustctlWarning
-from ..json_text import json_text
 from ..provenance import commit, environment
-from ..store.atomic import write_atomic
+from ..store.atomic import write_json
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
 from .identity import check_identity
@@ -102,7 +101,7 @@ class Keeper:
             "identity": self.identity, "command": list(self.run.command), "folder": str(Path.cwd()), **environment(),
             "commit_of_folder": commit(Path.cwd()),
         }  # fmt: skip
-        write_atomic(self.folder / SETTINGS, (json_text(text, indent=2) + "\n").encode())
+        write_json(self.folder / SETTINGS, text)
 
     @property
     def _checkpoints(self) -> Path:

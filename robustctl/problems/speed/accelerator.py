@@ -9,12 +9,11 @@ import jax
 from jaxtyping import Array
 
 from ...errors import RobustctlError
-from ...json_text import json_text
 from ...nn.folded import FoldedR2DN
 from ...nn.folded_scan import folded_scan
 from ...provenance import provenance
 from ...rollout import rollout
-from ...store.atomic import write_atomic
+from ...store.atomic import write_json
 from ...system import System
 from . import cases
 from .timing import compiled, difference, interleaved
@@ -56,7 +55,7 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 11) -> dict:
         row = planned | _measured(**planned, quick=quick, repeats=2 if quick else repeats)
         results["rows"].append(row)
         print(*(f"{key} {value}" for key, value in row.items()), sep="  ", flush=True)
-        write_atomic(path, (json_text(results, indent=2) + "\n").encode())
+        write_json(path, results)
     return results
 
 

@@ -1,13 +1,13 @@
 """Time and train every size of the expressivity study, and write results and figure."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...provenance import provenance
+from ...store.atomic import write_json
 from .expressivity import PASSES, PUBLISHED, QUICK, TARGET, Study, differences, errors, slope, times
 from .timing import check_quiet
 
@@ -30,7 +30,7 @@ def benchmark(folder: Path, *, study: Study | None = None, quick: bool = False) 
         "published_slopes": PUBLISHED, "target": TARGET, "target_met": _met(slopes["R2DN"]), "rows": rows,
     }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "expressivity.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "expressivity.json", results)
     figure(results).savefig(folder / "expressivity.png")
     return results
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 
-from ...json_text import json_text
 from ...provenance import provenance
-from ...store.atomic import write_atomic
+from ...store.atomic import write_atomic, write_json
 from . import cases, floors, yardstick
 from .cases import CASES, Case
 from .latency import latencies
@@ -62,7 +61,7 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
 
 
 def _keep(results: dict, folder: Path) -> None:
-    write_atomic(folder / "speed.json", (json_text(results, indent=2) + "\n").encode())
+    write_json(folder / "speed.json", results)
     write_atomic(folder / "speed.txt", ("\n".join(map(_line, results["rows"])) + "\n").encode())
 
 

@@ -2,12 +2,20 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
+
+from .store.atomic import write_atomic
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return dictionaries, lists, numbers and text as JSON; NaN and infinity, which JSON has not, as null."""
     return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Replace the file by a value as indented JSON, whole or not at all; see `write_atomic`."""
+    write_atomic(target, (json_text(value, indent=2) + "\n").encode())
 
 
 def finite(value: Any) -> Any:

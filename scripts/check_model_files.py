@@ -29,8 +29,9 @@ import numpy as np
 import robustctl as rc
 from robustctl.errors import ModelFileError
 from robustctl.io import inspect, load, save
+from robustctl.json_text import write_json
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_atomic, write_json
+from robustctl.store.atomic import write_atomic
 
 LONGEST_WAIT = 0.4  # seconds from the child's first save to its end
 MOST_EXAMPLES = 5

@@ -23,11 +23,11 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.errors import RobustctlError
+from robustctl.json_text import write_json
 from robustctl.nn.sandwich import SandwichNetwork, SandwichParameters
 from robustctl.problems.speed import cases
 from robustctl.problems.speed.timing import check_quiet, compiled, difference, interleaved
 from robustctl.provenance import commit, provenance
-from robustctl.store.atomic import write_json
 
 WHAT = "time of the published code over ours, medians of interleaved runs; compilation apart"
 NOTES = [

@@ -21,8 +21,8 @@ import jax.random as jr  # noqa: E402
 import numpy as np  # noqa: E402
 
 import robustctl as rc  # noqa: E402
+from robustctl.json_text import write_json  # noqa: E402
 from robustctl.provenance import provenance  # noqa: E402
-from robustctl.store.atomic import write_json  # noqa: E402
 from tests.exact import proves  # noqa: E402
 from tests.models import MODELS, SIZES, draw  # noqa: E402
 

@@ -23,8 +23,8 @@ from _fork_server import ForkServer
 
 from robustctl.data import formats, read
 from robustctl.errors import DataError
+from robustctl.json_text import write_json
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 
 SAMPLES = 64
 MOST_EXAMPLES = 5

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import robustctl as rc
+from robustctl.json_text import write_json
 from robustctl.problems import cascaded_tanks, silverbox
 from robustctl.provenance import provenance
 from robustctl.recipe import Recipe, identify
-from robustctl.store.atomic import write_json
 
 PROBLEMS = {
     "cascaded_tanks": (cascaded_tanks, Recipe()),

@@ -24,8 +24,8 @@ import jax.random as jr
 import numpy as np
 
 import robustctl as rc
+from robustctl.json_text import write_json
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 from robustctl.train.checkpoint import checkpoints
 from robustctl.train.keeper import LOG
 from robustctl.train.log import read_log

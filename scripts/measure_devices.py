@@ -18,10 +18,10 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
+from robustctl.json_text import write_json
 from robustctl.problems import youla
 from robustctl.problems.speed.timing import check_quiet, interleaved
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 from robustctl.train import policy
 from robustctl.train.devices import mesh_of, replicate
 from robustctl.train.loop import start

@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 
 import robustctl_envs  # noqa: F401
+from robustctl.json_text import write_json
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 
 ID = "robustctl/CartPole-v0"
 

@@ -21,12 +21,12 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.errors import RobustctlError
+from robustctl.json_text import write_json
 from robustctl.parallel import Method
 from robustctl.problems import f16, f16_run, pde_observer, pde_observer_run, youla, youla_run
 from robustctl.problems.speed.scaling import LENGTHS, in_time_of
 from robustctl.problems.speed.timing import check_quiet, difference
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 from robustctl.system import System
 
 TARGETS = {"picard": 15, "mean-slope": 8, "gradient": 2e-5}

@@ -19,12 +19,12 @@ from jax import lax
 from jaxtyping import Array
 
 import robustctl as rc
+from robustctl.json_text import write_json
 from robustctl.loops import Gain
 from robustctl.plants import Plant, Sampled, Signal, at_rest, parameter
 from robustctl.problems import youla
 from robustctl.problems.speed.timing import interleaved
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 from robustctl.train.loop import start
 from robustctl.train.policy import PolicyGradient
 

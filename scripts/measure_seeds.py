@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from robustctl.json_text import write_json
 from robustctl.problems.speed import cases, floors
 from robustctl.problems.speed.timing import check_quiet, compiled, interleaved
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 from robustctl.train.devices import for_each, mesh_of, one_by_one, spread
 
 ONE = "one seed"

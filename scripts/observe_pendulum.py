@@ -20,11 +20,11 @@ import numpy as np
 import optax
 
 import robustctl as rc
+from robustctl.json_text import write_json
 from robustctl.loops import Gain
 from robustctl.observers import for_observer, for_prediction, simulate_log, with_derivative
 from robustctl.plants import Details, RotaryPendulum, Sampled, Task
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 
 NOISE, MISSING, DT = 0.01, 0.2, 0.01
 ANGLES = ("arm", "pendulum")

@@ -16,8 +16,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from robustctl.json_text import write_json
 from robustctl.provenance import provenance
-from robustctl.store.atomic import write_json
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 KEPT = TUTORIALS / "full"

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "errors", "provenance", "json_text", "store", "linalg", "system", "parallel", "rollout", "state_space", "scenario", "nn", "data",
+    "errors", "provenance", "store", "json_text", "linalg", "system", "parallel", "rollout", "state_space", "scenario", "nn", "data",
     "plants", "loops", "certify", "train", "io", "plot", "report", "classical", "observers", "problems", "recipe", "cli",
 ]  # fmt: skip
 """Each room imports from rooms named before it."""

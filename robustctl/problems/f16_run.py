@@ -9,8 +9,8 @@ import numpy as np
 
 from ..certify import certificate
 from ..data import Record
+from ..json_text import write_json
 from ..provenance import provenance
-from ..store.atomic import write_json
 from ..train import Fit, certificate_margin, fit, simulate
 from ..train.identity import data_hash
 from . import f16

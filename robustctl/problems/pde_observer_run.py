@@ -15,9 +15,9 @@ from jax import lax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..certify import Certificate, certificate
+from ..json_text import write_json
 from ..provenance import provenance
 from ..rollout import rollout
-from ..store.atomic import write_json
 from ..system import Parameterization
 from ..train import certificate_margin
 from ..train.fit import everyone

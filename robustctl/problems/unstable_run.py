@@ -8,8 +8,8 @@ import jax.random as jr
 import numpy as np
 
 from ..certify import certificate
+from ..json_text import write_json
 from ..provenance import provenance
-from ..store.atomic import write_json
 from ..system import Parameterization
 from ..train import fit_policy
 from .unstable import Setting, costs, optimizer, silence, under_faults

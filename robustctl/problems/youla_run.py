@@ -7,9 +7,9 @@ from pathlib import Path
 import jax.random as jr
 import numpy as np
 
+from ..json_text import write_json
 from ..provenance import provenance
 from ..scenario import Episode
-from ..store.atomic import write_json
 from ..train import PolicyFit, certificate_margin, fit_policy
 from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 from .youla import PUBLISHED, Protocol, YoulaScenario, model

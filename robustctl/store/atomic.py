@@ -9,9 +9,6 @@ import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from ..json_text import json_text
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -38,11 +35,6 @@ def write_atomic(target: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
-
-
-def write_json(target: Path, value: Any) -> None:
-    """Replace `target` by a value as indented JSON, as `write_atomic` does; what is not finite becomes null."""
-    write_atomic(target, (json_text(value, indent=2) + "\n").encode())
 
 
 def _sweep(target: Path) -> None:

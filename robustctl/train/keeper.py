@@ -14,8 +14,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ..errors import RobustctlError, RobustctlWarning
+from ..json_text import write_json
 from ..provenance import commit, environment
-from ..store.atomic import write_json
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
 from .identity import check_identity

@@ -9,11 +9,11 @@ import jax
 from jaxtyping import Array
 
 from ...errors import RobustctlError
+from ...json_text import write_json
 from ...nn.folded import FoldedR2DN
 from ...nn.folded_scan import folded_scan
 from ...provenance import provenance
 from ...rollout import rollout
-from ...store.atomic import write_json
 from ...system import System
 from . import cases
 from .timing import compiled, difference, interleaved

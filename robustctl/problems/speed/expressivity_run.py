@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from ...json_text import write_json
 from ...provenance import provenance
-from ...store.atomic import write_json
 from .expressivity import PASSES, PUBLISHED, QUICK, TARGET, Study, differences, errors, slope, times
 from .timing import check_quiet
 

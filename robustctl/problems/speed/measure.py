@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
+from ...json_text import write_json
 from ...provenance import provenance
-from ...store.atomic import write_atomic, write_json
+from ...store.atomic import write_atomic
 from . import cases, floors, yardstick
 from .cases import CASES, Case
 from .latency import latencies

@@ -156,6 +156,12 @@ def test_a_test_log_that_is_too_short_is_refused_before_training(tmp_path, capsy
     assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "test.csv"}
 
 
+def test_the_package_runs_as_a_command(tmp_path):
+    command = [sys.executable, "-m", "robustctl", "certify", str(tmp_path / "none.safetensors")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and done.stderr.startswith("robustctl: ")
+
+
 def test_the_readme_example_runs(tmp_path):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]

@@ -165,6 +165,17 @@ def test_gamma_of_a_dissipative_model_bounds_its_gain():
     assert found.value <= certificate.gamma < 10
 
 
+def test_the_gain_is_that_of_the_supply_rate_in_any_units_of_the_outputs():
+    """With a full Q of outputs in unlike units the matrix that is inverted has a condition number of 1e18."""
+    Q = np.asarray([[-4.4, 0.4, -0.4], [0.4, -2.4, -2.3], [-0.4, -2.3, -3.1]])
+    model = rc.nn.DissipativeR2DN(nu=1, nx=2, nv=2, ny=3, Q=Q, S=np.zeros((1, 3)), R=np.eye(1), key=jr.key(0))
+    for units in ((1.0, 1.0, 1.0), (1.3e3, 1e5, 1e-4), (1.35e3, 1e4, 1e-5)):
+        found = rc.certify.certificate(rc.Rescaled(model, (1.0,), units))
+        wanted = np.linalg.norm(np.diag(units) @ np.linalg.inv(-Q) @ np.diag(units), 2) ** 0.5
+        assert found.holds, str(found)
+        np.testing.assert_allclose(found.gamma, wanted, rtol=1e-6)
+
+
 def test_passive_model_takes_in_what_it_gives_back():
     model = draw(
         rc.nn.DissipativeR2DN(nu=2, nx=3, nv=4, ny=2, hidden=(5,), **rc.nn.passive(2), key=jr.key(0)),

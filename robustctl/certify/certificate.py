@@ -13,7 +13,7 @@ from ..errors import RobustctlError
 from ..json_text import json_text
 from ..nn import InnovationSystem, StaticNetwork
 from ..system import Parameterization, Scaled, System
-from .dissipation import BOUND_ROUNDING, Feedback, as_feedback
+from .dissipation import BOUND_ROUNDING, Feedback, as_feedback, positive_definite
 from .metric import find_metric
 
 FORMAT = 1
@@ -179,7 +179,7 @@ def _why_not(f: Feedback, found: float) -> str:
         return "phi offers no bound that can be checked; give it a method lipschitz_bound() or use LBDN"
     if not np.isfinite(f.phi_bound or 0.0):
         return "the network inside has no finite Lipschitz bound"
-    if f.supply is not None and not np.linalg.eigvalsh(f.supply[0])[-1] < 0:
+    if f.supply is not None and not positive_definite(-f.supply[0]):
         return "Q of the supply rate must be negative definite for it to bound anything"
     if not found < 0:
         return "the dissipation inequality could not be proven in float64 for this rate and supply rate"
@@ -202,13 +202,17 @@ def _rate_found(f: Feedback, P: np.ndarray) -> float:
 
 def _gain(f: Feedback) -> float | None:
     """Gain that the supply rate implies: `|LQ (y + Q^-1 S'u)| <= |LR u|`; exact for a gain bound."""
-    if f.supply is None or not np.linalg.eigvalsh(f.supply[0])[-1] < 0:
+    if f.supply is None or not positive_definite(-f.supply[0]):
         return None
     Q, S, R = f.supply
-    QS = np.linalg.solve(Q, S.T)
+    d = 1 / np.sqrt(
+        -np.diag(Q)
+    )  # of outputs in unlike units Q is too badly conditioned to be inverted as it stands
+    root = np.linalg.cholesky(-d[:, None] * Q * d)
+    out = d[:, None] * np.linalg.inv(root).T  # out out' = -Q^-1
+    QS = -out @ (out.T @ S.T)
     LR = np.sqrt(max(np.linalg.eigvalsh(R - S @ QS)[-1], 0.0))
-    LQ = np.sqrt(-np.linalg.eigvalsh(Q)[-1])
-    return float(LR / LQ + np.linalg.norm(QS, 2))
+    return float(LR * np.linalg.norm(out, 2) + np.linalg.norm(QS, 2))
 
 
 def _dtype(system: System) -> str:

@@ -88,7 +88,8 @@ def _(system: Scaled) -> Feedback | None:
     supply = None
     if f.supply is not None:
         Q, S, R = f.supply
-        supply = y_inverse @ Q @ y_inverse, u @ S @ y_inverse, u @ R @ u
+        Q, R = y_inverse @ Q @ y_inverse, u @ R @ u
+        supply = (Q + Q.T) / 2, u @ S @ y_inverse, (R + R.T) / 2  # products round the two halves apart
     return f._replace(
         B2=f.B2 @ u, D12=f.D12 @ u, C2=y @ f.C2, D21=y @ f.D21, D22=y @ f.D22 @ u, supply=supply
     )
@@ -131,7 +132,7 @@ def margin(f: Feedback, P: np.ndarray) -> float:
     """
     S, terms = quadratic_terms(f)
     arrays = [P, S, *(a for term in terms for a in term)]
-    if not all(np.isfinite(a).all() for a in arrays) or not _positive_definite(P):
+    if not all(np.isfinite(a).all() for a in arrays) or not positive_definite(P):
         return float("inf")
     nx = P.shape[0]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -161,7 +162,8 @@ def _balanced(M, size):
     return d[:, None] * M * d, d[:, None] * size * d
 
 
-def _positive_definite(P: np.ndarray) -> bool:
+def positive_definite(P: np.ndarray) -> bool:
+    """Return whether a symmetric matrix is proven to be positive definite, rounding included."""
     if not (np.array_equal(P, P.T) and np.all(np.diag(P) > 0)):
         return False
     balanced, size = _balanced(P, np.abs(P))

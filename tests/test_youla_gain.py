@@ -33,7 +33,7 @@ def test_no_disturbance_is_amplified_beyond_the_certified_gain(plant, base):
     """Gradient ascent through the closed loop with a certified Q comes near the bound and not above it."""
     q = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=0.7, hidden=(4,), key=jr.key(0))
     found = youla_gain(plant, base, rc.certify.certificate(q).gamma)
-    assert found.certified and "every disturbance" in found.statement
+    assert found.certified and "every two disturbances" in found.statement
 
     class Seen(rc.System):
         """The loop from d to y alone."""
@@ -89,6 +89,40 @@ def test_a_base_that_hears_q_is_refused(plant, base):
     wrong = Sampled(LinearPlant([[0.0, 1.0], [1.5, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]), 0.1)
     with pytest.raises(ModelError, match="must not depend on what Q says"):
         youla_gain(plant, ModelBased(wrong, base.correct, base.law), 1.0)
+
+
+@pytest.mark.parametrize("lags", [1, 5])
+def test_a_wrong_model_is_refused_however_late_it_answers(lags):
+    """The first samples of lags in a row are next to nothing, though the model's gain is off by half."""
+
+    def row(gain):
+        A = np.diag(np.full(lags, -1.0)) + np.diag(np.ones(lags - 1), -1)
+        return Sampled(LinearPlant(A, gain * np.eye(lags)[:, :1], np.eye(lags)[-1:]), 1e-3)
+
+    assert youla_gain(row(1.0), internal_model(row(1.0)), 3.0).certified
+    with pytest.raises(ModelError, match=r"answers it with a gain of 1, the innovation does with 0\.5"):
+        youla_gain(row(1.0), internal_model(row(1.5)), 3.0)
+
+
+def test_the_gain_does_not_depend_on_the_units_of_the_states():
+    """A damped spring, its position in metres and in nanometres."""
+    plants = [
+        Sampled(LinearPlant([[0, s], [-4 / s, -4.0]], [[0.0], [1.0]], [[1 / s, 0.0]]), 0.01)
+        for s in (1.0, 1e9)
+    ]
+    gains = [youla_gain(plant, internal_model(plant), 1.0).gain for plant in plants]
+    np.testing.assert_allclose(gains[1], gains[0], rtol=1e-6)
+
+
+def test_a_q_with_offsets_keeps_the_gain_of_the_deviation(plant, base):
+    """Without a disturbance its offsets move the output, so that no gain times |d| could bound the output itself."""
+    q = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=0.7, hidden=(4,), key=jr.key(0))
+    loop = Feedback(plant, Youla(base, q.explicit()))
+    still = at_rest(plant, 100)
+    d = 1e-3 * jnp.sin(jnp.arange(100.0))[:, None] * jnp.ones((1, 2))
+    without, with_d = (rc.rollout(loop, w).ys.y for w in (still, still._replace(d=d)))
+    gain = youla_gain(plant, base, rc.certify.certificate(q).gamma).gain
+    assert jnp.linalg.norm(with_d - without) <= gain * jnp.linalg.norm(d) < jnp.linalg.norm(without)
 
 
 @pytest.mark.parametrize("gamma", [-1.0, float("nan"), float("inf")])

@@ -13,7 +13,7 @@ from .linear_loop import LinearLoop, Performance
 
 
 class CertifiedGain(NamedTuple):
-    """A gain from disturbance to performance output that no disturbance exceeds, or None; and what that means."""
+    """A gain from differences of disturbances to differences of the performance output that none exceeds, or None; and what that means."""
 
     gain: float | None
     statement: str

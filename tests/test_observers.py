@@ -309,6 +309,11 @@ def test_bounds_that_cannot_be_given_are_refused(observer, record):
     model, made = observer
     with pytest.raises(RobustctlError, match="'speed' must be a channel that the observer reads"):
         error_bound(model, made, {"speed": 1.0})
+    for noise in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(
+            RobustctlError, match="the noise of 'place' is its largest error, at least 0 and finite"
+        ):
+            error_bound(model, made, {"place": noise})
     for wrong, said in (
         (blind(made), "it has none"),
         (dataclasses.replace(made, output_units=("mm", "mm/s")), "must have the model's output_units"),
@@ -354,6 +359,14 @@ def test_a_stream_survives_bursts_gaps_and_spikes_and_comes_back_in_the_certifie
             allowed = bound._replace(model=0.0).at(t - 60, apart)
             assert (np.abs(estimate.values - truth.values) <= allowed + 1e-6).all()
     assert estimate.stale[0] == 0.0
+
+
+@pytest.mark.parametrize("reading", [1e200, -1e300, 1.7e308])
+def test_a_reading_too_large_for_the_dtype_counts_as_not_measured(observer, reading):
+    model, _ = observer
+    faulty, missing = (Stream(model, "place") for _ in range(2))
+    for wrong, y in ((reading, np.nan), (0.1, 0.1)):
+        assert np.array_equal(faulty([0.5], [wrong]).values, missing([0.5], [y]).values)
 
 
 def test_a_saturated_sensor_counts_as_not_measured_inside_its_limits(observer):

@@ -74,8 +74,8 @@ def error_bound(model: Identified, record: Record, noise: Mapping[str, float] | 
     states for outputs; `noise`: the largest error of measured channels in their units, by name.
 
     **Raises:** `RobustctlError` for another model, a certificate that does not hold or proves no rate below one (ask the core
-    for a smaller one), and an unknown channel; `DataError` for a record whose sample time, channels or units are not the
-    model's, and one in which no step is known.
+    for a smaller one), an unknown channel, and a noise that is negative or not finite; `DataError` for a record whose sample
+    time, channels or units are not the model's, and one in which no step is known.
     """
     observer = model.parameterization
     if not isinstance(observer, StateObserver):
@@ -118,6 +118,10 @@ def _noise(
         if name not in model.inputs:
             raise RobustctlError(
                 f"{name!r} must be a channel that the observer reads, which are {model.inputs}"
+            )
+        if not 0 <= noise[name] < np.inf:
+            raise RobustctlError(
+                f"the noise of {name!r} is its largest error, at least 0 and finite, got {noise[name]}"
             )
     root = np.linalg.cholesky(P).T
     B1, B2, D12 = (np.asarray(a, float) for a in (system.B1, system.B2, system.D12))

@@ -35,10 +35,10 @@ class Stream:
         stream = Stream(fitted.model, measured="angle")
         estimate = stream(u, y)          # once a sample; NaN for what was not measured
 
-    A sample that is NaN, infinite or outside its limits counts as not measured: the last one is held (the training mean
-    before there is one), and the flag, if the observer was trained with flags, says so. The observer's input is then an
-    ordinary one, so its guarantees hold throughout: the estimate stays finite, and two estimates that have been fed the
-    same samples approach each other at the certified rate, whatever was lost before.
+    A sample that is NaN, infinite, outside its limits or too large for the model's dtype counts as not measured: the last one
+    is held (the training mean before there is one), and the flag, if the observer was trained with flags, says so. The
+    observer's input is then an ordinary one, so its guarantees hold throughout: the estimate stays finite, and two
+    estimates that have been fed the same samples approach each other at the certified rate, whatever was lost before.
 
     **Arguments:** `model`: what `rc.train.fit` made of a record of `for_observer`; `measured`: the names given there;
     `limits`: lowest and highest possible value of a channel, by its name; a sensor that saturates reads the end of its
@@ -67,6 +67,11 @@ class Stream:
         self.controls = tuple(n for n in model.inputs if n not in self.measured and n not in flags)
         read = (*self.controls, *self.measured)
         self._limits = np.asarray([limits.get(name, (-np.inf, np.inf)) for name in read], float)
+        # Sums of squares of what the observer computes stay finite.
+        self._most = (
+            float(np.sqrt(np.finfo(model.dtype).max))
+            * model.scaling.u_std[[model.inputs.index(n) for n in read]]
+        )
         self._order = [(*read, *(flags if self.flagged else ())).index(name) for name in model.inputs]
         self._mean = np.asarray([model.scaling.u_mean[model.inputs.index(name)] for name in read])
         self._dtype = model.dtype
@@ -85,7 +90,11 @@ class Stream:
         **Raises:** `DataError` for another number of channels; the observer is then as it was.
         """
         given = np.concatenate([self._checked(u, self.controls), self._checked(y, self.measured)])
-        good = np.isfinite(given) & (given >= self._limits[:, 0]) & (given <= self._limits[:, 1])
+        good = (
+            (np.abs(given - self._mean) < self._most)
+            & (given >= self._limits[:, 0])
+            & (given <= self._limits[:, 1])
+        )
         self._held = np.where(good, given, self._held)
         measured = good[len(self.controls) :]
         self._stale = np.where(measured, 0.0, self._stale + self.dt)

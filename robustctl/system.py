@@ -132,8 +132,13 @@ class Scaled(System):
         return self.system.init_state()
 
     def step(self, x: PyTree, u: Float[Array, " nu"]) -> tuple[PyTree, Float[Array, " ny"]]:
-        """Return `(x_next, y)`, with `u` and `y` in their own units."""
+        """Return `(x_next, y)`, with `u` and `y` in their own units.
+
+        **Raises:** `RobustctlError` for signals that are not as many as their scales, which arithmetic would repeat.
+        """
+        _check_width("u", jnp.shape(u), self.u_std.shape)
         x_next, y = self.system.step(x, (u - self.u_mean) / self.u_std)
+        _check_width("y", y.shape, self.y_std.shape)
         return x_next, self.y_std * y + self.y_mean
 
     def scan(self, x0: PyTree, us: Float[Array, "T nu"]) -> tuple[PyTree, Float[Array, "T ny"], PyTree]:
@@ -144,6 +149,11 @@ class Scaled(System):
     def prepare(self) -> "Scaled":
         """Return the same with the inner system prepared."""
         return dataclasses.replace(self, system=self.system.prepare())
+
+
+def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> None:
+    if got != scales:
+        raise RobustctlError(f"one sample of {name} must have the shape of its scales, {scales}, got {got}")
 
 
 class Rescaled(Parameterization):

@@ -38,6 +38,15 @@ def test_it_keeps_single_precision():
     assert x.dtype == y.dtype == np.float32
 
 
+def test_too_few_inputs_are_not_repeated():
+    model = rc.Rescaled(
+        rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)), (1.0, 2.0), (1.0,)
+    )
+    step, x = rc.nn.numpy_step(model.explicit())
+    with pytest.raises(ModelError, match=r"an array of shape \(2,\), got shape \(1,\)"):
+        step(x, np.ones(1))
+
+
 def test_what_numpy_cannot_step_is_refused():
     with pytest.raises(ModelError, match="explicit R2DN with a hidden layer, got GatedSystem"):
         rc.nn.numpy_step(rc.nn.GRU(nu=1, nx=2, ny=1, key=jr.key(0)).explicit())

@@ -248,3 +248,16 @@ def test_a_rescaled_model_is_certified_in_its_signals_units():
         rc.nn.quiet(inner, 0.0)
     with pytest.raises(ModelError, match="no output to make quiet"):
         rc.nn.quiet(rc.nn.LipschitzStatic(nu=1, ny=1, gamma=1.0, key=jr.key(0)))
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_scaled_signals_are_not_repeated():
+    inner = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=2, key=jr.key(0))
+    for u_scale, y_scale, us in (
+        ((1.0, 1.0), (1.0, 1.0), jnp.ones((5, 1))),
+        ((1.0, 1.0), (1.0, 1.0), jnp.ones(5)),
+        ((1.0,), (1.0, 1.0), jnp.ones((5, 2))),
+        ((1.0, 1.0), (1.0,), jnp.ones((5, 2))),
+    ):
+        with pytest.raises(RobustctlError, match=r"one sample of [uy] must have the shape of its scales"):
+            rc.rollout(rc.Rescaled(inner, u_scale, y_scale).explicit(), us)

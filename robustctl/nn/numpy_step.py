@@ -32,7 +32,8 @@ def numpy_step(system: System) -> tuple[Step, np.ndarray]:
 
     **Arguments:** `system`: an explicit R2DN with hidden layers, or one in its signals' units, as `fitted.model.explicit()` gives.
 
-    **Raises:** `ModelError` for another system, and an activation that is not in `rc.nn.ACTIVATIONS`.
+    **Raises:** `ModelError` for another system, and an activation that is not in `rc.nn.ACTIVATIONS`; the step of a system in its
+    signals' units for an input of another shape.
     """
     if isinstance(system, Scaled):
         inner, start = numpy_step(system.system)
@@ -41,6 +42,10 @@ def numpy_step(system: System) -> tuple[Step, np.ndarray]:
         )
 
         def scaled(x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if np.shape(u) != u_mean.shape:
+                raise ModelError(
+                    f"u must be one sample, an array of shape {u_mean.shape}, got shape {np.shape(u)}"
+                )
             x_next, y = inner(x, (u - u_mean) / u_std)
             return x_next, y_std * y + y_mean
 

@@ -146,6 +146,13 @@ def test_a_policy_that_does_not_fit_is_refused(sampled):
             feedback(sampled, policy, w)
 
 
+def test_a_controller_of_another_sample_time_is_refused(sampled):
+    pid = rc.classical.PID(1.0, dt=2 * sampled.dt)
+    w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
+    with pytest.raises(ModelError, match="the policy must have the sample time of the plant"):
+        feedback(sampled, pid, w)
+
+
 @pytest.mark.usefixtures("as_installed")
 def test_a_plant_with_a_direct_path_is_refused():
     direct = rc.StateSpace([[0.5]], [[1.0]], [[1.0]], [[1.0]], 0.1)

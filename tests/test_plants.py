@@ -4,6 +4,7 @@ import subprocess
 import sys
 from typing import ClassVar
 
+import control as ct
 import diffrax as dfx
 import equinox as eqx
 import jax
@@ -221,6 +222,37 @@ def test_a_sample_time_that_means_nothing_is_refused(dt, integrator):
 def test_details_out_of_range_are_refused(wrong, message):
     with pytest.raises(ModelError, match=message):
         Details(**wrong)
+
+
+class Broken(Plant):
+    """Equations that say what is wrong with them."""
+
+    states: ClassVar = (Signal("x"),)
+    controls: ClassVar = (Signal("u"),)
+    disturbances: ClassVar = ()
+    outputs: ClassVar = (Signal("x"),)
+    how: str = eqx.field(static=True)
+
+    def rates(self, x, u, d):
+        if self.how == "if":
+            return -x if x[0] > 0 else x
+        return [x[0]] if self.how == "list" else jnp.zeros(3)
+
+
+@pytest.mark.usefixtures("as_installed")
+@pytest.mark.parametrize(
+    "how, message",
+    [("if", "jnp.where in place of if"), ("list", "one array like x"), ("width", r"of shape \(1,\), got")],
+)
+def test_equations_that_cannot_be_solved_are_named(how, message):
+    with pytest.raises(ModelError, match=r"Broken.rates\(x, u, d\).*" + message):
+        Sampled(Broken(how), 0.1)
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_what_is_no_plant_is_refused():
+    with pytest.raises(ModelError, match=r"in continuous time, got a TransferFunction"):
+        Sampled(ct.tf([1], [1, 1]), 0.1)
 
 
 def test_no_solver_steps_are_refused(integrator):

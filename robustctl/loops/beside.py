@@ -1,7 +1,6 @@
 """A learned system beside a controller that stays as it is."""
 
 import dataclasses
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from ..errors import ModelError
 from ..plants import Sampled
 from ..system import System
 from .base import noiseless
+from .feedback import check_sample_time
 from .youla import Base, Youla, check_model, still
 
 
@@ -46,11 +46,7 @@ class Beside(System):
         """Refuse a model that would draw noise, and parts of other sample times."""
         check_model(self.model, "the twin's model")
         for name in ("controller", "q"):
-            dt = getattr(getattr(self, name), "dt", None)
-            if dt and not math.isclose(dt, self.model.dt, rel_tol=1e-9):
-                raise ModelError(
-                    f"{name} must have the model's sample time of {self.model.dt} s, got {dt} s; design or convert it for that"
-                )
+            check_sample_time(name, getattr(self, name), "the model", self.model)
 
     def init_state(self) -> tuple[tuple[PyTree, PyTree, PyTree], PyTree]:
         """Return the initial states of the controller, the twin's plant, the twin's controller; and of q."""

@@ -1,5 +1,6 @@
 """Two systems in a loop, and two in a row."""
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -61,13 +62,14 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     `w`: one sample of what acts on the plant, such as `jax.tree.map(lambda a: a[0], ws)`.
 
     **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
-    policy that does not take the plant's outputs or give its controls.
+    policy of another sample time or one that does not take the plant's outputs or give its controls.
     """
     if not isinstance(plant, StrictlyProper):
         raise ModelError(
             f"the plant must be a StrictlyProper system (a Sampled plant, say), got {type(plant).__name__}: with a "
             "direct path from control to output the loop would be algebraic; put a sample's delay in it"
         )
+    check_sample_time("the policy", policy, "the plant", plant)
     loop = Feedback(plant, policy)
     state = loop.init_state()
     y = eqx.filter_eval_shape(plant.output, state[0], w)
@@ -87,6 +89,15 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
             f"{y.shape[0]} (it reads them) and ny = the number of controls. A step said: {said}"
         )
     return loop
+
+
+def check_sample_time(name: str, system: System, whose: str, other: System) -> None:
+    """Raise `ModelError` for two systems that both have a sample time, and not the same."""
+    dt, wanted = getattr(system, "dt", None), getattr(other, "dt", None)
+    if dt and wanted and not math.isclose(dt, wanted, rel_tol=1e-9):
+        raise ModelError(
+            f"{name} must have the sample time of {whose}, {wanted} s, got {dt} s; design or convert it for that"
+        )
 
 
 class Series(System):

@@ -84,7 +84,8 @@ class Sampled(StrictlyProper):
     solver; `substeps`: solver steps a sample; `stepsize_controller`: a Diffrax controller such as
     `dfx.PIDController(rtol=1e-6, atol=1e-9)` for adaptive steps in place of `substeps`, with `adjoint`.
 
-    **Raises:** `ModelError` for a `dt` that is not positive and finite or `substeps` below 1.
+    **Raises:** `ModelError` for something that is no `Plant`, one whose `rates` cannot be traced or are not (nx,), a `dt` that
+    is not positive and finite, and `substeps` below 1.
     """
 
     plant: Plant
@@ -96,11 +97,18 @@ class Sampled(StrictlyProper):
     adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint()
 
     def __check_init__(self):
-        """Refuse a sample time or number of steps that means nothing."""
+        """Refuse what is no plant, one whose equations JAX cannot trace, and numbers that mean nothing."""
+        if not isinstance(self.plant, Plant):
+            raise ModelError(
+                f"the plant must be a rc.plants.Plant in continuous time, got a {type(self.plant).__name__}; "
+                "rc.classical.from_control makes one of a continuous-time python-control model, and of a discrete one a system "
+                "that needs no sampling"
+            )
         if isinstance(self.dt, bool) or not (isinstance(self.dt, float | int) and 0 < self.dt < np.inf):
             raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
             raise ModelError(f"substeps must be at least 1 a sample, got {self.substeps}")
+        _check_rates(self.plant)
 
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
@@ -167,6 +175,23 @@ class Sampled(StrictlyProper):
             body, (x, solver_state), None, length=self.substeps, unroll=min(self.substeps, 8)
         )
         return x
+
+
+def _check_rates(plant: Plant) -> None:
+    """Try the plant's equations once, unknown numbers in, so that what they raise is not laid to a policy later."""
+    name = f"{type(plant).__name__}.rates(x, u, d)"
+    x, u = plant.operating_point()
+    try:
+        rates = eqx.filter_eval_shape(plant.rates, x, u, jnp.zeros(len(plant.disturbances), x.dtype))
+    except Exception as error:
+        raise ModelError(
+            f"{name} must compute with jax.numpy, jnp.where in place of if, and raised for shapes {x.shape}, {u.shape}, "
+            f"({len(plant.disturbances)},): {error}"
+        ) from error
+    if getattr(rates, "shape", None) != x.shape:
+        raise ModelError(
+            f"{name} must return one array like x, of shape {x.shape}, got {rates}; jnp.stack makes one of a list"
+        )
 
 
 def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exogenous:

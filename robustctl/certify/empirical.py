@@ -42,7 +42,8 @@ def gain_lower_bound(
 
         max over u1, u2 of  sqrt(sum |y1 - y2|^2 / sum |u1 - u2|^2),   t = 0 .. horizon-1
 
-    by Adam on the logarithm, from `starts` random pairs. Any certified gamma lies above.
+    by Adam on the logarithm, from `starts` random pairs. Any certified gamma lies above, but for the rounding of the two
+    rollouts: search in float64 where signals have offsets or units far from one.
     """
     _check(horizon, steps, starts)
 

@@ -80,6 +80,21 @@ def test_scores_are_what_matlab_calls_them(fitted):
     np.testing.assert_allclose(run.scores().rmse, [np.sqrt(np.mean((y - y_hat) ** 2))])
 
 
+@pytest.mark.usefixtures("as_installed")
+def test_arguments_of_another_kind_are_named():
+    model, record = small(), plant()
+    for wrong, message in (
+        (lambda: rc.train.fit(model.explicit(), record, key=jr.key(0)), "give what explicit\\(\\) is called on, got ExplicitR2DN"),
+        (lambda: rc.train.fit(model, record.experiments[0].y, key=jr.key(0)), "must be a rc.data.Record.*got ndarray"),
+        (lambda: rc.train.fit(model, record, validation=0.2, key=jr.key(0)), "must be a rc.data.Record.*got float"),
+        (lambda: rc.train.fit(model, record, optimizer=1e-2, key=jr.key(0)), "must be an Optax transformation.*got float"),
+        (lambda: rc.train.simulate(model.explicit(), record), "what fit returns as .model, got ExplicitR2DN"),
+        (lambda: rc.certify.certificate(record), "of what fit returns give .model"),
+    ):  # fmt: skip
+        with pytest.raises(RobustctlError, match=message):
+            wrong()
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_truncated_segments_carry_the_state(dtype):
     """With a step of zero, segments see the same simulation as the whole: the mean of their losses is its loss."""

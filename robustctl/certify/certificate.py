@@ -112,7 +112,10 @@ def certificate(model: Parameterization | System) -> Certificate:
     """
     system: Any = model.explicit() if isinstance(model, Parameterization) else model
     if not isinstance(system, System):
-        raise RobustctlError(f"certificate needs a parameterization or a system, got {type(system).__name__}")
+        raise RobustctlError(
+            f"certificate needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "
+            "of what fit_policy returns .policy"
+        )
     inner = system.system if isinstance(system, Scaled) else system
     name, digest, dtype = type(inner).__name__, weights_sha256(system), _dtype(inner)
     if isinstance(inner, StaticNetwork):

@@ -67,7 +67,7 @@ class Experiment:
             )
         if self.samples < MIN_SAMPLES:
             raise DataError(
-                f"experiment {self.name!r} is too short: {self.samples} samples, {MIN_SAMPLES} needed"
+                f"experiment {self.name!r} is too short: {self.samples} samples, {MIN_SAMPLES} needed; arrays are time first, (T, n)"
             )
         if not isinstance(self.t0, int | float | np.number) or not math.isfinite(self.t0):
             raise DataError(f"experiment {self.name!r}: t0 must be finite seconds, got {self.t0!r}")

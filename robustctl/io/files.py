@@ -48,7 +48,7 @@ def save(
         )
     if not isinstance(model, Parameterization):
         raise ModelError(
-            f"save needs a parameterization, got {type(model).__name__}; save what explicit() was called on"
+            f"save needs a parameterization, got {type(model).__name__}; save what explicit() was called on, of what fit returns .model"
         )
     arrays: dict[str, np.ndarray] = {}
     header = {"versions": _versions(), "structure": encode(model, ("model",), arrays)}

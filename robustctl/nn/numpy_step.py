@@ -50,6 +50,8 @@ def numpy_step(system: System) -> tuple[Step, np.ndarray]:
             return x_next, y_std * y + y_mean
 
         return scaled, start
+    if not isinstance(system, System):
+        raise ModelError(f"numpy_step needs a system, got {type(system).__name__}; give its explicit()")
     folded = system.prepare()
     if not isinstance(folded, FoldedR2DN):
         raise ModelError(

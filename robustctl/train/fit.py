@@ -175,6 +175,7 @@ def prepared(
     key: PRNGKeyArray,
 ) -> tuple[Identified, Identification, Trained]:
     """Return the untrained model, what training leaves alone and what it trains; settings and faults as of `fit`."""
+    _check_types(parameterization, record, optimizer)
     _check_settings(washout, segment, batch_size, epochs, patience, validation, record)
     initial_key, order_key = jr.split(key)
     model = _untrained(parameterization, record, scaling, initial, initial_key)
@@ -228,6 +229,12 @@ def _pack(model: Identified, record: Record, washout: int, segment: int | None) 
 
 def check_channels(model: Identified, record: Record) -> None:
     """Raise `DataError` unless the record has the model's sample time, channels and units."""
+    if not isinstance(model, Identified):
+        raise RobustctlError(f"the model must be what fit returns as .model, got {type(model).__name__}")
+    if not isinstance(record, Record):
+        raise RobustctlError(
+            f"a record must be a rc.data.Record (read, from_arrays and split make some), got {type(record).__name__}"
+        )
     if not np.isclose(record.dt, model.dt, rtol=1e-6):
         raise DataError(
             f"the record must have the model's sample time {model.dt:g} s, got {record.dt:g} s; resample it"
@@ -255,6 +262,16 @@ def _check_sizes(system, record: Record) -> None:
         raise DataError(
             f"the model must give the record's {record.ny} outputs {record.outputs}, got {got}; build it with ny={record.ny}"
         )
+
+
+def _check_types(parameterization, record, optimizer) -> None:
+    for name, value, kind, hint in (
+        ("the model", parameterization, Parameterization, "a Parameterization; give what explicit() is called on"),
+        ("the record", record, Record, "a rc.data.Record; read and from_arrays make one"),
+        ("optimizer", optimizer or clipped_adam(), optax.GradientTransformation, "an Optax transformation, as rc.train.clipped_adam(1e-3)"),
+    ):  # fmt: skip
+        if not isinstance(value, kind):
+            raise RobustctlError(f"{name} must be {hint}, got {type(value).__name__}")
 
 
 def _check_settings(washout, segment, batch_size, epochs, patience, validation, record) -> None:

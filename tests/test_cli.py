@@ -110,6 +110,20 @@ def test_simulate_scores_another_log(run, capsys):
     assert np.isfinite(rows["level_simulated"][5:]).all()
 
 
+def test_simulate_reads_time_stamps(run, capsys):
+    """With them another sample time is seen, and a gap keeps its place."""
+    folder, model = run
+    rows = Path(write_log(folder / "untimed.csv", seed=2)).read_text().splitlines()
+    for name, step, status in (("twice", 1.0, 2), ("same", 2.0, 0)):
+        stamped = [f"{step * t},{row}" for t, row in enumerate(rows[1:]) if not 30 <= t < 33]
+        log, out = folder / f"{name}.csv", folder / f"{name}.simulated.csv"
+        log.write_text("\n".join(["seconds," + rows[0], *stamped]) + "\n")
+        assert main(["simulate", str(model), str(log), "--time", "seconds", "--out", str(out)]) == status
+        said = capsys.readouterr().err
+        assert status == 0 or "must have the model's sample time 2 s, got 1 s" in said
+    assert len(np.genfromtxt(out, delimiter=",", names=True)) == 60
+
+
 @pytest.mark.parametrize("taken", ["log", "model"])
 def test_simulate_writes_over_neither_log_nor_model(run, capsys, taken):
     folder, model = run

@@ -140,6 +140,7 @@ class Simulate:
         log: The record, with the model's channels and sample time.
         inputs: The log's columns in the order of the model's inputs, where they are named differently.
         outputs: The same for the outputs.
+        time: Column of time stamps in seconds, which shows gaps and another sample time; without it rows are taken as samples.
         out: csv file for the simulated outputs; default: the log's name with .simulated.csv, in the working folder.
         report: Folder for a report with figures; none where left out.
     """
@@ -148,6 +149,7 @@ class Simulate:
     log: Log
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
+    time: str | None = None
     out: Path | None = None
     report: Path | None = None
 
@@ -166,8 +168,9 @@ class Simulate:
             raise RobustctlError(
                 f"{self.model} must hold a model fitted to a log, got a bare {type(model).__name__}"
             )
+        inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
         record = read(
-            self.log, inputs=self.inputs or model.inputs, outputs=self.outputs or model.outputs, dt=model.dt
+            self.log, inputs=inputs, outputs=outputs, dt=None if self.time else model.dt, time=self.time
         )
         names = {name: getattr(model, name) for name in ("inputs", "outputs", "input_units", "output_units")}
         made = report(model, dataclasses.replace(record, **names))

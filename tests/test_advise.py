@@ -2,12 +2,13 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from robustctl.data import Advice, Record, advise, from_arrays
+from robustctl.data import Advice, Record, advise, findings, from_arrays
 from robustctl.data.arx import Series, best_arx
 from robustctl.data.channels import at_ends, explained, period, spectrum
 from robustctl.data.signs import play
@@ -91,6 +92,13 @@ def test_noise_on_the_output_does_not_shorten_the_memory():
 
 
 @pytest.mark.parametrize("u", [random_steps(), smooth()])
+@pytest.mark.parametrize("growth, kind", [(0.4, "integrator"), (2.0, "unstable")])
+def test_a_pole_is_unstable_only_if_it_grows_over_the_record(growth, kind):
+    """Of an integrator the estimate may lie significantly above one, by next to nothing."""
+    output = SimpleNamespace(pole=1 + growth / 12_000, pole_t=3.3, summed=0.9)
+    assert findings._drift(output, 12_000)[0] == kind
+
+
 def test_an_integrator_is_told_from_a_drift(u):
     integrated = advice_on(u, noisy(np.cumsum(u)))
     assert kinds(integrated) == {"integrator"} and not integrated.suits

@@ -34,9 +34,9 @@ def advise(record: Record) -> Advice:
                  largest absolute values p, between two experiments       s, p >= 300 in all; not where no input moves
     integrator   pole and t of a unit root (`unit_root`), R^2 of slow     pole >= 1 - 5 / T, -2.86 < t < 2.86 and
                  changes by summed inputs (`summed`)                      R^2 >= 0.5, T samples the longest experiment;
-                                                                          at pole >= 1 - 0.2 / T any t < 2.86
+                                                                          within 1 - 0.2 / T and 1 + 1 / T at any t
     drift        the same                                                 the same, but R^2 < 0.5
-    unstable     the same                                                 the same pole, but t > 2.86
+    unstable     the same                                                 t > 2.86 and pole > 1 + 1 / T
     hysteresis   NRMSE with play operators p, without q (`hysteresis`)    p <= 0.6 q and p <= q - 0.02
     sticking     shares s of moves without motion, j with a jump          s >= 0.25, j >= 0.05, linear NRMSE < 0.8, and
                  (`sticking`)                                             squares and cubes leave over 0.6 of that

@@ -9,7 +9,7 @@ import numpy as np
 
 from robustctl.data.advice import Finding, InputAdvice, OutputAdvice, percent, short
 
-UNIT_ROOT_T, SLOW_POLE, UNIT_POLE, SUMMED = -2.86, 5.0, 0.2, 0.5
+UNIT_ROOT_T, SLOW_POLE, UNIT_POLE, GROWN, SUMMED = -2.86, 5.0, 0.2, 1.0, 0.5
 PLAY_RATIO, PLAY_DROP = 0.6, 0.02
 STILL, JUMPS, USABLE_NRMSE = 0.25, 0.05, 0.8
 REST_GAP = 0.25
@@ -88,7 +88,7 @@ def _drift(y: OutputAdvice, longest: int) -> tuple[str, str]:
     if not (unit or (slow and y.pole_t > UNIT_ROOT_T)):
         return "drift", ""
     pole = f"(pole {y.pole:.5g}, t = {y.pole_t:.2g})"
-    if y.pole_t > -UNIT_ROOT_T:
+    if y.pole_t > -UNIT_ROOT_T and y.pole > 1 + GROWN / longest:
         return "unstable", (
             f"signs of an unstable plant {pole}: it grows by itself, which a contracting model cannot do; identify it "
             "within the control loop that holds it, from the reference on."

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import control as ct
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -151,6 +152,14 @@ def test_a_controller_of_another_sample_time_is_refused(sampled):
     w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
     with pytest.raises(ModelError, match="the policy must have the sample time of the plant"):
         feedback(sampled, pid, w)
+
+
+@pytest.mark.usefixtures("as_installed")
+def test_a_policy_that_is_no_system_is_refused(sampled):
+    w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
+    for wrong in (ct.tf([1], [1], sampled.dt), rc.nn.ContractingR2DN(nu=1, nx=1, nv=1, ny=1, key=jr.key(0))):
+        with pytest.raises(ModelError, match=r"must be a System, got .*explicit\(\) of a parameterization"):
+            feedback(sampled, wrong, w)
 
 
 @pytest.mark.usefixtures("as_installed")

@@ -62,12 +62,17 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     `w`: one sample of what acts on the plant, such as `jax.tree.map(lambda a: a[0], ws)`.
 
     **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
-    policy of another sample time or one that does not take the plant's outputs or give its controls.
+    policy that is no system, of another sample time or one that does not take the plant's outputs or give its controls.
     """
     if not isinstance(plant, StrictlyProper):
         raise ModelError(
             f"the plant must be a StrictlyProper system (a Sampled plant, say), got {type(plant).__name__}: with a "
             "direct path from control to output the loop would be algebraic; put a sample's delay in it"
+        )
+    if not isinstance(policy, System):
+        raise ModelError(
+            f"the policy must be a System, got {type(policy).__name__}; rc.classical.policy(K, plant) makes one of a python-control "
+            "controller, and explicit() of a parameterization"
         )
     check_sample_time("the policy", policy, "the plant", plant)
     loop = Feedback(plant, policy)

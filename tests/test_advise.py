@@ -91,7 +91,6 @@ def test_noise_on_the_output_does_not_shorten_the_memory():
     assert found is not None and found[0].memory(5000) == pytest.approx(math.log(100) * TAU, rel=0.25)
 
 
-@pytest.mark.parametrize("u", [random_steps(), smooth()])
 @pytest.mark.parametrize("growth, kind", [(0.4, "integrator"), (2.0, "unstable")])
 def test_a_pole_is_unstable_only_if_it_grows_over_the_record(growth, kind):
     """Of an integrator the estimate may lie significantly above one, by next to nothing."""
@@ -99,6 +98,7 @@ def test_a_pole_is_unstable_only_if_it_grows_over_the_record(growth, kind):
     assert findings._drift(output, 12_000)[0] == kind
 
 
+@pytest.mark.parametrize("u", [random_steps(), smooth()])
 def test_an_integrator_is_told_from_a_drift(u):
     integrated = advice_on(u, noisy(np.cumsum(u)))
     assert kinds(integrated) == {"integrator"} and not integrated.suits

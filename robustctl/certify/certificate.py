@@ -208,9 +208,8 @@ def _gain(f: Feedback) -> float | None:
     if f.supply is None or not positive_definite(-f.supply[0]):
         return None
     Q, S, R = f.supply
-    d = 1 / np.sqrt(
-        -np.diag(Q)
-    )  # of outputs in unlike units Q is too badly conditioned to be inverted as it stands
+    # Scaled by its diagonal first: of outputs in unlike units Q is too badly conditioned to be inverted as it stands.
+    d = 1 / np.sqrt(-np.diag(Q))
     root = np.linalg.cholesky(-d[:, None] * Q * d)
     out = d[:, None] * np.linalg.inv(root).T  # out out' = -Q^-1
     QS = -out @ (out.T @ S.T)

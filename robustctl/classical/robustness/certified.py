@@ -13,7 +13,7 @@ from .linear_loop import LinearLoop, Performance
 
 
 class CertifiedGain(NamedTuple):
-    """A gain from differences of disturbances to differences of the performance output that none exceeds, or None; and what that means."""
+    """A gain that no disturbance exceeds in moving the performance output from what it is without, or None; what that means."""
 
     gain: float | None
     statement: str

@@ -150,6 +150,23 @@ def test_the_norm_of_any_shape_is_the_largest_gain_on_a_grid(shape, dt):
     assert largest <= hinf_norm(system) * (1 + 1e-9) and hinf_norm(system) < 1.001 * largest
 
 
+def test_the_norm_is_found_where_the_bisection_ends_too_low():
+    """Slow modes that are strongly coupled one way: the largest gain is at a pole's frequency."""
+    A = [
+        [9.99973e-01, 0, -2.06777, -2.00326, -3.05945e-02, 9.55169],
+        [0, 9.99999e-01, 2.36414e-04, -4.86705, -5.03351, -5.23440],
+        [0, -1.10630e-03, 9.99999e-01, 0, 2.73707, 55.5212],
+        [0, 0, 0, 5.96513e-01, 0, -4.77723e-01],
+        [0, 0, 0, 0, 7.34975e-01, 3.81630e-03],
+        [0, 0, 0, 0, -3.68119e-04, 7.34975e-01],
+    ]
+    B, C = [[-1], [-1], [1], [1], [-1], [1]], [[33396.3, 1309.23, -5901.59, -13772.0, 3598.65, -15698.2]]
+    system = ct.StateSpace(A, B, C, [[0]], 0.01)
+    near = np.angle(system.poles())[None] + np.linspace(-1e-5, 1e-5, 201)[:, None]
+    largest = np.abs(system(np.exp(1j * near.ravel()))).max()
+    assert largest <= hinf_norm(system) * (1 + 1e-3)
+
+
 def test_an_unstable_system_has_no_norm():
     with pytest.raises(ModelError, match="must be stable"):
         hinf_norm(ct.StateSpace([[1.1]], [[1.0]], [[1.0]], [[0.0]], 0.1))

@@ -89,7 +89,7 @@ class Seen(rc.System):
 def test_no_disturbance_passes_the_bound(plant, pid):
     q = network()
     bound = youla_gain(plant, pid, rc.certify.certificate(q).gamma)
-    assert bound.certified and "every disturbance" in bound.statement
+    assert bound.certified and "every two disturbances" in bound.statement
     loop = Feedback(plant, Beside(pid, plant, q.explicit()))
     found = rc.certify.gain_lower_bound(Seen(loop), 2, key=jr.key(1), horizon=80, steps=150, starts=3)
     assert bound.norms[0] < found.value <= bound.gain

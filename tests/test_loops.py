@@ -150,7 +150,7 @@ def test_a_policy_that_does_not_fit_is_refused(sampled):
 def test_a_controller_of_another_sample_time_is_refused(sampled):
     pid = rc.classical.PID(1.0, dt=2 * sampled.dt)
     w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
-    with pytest.raises(ModelError, match="the policy must have the sample time of the plant"):
+    with pytest.raises(ModelError, match="the policy must have the plant's sample time"):
         feedback(sampled, pid, w)
 
 

@@ -18,7 +18,7 @@ import scipy.linalg
 import robustctl as rc
 from robustctl.classical import linear_base
 from robustctl.errors import ModelError, RobustctlError
-from robustctl.loops import Feedback, PlantScenario
+from robustctl.loops import Feedback, Gain, PlantScenario, feedback
 from robustctl.plants import (
     RK4,
     CartPole,
@@ -245,8 +245,9 @@ class Broken(Plant):
     [("if", "jnp.where in place of if"), ("list", "one array like x"), ("width", r"of shape \(1,\), got")],
 )
 def test_equations_that_cannot_be_solved_are_named(how, message):
+    plant, K = Sampled(Broken(how), 0.1), Gain(jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
     with pytest.raises(ModelError, match=r"Broken.rates\(x, u, d\).*" + message):
-        Sampled(Broken(how), 0.1)
+        feedback(plant, K, jax.tree.map(lambda a: a[0], at_rest(plant, 1)))
 
 
 @pytest.mark.usefixtures("as_installed")

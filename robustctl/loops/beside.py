@@ -46,7 +46,7 @@ class Beside(System):
         """Refuse a model that would draw noise, and parts of other sample times."""
         check_model(self.model, "the twin's model")
         for name in ("controller", "q"):
-            check_sample_time(name, getattr(self, name), "the model", self.model)
+            check_sample_time(name, getattr(self, name), "the model's", self.model)
 
     def init_state(self) -> tuple[tuple[PyTree, PyTree, PyTree], PyTree]:
         """Return the initial states of the controller, the twin's plant, the twin's controller; and of q."""

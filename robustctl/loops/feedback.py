@@ -8,6 +8,8 @@ import jax
 from jaxtyping import Array, PyTree
 
 from ..errors import ModelError
+from ..plants import Sampled
+from ..plants.sampled import check_rates
 from ..system import StrictlyProper, System, step_by_step
 
 
@@ -62,7 +64,8 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     `w`: one sample of what acts on the plant, such as `jax.tree.map(lambda a: a[0], ws)`.
 
     **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
-    policy that is no system, of another sample time or one that does not take the plant's outputs or give its controls.
+    policy that is no system, of another sample time or one that does not take the plant's outputs or give its controls;
+    for a plant whose `rates` JAX cannot trace or that are not (nx,).
     """
     if not isinstance(plant, StrictlyProper):
         raise ModelError(
@@ -74,7 +77,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
             f"the policy must be a System, got {type(policy).__name__}; rc.classical.policy(K, plant) makes one of a python-control "
             "controller, and explicit() of a parameterization"
         )
-    check_sample_time("the policy", policy, "the plant", plant)
+    check_sample_time("the policy", policy, "the plant's", plant)
     loop = Feedback(plant, policy)
     state = loop.init_state()
     y = eqx.filter_eval_shape(plant.output, state[0], w)
@@ -89,6 +92,8 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     except Exception as error:
         fits, said = False, str(error)
     if not fits:
+        if isinstance(plant, Sampled):
+            check_rates(plant.plant)  # whose fault is it?
         raise ModelError(
             f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
             f"{y.shape[0]} (it reads them) and ny = the number of controls. A step said: {said}"
@@ -101,7 +106,7 @@ def check_sample_time(name: str, system: System, whose: str, other: System) -> N
     dt, wanted = getattr(system, "dt", None), getattr(other, "dt", None)
     if dt and wanted and not math.isclose(dt, wanted, rel_tol=1e-9):
         raise ModelError(
-            f"{name} must have the sample time of {whose}, {wanted} s, got {dt} s; design or convert it for that"
+            f"{name} must have {whose} sample time of {wanted} s, got {dt} s; design or convert it for that"
         )
 
 

@@ -84,8 +84,7 @@ class Sampled(StrictlyProper):
     solver; `substeps`: solver steps a sample; `stepsize_controller`: a Diffrax controller such as
     `dfx.PIDController(rtol=1e-6, atol=1e-9)` for adaptive steps in place of `substeps`, with `adjoint`.
 
-    **Raises:** `ModelError` for something that is no `Plant`, one whose `rates` cannot be traced or are not (nx,), a `dt` that
-    is not positive and finite, and `substeps` below 1.
+    **Raises:** `ModelError` for something that is no `Plant`, a `dt` that is not positive and finite, and `substeps` below 1.
     """
 
     plant: Plant
@@ -97,7 +96,7 @@ class Sampled(StrictlyProper):
     adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint()
 
     def __check_init__(self):
-        """Refuse what is no plant, one whose equations JAX cannot trace, and numbers that mean nothing."""
+        """Refuse what is no plant, and a sample time or number of steps that means nothing."""
         if not isinstance(self.plant, Plant):
             raise ModelError(
                 f"the plant must be a rc.plants.Plant in continuous time, got a {type(self.plant).__name__}; "
@@ -108,7 +107,6 @@ class Sampled(StrictlyProper):
             raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
             raise ModelError(f"substeps must be at least 1 a sample, got {self.substeps}")
-        _check_rates(self.plant)
 
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
@@ -177,10 +175,10 @@ class Sampled(StrictlyProper):
         return x
 
 
-def _check_rates(plant: Plant) -> None:
-    """Try the plant's equations once, unknown numbers in, so that what they raise is not laid to a policy later."""
+def check_rates(plant: Plant) -> None:
+    """Raise `ModelError` for equations that JAX cannot trace, or that do not give an array like x."""
     name = f"{type(plant).__name__}.rates(x, u, d)"
-    x, u = plant.operating_point()
+    x, u = map(jnp.asarray, plant.operating_point())
     try:
         rates = eqx.filter_eval_shape(plant.rates, x, u, jnp.zeros(len(plant.disturbances), x.dtype))
     except Exception as error:

@@ -98,7 +98,7 @@ def _copy_tutorials() -> None:
 
 
 def _full_run(kept: dict) -> str:
-    """Write what a full run printed and drew, as `scripts/run_tutorials.py` kept it."""
+    """Write what a full run printed and drew, as `benchmarks/run_tutorials.py` kept it."""
     machine = f"{kept['machine']['platform']}, {kept['machine']['cpus']} cores, {kept['device']}"
     figures = "\n\n".join(f"![{Path(name).stem}](../../tutorials/full/{name})" for name in kept["figures"])
     return (

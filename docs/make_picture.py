@@ -21,11 +21,11 @@ def main() -> None:
         nu=1, nx=4, nv=8, ny=1, hidden=(16,), rate=0.988, init=rc.nn.long_memory, key=jr.key(0)
     )
     start = rc.train.learned_state(horizon=20)
-    model = rc.train.fit(core, record, initial=start, epochs=800, key=jr.key(1)).model
-    certificate = rc.certify.certificate(model)
+    model = rc.fit(core, record, initial=start, epochs=800, key=jr.key(1)).model
+    certificate = rc.certify(model)
     print(certificate)
     system, log = model.explicit(), two_tanks(SAMPLES, seed=1)
-    print("NRMSE of another log, free run:", rc.train.simulate(model, two_tanks(400, seed=1)).scores().nrmse)
+    print("NRMSE of another log, free run:", rc.simulate(model, two_tanks(400, seed=1)).scores().nrmse)
 
     us = jnp.asarray(log.experiments[0].u, model.dtype)
     away = jr.normal(jr.key(2), (STARTS, len(certificate.P)))

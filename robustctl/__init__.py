@@ -2,32 +2,40 @@
 
 import importlib
 
-from . import certify as certify
+from . import certificates as certificates
 from . import data as data
 from . import errors as errors
+from . import identify as identify
 from . import nn as nn
 from . import parallel as parallel
 from . import plot as plot
+from . import runs as runs
 from . import train as train
+from .certificates import certify as certify
+from .identify import simulate as simulate
 from .io import load as load
 from .io import save as save
-from .report import report as report
-from .rollout import Trajectory as Trajectory
-from .rollout import rollout as rollout
+from .reports import fit_report as fit_report
 from .state_space import StateSpace as StateSpace
 from .system import Parameterization as Parameterization
 from .system import Rescaled as Rescaled
 from .system import Scaled as Scaled
 from .system import StrictlyProper as StrictlyProper
 from .system import System as System
+from .train import fit as fit
+from .train import fit_policy as fit_policy
+from .trajectory import Trajectory as Trajectory
+from .trajectory import rollout as rollout
 
 _LAZY = (
+    "advice",
     "classical",
     "loops",
     "observers",
     "plants",
     "problems",
-)  # they import Diffrax or python-control, which takes seconds
+    "robustness",
+)  # they import SciPy, Diffrax or python-control, which takes seconds
 
 
 def __getattr__(name: str):

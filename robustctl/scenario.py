@@ -20,11 +20,11 @@ class Episode(NamedTuple):
 
 
 class Scenario(eqx.Module):
-    """Episodes to train a policy on; `rc.train.fit_policy` draws them, rolls out the loop and adds up the cost.
+    """Episodes to train a policy on; `rc.fit_policy` draws them, rolls out the loop and adds up the cost.
 
     ::
 
-        minimise over the policy   E  1/T sum_t cost(output[t], w[t]),   output = rollout(loop(policy, plant), ws)
+        minimize over the policy   E  1/T sum_t cost(output[t], w[t]),   output = rollout(loop(policy, plant), ws)
     """
 
     @abc.abstractmethod

@@ -164,7 +164,7 @@ class Rescaled(Parameterization):
         y = y_scale * inner(u / u_scale)
 
     A network sees its own nonlinearity only where its signals are about as large as its weights expect: an
-    innovation of tenths of a millimetre wants `u_scale=(1e-3,)`. The certificate is in the signals' units.
+    innovation of tenths of a millimeter wants `u_scale=(1e-3,)`. The certificate is in the signals' units.
 
     **Raises:** `RobustctlError` for a scale that is not positive and finite.
     """

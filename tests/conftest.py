@@ -35,7 +35,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 from jaxtyping import install_import_hook
 
 # The rooms that compute with JAX; the others check their input themselves, which the tests are to see.
-CHECKED = ("linalg", "system", "parallel", "rollout", "nn", "train", "certify")
+CHECKED = ("linalg", "system", "parallel", "trajectory", "nn", "certificates", "runs", "train", "identify")
 with install_import_hook([f"robustctl.{room}" for room in CHECKED], "beartype.beartype"):
     import robustctl  # noqa: F401
 

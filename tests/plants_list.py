@@ -39,13 +39,13 @@ PLANTS = {
 """Name: plant, its task, sample time in seconds, solver steps a sample."""
 
 
-def sampled(name, details=None):
+def sampled(name, imperfections=None):
     make, _, dt, substeps = PLANTS[name]
-    extra = {} if details is None else {"details": details}
+    extra = {} if imperfections is None else {"imperfections": imperfections}
     return Sampled(make(), dt, substeps=substeps, **extra)
 
 
 def weights(plant):
-    """Weights of an LQG design that stabilises any of them."""
+    """Weights of an LQG design that stabilizes any of them."""
     nx, nu, ny = len(plant.states), len(plant.controls), len(plant.outputs)
     return np.ones(nx), np.ones(nu), np.ones(nx), np.ones(ny)

@@ -8,7 +8,8 @@ import scipy.signal
 
 import robustctl as rc
 from robustctl.data import Scaling, from_arrays
-from robustctl.train import Fit, Identified, Simulation, ZeroState
+from robustctl.identify import Simulation
+from robustctl.train import Fit, FittedModel, ZeroState
 
 NAN = np.nan
 OWN_START = "the model's own initial state"
@@ -54,7 +55,7 @@ def broken():
 @functools.cache
 def model():
     inner = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), rate=0.9, key=jr.key(0))
-    return Identified(inner, ZeroState(), Scaling.identity(1, 1), 0.1, ("u",), ("y",), ("",), ("",))
+    return FittedModel(inner, ZeroState(), Scaling.identity(1, 1), 0.1, ("u",), ("y",), ("",), ("",))
 
 
 def fitted(loss, validation=None, best=0, stopped="finished"):

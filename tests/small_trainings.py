@@ -14,8 +14,9 @@ import numpy as np
 
 import robustctl as rc
 from robustctl.errors import RobustctlError
-from robustctl.problems.youla import YoulaScenario
-from robustctl.train import identification, loop, policy
+from robustctl.problems.youla_feedback import YoulaScenario
+from robustctl.train import engine as loop
+from robustctl.train import identification, policy
 
 EPOCHS = 25  # of two gradient steps each
 SETTINGS = dict(optimizer=rc.train.clipped_adam(1e-2), progress=False)
@@ -34,12 +35,12 @@ def model():
 
 def fit(**changed):
     given = dict(epochs=EPOCHS, segment=20, key=jr.key(1)) | SETTINGS | changed
-    return rc.train.fit(model(), record(), **given)
+    return rc.fit(model(), record(), **given)
 
 
 def fit_policy(**changed):
     given = dict(epochs=EPOCHS, horizon=40, segment=20, batch=8, key=jr.key(1)) | SETTINGS | changed
-    return rc.train.fit_policy(model(), YoulaScenario(), **given)
+    return rc.fit_policy(model(), YoulaScenario(), **given)
 
 
 def fit_seeds(devices):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from robustctl.data import Advice, Record, advise, findings, from_arrays
-from robustctl.data.arx import Series, best_arx
-from robustctl.data.channels import at_ends, explained, period, spectrum
-from robustctl.data.signs import play
+from robustctl.advice import Advice, advise, findings
+from robustctl.advice.arx import Series, best_arx
+from robustctl.advice.channels import at_ends, explained, period, spectrum
+from robustctl.advice.signs import play
+from robustctl.data import Record, from_arrays
 from robustctl.problems import cascaded_tanks
 
 from .data_fixtures import refused, shared_data  # noqa: F401

@@ -10,8 +10,8 @@ import pytest
 from robustctl.errors import ModelError
 from robustctl.nn.gated import GRU, LSTM
 from robustctl.nn.initializers import long_memory, random
-from robustctl.nn.linear import StableLinear
-from robustctl.rollout import rollout
+from robustctl.nn.stable_linear import StableLinear
+from robustctl.trajectory import rollout
 
 MODELS = {
     "StableLinear": (StableLinear, {}, 4),

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.cli import main
+from benchmarks.__main__ import main
+from benchmarks.speed import accelerator, cases, expressivity, floors, timing
 from robustctl.errors import RobustctlError
 from robustctl.problems import unstable
-from robustctl.problems.speed import accelerator, cases, expressivity, floors, timing
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from robustctl.problems.speed import accelerator, cases, expressivity, floors, t
     [("youla", "youla_r2dn"), ("magnetic-suspension", "youla_magnetic_suspension")],
 )
 def test_a_benchmark_leaves_certified_results_with_their_origin(problem, name, tmp_path, capsys):
-    assert main(["benchmark", problem, "--quick", "--seeds", "1", "--out", str(tmp_path)]) == 0
+    assert main([problem, "--quick", "--seeds", "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert str(tmp_path) in said.out and "no GPU" not in said.err
     results = json.loads((tmp_path / f"{name}.json").read_text())
@@ -31,7 +31,7 @@ def test_a_benchmark_leaves_certified_results_with_their_origin(problem, name, t
 
 
 def test_a_benchmark_needs_a_seed(tmp_path, capsys):
-    assert main(["benchmark", "youla", "--seeds", "0", "--out", str(tmp_path)]) == 2
+    assert main(["youla", "--seeds", "0", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "seeds must be at least 1, got 0" in said
     assert ("no GPU here" in said and "--quick" in said) == (jax.default_backend() == "cpu")
@@ -51,12 +51,15 @@ def test_base_controllers_hold_their_plants_under_each_fault(make):
 def test_a_fault_is_the_plants_and_not_the_models():
     scenario = unstable.rotary_pendulum().scenario
     changed = unstable.with_fault(scenario, {"noise": 3.0, "delay": 1})
-    assert changed.sampled.details.noise == pytest.approx(6e-3) and changed.sampled.details.delay == 1
-    assert changed.base.model.details.noise is None and changed.base.model.details.delay == 0
+    assert (
+        changed.sampled.imperfections.noise == pytest.approx(6e-3)
+        and changed.sampled.imperfections.delay == 1
+    )
+    assert changed.base.model.imperfections.noise is None and changed.base.model.imperfections.delay == 0
 
 
 def test_speed_is_measured_and_written(tmp_path, capsys):
-    assert main(["benchmark", "speed", "--quick", "--out", str(tmp_path)]) == 0
+    assert main(["speed", "--quick", "--out", str(tmp_path)]) == 0
     assert "rollout gradient" in capsys.readouterr().out
     results = json.loads((tmp_path / "speed.json").read_text())
     assert {"rows", "rivals", "scaling", "latency", "parallel_in_time", "commit", "machine"} <= results.keys()
@@ -66,7 +69,7 @@ def test_speed_is_measured_and_written(tmp_path, capsys):
 
 
 def test_what_an_accelerator_shows_is_compared_and_written(tmp_path, capsys):
-    command = ["benchmark", "speed", "--gpu", "--quick", "--out", str(tmp_path)]
+    command = ["speed", "--gpu", "--quick", "--out", str(tmp_path)]
     assert main(command) == 0
     assert "times_faster" in capsys.readouterr().out
     path = tmp_path / "speed_accelerator.json"
@@ -96,7 +99,7 @@ def test_a_version_that_fails_is_named_and_the_others_are_compared():
 
 
 def test_without_an_accelerator_it_says_so(tmp_path, capsys):
-    assert main(["benchmark", "speed", "--gpu", "--out", str(tmp_path)]) == 2
+    assert main(["speed", "--gpu", "--out", str(tmp_path)]) == 2
     assert "needs an accelerator that JAX sees, got a CPU alone" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -153,7 +156,7 @@ def test_a_slope_is_the_power_of_time_with_its_standard_error():
 
 
 def test_expressivity_is_measured_drawn_and_written(tmp_path, capsys):
-    assert main(["benchmark", "expressivity", "--quick", "--out", str(tmp_path)]) == 0
+    assert main(["expressivity", "--quick", "--out", str(tmp_path)]) == 0
     assert "R2DN gradient: slope" in capsys.readouterr().out
     results = json.loads((tmp_path / "expressivity.json").read_text())
     assert {"commit", "machine", "study", "differences_to_published", "target_met"} <= results.keys()

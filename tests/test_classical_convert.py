@@ -1,4 +1,4 @@
-"""To and from python-control: exact both ways, nonlinear systems, linearisation, equilibria."""
+"""To and from python-control: exact both ways, nonlinear systems, linearization, equilibria."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ import robustctl as rc
 from robustctl import classical
 from robustctl.errors import RobustctlError
 from robustctl.loops import Feedback, Gain
-from robustctl.plants import Details, Plant, Sampled, Signal, parameter
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter
 
 SHAPES = [(0, 2, 3), (1, 1, 1), (2, 1, 3), (3, 2, 2), (4, 3, 1), (6, 2, 5)]  # nx, nu, ny
 
@@ -98,7 +98,7 @@ def test_transfer_functions_are_realised_exactly(dt):
     num = [[[1.0, 0.5], [2.0]], [[0.3], [1.0, 0.2]], [[0.0], [3.0]]]
     den = [[[1.0, -0.2, 0.1], [1.0, 0.4]], [[1.0, -0.2, 0.1], [2.0, 1.0, 0.3]], [[1.0], [1.0]]]
     tf = ct.TransferFunction(num, den, dt, inputs=["a", "b"], outputs=["c", "d", "e"])
-    ss = classical.convert.realise(tf)
+    ss = classical.convert.realize(tf)
     assert (ss.input_labels, ss.output_labels, ss.dt, ss.nstates) == (["a", "b"], ["c", "d", "e"], dt, 5)
     np.testing.assert_allclose(response(ss), response(tf), rtol=1e-12)
 
@@ -211,19 +211,21 @@ def test_linearisation_of_a_linear_system_is_itself():
     equal(classical.linearize(classical.from_control(system)), system)
 
 
-@pytest.mark.parametrize("details", [Details(), Details(delay=2), Details(delay=1, rate_limit=50.0)])
-def test_a_loop_is_linearised_with_its_delay(details):
-    sampled, gain = Sampled(Pendulum(), 0.02, details), jnp.asarray([[-40.0]])
+@pytest.mark.parametrize(
+    "imperfections", [Imperfections(), Imperfections(delay=2), Imperfections(delay=1, rate_limit=50.0)]
+)
+def test_a_loop_is_linearised_with_its_delay(imperfections):
+    sampled, gain = Sampled(Pendulum(), 0.02, imperfections), jnp.asarray([[-40.0]])
     loop = Feedback(sampled, Gain(gain, jnp.zeros(1), jnp.zeros(1)))
     closed = classical.linearize(loop)
     plant = classical.linearize(sampled)
-    assert plant.nstates == 2 + details.delay + (details.rate_limit is not None)
+    assert plant.nstates == 2 + imperfections.delay + (imperfections.rate_limit is not None)
     expected = plant.A + plant.B[:, :1] @ np.asarray(gain) @ plant.C
     np.testing.assert_allclose(closed.A, expected, atol=1e-14)
     assert (closed.input_labels, closed.output_labels, closed.dt) == (["push"], ["angle", "torque"], 0.02)
 
 
-def test_along_a_trajectory_each_point_is_its_own_linearisation():
+def test_along_a_trajectory_each_point_is_its_own_linearization():
     sampled = Sampled(Pendulum(), 0.02)
     us = np.random.default_rng(0).normal(size=(12, 2))
     along = classical.linearize_along(sampled, us, [0.3, 0.0])

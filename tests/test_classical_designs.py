@@ -14,7 +14,7 @@ import robustctl as rc
 from robustctl import classical
 from robustctl.errors import ModelError, RobustctlError
 from robustctl.loops import Feedback, Youla, feedback, internal_model
-from robustctl.plants import Details, LinearPlant, Plant, Sampled, Signal, at_rest
+from robustctl.plants import Imperfections, LinearPlant, Plant, Sampled, Signal, undisturbed
 
 from .test_classical_convert import Pendulum, random_system
 
@@ -65,15 +65,17 @@ class Line(Plant):
         return self.A @ x + self.B @ (u + d)
 
 
-def cart(**details):
+def cart(**imperfections):
     return Sampled(
-        Line(jnp.asarray([[0.0, 1.0], [0.0, -0.2]]), jnp.asarray([[0.0], [1.0]])), 0.1, Details(**details)
+        Line(jnp.asarray([[0.0, 1.0], [0.0, -0.2]]), jnp.asarray([[0.0], [1.0]])),
+        0.1,
+        Imperfections(**imperfections),
     )
 
 
 def run(sampled, controller, x0, samples, d=None, r=None):
     """Return physical states, outputs and controls of a loop."""
-    w = at_rest(sampled, samples, 0 if r is None else r.shape[1])
+    w = undisturbed(sampled, samples, 0 if r is None else r.shape[1])
     w = w if d is None else w._replace(d=jnp.asarray(d))
     w = w if r is None else w._replace(r=jnp.asarray(r))
     loop = feedback(sampled, controller, jax.tree.map(lambda a: a[0], w))
@@ -89,7 +91,7 @@ class Full(Line):
 
 
 def full(sampled):
-    return Sampled(Full(sampled.plant.A, sampled.plant.B), sampled.dt, sampled.details)
+    return Sampled(Full(sampled.plant.A, sampled.plant.B), sampled.dt, sampled.imperfections)
 
 
 # ---- regulators and filters; poles as the polynomial of these roots, since rounding decides in which order a pair comes
@@ -236,12 +238,12 @@ def test_a_missing_channel_leaves_what_the_other_one_says(design):
 
 @FILTERS
 def test_nonlinear_filters_follow_a_nonlinear_plant_and_stabilise_it(design):
-    sampled = Sampled(Pendulum(), 0.02, Details(noise=0.01, delay=1))
+    sampled = Sampled(Pendulum(), 0.02, Imperfections(noise=0.01, delay=1))
     estimator = design(sampled, [1e-6, 1e-4], 1e-4, P0=[0.1, 0.1])
     K = classical.lqr(Sampled(Pendulum(), 0.02), [10, 1], 0.1).controller
     controller = classical.EstimateFeedback(estimator, K)
     noise = jr.normal(jr.key(0), (400, 1))
-    w = at_rest(sampled, 400)._replace(noise=noise)
+    w = undisturbed(sampled, 400)._replace(noise=noise)
     start = sampled.state_at(jnp.asarray([0.4, 0.0])), controller.init_state()
     out = rc.rollout(feedback(sampled, controller, jax.tree.map(lambda a: a[0], w)), w, start)
     assert np.abs(out.ys.x.x[-50:, 0]).max() < 0.03
@@ -341,7 +343,7 @@ def test_h2_equals_the_slicot_examples():
     np.testing.assert_allclose([K.A, K.B, K.C, K.D], np.reshape([-3, 1, -1, 0], (4, 1, 1)), atol=1e-12)
 
 
-def test_h2_is_optimal_among_its_neighbours():
+def test_h2_is_optimal_among_its_neighbors():
     P = slicot_plant(DISCRETE, D_DISCRETE, 1.0)
     best = classical.h2(P, 2, 2)
     rng = np.random.default_rng(0)
@@ -371,7 +373,7 @@ def test_mixed_sensitivity_of_a_sampled_plant_is_a_policy():
     design = classical.mixed_sensitivity(sampled, W1, 0.3, rtol=1e-3)
     xs, _, _ = run(sampled, design.controller, [0.0, 0.0], 400, r=np.ones((400, 1)))
     np.testing.assert_allclose(xs[-1, 0], 1.0, atol=5e-3)
-    classical.check_stabilises(sampled, design.controller)
+    classical.require_stable(sampled, design.controller)
 
 
 # ---- PID and model-predictive control
@@ -477,7 +479,7 @@ class Upright(Pendulum):
 
 
 def test_nonlinear_mpc_reaches_what_the_linear_law_cannot():
-    sampled = Sampled(Upright(), 0.05, Details(delay=1))
+    sampled = Sampled(Upright(), 0.05, Imperfections(delay=1))
     nonlinear = classical.nonlinear_mpc(sampled, [10, 1], 0.1, horizon=25)
     xs, _, us = run(sampled, nonlinear.controller, [0.25, 0.0], 80)
     assert np.abs(us).max() <= 6
@@ -488,16 +490,16 @@ def test_nonlinear_mpc_reaches_what_the_linear_law_cannot():
 
 
 def test_linear_base_stabilises_and_youla_keeps_it():
-    sampled = Sampled(Pendulum(), 0.02, Details(noise=0.01, saturate=True))
+    sampled = Sampled(Pendulum(), 0.02, Imperfections(noise=0.01, saturate=True))
     base = classical.linear_base(sampled, [10, 1], 0.1, [1e-4, 1e-2], 1e-4)
-    poles = classical.stabilises(base, sampled)
+    poles = classical.stabilizes(base, sampled)
     assert np.abs(poles).max() < 1
     q = rc.nn.ContractingR2DN(nu=1, nx=3, nv=4, ny=1, hidden=(4,), rate=0.9, key=jr.key(0)).explicit()
-    classical.check_stabilises(sampled, Youla(base, q))
+    classical.require_stable(sampled, Youla(base, q))
 
 
 def test_base_controllers_that_do_not_stabilise_are_refused():
-    late = Sampled(Pendulum(), 0.05, Details(delay=12))
+    late = Sampled(Pendulum(), 0.05, Imperfections(delay=12))
     with pytest.raises(
         ModelError, match=r"closed loop has the poles .*design it for this plant, with its delay"
     ):
@@ -505,8 +507,8 @@ def test_base_controllers_that_do_not_stabilise_are_refused():
     with pytest.raises(ModelError, match=r"stable by itself .* poles 1\.\d+.*linear_base"):
         internal_model(Sampled(Pendulum(), 0.02))
     damped = Line(jnp.asarray([[0.0, 1.0], [-1.0, -0.4]]), jnp.asarray([[0.0], [1.0]]))
-    base = internal_model(Sampled(damped, 0.1, Details(noise=0.1)))
-    classical.stabilises(base, Sampled(damped, 0.1))
+    base = internal_model(Sampled(damped, 0.1, Imperfections(noise=0.1)))
+    classical.stabilizes(base, Sampled(damped, 0.1))
 
 
 # ---- bad input

@@ -12,8 +12,8 @@ import pytest
 from robustctl.cli import main
 from robustctl.cli.arguments import arguments, parsed
 from robustctl.cli.models import Demo, Fit
+from robustctl.identify.recipe import Recipe
 from robustctl.problems import two_tanks
-from robustctl.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--epochs", "3", "--nx", "2", "--nv", "3", "--hidden", "4", "--warm-up", "5"]

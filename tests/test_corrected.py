@@ -10,7 +10,7 @@ import pytest
 import robustctl as rc
 from robustctl.errors import DataError, ModelError
 from robustctl.observers import for_observer, kalman_prior, simulate_log
-from robustctl.plants import Details, Sampled, TwoTanks
+from robustctl.plants import Imperfections, Sampled, TwoTanks
 
 from .models import draw
 
@@ -37,7 +37,7 @@ def core(rate=1.0, dtype=jnp.float64):
 def test_every_weight_is_certified_with_the_metric_that_comes_along(scale, rate, dtype):
     inner = core(rate, dtype)
     model = rc.nn.CorrectedR2DN(**prior(), core=inner if scale is None else draw(inner, jr.key(1), scale))
-    found = rc.certify.certificate(model)
+    found = rc.certify(model)
     assert found.holds and found.rate == rate
     np.testing.assert_array_equal(found.P, np.asarray(model.explicit().P, float))
 
@@ -85,7 +85,7 @@ def test_a_prior_that_does_not_fit_is_refused(changes, said):
 def tanks():
     def log(seeds, key):
         runs = [2.0 * rc.data.random_walk(250, step=0.15, low=-1.0, high=1.0, seed=k) for k in seeds]
-        rig = Sampled(TwoTanks(), DT, Details(noise=0.05))
+        rig = Sampled(TwoTanks(), DT, Imperfections(noise=0.05))
         return for_observer(simulate_log(rig, runs, key=key), "lower", STATES)
 
     wrong = Sampled(TwoTanks(outlet=0.08), DT)
@@ -94,11 +94,11 @@ def tanks():
 
 
 def score(parameterization, train, test):
-    fitted = rc.train.Identified(
+    fitted = rc.train.FittedModel(
         parameterization, rc.train.ZeroState(), rc.data.Scaling.fit(train), train.dt, train.inputs, train.outputs,
         train.input_units, train.output_units,
     )  # fmt: skip
-    return rc.train.simulate(fitted, test)
+    return rc.simulate(fitted, test)
 
 
 def test_a_quiet_correction_is_the_filter_itself(tanks):
@@ -118,13 +118,13 @@ def test_the_correction_makes_a_wrong_filter_right_and_keeps_the_certificate(tan
     inner = rc.nn.quiet(rc.nn.ContractingR2DN(nu=4, nx=3, nv=4, ny=2, hidden=(6,), rate=0.98, key=jr.key(0)))
     model = rc.nn.CorrectedR2DN(**kalman_prior(filter, train), core=inner)
     before = score(model, train, test).scores().nrmse
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         model, train, washout=20, epochs=500, progress=False, key=jr.key(1),
         optimizer=optax.adam(optax.cosine_decay_schedule(1e-2, 500)),
     )  # fmt: skip
-    after = rc.train.simulate(fitted.model, test).scores().nrmse
+    after = rc.simulate(fitted.model, test).scores().nrmse
     assert after[0] < before[0] / 3 and after[1] < before[1]
-    assert rc.certify.certificate(fitted.model).holds
+    assert rc.certify(fitted.model).holds
 
 
 def test_a_filter_of_another_plant_is_refused(tanks):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from robustctl.errors import RobustctlError
-from robustctl.train.devices import mesh_of
-from robustctl.train.log import read_log
+from robustctl.runs.devices import mesh_of
+from robustctl.runs.watchers import read_log
 
 from . import small_trainings as small
 

@@ -13,7 +13,7 @@ import robustctl_envs as envs
 from robustctl.classical import linear_base
 from robustctl.errors import ModelError, RobustctlError
 from robustctl.loops import Gain, Youla
-from robustctl.plants import Details, LinearPlant, Sampled, Task
+from robustctl.plants import Imperfections, LinearPlant, Sampled, Task
 from robustctl_envs.ppo import PPO, Agent, _Seen, advantages, loss, train_ppo
 
 NAMES = list(envs.ENVIRONMENTS)
@@ -161,8 +161,8 @@ def test_gradients_pass_through_the_functions():
 
 
 def test_details_and_sample_time_reach_the_plant():
-    env = make("CartPole", details=Details(delay=3), dt=0.05).unwrapped
-    assert env.functional.sampled.details.delay == 3 and env.functional.sampled.dt == 0.05
+    env = make("CartPole", imperfections=Imperfections(delay=3), dt=0.05).unwrapped
+    assert env.functional.sampled.imperfections.delay == 3 and env.functional.sampled.dt == 0.05
     with pytest.raises(ModelError, match="name must be one of"):
         envs.functional("Rocket")
     endless = LinearPlant([[0.0]], [[1.0]], [[1.0]])

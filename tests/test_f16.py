@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.cli import main
+from benchmarks import f16 as f16_run
+from benchmarks import f16_ours
+from benchmarks.__main__ import main
 from robustctl.errors import DataError, RobustctlError
-from robustctl.problems import f16, f16_download, f16_ours, f16_run
-from robustctl.problems.modal import modal_prior
+from robustctl.identify.modal import modal_prior
+from robustctl.problems import f16, f16_download
 
 REAL = Path(os.environ.get("ROBUSTCTL_F16_DATA", Path(__file__).parent.parent.parent / "shared/data/f16"))
 COLUMNS = (*f16.INPUTS, *f16.OUTPUTS, "Fs", "")
@@ -223,14 +225,14 @@ def test_without_pooch_it_names_the_extra(monkeypatch):
 
 
 def test_the_command_refuses_a_wrong_folder(tmp_path, capsys):
-    assert main(["benchmark", "f16", "--data", str(tmp_path)]) == 2
+    assert main(["f16", "--data", str(tmp_path)]) == 2
     assert "10.4121/12954911" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(
     not REAL.exists(), reason="the F-16 archive is not there; set ROBUSTCTL_F16_DATA to its folder"
 )
-def test_neighbouring_levels_interpolate_as_measured():
+def test_neighboring_levels_interpolate_as_measured():
     made = f16.load(REAL)
     y = {level: record.experiments[0].y for level, record in made.items()}
     found = f16.test_scores({level: (y[level - 1] + y[level + 1]) / 2 for level in f16.TEST}, made)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import robustctl as rc
+from benchmarks.speed import yardstick
 from robustctl.loops import Gain
 from robustctl.nn import folded_scan, layout
-from robustctl.problems.speed import yardstick
 from robustctl.system import step_by_step
 
 from .models import draw

@@ -8,10 +8,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 
+from benchmarks.speed import accelerator
+from benchmarks.speed.cases import CASES, small
 from robustctl.nn import activations, folded_scan, fused_scan
 from robustctl.nn.layout import Layout
-from robustctl.problems.speed import accelerator
-from robustctl.problems.speed.cases import CASES, small
 
 ROWS = Layout(rows=True)
 SIZES = {  # nx, ny, nu, hidden widths, sequences, samples

@@ -12,7 +12,7 @@ import pytest
 import robustctl as rc
 from robustctl.errors import DataError, ModelError
 from robustctl.observers import Stream, for_prediction, simulate_log, with_derivative
-from robustctl.plants import Details, LinearPlant, Sampled
+from robustctl.plants import Imperfections, LinearPlant, Sampled
 
 from .models import draw
 
@@ -34,7 +34,7 @@ def make(rate=1.0, dtype=jnp.float64, ny=2, nz=0):
 def test_every_weight_is_certified_under_every_pattern(scale, rate, nz, dtype):
     model = make(rate, dtype, nz=nz)
     model = model if scale is None else draw(model, jr.key(1), scale)
-    found = rc.certify.certificate(model)
+    found = rc.certify(model)
     assert found.holds and found.rate == rate and found.rate_found <= rate
     np.testing.assert_array_equal(found.P, np.eye(4))
 
@@ -65,7 +65,7 @@ def test_a_gain_too_large_for_one_pattern_is_found_out():
     system = make().explicit()
     broken = jax.tree.map(lambda a: a, system)
     broken = rc.nn.InnovationSystem(**{**vars(broken), "K": 100 * system.K})
-    found = rc.certify.certificate(broken)
+    found = rc.certify(broken)
     assert not found.holds and found.reason
 
 
@@ -99,7 +99,7 @@ def test_what_makes_no_predictor_is_refused(changes, said):
 @pytest.fixture(scope="module")
 def trained():
     log = simulate_log(
-        Sampled(PLANT, DT, Details(noise=0.02)),
+        Sampled(PLANT, DT, Imperfections(noise=0.02)),
         [rc.data.multisine(300, seed=k) for k in range(4)],
         missing=0.2,
         key=jr.key(0),
@@ -107,7 +107,7 @@ def trained():
     log = rc.data.select(log, outputs=("place", "speed"))
     made, scaling = for_prediction(log, hidden=0.3, longest=8)
     model = rc.nn.InnovationR2DN(nu=1, nx=4, nv=3, ny=2, hidden=(4,), key=jr.key(1))
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         model, made, scaling=scaling, washout=20, epochs=300, progress=False, key=jr.key(2),
         optimizer=optax.adam(optax.cosine_decay_schedule(1e-2, 300)),
     )  # fmt: skip
@@ -117,19 +117,19 @@ def trained():
 def test_a_predictor_is_near_the_noise_and_goes_on_without_readings(trained):
     model, _ = trained
     fresh = simulate_log(
-        Sampled(PLANT, DT, Details(noise=0.02)), [rc.data.multisine(400, seed=70)], key=jr.key(9)
+        Sampled(PLANT, DT, Imperfections(noise=0.02)), [rc.data.multisine(400, seed=70)], key=jr.key(9)
     )
     fresh = rc.data.select(fresh, outputs=("place", "speed"))
     for hidden, most in ((0.0, 0.35), (0.7, 0.6)):
         made, _ = for_prediction(fresh, hidden=hidden, longest=8)
-        scores = rc.train.simulate(model, made).scores()
+        scores = rc.simulate(model, made).scores()
         assert (scores.nrmse < most).all(), (hidden, scores.nrmse)
-    assert rc.certify.certificate(model).holds
+    assert rc.certify(model).holds
 
 
 def test_a_stream_tells_the_predictor_what_is_lost(trained):
     model, made = trained
-    stream, whole = Stream(model, ("place", "speed")), rc.train.simulate(model, made).y_hat[0]
+    stream, whole = Stream(model, ("place", "speed")), rc.simulate(model, made).y_hat[0]
     e = made.experiments[0]
     for t in range(30):
         y = np.where(e.u[t, 3:] > 0, e.u[t, 1:3], np.nan)
@@ -139,14 +139,14 @@ def test_a_stream_tells_the_predictor_what_is_lost(trained):
 def test_a_speed_that_nobody_logged_is_estimated_from_places(tmp_path):
     def log(seeds, key):
         runs = [rc.data.multisine(300, highest=0.1, seed=k) for k in seeds]
-        return simulate_log(Sampled(PLANT, DT, Details(noise=0.01)), runs, missing=0.2, key=key)
+        return simulate_log(Sampled(PLANT, DT, Imperfections(noise=0.01)), runs, missing=0.2, key=key)
 
     logged = with_derivative(log(range(4), jr.key(0)), "place", half_width=5, name="rate")
     made, scaling = for_prediction(rc.data.select(logged, outputs=("rate", "place")), "place")
     assert made.outputs == ("place predicted", "rate") and made.output_units == ("", "")
     assert made.inputs == ("u[0]", "place", "place is measured")
     model = rc.nn.InnovationR2DN(nu=1, nx=3, nv=3, ny=1, nz=1, hidden=(4,), key=jr.key(1))
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         model, made, scaling=scaling, washout=20, epochs=400, progress=False, key=jr.key(2),
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 400)),
     )  # fmt: skip
@@ -155,14 +155,14 @@ def test_a_speed_that_nobody_logged_is_estimated_from_places(tmp_path):
         rc.data.select(with_derivative(fresh, "place", half_width=5, name="rate"), outputs=("place", "rate")),
         "place",
     )
-    estimate = np.concatenate([y[20:, 1] for y in rc.train.simulate(fitted.model, made).y_hat])
+    estimate = np.concatenate([y[20:, 1] for y in rc.simulate(fitted.model, made).y_hat])
     truth = np.concatenate([e.y[20:, -1] for e in fresh.experiments])
     error = np.sqrt(np.mean((estimate - truth) ** 2)) / np.std(truth)
     print(error)
     assert error < 0.15
-    assert rc.certify.certificate(fitted.model).holds
+    assert rc.certify(fitted.model).holds
     rc.save(tmp_path / "speed.safetensors", fitted.model)
-    again = rc.train.simulate(rc.load(tmp_path / "speed.safetensors"), made).y_hat
+    again = rc.simulate(rc.load(tmp_path / "speed.safetensors"), made).y_hat
     np.testing.assert_array_equal(np.concatenate([y[20:, 1] for y in again]), estimate)
 
 

@@ -26,7 +26,7 @@ from robustctl.io.structure import CLASSES, FUNCTIONS, decode, encode
 from robustctl.store import atomic
 from robustctl.store.container import pack, unpack
 from robustctl.system import Parameterization
-from robustctl.train import Identified
+from robustctl.train import FittedModel
 from robustctl.train.initial_state import WarmUp, learned_state, warm_up, zero_state
 
 KEY = jr.key(0)
@@ -56,7 +56,7 @@ def identified(initial):
         scaling = rc.data.Scaling(
             np.array([0.1, 1 / 3]), np.array([1.0, 2.0]), np.zeros(2), np.array([1e-7, 5.0])
         )
-        return Identified(model, start, scaling, 0.1, ("u1", "ü 2"), ("y1", 'y"2\\'), ("V", "m"), ("", "K"))
+        return FittedModel(model, start, scaling, 0.1, ("u1", "ü 2"), ("y1", 'y"2\\'), ("V", "m"), ("", "K"))
 
     return make
 
@@ -210,8 +210,10 @@ def test_inspect_tells_what_is_in_the_file(path):
     assert set(header["versions"]) == {"python", "robustctl", "jax", "equinox", "numpy"}
     assert header["structure"]["class"] == "LipschitzR2DN"
     assert header["arrays"]["core.X"] == {"dtype": "float32", "shape": [6, 6]}
-    certificate = rc.certify.Certificate.from_json(json.dumps(header["certificate"]))
-    assert certificate.holds and certificate.weights_sha256 == rc.certify.weights_sha256(model.explicit())
+    certificate = rc.certificates.Certificate.from_json(json.dumps(header["certificate"]))
+    assert certificate.holds and certificate.weights_sha256 == rc.certificates.weights_sha256(
+        model.explicit()
+    )
 
 
 # What is not saved
@@ -273,7 +275,7 @@ def test_saving_inside_jit_is_refused(path):
 
 def test_a_given_certificate_is_kept_and_must_be_of_these_weights(path):
     model, other = (MODELS[name](jnp.float64) for name in ("LipschitzR2DN", "ContractingR2DN"))
-    certificate = rc.certify.certificate(model)
+    certificate = rc.certify(model)
     save(path, model, certificate=certificate)
     assert inspect(path)["certificate"] == json.loads(certificate.to_json())
     with pytest.raises(ModelError, match="must be of this model's weights"):

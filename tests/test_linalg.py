@@ -4,7 +4,16 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from robustctl.linalg import cayley, contraction, defect_factor, frobenius, gram, inverse, polar_gram, slack
+from robustctl.linalg import (
+    cayley,
+    contraction,
+    defect_factor,
+    frobenius,
+    gram,
+    inverse,
+    polar_gram,
+    slack,
+)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

@@ -14,7 +14,7 @@ from jaxtyping import Array
 import robustctl as rc
 from robustctl.errors import ModelError, RobustctlError
 from robustctl.loops import Feedback, Gain, ModelBased, Series, Youla, YoulaMap, feedback, simulate
-from robustctl.plants import Details, Plant, Sampled, Signal, at_rest, parameter
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter, undisturbed
 
 
 class Cart(Plant):
@@ -41,7 +41,7 @@ def sampled():
 @pytest.fixture(scope="module")
 def matrices(sampled):
     """The sampled cart as A, Bu, Bd, C, by Jacobians."""
-    x, u, w = sampled.init_state(), jnp.zeros(1), jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
+    x, u, w = sampled.init_state(), jnp.zeros(1), jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
 
     def after(x1, u1, d1):
         return sampled.advance(x._replace(x=x1), u1, w._replace(d=d1)).x
@@ -60,7 +60,7 @@ def gain(K):
 
 
 def pushed(sampled, samples):
-    return at_rest(sampled, samples)._replace(d=jr.normal(jr.key(5), (samples, 1)))
+    return undisturbed(sampled, samples)._replace(d=jr.normal(jr.key(5), (samples, 1)))
 
 
 def test_feedback_is_the_matrices_closed_loop(sampled, matrices):
@@ -111,7 +111,7 @@ def test_without_disturbance_the_innovation_does_not_depend_on_q(sampled, base, 
     def error(policy):
         loop = Feedback(sampled, Youla(base, policy))
         start = (sampled.state_at(jnp.array([1.0, -0.5])), loop.policy.init_state())
-        run = rc.rollout(loop, at_rest(sampled, 60), start)
+        run = rc.rollout(loop, undisturbed(sampled, 60), start)
         return run.xs[0].x - run.xs[1][0].x
 
     with_q, without = error(q), error(gain([[0.0]]))
@@ -139,7 +139,7 @@ def test_youla_about_a_linear_plant_is_affine_in_what_q_says(sampled, matrices, 
 
 
 def test_a_policy_that_does_not_fit_is_refused(sampled):
-    w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
+    w = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
     wide = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)).explicit()
     two = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=2, hidden=(3,), key=jr.key(0)).explicit()
     for policy in (wide, two):
@@ -149,14 +149,14 @@ def test_a_policy_that_does_not_fit_is_refused(sampled):
 
 def test_a_controller_of_another_sample_time_is_refused(sampled):
     pid = rc.classical.PID(1.0, dt=2 * sampled.dt)
-    w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
+    w = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
     with pytest.raises(ModelError, match="the policy must have the plant's sample time"):
         feedback(sampled, pid, w)
 
 
 @pytest.mark.usefixtures("as_installed")
 def test_a_policy_that_is_no_system_is_refused(sampled):
-    w = jax.tree.map(lambda a: a[0], at_rest(sampled, 1))
+    w = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
     for wrong in (ct.tf([1], [1], sampled.dt), rc.nn.ContractingR2DN(nu=1, nx=1, nv=1, ny=1, key=jr.key(0))):
         with pytest.raises(ModelError, match=r"must be a System, got .*explicit\(\) of a parameterization"):
             feedback(sampled, wrong, w)
@@ -172,26 +172,28 @@ def test_a_plant_with_a_direct_path_is_refused():
 def test_a_noisy_model_is_no_base(sampled):
     with pytest.raises(ModelError, match="noise"):
         ModelBased(
-            Sampled(Cart(), DT, Details(noise=0.1)), _Times(jnp.zeros((2, 1))), _Times(jnp.zeros((1, 2)))
+            Sampled(Cart(), DT, Imperfections(noise=0.1)),
+            _Times(jnp.zeros((2, 1))),
+            _Times(jnp.zeros((1, 2))),
         )
 
 
 def test_divergence_is_told_with_its_time_and_finite_numbers(sampled):
     run = simulate(
-        Feedback(sampled, gain([[400.0]])), at_rest(sampled, 400), jnp.array([0.1, 0.0]), bound=1e3
+        Feedback(sampled, gain([[400.0]])), undisturbed(sampled, 400), jnp.array([0.1, 0.0]), bound=1e3
     )
     assert bool(run.diverged) and 0 < float(run.escape_time) < 40
     first = round(float(run.escape_time) / DT)
     assert all(np.isfinite(a).all() for a in (run.x, run.y, run.u, run.applied))
     assert np.abs(run.x[:first]).max() <= 1e3
     np.testing.assert_array_equal(run.x[first:], np.broadcast_to(run.x[first - 1], run.x[first:].shape))
-    calm = simulate(Feedback(sampled, gain([[-0.5]])), at_rest(sampled, 50), jnp.array([0.1, 0.0]))
+    calm = simulate(Feedback(sampled, gain([[-0.5]])), undisturbed(sampled, 50), jnp.array([0.1, 0.0]))
     assert not bool(calm.diverged) and np.isinf(calm.escape_time)
 
 
 def test_simulate_names_what_it_cannot_run(sampled):
     with pytest.raises(RobustctlError, match="bound must be positive"):
-        simulate(Feedback(sampled, gain([[0.0]])), at_rest(sampled, 5), bound=0.0)
+        simulate(Feedback(sampled, gain([[0.0]])), undisturbed(sampled, 5), bound=0.0)
 
 
 @pytest.mark.parametrize(

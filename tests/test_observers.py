@@ -12,8 +12,15 @@ import pytest
 
 import robustctl as rc
 from robustctl.errors import DataError, ModelError, RobustctlError
-from robustctl.observers import Stream, error_bound, exactness, for_observer, simulate_log, with_derivative
-from robustctl.plants import Details, HoldLevels, LinearPlant, MagneticSuspension, Sampled, TwoTanks
+from robustctl.observers import (
+    Stream,
+    error_bound,
+    exactness,
+    for_observer,
+    simulate_log,
+    with_derivative,
+)
+from robustctl.plants import HoldLevels, Imperfections, LinearPlant, MagneticSuspension, Sampled, TwoTanks
 
 DT = 0.1
 PLANT = LinearPlant(
@@ -76,7 +83,7 @@ def test_excitations_out_of_range_are_refused(make, said):
 
 
 def test_a_simulated_log_holds_readings_and_the_truth():
-    sampled = Sampled(PLANT, DT, Details(noise=0.05))
+    sampled = Sampled(PLANT, DT, Imperfections(noise=0.05))
     record = simulate_log(sampled, [rc.data.multisine(500), rc.data.prbs(300)], missing=0.2, key=jr.key(0))
     assert record.outputs == ("place", "true place", "true speed") and record.inputs == ("u[0]",)
     e = record.experiments[0]
@@ -93,7 +100,7 @@ def test_a_simulated_log_holds_readings_and_the_truth():
 
 def test_a_log_of_an_unstable_plant_needs_its_controller():
     plant = MagneticSuspension()
-    sampled = Sampled(plant, 0.01, Details(saturate=True))
+    sampled = Sampled(plant, 0.01, Imperfections(saturate=True))
     kick = [rc.data.multisine(300, rms=0.5)]
     lqg = rc.classical.lqg(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]).controller
     held = simulate_log(sampled, kick, controller=lqg, key=jr.key(0))
@@ -122,7 +129,7 @@ def test_logs_that_mean_nothing_are_refused(changes, said):
 
 @pytest.fixture(scope="module")
 def record():
-    sampled = Sampled(PLANT, DT, Details(noise=0.01))
+    sampled = Sampled(PLANT, DT, Imperfections(noise=0.01))
     excitations = [rc.data.multisine(300, seed=k) for k in range(4)]
     return simulate_log(sampled, excitations, missing=0.2, key=jr.key(1))
 
@@ -176,8 +183,8 @@ def from_the_speed(spring):
         outputs=("speed",),
     )
     excitations = [rc.data.multisine(300, seed=k) for k in range(4)]
-    log = simulate_log(Sampled(cart, DT, Details(noise=0.02)), excitations, missing=0.02, key=jr.key(0))
-    return rc.data.advise(for_observer(log, "speed", "true place"))
+    log = simulate_log(Sampled(cart, DT, Imperfections(noise=0.02)), excitations, missing=0.02, key=jr.key(0))
+    return rc.advice.advise(for_observer(log, "speed", "true place"))
 
 
 def test_advice_says_what_the_readings_cannot_tell():
@@ -194,13 +201,13 @@ def test_advice_says_what_the_readings_cannot_tell():
 def observer():
     """A contracting observer of both states from the noisy place, briefly trained."""
     record = simulate_log(
-        Sampled(PLANT, DT, Details(noise=0.01)),
+        Sampled(PLANT, DT, Imperfections(noise=0.01)),
         [rc.data.multisine(300, seed=k) for k in range(4)],
         key=jr.key(1),
     )
     made = for_observer(record, "place", ("true place", "true speed"))
     core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=4, ny=2, hidden=(6,), rate=0.8, key=jr.key(0))
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         rc.nn.StateObserver(core), made, washout=30, regularizer=exactness(made, weight=10.0), epochs=300,
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 300)), progress=False, key=jr.key(1),
     )  # fmt: skip
@@ -214,11 +221,11 @@ def observer():
 )
 def test_an_observer_estimates_what_is_not_measured(force, missing, most, observer):
     model, _ = observer
-    rig = Sampled(PLANT, DT, Details(noise=0.01))
+    rig = Sampled(PLANT, DT, Imperfections(noise=0.01))
     fresh = simulate_log(rig, [force], missing=missing, key=jr.key(9))
-    scores = rc.train.simulate(model, for_observer(fresh, "place", ("true place", "true speed"))).scores()
+    scores = rc.simulate(model, for_observer(fresh, "place", ("true place", "true speed"))).scores()
     assert (scores.nrmse < most).all(), scores.nrmse
-    assert rc.certify.certificate(model).holds
+    assert rc.certify(model).holds
 
 
 def test_exactness_is_the_mean_one_step_error(observer):
@@ -262,7 +269,7 @@ def test_a_state_observer_keeps_its_cores_state_map(make):
     x_next, y = system.step(x, u)
     np.testing.assert_array_equal(y, x)
     np.testing.assert_allclose(x_next, inner.step(x, u)[0], atol=1e-12)
-    found = rc.certify.certificate(system)
+    found = rc.certify(system)
     assert found.holds and found.rate == 0.9
 
 
@@ -291,7 +298,7 @@ def test_the_bound_counts_measurement_noise(cls, record):
     """The share of the noise bounds what a shifted reading does to a step, at any state, for any network."""
     made = for_observer(record, "place", ("true place", "true speed"))
     core = cls(nu=2, nx=2, nv=3, ny=2, rate=0.9, key=jr.key(5))
-    model = rc.train.Identified(
+    model = rc.train.FittedModel(
         rc.nn.StateObserver(core), rc.train.ZeroState(), rc.data.Scaling.fit(made), made.dt, made.inputs, made.outputs,
         made.input_units, made.output_units,
     )  # fmt: skip
@@ -332,7 +339,7 @@ def test_a_stream_is_the_simulation_sample_by_sample(observer):
     model, made = observer
     stream = Stream(model, "place")
     e = made.experiments[0]
-    whole = rc.train.simulate(model, made).y_hat[0]
+    whole = rc.simulate(model, made).y_hat[0]
     for t in range(60):
         np.testing.assert_allclose(stream(e.u[t, :1], e.u[t, 1:]).values, whole[t], rtol=1e-5, atol=1e-6)
     stream.reset()
@@ -391,14 +398,14 @@ def test_a_stream_goes_on_over_samples_that_never_came(observer):
 
 def test_a_stream_tells_an_observer_with_flags_what_is_missing(record):
     made = for_observer(record, "place", "true speed", flags=True)
-    model = rc.train.fit(
+    model = rc.fit(
         rc.nn.LipschitzR2DN(nu=3, nx=2, nv=2, ny=1, hidden=(3,), gamma=5.0, key=jr.key(0)),
         made,
         epochs=2,
         progress=False,
         key=jr.key(1),
     ).model
-    stream, whole = Stream(model, "place"), rc.train.simulate(model, made).y_hat[0]
+    stream, whole = Stream(model, "place"), rc.simulate(model, made).y_hat[0]
     e, raw = made.experiments[0], record.experiments[0]
     for t in range(40):
         y = raw.y[t, :1] if raw.y_mask[t, 0] else [np.nan]

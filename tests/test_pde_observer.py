@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.cli import main
+from benchmarks.__main__ import main
+from benchmarks.pde_observer import convergence, one_step_job, train
 from robustctl.errors import RobustctlError
 from robustctl.problems import pde_observer as pde
-from robustctl.problems.pde_observer_run import convergence, one_step_job, train
 
 QUICK = dict(epochs=5, batches=4, batch=50, test_samples=100, patience=1)
 
@@ -115,7 +115,7 @@ def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path
     with pytest.raises(RobustctlError, match="resumed with the settings"):
         train(dataclasses.replace(protocol, learning_rate=1e-4), 0, tmp_path / "run", progress=False)
     # The measure can fail: a rate that nothing proves is not kept.
-    system, found, test = model.explicit(), rc.certify.certificate(model), pde.published_test(protocol)
+    system, found, test = model.explicit(), rc.certify(model), pde.published_test(protocol)
     false = dataclasses.replace(found, rate_found=0.5)
     assert not convergence(system, false, test, jr.key(0))["within_bound"]
 
@@ -140,7 +140,6 @@ def test_unknown_names_are_refused(name):
 
 def test_the_command_leaves_results_and_figures(tmp_path, capsys):
     command = [
-        "benchmark",
         "pde",
         "--quick",
         "--seeds",

@@ -22,15 +22,15 @@ from robustctl.loops import Feedback, Gain, PlantScenario, feedback
 from robustctl.plants import (
     RK4,
     CartPole,
-    Details,
+    Imperfections,
     LinearPlant,
     Plant,
     Sampled,
     Signal,
-    at_rest,
     draw,
     limits,
     randomized,
+    undisturbed,
 )
 
 from .plants_list import PLANTS, sampled, weights
@@ -72,7 +72,7 @@ def test_trajectories_match_an_independent_solver(name):
     controller = dfx.PIDController(rtol=1e-10, atol=1e-12)
     tight = Sampled(plant, dt, solver=dfx.Tsit5(), stepsize_controller=controller)
     for system, tolerance in ((tight, 1e-8), (Sampled(plant, dt, substeps=substeps), 1e-4)):
-        ws = at_rest(system, samples)._replace(d=jnp.tile(d, (samples, 1)))
+        ws = undisturbed(system, samples)._replace(d=jnp.tile(d, (samples, 1)))
         final = rc.rollout(system, (jnp.tile(u, (samples, 1)), ws), system.state_at(x0)).x_final.x
         assert np.max(np.abs(final - found.y[:, -1]) / scale) < tolerance
 
@@ -82,7 +82,7 @@ def test_a_linear_plant_is_held_exactly():
     dt, u, x0 = 0.1, 0.7, np.array([0.3, -0.2])
     exact = scipy.linalg.expm(dt * np.block([[A, B], [np.zeros((1, 3))]]))
     system = Sampled(LinearPlant(A, B, [[1.0, 0.0]]), dt, substeps=20)
-    w = jax.tree.map(lambda a: a[0], at_rest(system, 1))
+    w = jax.tree.map(lambda a: a[0], undisturbed(system, 1))
     after = system.advance(system.state_at(jnp.asarray(x0)), jnp.array([u]), w).x
     np.testing.assert_allclose(after, exact[:2, :2] @ x0 + exact[:2, 2] * u, rtol=1e-10)
 
@@ -94,7 +94,7 @@ def test_halving_the_step_gains_four_orders():
     def final(substeps):
         system = Sampled(plant, 0.2, substeps=substeps)
         us = jnp.tile(u, (5, 1))
-        return rc.rollout(system, (us, at_rest(system, 5)), system.state_at(x0)).x_final.x
+        return rc.rollout(system, (us, undisturbed(system, 5)), system.state_at(x0)).x_final.x
 
     best = final(64)
     coarse, fine = (np.abs(final(n) - best).max() for n in (2, 4))
@@ -141,7 +141,7 @@ def test_the_gradient_of_a_closed_loop_is_its_slope(name):
 
 def pulse(system, us, x0=None):
     us = jnp.asarray(us, float).reshape(-1, 1)
-    ws = at_rest(system, len(us))
+    ws = undisturbed(system, len(us))
     return rc.rollout(system, (us, ws), system.init_state() if x0 is None else system.state_at(x0))
 
 
@@ -151,25 +151,25 @@ def integrator():
 
 
 def test_saturation_clips_to_the_limits_of_the_signals(integrator):
-    run = pulse(Sampled(integrator, 1.0, Details(saturate=True)), [3.0, -3.0, 0.5])
+    run = pulse(Sampled(integrator, 1.0, Imperfections(saturate=True)), [3.0, -3.0, 0.5])
     np.testing.assert_allclose(np.diff(run.xs.x[:, 0], append=run.x_final.x[0]), [1.0, -1.0, 0.5])
 
 
 def test_the_rate_limit_is_in_units_a_second(integrator):
-    run = pulse(Sampled(integrator, 0.5, Details(rate_limit=0.4)), [1.0, 1.0, -1.0])
+    run = pulse(Sampled(integrator, 0.5, Imperfections(rate_limit=0.4)), [1.0, 1.0, -1.0])
     np.testing.assert_allclose(run.xs.applied[1:, 0], [0.2, 0.4])
     np.testing.assert_allclose(run.x_final.applied, [0.2])
 
 
 def test_a_delay_of_two_samples_shifts_the_control_by_two(integrator):
     us = [1.0, -0.5, 0.25, 0.0, 0.0]
-    run = pulse(Sampled(integrator, 1.0, Details(delay=2)), us)
+    run = pulse(Sampled(integrator, 1.0, Imperfections(delay=2)), us)
     np.testing.assert_allclose(np.diff(run.xs.x[:, 0], append=run.x_final.x[0]), [0.0, 0.0, *us[:3]])
 
 
 def test_outputs_lie_on_the_grid_of_the_resolution_and_keep_their_slope(integrator):
-    system = Sampled(integrator, 1.0, Details(resolution=0.25))
-    w = jax.tree.map(lambda a: a[0], at_rest(system, 1))
+    system = Sampled(integrator, 1.0, Imperfections(resolution=0.25))
+    w = jax.tree.map(lambda a: a[0], undisturbed(system, 1))
 
     def read(x):
         return system.output(system.state_at(x), w)[0]
@@ -179,14 +179,14 @@ def test_outputs_lie_on_the_grid_of_the_resolution_and_keep_their_slope(integrat
 
 
 def test_noise_has_the_deviation_it_was_given(integrator):
-    system = Sampled(integrator, 1.0, Details(noise=0.3))
+    system = Sampled(integrator, 1.0, Imperfections(noise=0.3))
     ws = draw(rc.plants.Task(integrator), system, jr.key(0), 4000)
     y = jax.vmap(lambda w: system.output(system.init_state(), w))(ws)
     assert abs(np.std(y) / 0.3 - 1) < 0.05 and abs(np.mean(y)) < 0.02
 
 
 def test_jitter_stretches_each_sample(integrator):
-    system = Sampled(integrator, 1.0, Details(jitter=0.2))
+    system = Sampled(integrator, 1.0, Imperfections(jitter=0.2))
     ws = draw(rc.plants.Task(integrator), system, jr.key(0), 500)
     run = rc.rollout(system, (jnp.ones((500, 1)), ws))
     lengths = np.diff(run.xs.x[:, 0])
@@ -196,7 +196,7 @@ def test_jitter_stretches_each_sample(integrator):
 
 def test_references_follow_the_outputs(integrator):
     system = Sampled(integrator, 1.0)
-    w = jax.tree.map(lambda a: a[0], at_rest(system, 1, references=1))._replace(r=jnp.array([2.5]))
+    w = jax.tree.map(lambda a: a[0], undisturbed(system, 1, references=1))._replace(r=jnp.array([2.5]))
     np.testing.assert_array_equal(system.output(system.init_state(), w), [0.0, 2.5])
 
 
@@ -221,7 +221,7 @@ def test_a_sample_time_that_means_nothing_is_refused(dt, integrator):
 @pytest.mark.usefixtures("as_installed")
 def test_details_out_of_range_are_refused(wrong, message):
     with pytest.raises(ModelError, match=message):
-        Details(**wrong)
+        Imperfections(**wrong)
 
 
 class Broken(Plant):
@@ -247,7 +247,7 @@ class Broken(Plant):
 def test_equations_that_cannot_be_solved_are_named(how, message):
     plant, K = Sampled(Broken(how), 0.1), Gain(jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
     with pytest.raises(ModelError, match=r"Broken.rates\(x, u, d\).*" + message):
-        feedback(plant, K, jax.tree.map(lambda a: a[0], at_rest(plant, 1)))
+        feedback(plant, K, jax.tree.map(lambda a: a[0], undisturbed(plant, 1)))
 
 
 @pytest.mark.usefixtures("as_installed")
@@ -317,11 +317,11 @@ def test_every_plant_stays_in_float32():
     code = """
 import jax, jax.numpy as jnp, robustctl as rc
 from tests.plants_list import PLANTS, sampled
-from robustctl.plants import at_rest
+from robustctl.plants import undisturbed
 for name in PLANTS:
     system = sampled(name)
     us = jnp.tile(system.plant.operating_point()[1], (3, 1))
-    run = rc.rollout(system, (us, at_rest(system, 3)))
+    run = rc.rollout(system, (us, undisturbed(system, 3)))
     assert run.x_final.x.dtype == run.ys.dtype == jnp.float32, name
     assert jnp.isfinite(run.x_final.x).all(), name
 """

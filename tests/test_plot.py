@@ -9,7 +9,7 @@ import pytest
 
 import robustctl as rc
 from robustctl import plot
-from robustctl.certify import certificate
+from robustctl.certificates import certify
 from robustctl.errors import DataError, RobustctlError
 from robustctl.plot.canvas import line, panels
 
@@ -144,7 +144,7 @@ def test_training_without_validation_with_losses_below_zero_or_no_epoch():
 
 def test_contraction_draws_distances_below_the_certified_line():
     model = rc.nn.ContractingR2DN(nu=1, nx=3, nv=4, ny=1, hidden=(5,), rate=0.9, key=jr.key(1))
-    proof = certificate(model)
+    proof = certify(model)
     us = jnp.sin(0.3 * jnp.arange(60.0))[:, None]
     outputs, distances = plot.contraction(model, proof, us, states=4, key=jr.key(2)).axes
     *curves, bound = distances.lines

@@ -14,8 +14,8 @@ from jaxtyping import Array
 import robustctl as rc
 from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.loops import PlantScenario
-from robustctl.plants import Details, Plant, Sampled, Signal, Task, parameter
-from robustctl.problems.youla import Protocol, YoulaScenario, resonance
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parameter
+from robustctl.problems.youla_feedback import Protocol, YoulaScenario, resonance
 from robustctl.train import Adversary, fit_policy, imitate
 
 
@@ -47,7 +47,9 @@ SETTINGS = dict(horizon=40, segment=20, batch=16, progress=False, key=jr.key(0))
 @pytest.fixture(scope="module")
 def scenario():
     plant = Mass()
-    return PlantScenario(Regulate(plant), Sampled(plant, 0.1, Details(saturate=True)), spread={"mass": 0.2})
+    return PlantScenario(
+        Regulate(plant), Sampled(plant, 0.1, Imperfections(saturate=True)), spread={"mass": 0.2}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def trained(scenario, policy):
     seen = []
     fitted = fit_policy(
         policy, scenario, epochs=25, optimizer=optax.adam(1e-2), **SETTINGS,
-        inspect=lambda epoch, p: seen.append((epoch, rc.certify.certificate(p).holds)),
+        inspect=lambda epoch, p: seen.append((epoch, rc.certify(p).holds)),
     )  # fmt: skip
     return fitted, seen
 
@@ -146,7 +148,7 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
     settings = dict(epochs=300, optimizer=optax.adam(1e-2), progress=False, key=jr.key(5))
     fitted = imitate(student, Expert(), scenario, horizon=40, episodes=8, rounds=2, run=tmp_path, **settings)
     assert {path.name for path in tmp_path.iterdir()} == {"round_0", "round_1"}
-    found = rc.certify.certificate(fitted.model)
+    found = rc.certify(fitted.model)
     assert found.holds and np.isfinite(found.gamma)
     ys = jr.uniform(jr.key(6), (200, 2), minval=-1.0, maxval=1.0)
     wanted, got = rc.rollout(Expert(), ys).ys, rc.rollout(fitted.model.explicit(), ys).ys

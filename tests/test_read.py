@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustctl.data import formats, read
+from benchmarks import fuzz_readers
+from robustctl.data import read
+from robustctl.data.readers import formats
 from robustctl.errors import RobustctlWarning
 
 from .data_fixtures import refused, shared_data  # noqa: F401
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-import fuzz_readers
 
 h5py = pytest.importorskip("h5py")
 pd = pytest.importorskip("pandas")

@@ -17,7 +17,7 @@ from robustctl.nn.activations import ACTIVATIONS
 from robustctl.nn.equilibrium import equilibrium_layer
 from robustctl.nn.initializers import long_memory, random, resonances
 from robustctl.nn.ren import ContractingREN, DissipativeREN, LipschitzREN
-from robustctl.rollout import rollout
+from robustctl.trajectory import rollout
 
 SIZES = (dict(nu=1, nx=3, nv=4, ny=3), dict(nu=2, nx=2, nv=5, ny=2), dict(nu=3, nx=4, nv=6, ny=1))
 

@@ -13,12 +13,12 @@ from jaxtyping import TypeCheckError
 
 import robustctl as rc
 from robustctl import plot
-from robustctl.certify import Certificate, certificate
+from robustctl.certificates import Certificate, certify
 from robustctl.data import from_arrays
 from robustctl.errors import DataError, RobustctlError
-from robustctl.report import FitReport, report
-from robustctl.report.fit_report import FILES
-from robustctl.train import Simulation, residual_correlations
+from robustctl.identify import Simulation, residual_correlations
+from robustctl.reports import FitReport, fit_report
+from robustctl.reports.fit_report import FILES
 
 from .simulations import NAN, OWN_START, broken, example, simulation
 
@@ -68,7 +68,7 @@ def test_one_percent_of_white_residuals_lies_outside():
     assert 0.004 < np.mean([f.cross_outside() for f in found]) < 0.02
 
 
-def test_the_cross_band_allows_for_coloured_signals():
+def test_the_cross_band_allows_for_colored_signals():
     def fraction(seed):
         rng = np.random.default_rng(seed)
         u, e = scipy.signal.lfilter([1], [1, -0.8], rng.normal(size=(2, 2000)), axis=1)
@@ -177,14 +177,14 @@ def trained():
     record = from_arrays(u, y, 0.5, **names)
     model = rc.nn.ContractingR2DN(nu=2, nx=3, nv=4, ny=2, hidden=(5,), rate=0.95, key=jr.key(0))
     with jax.numpy_dtype_promotion("standard"):  # Optax raises its decay rates to an int32 count
-        fit = rc.train.fit(model, record, validation=record, epochs=3, progress=False, key=jr.key(1))
-    return fit, record, certificate(model), certificate(fit.model.parameterization)
+        fit = rc.fit(model, record, validation=record, epochs=3, progress=False, key=jr.key(1))
+    return fit, record, certify(model), certify(fit.model.parameterization)
 
 
 def test_the_text_holds_every_number(trained):
     fit, record, _, proof = trained
-    r = report(fit.model, record, fit=fit, certificate=proof)
-    text, s = str(r), rc.train.simulate(fit.model, record)
+    r = fit_report(fit.model, record, fit=fit, certificate=proof)
+    text, s = str(r), rc.simulate(fit.model, record)
     shown = [
         "2 experiments (experiment[0], experiment[1]), 240 samples, dt = 0.5 s",
         "inputs        valve, pump",
@@ -210,10 +210,10 @@ def test_the_text_holds_every_number(trained):
 def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     fit, record, *_ = trained
     test = rc.data.split(record, (0.5, 0.5))[1]
-    r = report(fit.model, test, trained_on=record)
+    r = fit_report(fit.model, test, trained_on=record)
     outputs, compared = r.to_dict()["outputs"], r.beside
     assert [o["fit_percent_trained"] for o in outputs] == pytest.approx(
-        rc.train.simulate(fit.model, record).scores().fit_percent
+        rc.simulate(fit.model, record).scores().fit_percent
     )
     linear = [o["fit_percent_linear"] for o in outputs]
     noise = [100 * (1 - 0.1 / np.std(np.concatenate([e.y[:, i] for e in test.experiments]))) for i in (0, 1)]
@@ -222,9 +222,9 @@ def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     assert "BEWARE" not in text and all(f"{value:.2f}" in text for value in linear)
     assert "level: the linear model is no worse here" in text  # three epochs are few
     assert "BEWARE        the model was trained on this record" in str(
-        report(fit.model, test, trained_on=test)
+        fit_report(fit.model, test, trained_on=test)
     )
-    assert "trained on" not in str(report(fit.model, test))
+    assert "trained on" not in str(fit_report(fit.model, test))
 
 
 @pytest.mark.parametrize("still", ["inputs", "outputs"])
@@ -236,7 +236,7 @@ def test_without_a_linear_model_there_is_nothing_beside(trained, still):
     else:
         y = [np.ones_like(a) for a in y]
     names = {name: getattr(record, name) for name in ("inputs", "outputs", "output_units")}
-    r = report(fit.model, record, trained_on=from_arrays(u, y, 0.5, **names))
+    r = fit_report(fit.model, record, trained_on=from_arrays(u, y, 0.5, **names))
     assert r.beside.models == (None, None) and "ARX" not in str(r)
     assert [o["fit_percent_linear"] for o in r.to_dict()["outputs"]] == [None, None]
 
@@ -255,7 +255,7 @@ def test_an_epoch_chosen_early_against_the_training_loss_is_told(trained, best, 
 
 def test_the_table_is_aligned(trained):
     fit, record, *_ = trained
-    lines = str(report(fit.model, record)).splitlines()
+    lines = str(fit_report(fit.model, record)).splitlines()
     head = next(k for k, text in enumerate(lines) if text.startswith("output"))
     ends = [
         [match.end() for match in re.finditer(r"\S(?= {2}|$)", text)][-5:] for text in lines[head : head + 3]
@@ -265,7 +265,7 @@ def test_the_table_is_aligned(trained):
 
 def test_the_dictionary_is_json_and_agrees(trained):
     fit, record, _, proof = trained
-    r = report(fit.model, record, fit=fit, certificate=proof, max_lag=10)
+    r = fit_report(fit.model, record, fit=fit, certificate=proof, max_lag=10)
     numbers = json.loads(json.dumps(r.to_dict(), allow_nan=False))
     assert numbers == r.to_dict()
     assert [o["name"] for o in numbers["outputs"]] == ["level", "flow"] and numbers["outputs"][0][
@@ -278,20 +278,20 @@ def test_the_dictionary_is_json_and_agrees(trained):
     )
     assert numbers["training"]["epochs"] == 3 and numbers["training"]["stopped"] == "finished"
     assert numbers["certificate"]["holds"] is True and "P" not in numbers["certificate"]
-    bare = report(fit.model, record).to_dict()
+    bare = fit_report(fit.model, record).to_dict()
     assert bare["training"] is None and bare["certificate"] is None
 
 
 def test_a_certificate_of_other_weights_is_named(trained):
     fit, record, before, _ = trained
-    r = report(fit.model, record, certificate=before)
+    r = fit_report(fit.model, record, certificate=before)
     assert "BEWARE" in str(r) and "another model" in r.to_dict()["certificate"]["note"]
 
 
 def test_save_writes_overwrites_and_removes_what_is_stale(trained, tmp_path):
     fit, record, _, proof = trained
     folder = tmp_path / "a" / "report"
-    full = report(fit.model, record, fit=fit, certificate=proof)
+    full = fit_report(fit.model, record, fit=fit, certificate=proof)
     written = full.save(folder)
     assert {p.name for p in written} == {p.name for p in folder.iterdir()} == set(FILES)
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in written if p.suffix == ".png")
@@ -302,7 +302,7 @@ def test_save_writes_overwrites_and_removes_what_is_stale(trained, tmp_path):
         == proof.weights_sha256
     )
     (folder / "notes.md").write_text("mine")
-    written = report(fit.model, record).save(str(folder))
+    written = fit_report(fit.model, record).save(str(folder))
     names = {"report.txt", "report.json", "compare.png", "residuals.png"}
     assert {p.name for p in written} == names
     assert {p.name for p in folder.iterdir()} == names | {"notes.md"}
@@ -312,13 +312,13 @@ def test_save_refuses_a_file_and_leaves_it(trained, tmp_path):
     fit, record, *_ = trained
     (tmp_path / "x").write_text("mine")
     with pytest.raises(RobustctlError, match="must be a folder"):
-        report(fit.model, record).save(tmp_path / "x")
+        fit_report(fit.model, record).save(tmp_path / "x")
     assert (tmp_path / "x").read_text() == "mine"
 
 
 def test_a_record_too_short_for_correlations_is_reported_without(trained, tmp_path):
     fit, record, *_ = trained
-    r = report(fit.model, rc.data.windows(record, 12, 12), max_lag=30)
+    r = fit_report(fit.model, rc.data.windows(record, 12, 12), max_lag=30)
     assert r.correlations is None and "not computed; max_lag must leave" in str(r)
     assert {p.name for p in r.save(tmp_path)} == {"report.txt", "report.json", "compare.png"}
 
@@ -351,10 +351,10 @@ def test_long_names_and_notes_stay_within_the_columns():
 
 def test_a_bare_parameterization_is_refused(trained):
     fit, record, *_ = trained
-    with pytest.raises((RobustctlError, TypeCheckError), match=r"identified|Identified"):
-        report(fit.model.parameterization, record)
+    with pytest.raises((RobustctlError, TypeCheckError), match=r"identified|FittedModel"):
+        fit_report(fit.model.parameterization, record)
     with pytest.raises(DataError, match="resample"):
-        report(fit.model, from_arrays(np.zeros((50, 2)), np.zeros((50, 2)), 0.1))
+        fit_report(fit.model, from_arrays(np.zeros((50, 2)), np.zeros((50, 2)), 0.1))
 
 
 def test_a_simulation_that_grows_without_bound_is_scored_and_drawn():

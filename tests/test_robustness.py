@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.classical.robustness.margins import all_channels, disk_gain, disk_phase
 from robustctl.cli import main
 from robustctl.errors import RobustctlError
-from robustctl.plants import Details, HoldBall, LinearPlant, MagneticSuspension, Sampled, at_rest
+from robustctl.plants import HoldBall, Imperfections, LinearPlant, MagneticSuspension, Sampled, undisturbed
+from robustctl.robustness.margins import all_channels, disk_gain, disk_phase
 
 DT = 0.05
 OSCILLATOR = LinearPlant([[0.0, 1.0], [-4.0, -0.2]], [[0.0], [1.0]], [[1.0, 0.0]])
 
 
 def closed(sampled, policy):
-    return rc.loops.feedback(sampled, policy, jax.tree.map(lambda a: a[0], at_rest(sampled, 1)))
+    return rc.loops.feedback(sampled, policy, jax.tree.map(lambda a: a[0], undisturbed(sampled, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def siso():
     sampled = Sampled(OSCILLATOR, DT, substeps=4)
     K = ct.c2d(ct.ss(ct.tf([3, 6], [0.05, 1])), DT, "tustin")
     loop = closed(sampled, rc.classical.policy(K, sampled))
-    return rc.classical.linear_model(sampled).system * K, rc.classical.report(loop, horizon=1000, search=40)
+    return rc.classical.linear_model(sampled).system * K, rc.robustness.report(loop, horizon=1000, search=40)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def mimo():
     K = ct.c2d(ct.ss(ct.tf([2, 4], [0.1, 1])), DT, "tustin")
     K = ct.append(K, 0.5 * K)
     loop = closed(sampled, rc.classical.policy(K, sampled))
-    return rc.classical.linear_model(sampled).system * K, rc.classical.report(loop, horizon=600, search=40)
+    return rc.classical.linear_model(sampled).system * K, rc.robustness.report(loop, horizon=600, search=40)
 
 
 def test_margins_are_python_controls(siso):
@@ -130,7 +130,7 @@ def test_peaks_and_steps_are_those_of_the_linear_loop(siso):
 def learned():
     """A ball in the air: LQG, and a Youla R2DN and an LSTM as they are drawn, with noise and a saturated coil."""
     plant = MagneticSuspension()
-    sampled = Sampled(plant, 0.01, Details(saturate=True, noise=1e-4))
+    sampled = Sampled(plant, 0.01, Imperfections(saturate=True, noise=1e-4))
     weights = [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]
     base = rc.classical.linear_base(sampled, *weights)
     q = rc.nn.LipschitzR2DN(nu=1, nx=3, nv=4, ny=1, hidden=(5,), gamma=200.0, key=jr.key(0))
@@ -138,7 +138,7 @@ def learned():
         "LQG": closed(sampled, rc.classical.lqg(sampled, *weights).controller),
         "Youla": closed(sampled, rc.loops.Youla(base, q.explicit())),
     }
-    return rc.classical.report(loops, HoldBall(plant), horizon=200, count=8, search=15)
+    return rc.robustness.report(loops, HoldBall(plant), horizon=200, count=8, search=15)
 
 
 def test_a_learned_loop_gets_the_same_report_as_a_linear_one(learned):
@@ -152,7 +152,7 @@ def test_a_learned_loop_gets_the_same_report_as_a_linear_one(learned):
 
 
 def test_margins_predict_when_the_nonlinear_loop_leaves(learned):
-    """Scaling the loop's gain past its margin makes the linearisation unstable, within it does not."""
+    """Scaling the loop's gain past its margin makes the linearization unstable, within it does not."""
     analysis = learned.loops["Youla"]
     linear, up = analysis.linear, 10 ** (analysis.inputs[0].gain_up / 20)
     for factor, stable in ((0.99 * up, True), (1.01 * up, False)):
@@ -178,7 +178,7 @@ def test_an_unstable_loop_is_reported_as_such():
     sampled = Sampled(MagneticSuspension(), 0.01)
     u = sampled.plant.operating_point()[1]
     still = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), u)
-    report = rc.classical.report(
+    report = rc.robustness.report(
         closed(sampled, still), HoldBall(sampled.plant), horizon=300, count=4, search=5
     )
     analysis = report.loops["loop"]
@@ -195,23 +195,23 @@ def test_a_loop_that_rests_nowhere_is_reported_as_such():
         def step(self, x, u):
             return x + 1.0, jnp.sin(x)
 
-    report = rc.classical.report(closed(Sampled(OSCILLATOR, DT), Restless()), horizon=50)
-    assert report.loops["loop"].linear is None and "Not linearised" in report.loops["loop"].note
+    report = rc.robustness.report(closed(Sampled(OSCILLATOR, DT), Restless()), horizon=50)
+    assert report.loops["loop"].linear is None and "Not linearized" in report.loops["loop"].note
 
 
 def test_what_cannot_be_reported_is_refused(siso):
     sampled = Sampled(OSCILLATOR, DT)
     loop = closed(sampled, rc.loops.Gain(-jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1)))
-    delayed = eqx.tree_at(lambda s: s.plant, loop, Sampled(OSCILLATOR, DT, Details(delay=1)))
+    delayed = eqx.tree_at(lambda s: s.plant, loop, Sampled(OSCILLATOR, DT, Imperfections(delay=1)))
     for loops, settings, said in (
         ({}, {}, "at least one loop"),
         ({"a": sampled}, {}, "a must be a feedback loop about a Sampled plant, got Sampled"),
-        ({"a": loop, "b": delayed}, {}, "details of b are .*delay=1"),
+        ({"a": loop, "b": delayed}, {}, "imperfections of b are .*delay=1"),
         (loop, {"horizon": 3}, "horizon must be a whole number of at least 10, got 3"),
         (loop, {"search": -1}, "search must be"),
     ):
         with pytest.raises(RobustctlError, match=said):
-            rc.classical.report(loops, **settings)
+            rc.robustness.report(loops, **settings)
 
 
 SCRIPT = """
@@ -223,7 +223,7 @@ sampled = rc.plants.Sampled(plant, 0.05)
 
 def loops():
     gain = rc.loops.Gain(-jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    return {"P": rc.loops.feedback(sampled, gain, jax.tree.map(lambda a: a[0], rc.plants.at_rest(sampled, 1)))}
+    return {"P": rc.loops.feedback(sampled, gain, jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1)))}
 
 task = rc.plants.Task(plant)
 nothing = 3

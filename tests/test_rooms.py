@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "errors", "provenance", "store", "json_text", "linalg", "system", "parallel", "rollout", "state_space", "scenario", "nn", "data",
-    "plants", "loops", "certify", "train", "io", "plot", "report", "classical", "observers", "problems", "recipe", "cli",
+    "errors", "checks", "store", "linalg", "system", "parallel", "trajectory", "state_space", "scenario", "nn", "data", "advice",
+    "plants", "loops", "certificates", "runs", "train", "identify", "plot", "reports", "classical", "robustness", "io", "observers",
+    "problems", "cli",
 ]  # fmt: skip
 """Each room imports from rooms named before it."""
 

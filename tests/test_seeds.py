@@ -12,7 +12,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.errors import RobustctlError, RobustctlWarning
-from robustctl.problems.youla import YoulaScenario
+from robustctl.problems.youla_feedback import YoulaScenario
 
 KEYS = jr.split(jr.key(3), 3)
 ADAM = rc.train.clipped_adam(1e-2)
@@ -41,7 +41,7 @@ def together():
 
 def alone(k):
     begin, key = jr.split(KEYS[k])
-    return rc.train.fit(build(begin), record(), key=key, **SETTINGS)
+    return rc.fit(build(begin), record(), key=key, **SETTINGS)
 
 
 def numbers(fitted):
@@ -104,7 +104,7 @@ def test_policies_too():
     fits = rc.train.fit_policy_seeds(build, YoulaScenario(hold=5), keys=KEYS[:2], **settings)
     for key, fitted in zip(KEYS, fits, strict=False):
         begin, key = jr.split(key)
-        same(fitted, rc.train.fit_policy(build(begin), YoulaScenario(hold=5), key=key, **settings))
+        same(fitted, rc.fit_policy(build(begin), YoulaScenario(hold=5), key=key, **settings))
 
 
 def test_side_by_side_as_on_an_accelerator(together, monkeypatch):

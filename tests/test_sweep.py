@@ -23,7 +23,7 @@ def record(seed=0):
 def train(trial, run_folder, watchers, epochs=4):
     rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
     model = rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(0))
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         model, record(), validation=record(1), optimizer=rc.train.clipped_adam(rate), epochs=epochs, run=run_folder,
         watchers=watchers, progress=False, key=jr.key(1),
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_without_a_validation_record_nothing_is_reported(tmp_path):
     def unjudged(trial, run_folder, watchers):
         model = rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(0))
         settings = dict(epochs=2, watchers=watchers, progress=False, key=jr.key(1))
-        return float(rc.train.fit(model, record(), **settings).history["loss"][-1])
+        return float(rc.fit(model, record(), **settings).history["loss"][-1])
 
     study = sweep(unjudged, tmp_path, trials=1, pruner=optuna.pruners.ThresholdPruner(upper=1e-9))
     assert study.trials[0].state.name == "COMPLETE" and not study.trials[0].intermediate_values

@@ -146,8 +146,8 @@ def scalars(folder):
 
 def test_tensorboard_holds_every_finite_number(tmp_path):
     pytest.importorskip("tensorboardX", reason="pip install 'robustctl[tensorboard]'")
-    board = rc.train.TensorBoard(tmp_path / "board")
-    f = rc.train.fit(small(), plant(), epochs=3, watchers=[board], **FAST)
+    board = rc.runs.TensorBoard(tmp_path / "board")
+    f = rc.fit(small(), plant(), epochs=3, watchers=[board], **FAST)
     found = scalars(tmp_path / "board")
     names = {"loss", "gradient_norm", "skipped"}  # the others are not finite here
     assert found.keys() == {(name, k) for name in names for k in range(3)}
@@ -157,7 +157,7 @@ def test_tensorboard_holds_every_finite_number(tmp_path):
 def test_tensorboard_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(RobustctlError, match=r"pip install 'robustctl\[tensorboard\]'"):
-        rc.train.TensorBoard(tmp_path)
+        rc.runs.TensorBoard(tmp_path)
 
 
 class NoWatcher:
@@ -165,11 +165,11 @@ class NoWatcher:
         """There is no close."""
 
 
-@pytest.mark.parametrize("given", [[print], [NoWatcher()], [rc.train.TensorBoard], NoWatcher()])
+@pytest.mark.parametrize("given", [[print], [NoWatcher()], [rc.runs.TensorBoard], NoWatcher()])
 def test_what_is_no_watcher_is_refused_before_anything_is_written(given, tmp_path, as_installed):
     wanted = r"watchers must be a list|the methods epoch\(number, row\) and close\(stopped\)"
     with pytest.raises(RobustctlError, match=wanted):
-        rc.train.fit(small(), plant(), epochs=2, run=tmp_path / "run", watchers=given, **FAST)
+        rc.fit(small(), plant(), epochs=2, run=tmp_path / "run", watchers=given, **FAST)
     with pytest.raises(RobustctlError, match=wanted):
-        rc.train.fit_policy(small(), None, horizon=10, run=tmp_path / "run", watchers=given, key=FAST["key"])
+        rc.fit_policy(small(), None, horizon=10, run=tmp_path / "run", watchers=given, key=FAST["key"])
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import robustctl as rc
 from robustctl.classical import hinf_norm, linear_base, youla_gain
 from robustctl.errors import ModelError
 from robustctl.loops import Feedback, ModelBased, Youla, internal_model
-from robustctl.plants import Details, LinearPlant, Sampled, at_rest
+from robustctl.plants import Imperfections, LinearPlant, Sampled, undisturbed
 
 from .plants_list import sampled
 
@@ -32,7 +32,7 @@ def base(plant):
 def test_no_disturbance_is_amplified_beyond_the_certified_gain(plant, base):
     """Gradient ascent through the closed loop with a certified Q comes near the bound and not above it."""
     q = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=0.7, hidden=(4,), key=jr.key(0))
-    found = youla_gain(plant, base, rc.certify.certificate(q).gamma)
+    found = youla_gain(plant, base, rc.certify(q).gamma)
     assert found.certified and "every two disturbances" in found.statement
 
     class Seen(rc.System):
@@ -44,23 +44,29 @@ def test_no_disturbance_is_amplified_beyond_the_certified_gain(plant, base):
             return self.loop.init_state()
 
         def step(self, x, u):
-            w = jax.tree.map(lambda a: a[0], at_rest(self.loop.plant, 1))._replace(d=u)
+            w = jax.tree.map(lambda a: a[0], undisturbed(self.loop.plant, 1))._replace(d=u)
             x_next, out = self.loop.step(x, w)
             return x_next, out.y
 
     seen = Seen(Feedback(plant, Youla(base, q.explicit())))
-    reached = rc.certify.gain_lower_bound(seen, 2, key=jr.key(1), horizon=80, steps=150, starts=3)
+    reached = rc.certificates.gain_lower_bound(seen, 2, key=jr.key(1), horizon=80, steps=150, starts=3)
     assert 0.3 * found.gain < reached.value <= found.gain
 
 
 @pytest.mark.parametrize(
-    "details", [Details(saturate=True), Details(rate_limit=1.0), Details(resolution=0.1), Details(jitter=0.1)]
+    "imperfections",
+    [
+        Imperfections(saturate=True),
+        Imperfections(rate_limit=1.0),
+        Imperfections(resolution=0.1),
+        Imperfections(jitter=0.1),
+    ],
 )
-def test_only_a_loop_that_is_linear_in_every_sample_is_certified(plant, base, details):
-    real = dataclasses.replace(plant, details=details)
+def test_only_a_loop_that_is_linear_in_every_sample_is_certified(plant, base, imperfections):
+    real = dataclasses.replace(plant, imperfections=imperfections)
     assert not youla_gain(real, base, 1.0).certified
     noisy = dataclasses.replace(
-        plant, details=Details(noise=0.1)
+        plant, imperfections=Imperfections(noise=0.1)
     )  # adds to what d does, and changes none of it
     assert youla_gain(noisy, base, 1.0).certified
 
@@ -81,7 +87,7 @@ def test_a_nonlinear_plant_gets_a_weaker_statement():
         system, linear_base(system, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]), 100.0
     )
     assert not found.certified and "tube" in found.statement and "local, not certified" in str(found)
-    stable = Sampled(LinearPlant([[-1.0]], [[1.0]], [[1.0]]), 0.1, Details(saturate=True))
+    stable = Sampled(LinearPlant([[-1.0]], [[1.0]], [[1.0]]), 0.1, Imperfections(saturate=True))
     assert not youla_gain(stable, internal_model(stable), 1.0).certified
 
 
@@ -105,7 +111,7 @@ def test_a_wrong_model_is_refused_however_late_it_answers(lags):
 
 
 def test_the_gain_does_not_depend_on_the_units_of_the_states():
-    """A damped spring, its position in metres and in nanometres."""
+    """A damped spring, its position in meters and in nanometres."""
     plants = [
         Sampled(LinearPlant([[0, s], [-4 / s, -4.0]], [[0.0], [1.0]], [[1 / s, 0.0]]), 0.01)
         for s in (1.0, 1e9)
@@ -118,10 +124,10 @@ def test_a_q_with_offsets_keeps_the_gain_of_the_deviation(plant, base):
     """Without a disturbance its offsets move the output, so that no gain times |d| could bound the output itself."""
     q = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=0.7, hidden=(4,), key=jr.key(0))
     loop = Feedback(plant, Youla(base, q.explicit()))
-    still = at_rest(plant, 100)
+    still = undisturbed(plant, 100)
     d = 1e-3 * jnp.sin(jnp.arange(100.0))[:, None] * jnp.ones((1, 2))
     without, with_d = (rc.rollout(loop, w).ys.y for w in (still, still._replace(d=d)))
-    gain = youla_gain(plant, base, rc.certify.certificate(q).gamma).gain
+    gain = youla_gain(plant, base, rc.certify(q).gamma).gain
     assert jnp.linalg.norm(with_d - without) <= gain * jnp.linalg.norm(d) < jnp.linalg.norm(without)
 
 

@@ -108,7 +108,7 @@ def predictive(sampled, Q, R, W, V):
 def learned(setting, q, seed):
     """Train q on top of the setting's base controller."""
     steps = max(horizon // setting.segment, 1)
-    fitted = rc.train.fit_policy(
+    fitted = rc.fit_policy(
         q, setting.scenario, horizon=horizon, segment=min(setting.segment, horizon), batch=64, epochs=epochs,
         optimizer=unstable.optimizer(epochs, steps), progress=False, key=jr.key(seed),
     )  # fmt: skip
@@ -123,7 +123,7 @@ def learned(setting, q, seed):
 # ## The report
 #
 # Steps, episodes and the worst disturbance go through the nonlinear loops; margins, Bode and Nyquist diagrams are of
-# their exact linearisations. The table shows what each controller buys and what it pays with.
+# their exact linearizations. The table shows what each controller buys and what it pays with.
 
 
 # %%
@@ -134,7 +134,7 @@ def compare(setting):
     r2dn = learned(setting, setting.q(setting.gammas[0], jr.key(0)), 1)
     lstm = learned(setting, setting.lstm(jr.key(0)), 1)
     rc.save(out / f"{name}.safetensors", r2dn)
-    print(rc.certify.certificate(rc.load(out / f"{name}.safetensors")))
+    print(rc.certify(rc.load(out / f"{name}.safetensors")))
     policies = {
         "LQG": rc.classical.lqg(sampled, *setting.weights).controller,
         "H-infinity": h_infinity(sampled, *setting.weights),
@@ -142,9 +142,9 @@ def compare(setting):
         "Youla-R2DN": rc.loops.Youla(base, r2dn.explicit()),
         "LSTM": rc.loops.Youla(base, lstm.explicit()),
     }
-    w = jax.tree.map(lambda a: a[0], rc.plants.at_rest(sampled, 1))
+    w = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1))
     loops = {policy: rc.loops.feedback(sampled, system, w) for policy, system in policies.items()}
-    return rc.classical.report(
+    return rc.robustness.report(
         loops, setting.scenario.task, title=setting.name, horizon=horizon, count=episodes, search=search
     )
 
@@ -159,5 +159,5 @@ for made in reports:
 
 # %%
 title = "Five controllers on two unstable plants"
-(out / "comparison.html").write_text(rc.classical.page(reports, title=title), encoding="utf-8")
+(out / "comparison.html").write_text(rc.robustness.page(reports, title=title), encoding="utf-8")
 print(f"page: {out / 'comparison.html'}")

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import optax
 
-from robustctl.plants import Details, Plant, Sampled, Signal, Task, parameter
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parameter
 from robustctl.problems.unstable import costs
 
 parser = argparse.ArgumentParser(description="From your plant to a certified policy, compared with an LQG.")
@@ -102,7 +102,7 @@ class Reactor(Plant):
 
 
 plant = Reactor()
-sampled = Sampled(plant, 2.0, Details(saturate=True, noise=0.2))  # a sample is 2 s, the noise 0.2 K
+sampled = Sampled(plant, 2.0, Imperfections(saturate=True, noise=0.2))  # a sample is 2 s, the noise 0.2 K
 print("rests at", *plant.operating_point(), "with the poles", rc.loops.plant_poles(sampled))
 
 # %% [markdown]
@@ -181,7 +181,7 @@ q = rc.nn.LipschitzR2DN(
 )  # fmt: skip
 q = rc.nn.quiet(rc.Rescaled(q, u_scale=(0.5,), y_scale=(2.0,)))  # in its signals' units
 adam = optax.adam(optax.cosine_decay_schedule(1e-2, 4 * epochs))  # four steps an epoch
-fitted = rc.train.fit_policy(
+fitted = rc.fit_policy(
     q, learning, horizon=horizon, segment=horizon // 4, batch=batch, epochs=epochs,
     optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), progress=False, key=jr.key(3),
 )  # fmt: skip
@@ -195,7 +195,7 @@ print(f"cost of a sample: {cost[0]:.4g} after an epoch, {min(cost):.4g} at best,
 # loop: the reactor is not linear and its coolant saturates, so the gain of the loop is a local one.
 
 # %%
-print(rc.certify.certificate(fitted.policy))
+print(rc.certify(fitted.policy))
 
 # %% [markdown]
 # ## What is measured
@@ -205,13 +205,13 @@ print(rc.certify.certificate(fitted.policy))
 # learned to expect switches may take something else worse than the LQG does; its figure shows what.
 
 # %%
-still = jax.tree.map(lambda a: a[0], rc.plants.at_rest(sampled, 1))  # nothing acts from outside
+still = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1))  # nothing acts from outside
 policies = {
     "LQG, tuned": lqg(*knobs),
     "Youla-R2DN": rc.loops.Youla(base, fitted.policy.explicit()),
 }
 loops = {name: rc.loops.feedback(sampled, policy, still) for name, policy in policies.items()}
-report = rc.classical.report(
+report = rc.robustness.report(
     loops, task=task, horizon=horizon, count=4 if given.quick else 64, search=search, seed=4, title="Reactor"
 )
 print(report)
@@ -226,7 +226,7 @@ print(f"cost {100 - 100 * after.episodes.cost / before.episodes.cost:.1f} % belo
 
 # %%
 for share in (1.0, 0.97, 0.94):
-    fouled = Sampled(Reactor(cooling=share * plant.cooling), sampled.dt, sampled.details)
+    fouled = Sampled(Reactor(cooling=share * plant.cooling), sampled.dt, sampled.imperfections)
     there = rc.loops.PlantScenario(task, fouled)
     episodes = there.draw_batch(jr.key(5), batch, horizon)
     found = {name: float(costs(there, policy, episodes).mean()) for name, policy in policies.items()}
@@ -244,7 +244,7 @@ for path in report.save(out / "report"):
 rc.save(out / "reactor_policy.safetensors", fitted.policy)
 
 loaded = rc.load(out / "reactor_policy.safetensors")
-print("certified again:", rc.certify.certificate(loaded).holds)
+print("certified again:", rc.certify(loaded).holds)
 controller = rc.loops.Youla(base, loaded.explicit())
 step = jax.jit(lambda state, reading: controller.step(state, reading))
 state = controller.init_state()

@@ -149,7 +149,7 @@ epochs, size = (3, 8) if given.quick else (400, 40)
 def fit(model):
     """Train a model on a period of each training level."""
     steps = epochs * period // segment
-    return rc.train.fit(
+    return rc.fit(
         model, train, washout=washout, segment=segment, epochs=epochs, key=jr.key(1),
         optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)),
     )  # fmt: skip
@@ -166,7 +166,7 @@ if jax.default_backend() == "cpu" and not given.quick:
     published = f16.Protocol()
     ratio = published.epochs * f16.SAMPLES / (epochs * period)
     print(
-        f"without a GPU: `robustctl benchmark f16` has {ratio:.3g} times the samples of this training and a larger network, "
+        f"without a GPU: `python -m benchmarks f16` has {ratio:.3g} times the samples of this training and a larger network, "
         f"so expect more than {ratio * r2dn.seconds / 60:.0f} minutes a seed; --quick, here and there, shows that it runs"
     )
 
@@ -177,7 +177,7 @@ if jax.default_backend() == "cpu" and not given.quick:
 # an amplitude that nobody tried. That it is right there is for the test levels to show.
 
 # %%
-certificate = rc.certify.certificate(r2dn.model)
+certificate = rc.certify(r2dn.model)
 print(certificate)
 
 # %% [markdown]
@@ -189,7 +189,7 @@ print(certificate)
 
 # %%
 simulations = {
-    name: {level: rc.train.simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
+    name: {level: rc.simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
     for name, fitted in fits.items()
 }
 for name, outputs in simulations.items():

@@ -75,7 +75,7 @@ print(record)
 # %% [markdown]
 # ## Split in time
 #
-# The first part trains, the last part judges the epochs. Nothing is shuffled: neighbouring samples are too much
+# The first part trains, the last part judges the epochs. Nothing is shuffled: neighboring samples are too much
 # alike to be an honest test of each other. The last part should last several time constants of the plant, or
 # it judges by chance. The test is another experiment altogether, `fresh.csv`.
 
@@ -89,7 +89,7 @@ test = rc.data.read(fresh, **channels)
 # A Lipschitz R2DN: whatever its weights, two trajectories under one input approach each other, and its gain from
 # input to output is at most gamma, here 10 between signals scaled to standard deviation one.
 #
-# Training minimises the error of a simulation, not of a one-step prediction. The log is cut into windows; a small
+# Training minimizes the error of a simulation, not of a one-step prediction. The log is cut into windows; a small
 # network finds the state at sample 20 of each window from the 20 samples before it (the warm-up), and the
 # rest is simulated from there. The same network starts the simulation of a record seen later.
 
@@ -98,7 +98,7 @@ warm_up = 20
 model = rc.nn.LipschitzR2DN(
     nu=1, nx=4, nv=8, ny=1, hidden=(16,), gamma=10.0, init=rc.nn.long_memory, key=jr.key(0)
 )
-fitted = rc.train.fit(
+fitted = rc.fit(
     model,
     rc.data.windows(train, warm_up + 300, stride=30),
     validation=validation,
@@ -117,7 +117,7 @@ print(fitted)
 # model: it says nothing about how well the model fits, nor about the tanks.
 
 # %%
-certificate = rc.certify.certificate(fitted.model)
+certificate = rc.certify(fitted.model)
 print(certificate)
 
 # %% [markdown]
@@ -127,7 +127,7 @@ print(certificate)
 # of zero and more, the model misses dynamics. Silence proves little: slow residuals make the band wide.
 
 # %%
-report = rc.report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
+report = rc.fit_report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
 print(report)
 for path in report.save(out / "report"):
     print(path)
@@ -153,7 +153,7 @@ figure.savefig(out / "contraction.png")
 # %%
 rc.save(out / "tanks.safetensors", fitted.model, certificate=certificate)
 loaded = rc.load(out / "tanks.safetensors")
-again = rc.certify.certificate(loaded)
+again = rc.certify(loaded)
 print(again.holds, again.weights_sha256 == certificate.weights_sha256)
 
 # %% [markdown]
@@ -163,7 +163,7 @@ print(again.holds, again.weights_sha256 == certificate.weights_sha256)
 # one `step` a sample, for a filter, an observer or a controller of your own.
 
 # %%
-simulation = rc.train.simulate(loaded, test)
+simulation = rc.simulate(loaded, test)
 simulation.to_csv(out / "fresh.simulated.csv")
 print(simulation.scores().fit_percent)
 

@@ -35,8 +35,8 @@ import numpy as np
 import optax
 
 import robustctl as rc
+from benchmarks import pde_observer as pde_observer_run
 from robustctl.problems import pde_observer as pde
-from robustctl.problems import pde_observer_run
 
 parser = argparse.ArgumentParser(description="From a log of a field to a certified observer.")
 parser.add_argument("--out", type=Path, help="folder for all that is written; default: a temporary one")
@@ -47,7 +47,7 @@ out.mkdir(parents=True, exist_ok=True)
 samples, window, epochs, size = (800, 200, 2, 8) if given.quick else (20_000, 1000, 150, 32)
 if jax.default_backend() == "cpu":
     print(
-        "without a GPU: `robustctl benchmark pde` takes some five minutes a seed on two cores, this page less; "
+        "without a GPU: `python -m benchmarks pde` takes some five minutes a seed on two cores, this page less; "
         "--quick shows in seconds that it runs"
     )
 
@@ -94,7 +94,7 @@ core = eqx.tree_at(lambda m: m.B2, core, 0.02 * core.B2)
 windows = rc.data.windows(made, window, window)
 some = rc.data.windows(made, min(200, window), window)
 steps = epochs * window // 100
-fitted = rc.train.fit(
+fitted = rc.fit(
     rc.nn.StateObserver(core), windows, scaling=rc.data.Scaling.identity(2, pde.NODES), segment=100, epochs=epochs,
     regularizer=rc.observers.exactness(some, weight=1e4, scaling=rc.data.Scaling.identity(2, pde.NODES)),
     optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)), key=jr.key(2),
@@ -108,7 +108,7 @@ print(fitted)
 # read and wherever they start.
 
 # %%
-certificate = rc.certify.certificate(fitted.model)
+certificate = rc.certify(fitted.model)
 print(certificate)
 
 # %% [markdown]

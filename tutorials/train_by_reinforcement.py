@@ -14,7 +14,7 @@
 # # Train by reinforcement, and by gradients
 #
 # Somebody asks: why not reinforcement learning? Here is the baseline to answer with. One Gymnasium environment, two tanks and a
-# pump, and on it: proximal policy optimisation (PPO), which tries actions and keeps what paid; the same kind of policy trained by the
+# pump, and on it: proximal policy optimization (PPO), which tries actions and keeps what paid; the same kind of policy trained by the
 # gradient through the simulated loop; a policy with memory and a certificate, trained by that gradient too; and an LQG for scale. All
 # are judged in the environment, on the same seeds: cost, samples used, seconds, and what each promises.
 #
@@ -41,7 +41,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from robustctl.plants import Details
+from robustctl.plants import Imperfections
 from robustctl.plot.canvas import CYCLE, SMALL, heading, panels
 from robustctl_envs.ppo import PPO, train_ppo
 
@@ -64,15 +64,15 @@ budgets, epochs, batch, judged = ((1,), 2, 4, 4) if given.quick else ((10, 40, 1
 # reward is minus the task's cost.
 
 # %%
-NAME, details = "TwoTanks", Details(saturate=True, noise=0.1)
-environment = robustctl_envs.functional(NAME, details=details)
+NAME, imperfections = "TwoTanks", Imperfections(saturate=True, noise=0.1)
+environment = robustctl_envs.functional(NAME, imperfections=imperfections)
 sampled, task = environment.sampled, environment.task
 print([f"{s.name} [{s.unit}]" for s in environment.observed], "->", sampled.plant.controls)
 
 
 def judge(controller, seed=0):
     """Return the cost of each sample and episode (T, B), played in the environment."""
-    envs = gym.make_vec(f"robustctl/{NAME}-v0", num_envs=judged, details=details)
+    envs = gym.make_vec(f"robustctl/{NAME}-v0", num_envs=judged, imperfections=imperfections)
     act = robustctl_envs.Policy(controller, envs)
     observation, _ = envs.reset(seed=seed)
     costs = []
@@ -126,7 +126,7 @@ class Deviations(rc.Parameterization):
 def by_gradient(name, policy, base=None):
     """Train a policy, directly or on top of a base controller, and count what it took."""
     adam = optax.adam(optax.cosine_decay_schedule(5e-3, 3 * epochs))  # three steps an epoch
-    fitted = rc.train.fit_policy(
+    fitted = rc.fit_policy(
         policy, rc.loops.PlantScenario(task, sampled, base), horizon=task.horizon, segment=task.horizon // 3, batch=batch,
         epochs=epochs, optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), progress=False, key=jr.key(1),
     )  # fmt: skip
@@ -207,11 +207,11 @@ for name, r in results.items():
 
 # %%
 for name, policy in (("PPO", controllers["PPO"]), ("static", static), ("Youla-R2DN", learned)):
-    print(f"{name}: {rc.certify.certificate(policy)}\n")
-gain, gamma = rc.classical.hinf_norm(linear.system), rc.certify.certificate(static).gamma
+    print(f"{name}: {rc.certify(policy)}\n")
+gain, gamma = rc.classical.hinf_norm(linear.system), rc.certify(static).gamma
 small = "below one: stable" if gain * gamma < 1 else "not below one: nothing is proven"
 print(f"small gain: {gain:.3g} cm/V of the tanks near rest times {gamma:.3g} V/cm is {small}")
-print(rc.classical.youla_gain(sampled, base, rc.certify.certificate(learned).gamma))
+print(rc.classical.youla_gain(sampled, base, rc.certify(learned).gamma))
 
 # %% [markdown]
 # ## See it
@@ -250,5 +250,5 @@ figure.savefig(out / "comparison.png")
 # %%
 rc.save(out / "tanks_policy.safetensors", learned)
 (out / "comparison.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-print("certified again:", rc.certify.certificate(rc.load(out / "tanks_policy.safetensors")).holds)
+print("certified again:", rc.certify(rc.load(out / "tanks_policy.safetensors")).holds)
 print(f"written: {', '.join(sorted(path.name for path in out.iterdir()))}")

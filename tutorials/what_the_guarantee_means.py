@@ -74,7 +74,7 @@ def train(build, count=1, log=log, validation=validation):
 
 def percent(model, record=test):
     """Return the fit in percent, in free run."""
-    return float(rc.train.simulate(model, record).scores().fit_percent[0])
+    return float(rc.simulate(model, record).scores().fit_percent[0])
 
 
 def certified(gamma):
@@ -98,14 +98,14 @@ model = trained["Lipschitz R2DN"][0]
 # the pair of states and the input with which two trajectories come together most slowly: it cannot beat the certified rate.
 
 # %%
-certificate = rc.certify.certificate(model)
+certificate = rc.certify(model)
 print(certificate)
 us = jnp.asarray(test.experiments[0].u[:240], model.dtype)
 rc.plot.contraction(model, certificate, us, states=10, spread=2.0, key=jr.key(1)).savefig(out / "forgets.png")
 
 inner = model.parameterization.explicit()  # on signals of standard deviation one
 P = jnp.asarray(certificate.P, model.dtype)
-slowest = rc.certify.contraction_lower_bound(inner, 1, P, key=jr.key(2), steps=search)
+slowest = rc.certificates.contraction_lower_bound(inner, 1, P, key=jr.key(2), steps=search)
 print(
     f"rate certified {certificate.rate:.5g}, slowest found {slowest.value:.5g}, by chance {slowest.sampled:.5g}"
 )
@@ -124,8 +124,8 @@ models = {gammas[0]: model} | {gamma: train(certified(gamma))[0] for gamma in ga
 rows = []
 for asked, fitted in sorted(models.items()):
     part = fitted.parameterization.explicit()
-    proven = rc.certify.certificate(part)
-    found = rc.certify.gain_lower_bound(part, 1, key=jr.key(3), horizon=200, steps=search)
+    proven = rc.certify(part)
+    found = rc.certificates.gain_lower_bound(part, 1, key=jr.key(3), horizon=200, steps=search)
     rows.append((proven.gamma, found.value, found.sampled, percent(fitted)))
     print(f"gamma {asked:g} certified {proven.holds}: ", end="")
     print("found {1:.3g}, by chance {2:.3g}, fit {3:.1f} %".format(*rows[-1]))
@@ -214,7 +214,7 @@ for ax, (name, group) in zip(axes[0], trained.items(), strict=True):
         levels = np.asarray(ends(one.explicit()), np.float64)
         apart = np.nan_to_num(np.ptp(levels, axis=0), nan=np.inf)
         print(
-            f"{name}, seed {k}: fit {percent(one):.1f} %, certificate {rc.certify.certificate(one).holds}; ",
+            f"{name}, seed {k}: fit {percent(one):.1f} %, certificate {rc.certify(one).holds}; ",
             end="",
         )
         print(
@@ -227,7 +227,7 @@ for ax, (name, group) in zip(axes[0], trained.items(), strict=True):
     ax.set_title(name, fontsize=SMALL + 1)
     ax.set_xlabel("voltage held [V]", fontsize=SMALL)
 axes[0, 0].set_ylabel("level at the end [V]", fontsize=SMALL)
-heading(figure, "Where 32 pasts end", "a colour a seed; grey: voltages of the log; cut off at -5 and 20 V")
+heading(figure, "Where 32 pasts end", "a color a seed; gray: voltages of the log; cut off at -5 and 20 V")
 figure.savefig(out / "rests.png")
 
 # %% [markdown]
@@ -243,7 +243,7 @@ figure.savefig(out / "rests.png")
 # **The plant.** A tank without an outlet never forgets. A model of it that forgets is wrong, and certified. `advise` sees it in the log.
 
 # %%
-print("untrained, certified:", rc.certify.certificate(certified(gammas[0])(jr.key(5))).holds)
+print("untrained, certified:", rc.certify(certified(gammas[0])(jr.key(5))).holds)
 
 
 def closed(record):
@@ -254,9 +254,9 @@ def closed(record):
 
 wrong = train(certified(gammas[0]), seeds, closed(log), closed(validation))[0]
 print(
-    f"closed tank, certified: {rc.certify.certificate(wrong).holds}; fit where it was trained {percent(wrong, closed(log)):.1f} %"
+    f"closed tank, certified: {rc.certify(wrong).holds}; fit where it was trained {percent(wrong, closed(log)):.1f} %"
 )
-print(str(rc.data.advise(closed(log))).splitlines()[1])
+print(str(rc.advice.advise(closed(log))).splitlines()[1])
 
 # %% [markdown]
 # **A loop around it.** Feed the level back to the pump with a gain k, and it is another system. Small gain says what is left: where
@@ -293,5 +293,5 @@ for k in (0.9 / gammas[0], 3.0):
 
 # %%
 rc.save(out / "tanks.safetensors", model, certificate=certificate)
-print("certified again:", rc.certify.certificate(rc.load(out / "tanks.safetensors")).holds)
+print("certified again:", rc.certify(rc.load(out / "tanks.safetensors")).holds)
 print(f"written: {', '.join(sorted(path.name for path in out.iterdir()))}")

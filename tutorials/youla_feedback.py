@@ -37,7 +37,7 @@ import numpy as np
 import optax
 
 import robustctl as rc
-from robustctl.problems import youla
+from robustctl.problems import youla_feedback as youla
 
 parser = argparse.ArgumentParser(description="A certified controller that learns to reject disturbances.")
 parser.add_argument("--out", type=Path, help="folder for all that is written; default: a temporary one")
@@ -48,7 +48,7 @@ out.mkdir(parents=True, exist_ok=True)
 epochs, batch, horizon, segment, size = (2, 4, 100, 50, 8) if given.quick else (60, 64, 800, 200, 32)
 if jax.default_backend() == "cpu":
     print(
-        "without a GPU: `robustctl benchmark youla` takes one to two minutes a seed on two cores, this page about as long; "
+        "without a GPU: `python -m benchmarks youla` takes one to two minutes a seed on two cores, this page about as long; "
         "--quick shows in seconds that it runs"
     )
 
@@ -93,9 +93,9 @@ print(f"cost without control: {cost_before:.3f}")
 def learn(q):
     """Train a Q on the scenario, with its certificate checked every tenth epoch."""
     steps = epochs * (horizon // segment)
-    fitted = rc.train.fit_policy(
+    fitted = rc.fit_policy(
         q, scenario, horizon=horizon, segment=segment, batch=batch, epochs=epochs, test=test, key=jr.key(1),
-        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(5e-3, steps)), inspect=rc.train.certificate_margin,
+        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(5e-3, steps)), inspect=rc.certificates.certificate_margin,
     )  # fmt: skip
     margins = fitted.history["certificate_margin"]
     checked = margins[~np.isnan(margins)]
@@ -130,7 +130,7 @@ for name, q in untrained.items():
 
 # %%
 for name, policy in policies.items():
-    cost, proven = episodes(policy.explicit())[1], rc.certify.certificate(policy)
+    cost, proven = episodes(policy.explicit())[1], rc.certify(policy)
     line = f"{name}: cost {cost:.3f}, {cost / cost_before:.0%} of that without control"
     if proven.gamma is not None:
         bound, share = n0 + n1 * proven.gamma * n2, 1 / (proven.gamma * n1)
@@ -145,7 +145,7 @@ for name, policy in policies.items():
 # %%
 bounded = [name for name in policies if name != "linear"]
 best = min(bounded, key=lambda name: episodes(policies[name].explicit())[1])
-certificate = rc.certify.certificate(policies[best])
+certificate = rc.certify(policies[best])
 print(best, certificate, sep="\n")
 
 # %% [markdown]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustctl.plants import Details
+from robustctl.plants import Imperfections
 
 from .functional import EnvState, FunctionalEnv, Step, functional
 from .rendering import Renderer
@@ -43,7 +43,7 @@ class PlantEnv(gym.Env):
         name: str,
         *,
         render_mode: str | None = None,
-        details: Details | None = None,
+        imperfections: Imperfections | None = None,
         dt: float | None = None,
         **task,
     ):
@@ -51,7 +51,7 @@ class PlantEnv(gym.Env):
             raise ValueError(
                 f"render_mode must be one of {self.metadata['render_modes']} or None, got {render_mode!r}"
             )
-        self.functional = functional(name, details=details, dt=dt, **task)
+        self.functional = functional(name, imperfections=imperfections, dt=dt, **task)
         self.metadata = self.metadata | {"render_fps": max(1, round(1 / self.functional.sampled.dt))}
         self.action_space, self.observation_space = (
             action_space(self.functional),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from robustctl.errors import ModelError
-from robustctl.plants import Details, Exogenous, PlantState, Sampled, Signal, Task, draw, limits
+from robustctl.plants import Exogenous, Imperfections, PlantState, Sampled, Signal, Task, draw, limits
 
 from .table import ENVIRONMENTS
 
@@ -106,11 +106,11 @@ def _at(ws: Exogenous, t: Array) -> Exogenous:
 
 
 def functional(
-    name: str, *, details: Details | None = None, dt: float | None = None, **task: Any
+    name: str, *, imperfections: Imperfections | None = None, dt: float | None = None, **task: Any
 ) -> FunctionalEnv:
     """Return a named environment's functions.
 
-    **Arguments:** `name`: a key of `ENVIRONMENTS`; `details`: see `robustctl.plants.Details`; `dt`: another sample
+    **Arguments:** `name`: a key of `ENVIRONMENTS`; `imperfections`: see `robustctl.plants.Imperfections`; `dt`: another sample
     time in seconds; `task`: fields of the plant's task, such as `horizon`.
 
     **Raises:** `ModelError` for an unknown name.
@@ -120,6 +120,6 @@ def functional(
     entry = ENVIRONMENTS[name]
     plant = entry.plant()
     sampled = Sampled(plant, entry.dt if dt is None else dt, substeps=entry.substeps)
-    if details is not None:
-        sampled = dataclasses.replace(sampled, details=details)
+    if imperfections is not None:
+        sampled = dataclasses.replace(sampled, imperfections=imperfections)
     return FunctionalEnv(sampled, entry.task(plant, **({"horizon": entry.horizon} | task)))

@@ -1,4 +1,4 @@
-"""A reinforcement-learning baseline: proximal policy optimisation, short, compiled as one update.
+"""A reinforcement-learning baseline: proximal policy optimization, short, compiled as one update.
 
 [SWD17] Schulman, Wolski, Dhariwal, Radford, Klimov, "Proximal policy optimization algorithms", arXiv 1707.06347.
 """
@@ -45,25 +45,25 @@ class PPO:
 
 
 class Agent(eqx.Module):
-    """A Gaussian policy on normalised observations, and a value; actions are in [-1, 1] before clipping."""
+    """A Gaussian policy on normalized observations, and a value; actions are in [-1, 1] before clipping."""
 
     actor: eqx.nn.MLP
     critic: eqx.nn.MLP
     log_std: Float[Array, " nu"]
     scale: Float[Array, " ny"]
 
-    def normalised(self, y: Array) -> Array:
+    def normalized(self, y: Array) -> Array:
         """Return observations in units of `scale`, which is not trained."""
         return y / jax.lax.stop_gradient(self.scale)
 
     def log_probability(self, y: Array, action: Array) -> Array:
         """Return the log density of an action."""
-        error = (action - self.actor(self.normalised(y))) / jnp.exp(self.log_std)
+        error = (action - self.actor(self.normalized(y))) / jnp.exp(self.log_std)
         return jnp.sum(-0.5 * error**2 - self.log_std - 0.5 * jnp.log(2 * jnp.pi))
 
     def value(self, y: Array) -> Array:
         """Return the value of an observation."""
-        return self.critic(self.normalised(y))[0]
+        return self.critic(self.normalized(y))[0]
 
 
 class Trained(System):
@@ -78,7 +78,7 @@ class Trained(System):
 
     def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
         """Return the control for an observation."""
-        return x, self.env.control(self.agent.actor(self.agent.normalised(u)))
+        return x, self.env.control(self.agent.actor(self.agent.normalized(u)))
 
 
 class PPOResult(NamedTuple):
@@ -107,7 +107,7 @@ def train_ppo(
 
         max  E min(r A, clip(r, 1 - eps, 1 + eps) A) - |V - R|^2 / 2 + c H,    r = pi(a|y) / pi_old(a|y)
 
-    with generalised advantage estimates A. No guarantee of any kind: a baseline to compare with.
+    with generalized advantage estimates A. No guarantee of any kind: a baseline to compare with.
 
     **Raises:** `RobustctlError` for `updates` below 1 and for minibatches that do not divide the samples.
     """
@@ -155,7 +155,7 @@ def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
 def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, key: PRNGKeyArray):
     def body(carry, key):
         batch, y = carry
-        mean = jax.vmap(lambda y: agent.actor(agent.normalised(y)))(y)
+        mean = jax.vmap(lambda y: agent.actor(agent.normalized(y)))(y)
         action = mean + jnp.exp(agent.log_std)[None] * jr.normal(key, mean.shape, mean.dtype)
         begun = batch.done  # this step only starts a new episode
         after, out = step_batch(env, batch, action)
@@ -176,7 +176,7 @@ def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, k
 
 
 def advantages(seen: _Seen, last: Array, discount: float, trace: float) -> Array:
-    """Return generalised advantage estimates, time first (T, B).
+    """Return generalized advantage estimates, time first (T, B).
 
     ::
 

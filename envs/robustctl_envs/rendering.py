@@ -26,7 +26,7 @@ class Renderer:
             self.figure.canvas.flush_events()
 
     def picture(self) -> np.ndarray | None:
-        """Return the picture (height, width, 3) of 8-bit colours; None in a window."""
+        """Return the picture (height, width, 3) of 8-bit colors; None in a window."""
         if self.mode == "human" or self._last is None:
             return None
         self._draw()

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Array
 
-from robustctl.plants import Details
+from robustctl.plants import Imperfections
 
 from .functional import EnvState, FunctionalEnv, Step, functional
 from .spaces import action_space, checked_action, observation_space
@@ -77,14 +77,20 @@ class VectorPlantEnv(gym.vector.VectorEnv):
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012
 
     def __init__(
-        self, num_envs: int, name: str, *, details: Details | None = None, dt: float | None = None, **task
+        self,
+        num_envs: int,
+        name: str,
+        *,
+        imperfections: Imperfections | None = None,
+        dt: float | None = None,
+        **task,
     ):
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
         if task.pop("render_mode", None) is not None:
             raise ValueError("the vector environment does not render; render one environment of gym.make")
         self.num_envs = num_envs
-        self.functional = functional(name, details=details, dt=dt, **task)
+        self.functional = functional(name, imperfections=imperfections, dt=dt, **task)
         self.single_action_space = action_space(self.functional)
         self.single_observation_space = observation_space(self.functional)
         self.action_space = batch_space(self.single_action_space, num_envs)

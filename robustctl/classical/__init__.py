@@ -1,7 +1,5 @@
 """Classical control: python-control both ways, and its designs as systems ready for a loop."""
 
-from .base import linear_base as linear_base
-from .base import stabilises as stabilises
 from .convert import from_control as from_control
 from .convert import to_control as to_control
 from .ekf import ExtendedKalmanFilter as ExtendedKalmanFilter
@@ -13,6 +11,8 @@ from .hinf_norm import hinf_norm as hinf_norm
 from .kalman import EstimateFeedback as EstimateFeedback
 from .kalman import KalmanFilter as KalmanFilter
 from .kalman import kalman as kalman
+from .linear_base import linear_base as linear_base
+from .linear_base import stabilizes as stabilizes
 from .linearize import equilibrium as equilibrium
 from .linearize import linearize as linearize
 from .linearize import linearize_along as linearize_along
@@ -20,9 +20,9 @@ from .lqg import lqg as lqg
 from .lqr import lqr as lqr
 from .mixed_sensitivity import augment as augment
 from .mixed_sensitivity import mixed_sensitivity as mixed_sensitivity
-from .model import check_stabilises as check_stabilises
 from .model import closed_loop_poles as closed_loop_poles
 from .model import linear_model as linear_model
+from .model import require_stable as require_stable
 from .mpc import mpc as mpc
 from .nonlinear import to_nonlinear_io as to_nonlinear_io
 from .nonlinear_mpc import nonlinear_mpc as nonlinear_mpc
@@ -30,10 +30,6 @@ from .pid import PID as PID
 from .pole_placement import pole_placement as pole_placement
 from .policies import ErrorFeedback as ErrorFeedback
 from .policies import policy as policy
-from .robustness import Analysis as Analysis
-from .robustness import LoopReport as LoopReport
-from .robustness import page as page
-from .robustness import report as report
 from .ukf import UnscentedKalmanFilter as UnscentedKalmanFilter
 from .ukf import unscented_kalman as unscented_kalman
 from .youla_gain import YoulaGain as YoulaGain

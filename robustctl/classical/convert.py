@@ -28,14 +28,14 @@ def from_control(
 
         dt > 0:  robustctl.StateSpace        dt = 0:  robustctl.plants.LinearPlant, with D = 0
 
-    A transfer function is realised first (see `realise`). Units are labels, which python-control does not have.
+    A transfer function is realized first (see `realize`). Units are labels, which python-control does not have.
 
     **Raises:** `RobustctlError` for something else, a `dt` of True or None, a transfer function that is not
     proper and a continuous-time system with D.
 
     **Warns:** `RobustctlWarning` where numbers lose digits because 64-bit JAX is off.
     """
-    sys: Any = realise(system)
+    sys: Any = realize(system)
     if sys.dt is None or sys.dt is True:
         raise ModelError(
             f"dt must be a number, got {sys.dt}: the system does not say whether it is continuous or how long a "
@@ -73,7 +73,7 @@ def to_control(system: Any, *, dt: float | None = None) -> ct.StateSpace:
     or not the system's own.
     """
     if isinstance(system, ct.StateSpace | ct.TransferFunction):
-        return realise(system)
+        return realize(system)
     if isinstance(system, StateSpace):
         names = {
             "inputs": list(system.inputs),
@@ -106,10 +106,10 @@ def _from_plant(plant: LinearPlant) -> ct.StateSpace:
     return ct.StateSpace(A, B, C, np.zeros((len(C), B.shape[1])), 0, **names)
 
 
-def realise(system: ct.StateSpace | ct.TransferFunction) -> ct.StateSpace:
-    """Return a state-space system; a transfer function is realised column by column in controllable form.
+def realize(system: ct.StateSpace | ct.TransferFunction) -> ct.StateSpace:
+    """Return a state-space system; a transfer function is realized column by column in controllable form.
 
-    Each column gets the common denominator of its entries, so the realisation is exact and controllable
+    Each column gets the common denominator of its entries, so the realization is exact and controllable
     within the column, and minimal for one input without cancellations. Slycot is not needed. Source: Kailath,
     "Linear Systems", 1980, section 6.1.
 

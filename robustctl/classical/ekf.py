@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ..errors import ModelError
 from ..loops import noiseless
-from ..plants import PlantState, Sampled, at_rest
+from ..plants import PlantState, Sampled, undisturbed
 from ..system import StrictlyProper
 from .model import as_array
 from .modes import weight
@@ -73,7 +73,7 @@ class ExtendedKalmanFilter(NonlinearFilter):
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
         plant, P = self._corrected(x, w)
-        still = jax.tree.map(lambda a: a[0], at_rest(self.model, 1))
+        still = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
 
         def predict(state):
             return self.model.advance(plant._replace(x=state), u, still)

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from ..errors import ModelError
 from ..loops import Feedback
 from ..nn import LinearSystem
-from ..plants import Plant, PlantState, Sampled, at_rest
+from ..plants import Plant, PlantState, Sampled, undisturbed
 from ..state_space import StateSpace
 from ..system import Parameterization, System
 
@@ -114,27 +114,29 @@ def _sampled(sampled: Sampled) -> Flat:
 
 
 def _still(sampled: Sampled, references: int = 0):
-    return jax.tree.map(lambda a: a[0], at_rest(sampled, 1, references))
+    return jax.tree.map(lambda a: a[0], undisturbed(sampled, 1, references))
 
 
 def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
     """Return functions from a `PlantState` to the vector of what matters in it and back, and the names."""
     start = sampled.init_state()
-    nx, shape, details = start.x.size, start.queue.shape, sampled.details
+    nx, shape, imperfections = start.x.size, start.queue.shape, sampled.imperfections
     controls = [s.name for s in sampled.plant.controls]
     names = [s.name for s in sampled.plant.states]
     names += [f"{name}[t-{shape[0] - k}]" for k in range(shape[0]) for name in controls]
     queued = nx + start.queue.size
-    if details.rate_limit is not None:
+    if imperfections.rate_limit is not None:
         names += [f"{name} applied" for name in controls]
 
     def pack(state: PlantState):
-        parts = [state.x, state.queue.ravel()] + ([state.applied] if details.rate_limit is not None else [])
+        parts = [state.x, state.queue.ravel()] + (
+            [state.applied] if imperfections.rate_limit is not None else []
+        )
         return jnp.concatenate(parts)
 
     def unpack(x) -> PlantState:
         x = jnp.asarray(x)
-        applied = x[queued:] if details.rate_limit is not None else start.applied
+        applied = x[queued:] if imperfections.rate_limit is not None else start.applied
         return PlantState(x[:nx], x[nx:queued].reshape(shape), applied)
 
     return pack, unpack, tuple(names)

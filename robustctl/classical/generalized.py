@@ -6,7 +6,7 @@ import control as ct
 import numpy as np
 
 from ..errors import ModelError
-from .convert import realise
+from .convert import realize
 from .modes import check_detectable, check_stabilizable, rank_defect
 
 
@@ -38,7 +38,7 @@ class Generalized(NamedTuple):
 def split(P: Any, nmeas: int, ncon: int) -> Generalized:
     """Return the parts of a generalized plant whose last outputs are measured and last inputs are controls.
 
-    **Raises:** `ModelError` for numbers of measurements or controls that leave nothing to minimise, a dt of True
+    **Raises:** `ModelError` for numbers of measurements or controls that leave nothing to minimize, a dt of True
     or None, an undetectable or unstabilizable mode, D12 without full column rank, D21 without full row rank.
     """
     P = as_any(P)
@@ -97,8 +97,8 @@ def check_zeros(g: Generalized) -> None:
 
 
 def as_any(system: Any) -> Any:
-    """Return a realisation without python-control's types, which hide that its matrices are arrays."""
-    return realise(system)
+    """Return a realization without python-control's types, which hide that its matrices are arrays."""
+    return realize(system)
 
 
 def closed_loop(P: Any, K: Any) -> ct.StateSpace:

@@ -12,7 +12,7 @@ import scipy.linalg
 
 from ..errors import ModelError
 from ..state_space import StateSpace
-from .convert import realise
+from .convert import realize
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
 from .policies import implement
 
@@ -31,7 +31,7 @@ def h2(P: Any, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
 
     ::
 
-        minimise || z / w ||_2,    u = K y,    P from (w, u) to (z, y) with nmeas outputs and ncon inputs last
+        minimize || z / w ||_2,    u = K y,    P from (w, u) to (z, y) with nmeas outputs and ncon inputs last
 
     For a discrete plant the controller reads the output of the same sample.
 
@@ -41,7 +41,7 @@ def h2(P: Any, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
     full rank, invariant zeros on the boundary of stability, and D11 in continuous time (the norm is infinite).
     """
-    P = realise(P)
+    P = realize(P)
     g = split(P, nmeas, ncon)
     if not g.discrete and np.any(g.D11):
         raise ModelError(

@@ -14,7 +14,7 @@ import scipy.linalg
 from ..errors import ModelError
 from ..state_space import StateSpace
 from .bilinear import to_continuous, to_discrete
-from .convert import realise
+from .convert import realize
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
 from .modes import is_stable
 from .policies import implement
@@ -53,7 +53,7 @@ def hinf(
     **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
     full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
     """
-    P = realise(P)
+    P = realize(P)
     g = _continuous(split(P, nmeas, ncon))
     check_ranks(g, "at z = -1" if P.dt else "at infinite frequency")
     check_zeros(g)
@@ -128,7 +128,7 @@ def _lowest(g: Generalized) -> float:
 
 
 def _smallest(g: Generalized, rtol: float) -> float:
-    """Bisect for the smallest gamma with a stabilising controller."""
+    """Bisect for the smallest gamma with a stabilizing controller."""
     low = max(_lowest(g), 1e-6)
     high = 2 * low + 1e-2
     while _central(g, high) is None:
@@ -144,7 +144,7 @@ def _smallest(g: Generalized, rtol: float) -> float:
 
 
 def _riccati(A, B, Q, R, S) -> np.ndarray | None:
-    """Return the stabilising, positive semidefinite solution, or None."""
+    """Return the stabilizing, positive semidefinite solution, or None."""
     try:
         X = scipy.linalg.solve_continuous_are(A, B, Q, R, s=S)
     except (np.linalg.LinAlgError, ValueError):

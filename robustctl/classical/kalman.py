@@ -127,6 +127,6 @@ def filter_gains(model: Model, W: Any, V: Any, G: Any = None) -> tuple[np.ndarra
     if not stable:
         check_stabilizable(sys.A, G @ W, model.discrete, "(A, G W)")
         raise ModelError(
-            "the filter's Riccati equation must have a stabilising solution; scale the states, W and V"
+            "the filter's Riccati equation must have a stabilizing solution; scale the states, W and V"
         )
     return np.asarray(L), np.asarray(P), np.asarray(E)

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from ..loops import Beside, Gain, Youla
+from ..loops import Alongside, Gain, Youla
 from ..plants import LinearPlant, Sampled
 from ..state_space import StateSpace
 from ..system import Scaled
-from .base import LinearCorrection, LinearLaw
 from .kalman import EstimateFeedback, KalmanFilter
+from .linear_base import LinearCorrection, LinearLaw
 from .lqg import IntegralLQG, WithoutReference
 from .pid import PID
 from .policies import ErrorFeedback
@@ -17,9 +17,11 @@ from .policies import ErrorFeedback
 
 def is_linear(sampled: Sampled) -> bool:
     """Return whether a sampled plant, its actuator and its readings are linear, and the same in every sample."""
-    details = sampled.details
-    limited = details.saturate or details.rate_limit is not None
-    return isinstance(sampled.plant, LinearPlant) and not (limited or details.resolution or details.jitter)
+    imperfections = sampled.imperfections
+    limited = imperfections.saturate or imperfections.rate_limit is not None
+    return isinstance(sampled.plant, LinearPlant) and not (
+        limited or imperfections.resolution or imperfections.jitter
+    )
 
 
 def is_linear_policy(policy: Any) -> bool:
@@ -36,7 +38,7 @@ def is_linear_policy(policy: Any) -> bool:
         return is_linear_policy(policy.system)
     if isinstance(policy, EstimateFeedback):
         return is_linear_policy(policy.estimator) and is_linear_policy(policy.law)
-    if isinstance(policy, Beside):
+    if isinstance(policy, Alongside):
         return is_linear(policy.model) and all(map(is_linear_policy, (policy.controller, policy.q)))
     if isinstance(policy, Youla):
         base: Any = policy.base

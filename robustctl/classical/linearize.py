@@ -1,4 +1,4 @@
-"""Linearisation by exact Jacobians, at a point or along a trajectory, and the equilibria to do it at."""
+"""Linearization by exact Jacobians, at a point or along a trajectory, and the equilibria to do it at."""
 
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class Along(NamedTuple):
 def linearize(
     system: Any, x0: Any = None, u0: Any = None, *, dt: float | None = None, references: int = 0
 ) -> ct.StateSpace:
-    """Return the linearisation of a system, plant or loop at a point, by exact Jacobians in float64.
+    """Return the linearization of a system, plant or loop at a point, by exact Jacobians in float64.
 
     ::
 

@@ -52,7 +52,7 @@ class StateFeedback(System):
 
 
 def lqr(plant: Any, Q: Any, R: Any, N: Any = None, *, integral: Any = None, dt: float | None = None) -> LQR:
-    """Design the law that minimises a quadratic cost.
+    """Design the law that minimizes a quadratic cost.
 
     ::
 
@@ -104,7 +104,7 @@ def gains(A, B, Q, R, N, discrete: bool) -> tuple[np.ndarray, np.ndarray, np.nda
     except (np.linalg.LinAlgError, ct.ControlSlycot, ValueError) as error:
         check_detectable(A, Q, discrete, "(Q, A), what the cost sees of the plant,")
         raise ModelError(
-            f"the Riccati equation must have a stabilising solution; scale Q and R. It said: {error}"
+            f"the Riccati equation must have a stabilizing solution; scale Q and R. It said: {error}"
         ) from error
     if not is_stable(np.asarray(E), discrete):
         check_detectable(A, Q, discrete, "(Q, A), what the cost sees of the plant,")

@@ -34,8 +34,8 @@ class Model(NamedTuple):
 def linear_model(plant: Any) -> Model:
     """Return the linear model that a design works on.
 
-    A `Plant` or `Sampled` is linearised at its operating point, with its delay; `StateSpace`, `LinearPlant` and
-    python-control's systems are taken as they are, and so is a `Model`: one linearisation serves many designs.
+    A `Plant` or `Sampled` is linearized at its operating point, with its delay; `StateSpace`, `LinearPlant` and
+    python-control's systems are taken as they are, and so is a `Model`: one linearization serves many designs.
 
     **Raises:** `ModelError` for something else, a dt of True or None, and an output that depends on the control
     of the same sample, with which the loop would be algebraic.
@@ -90,13 +90,13 @@ def require_discrete(model: Model, dt: float | None, what: str) -> float:
 
 
 def closed_loop_poles(sampled: Sampled, policy: System) -> np.ndarray:
-    """Return the poles of the loop of a sampled plant and a policy, linearised where both start."""
+    """Return the poles of the loop of a sampled plant and a policy, linearized where both start."""
     flat = flatten(Feedback(sampled, policy))
     return np.linalg.eigvals(jacobians(flat, flat.x, flat.u)[0])
 
 
-def check_stabilises(sampled: Sampled, policy: System, what: str = "the controller") -> np.ndarray:
-    """Return the closed-loop poles, having refused a policy that does not stabilise the plant.
+def require_stable(sampled: Sampled, policy: System, what: str = "the controller") -> np.ndarray:
+    """Return the closed-loop poles, having refused a policy that does not stabilize the plant.
 
     **Raises:** `ModelError` with the poles, where one has a modulus of 1 or more.
     """
@@ -104,7 +104,7 @@ def check_stabilises(sampled: Sampled, policy: System, what: str = "the controll
     if not np.abs(poles).max(initial=0.0) < 1:
         ordered = ", ".join(f"{p:.5g}" for p in sorted(poles, key=abs, reverse=True))
         raise ModelError(
-            f"{what} must stabilise the plant at its operating point, but the closed loop has the poles {ordered} "
+            f"{what} must stabilize the plant at its operating point, but the closed loop has the poles {ordered} "
             "(stable: inside the unit circle); design it for this plant, with its delay and its sample time"
         )
     return poles

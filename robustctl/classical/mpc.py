@@ -31,7 +31,7 @@ class LinearMPC(System):
 
     ::
 
-        minimise over v, s   sum v[k]' T v[k] + rho (s[k] + s[k]^2),    x[k+1] = A x[k] + B u[k],   u[k] = -K x[k] + v[k]
+        minimize over v, s   sum v[k]' T v[k] + rho (s[k] + s[k]^2),    x[k+1] = A x[k] + B u[k],   u[k] = -K x[k] + v[k]
         with                 low <= u[k] <= high,   x_low - s[k] <= x[k] <= x_high + s[k],   s[k] >= 0
 
     in deviations from the operating point. With K and T of the LQR this is its cost plus a constant, so v = 0 is the
@@ -79,7 +79,7 @@ def mpc(
 
     ::
 
-        minimise  sum_{k<N} x' Q x + u' R u  +  x[N]' S x[N],   u_low <= u <= u_high,   x_low <= x <= x_high
+        minimize  sum_{k<N} x' Q x + u' R u  +  x[N]' S x[N],   u_low <= u <= u_high,   x_low <= x <= x_high
 
     with the Riccati solution S as terminal cost, so that the law is the LQR's where no limit acts. Limits on the
     states are soft, with an exact penalty, so that a plan always exists. Each step solves a quadratic program by

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from ..errors import ModelError
 from ..loops import noiseless
-from ..plants import PlantState, Sampled, at_rest
+from ..plants import PlantState, Sampled, undisturbed
 from ..system import System
 from .flat import plant_state
 from .lqr import gains
@@ -35,7 +35,7 @@ class NonlinearMPC(System):
 
     ::
 
-        minimise  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
+        minimize  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
         with      x[k+1] = f(x[k], u[k]),   low <= u[k] <= high,   x_low <= x[k] <= x_high  (soft)
 
     See `nonlinear_mpc`. It reads the physical state.
@@ -78,7 +78,7 @@ class NonlinearMPC(System):
 
     def _f(self, x: Array, u: Array) -> Array:
         pack, unpack, _ = plant_state(self.model)
-        still = jax.tree.map(lambda a: a[0], at_rest(self.model, 1))
+        still = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
         return pack(self.model.advance(unpack(x), u, still))
 
     def _clip(self, u: Array) -> Array:
@@ -183,7 +183,7 @@ def nonlinear_mpc(
 
     ::
 
-        minimise  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
+        minimize  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
 
     under the sampled plant itself, delay and rate limit included, with S of the LQR at the operating point. Each sample
     takes the plan of the last one, shifted, and improves it by a fixed number of Gauss-Newton steps, each a

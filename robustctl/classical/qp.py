@@ -21,11 +21,11 @@ def require_qpax() -> None:
 
 
 def solve_qp(H: Array, f: Array, G: Array, h: Array, iterations: int) -> Array:
-    """Return the minimiser of a strictly convex quadratic program, 0 where the solver finds none.
+    """Return the minimizer of a strictly convex quadratic program, 0 where the solver finds none.
 
     ::
 
-        minimise  z' H z / 2 + f' z    with    G z <= h
+        minimize  z' H z / 2 + f' z    with    G z <= h
 
     Variables and rows are scaled to order one first. Differentiable, by the implicit function theorem in qpax.
     """

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..plants import Sampled, at_rest
+from ..plants import Sampled, undisturbed
 from .ekf import Belief, NonlinearFilter, extended_kalman
 
 
@@ -41,7 +41,7 @@ class UnscentedKalmanFilter(NonlinearFilter):
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
         plant, P = self._corrected(x, w)
-        still = jax.tree.map(lambda a: a[0], at_rest(self.model, 1))
+        still = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
         points, weights = _points(plant.x, P)
         ahead = jax.vmap(lambda state: self.model.advance(plant._replace(x=state), u, still).x)(points)
         mean, spread = _moments(ahead, weights)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
-from ..loops import Beside, Youla, noiseless
-from ..loops.beside import learned_with
-from ..plants import Sampled, at_rest
+from ..loops import Alongside, Youla, noiseless
+from ..loops.alongside import learned_with
+from ..plants import Sampled, undisturbed
 from ..system import System
 from .hinf_norm import hinf_norm
 from .linearity import is_linear, is_linear_policy
@@ -24,8 +24,8 @@ _LINEAR = (
 )
 _NONLINEAR = (
     "The plant, its actuator, its readings or the controller is not linear, or the sample time jitters, so this gain is that of the "
-    "linearisation at the operating point and holds near it only. Without disturbances the learned system cannot destabilise what "
-    "the base controller stabilises. With them the innovation depends on the state, and trajectories stay in a tube about each other "
+    "linearization at the operating point and holds near it only. Without disturbances the learned system cannot destabilize what "
+    "the base controller stabilizes. With them the innovation depends on the state, and trajectories stay in a tube about each other "
     "whose width grows with the disturbance [BWMM25]; how wide is not certified here."
 )
 
@@ -66,7 +66,7 @@ class _Opened(System):
     """The loop with the place of Q left open: `[d, v] -> [z, innovation, y]`."""
 
     plant: Sampled
-    policy: Youla | Beside
+    policy: Youla | Alongside
     performance: Callable[[Array, Array], Array]
 
     def init_state(self):
@@ -74,7 +74,7 @@ class _Opened(System):
 
     def step(self, x, u):
         nd = len(self.plant.plant.disturbances)
-        w = jax.tree.map(lambda a: a[0], at_rest(self.plant, 1))._replace(d=u[:nd])
+        w = jax.tree.map(lambda a: a[0], undisturbed(self.plant, 1))._replace(d=u[:nd])
         y = self.plant.output(x[0], w)
         (own, (_, innovation)), control = self.policy.step((x[1], (u[nd:], None)), y)
         after = self.plant.advance(x[0], control, w), own
@@ -97,11 +97,11 @@ def youla_gain(
     for two disturbances from one start. The gain of q is one of differences: q(0) need not be zero, a network has offsets, and
     without a disturbance z is what q makes of that.
 
-    Exact for a `LinearPlant` without saturation, rate limit, quantisation or jitter, a linear base controller and a performance that
-    is linear; for others the maps are linearised at the operating point, and the statement says what is lost. Source: [BWM23], Sec. III;
+    Exact for a `LinearPlant` without saturation, rate limit, quantization or jitter, a linear base controller and a performance that
+    is linear; for others the maps are linearized at the operating point, and the statement says what is lost. Source: [BWM23], Sec. III;
     [BWMM25] "React to surprises: the Youla-REN", arXiv 2506.01226.
 
-    **Arguments:** `base`: what Q adds to, a `Base` of a `Youla` loop or any controller that Q is put `Beside`; `gamma`: outputs'
+    **Arguments:** `base`: what Q adds to, a `Base` of a `Youla` loop or any controller that Q is put `Alongside`; `gamma`: outputs'
     to controls' unit, as in `certificate(q).gamma`; `performance(x, u) -> z`: default the plant's output.
 
     **Raises:** `ModelError` for a gamma that is negative or not finite, and for a base controller whose
@@ -112,7 +112,7 @@ def youla_gain(
 
 def gain_of(
     sampled: Sampled,
-    policy: Youla | Beside,
+    policy: Youla | Alongside,
     gamma: float,
     performance: Callable[[Array, Array], Array] | None,
 ) -> YoulaGain:
@@ -133,9 +133,9 @@ def gain_of(
     return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)
 
 
-def _is_linear_base(policy: Youla | Beside) -> bool:
+def _is_linear_base(policy: Youla | Alongside) -> bool:
     """Correction and law of a `Base` are functions of the user's, and taken for linear as `youla_gain` says."""
-    if isinstance(policy, Beside):
+    if isinstance(policy, Alongside):
         return is_linear(policy.model) and is_linear_policy(policy.controller)
     model = getattr(policy.base, "model", None)
     return not isinstance(model, Sampled) or is_linear(model)

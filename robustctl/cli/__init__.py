@@ -1,10 +1,6 @@
 """The command line."""
 
-import sys
-
-from ..errors import RobustctlError
-from .arguments import parsed
-from .benchmark import Benchmark
+from .arguments import run_command
 from .models import Certify, Demo, Fit, Simulate
 from .new import New
 from .report import Report
@@ -16,13 +12,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
     commands = {
         "demo": Demo, "fit": Fit, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
-        "benchmark": Benchmark, "new": New,
+        "new": New,
     }  # fmt: skip
-    try:
-        return parsed(commands, argv)()
-    except (RobustctlError, OSError) as error:
-        print(f"robustctl: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("robustctl: interrupted", file=sys.stderr)
-        return 130
+    return run_command(commands, argv, "robustctl")

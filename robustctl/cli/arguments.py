@@ -1,17 +1,32 @@
 """A command from its arguments, and back."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import tyro
 
+from ..errors import RobustctlError
 
-def parsed(commands: dict[str, Any], arguments: Sequence[str] | None) -> Any:
+
+def run_command(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str) -> int:
+    """Run the command that the arguments give; exit status 2: bad input, 130: interrupted, else the command's own."""
+    try:
+        return parsed(commands, arguments, prog)()
+    except (RobustctlError, OSError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+
+
+def parsed(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str = "robustctl") -> Any:
     """Return the command that the arguments give, those of the process where None."""
     bare = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="robustctl", config=bare)
+    return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog=prog, config=bare)
 
 
 def arguments(command: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import RobustctlError
-from ..recipe import Recipe
+from ..identify.recipe import Recipe
 from .arguments import arguments
 
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
@@ -43,7 +43,7 @@ class Demo:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..train import Run
+        from ..runs import Run
 
         print(
             "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test"
@@ -102,7 +102,7 @@ class Fit:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..train import Run
+        from ..runs import Run
 
         out = self.out or Path(self.log.stem + ".safetensors")
         run = Run(self.run or out.with_suffix(""), command=("fit", *arguments(self)))
@@ -123,10 +123,10 @@ class Certify:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..certify import certificate
+        from ..certificates import certify
         from ..io import load
 
-        found = certificate(load(self.model))
+        found = certify(load(self.model))
         print(found.to_json() if self.json else found)
         return 0 if found.holds else 1
 
@@ -157,14 +157,14 @@ class Simulate:
         """Run the command."""
         from ..data import read
         from ..io import load
-        from ..report import report
-        from ..train import Identified
+        from ..reports import fit_report
+        from ..train import FittedModel
 
         out = self.out or Path(self.log.stem + ".simulated.csv")
         if out.resolve() in (self.log.resolve(), self.model.resolve()):
             raise RobustctlError(f"out must be another file than the log and the model, got {out}")
         model = load(self.model)
-        if not isinstance(model, Identified):
+        if not isinstance(model, FittedModel):
             raise RobustctlError(
                 f"{self.model} must hold a model fitted to a log, got a bare {type(model).__name__}"
             )
@@ -173,7 +173,7 @@ class Simulate:
             self.log, inputs=inputs, outputs=outputs, dt=None if self.time else model.dt, time=self.time
         )
         names = {name: getattr(model, name) for name in ("inputs", "outputs", "input_units", "output_units")}
-        made = report(model, dataclasses.replace(record, **names))
+        made = fit_report(model, dataclasses.replace(record, **names))
         print(made)
         made.simulation.to_csv(out)
         print(f"simulated outputs: {out}")
@@ -184,19 +184,19 @@ class Simulate:
 
 
 def _identify(record, test, recipe: Recipe, out: Path, run, resume: bool) -> int:
-    from ..certify import certificate
+    from ..certificates import certify
+    from ..identify.recipe import check_length, identify
     from ..io import save
-    from ..recipe import check_length, identify
-    from ..report import report
+    from ..reports import fit_report
 
     print(record)
     check_length(record if test is None else test, recipe)
     fitted = identify(record, recipe, run=run, resume=resume)
-    proof = certificate(fitted.model)
+    proof = certify(fitted.model)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, fitted.model)
     tested = record if test is None else test
-    made = report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record)
+    made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record)
     made.save(run.folder)
     print(made)
     print(f"model: {out}    report: {run.folder}")

@@ -41,8 +41,8 @@ class Report:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..classical import report
         from ..loops import Feedback
+        from ..robustness import report
 
         names = _names(self.file)
         if self.loops not in names:

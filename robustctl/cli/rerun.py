@@ -26,10 +26,10 @@ class Rerun:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..recipe import parts
-        from ..train.identity import data_hash
-        from ..train.keeper import LOG
-        from ..train.log import read_log
+        from ..identify.recipe import parts
+        from ..runs.fingerprint import data_hash
+        from ..runs.run_folder import LOG
+        from ..runs.watchers import read_log
 
         made = _read(self.run)
         out = self.out or self.run.with_name(self.run.name + "-again")
@@ -45,7 +45,7 @@ class Rerun:
 
 
 def _read(run: Path) -> dict[str, Any]:
-    from ..train.keeper import SETTINGS
+    from ..runs.run_folder import SETTINGS
 
     try:
         made = json.loads((run / SETTINGS).read_text(encoding="utf-8"))

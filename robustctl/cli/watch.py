@@ -46,8 +46,8 @@ class Watch:
 
     def _looks(self) -> Iterator[str]:
         """Look and say what is seen, until the run has stopped."""
-        from ..train.keeper import LOG
-        from ..train.log import read_log
+        from ..runs.run_folder import LOG
+        from ..runs.watchers import read_log
 
         drawn = None
         while True:
@@ -106,7 +106,7 @@ def _number(value: float | None) -> str:
 
 
 def _check(run: Path, every: float) -> None:
-    from ..train.keeper import LOG, SETTINGS
+    from ..runs.run_folder import LOG, SETTINGS
 
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}; name the folder of a run")
@@ -121,7 +121,7 @@ def _check(run: Path, every: float) -> None:
 def _draw(run: Path, rows: list[dict[str, Any]], stopped: str) -> None:
     """Write the picture."""
     from ..plot.histories import history
-    from ..report.folder import png
+    from ..reports.folder import png
     from ..store.atomic import write_atomic
 
     epochs, best = rows[-1]["epoch"] + 1, _best(rows)

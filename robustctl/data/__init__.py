@@ -1,37 +1,21 @@
-"""Logged records: sample time, channels, units and gaps; read, cut, scaled, judged."""
+"""Logged records: sample time, channels, units and gaps; read, cut, scaled."""
 
-from robustctl.data.advice import Advice
-from robustctl.data.advise import advise
-from robustctl.data.arrays import from_arrays
-from robustctl.data.edit import merge, select, split, windows
-from robustctl.data.excitation import chirp, multisine, prbs, random_walk, steps
-from robustctl.data.periods import average_periods
-from robustctl.data.read import read
-from robustctl.data.record import Experiment, Record
-from robustctl.data.resample import resample
-from robustctl.data.scaling import Scaling
-from robustctl.data.trend import Trend, detrend, retrend
-
-__all__ = [
-    "Advice",
-    "Experiment",
-    "Record",
-    "Scaling",
-    "Trend",
-    "advise",
-    "average_periods",
-    "chirp",
-    "detrend",
-    "from_arrays",
-    "merge",
-    "multisine",
-    "prbs",
-    "random_walk",
-    "read",
-    "resample",
-    "retrend",
-    "select",
-    "split",
-    "steps",
-    "windows",
-]
+from .arrays import from_arrays as from_arrays
+from .edit import merge as merge
+from .edit import select as select
+from .edit import split as split
+from .edit import windows as windows
+from .excitation import chirp as chirp
+from .excitation import multisine as multisine
+from .excitation import prbs as prbs
+from .excitation import random_walk as random_walk
+from .excitation import steps as steps
+from .periods import average_periods as average_periods
+from .readers.read import read as read
+from .record import Experiment as Experiment
+from .record import Record as Record
+from .resample import resample as resample
+from .scaling import Scaling as Scaling
+from .trend import Trend as Trend
+from .trend import detrend as detrend
+from .trend import retrend as retrend

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from robustctl.data.checks import as_floats, as_names, check_dt, refuse_infinite
-from robustctl.data.record import Experiment, Record
-from robustctl.errors import DataError
+from ..errors import DataError
+from .record import Experiment, Record
+from .record_checks import as_floats, as_names, check_dt, refuse_infinite
 
 
 def from_arrays(

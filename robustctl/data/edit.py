@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from robustctl.data.checks import as_names
-from robustctl.data.record import MIN_SAMPLES, Experiment, Record
-from robustctl.errors import DataError, RobustctlWarning
+from ..errors import DataError, RobustctlWarning
+from .record import MIN_SAMPLES, Experiment, Record
+from .record_checks import as_names
 
 DT_TOLERANCE = 1e-6
 

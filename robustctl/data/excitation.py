@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.signal
 
-from robustctl.errors import DataError
+from ..errors import DataError
 
 
 def multisine(

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from robustctl.data.arrays import from_arrays
-from robustctl.data.record import MIN_SAMPLES, Experiment, Record
-from robustctl.errors import DataError
+from ..errors import DataError
+from .arrays import from_arrays
+from .record import MIN_SAMPLES, Experiment, Record
 
 
 def average_periods(record: Record, period: int, *, skip: int = 1) -> Record:

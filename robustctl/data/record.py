@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustctl.data.checks import as_floats, as_names, check_dt, check_names
-from robustctl.errors import DataError
+from ..errors import DataError
+from .record_checks import as_floats, as_names, check_dt, check_names
 
 MIN_SAMPLES = 2
 
@@ -24,7 +24,7 @@ def _frozen(values: np.ndarray) -> np.ndarray:
 class Experiment:
     """One uninterrupted run of samples; build it with `from_arrays`, which fills and marks gaps.
 
-    A masked input sample holds the linear interpolation between its measured neighbours (the nearest
+    A masked input sample holds the linear interpolation between its measured neighbors (the nearest
     one at the ends). A masked output sample holds the last measured value (the first one before any
     was measured; 0.0 when there is none): finite, so that a weight of zero removes it from a loss,
     and causal, so that it leaks no later output. The arrays are read-only.

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from robustctl.data.checks import as_floats, check_dt, refuse_infinite
-from robustctl.errors import DataError
+from ..errors import DataError
+from .record_checks import as_floats, check_dt, refuse_infinite
 
 STAMP_TOLERANCE = 1e-3
 LEAST_GRID_LIMIT = 1_000_000

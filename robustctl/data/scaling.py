@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from robustctl.data.checks import as_floats
-from robustctl.data.record import Record
-from robustctl.data.trend import pooled
-from robustctl.errors import DataError, RobustctlWarning
+from ..errors import DataError, RobustctlWarning
+from .record import Record
+from .record_checks import as_floats
+from .trend import pooled
 
 FIELDS = ("u_mean", "u_std", "y_mean", "y_std")
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from robustctl.data.record import Experiment, Record
-from robustctl.errors import DataError
+from ..errors import DataError
+from .record import Experiment, Record
 
 Kind = Literal["mean", "linear"]
 
@@ -130,11 +130,11 @@ def _lines(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.ndarr
 def _line(t: np.ndarray, experiment: Experiment, field: str, names: tuple[str, ...]):
     values, mask = getattr(experiment, field), getattr(experiment, f"{field}_mask")
     _require(mask.sum(axis=0), 2, names, f"experiment {experiment.name!r}")
-    # Centred times keep the fit well conditioned when t0 is a clock time.
+    # Centerd times keep the fit well conditioned when t0 is a clock time.
     times = np.broadcast_to(t[:, None], values.shape)
     middle, level = np.mean(times, axis=0, where=mask), np.mean(values, axis=0, where=mask)
-    centred = times - middle
-    slope = np.sum(centred * (values - level), axis=0, where=mask) / np.sum(centred**2, axis=0, where=mask)
+    centerd = times - middle
+    slope = np.sum(centerd * (values - level), axis=0, where=mask) / np.sum(centerd**2, axis=0, where=mask)
     return level - slope * middle, slope
 
 

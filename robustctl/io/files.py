@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..certify import Certificate
+from ..certificates import Certificate
 from ..errors import ModelError, ModelFileError
 from ..store.atomic import write_atomic
 from ..store.container import pack, unpack

@@ -11,7 +11,7 @@ import jax.random as jr
 
 from ..nn import GRU, LBDN, LSTM, CorrectedR2DN, InnovationR2DN, LipschitzStatic, StateObserver
 from ..system import Parameterization, Rescaled
-from ..train import Identified
+from ..train import FittedModel
 
 
 def check_shapes(value: Any) -> None:
@@ -53,7 +53,7 @@ def _sizes(part: Any) -> dict[str, Any] | None:
     if isinstance(part, GRU | LSTM):
         return {"nu": part.system.D.shape[1], "nx": part.system.C.shape[1], "ny": part.system.by.size}
     if isinstance(part, Parameterization) and not isinstance(
-        part, Identified | LipschitzStatic | Rescaled | StateObserver | CorrectedR2DN
+        part, FittedModel | LipschitzStatic | Rescaled | StateObserver | CorrectedR2DN
     ):
         return _recurrent_sizes(part)
     return None

@@ -33,7 +33,7 @@ from ..nn.ren import UnitGainREN
 from ..nn.sandwich import SandwichParameters
 from ..store.container import shown
 from ..system import Rescaled
-from ..train import Identified
+from ..train import FittedModel
 from ..train.initial_state import LearnedState, WarmUp, ZeroState
 
 _OWN = (
@@ -41,7 +41,7 @@ _OWN = (
     nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear,
     nn.LipschitzStatic, nn.StateObserver, nn.InnovationR2DN, nn.CorrectedR2DN,
     nn.GRU, nn.LSTM, GatedSystem,
-    Identified, Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
+    FittedModel, Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
 )  # fmt: skip
 _EQUINOX = (eqx.nn.MLP, eqx.nn.Linear, eqx.nn.GRUCell, eqx.nn.LSTMCell)
 CLASSES: dict[str, type] = {

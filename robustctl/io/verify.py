@@ -6,15 +6,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..certify import Certificate, weights_sha256
-from ..certify import certificate as certify
-from ..data.checks import check_dt, check_names
+from ..certificates import Certificate, certify, weights_sha256
+from ..data.record_checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
 from ..nn import InnovationSystem, StaticNetwork
 from ..nn.sandwich import SandwichNetwork
 from ..store.container import shown
 from ..system import Parameterization, Scaled, System, dtype_of
-from ..train import Identified
+from ..train import FittedModel
 from .shapes import check_shapes
 
 
@@ -60,7 +59,7 @@ def check_fit(model: Any) -> None:
     try:
         check_shapes(model)
         _check_call(eqx.filter_eval_shape(model.explicit))
-        if isinstance(model, Identified):
+        if isinstance(model, FittedModel):
             _check_identified(model)
     except Exception as error:
         raise ModelFileError(
@@ -107,7 +106,7 @@ def _network_input(network: SandwichNetwork) -> int:
     return (network.layers[0].W_in if network.layers else network.W).shape[1]
 
 
-def _check_identified(model: Identified) -> None:
+def _check_identified(model: FittedModel) -> None:
     check_dt(model.dt)
     check_names(model.inputs, model.outputs)
     system = eqx.filter_eval_shape(model.explicit)

@@ -1,17 +1,17 @@
 """Systems made of systems: feedback, series, Youla, a learned system beside a controller."""
 
-from .base import internal_model as internal_model
-from .base import noiseless as noiseless
-from .base import plant_poles as plant_poles
-from .beside import Beside as Beside
+from .alongside import Alongside as Alongside
 from .feedback import Feedback as Feedback
 from .feedback import Gain as Gain
 from .feedback import LoopOutput as LoopOutput
 from .feedback import Series as Series
 from .feedback import feedback as feedback
+from .internal_model import internal_model as internal_model
+from .internal_model import noiseless as noiseless
+from .internal_model import plant_poles as plant_poles
+from .loop_run import LoopRun as LoopRun
+from .loop_run import simulate as simulate
 from .plant_scenario import PlantScenario as PlantScenario
-from .simulate import LoopRun as LoopRun
-from .simulate import simulate as simulate
 from .youla import Base as Base
 from .youla import ModelBased as ModelBased
 from .youla import Youla as Youla

@@ -7,15 +7,15 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from ..plants import Plant, Sampled, Task, draw, randomized
 from ..scenario import Episode, Scenario
 from ..system import System
-from .beside import learned_with
+from .alongside import learned_with
 from .feedback import Feedback, LoopOutput
 
 
 class PlantScenario(Scenario):
     """A task on a sampled plant, with or without a base controller that the learned system adds to.
 
-    **Arguments:** `task`; `sampled`: the plant with its details; `base`: a controller that the learned system adds to: a
-    `Base`, of which it becomes Youla's Q, any other that holds the plant, a PID say, which it then goes `Beside`, or
+    **Arguments:** `task`; `sampled`: the plant with its imperfections; `base`: a controller that the learned system adds to: a
+    `Base`, of which it becomes Youla's Q, any other that holds the plant, a PID say, which it then goes `Alongside`, or
     None for direct feedback; `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode;
     `model`: of the twin that runs beside such a controller, the plant as given here where left out. It stays as it is when
     the plant is changed afterwards, by a fault say, as the model in a `Base` does.

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..errors import ModelError
-from ..plants import Sampled, at_rest
+from ..plants import Sampled, undisturbed
 from ..system import StrictlyProper, System
 
 
@@ -73,7 +73,7 @@ class ModelBased(Base):
 
 def still(model: Sampled):
     """Return one sample in which nothing but the control acts."""
-    return jax.tree.map(lambda a: a[0], at_rest(model, 1))
+    return jax.tree.map(lambda a: a[0], undisturbed(model, 1))
 
 
 def check_model(model: Sampled, name: str) -> None:
@@ -81,9 +81,9 @@ def check_model(model: Sampled, name: str) -> None:
 
     **Raises:** `ModelError`.
     """
-    if model.details.noise is not None or model.details.jitter:
+    if model.imperfections.noise is not None or model.imperfections.jitter:
         raise ModelError(
-            f"{name} must be without noise and jitter; rc.loops.noiseless leaves those details off"
+            f"{name} must be without noise and jitter; rc.loops.noiseless leaves those imperfections off"
         )
 
 

@@ -25,7 +25,7 @@ class YoulaMap(System):
 
         z = T0 d + T1 sat(q(T2 d)),     |sat(u)| <= limit
 
-    Every stabilising controller of a linear plant has this form with some stable q, and its gain is at most
+    Every stabilizing controller of a linear plant has this form with some stable q, and its gain is at most
     `|T0| + |T1| gamma |T2|` (H-infinity norms) for a q of gain gamma; `sat` has slope at most one and
     changes nothing in this. Source: [BWM23], Sec. III.
     """

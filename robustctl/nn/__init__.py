@@ -9,8 +9,6 @@ from .initializers import random as random
 from .initializers import resonances as resonances
 from .innovation import InnovationR2DN as InnovationR2DN
 from .innovation import InnovationSystem as InnovationSystem
-from .linear import LinearSystem as LinearSystem
-from .linear import StableLinear as StableLinear
 from .lipschitz import lipschitz_bound as lipschitz_bound
 from .numpy_step import numpy_step as numpy_step
 from .quiet import quiet as quiet
@@ -24,6 +22,8 @@ from .ren import DissipativeREN as DissipativeREN
 from .ren import ExplicitREN as ExplicitREN
 from .ren import LipschitzREN as LipschitzREN
 from .sandwich import LBDN as LBDN
+from .stable_linear import LinearSystem as LinearSystem
+from .stable_linear import StableLinear as StableLinear
 from .state_observer import StateObserver as StateObserver
 from .static import LipschitzStatic as LipschitzStatic
 from .static import StaticNetwork as StaticNetwork

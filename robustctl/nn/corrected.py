@@ -9,10 +9,10 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array
 
+from ..checks import Rows, as_rows
 from ..errors import ModelError
 from ..linalg import exact_map
 from ..system import Parameterization
-from .checks import Rows, as_rows
 from .r2dn import ContractingR2DN, ExplicitR2DN
 
 

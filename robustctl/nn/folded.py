@@ -1,4 +1,4 @@
-"""An R2DN arranged for many steps: neighbouring linear maps multiplied out once."""
+"""An R2DN arranged for many steps: neighboring linear maps multiplied out once."""
 
 import equinox as eqx
 import jax.numpy as jnp

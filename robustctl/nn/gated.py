@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import check_sizes
 from ..system import Parameterization, System
-from .checks import check_sizes
 from .initializers import default_dtype, lecun_normals
 
 

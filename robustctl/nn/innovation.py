@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import check_rate, check_sizes
 from ..errors import ModelError
 from ..linalg import exact_map, slack
 from ..system import Parameterization, System
 from .activations import Activation
-from .checks import check_rate, check_sizes
 from .initializers import default_dtype, lecun_normals
 from .r2dn import ExplicitR2DN
 from .sandwich import LBDN
@@ -159,7 +159,7 @@ class InnovationR2DN(Parameterization):
 
     @exact_map
     def explicit(self) -> InnovationSystem:
-        """Map to the model; differentiable, a few factorisations of (nx + nv)-sized matrices."""
+        """Map to the model; differentiable, a few factorizations of (nx + nv)-sized matrices."""
         nx = self.bx.size
         L, C1, N, Q, R = self._parts()
         keep = 1 - slack(L.dtype)

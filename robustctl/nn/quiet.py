@@ -7,9 +7,9 @@ import equinox as eqx
 from ..errors import ModelError
 from ..system import Parameterization, Rescaled
 from .gated import GRU, LSTM
-from .linear import StableLinear
 from .r2dn import ContractingR2DN, DissipativeR2DN, LipschitzR2DN
 from .ren import ContractingREN, DissipativeREN, LipschitzREN
+from .stable_linear import StableLinear
 
 _M = TypeVar("_M", bound=Parameterization)
 

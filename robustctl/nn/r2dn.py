@@ -25,11 +25,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
 from ..linalg import exact_map, frobenius, headroom
 from ..system import Parameterization, System
 from .activations import Activation
 from .bounded_real import bounded_real, feedthrough
-from .checks import Rows, check_gamma, check_rate, check_sizes, check_supply
 from .folded import fold
 from .initializers import Initializer, default_dtype, lecun_normals, random
 from .lipschitz import check_phi

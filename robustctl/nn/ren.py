@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
 from ..linalg import contraction, exact_map, frobenius, headroom, polar_gram, slack
 from ..system import Parameterization, System
 from .activations import Activation, check_activation
-from .checks import Rows, check_gamma, check_rate, check_sizes, check_supply
 from .equilibrium import equilibrium_layer
 from .initializers import Initializer, default_dtype, lecun_normals
 from .ren_map import explicit_matrices, from_linear_part, port_factors, port_gram, small_feedthrough

@@ -13,10 +13,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import check_sizes
 from ..linalg import exact_map, frobenius, polar_cayley, slack
 from ..system import Parameterization
 from .activations import Activation, check_activation
-from .checks import check_sizes
 from .initializers import default_dtype, lecun_normals
 
 

@@ -6,9 +6,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import check_gamma
 from ..system import Parameterization, System
 from .activations import Activation
-from .checks import check_gamma
 from .sandwich import LBDN, SandwichNetwork
 
 

@@ -2,11 +2,11 @@
 
 from .bound import ErrorBound as ErrorBound
 from .bound import error_bound as error_bound
-from .exactness import exactness as exactness
-from .log import simulate_log as simulate_log
+from .observer_record import for_observer as for_observer
+from .observer_record import for_prediction as for_prediction
+from .observer_record import with_derivative as with_derivative
+from .one_step_penalty import exactness as exactness
 from .prior import kalman_prior as kalman_prior
-from .record import for_observer as for_observer
-from .record import for_prediction as for_prediction
-from .record import with_derivative as with_derivative
+from .simulated_log import simulate_log as simulate_log
 from .stream import Estimate as Estimate
 from .stream import Stream as Stream

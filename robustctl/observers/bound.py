@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ..certify import certificate
+from ..certificates import certify
 from ..data import Record
 from ..errors import RobustctlError
 from ..nn import ExplicitR2DN, ExplicitREN, StateObserver, lipschitz_bound
-from ..train import Identified
+from ..train import FittedModel
 from ..train.fit import check_channels
-from .exactness import one_steps
+from .one_step_penalty import one_steps
 
 
 class ErrorBound(NamedTuple):
@@ -67,7 +67,7 @@ class ErrorBound(NamedTuple):
         return "\n".join(lines)
 
 
-def error_bound(model: Identified, record: Record, noise: Mapping[str, float] | None = None) -> ErrorBound:
+def error_bound(model: FittedModel, record: Record, noise: Mapping[str, float] | None = None) -> ErrorBound:
     """Return the certified bound on an observer's estimation error.
 
     **Arguments:** `model`: an identified `StateObserver`; `record`: what it was fitted to or another like it, with the true
@@ -82,7 +82,7 @@ def error_bound(model: Identified, record: Record, noise: Mapping[str, float] | 
         raise RobustctlError(
             f"the bound must be of an identified StateObserver, got {type(observer).__name__}"
         )
-    found = certificate(observer)
+    found = certify(observer)
     if not found.holds or found.rate_found is None or found.P is None or not found.rate_found < 1:
         raise RobustctlError(
             f"the certificate must hold with a rate below 1, got {found.rate_found} ({found.reason or 'it holds'}); build the "
@@ -100,7 +100,7 @@ def error_bound(model: Identified, record: Record, noise: Mapping[str, float] | 
     )
 
 
-def _model_error(model: Identified, record: Record, P: np.ndarray) -> float:
+def _model_error(model: FittedModel, record: Record, P: np.ndarray) -> float:
     """The largest one-step error over the samples at which the states before and after are known."""
     check_channels(model, record)
     system = model.parameterization.explicit()
@@ -111,7 +111,7 @@ def _model_error(model: Identified, record: Record, P: np.ndarray) -> float:
 
 
 def _noise(
-    model: Identified, system: ExplicitR2DN | ExplicitREN, P: np.ndarray, noise: dict[str, float]
+    model: FittedModel, system: ExplicitR2DN | ExplicitREN, P: np.ndarray, noise: dict[str, float]
 ) -> float:
     """`|f(x, u + d) - f(x, u)|_P <= sum over channels |d_k| (|B2_k|_P + |B1|_P |dw_k|)`."""
     for name in noise:

@@ -8,8 +8,8 @@ import numpy as np
 from ..classical import KalmanFilter
 from ..data import Record, Scaling
 from ..errors import DataError
-from ..rollout import rollout
 from ..state_space import StateSpace
+from ..trajectory import rollout
 
 
 def kalman_prior(
@@ -49,7 +49,7 @@ def kalman_prior(
             f"got {record.inputs}"
         )
     scaling = Scaling.fit(record) if scaling is None else scaling
-    centre = scaling.u_mean - np.concatenate([u0, y0, np.zeros(record.nu - nu - ny)])
+    center = scaling.u_mean - np.concatenate([u0, y0, np.zeros(record.nu - nu - ny)])
     blind = np.zeros((nx, record.nu - nu - ny))
     forgets, reads = A - A @ M @ C, np.hstack([B, A @ M, blind])
     at_once = np.hstack([np.zeros((nx, nu)), M, blind])[list(states)]
@@ -60,8 +60,8 @@ def kalman_prior(
         "B": reads * scaling.u_std / size[:, None],
         "C": sees * size / out,
         "D": at_once * scaling.u_std / out,
-        "a": reads @ centre / size,
-        "d": (shift + at_once @ centre - scaling.y_mean) / scaling.y_std,
+        "a": reads @ center / size,
+        "d": (shift + at_once @ center - scaling.y_mean) / scaling.y_std,
     }
 
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..data.checks import as_names
+from ..data.record_checks import as_names
 from ..errors import DataError
 from ..system import System
-from ..train import Identified
-from .record import MEASURED
+from ..train import FittedModel
+from .observer_record import MEASURED
 
 
 class Estimate(NamedTuple):
@@ -40,7 +40,7 @@ class Stream:
     observer's input is then an ordinary one, so its guarantees hold throughout: the estimate stays finite, and two
     estimates that have been fed the same samples approach each other at the certified rate, whatever was lost before.
 
-    **Arguments:** `model`: what `rc.train.fit` made of a record of `for_observer`; `measured`: the names given there;
+    **Arguments:** `model`: what `rc.fit` made of a record of `for_observer`; `measured`: the names given there;
     `limits`: lowest and highest possible value of a channel, by its name; a sensor that saturates reads the end of its
     range, so give limits just inside.
 
@@ -49,7 +49,7 @@ class Stream:
 
     def __init__(
         self,
-        model: Identified,
+        model: FittedModel,
         measured: Sequence[str] | str,
         *,
         limits: Mapping[str, tuple[float, float]] | None = None,

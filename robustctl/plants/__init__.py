@@ -2,7 +2,7 @@
 
 from .cart_pole import BalancePole as BalancePole
 from .cart_pole import CartPole as CartPole
-from .linear import LinearPlant as LinearPlant
+from .linear_plant import LinearPlant as LinearPlant
 from .magnetic_suspension import HoldBall as HoldBall
 from .magnetic_suspension import MagneticSuspension as MagneticSuspension
 from .planar_quadrotor import Hover as Hover
@@ -17,12 +17,12 @@ from .reaction_diffusion import HoldProfile as HoldProfile
 from .reaction_diffusion import ReactionDiffusion as ReactionDiffusion
 from .rotary_pendulum import BalanceArm as BalanceArm
 from .rotary_pendulum import RotaryPendulum as RotaryPendulum
-from .sampled import Details as Details
 from .sampled import Exogenous as Exogenous
+from .sampled import Imperfections as Imperfections
 from .sampled import PlantState as PlantState
 from .sampled import Sampled as Sampled
-from .sampled import at_rest as at_rest
 from .sampled import draw as draw
+from .sampled import undisturbed as undisturbed
 from .solvers import RK4 as RK4
 from .tanks import HoldLevels as HoldLevels
 from .tanks import QuadrupleTank as QuadrupleTank

@@ -25,7 +25,7 @@ class Signal(NamedTuple):
 
 
 def parameter(default: float | Sequence[float], unit: str, source: str = ""):
-    """Declare a physical parameter as a field of a plant, an array that gradients and randomisation reach.
+    """Declare a physical parameter as a field of a plant, an array that gradients and randomization reach.
 
     ::
 

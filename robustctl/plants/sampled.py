@@ -37,15 +37,15 @@ class PlantState(NamedTuple):
     applied: Array
 
 
-class Details(eqx.Module):
-    """The honest details of a real loop, each off by default.
+class Imperfections(eqx.Module):
+    """Sensor and actuator imperfections of a real loop, each off by default.
 
     - `saturate`: clip the control to the limits of the plant's control signals.
     - `rate_limit`: largest change of the control in its units per second, one number or one a control.
     - `noise`: standard deviation of the measurement noise in the outputs' units, one number or one an output.
     - `delay`: whole samples between choosing a control and applying it.
     - `jitter`: half width of the uniform relative error of each sample's length, in [0, 1).
-    - `resolution`: quantisation step of the outputs in their units, one number or one an output; gradients pass
+    - `resolution`: quantization step of the outputs in their units, one number or one an output; gradients pass
       through as if it were not there.
 
     **Raises:** `ModelError` for a value out of range.
@@ -80,7 +80,7 @@ class Sampled(StrictlyProper):
 
     Each interval is solved on its own, so no stage of the solver ever sees the next sample's input.
 
-    **Arguments:** `plant`; `dt`: sample time in seconds; `details`: see `Details`; `solver`: any Diffrax
+    **Arguments:** `plant`; `dt`: sample time in seconds; `imperfections`: see `Imperfections`; `solver`: any Diffrax
     solver; `substeps`: solver steps a sample; `stepsize_controller`: a Diffrax controller such as
     `dfx.PIDController(rtol=1e-6, atol=1e-9)` for adaptive steps in place of `substeps`, with `adjoint`.
 
@@ -89,7 +89,7 @@ class Sampled(StrictlyProper):
 
     plant: Plant
     dt: float = eqx.field(static=True)
-    details: Details = Details()
+    imperfections: Imperfections = Imperfections()
     solver: dfx.AbstractSolver = RK4()
     substeps: int = eqx.field(static=True, default=1)
     stepsize_controller: dfx.AbstractStepSizeController | None = None
@@ -115,15 +115,15 @@ class Sampled(StrictlyProper):
     def state_at(self, x: Float[Array, " nx"]) -> PlantState:
         """Return the sampled plant's state for a physical state, the actuators at the operating point."""
         u = self.plant.operating_point()[1]
-        return PlantState(x, jnp.tile(u, (self.details.delay, 1)), u)
+        return PlantState(x, jnp.tile(u, (self.imperfections.delay, 1)), u)
 
     def output(self, x: PlantState, w: Exogenous) -> Float[Array, " nyr"]:
         """Return what the sensors read and the reference, `[y, r]`."""
         y = self.plant.output(x.x)
-        if self.details.noise is not None:
-            y = y + jnp.asarray(self.details.noise, y.dtype) * w.noise
-        if self.details.resolution is not None:
-            q = jnp.asarray(self.details.resolution, y.dtype)
+        if self.imperfections.noise is not None:
+            y = y + jnp.asarray(self.imperfections.noise, y.dtype) * w.noise
+        if self.imperfections.resolution is not None:
+            q = jnp.asarray(self.imperfections.resolution, y.dtype)
             y = y + lax.stop_gradient(q * jnp.round(y / q) - y)
         return jnp.concatenate([y, w.r])
 
@@ -132,21 +132,21 @@ class Sampled(StrictlyProper):
         queue = jnp.concatenate([x.queue, u[None]])
         applied = self._actuate(queue[0], x.applied)
         length = jnp.asarray(self.dt, x.x.dtype)
-        if self.details.jitter:
-            length = length * (1 + self.details.jitter * w.jitter)
+        if self.imperfections.jitter:
+            length = length * (1 + self.imperfections.jitter * w.jitter)
         return PlantState(self._hold(x.x, applied, w.d, length), queue[1:], applied)
 
     def within_limits(self, u: Float[Array, " nu"]) -> Float[Array, " nu"]:
-        """Return the control clipped to its limits where the details say so."""
-        if not self.details.saturate:
+        """Return the control clipped to its limits where the imperfections say so."""
+        if not self.imperfections.saturate:
             return u
         low, high = limits(self.plant.controls)
         return jnp.clip(u, jnp.asarray(low, u.dtype), jnp.asarray(high, u.dtype))
 
     def _actuate(self, u: Array, before: Array) -> Array:
         u = self.within_limits(u)
-        if self.details.rate_limit is not None:
-            most = jnp.asarray(self.details.rate_limit, u.dtype) * jnp.asarray(self.dt, u.dtype)
+        if self.imperfections.rate_limit is not None:
+            most = jnp.asarray(self.imperfections.rate_limit, u.dtype) * jnp.asarray(self.dt, u.dtype)
             u = jnp.clip(u, before - most, before + most)
         return u
 
@@ -196,20 +196,20 @@ def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exoge
     """Draw what acts on a sampled plant over an episode of `samples` samples, time first."""
     d_key, r_key, noise_key, jitter_key = jr.split(key, 4)
     d, r = task.disturbance(d_key, samples), task.reference(r_key, samples)
-    ny = len(sampled.plant.outputs) if sampled.details.noise is not None else 0
+    ny = len(sampled.plant.outputs) if sampled.imperfections.noise is not None else 0
     noise = jr.normal(noise_key, (samples, ny), d.dtype)
     jitter = (
         jr.uniform(jitter_key, (samples,), d.dtype, -1, 1)
-        if sampled.details.jitter
+        if sampled.imperfections.jitter
         else jnp.zeros(samples, d.dtype)
     )
     return Exogenous(d, r, noise, jitter)
 
 
-def at_rest(sampled: Sampled, samples: int, references: int = 0) -> Exogenous:
+def undisturbed(sampled: Sampled, samples: int, references: int = 0) -> Exogenous:
     """Return an episode in which nothing but the control acts: no disturbance, zero reference, no noise."""
     dtype = jnp.result_type(float)
-    ny = len(sampled.plant.outputs) if sampled.details.noise is not None else 0
+    ny = len(sampled.plant.outputs) if sampled.imperfections.noise is not None else 0
     return Exogenous(
         jnp.zeros((samples, len(sampled.plant.disturbances)), dtype),
         jnp.zeros((samples, references), dtype),

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with every kind of colour vision.
+# Okabe and Ito's colors, told apart with every kind of color vision.
 BLUE, ORANGE, VERMILION, GREEN, PURPLE, SKY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 INK, GREY, SHADE = "#3C3C3C", "#8E8E8E", "#E4E4E4"
@@ -46,7 +46,7 @@ def heading(figure: Figure, title: str, *lines: str) -> None:
     figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=size)
 
 
-def labelled(name: str, unit: str = "", *, lines: int = 1) -> str:
+def labeled(name: str, unit: str = "", *, lines: int = 1) -> str:
     """Return `name [unit]` for the side or top of a panel, on at most so many lines, the middle left out."""
     text = f"{name} [{unit}]" if unit else name
     most = _LINE * lines

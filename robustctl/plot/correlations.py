@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..train import Simulation
-from ..train.residuals import residual_correlations
+from ..identify import Simulation
+from ..identify.residuals import residual_correlations
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -24,21 +24,21 @@ def residuals(simulation: Simulation, max_lag: int = 25) -> "matplotlib.figure.F
     **Raises:** `DataError` for what `residual_correlations` refuses.
     """
     found = residual_correlations(simulation, max_lag)
-    from .canvas import SMALL, heading, labelled, panels
+    from .canvas import SMALL, heading, labeled, panels
 
     record = simulation.record
     rows, inputs = min(record.ny, MOST), min(record.nu, MOST)
     figure, axes = panels(rows, 1 + inputs, (3.6, 2.0), sharey="row")
     first = len(found.lags) - 1
     for i in range(rows):
-        output = labelled(record.outputs[i])
+        output = labeled(record.outputs[i])
         axes[i, 0].set_ylabel(f"residual of\n{output}", fontsize=SMALL + 1)
         _stems(axes[i, 0], found.lags[1:], found.auto[i, 1:], found.auto_band[i, 1:])
         _title(axes[i, 0], "with itself", found.auto[i, 1:], found.auto_band[i, 1:])
         for j in range(inputs):
             _stems(axes[i, 1 + j], found.cross_lags, found.cross[i, j], found.cross_band[i, j])
             late = found.cross[i, j, first:], found.cross_band[i, j, first:]
-            _title(axes[i, 1 + j], f"with {labelled(record.inputs[j])}", *late)
+            _title(axes[i, 1 + j], f"with {labeled(record.inputs[j])}", *late)
     for ax in axes[-1]:
         ax.set_xlabel(f"lag [samples of {record.dt:g} s]", fontsize=SMALL + 1)
     note = "shaded: 99 % band; counted: lags >= 0, where the input comes first"

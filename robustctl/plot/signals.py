@@ -7,8 +7,8 @@ import numpy as np
 
 from ..data import Record
 from ..errors import DataError
-from ..train import Simulation
-from ..train.scores import ChannelScores
+from ..identify import Simulation
+from ..identify.scores import ChannelScores
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -69,16 +69,16 @@ def _panel(ax: "Axes", simulation: Simulation, k: int, i: int, span: slice) -> N
 
 
 def _name(ax: "Axes", simulation: Simulation, k: int, i: int, rows: int) -> None:
-    from .canvas import SMALL, labelled
+    from .canvas import SMALL, labeled
 
     record = simulation.record
     if k == 0:
-        ax.set_ylabel(labelled(record.outputs[i], record.output_units[i], lines=2), fontsize=SMALL + 1)
+        ax.set_ylabel(labeled(record.outputs[i], record.output_units[i], lines=2), fontsize=SMALL + 1)
     if i == rows - 1:
         ax.set_xlabel("time [s]", fontsize=SMALL + 1)
     title = _scores_of(simulation, k, i)
     if i == 0 and len(record.experiments) > 1:
-        title = f"{labelled(record.experiments[k].name)}\n{title}"
+        title = f"{labeled(record.experiments[k].name)}\n{title}"
     ax.set_title(title, loc="left", fontsize=SMALL + 1)
 
 

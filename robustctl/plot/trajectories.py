@@ -8,10 +8,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..certify import Certificate
+from ..certificates import Certificate
 from ..errors import RobustctlError
-from ..rollout import rollout
 from ..system import Parameterization, System
+from ..trajectory import rollout
 
 if TYPE_CHECKING:
     import matplotlib.figure

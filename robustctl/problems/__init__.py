@@ -6,7 +6,7 @@ from .records import cascaded_tanks as cascaded_tanks
 from .records import silverbox as silverbox
 from .two_tanks import two_tanks as two_tanks
 
-_LAZY = ("f16", "f16_download", "f16_ours", "modal", "pde_observer", "speed", "unstable", "youla")
+_LAZY = ("f16", "f16_download", "pde_observer", "unstable", "youla_feedback")
 
 
 def __getattr__(name: str):

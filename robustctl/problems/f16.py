@@ -6,7 +6,7 @@ contracting and Lipschitz recurrent deep networks", arXiv 2504.01250, Sec. V-A; 
 github.com/nic-barbara/R2DN at 5e65ac9: columns, scaling by Level 4, zero states and washout from `examples/utils`, sizes and
 schedule from `examples/train_sysid.py`.
 
-All seven records are one multisine realisation at seven amplitudes.
+All seven records are one multisine realization at seven amplitudes.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ PUBLISHED = {
 
 REFERENCES = {
     "best linear model": 0.208,
-    "interpolation between the neighbouring training levels": 0.184,
+    "interpolation between the neighboring training levels": 0.184,
     "repeatability of the record itself": 0.084,
 }
 """Test errors that need no network, in the measure of `test_scores`."""
@@ -87,7 +87,7 @@ class Protocol:
 
 
 class Job(NamedTuple):
-    """What is trained, on what, and with which settings of `rc.train.fit`."""
+    """What is trained, on what, and with which settings of `rc.fit`."""
 
     model: Parameterization
     data: Record

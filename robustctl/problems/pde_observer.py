@@ -120,7 +120,7 @@ def simulate(
 
 
 class Pairs(NamedTuple):
-    """Neighbouring samples, in batches: predict `x_next` from the field `x` and the measurement `y`."""
+    """Neighboring samples, in batches: predict `x_next` from the field `x` and the measurement `y`."""
 
     x_next: Float[Array, "batches batch 51"]
     x: Float[Array, "batches batch 51"]

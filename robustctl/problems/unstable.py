@@ -19,10 +19,19 @@ from jaxtyping import Array, PRNGKeyArray
 from .. import nn
 from ..classical import linear_base
 from ..loops import Gain, PlantScenario
-from ..plants import BalanceArm, Details, HoldBall, MagneticSuspension, Plant, RotaryPendulum, Sampled, Task
-from ..rollout import rollout
+from ..plants import (
+    BalanceArm,
+    HoldBall,
+    Imperfections,
+    MagneticSuspension,
+    Plant,
+    RotaryPendulum,
+    Sampled,
+    Task,
+)
 from ..scenario import Episode
 from ..system import Parameterization, Rescaled, System
+from ..trajectory import rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Setting:
 def magnetic_suspension() -> Setting:
     """Return the suspended ball, sampled at 100 Hz, its gap measured with 0.1 mm of noise."""
     plant = MagneticSuspension()
-    sampled = Sampled(plant, 0.01, Details(saturate=True, noise=1e-4))
+    sampled = Sampled(plant, 0.01, Imperfections(saturate=True, noise=1e-4))
     weights = [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]
     return Setting(
         "magnetic suspension", _scenario(HoldBall(plant), sampled, weights), weights, u_scale=(1e-3,), y_scale=(2.0,),
@@ -72,7 +81,7 @@ def magnetic_suspension() -> Setting:
 def rotary_pendulum() -> Setting:
     """Return the rotary-arm pendulum, sampled at 100 Hz, both angles measured with 2 mrad of noise."""
     plant = RotaryPendulum()
-    sampled = Sampled(plant, 0.01, Details(saturate=True, noise=2e-3))
+    sampled = Sampled(plant, 0.01, Imperfections(saturate=True, noise=2e-3))
     weights = [4.0, 100.0, 0.0, 0.0], [4e-3], [1e-8, 1e-8, 1e-2, 1e-2], [4e-6, 4e-6]
     return Setting(
         "rotary pendulum", _scenario(BalanceArm(plant), sampled, weights), weights, u_scale=(1e-2, 1e-2), y_scale=(2.0,),
@@ -120,7 +129,7 @@ FAULTS: dict[str, dict] = {
     "as trained": {},
     "three times the noise": {"noise": 3.0},
     "a sample's delay": {"delay": 1},
-    "quantised outputs": {"resolution": 3.0},
+    "quantized outputs": {"resolution": 3.0},
     "20 % jitter": {"jitter": 0.2},
 }
 """What a trained loop is tried under; noise and resolution in multiples of the trained noise's deviation."""
@@ -128,9 +137,11 @@ FAULTS: dict[str, dict] = {
 
 def with_fault(scenario: PlantScenario, fault: dict) -> PlantScenario:
     """Return the scenario with a detail changed in the plant and not in the controller's model."""
-    details = scenario.sampled.details
-    scaled = {k: v * details.noise if k in ("noise", "resolution") else v for k, v in fault.items()}
-    return eqx.tree_at(lambda s: s.sampled.details, scenario, dataclasses.replace(details, **scaled))
+    imperfections = scenario.sampled.imperfections
+    scaled = {k: v * imperfections.noise if k in ("noise", "resolution") else v for k, v in fault.items()}
+    return eqx.tree_at(
+        lambda s: s.sampled.imperfections, scenario, dataclasses.replace(imperfections, **scaled)
+    )
 
 
 def under_faults(

@@ -60,7 +60,7 @@ def _alive(pid: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last, where folders can be synchronised."""
+    """Make the rename itself last, where folders can be synchronized."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

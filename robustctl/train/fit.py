@@ -16,18 +16,18 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
+from ..runs.devices import check_same, mesh_of, writes
+from ..runs.fingerprint import array_hash, data_hash, identity, model_hash
+from ..runs.run_folder import Keeper, Run, keeper_of
+from ..runs.watchers import JsonLines, ProgressBar, Watcher
 from ..system import Parameterization, dtype_of
 from .batches import Batch, pack
-from .devices import check_same, mesh_of, writes
+from .engine import State
+from .engine import run as train
+from .fitted_model import FittedModel
 from .health import Trouble, diagnosis
 from .identification import Identification, Trained, placed
-from .identified import Identified
-from .identity import array_hash, data_hash, identity, model_hash
 from .initial_state import Builder, InitialState, LearnedState, zero_state
-from .keeper import Keeper, Run, keeper_of
-from .log import JsonLines, ProgressBar, Watcher
-from .loop import State
-from .loop import run as train
 from .losses import Loss, mean_squared_error
 from .optimizer import clipped_adam
 
@@ -46,7 +46,7 @@ class Fit:
     None where everything was; `seconds`: wall time of this call, compilation included.
     """
 
-    model: Identified
+    model: FittedModel
     history: dict[str, np.ndarray]
     best_epoch: int
     stopped: str
@@ -100,7 +100,7 @@ def fit(
     inspect_every: int = 10,
     key: PRNGKeyArray,
 ) -> Fit:
-    """Minimise the free-run simulation error of a parameterization on a record.
+    """Minimize the free-run simulation error of a parameterization on a record.
 
     ::
 
@@ -127,9 +127,9 @@ def fit(
     - `run`: folder of the run, which holds what was trained with what, `training.jsonl` with one line an epoch,
       and checkpoints (see `Run`). `resume`: go on from its newest checkpoint, to the same numbers as if it had not
       been interrupted; where there is none yet, begin; where it is finished, return what it found.
-    - `watchers`: objects told of every epoch (see `Watcher`), such as `rc.train.TensorBoard(folder)`.
+    - `watchers`: objects told of every epoch (see `Watcher`), such as `rc.runs.TensorBoard(folder)`.
     - `inspect(epochs done, model)`: called before every epoch that `inspect_every` divides and after the last;
-      a float that it returns is the history's `certificate_margin`, as `rc.train.certificate_margin` gives it.
+      a float that it returns is the history's `certificate_margin`, as `rc.certificates.certificate_margin` gives it.
 
     **Raises:** `DataError` for a record that does not fit the model or is too short; `RobustctlError` for
     settings out of range, a watcher that is none, a folder that holds a run while `resume` is False, and a run to
@@ -173,7 +173,7 @@ def prepared(
     epochs: int,
     patience: int | None = None,
     key: PRNGKeyArray,
-) -> tuple[Identified, Identification, Trained]:
+) -> tuple[FittedModel, Identification, Trained]:
     """Return the untrained model, what training leaves alone and what it trains; settings and faults as of `fit`."""
     _check_types(parameterization, record, optimizer)
     _check_settings(washout, segment, batch_size, epochs, patience, validation, record)
@@ -197,7 +197,7 @@ def prepared(
 
 
 def finished(
-    model: Identified, job: Identification, state: State, history: dict, stopped: str, seconds: float
+    model: FittedModel, job: Identification, state: State, history: dict, stopped: str, seconds: float
 ) -> Fit:
     """Return the result of a training that began with `model` and ended in `state`."""
     best = eqx.tree_at(
@@ -207,19 +207,19 @@ def finished(
     return Fit(best, history, int(state.best_epoch), stopped, trouble, seconds)
 
 
-def _untrained(parameterization, record: Record, scaling, initial, key) -> Identified:
+def _untrained(parameterization, record: Record, scaling, initial, key) -> FittedModel:
     system = parameterization.explicit()
     _check_sizes(system, record)
     build = zero_state() if initial is None else initial
     if not isinstance(build, InitialState):
         build = build(system, record.nu, record.ny, len(record.experiments), key)
-    return Identified(
+    return FittedModel(
         parameterization, build, Scaling.fit(record) if scaling is None else scaling,
         record.dt, record.inputs, record.outputs, record.input_units, record.output_units,
     )  # fmt: skip
 
 
-def _pack(model: Identified, record: Record, washout: int, segment: int | None) -> Batch:
+def _pack(model: FittedModel, record: Record, washout: int, segment: int | None) -> Batch:
     check_channels(model, record)
     scaled = model.scaling.apply(record)
     return pack(
@@ -227,9 +227,9 @@ def _pack(model: Identified, record: Record, washout: int, segment: int | None) 
     )
 
 
-def check_channels(model: Identified, record: Record) -> None:
+def check_channels(model: FittedModel, record: Record) -> None:
     """Raise `DataError` unless the record has the model's sample time, channels and units."""
-    if not isinstance(model, Identified):
+    if not isinstance(model, FittedModel):
         raise RobustctlError(f"the model must be what fit returns as .model, got {type(model).__name__}")
     if not isinstance(record, Record):
         raise RobustctlError(

@@ -12,10 +12,10 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from ..rollout import rollout
+from ..runs.devices import for_each, replicate, spread
+from ..trajectory import rollout
 from .batches import Batch, in_segments
-from .devices import for_each, replicate, spread
-from .loop import Job, Row, State, judge, row, update
+from .engine import Job, Row, State, judge, row, update
 from .losses import Loss
 
 

@@ -9,11 +9,11 @@ from jaxtyping import PRNGKeyArray
 
 from ..data import Record, from_arrays
 from ..errors import RobustctlError
-from ..rollout import rollout
+from ..runs.run_folder import Run, inside
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
+from ..trajectory import rollout
 from .fit import Fit, fit
-from .keeper import Run, inside
 
 
 def imitate(
@@ -35,7 +35,7 @@ def imitate(
         min over free arrays   mean |policy(y) - expert(y)|^2,    y from loops with the expert, then with the policy
 
     The first round visits the expert's own loops; each further one adds loops of the policy fitted so far,
-    labelled with what the expert would have done, so that the policy learns to come back from its own
+    labeled with what the expert would have done, so that the policy learns to come back from its own
     errors. Source: Ross, Gordon, Bagnell, "A reduction of imitation learning and structured prediction to
     no-regret online learning" (DAgger), AISTATS 2011, Algorithm 3.1 with beta = 0 after the first round.
 

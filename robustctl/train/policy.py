@@ -16,18 +16,18 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..errors import RobustctlError
-from ..rollout import rollout
+from ..runs.devices import check_same, for_each, mesh_of, replicate, spread
+from ..runs.fingerprint import array_hash, identity, model_hash
+from ..runs.run_folder import Run, keeper_of
+from ..runs.watchers import Watcher
 from ..scenario import Episode, Scenario
 from ..system import Parameterization
+from ..trajectory import rollout
 from .batches import in_segments
-from .devices import check_same, for_each, mesh_of, replicate, spread
+from .engine import Job, Row, State, judge, row, update
+from .engine import run as train
 from .fit import check_watchers, everyone, warn_of
 from .health import Trouble, diagnosis
-from .identity import array_hash, identity, model_hash
-from .keeper import Run, keeper_of
-from .log import Watcher
-from .loop import Job, Row, State, judge, row, update
-from .loop import run as train
 from .optimizer import clipped_adam
 
 
@@ -118,7 +118,7 @@ def fit_policy(
     inspect_every: int = 10,
     key: PRNGKeyArray,
 ) -> PolicyFit:
-    """Minimise the mean cost of a scenario's episodes over the free arrays of a policy.
+    """Minimize the mean cost of a scenario's episodes over the free arrays of a policy.
 
     ::
 

@@ -15,13 +15,13 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..data import Record
 from ..errors import RobustctlError
+from ..runs.devices import for_each, mesh_of, one_by_one, several, spread
+from ..runs.interrupt import Request, stop_requests
+from ..runs.watchers import Watcher
 from ..scenario import Scenario
 from ..system import Parameterization
-from .devices import for_each, mesh_of, one_by_one, several, spread
+from .engine import Job, Row, State, paced, run_epochs, start, tell, why
 from .fit import Fit, check_watchers, everyone, finished, prepared, warn_of
-from .interrupt import Request, stop_requests
-from .log import Watcher
-from .loop import Job, Row, State, paced, run_epochs, start, tell, why
 from .optimizer import clipped_adam
 from .policy import PolicyFit
 from .policy import finished as finished_policy

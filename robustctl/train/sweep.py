@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RobustctlError
-from .log import Watcher
+from ..runs.watchers import Watcher
 
 Objective = Callable[[Any, Path, Sequence[Watcher]], float]
 """`(trial, run folder, watchers) -> score`, the smaller the better."""

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import robustctl as rc
-from robustctl.plants import Details, Plant, Sampled, Signal, parameter
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter
 
 
 class Cart(Plant):
@@ -44,7 +44,7 @@ MEASURED, WANTED = ["place"], ["true place", "true speed"]  # CHANGE: all states
 def read_log(experiments: int, seed: int) -> rc.data.Record:
     """Return a log with what is measured and, beside it, the states."""
     # CHANGE to a log from a test bench, where the states were measured: rc.data.read(["run1.csv", ...], inputs=..., outputs=[...], dt=...)
-    rig = Sampled(Cart(), 0.1, Details(noise=0.01))
+    rig = Sampled(Cart(), 0.1, Imperfections(noise=0.01))
     excitations = [rc.data.multisine(300, seed=seed + k) for k in range(experiments)]
     return rc.observers.simulate_log(rig, excitations, missing=0.02, key=jr.key(seed))
 
@@ -62,7 +62,7 @@ def main(quick: bool, out: Path) -> None:
     core = rc.nn.ContractingR2DN(
         nu=train.nu, nx=train.ny, nv=8, ny=train.ny, hidden=(16,), rate=0.9, key=jr.key(0)
     )
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         rc.nn.StateObserver(core),  # its state is the estimate
         train,
         washout=30,
@@ -73,9 +73,9 @@ def main(quick: bool, out: Path) -> None:
     )
     print(fitted)
 
-    certificate = rc.certify.certificate(fitted.model)
+    certificate = rc.certify(fitted.model)
     print(certificate)  # HOLDS: two estimates under the same readings approach each other at the rate above
-    report = rc.report(fitted.model, test, fit=fitted, certificate=certificate)
+    report = rc.fit_report(fitted.model, test, fit=fitted, certificate=certificate)
     print(report)
     report.save(out / "report")
     noise = dict.fromkeys(MEASURED, 0.03)  # CHANGE: the largest error of a reading, in its unit

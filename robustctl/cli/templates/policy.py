@@ -16,7 +16,7 @@ import jax.random as jr
 import optax
 
 import robustctl as rc
-from robustctl.plants import Details, Plant, Sampled, Signal, Task, parameter
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parameter
 
 
 class Stage(Plant):
@@ -51,7 +51,7 @@ class KeepStill(Task):
 
 
 # CHANGE the sample time in seconds and the faults of sensor and actuator.
-SAMPLED = Sampled(Stage(), 0.05, Details(saturate=True, noise=0.005))
+SAMPLED = Sampled(Stage(), 0.05, Imperfections(saturate=True, noise=0.005))
 
 # CHANGE for a plant that does not stay by itself: rc.classical.linear_base(SAMPLED, Q, R, W, V), an LQR and a Kalman filter.
 BASE = rc.loops.internal_model(SAMPLED)
@@ -72,24 +72,24 @@ def main(quick: bool, out: Path) -> None:
     )
     q = rc.nn.quiet(rc.Rescaled(q, u_scale=(0.1,), y_scale=(0.5,)))  # it adds next to nothing at first
     steps = epochs * horizon // segment
-    fitted = rc.train.fit_policy(
+    fitted = rc.fit_policy(
         q, scenario, horizon=horizon, segment=segment, batch=batch, epochs=epochs, key=jr.key(1),
         optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(3e-3, steps)),
     )  # fmt: skip
     cost = fitted.history["validation"]
     print(f"cost of a sample: {cost[0]:.3f} after an epoch, {min(cost):.3f} at best")
 
-    certificate = rc.certify.certificate(fitted.policy)
+    certificate = rc.certify(fitted.policy)
     print(certificate)
     print(rc.classical.youla_gain(SAMPLED, BASE, certificate.gamma))  # what that means for the loop, in words
 
-    still = jax.tree.map(lambda a: a[0], rc.plants.at_rest(SAMPLED, 1))
+    still = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(SAMPLED, 1))
     silent = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
     both = {"base alone": silent, "learned": fitted.policy.explicit()}
     loops = {
         name: rc.loops.feedback(SAMPLED, rc.loops.Youla(BASE, part), still) for name, part in both.items()
     }
-    report = rc.classical.report(
+    report = rc.robustness.report(
         loops, task=task, horizon=horizon, count=batch, search=0 if quick else 60, title="NAME"
     )
     print(report)

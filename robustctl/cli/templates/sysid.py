@@ -30,7 +30,7 @@ def main(quick: bool, out: Path) -> None:
     record, test = read_log()
     print(record)
     if not quick:
-        print(rc.data.advise(record))  # what the log says before anything is trained
+        print(rc.advice.advise(record))  # what the log says before anything is trained
     # CHANGE the split, in time: its last part chooses the epoch that is kept. Where it chooses badly, a warning says so.
     train, validation = rc.data.split(record, (0.8, 0.2))
 
@@ -44,7 +44,7 @@ def main(quick: bool, out: Path) -> None:
     # training (some time constants of the plant), and the distance from one window to the next.
     warm_up, length, stride = 20, 300, 30
     epochs = 3 if quick else 600
-    fitted = rc.train.fit(
+    fitted = rc.fit(
         model,
         rc.data.windows(train, warm_up + length, stride),
         validation=validation,
@@ -56,11 +56,11 @@ def main(quick: bool, out: Path) -> None:
     )
     print(fitted)
 
-    certificate = rc.certify.certificate(fitted.model)
+    certificate = rc.certify(fitted.model)
     print(certificate)  # of the model, for every input and start; that it is right is for the report to show
     file = out / "NAME.safetensors"
     rc.save(file, fitted.model, certificate=certificate)  # first, for the report refuses other channel names
-    report = rc.report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
+    report = rc.fit_report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
     print(report)
     report.save(out / "report")
     print(f"model: {file}    report: {out / 'report'}")

@@ -1,0 +1,97 @@
+"""Train problem 1 for some seeds, certify, simulate the test levels, and write results and figure."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.random as jr
+import numpy as np
+
+from robustctl.certificates import certificate_margin, certify
+from robustctl.data import Record
+from robustctl.identify import simulate
+from robustctl.problems import f16
+from robustctl.problems.f16 import Protocol
+from robustctl.runs.fingerprint import data_hash
+from robustctl.runs.provenance import provenance
+from robustctl.store.json_text import write_json
+from robustctl.train import Fit, fit
+
+from .f16_ours import Recipe
+from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+
+CERTIFIED = ("r2dn", "ren", "lipschitz", "linear")
+
+
+def train(
+    recipe: Protocol | Recipe, seed: int, records: dict[int, Record], folder: Path, *, progress: bool = True
+) -> tuple[Fit, dict]:
+    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
+    start, key = jr.split(jr.key(seed))
+    model, data, settings = recipe.job(records, start)
+    certified = recipe.model in CERTIFIED
+    fitted = fit(
+        model, data, **settings, run=folder, resume=True, progress=progress,
+        inspect=certificate_margin if certified else None, inspect_every=10, key=key,
+    )  # fmt: skip
+    simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
+    return fitted, {
+        "seed": seed,
+        "commit": commit(folder),
+        "parameters": parameters(model),
+        "final_training_loss": float(fitted.history["loss"][-1]),
+        "test": f16.test_scores(simulated, records),
+        "certificate_holds": certify(fitted.model).holds if certified else None,
+        "certificates": certificates(fitted.history),
+        "stopped": fitted.stopped,
+        "seconds_per_epoch": seconds_per_epoch(folder),
+        "training_loss": fitted.history["loss"].tolist(),
+    }
+
+
+def benchmark(
+    recipe: Protocol | Recipe,
+    seeds: Sequence[int],
+    records: dict[int, Record],
+    folder: Path,
+    *,
+    progress: bool = True,
+) -> dict:
+    """Train every seed, write `f16_MODEL.json` and `f16_MODEL.png` to the folder after each, return the results.
+
+    The runs are kept in `f16_MODEL_seed_N`, and a benchmark that was interrupted goes on with them. In the place of MODEL
+    stands "ours" for our recipe.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    published = isinstance(recipe, Protocol)
+    name = f"f16_{recipe.model if published else 'ours'}"
+    runs: list[dict] = []
+    results: dict = {}
+    for seed in seeds:
+        runs.append(train(recipe, seed, records, folder / f"{name}_seed_{seed}", progress=progress)[1])
+        results = {
+            "problem": "f16",
+            **provenance(seed),
+            "data_sha256": data_hash(f16.training(records)),
+            "protocol": dataclasses.asdict(recipe),
+            "published": f16.PUBLISHED.get(recipe.model) if published else None,
+            "mean_test_nrmse": float(np.mean([run["test"]["nrmse"] for run in runs])),
+            "mean_final_training_loss": float(np.mean([run["final_training_loss"] for run in runs])),
+            "runs": runs,
+        }
+        write_json(folder / f"{name}.json", results)
+        draw(results).savefig(folder / f"{name}.png")
+    return results
+
+
+def draw(results: dict):
+    """Draw the training loss of every seed against epochs, beside the published band."""
+    test = ", ".join(f"{run['test']['nrmse']:.3f}" for run in results["runs"])
+    ours = "segment" not in results["protocol"]
+    model = results["protocol"]["model"]
+    name = {"linear": "linear model", "lipschitz": "R2DN of bounded gain"}.get(model, model.upper())
+    label = "loss, mean" if ours else "loss, summed over levels and channels"
+    return draw_seeds(
+        results, "training_loss", label, 70,
+        f"F-16 ground vibration, {'our recipe' if ours else name}", f"test NRMSE on Levels 2, 4, 6: {test}",
+    )  # fmt: skip

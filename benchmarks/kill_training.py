@@ -1,0 +1,155 @@
+"""Kill a training at random moments, go on with it, and compare its end with that of one left alone.
+
+    python -m benchmarks.kill_training --kills 200 --seed 0 --out results/kill_training.json
+
+After every kill the training is begun again with `resume=True`. When it ends, its model and history must equal those of an
+uninterrupted one bit for bit, and a new run begins until all kills are spent. The process exits with 1 where a resume failed, a
+model differed, or a kill cost more epochs than lie between two checkpoints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+import robustctl as rc
+from robustctl.runs.checkpoint import checkpoints
+from robustctl.runs.provenance import provenance
+from robustctl.runs.run_folder import LOG
+from robustctl.runs.watchers import read_log
+from robustctl.store.json_text import write_json
+
+EPOCHS, INTERVAL = 3000, 50
+LONGEST = {"start": 4.0, "first epoch": 1.0}  # seconds that a child lives, counted from either, in turns
+
+
+class Tell:
+    """Tells another process of the first epoch."""
+
+    def __init__(self, event: Event):
+        self.event = event
+
+    def epoch(self, number: int, row: dict[str, float]) -> None:
+        """Tell."""
+        self.event.set()
+
+    def close(self, stopped: str) -> None:
+        """Nothing is open."""
+
+
+def train(folder: Path, first_epoch: Event) -> rc.train.Fit:
+    """Train a small model on a simulated log, going on where the folder's run stopped."""
+    from robustctl.problems import two_tanks
+
+    model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=3, ny=1, hidden=(4,), key=jr.key(0))
+    kept = rc.runs.Run(folder, checkpoint_epochs=INTERVAL, keep=2)
+    record = rc.data.windows(two_tanks(200, seed=0), 50, 50)
+    return rc.fit(
+        model, record, epochs=EPOCHS, batch_size=2, run=kept, resume=True, progress=False, key=jr.key(1),
+        watchers=[Tell(first_epoch)],
+    )  # fmt: skip
+
+
+def child(folder: Path, moments: dict[str, Event], answer) -> None:
+    """Train until killed, or hand over what came out, as bytes."""
+    moments["start"].set()
+    fitted = train(folder, moments["first epoch"])
+    moments["first epoch"].set()  # of a run that was complete
+    answer.send(result(fitted))
+
+
+def result(fitted: rc.train.Fit) -> bytes:
+    """All bits of a fit: weights and history but for wall times."""
+    arrays = jax.tree.leaves(eqx.filter(fitted.model, eqx.is_array)) + list(fitted.history.values())
+    return b"".join(np.asarray(a).tobytes() for a in arrays)
+
+
+def live(folder: Path, context, since: str, seconds: float | None) -> tuple[str, bytes | None]:
+    """Let a child train for so long since a moment: `("killed" | "failed", None)` or `("ended", its result)`."""
+    moments = {name: context.Event() for name in LONGEST}
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(folder, moments, there), daemon=True)
+    process.start()
+    there.close()
+    if not moments[since].wait(300):
+        raise RuntimeError(f"the child did not reach its {since} in 300 s")
+    try:
+        if here.poll(seconds):
+            return "ended", here.recv()
+        process.kill()
+        return "killed", None
+    except EOFError:
+        return "failed", None
+    finally:
+        process.join()
+
+
+def lost(folder: Path) -> int:
+    """Epochs that the log has and the newest checkpoint has not."""
+    rows, _ = read_log(folder / LOG)
+    files = checkpoints(folder / "checkpoints")
+    kept = int(files[0].stem.removeprefix("epoch_")) if files else 0
+    return len(rows) - kept
+
+
+def kills(folder: Path, times: int, rng: np.random.Generator) -> dict:
+    """Kill `times` children, and count what was lost and what came out."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["robustctl.train", "robustctl.problems"])
+    _, alone = live(folder / "alone", context, "start", None)
+    found = dict(
+        kills=0, in_a_write=0, before_the_first_checkpoint=0, failed=0, most_epochs_lost=0, runs=0, equal=0
+    )
+    run = folder / "run_0"
+    while found["kills"] < times or run.exists():
+        since = ("start", "first epoch")[found["kills"] % 2]
+        life = float(rng.uniform(0, LONGEST[since])) if found["kills"] < times else None
+        outcome, value = live(run, context, since, life)
+        found["failed"] += outcome == "failed"
+        if outcome == "killed":
+            found["kills"] += 1
+            found["in_a_write"] += bool(list((run / "checkpoints").glob(".*.tmp")))
+            found["before_the_first_checkpoint"] += not checkpoints(run / "checkpoints")
+            found["most_epochs_lost"] = max(found["most_epochs_lost"], lost(run))
+        else:
+            found["runs"] += 1
+            found["equal"] += value == alone
+            run = folder / f"run_{found['runs']}"
+    return found
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("results/kill_training.json"))
+    given = parser.parse_args()
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        # Children inherit these: each starts in seconds only where it finds what the first one compiled.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        found = kills(Path(folder), given.kills, np.random.default_rng(given.seed))
+    found |= {"epochs": EPOCHS, "epochs_between_checkpoints": INTERVAL, "longest_life_s": LONGEST}
+    print(json.dumps(found), flush=True)
+    report = provenance(given.seed) | {"wall_s": round(time.perf_counter() - begin, 1)} | found
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(given.out, report)
+    well = found["equal"] == found["runs"] and not found["failed"] and found["most_epochs_lost"] <= INTERVAL
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,235 @@
+"""Train problem 2 for some seeds, certify, measure convergence and test error, and write results and figures."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from robustctl.certificates import Certificate, certificate_margin, certify
+from robustctl.problems import pde_observer as pde
+from robustctl.problems.pde_observer import Field, Pairs, Protocol
+from robustctl.runs.fingerprint import array_hash, identity, model_hash
+from robustctl.runs.provenance import provenance
+from robustctl.runs.run_folder import Keeper, Run
+from robustctl.store.json_text import write_json
+from robustctl.system import Parameterization
+from robustctl.train.engine import Job, Row, State, judge, row, run, update
+from robustctl.train.fit import everyone
+from robustctl.trajectory import rollout
+
+from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+
+
+class OneStep(Job):
+    """One-step prediction: batches, optimizer, and the rule that lowers its rate after an epoch."""
+
+    fixed: PyTree
+    pairs: Pairs
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    plateau: optax.GradientTransformationExtraArgs = eqx.field(static=True)
+    patience: int = eqx.field(static=True, default=0)
+    mesh: None = eqx.field(static=True, default=None)
+
+    def epoch(self, state: State) -> tuple[State, Row]:
+        """Take a gradient step a batch, always in one order, then lower the rate where the mean loss stands still."""
+
+        def body(state, batch):
+            def loss(trained):
+                return pde.one_step_loss(eqx.combine(trained, self.fixed).explicit(), batch)
+
+            value, slope = jax.value_and_grad(loss)(state.trained)
+            return update(self, state, value, slope), (value, optax.tree.norm(slope))
+
+        after, (losses, norms) = lax.scan(body, state, self.pairs)
+        adam, scale = after.opt_state
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
+            _, scale = self.plateau.update({}, scale, value=jnp.mean(losses))
+        after = judge(self, after._replace(opt_state=(adam, scale)), None)
+        return after, row(state, after, losses, norms, None)
+
+
+def one_step_job(protocol: Protocol, fixed: PyTree, pairs: Pairs) -> OneStep:
+    """Return the published training: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
+    adam = optax.adam(protocol.learning_rate)
+    least = protocol.least_rate / protocol.learning_rate
+    plateau = optax.contrib.reduce_on_plateau(protocol.factor, protocol.patience, min_scale=least)
+
+    def init(params):
+        return adam.init(params), plateau.init(params)
+
+    def scaled(updates, state, params=None):
+        updates, moments = adam.update(updates, state[0], params)
+        return optax.tree.scale(state[1].scale, updates), (moments, state[1])
+
+    optimizer = optax.GradientTransformation(init, scaled)
+    return OneStep(fixed=fixed, pairs=pairs, optimizer=optimizer, plateau=plateau)
+
+
+def train(
+    protocol: Protocol, seed: int, folder: Path, *, progress: bool = True
+) -> tuple[Parameterization, dict]:
+    """Train one seed, going on where a run in `folder` stopped, and certify every twentieth epoch.
+
+    Returns the last model, as published, and its scores, ready for JSON.
+    """
+    data_key, model_key, start_key = jr.split(jr.key(seed), 3)
+    pairs = pde.training_pairs(protocol, data_key)
+    free, fixed = pde.split(pde.observer(protocol, model_key))
+    settings = dataclasses.asdict(protocol)
+    del settings["epochs"]
+    same = identity(jr.key(seed), settings, data=array_hash(pairs), model=model_hash((free, fixed)))
+    keeper = Keeper(Run(folder), same, resume=True)
+
+    def margin(epoch: int, trained: PyTree) -> float:
+        return certificate_margin(epoch, eqx.combine(trained, fixed))
+
+    job = one_step_job(protocol, fixed, pairs)
+    watchers = everyone((), progress, protocol.epochs, keeper)
+    state, history, stopped = run(job, free, protocol.epochs, watchers, margin, 20, keeper)
+    model = eqx.combine(state.best, fixed)
+    return model, {
+        "seed": seed,
+        "commit": commit(folder),
+        "trained_parameters": parameters(free),
+        "fixed_parameters": parameters(fixed),
+        "final_training_loss": float(history["loss"][-1]),
+        "references": pde.references(pairs, pde.published_test(protocol)),
+        **scores(model, protocol, start_key),
+        "certificates": certificates(history),
+        "final_learning_rate": protocol.learning_rate * float(state.opt_state[1].scale),
+        "stopped": stopped,
+        "seconds_per_epoch": seconds_per_epoch(folder),
+        "training_loss": history["loss"].tolist(),
+    }
+
+
+def scores(model: Parameterization, protocol: Protocol, key: PRNGKeyArray) -> dict:
+    """Return test errors, certificate and convergence of a trained observer."""
+    system, found, test = model.explicit(), certify(model), pde.published_test(protocol)
+    xs, estimates = np.asarray(test.xs), np.asarray(rollout(system, test.ys).xs)
+    shown = ("holds", "margin", "rate", "rate_found", "phi_bound")
+    return {
+        **pde.test_errors(xs, estimates),
+        "certificate": {name: getattr(found, name) for name in shown},
+        "convergence": convergence(system, found, test, key),
+    }
+
+
+def convergence(system: Any, found: Certificate, test: Field, key: PRNGKeyArray, states: int = 10) -> dict:
+    """Compare estimates from random states, uniform on [0, 1] at every node, with the one from zero, in float64.
+
+    ::
+
+        worst_ratio = max over states, t > 0 of   |dx[t]|_P / (rate^t |dx[0]|_P),     |dx|_P = sqrt(dx' P dx)
+
+    with the certificate's metric; at most 1 is what it promises, with the `rate` that the model claims, and with
+    the smaller one that its metric proves, `rate_found`. Distances of a hundred roundings of the state and less do
+    not count. `distance_left`: the largest `|dx[T]|_P / |dx[0]|_P` at the end. `within_bound`: both ratios are at most 1.
+    """
+    if not found.holds or found.P is None or found.rate is None or found.rate_found is None:
+        return {"within_bound": False}
+    z = _from_random_states(system, test, key, states) @ np.linalg.cholesky(found.P)
+    distance = np.linalg.norm(z[1:] - z[0], axis=2)
+    floor = 100 * np.finfo(np.float64).eps * np.linalg.norm(z, axis=2).max()
+    relative = np.where(distance > floor, distance, 0.0) / distance[:, :1]
+    t = np.arange(relative.shape[1])
+    worst = [float(np.max((relative / rate**t)[:, 1:])) for rate in (found.rate, found.rate_found)]
+    return {
+        "within_bound": max(worst) <= 1,
+        "states": states,
+        "samples": len(t),
+        "worst_ratio": worst[0],
+        "worst_ratio_at_rate_found": worst[1],
+        "distance_left": float(relative[:, -1].max()),
+    }
+
+
+def _from_random_states(system: Any, test: Field, key: PRNGKeyArray, states: int) -> np.ndarray:
+    """The estimates (1 + states, T, 51) from zero and from random states, in float64 with the weights as they are."""
+    ys = np.asarray(test.ys, np.float64)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64) if eqx.is_inexact_array(a) else a, system)
+        starts = jnp.concatenate([jnp.zeros((1, pde.NODES)), jr.uniform(key, (states, pde.NODES))])
+        return np.asarray(jax.vmap(lambda x: rollout(wide, jnp.asarray(ys), x).xs)(starts))
+
+
+def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
+    """Train every seed; write `pde_MODEL.json` and two figures to the folder after each, return the results.
+
+    The figures are `pde_MODEL.png`, the losses, and `pde_MODEL_field.png`, the test of the first seed. The names of
+    the corrected generator's end in `_corrected`. The runs are kept in `pde_MODEL_seed_N`, and a benchmark that was
+    interrupted goes on with them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"pde_{protocol.model}" + "_corrected" * (protocol.generator == "corrected")
+    runs: list[dict] = []
+    results: dict = {}
+    for seed in seeds:
+        model, one = train(protocol, seed, folder / f"{name}_seed_{seed}", progress=progress)
+        runs.append(one)
+        results = _results(protocol, seed, runs)
+        write_json(folder / f"{name}.json", results)
+        draw_losses(results).savefig(folder / f"{name}.png")
+        if seed == seeds[0]:
+            draw_field(model, protocol).savefig(folder / f"{name}_field.png")
+    return results
+
+
+def _results(protocol: Protocol, seed: int, runs: list[dict]) -> dict:
+    losses = [one["final_training_loss"] for one in runs]
+    return {
+        "problem": "pde",
+        **provenance(seed),
+        "protocol": dataclasses.asdict(protocol),
+        "published": pde.PUBLISHED[protocol.model],
+        "mean_final_training_loss": float(np.mean(losses)),
+        "highest_final_training_loss": max(losses),
+        "runs": runs,
+    }
+
+
+def draw_losses(results: dict):
+    """Draw the training loss of every seed against epochs, beside the published band and an affine observer."""
+    final = ", ".join(f"{one['final_training_loss']:.3g}" for one in results["runs"])
+    affine = results["runs"][0]["references"]["affine_fit"]["loss"]
+    return draw_seeds(
+        results, "training_loss", "one-step loss, mean $|dx|^2$", 200,
+        f"Reaction-diffusion observer, contracting {results['protocol']['model'].upper()}",
+        f"training loss at the end: {final}", references={"affine least squares, no guarantee": affine},
+    )  # fmt: skip
+
+
+def draw_field(model: Parameterization, protocol: Protocol):
+    """Draw the test over space and time: the field, the estimate from zero, and the size of its error."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    from robustctl.plot.canvas import SMALL, heading, panels
+
+    test = pde.published_test(protocol)
+    xs, estimates = np.asarray(test.xs), np.asarray(rollout(model.explicit(), test.ys).xs)
+    shown = {
+        "field": (xs, Normalize(0, 1)),
+        "estimate": (estimates, Normalize(0, 1)),
+        "|error|": (np.abs(xs - estimates), LogNorm(1e-4, 1.0)),
+    }
+    figure, axes = panels(len(shown), 1, (7.5, 1.7), sharex=True)
+    extent = (0.0, len(xs) - 1.0, 0.0, pde.LENGTH)
+    for ax, (label, (values, norm)) in zip(axes[:, 0], shown.items(), strict=True):
+        image = ax.imshow(values.T, origin="lower", aspect="auto", extent=extent, norm=norm)
+        ax.grid(False)
+        ax.set_ylabel(f"{label}\nz", fontsize=SMALL + 1)
+        figure.colorbar(image, ax=ax, pad=0.01).ax.tick_params(labelsize=SMALL)
+    axes[-1, 0].set_xlabel("sample", fontsize=SMALL + 1)
+    title = f"Reaction-diffusion observer, contracting {protocol.model.upper()}: the test"
+    all_samples, last_half = pde.test_errors(xs, estimates).values()
+    heading(figure, title, f"NRMSE {all_samples:.4f} over all samples, {last_half:.4f} over the last half")
+    return figure

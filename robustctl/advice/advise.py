@@ -1,0 +1,201 @@
+"""What a record says before training: whether a contracting model suits it, and what would be a good score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.record import Record
+from ..data.trend import pooled
+from ..errors import DataError
+from . import channels, signs
+from .advice import Advice, InputAdvice, OutputAdvice
+from .arx import best_arx
+from .findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
+from .series import FITTED_SHARE, Series, series, standard
+
+FEWEST_SAMPLES, FEWEST_HELD_OUT = 30, 10
+MEMORY_LIMIT = 4  # lengths of the longest experiment
+FEWEST_REPEATED = 20
+
+
+def advise(record: Record) -> Advice:
+    """Tell before training whether a contracting model suits a record, and what would be a good score.
+
+    A contracting model forgets where it started. Whether the plant does, a log can only hint at: each line below is
+    a sign with its number, and silence proves nothing. Channels are scaled to mean 0 and deviation 1 first. The
+    functions named here, in `robustctl.advice.signs`, `arx` and `channels`, state their formulas.
+
+    ============ ======================================================== ==============================================
+    kind         number                                                   said when
+    ============ ======================================================== ==============================================
+    units        ratios of a channel's standard deviations s and of its   s, p >= 30 and s of another in (1/3, 3), or
+                 largest absolute values p, between two experiments       s, p >= 300 in all; not where no input moves
+    integrator   pole and t of a unit root (`unit_root`), R^2 of slow     pole >= 1 - 5 / T, -2.86 < t < 2.86 and
+                 changes by summed inputs (`summed`)                      R^2 >= 0.5, T samples the longest experiment;
+                                                                          within 1 - 0.2 / T and 1 + 1 / T at any t
+    drift        the same                                                 the same, but R^2 < 0.5
+    unstable     the same                                                 t > 2.86 and pole > 1 + 1 / T
+    hysteresis   NRMSE with play operators p, without q (`hysteresis`)    p <= 0.6 q and p <= q - 0.02
+    sticking     shares s of moves without motion, j with a jump          s >= 0.25, j >= 0.05, linear NRMSE < 0.8, and
+                 (`sticking`)                                             squares and cubes leave over 0.6 of that
+    equilibria   gap between rests at one input over the range (`rests`)  > 0.25
+    memory       samples m until the step response of the linear model    m > samples of an experiment, and no drift
+                 stays within 1 % (`Arx.memory`)
+    unobservable NRMSE c of the best model linear in the inputs, their    c >= 0.9
+                 squares and cubes (`hysteresis`)
+    linear       NRMSE l of the best linear model (`best_arx`), r of the  l <= 1.2 r, or l >= 1 > 0.9 > c
+                 scatter of repeated periods
+    still        standard deviation over largest value                    <= 1e-12
+    binary       share of samples within 5 % of the range of its ends     >= 0.95
+    excitation   effective number of frequencies (`spectrum`)             < 5
+    collinear    R^2 of an input by the other inputs (`explained`)        > 0.95
+    saturation   share of samples held at an extreme value (`at_ends`)    >= 0.01
+    gaps         share of missing samples                                 >= 0.05
+    spikes       single samples that stand out (`spikes`)                 any
+    ============ ======================================================== ==============================================
+
+    ``NRMSE = sqrt(mean (y - y_hat)^2 / mean (y - mean y)^2)``, over the last third of every experiment, which no model
+    was fitted to, but which chose the order and delay. The scatter of repeated periods is ``s / std(y)`` over the
+    whole record, s the standard deviation at one phase of the period after the memory has passed; period
+    and likeness as in `channels.period`.
+
+    Before an observer, give what `rc.observers.for_observer` made: what the observer reads stands among the inputs then, and
+    "integrator", "drift" and "unobservable" say what its readings cannot tell of a channel to be estimated.
+
+    Parameters
+    ----------
+    record
+        One or more experiments, with or without gaps; 30 measured samples of each output at least.
+
+    Returns
+    -------
+    Advice
+        ``print`` it; its fields and ``to_dict()`` hold the numbers, ``findings`` the sentences, ``suits`` the verdict.
+
+    Raises
+    ------
+    DataError
+        For something other than a record, or an output with too few measured samples, in all, in a row, or in the
+        last third of its experiments.
+    """
+    _check(record)
+    u_standard, y_standard = standard(record, "u"), standard(record, "y")
+    u_moves = u_standard.moves
+    u = [u_standard(e.u)[:, u_moves] for e in record.experiments]
+    periods = [channels.period(values)[0] if u_moves.any() else 0 for values in u]
+    inputs = _inputs(record, u, u_moves)
+    varied = [channel.frequencies >= FEW_FREQUENCIES for channel in inputs if channel.moves]
+    outputs = []
+    for i in range(record.ny):
+        log = _log(record, "y", i)
+        kept = [k for k, e in enumerate(record.experiments) if e.y_mask[:, i].any()]
+        runs = [series(record.experiments[k], i, u_standard, y_standard) for k in kept]
+        moves = bool(y_standard.moves[i])
+        numbers = _plant(runs, varied, [periods[k] for k in kept], log["name"]) if moves else {}
+        outputs.append(OutputAdvice(**log, moves=moves, **numbers))
+    names, lengths = zip(*((e.name, e.samples) for e in record.experiments), strict=True)
+    findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_moves), names))
+    findings += [f for channel in outputs for f in of_output(channel, lengths, names, record.dt)]
+    findings += [f for channel in inputs for f in of_input(channel)]
+    period = periods[int(np.argmax(lengths))]
+    return Advice(record.dt, names, lengths, period, inputs, tuple(outputs), tuple(findings))
+
+
+def _check(record: Any) -> None:
+    if not isinstance(record, Record):
+        got = type(record).__name__
+        raise DataError(
+            f"advise needs a Record, got {got}; make one with rc.data.read or rc.data.from_arrays"
+        )
+    for i, name in enumerate(record.outputs):
+        measured = [e.y_mask[:, i] for e in record.experiments]
+        late = sum(int(m[int(np.ceil(FITTED_SHARE * len(m))) :].sum()) for m in measured)
+        count = sum(int(m.sum()) for m in measured)
+        if count < FEWEST_SAMPLES or late < FEWEST_HELD_OUT:
+            raise DataError(
+                f"output {name!r} needs {FEWEST_SAMPLES} measured samples or more, {FEWEST_HELD_OUT} of them in the last "
+                f"thirds of the experiments; got {count} and {late}; log longer, or leave the output out"
+            )
+
+
+def _log(record: Record, field: str, channel: int) -> dict[str, Any]:
+    """Name, unit and faults of a channel, the fields that inputs and outputs share."""
+    kind = "input" if field == "u" else "output"
+    masks = [getattr(e, f"{field}_mask")[:, channel] for e in record.experiments]
+    values = [getattr(e, field)[:, channel][m] for e, m in zip(record.experiments, masks, strict=True)]
+    at_low, at_high = channels.at_ends(values)
+    return {
+        "name": getattr(record, f"{kind}s")[channel],
+        "unit": getattr(record, f"{kind}_units")[channel],
+        "missing": float(1 - np.concatenate(masks).mean()),
+        "longest_gap": max(channels.longest_gap(m) for m in masks),
+        "at_low": at_low,
+        "at_high": at_high,
+    }
+
+
+def _sizes(record: Record, u_moves: np.ndarray) -> np.ndarray:
+    """Sizes (experiments, nu + ny, 2) of the channels, NaN where no input moves: rest is small in any unit."""
+    found = []
+    for e in record.experiments:
+        pairs = [*zip(e.u.T, e.u_mask.T, strict=True), *zip(e.y.T, e.y_mask.T, strict=True)]
+        of_all = channels.sizes([values[mask] for values, mask in pairs])
+        rests = u_moves.any() and not np.isfinite(of_all[: record.nu]).any()
+        found.append(np.full_like(of_all, np.nan) if rests else of_all)
+    return np.array(found)
+
+
+def _inputs(record: Record, u: list[np.ndarray], moves: np.ndarray) -> tuple[InputAdvice, ...]:
+    values, mask = pooled(record, "u")
+    explained = channels.explained(np.concatenate(u))
+    advice = []
+    for j in range(record.nu):
+        measured, column = values[mask[:, j], j], int(moves[:j].sum())
+        low, high = float(measured.min()), float(measured.max())
+        numbers: dict[str, Any] = {"moves": bool(moves[j]), "low": low, "high": high}
+        if moves[j]:
+            middle = np.subtract(*np.percentile(measured, (95, 5))) / (high - low)
+            band = channels.spectrum([x[:, column] for x in u], record.dt)
+            numbers |= {"central": float(middle), "binary": channels.is_binary(measured)}
+            numbers |= dict(zip(("band_low", "band_high", "frequencies"), band, strict=True))
+            numbers["explained"] = float(explained[column])
+        advice.append(InputAdvice(**_log(record, "u", j), **numbers))
+    return tuple(advice)
+
+
+def _plant(series: list[Series], varied: list[bool], periods: list[int], name: str) -> dict[str, Any]:
+    """Numbers of one output that come from a model, with the field names of `OutputAdvice`."""
+    found = best_arx(series)
+    if found is None:
+        raise DataError(
+            f"output {name!r} has too few samples in a row, without gaps, for a linear model; log longer"
+        )
+    model, nrmse = found
+    simulated = [model.simulate(s) for s in series]
+    memory = model.memory(MEMORY_LIMIT * max(len(s.y) for s in series))
+    y_span = signs.span(np.concatenate([s.y[s.y_ok] for s in series]))
+    pole, pole_t = signs.unit_root(series, model.delay)
+    curved, played = signs.hysteresis(series, simulated, model.delay, varied)
+    still, jumps = signs.sticking(series, simulated)
+    rests, gap = signs.rests(series, simulated)
+    pairs = zip(series, simulated, strict=True)
+    return {
+        "spikes": sum(channels.spikes(s.y, y_hat, s.y_ok, y_span) for s, y_hat in pairs),
+        "order": model.order, "delay": model.delay, "linear_nrmse": nrmse, "memory": memory,
+        "pole": pole, "pole_t": pole_t, "summed": signs.summed(series),
+        "curved_nrmse": float(np.fmin(nrmse, curved)), "play_nrmse": played, "still": still, "jumps": jumps,
+        "rests": rests, "rest_gap": gap, "repeat_nrmse": _repeat(series, periods, memory),
+    }  # fmt: skip
+
+
+def _repeat(series: list[Series], periods: list[int], memory: float) -> float:
+    """NRMSE that the scatter between periods leaves to the best of models, NaN when too few repeat."""
+    squares, free = 0.0, 0
+    for s, period in zip(series, periods, strict=True):
+        if period:
+            skipped = int(memory) if np.isfinite(memory) else period
+            more = channels.scatter(s.y, s.y_ok, period, skipped)
+            squares, free = squares + more[0], free + more[1]
+    return float(np.sqrt(squares / free)) if free >= FEWEST_REPEATED else np.nan

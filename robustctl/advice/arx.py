@@ -1,0 +1,163 @@
+"""Linear models of one output: ARX by least squares and instrumental variables, scored in free run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter, lfiltic
+
+from .series import FITTED_SHARE, Series
+
+ORDERS = (1, 2, 3, 5, 8)
+DELAYS = tuple(range(0, 61, 3))  # order 2 has three values of each input, so none is passed over
+ROWS_PER_PARAMETER = 3
+INSTRUMENT_ROUNDS = 3
+BETTER, EXACT = (
+    0.98,
+    1e-6,
+)  # a longer model must bring the error below this share of a shorter one's, and by that
+FORGOTTEN = 0.01  # of the peak of the step response
+TOO_LARGE = 1e6  # standard deviations; a simulation beyond has diverged
+
+
+@dataclass(frozen=True, eq=False)
+class Arx:
+    """``y[k] + a1 y[k-1] + ... + an y[k-n] = sum_ij b[j, i] u_j[k-delay-i] + c``, i = 0, ..., n.
+
+    `a` (n + 1,) with a[0] = 1, `b` (nu, n + 1), `c`, `delay` in samples.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    c: float
+    delay: int
+
+    @property
+    def order(self) -> int:
+        """Number n of past outputs."""
+        return len(self.a) - 1
+
+    def simulate(self, series: Series) -> np.ndarray:
+        """Free run (T,) from rest at the first measured output, with the first inputs held before."""
+        drive = np.full(len(series.y), self.c)
+        for b, u in zip(self.b, series.u.T, strict=True):
+            drive += lags(u, self.delay, self.delay + self.order) @ b
+        with np.errstate(over="ignore", invalid="ignore"):
+            return lfilter([1.0], self.a, drive, zi=lfiltic([1.0], self.a, [series.start] * self.order))[0]
+
+    def memory(self, most: int) -> float:
+        """Samples after which the step response stays within 1 % of its peak around its final value.
+
+        ``4.6 tau / dt`` for a first-order lag, plus the delay. Of several inputs the root of the summed
+        squares counts. Infinite for more than `most` samples, NaN when no input acts.
+        """
+        if np.abs(np.roots(self.a)).max() >= 1:
+            return np.inf
+        ones = np.ones(most + 1)
+        steps = np.array([lfilter(b, self.a, ones) for b in self.b]).reshape(-1, most + 1)
+        left = np.linalg.norm(steps - self.b.sum(axis=1, keepdims=True) / self.a.sum(), axis=0)
+        peak = np.linalg.norm(steps, axis=0).max()
+        if not peak > 0:
+            return np.nan
+        last = int(np.flatnonzero(left >= FORGOTTEN * peak)[-1]) if left[0] >= FORGOTTEN * peak else -1
+        return np.inf if last == most else float(self.delay + last + 1)
+
+
+def lags(x: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Columns x[k-first], ..., x[k-last] of a signal (T,); False, or the first value, before the start."""
+    before = np.zeros(last, bool) if x.dtype == bool else np.full(last, x[0])
+    padded = np.concatenate([before, x])
+    return np.column_stack([padded[last - i : last - i + len(x)] for i in range(first, last + 1)])
+
+
+def best_arx(
+    series: Sequence[Series], orders: Iterable[int] = ORDERS, delays: Iterable[int] = DELAYS
+) -> tuple[Arx, float] | None:
+    """Return the model with the least error in free run and its NRMSE, None when samples are too few.
+
+    Each candidate is fitted to the first two thirds of every experiment, by least squares and by three
+    rounds of instrumental variables (the instruments are its own simulated outputs, so that noise on the
+    output does not bias it: Ljung, System Identification, 2nd ed., section 7.6). The last thirds choose
+    and score. The delay, common to all inputs, is chosen with order 2,
+    first among `delays` and then between the neighbors of the best.
+    """
+    longest = max(len(s.y) for s in series)
+    tried = [d for d in delays if d <= longest / 10]
+    near = _delay(series, tried)
+    around = [d for d in tried if abs(tried.index(d) - tried.index(near)) <= 1]
+    delay = _delay(series, [near, *range(around[0], around[-1] + 1)])
+    found = _best(series, [(n, delay) for n in orders])
+    if found is None:
+        return None
+    spread = np.std(np.concatenate([s.y[s.y_ok & s.held_out] for s in series]))
+    return found[0], float(found[1] / spread) if spread > 0 else np.nan
+
+
+def _delay(series: Sequence[Series], delays: Sequence[int]) -> int:
+    found = _best(series, [(2, d) for d in delays])
+    return found[0].delay if found else delays[0]
+
+
+def _best(series: Sequence[Series], shapes: Iterable[tuple[int, int]]) -> tuple[Arx, float] | None:
+    best = None
+    for order, delay in shapes:
+        models = [(model, free_run_rmse(model, series)) for model in _fits(series, order, delay)]
+        model, rmse = min(models, key=lambda pair: pair[1], default=(None, np.inf))
+        if model is not None and (best is None or rmse < BETTER * best[1] - EXACT):
+            best = model, rmse
+    return best
+
+
+def free_run_rmse(model: Arx, series: Sequence[Series]) -> float:
+    """Root mean square error of a free run over the samples held out; infinite when it diverges."""
+    errors = np.concatenate([(s.y - model.simulate(s))[s.y_ok & s.held_out] for s in series])
+    fine = errors.size and np.isfinite(errors).all() and np.abs(errors).max() < TOO_LARGE
+    return float(np.sqrt(np.mean(errors**2))) if fine else np.inf
+
+
+def _fits(series: Sequence[Series], order: int, delay: int) -> Iterator[Arx]:
+    phi, y, rows = regression(series, order, delay)
+    if len(y) < ROWS_PER_PARAMETER * phi.shape[1]:
+        return
+    model = _arx(_solve(phi, y), order, delay)
+    yield model
+    for _ in range(INSTRUMENT_ROUNDS):
+        simulated = [model.simulate(s) for s in series]
+        if not all(np.isfinite(y_hat).all() and np.abs(y_hat).max() < TOO_LARGE for y_hat in simulated):
+            return
+        z = phi.copy()
+        z[:, :order] = np.concatenate(
+            [lags(y_hat, 1, order)[row] for y_hat, row in zip(simulated, rows, strict=True)]
+        )
+        model = _arx(_solve(z.T @ phi, z.T @ y), order, delay)
+        yield model
+
+
+def regression(
+    series: Sequence[Series], order: int, delay: int, part: float = FITTED_SHARE
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Regressors ``y[k-1..k-n], u_j[k-delay..k-delay-n], 1`` and targets y[k], all experiments pooled.
+
+    Only rows with every sample measured, from the first `part` of each experiment; the third return is
+    True at these, one array (T,) an experiment.
+    """
+    blocks, targets, kept = [], [], []
+    for s in series:
+        row = lags(s.y_ok, 0, order).all(axis=1) & lags(s.u_ok, delay, delay + order).all(axis=1)
+        row &= np.arange(len(s.y)) < part * len(s.y)
+        inputs = [lags(u, delay, delay + order) for u in s.u.T]
+        blocks.append(np.column_stack([lags(s.y, 1, order), *inputs, np.ones(len(s.y))])[row])
+        targets.append(s.y[row])
+        kept.append(row)
+    return np.concatenate(blocks), np.concatenate(targets), kept
+
+
+def _solve(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    return np.linalg.lstsq(matrix, target)[0]
+
+
+def _arx(theta: np.ndarray, order: int, delay: int) -> Arx:
+    a, inputs = np.concatenate([[1.0], -theta[:order]]), (len(theta) - order - 1) // (order + 1)
+    return Arx(a, theta[order:-1].reshape(inputs, order + 1), float(theta[-1]), delay)

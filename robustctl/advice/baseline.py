@@ -1,0 +1,42 @@
+"""A linear model of a record: what a network has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.record import Record
+from .arx import Arx, best_arx
+from .series import series, standard
+
+
+@dataclass(frozen=True, eq=False)
+class LinearBaseline:
+    """Free run of the best ARX model of each output.
+
+    `y_hat`: outputs (T, ny) of each experiment in their own units, NaN for an output without a model; `models`: of each
+    output, between channels scaled to mean 0 and deviation 1 in the record they were fitted to, or None.
+    """
+
+    y_hat: tuple[np.ndarray, ...]
+    models: tuple[Arx | None, ...]
+
+
+def linear_baseline(trained: Record, record: Record) -> LinearBaseline:
+    """Fit the best ARX model of each output to one record (`best_arx`), and run it freely over another.
+
+    The run starts at rest at the first measured output. None stands for an output that does not move, has too few
+    samples, or is driven by nothing that moves.
+    """
+    u, y = standard(trained, "u"), standard(trained, "y")
+    y_hat = tuple(np.full(e.y.shape, np.nan) for e in record.experiments)
+    models: list[Arx | None] = []
+    for i in range(trained.ny):
+        logged = [series(e, i, u, y) for e in trained.experiments if e.y_mask[:, i].any()]
+        found = best_arx(logged) if logged and y.moves[i] and u.moves.any() else None
+        models.append(None if found is None else found[0])
+        if found is not None:
+            for e, run in zip(record.experiments, y_hat, strict=True):
+                run[:, i] = y.mean[i] + y.std[i] * found[0].simulate(series(e, i, u, y))
+    return LinearBaseline(y_hat, tuple(models))

@@ -1,0 +1,9 @@
+"""Certificates: proofs from the explicit matrices, and searched lower bounds that show how tight they are."""
+
+from .certificate import Certificate as Certificate
+from .certificate import certify as certify
+from .certificate import weights_sha256 as weights_sha256
+from .lower_bound import LowerBound as LowerBound
+from .lower_bound import contraction_lower_bound as contraction_lower_bound
+from .lower_bound import gain_lower_bound as gain_lower_bound
+from .training_margin import certificate_margin as certificate_margin

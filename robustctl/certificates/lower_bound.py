@@ -1,0 +1,124 @@
+"""The other side of a certificate: lower bounds found by searching, which show how tight it is."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..errors import RobustctlError
+from ..system import System
+from ..trajectory import rollout
+
+
+class LowerBound(NamedTuple):
+    """A bound from below and the search that found it.
+
+    `value`: the largest ratio found by gradient ascent; `sampled`: the largest of the random starts.
+    """
+
+    value: float
+    sampled: float
+
+
+def gain_lower_bound(
+    system: System,
+    nu: int,
+    *,
+    key: PRNGKeyArray,
+    horizon: int = 100,
+    steps: int = 200,
+    starts: int = 8,
+    dtype=None,
+) -> LowerBound:
+    """Search for the inputs that two trajectories differ most on, from one initial state.
+
+    ::
+
+        max over u1, u2 of  sqrt(sum |y1 - y2|^2 / sum |u1 - u2|^2),   t = 0 .. horizon-1
+
+    by Adam on the logarithm, from `starts` random pairs. Any certified gamma lies above, but for the rounding of the two
+    rollouts: search in float64 where signals have offsets or units far from one.
+    """
+    _check(horizon, steps, starts)
+
+    def log_ratio(pair):
+        u, du = pair
+        y1, y2 = rollout(system, u).ys, rollout(system, u + du).ys
+        return _log_norm(y2 - y1) - _log_norm(du)
+
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    pairs = (
+        jr.normal(key, (starts, 2, horizon, nu), dtype)
+        * jnp.logspace(-1, 1, starts, dtype=dtype)[:, None, None, None]
+    )
+    return _ascend(log_ratio, (pairs[:, 0], pairs[:, 1]), steps)
+
+
+def contraction_lower_bound(
+    system: System,
+    nu: int,
+    P: Float[Array | np.ndarray, "nx nx"],
+    *,
+    key: PRNGKeyArray,
+    horizon: int = 1,
+    steps: int = 200,
+    starts: int = 8,
+) -> LowerBound:
+    """Search for the states and inputs from which two trajectories approach each other most slowly.
+
+    ::
+
+        max over x, dx, u of  (V(dx[T]) / V(dx[0]))^(1/2T),   V(dx) = dx' P dx,  T = horizon
+
+    by Adam on the logarithm, from `starts` random ones. Any certified rate for the metric P lies above.
+    """
+    _check(horizon, steps, starts)
+    L = jnp.linalg.cholesky(jnp.asarray(P))
+
+    def log_ratio(start):
+        x, dx, u = start
+        far = rollout(system, u, x + dx).x_final - rollout(system, u, x).x_final
+        return (_log_norm(L.T @ far) - _log_norm(L.T @ dx)) / horizon
+
+    nx, dtype = L.shape[0], L.dtype
+    x_key, dx_key, u_key = jr.split(key, 3)
+    x, dx = jr.normal(x_key, (starts, nx), dtype), jr.normal(dx_key, (starts, nx), dtype)
+    return _ascend(log_ratio, (x, dx, jr.normal(u_key, (starts, horizon, nu), dtype)), steps)
+
+
+def _log_norm(a: Array) -> Array:
+    return 0.5 * jnp.log(jnp.sum(a**2) + jnp.finfo(a.dtype).tiny)
+
+
+@eqx.filter_jit
+def _climb(log_ratio, start, steps: int):
+    optimizer = optax.adam(0.05)
+
+    def body(carry, _):
+        point, state, best = carry
+        value, slope = jax.value_and_grad(log_ratio)(point)
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
+            updates, state = optimizer.update(jax.tree.map(jnp.negative, slope), state)
+        best = jnp.where(jnp.isfinite(value), jnp.maximum(best, value), best)
+        return (optax.apply_updates(point, updates), state, best), value
+
+    lowest = jnp.asarray(-jnp.inf, jax.tree.leaves(start)[0].dtype)
+    (_, _, best), values = lax.scan(body, (start, optimizer.init(start), lowest), None, length=steps)
+    return best, values[0]
+
+
+def _ascend(log_ratio, starts: Any, steps: int) -> LowerBound:
+    best, first = jax.vmap(lambda start: _climb(log_ratio, start, steps))(starts)
+    return LowerBound(float(jnp.exp(jnp.max(best))), float(jnp.exp(jnp.nanmax(first))))
+
+
+def _check(horizon: int, steps: int, starts: int) -> None:
+    for name, value in (("horizon", horizon), ("steps", steps), ("starts", starts)):
+        if value < 1:
+            raise RobustctlError(f"{name} must be at least 1, got {value}")

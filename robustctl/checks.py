@@ -1,0 +1,69 @@
+"""Checks of what a user asks for, before anything is allocated."""
+
+import math
+
+import numpy as np
+
+from .errors import ModelError
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise `ModelError` unless every size is a whole number of at least 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ModelError(f"{name} must be a whole number of at least 1, got {size!r}")
+
+
+def check_rate(rate: float) -> float:
+    """Return the contraction rate as a float, or raise `ModelError` outside (0, 1]."""
+    if not (isinstance(rate, float | int | np.floating) and 0 < rate <= 1):
+        raise ModelError(
+            f"rate must be in (0, 1], got {rate!r}; it is the factor by which two trajectories approach "
+            "each other each sample, and 1.0 asks only that they do"
+        )
+    return float(rate)
+
+
+def check_gamma(gamma: float) -> float:
+    """Return the gain bound as a float, or raise `ModelError` unless it is positive and finite."""
+    if not (isinstance(gamma, float | int | np.floating) and 0 < gamma < math.inf):
+        raise ModelError(f"gamma must be a positive, finite gain from input to output, got {gamma!r}")
+    return float(gamma)
+
+
+Rows = tuple[tuple[float, ...], ...]
+"""A constant matrix: nothing that training could mistake for a free array."""
+
+
+def check_supply(Q, S, R, nu: int, ny: int) -> tuple[Rows, Rows, Rows]:
+    """Return the supply rate's matrices as rows of floats, or raise `ModelError`.
+
+    `Q` (ny, ny) must be symmetric negative definite, `S` is (nu, ny), `R` (nu, nu) symmetric with
+    `R - S Q^-1 S'` positive definite.
+    """
+    Q, S, R = (np.atleast_2d(np.asarray(M, np.float64)) for M in (Q, S, R))
+    for name, M, shape in (("Q", Q, (ny, ny)), ("S", S, (nu, ny)), ("R", R, (nu, nu))):
+        if M.shape != shape:
+            raise ModelError(f"{name} must have shape {shape} for nu = {nu}, ny = {ny}, got {M.shape}")
+        if not np.isfinite(M).all():
+            raise ModelError(f"{name} must be finite, got {M.tolist()}")
+        if name != "S" and not np.allclose(M, M.T):
+            raise ModelError(f"{name} must be symmetric, got {M.tolist()}; use ({name} + {name}')/2")
+    worst = float(np.linalg.eigvalsh(Q)[-1])
+    if not worst < 0:
+        raise ModelError(
+            f"Q must be negative definite, got a largest eigenvalue of {worst:.4g}; "
+            "for a passive model give Q = -rho I with a small rho > 0"
+        )
+    least = float(np.linalg.eigvalsh(R - S @ np.linalg.solve(Q, S.T))[0])
+    if not least > 0:
+        raise ModelError(
+            f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
+            "no model with outputs satisfies this supply rate: increase R or bring Q nearer to zero"
+        )
+    return as_rows(Q), as_rows(S), as_rows(R)
+
+
+def as_rows(M: np.ndarray) -> Rows:
+    """Return a matrix as rows of floats."""
+    return tuple(tuple(float(entry) for entry in row) for row in M)

@@ -1,0 +1,79 @@
+"""A linear base controller for the Youla parameterization, at a plant's operating point."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..loops import Gain, ModelBased, Youla, noiseless
+from ..plants import Sampled
+from .kalman import filter_gains
+from .lqr import gains
+from .model import Model, as_array, linear_model, require_stable
+
+
+class LinearCorrection(eqx.Module):
+    """An observer's correction `dx = L (y - y_hat)`."""
+
+    L: Array
+
+    def __call__(self, x: Array, innovation: Array) -> Array:
+        """Return the correction of the physical state."""
+        return self.L @ innovation
+
+
+class LinearLaw(eqx.Module):
+    """A law `u = u0 - K (x - x0)` on the physical state."""
+
+    K: Array
+    x0: Array
+    u0: Array
+
+    def __call__(self, x: Array) -> Array:
+        """Return the control."""
+        return self.u0 - self.K @ (x - self.x0)
+
+
+def linear_base(sampled: Sampled, Q: Any, R: Any, W: Any, V: Any) -> ModelBased:
+    """Return a base controller with the gains of an LQG design at the plant's operating point.
+
+    ::
+
+        x_hat+ = f(x_hat, u) + L (y - h(x_hat)),    u = u_e - K (x_hat - x_e)
+
+    with the plant's own model f, h, the regulator gain K of (Q, R) and the Kalman predictor's gain L of (W, V).
+
+    **Arguments:** `Q`, `W` (nx, nx) on the physical state, `R` (nu, nu), `V` (ny, ny): matrices or their diagonals.
+
+    **Raises:** `ModelError` as `lqr` and `kalman`, and with the closed-loop poles where the base controller does not
+    stabilize the plant, as with a delay that the law does not know of.
+    """
+    if not isinstance(sampled, Sampled):
+        raise ModelError(
+            f"the plant must be a Sampled, got {type(sampled).__name__}; Sampled(plant, dt) makes one"
+        )
+    model = _without_delay(sampled)
+    K, _, _ = gains(model.system.A, model.system.B, Q, R, None, True)
+    L, _, _ = filter_gains(model, W, V)
+    law = LinearLaw(as_array(K), as_array(model.x), as_array(model.u))
+    base = ModelBased(noiseless(sampled), LinearCorrection(as_array(L)), law)
+    stabilizes(base, sampled)
+    return base
+
+
+def stabilizes(base: ModelBased, sampled: Sampled) -> np.ndarray:
+    """Return the poles of a plant with a base controller, having refused one that does not stabilize it.
+
+    **Raises:** `ModelError` with the closed-loop poles.
+    """
+    nu, ny = len(sampled.plant.controls), len(sampled.plant.outputs)
+    still = Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
+    return require_stable(noiseless(sampled), Youla(base, still), "the base controller")
+
+
+def _without_delay(sampled: Sampled) -> Model:
+    plain = type(sampled.imperfections)(saturate=sampled.imperfections.saturate)
+    return linear_model(eqx.tree_at(lambda s: s.imperfections, noiseless(sampled), plain))

@@ -1,0 +1,1 @@
+"""Records from files: csv, parquet, mat, hdf5 and NumPy."""

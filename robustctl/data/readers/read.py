@@ -1,0 +1,225 @@
+"""Log files to records."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError, RobustctlWarning
+from ..arrays import from_arrays
+from ..edit import merge
+from ..record import Record
+from ..record_checks import as_floats, as_names, check_dt, check_names, refuse_infinite
+from ..resample import clock_drift, to_grid
+from .formats import FORMATS, SUFFIXES, load
+
+SHOWN_NAMES = 30
+
+
+def read(
+    path: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    inputs: str | Sequence[str],
+    outputs: str | Sequence[str],
+    dt: float | None = None,
+    time: str | None = None,
+    format: str | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Record:
+    """Record of a log file, or of several files as one experiment each.
+
+    csv, txt, tsv: a header row, then numbers with a decimal point; separated by commas, semicolons, tabs or
+    blanks; empty cells are missing samples; lines that start with ``#`` are skipped. parquet: columns. mat:
+    variables, ``a/b`` for field b of struct a. h5, hdf5: datasets by path. npz: named arrays. An array is
+    (T,), (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ...
+
+    Parameters
+    ----------
+    path
+        File, or files of experiments with the same channels.
+    inputs, outputs
+        Names of columns, variables or datasets.
+    dt
+        Sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`), with a
+        RobustctlWarning when they drift against it or against themselves (`clock_drift`).
+    time
+        Column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the log
+        skips become missing samples.
+    format
+        ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; by the suffix of the file when None.
+    units
+        Unit labels by channel name.
+
+    Raises
+    ------
+    DataError
+        For a file that is absent, damaged or of an unknown format; columns that are missing, given twice or
+        not numeric; neither `dt` nor `time`; time stamps that repeat or go back; anything that `Record`
+        refuses.
+    """
+    paths = list(path) if isinstance(path, list | tuple) else [path]
+    if not paths:
+        raise DataError("path must name at least one file, got none")
+    inputs, outputs = as_names(inputs, "inputs"), as_names(outputs, "outputs")
+    check_names(inputs, outputs)
+    if dt is None and time is None:
+        raise DataError("a record needs a sample time: give dt= (seconds) or time= (column of time stamps)")
+    if time is not None and (not isinstance(time, str) or time in inputs + outputs):
+        raise DataError(f"time must name a column that is neither an input nor an output, got {time!r}")
+    dt = None if dt is None else check_dt(dt)
+    labels = _units(units)
+    records = []
+    for one in paths:
+        file = _file(one)
+        try:
+            records.append(_read_one(file, _kind(file, format), inputs, outputs, dt, time, labels))
+        except OSError as error:
+            raise DataError(f"{file}: cannot be opened: {error.strerror or error}") from error
+        except MemoryError as error:
+            raise DataError(f"{file}: it does not fit in memory") from error
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
+    _all_units_used(labels, records[0])
+    return merge(*records)
+
+
+def _file(path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"path must be a file name or a list of them, got {path!r}")
+    try:
+        file = Path(path)
+        found, folder = file.is_file(), file.is_dir()
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"path {path!r} cannot be opened: {error}") from error
+    if not found:
+        raise DataError(f"{file}: there is no such file" + (", but a folder" if folder else ""))
+    return file
+
+
+def _kind(file: Path, given: str | None) -> str:
+    if given is not None and given not in FORMATS:
+        raise DataError(f"format must be one of {FORMATS}, got {given!r}")
+    kind = given or SUFFIXES.get(file.suffix.lower())
+    if kind is None:
+        npy = "one array without names, save with np.savez"
+        why = npy if file.suffix == ".npy" else f"give format=, one of {FORMATS}"
+        raise DataError(f"the suffix must be one of {tuple(SUFFIXES)}, got {file.suffix!r}: {why}")
+    return kind
+
+
+def _units(units: Mapping[str, str] | None) -> dict[str, str]:
+    if units is None:
+        return {}
+    texts = [text for pair in units.items() for text in pair] if isinstance(units, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"units must map channel names to labels, got {units!r}")
+    return dict(units)
+
+
+def _all_units_used(units: dict[str, str], record: Record) -> None:
+    channels = record.inputs + record.outputs
+    unknown = [name for name in units if name not in channels and not any(_base(c) == name for c in channels)]
+    if unknown:
+        raise DataError(f"units are given for {unknown}, which are none of the channels {channels}")
+
+
+def _base(channel: str) -> str:
+    return channel.rpartition("[")[0] or channel
+
+
+def _read_one(
+    file: Path,
+    kind: str,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    dt: float | None,
+    time: str | None,
+    units: dict[str, str],
+) -> Record:
+    names = [*inputs, *outputs, *([] if time is None else [time])]
+    available, arrays = load(file, kind, names)
+    _check_columns(names, available, arrays)
+    blocks = {name: _block(arrays[name], name) for name in names}
+    _check_lengths(blocks)
+    u_names, u = _stack(blocks, inputs)
+    y_names, y = _stack(blocks, outputs)
+    values, t0 = np.concatenate([u, y], axis=1), 0.0
+    refuse_infinite(values, u_names + y_names)
+    if time is not None:
+        if blocks[time].shape[1] != 1:
+            raise DataError(f"time {time!r} must be one column, got shape {blocks[time].shape}")
+        try:
+            drift = "" if dt is None else clock_drift(blocks[time][:, 0], dt)
+            dt, t0, values = to_grid(blocks[time][:, 0], values, dt)
+        except DataError as error:
+            raise DataError(f"time {time!r}: {error}") from error
+        if drift:
+            _warn_of_drift(f"{file}: time {time!r}", drift)
+    return from_arrays(
+        values[:, : len(u_names)],
+        values[:, len(u_names) :],
+        check_dt(dt),
+        inputs=u_names,
+        outputs=y_names,
+        input_units=_labels(u_names, units),
+        output_units=_labels(y_names, units),
+        t0=t0,
+        name=file.stem,
+    )
+
+
+def _warn_of_drift(where: str, drift: str) -> None:
+    warnings.warn(
+        f"{where}: the stamps drift: {drift}; the log is resampled as if the stamps were right. If the rows were sampled "
+        "evenly and the clock is wrong, give dt= without time=",
+        RobustctlWarning,
+        stacklevel=4,
+    )
+
+
+def _labels(names: list[str], units: dict[str, str]) -> list[str]:
+    return [units.get(name, units.get(_base(name), "")) for name in names]
+
+
+def _check_columns(names: list[str], available: list[str], arrays: Mapping[str, np.ndarray]) -> None:
+    for name in names:
+        count = available.count(name)
+        if count > 1:
+            raise DataError(f"the file has {count} columns called {name!r}; rename all but one")
+        if name not in arrays:
+            folded = {other.lower(): other for other in available}
+            close = difflib.get_close_matches(name.lower(), folded, 1)
+            hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
+            more = f" and {len(available) - SHOWN_NAMES} more" if len(available) > SHOWN_NAMES else ""
+            raise DataError(f"there is no column {name!r}; there are {available[:SHOWN_NAMES]}{more}.{hint}")
+
+
+def _block(array: np.ndarray, name: str) -> np.ndarray:
+    array = as_floats(array, f"variable {name!r}")
+    if array.ndim == 2 and array.shape[0] == 1:
+        array = array.T
+    array = array[:, None] if array.ndim == 1 else array
+    if not array.size:
+        raise DataError(f"variable {name!r} holds no samples, shape {array.shape}")
+    if array.ndim != 2:
+        raise DataError(f"variable {name!r} must be (T,), (T, 1), (1, T) or (T, k), got shape {array.shape}")
+    return array
+
+
+def _check_lengths(blocks: dict[str, np.ndarray]) -> None:
+    lengths = {name: len(block) for name, block in blocks.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"variables must have one length, time first; got samples {lengths}")
+
+
+def _stack(blocks: dict[str, np.ndarray], names: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
+    channels = []
+    for name in names:
+        width = blocks[name].shape[1]
+        channels += [name] if width == 1 else [f"{name}[{index}]" for index in range(width)]
+    return channels, np.concatenate([blocks[name] for name in names], axis=1)

@@ -1,0 +1,94 @@
+"""Checks shared by the records and the readers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+
+def as_floats(values: Any, what: str) -> np.ndarray:
+    """Float64 copy or view of real numbers; ``None`` and masked entries become NaN.
+
+    Raises
+    ------
+    DataError
+        When the values are complex, text, dates or of unequal row lengths.
+    """
+    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{what} must be an array of numbers with rows of one length: {error}") from error
+    if array.dtype.kind == "O":
+        array = _from_objects(array, what)
+    if array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{what} must hold real numbers, not dtype {array.dtype}; "
+            "give real and imaginary parts as two channels, and convert text or dates to numbers"
+        )
+    array = array.astype(np.float64, copy=hidden is not None)
+    if hidden is not None:
+        array[hidden] = np.nan
+    return array
+
+
+def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
+    def number(item: Any) -> float:
+        if isinstance(item, str | bytes):
+            raise TypeError(f"{item!r} is text")
+        return math.nan if item is None else float(item)
+
+    try:
+        return np.array([number(item) for item in array.flat], np.float64).reshape(array.shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{what} must hold real numbers or None: {error}") from error
+
+
+def refuse_infinite(values: np.ndarray, names: Sequence[str], where: str = "") -> None:
+    """Raise a DataError that names the first infinite sample of `values` (T, n)."""
+    bad = np.argwhere(np.isinf(values))
+    if len(bad):
+        sample, channel = bad[0]
+        raise DataError(
+            f"{where}channel {names[channel]!r} is infinite at sample {sample} (counted from 0); "
+            "samples must be finite, with NaN for a missing one"
+        )
+
+
+def check_dt(dt: Any) -> float:
+    """`dt` as a float; DataError unless it is a finite number of seconds above zero."""
+    try:
+        value = math.nan if isinstance(dt, bool | str | bytes) else float(dt)
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise DataError(f"dt must be a finite sample time > 0 in seconds, got {dt!r}")
+    return value
+
+
+def as_names(names: Any, what: str) -> tuple[str, ...]:
+    """Tuple of strings from one string or several; DataError for anything else."""
+    names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{what} must be a name or a list of names, got {names!r}")
+    return tuple(names)
+
+
+def check_names(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """Raise a DataError for no channel, an empty name, or a name used twice."""
+    for kind, names in (("inputs", inputs), ("outputs", outputs)):
+        if not names:
+            raise DataError(f"{kind} must name at least one channel, got none")
+        if not all(name.strip() for name in names):
+            raise DataError(f"{kind} must not hold an empty name, got {names}")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"{kind} must be different from each other, {twice} given more than once")
+    both = sorted(set(inputs) & set(outputs))
+    if both:
+        raise DataError(f"a channel is either an input or an output, {both} given as both")

@@ -1,0 +1,139 @@
+"""From a log to an identified model, with settings that suit many logs: what `robustctl fit` and the demo run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.random as jr
+import optax
+
+from .. import nn
+from ..data import Record, Scaling, split, windows
+from ..errors import DataError, RobustctlError
+from ..runs import Run
+from ..system import Parameterization
+from ..train import Fit, clipped_adam, fit, learned_state, warm_up
+
+ModelName = Literal["contracting", "lipschitz", "contracting-ren", "lipschitz-ren", "linear", "gru", "lstm"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Settings of an identification; times are in samples of the log.
+
+    Args:
+        model: What to fit; linear, gru and lstm are baselines.
+        gamma: Certified gain of the lipschitz models, between signals scaled to standard deviation one.
+        rate: Certified contraction rate per sample, in (0, 1].
+        nx: States.
+        nv: Features of the network in the loop.
+        hidden: Widths of the hidden layers of an R2DN's network.
+        activation: Elementwise function with slope in [0, 1].
+        warm_up: Samples that the initial state is found from.
+        window: Length of the training windows; 0 trains on whole experiments, each from a trained initial state.
+        stride: Samples from the start of one window to the next.
+        batch: Windows a gradient step.
+        validation: Last part of each experiment, in [0, 1), kept to choose the best epoch; needs windows.
+        epochs: Passes over the training data.
+        learning_rate: Of Adam, falling to zero along a cosine.
+        seed: Of the initial weights and the order of the windows.
+    """
+
+    model: ModelName = "contracting"
+    gamma: float = 10.0
+    rate: float = 1.0
+    nx: int = 4
+    nv: int = 8
+    hidden: tuple[int, ...] = (16,)
+    activation: Literal["relu", "tanh", "leaky_relu", "hard_tanh", "softplus"] = "relu"
+    warm_up: int = 30
+    window: int = 0
+    stride: int = 16
+    batch: int = 16
+    validation: float = 0.0
+    epochs: int = 6000
+    learning_rate: float = 1e-2
+    seed: int = 0
+
+
+def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
+    """Return the recipe's untrained model for `nu` inputs and `ny` outputs."""
+    key = jr.key(recipe.seed)
+    if recipe.model in ("gru", "lstm"):
+        return getattr(nn, recipe.model.upper())(nu=nu, nx=recipe.nx, ny=ny, key=key)
+    if recipe.model == "linear":
+        return nn.StableLinear(nu=nu, nx=recipe.nx, ny=ny, rate=recipe.rate, init=nn.long_memory, key=key)
+    lipschitz, ren = recipe.model.startswith("lipschitz"), recipe.model.endswith("ren")
+    settings: dict[str, Any] = {"nx": recipe.nx, "nv": recipe.nv, "rate": recipe.rate}
+    settings |= {"gamma": recipe.gamma} if lipschitz else {}
+    settings |= {} if ren else {"hidden": recipe.hidden}
+    classes = {
+        (False, False): nn.ContractingR2DN, (True, False): nn.LipschitzR2DN,
+        (False, True): nn.ContractingREN, (True, True): nn.LipschitzREN,
+    }  # fmt: skip
+    activation = nn.ACTIVATIONS[recipe.activation]
+    return classes[lipschitz, ren](
+        nu=nu, ny=ny, activation=activation, init=nn.long_memory, key=key, **settings
+    )
+
+
+def check_length(record: Record, recipe: Recipe) -> None:
+    """Raise `DataError` for an experiment with nothing left after the samples that its initial state is found from."""
+    for experiment in record.experiments:
+        if experiment.samples <= recipe.warm_up:
+            raise DataError(
+                f"every experiment must be longer than warm_up = {recipe.warm_up} samples, got "
+                f"{experiment.samples} in {experiment.name!r}; use a smaller warm_up or a longer record"
+            )
+
+
+def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
+    """Return the part of a record that is trained on, the one that is kept to validate, and the first in windows.
+
+    **Raises:** as `identify`.
+    """
+    if recipe.validation and not recipe.window:
+        raise RobustctlError(
+            "validation needs training windows; give window a number of samples, or keep validation = 0"
+        )
+    check_length(record, recipe)
+    kept, checked = (
+        (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
+    )
+    data = windows(kept, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else kept
+    return kept, checked, data
+
+
+def identify(
+    record: Record,
+    recipe: Recipe,
+    *,
+    run: Run | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Fit:
+    """Fit the recipe's model to a record; `run` and `resume` as in `fit`.
+
+    **Raises:** `DataError` or `RobustctlError` where record and recipe do not go together, before anything is written.
+    """
+    kept, checked, data = parts(record, recipe)
+    if recipe.window:
+        initial, batch = warm_up(recipe.warm_up), min(recipe.batch, len(data.experiments))
+    else:
+        initial, batch = learned_state(horizon=recipe.warm_up), len(data.experiments)
+    steps = recipe.epochs * (len(data.experiments) // batch)
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
+    return fit(
+        build(recipe, record.nu, record.ny),
+        data,
+        validation=checked,
+        scaling=Scaling.fit(kept),
+        initial=initial,
+        batch_size=batch,
+        optimizer=clipped_adam(schedule),
+        epochs=recipe.epochs,
+        run=run,
+        resume=resume,
+        progress=progress,
+        key=jr.key(recipe.seed + 1),
+    )

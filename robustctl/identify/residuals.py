@@ -1,0 +1,147 @@
+"""What a free-run simulation leaves unexplained: the correlations of its residuals."""
+
+import dataclasses
+
+import numpy as np
+
+from ..errors import DataError
+from .scores import FLAT, divergence
+from .simulate import Simulation
+
+QUANTILE = 2.575829303548901  # of the standard normal: 99 % lie within plus and minus this
+MIN_PAIRS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualCorrelations:
+    """Correlations of the residuals e = y - y_hat, and the bands that 99 % of them lie in for a true model.
+
+    ::
+
+        auto[i, k]     = corr(e_i[t], e_i[t + lags[k]]),            lags = 0 ... max_lag
+        cross[i, j, k] = corr(u_j[t], e_i[t + cross_lags[k]]),      cross_lags = -max_lag ... max_lag
+
+    with `auto_band` and `cross_band` of the same shapes. A value outside its band at a cross lag >= 0 means
+    that the input holds something about the output which the model does not use; at a lag < 0, that the input
+    was fed back from the output. One outside its band in `auto` may be colored noise, which a simulation
+    model does not describe. NaN where fewer than 10 pairs were measured or a channel is constant.
+    """
+
+    lags: np.ndarray
+    auto: np.ndarray
+    auto_band: np.ndarray
+    cross_lags: np.ndarray
+    cross: np.ndarray
+    cross_band: np.ndarray
+
+    def auto_outside(self) -> np.ndarray:
+        """Fraction (ny,) of the lags 1 ... max_lag outside the band, NaN where nothing is defined."""
+        return _fraction_outside(self.auto[:, 1:], self.auto_band[:, 1:])
+
+    def cross_outside(self) -> np.ndarray:
+        """Fraction (ny, nu) of the lags 0 ... max_lag outside the band, NaN where nothing is defined."""
+        first = len(self.lags) - 1
+        return _fraction_outside(self.cross[..., first:], self.cross_band[..., first:])
+
+
+def residual_correlations(simulation: Simulation, max_lag: int = 25) -> ResidualCorrelations:
+    """Correlate the residuals of a simulation with themselves and with the inputs, as MATLAB's `resid` does.
+
+    ::
+
+        corr(a[t], b[t+k]) = sum a[t] b[t+k] / sqrt(sum a[t]^2  sum b[t+k]^2),    means taken off
+        auto_band  = 2.576 / sqrt(pairs)
+        cross_band = 2.576 sqrt(max(1, sum over |m| <= max_lag of rho_u[m] rho_e[m])) / sqrt(pairs)
+
+    The sums run over the pairs of samples that were both measured, of all experiments; no pair spans two
+    experiments. The cross band allows for residuals and inputs that are not white, which free-run residuals
+    seldom are. Source: Ljung, "System Identification", 2nd ed., Section 16.6.
+
+    **Raises:** `DataError` for a `max_lag` below 1 or so long that fewer than 10 pairs are left, and for what
+    `Simulation.scores` refuses.
+    """
+    errors = simulation.errors()
+    _check_finite(simulation)
+    _check_lag(simulation, max_lag)
+    inputs = [np.where(e.u_mask, e.u, np.nan) for e in simulation.record.experiments]
+    e, u = _standardized(errors), _standardized(inputs)
+    lags, cross_lags = np.arange(max_lag + 1), np.arange(-max_lag, max_lag + 1)
+    auto, auto_pairs = _own_correlations(e, lags)
+    rho_u, _ = _own_correlations(u, lags)
+    results = [_correlation(u, e, int(k)) for k in cross_lags]
+    cross, pairs = (np.stack([r[i].T for r in results], axis=-1) for i in (0, 1))
+    spread = 1 + 2 * np.nansum(auto[:, None, 1:] * rho_u[None, :, 1:], axis=-1)
+    cross_band = QUANTILE * np.sqrt(np.maximum(spread, 1.0))[..., None] / np.sqrt(np.maximum(pairs, 1))
+    auto_band = QUANTILE / np.sqrt(np.maximum(auto_pairs, 1))
+    return ResidualCorrelations(
+        lags, auto, np.where(np.isnan(auto), np.nan, auto_band),
+        cross_lags, cross, np.where(np.isnan(cross), np.nan, cross_band),
+    )  # fmt: skip
+
+
+def _check_finite(simulation: Simulation) -> None:
+    record = simulation.record
+    for name, note in zip(
+        record.outputs, divergence(record, simulation.y_hat, simulation.skipped), strict=True
+    ):
+        if note:
+            raise DataError(f"simulated outputs must be finite, but for {name!r} {note}; fit the model anew")
+
+
+def _check_lag(simulation: Simulation, max_lag: int) -> None:
+    if isinstance(max_lag, bool) or not isinstance(max_lag, int | np.integer) or max_lag < 1:
+        raise DataError(f"max_lag must be a whole number of samples of at least 1, got {max_lag!r}")
+    scored = [e.samples - simulation.skipped for e in simulation.record.experiments]
+    longest = max(scored)
+
+    def pairs(lag: int) -> int:
+        return sum(max(n - lag, 0) for n in scored)
+
+    if pairs(max_lag) < MIN_PAIRS:
+        admissible = next((k for k in range(longest, 0, -1) if pairs(k) >= MIN_PAIRS), 0)
+        raise DataError(
+            f"max_lag must leave at least {MIN_PAIRS} pairs of samples, got {max_lag}, which leaves "
+            f"{pairs(max_lag)} (longest experiment: {longest} samples without the skipped ones); "
+            + (f"choose max_lag <= {admissible}" if admissible else "use a longer record")
+        )
+
+
+def _standardized(values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean zero, deviation one over what was measured: pairs (values, 0 where missing; mask as floats)."""
+    pooled = np.concatenate(values)
+    mask = ~np.isnan(pooled)
+    count = np.maximum(mask.sum(axis=0), 1)
+    mean = np.where(mask, pooled, 0.0).sum(axis=0) / count
+    with np.errstate(over="ignore"):  # an infinite deviation leaves zeros, which correlate with nothing
+        std = np.sqrt((np.where(mask, pooled - mean, 0.0) ** 2).sum(axis=0) / count)
+    flat = std <= FLAT * np.abs(pooled).max(axis=0, where=mask, initial=0.0)
+    std = np.where(flat, np.inf, std)  # a constant channel becomes zero, and its correlations 0 / 0
+    return [(np.where(np.isnan(v), 0.0, (v - mean) / std), (~np.isnan(v)).astype(float)) for v in values]
+
+
+def _own_correlations(a, lags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    results = [_correlation(a, a, int(k)) for k in lags]
+    correlations, pairs = (np.stack([np.diag(r[i]) for r in results], axis=-1) for i in (0, 1))
+    return correlations, pairs
+
+
+def _correlation(a, b, lag: int) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation (na, nb) of a[t] and b[t + lag] over all experiments, and the number of measured pairs."""
+    sums = np.zeros((4, a[0][0].shape[1], b[0][0].shape[1]))
+    ahead, behind = max(lag, 0), max(-lag, 0)
+    for (x, x_mask), (z, z_mask) in zip(a, b, strict=True):
+        if (stop := len(x) - ahead - behind) > 0:
+            x, x_mask = x[behind : behind + stop], x_mask[behind : behind + stop]
+            z, z_mask = z[ahead : ahead + stop], z_mask[ahead : ahead + stop]
+            sums += [x.T @ z, (x**2).T @ z_mask, x_mask.T @ z**2, x_mask.T @ z_mask]
+    product, power_a, power_b, pairs = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = product / np.sqrt(power_a * power_b)
+    return np.where((pairs >= MIN_PAIRS) & np.isfinite(r), r, np.nan), pairs
+
+
+def _fraction_outside(r: np.ndarray, band: np.ndarray) -> np.ndarray:
+    defined = ~np.isnan(r)
+    outside = np.where(defined, np.abs(r) > band, False).sum(axis=-1)
+    count = defined.sum(axis=-1)
+    return np.where(count > 0, outside / np.maximum(count, 1), np.nan)

@@ -1,0 +1,122 @@
+"""Run an identified model over a record, and score it."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+
+from ..data import Record
+from ..train.batches import Batch, pack
+from ..train.fit import check_channels
+from ..train.fitted_model import FittedModel
+from ..train.identification import simulate_batch
+from ..train.initial_state import LearnedState
+from ..trajectory import rollout
+from .scores import ChannelScores, channel_scores, residuals
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulation:
+    """Free-run outputs beside the measured ones, in their own units.
+
+    `y_hat[k]`: outputs (T, ny) of experiment k, NaN in its first `skipped` samples; `record`: what was
+    simulated; `initial`: in words, where it started.
+    """
+
+    record: Record
+    y_hat: tuple[np.ndarray, ...]
+    skipped: int
+    initial: str
+
+    def errors(self) -> list[np.ndarray]:
+        """Measured minus simulated (T, ny) of each experiment, NaN where skipped or not measured."""
+        return residuals(self.record, self.y_hat, self.skipped)
+
+    def scores(self) -> ChannelScores:
+        """Score each output, all experiments pooled.
+
+        **Raises:** `DataError` where no sample is both measured and not skipped.
+        """
+        return channel_scores(self.record, self.y_hat, self.skipped)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write experiment, time in seconds, and each output as measured and as simulated; empty: none."""
+        record = self.record
+        names = [f"{name}{kind}" for name in record.outputs for kind in ("", "_simulated")]
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["experiment", "time", *names])
+            for k, (experiment, y_hat) in enumerate(zip(record.experiments, self.y_hat, strict=True)):
+                measured = np.where(experiment.y_mask, experiment.y, np.nan)
+                both = np.stack([measured, y_hat], axis=2).reshape(len(y_hat), -1)
+                for t, row in zip(record.time(k), both, strict=True):
+                    writer.writerow(
+                        [experiment.name, f"{t:.9g}", *("" if np.isnan(v) else f"{v:.9g}" for v in row)]
+                    )
+
+
+def simulate(model: FittedModel, record: Record) -> Simulation:
+    """Run a model in free run over every experiment of a record (an infinite prediction horizon).
+
+    The outputs are used only for the initial state: a warm-up model sees its window, a model with learned
+    states fits one to the first `horizon` samples; these samples are not scored.
+
+    **Raises:** `DataError` where sample time, channels or units differ from the model's, or an experiment is too short.
+    """
+    check_channels(model, record)
+    estimate = isinstance(model.initial, LearnedState)
+    skipped = model.initial.horizon if isinstance(model.initial, LearnedState) else model.initial.window
+    scaled = model.scaling.apply(record)
+    batch = pack(scaled, window=model.initial.window, washout=skipped if estimate else 0, dtype=model.dtype)
+    if estimate:
+        batch = pack(scaled, dtype=model.dtype)
+        outputs = _from_estimated_states(model, batch, skipped)
+        how = f"state fitted to the first {skipped} samples"
+    else:
+        trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)
+        outputs = eqx.filter_jit(simulate_batch)(trained, fixed, batch)
+        how = f"warm-up window of {skipped} samples" if skipped else "the model's own initial state"
+    return Simulation(
+        record, _unpack(model, record, np.asarray(outputs, np.float64), skipped, estimate), skipped, how
+    )
+
+
+def _unpack(
+    model: FittedModel, record: Record, outputs: np.ndarray, skipped: int, whole: bool
+) -> tuple[np.ndarray, ...]:
+    results = []
+    for experiment, scaled in zip(record.experiments, outputs, strict=True):
+        start = skipped if whole else 0
+        kept = model.scaling.undo_y(scaled[start : start + experiment.samples - skipped])
+        results.append(np.concatenate([np.full((skipped, record.ny), np.nan), kept]))
+    return tuple(results)
+
+
+def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
+    system = model.parameterization.explicit()
+    flat, unravel = ravel_pytree(system.init_state())
+
+    @eqx.filter_jit
+    def residual(x0, system, u, y, mask):
+        return (jnp.where(mask, rollout(system, u, unravel(x0)).ys - y, 0)).reshape(-1)
+
+    def estimated(k: int):
+        head = batch.u[k, :horizon], batch.y[k, :horizon], batch.mask[k, :horizon]
+        solution = scipy.optimize.least_squares(
+            lambda x0: np.asarray(residual(jnp.asarray(x0, flat.dtype), system, *head), np.float64),
+            np.asarray(flat, np.float64),
+            jac=lambda x0: np.asarray(
+                eqx.filter_jit(jax.jacrev(residual))(jnp.asarray(x0, flat.dtype), system, *head), np.float64
+            ),  # pyright: ignore
+        )
+        return unravel(jnp.asarray(solution.x, flat.dtype))
+
+    states = [estimated(k) for k in range(batch.index.size)]
+    run = eqx.filter_jit(lambda system, us, x0s: jax.vmap(lambda u, x: rollout(system, u, x).ys)(us, x0s))
+    return run(system, batch.u, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))

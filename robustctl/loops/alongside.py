@@ -1,0 +1,91 @@
+"""A learned system beside a controller that stays as it is."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ..errors import ModelError
+from ..plants import Sampled
+from ..system import System
+from .feedback import check_sample_time
+from .internal_model import noiseless
+from .youla import Base, Youla, check_model, still
+
+
+class Alongside(System):
+    """A controller that stays as it is, and a learned `q` on what a twin of its loop did not expect.
+
+    ::
+
+        e = y - y_twin,     u = C(y) + q(e),     u_twin = C(y_twin) + q(e),     x_twin+ = f(x_twin, u_twin)
+
+    The twin, a model of the plant with a copy of the controller, runs in the computer and feels q as the plant does.
+    Without disturbances and with an exact model `e` does not depend on q: q leaves stable what the controller stabilizes.
+    On a linear plant, with a linear controller, `z = T0 d + T1 q(T2 d)` with T0 from disturbance to performance, T1 from control to
+    performance and T2 from disturbance to output in the controller's own loop; `rc.classical.youla_gain` bounds its gain.
+    With references the plant's output is `[y, r]`; the controllers read `[y, r]` and `[y_twin, r]`, q reads `[e, r]`.
+
+    Source: internal model control (Morari and Zafiriou, "Robust Process Control", 1989, chapter 3) of the loop that the controller
+    closes; for nonlinear ones Furieri, Galimberti, Ferrari-Trecate, "Learning to boost the performance of stable nonlinear systems",
+    2024, arXiv 2405.00871.
+
+    **Arguments:** `controller`: any system from y (ny,) to u (nu,), a `PID` say; `model`: the plant's model as a `Sampled` without
+    noise or jitter, its saturation included; see `noiseless`; `q`: a system from e (ny,) to u (nu,).
+
+    **Raises:** `ModelError` for a model with noise or jitter, for a controller or q of another sample time than the
+    model's, and, at the first step, for a controller or q that does not take the outputs or give the controls.
+    """
+
+    controller: System
+    model: Sampled
+    q: System
+
+    def __check_init__(self):
+        """Refuse a model that would draw noise, and parts of other sample times."""
+        check_model(self.model, "the twin's model")
+        for name in ("controller", "q"):
+            check_sample_time(name, getattr(self, name), "the model's", self.model)
+
+    def init_state(self) -> tuple[tuple[PyTree, PyTree, PyTree], PyTree]:
+        """Return the initial states of the controller, the twin's plant, the twin's controller; and of q."""
+        own = self.controller.init_state()
+        return (own, self.model.init_state(), self.controller.init_state()), self.q.init_state()
+
+    def step(self, x: tuple[Any, PyTree], u: Float[Array, " nyr"]) -> tuple[tuple[Any, PyTree], Array]:
+        """Return `(x_next, control)`; here the input is the measured output."""
+        (own, plant, copy), q_state = x
+        expected = self.model.output(plant, still(self.model))
+        ny, nu = expected.shape[0], len(self.model.plant.controls)
+        if u.shape[0] < ny:
+            raise ModelError(f"the plant must have the {ny} outputs of the twin's model, got {u.shape[0]}")
+        y, r = u[:ny], u[ny:]
+        q_state, added = _stepped("q", self.q, q_state, jnp.concatenate([y - expected, r]), nu)
+        own, control = _stepped("the controller", self.controller, own, u, nu)
+        copy, believed = self.controller.step(copy, jnp.concatenate([expected, r]))
+        plant = self.model.advance(plant, believed + added, still(self.model))
+        return ((own, plant, copy), q_state), control + added
+
+    def prepare(self) -> "Alongside":
+        """Return the same with controller and q prepared for many steps."""
+        return dataclasses.replace(self, controller=self.controller.prepare(), q=self.q.prepare())
+
+
+def _stepped(name: str, system: System, x: PyTree, u: Array, nu: int) -> tuple[PyTree, Array]:
+    """Step a part, or say that it does not fit; JAX would name two shapes and no part."""
+    wanted = (
+        f"{name} must take {u.shape[0]} signals, those of the outputs and references, and give {nu} controls"
+    )
+    try:
+        x_next, y = system.step(x, u)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{wanted}; its step said: {error}") from error
+    if y.shape != (nu,):
+        raise ModelError(f"{wanted}, got controls of shape {y.shape}")
+    return x_next, y
+
+
+def learned_with(base: System, sampled: Sampled, q: System) -> Youla | Alongside:
+    """Return the controller of a base and a learned q: Youla's form for a `Base`, `Alongside` for any other controller."""
+    return Youla(base, q) if isinstance(base, Base) else Alongside(base, noiseless(sampled), q)

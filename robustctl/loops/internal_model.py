@@ -1,0 +1,72 @@
+"""A ready base controller for plants that are stable by themselves."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..errors import ModelError
+from ..plants import Sampled, undisturbed
+from .youla import ModelBased
+
+
+class NoCorrection(eqx.Module):
+    """An observer's correction that leaves the prediction as it is."""
+
+    def __call__(self, x: Array, innovation: Array) -> Array:
+        """Return zero."""
+        return jnp.zeros_like(x)
+
+
+class Constant(eqx.Module):
+    """A law that holds one control."""
+
+    value: Array
+
+    def __call__(self, x: Array) -> Array:
+        """Return the control."""
+        return self.value
+
+
+def internal_model(sampled: Sampled) -> ModelBased:
+    """Return the base controller of internal model control, for a stable plant: its model alone, in parallel.
+
+    ::
+
+        x_hat+ = f(x_hat, u),    u = u_e + Q(y - h(x_hat))
+
+    Source: Morari and Zafiriou, "Robust Process Control", 1989, chapter 3.
+
+    **Raises:** `ModelError` for a plant whose poles at the operating point are not all inside the unit circle.
+    """
+    poles = plant_poles(sampled)
+    if not np.abs(poles).max(initial=0.0) < 1:
+        listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))
+        raise ModelError(
+            f"the plant must be stable by itself at its operating point, got the poles {listed} (stable: inside the unit "
+            "circle); robustctl.classical.linear_base gives a base controller that stabilizes it"
+        )
+    return ModelBased(noiseless(sampled), NoCorrection(), Constant(sampled.plant.operating_point()[1]))
+
+
+def plant_poles(sampled: Sampled) -> np.ndarray:
+    """Return the poles of a sampled plant, linearized at its operating point in float64."""
+    with jax.enable_x64(True):
+        sampled = jax.tree.map(_to_float64, sampled)
+        x, u = sampled.plant.operating_point()
+        still = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
+        start = sampled.state_at(x)
+        return np.linalg.eigvals(jax.jacobian(lambda x: sampled.advance(start._replace(x=x), u, still).x)(x))
+
+
+def _to_float64(leaf):
+    return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
+
+
+def noiseless(sampled: Sampled) -> Sampled:
+    """Return a sampled plant as a model to predict with: no noise, no jitter, no quantization."""
+    imperfections = dataclasses.replace(sampled.imperfections, noise=None, jitter=0.0, resolution=None)
+    return dataclasses.replace(sampled, imperfections=imperfections)

@@ -1,0 +1,100 @@
+"""Linear systems, and linear systems that stay stable while they are trained."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..checks import check_rate, check_sizes
+from ..linalg import exact_map, frobenius
+from ..system import Parameterization, System
+from .bounded_real import bounded_real
+from .initializers import Initializer, default_dtype, lecun_normals, random
+
+
+class LinearSystem(System):
+    """A linear system ready to step.
+
+    ::
+
+        x+ = A x + B u + bx
+        y  = C x + D u + by
+
+    with the metric `P` and the `rate` of `A' P A <= rate^2 P`, which `certify` checks and stepping does
+    not use.
+    """
+
+    A: Float[Array, "nx nx"]
+    B: Float[Array, "nx nu"]
+    C: Float[Array, "ny nx"]
+    D: Float[Array, "ny nu"]
+    bx: Float[Array, " nx"]
+    by: Float[Array, " ny"]
+    P: Float[Array, "nx nx"]
+    rate: float = eqx.field(static=True)
+
+    def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
+        """Return the zero state."""
+        return jnp.zeros_like(self.bx)
+
+    def step(
+        self, x: Float[Array, " {self.A.shape[0]}"], u: Float[Array, " {self.B.shape[1]}"]
+    ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C.shape[0]}"]]:
+        """Return `(x_next, y)`."""
+        return self.A @ x + self.B @ u + self.bx, self.C @ x + self.D @ u + self.by
+
+
+class StableLinear(Parameterization):
+    """Linear system with all modes inside the circle of radius `rate`, whatever the free arrays.
+
+    ::
+
+        V(x1+ - x2+) <= rate^2 V(x1 - x2),   V(d) = d' P d
+
+    `A` is that of `bounded_real` with neither inputs nor outputs, which reaches every such `A`; `B`, `C`
+    and `D` are free. Source: [RWM23], eq. (19), without neurons.
+
+    **Arguments:** `nu nx ny`: numbers of inputs, states and outputs; `rate` in (0, 1] per sample; `init`:
+    an initializer: `random`, `long_memory`, `resonances`; `dtype`: of the free arrays.
+
+    **Raises:** `ModelError` for a size below 1 or a rate outside (0, 1].
+    """
+
+    X: Float[Array, "nh nh"]
+    p: Float[Array, ""]
+    Y: Float[Array, "nx nx"]
+    B: Float[Array, "nx nu"]
+    C: Float[Array, "ny nx"]
+    D: Float[Array, "ny nu"]
+    bx: Float[Array, " nx"]
+    by: Float[Array, " ny"]
+    rate: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        *,
+        nu: int,
+        nx: int,
+        ny: int,
+        rate: float = 1.0,
+        init: Initializer = random,
+        key: PRNGKeyArray,
+        dtype=None,
+    ):
+        check_sizes(nu=nu, nx=nx, ny=ny)
+        self.rate = check_rate(rate)
+        dtype = default_dtype() if dtype is None else dtype
+        core_key, port_key = jr.split(key)
+        self.X, self.Y, _, _ = init(core_key, nx, jnp.zeros((0, 0), dtype), self.rate)
+        self.p = frobenius(self.X)
+        self.B, self.C = lecun_normals(port_key, ((nx, nu), (ny, nx)), dtype)
+        self.D = jnp.zeros((ny, nu), dtype)
+        self.bx, self.by = jnp.zeros(nx, dtype), jnp.zeros(ny, dtype)
+
+    @exact_map
+    def explicit(self) -> LinearSystem:
+        """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
+        nx, dtype = self.bx.size, self.X.dtype
+        B, C, D = (jnp.zeros(shape, dtype) for shape in ((nx, 0), (0, nx), (0, 0)))
+        A, _, P = bounded_real(self.X, self.p, self.Y, B, C, D, self.rate)
+        return LinearSystem(A=A, B=self.B, C=self.C, D=self.D, bx=self.bx, by=self.by, P=P, rate=self.rate)

@@ -1,0 +1,206 @@
+"""How well a model simulates a record, what its residuals hold, and what is proven of it."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from .. import plot
+from ..certificates import Certificate, weights_sha256
+from ..data import Record
+from ..errors import DataError, RobustctlError
+from ..identify import ChannelScores, ResidualCorrelations, Simulation, residual_correlations, simulate
+from ..store.json_text import finite, json_text
+from ..train import Fit, FittedModel
+from .folder import png, write_folder
+from .linear_line import Alongside, beside
+from .text import beside_lines, certificate_lines, head, joined, residual_lines, table, training_lines
+
+FORMAT = 1
+FILES = ("report.txt", "report.json", "certificate.json", "compare.png", "residuals.png", "training.png")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitReport:
+    """What `report` returns; `print` it, or `save` it to a folder.
+
+    `simulation`: the free run that is scored; `scores`: of each output; `correlations` of its residuals, None
+    where they could not be computed, `correlations_note` then says why; `model`: in words; `fit` and
+    `certificate`: as given to `report`; `certificate_note`: "" or that it is about other weights; `beside`: scores
+    to compare with, None unless `report` was given the record trained on.
+    """
+
+    simulation: Simulation
+    scores: ChannelScores
+    correlations: ResidualCorrelations | None
+    correlations_note: str
+    model: str
+    fit: Fit | None
+    certificate: Certificate | None
+    certificate_note: str
+    beside: Alongside | None = None
+
+    def __str__(self) -> str:
+        """Return the report as text of at most 100 columns."""
+        record = self.simulation.record
+        return joined(
+            [
+                head(self.model, self.simulation, seen=self.beside is not None and self.beside.seen),
+                table(record, self.scores),
+                beside_lines(record, self.scores.fit_percent, self.beside),
+                residual_lines(record, self.correlations, self.correlations_note),
+                training_lines(self.fit, _training(self.fit)),
+                certificate_lines(self.certificate, self.certificate_note),
+            ]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
+        record, c = self.simulation.record, self.correlations
+        return finite(
+            {
+                "format": FORMAT,
+                "model": self.model,
+                "horizon": "infinite",
+                "initial_state": self.simulation.initial,
+                "skipped_samples": self.simulation.skipped,
+                "dt": record.dt,
+                "inputs": record.inputs,
+                "experiments": len(record.experiments),
+                "trained_on_this": self.beside.seen if self.beside else None,
+                "samples": record.samples,
+                "pooled_nrmse": self.scores.pooled_nrmse(),
+                "outputs": [_output(self, i) for i in range(record.ny)],
+                "residuals": {
+                    "max_lag": None if c is None else int(c.lags[-1]),
+                    "note": self.correlations_note,
+                },
+                "training": _training(self.fit),
+                "certificate": _certificate(self.certificate, self.certificate_note),
+            }
+        )
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write report.txt, report.json, certificate.json and the figures; return the files written.
+
+        Each file appears whole or not at all. Those that an earlier report left and this one does not have
+        are removed; other files are left alone.
+
+        **Raises:** `RobustctlError` where `folder` is a file.
+        """
+        return write_folder(folder, _contents(self), FILES)
+
+
+def fit_report(
+    model: FittedModel,
+    record: Record,
+    *,
+    fit: Fit | None = None,
+    certificate: Certificate | None = None,
+    trained_on: Record | None = None,
+    max_lag: int = 25,
+) -> FitReport:
+    """Simulate a model on a record in free run, score it, and gather what is known of it.
+
+    **Arguments:** `record`: best one that training never saw; `fit`: what `fit` returned, for the training
+    summary; `certificate`: of the model's parameterization or system; `trained_on`: the record that the model was
+    trained on, to tell its score there and that of a linear model fitted to it (ARX, `rc.advice.advise` says how it is
+    found); `max_lag`: samples, for the residuals.
+
+    **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
+    `RobustctlError` for a model that is not `FittedModel`. A record too short for correlations is no error.
+    """
+    if not isinstance(model, FittedModel):
+        got = type(model).__name__
+        raise RobustctlError(f"model must be an identified one, as the field model of a Fit is, got {got}")
+    simulation = simulate(model, record)
+    scores = simulation.scores()
+    try:
+        correlations, note = residual_correlations(simulation, max_lag), ""
+    except DataError as error:
+        correlations, note = None, str(error)
+    about = "" if certificate is None else _weights_note(model, certificate)
+    compared = None if trained_on is None else beside(model, trained_on, simulation)
+    return FitReport(
+        simulation, scores, correlations, note, _described(model), fit, certificate, about, compared
+    )
+
+
+def _described(model: FittedModel) -> str:
+    arrays = jax.tree.leaves(eqx.filter(model.parameterization, eqx.is_inexact_array))
+    count = sum(a.size for a in arrays)
+    return f"{type(model.parameterization).__name__}, {count} trained numbers, {model.dtype}"
+
+
+def _weights_note(model: FittedModel, certificate: Certificate) -> str:
+    systems = model.parameterization.explicit(), model.explicit()
+    if certificate.weights_sha256 in [weights_sha256(system) for system in systems]:
+        return ""
+    return "its weights are not bit for bit this model's (another model, dtype or machine); certify this one"
+
+
+def _output(r: FitReport, i: int) -> dict[str, Any]:
+    record, s, c = r.simulation.record, r.scores, r.correlations
+    outside = None
+    if c is not None:
+        cross = zip(record.inputs, c.cross_outside()[i].tolist(), strict=True)
+        outside = {"with_itself": float(c.auto_outside()[i]), "with_input": dict(cross)}
+    compared = {"fit_percent_trained": None, "fit_percent_linear": None}
+    if r.beside is not None:
+        compared = {"fit_percent_trained": r.beside.trained[i], "fit_percent_linear": r.beside.linear[i]}
+    return compared | {
+        "name": record.outputs[i],
+        "unit": record.output_units[i],
+        "samples": int(s.samples[i]),
+        "rmse": float(s.rmse[i]),
+        "mean_error": float(s.mean_error[i]),
+        "nrmse": float(s.nrmse[i]),
+        "fit_percent": float(s.fit_percent[i]),
+        "note": s.notes[i],
+        "residual_lags_outside": outside,
+    }
+
+
+def _training(fit: Fit | None) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    epochs, best = len(fit.history["loss"]), fit.best_epoch
+
+    def kept(name: str) -> float:
+        return float(fit.history[name][best]) if 0 <= best < epochs else math.nan
+
+    return {
+        "epochs": epochs,
+        "best_epoch": best,
+        "stopped": fit.stopped,
+        "trouble": None if fit.trouble is None else str(fit.trouble),
+        "caution": fit.caution,
+        "seconds": fit.seconds,
+        "best_loss": kept("loss"),
+        "best_validation": kept("validation"),
+    }
+
+
+def _certificate(certificate: Certificate | None, note: str) -> dict[str, Any] | None:
+    """Return the fields without the matrices, which stand in certificate.json."""
+    if certificate is None:
+        return None
+    fields = json.loads(certificate.to_json())
+    return {name: fields[name] for name in fields if name not in ("P", "supply")} | {"note": note}
+
+
+def _contents(r: FitReport) -> Iterator[tuple[str, bytes]]:
+    yield "report.txt", f"{r}\n".encode()
+    yield "report.json", (json_text(r.to_dict(), indent=2) + "\n").encode()
+    if r.certificate is not None:
+        yield "certificate.json", (r.certificate.to_json() + "\n").encode()
+    yield "compare.png", png(plot.compare(r.simulation))
+    if r.correlations is not None:
+        yield "residuals.png", png(plot.residuals(r.simulation, int(r.correlations.lags[-1])))
+    if r.fit is not None and len(r.fit.history["loss"]):
+        yield "training.png", png(plot.training(r.fit))

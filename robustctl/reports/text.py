@@ -1,0 +1,127 @@
+"""The parts of a fit report as lines for a terminal of 100 columns."""
+
+import textwrap
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..certificates import Certificate
+from ..data import Record
+from ..identify import ChannelScores, ResidualCorrelations, Simulation
+from ..train import Fit
+from .linear_line import Alongside
+
+WIDTH = 100
+NAMED = 3  # experiments
+SEEN = "  BEWARE        the model was trained on this record: how well it simulates another is not known"
+_NAME, _UNIT, _INPUT = 26, 10, 16
+
+
+def joined(parts: Iterable[list[str]]) -> str:
+    """Return the parts with an empty line between them, lines that are too long wrapped."""
+    wrapped = (["\n".join(_wrapped(line)) for line in part] for part in parts if part)
+    return "\n\n".join("\n".join(part) for part in wrapped)
+
+
+def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
+    """Return what was simulated, and how; `seen`: whether it is the record trained on."""
+    record = simulation.record
+    count = len(record.experiments)
+    names = ", ".join(dict.fromkeys(_cut(e.name, _NAME) for e in record.experiments[:NAMED]))
+    more = f" and {count - NAMED} more" if count > NAMED else ""
+    experiments = f"{count} experiment{'s' * (count > 1)} ({names}{more})"
+    named = zip(record.inputs, record.input_units, strict=True)
+    inputs = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in named)
+    return [
+        f"fit report of {model}",
+        f"  record        {experiments}, {record.samples} samples, dt = {record.dt:g} s",
+        *([SEEN] if seen else []),
+        f"  inputs        {inputs}",
+        "  simulation    free run (infinite horizon)",
+        f"  initial state {simulation.initial}",
+        f"  skipped       {simulation.skipped or 'no'} samples at the start of each experiment",
+    ]
+
+
+def table(record: Record, s: ChannelScores) -> list[str]:
+    """Return the scores of each output, a line each, and what is undefined in words."""
+    titles = f"{'samples':>9}{'RMSE':>13}{'mean error':>13}{'NRMSE':>10}{'fit %':>9}"
+    lines = [_cells("output", "unit") + titles]
+    columns = s.samples, s.rmse, s.mean_error, s.nrmse, s.fit_percent
+    for name, unit, *numbers in zip(record.outputs, record.output_units, *columns, strict=True):
+        samples, rmse, mean, nrmse, fit = numbers
+        text = f"{samples:>9}{rmse:>13.4g}{mean:>13.4g}{nrmse:>10.4g}{fit:>9.2f}"
+        lines.append(_cells(name, unit) + text)
+    lines += [f"  {name}: {note}" for name, note in zip(record.outputs, s.notes, strict=True) if note]
+    if record.ny > 1:
+        defined = int(np.sum(~np.isnan(s.nrmse)))
+        lines.append(f"pooled NRMSE over {defined} of {record.ny} outputs: {s.pooled_nrmse():.4g}")
+    return lines
+
+
+def beside_lines(record: Record, fits: np.ndarray, beside: Alongside | None) -> list[str]:
+    """Return each output's fit in percent: here, on the record trained on, and of a linear model here."""
+    if beside is None:
+        return []
+    lines = [f"{_cells('fit %')}{'here':>9}{'trained on':>14}{'linear':>10}"]
+    columns = record.outputs, record.output_units, fits, beside.trained, beside.linear, beside.models
+    for name, unit, here, trained, linear, model in zip(*columns, strict=True):
+        arx = "" if model is None else f"  (ARX, order {model.order}, delay {model.delay})"
+        lines.append(f"{_cells(name, unit)}{here:>9.2f}{trained:>14.2f}{linear:>10.2f}{arx}")
+        if linear >= here:
+            lines.append(f"  {name}: the linear model is no worse here: train longer, or begin from it")
+    return lines
+
+
+def residual_lines(record: Record, c: ResidualCorrelations | None, note: str) -> list[str]:
+    """Return the share of lags outside the band for each output, of the inputs only the worst."""
+    if c is None:
+        return [f"residual correlations: not computed; {note}"]
+    lines = [
+        f"residual correlations to lag {c.lags[-1]}: share of the lags outside their 99 % band",
+        f"{_cells('output')}{'with itself':>22}{'with an input, at most':>32}",
+    ]
+    for name, own, cross in zip(record.outputs, c.auto_outside(), c.cross_outside(), strict=True):
+        worst = "undefined"
+        if not np.isnan(cross).all():
+            j = int(np.nanargmax(cross))
+            worst = f"{_cut(record.inputs[j], _INPUT)} {_percent(cross[j]):>9}"
+        lines.append(f"{_cells(name)}{_percent(own):>22}{worst:>32}")
+    lines.append("  chance: about 1 %; colored noise raises the first, dynamics missing in the model both")
+    return lines
+
+
+def training_lines(fit: Fit | None, numbers: dict | None) -> list[str]:
+    """Return how the training ended, from the fit and the numbers of its summary."""
+    if fit is None or numbers is None:
+        return []
+    lines = ["training", f"  {fit}", f"  loss at the kept epoch {numbers['best_loss']:.4g}"]
+    if not np.isnan(numbers["best_validation"]):
+        lines[-1] += f", on the validation record {numbers['best_validation']:.4g}"
+    lines[-1] += " (of scaled outputs)"
+    return lines + ([f"  BEWARE        {fit.caution}"] if fit.caution else [])
+
+
+def certificate_lines(certificate: Certificate | None, note: str) -> list[str]:
+    """Return the certificate's text, and a warning where it is of other weights."""
+    if certificate is None:
+        return []
+    return [*str(certificate).splitlines(), *([f"  BEWARE        {note}"] if note else [])]
+
+
+def _cells(name: str, unit: str = "") -> str:
+    return f"{_cut(name, _NAME):<{_NAME}} {_cut(unit, _UNIT):<{_UNIT}}"
+
+
+def _cut(text: str, width: int) -> str:
+    """Leave the middle out of a text that is too long."""
+    tail = width // 3
+    return text if len(text) <= width else f"{text[: width - tail - 1]}…{text[-tail:]}"
+
+
+def _percent(fraction: float) -> str:
+    return "undefined" if np.isnan(fraction) else f"{100 * fraction:.1f} %"
+
+
+def _wrapped(line: str) -> list[str]:
+    return [line] if len(line) <= WIDTH else textwrap.wrap(line, WIDTH, subsequent_indent=" " * 16)

@@ -1,0 +1,221 @@
+"""The robustness report: what an engineer asks of a loop, side by side for several controllers."""
+
+import dataclasses
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+
+from ..classical.hinf_norm import hinf_norm
+from ..errors import RobustctlError
+from ..loops import Feedback
+from ..plants import Sampled, Task
+from ..reports.folder import write_folder
+from ..runs.provenance import provenance
+from ..store.json_text import finite, json_text
+from .analysis import Analysis, Findings
+from .certified import certified_gain
+from .linear_loop import LinearLoop, Performance, linear_loop, plain
+from .margins import all_channels, channel_margins, peaks
+from .page import page, pictures
+from .responses import episodes, sizes_of, steps
+from .tables import rows, text_table
+from .worst_case import worst_case
+
+FILES = (
+    "report.txt",
+    "report.json",
+    "report.html",
+    *(f"{n}.png" for n in ("bode", "nyquist", "sensitivity", "steps", "worst_case")),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopReport(Findings):
+    """What `report` returns: the findings, to `print`, to draw with `figures`, or to `save` to a folder."""
+
+    def __str__(self) -> str:
+        """Return the report as text, a column a controller."""
+        notes = [textwrap.fill(f"{name}: {text}", 100, subsequent_indent="  ") for name, text in self.notes()]
+        return "\n\n".join(
+            [f"{self.title}: {self.head()}", text_table(rows(self), list(self.loops)), "\n".join(notes)]
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
+        table = [
+            {
+                "group": r.group,
+                "quantity": r.name,
+                "unit": r.unit,
+                "values": dict(zip(self.loops, r.values, strict=True)),
+            }
+            for r in rows(self)
+        ]
+        poles = {
+            n: None if a.linear is None else [[p.real, p.imag] for p in a.linear.poles.tolist()]
+            for n, a in self.loops.items()
+        }
+        return finite(
+            {
+                "title": self.title, "plant": type(self.sampled.plant).__name__, "dt": self.sampled.dt,
+                "imperfections": dataclasses.asdict(self.sampled.imperfections), "settings": self.settings, **self.origin,
+                "table": table, "poles": poles, "notes": dict(self.notes()),
+            }
+        )  # fmt: skip
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        from .figures import draw
+
+        return draw(self)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write report.txt, report.json, report.html and the figures; return the files written.
+
+        **Raises:** `RobustctlError` where `folder` is a file.
+        """
+        drawn = pictures(self)
+        contents = [
+            ("report.txt", f"{self}\n".encode()),
+            ("report.json", (json_text(self.to_dict(), indent=2) + "\n").encode()),
+            ("report.html", page([self]).encode()),
+            *((f"{name}.png", picture) for name, picture in drawn.items()),
+        ]
+        return write_folder(folder, contents, FILES)
+
+
+def report(
+    loops: Feedback | Mapping[str, Feedback],
+    task: Task | None = None,
+    *,
+    performance: Performance | None = None,
+    performance_unit: str = "",
+    title: str = "Robustness report",
+    horizon: int | None = None,
+    count: int = 32,
+    search: int = 60,
+    seed: int = 0,
+) -> LoopReport:
+    """Analyze one loop, or several about the same plant side by side, linear and learned ones alike.
+
+    Steps, episodes and the worst disturbance go through the nonlinear loop; Bode and Nyquist diagrams, margins,
+    sensitivity peaks and the H-infinity norm are of its linearization where it settles, by exact Jacobians.
+
+    **Arguments:** `loops`: feedback loops about a `Sampled` plant, by the controllers' names; `task`: what draws
+    initial states and disturbances and counts the cost, None: no episodes; `performance(x, u) -> z`: what
+    the gains are to, default the measured output; `performance_unit`; `horizon`: samples of each run, default
+    the task's or 500; `count`: episodes; `search`: gradient steps for the worst disturbance, 0 for none.
+
+    **Raises:** `RobustctlError` for loops about something else than a `Sampled` plant, about plants with different
+    signals, sample times or imperfections, and for counts that mean nothing.
+    """
+    loops = {"loop": loops} if isinstance(loops, Feedback) else dict(loops)
+    sampled = _common_plant(loops)
+    horizon = horizon if horizon is not None else 500 if task is None else task.horizon
+    _check(horizon=(horizon, 10), count=(count, 1), search=(search, 0))
+    z: Performance = performance or (lambda x, u: sampled.plant.output(x))
+    settings = {"horizon": horizon, "episodes": count, "search": search}
+    analyzed = {name: _analyse(loop, task, z, settings, seed) for name, loop in loops.items()}
+    unit = performance_unit or _joined(s.unit for s in sampled.plant.outputs)
+    gain_unit = f"{unit}/{_joined(s.unit for s in sampled.plant.disturbances)}"
+    return LoopReport(title, sampled, analyzed, gain_unit, settings, provenance(seed))
+
+
+def _analyse(
+    loop: Feedback, task: Task | None, z: Performance, settings: dict[str, int], seed: int
+) -> Analysis:
+    plant: Any = loop.plant
+    plant = plant.plant
+    sizes, reference = sizes_of(Task(plant) if task is None else task, loop, settings["horizon"])
+    runs = (
+        None
+        if task is None
+        else episodes(loop, task, settings["episodes"], settings["horizon"], jr.key(seed))
+    )
+    linear, note = _linear(loop, z, reference)
+    if linear is None:
+        return Analysis(
+            None, (), (), None, None, None, None, certified_gain(loop, None, z), None, (), runs, note
+        )
+    responses = tuple(steps(loop, linear, reference, sizes, settings["horizon"]))
+    certified = certified_gain(loop, linear, z)
+    if not linear.stable:
+        return Analysis(linear, (), (), None, None, None, None, certified, None, responses, runs, note)
+    worst = None
+    if settings["search"] and linear.disturbance.ninputs:
+        worst = worst_case(
+            loop, linear, z, reference, rms=float(np.max(sizes["disturbances"])), horizon=settings["horizon"],
+            steps=settings["search"], key=jr.key(seed),
+        )  # fmt: skip
+    return Analysis(
+        linear=linear,
+        inputs=tuple(channel_margins(linear, linear.S_in, k, s.name) for k, s in enumerate(plant.controls)),
+        outputs=tuple(channel_margins(linear, linear.S_out, k, s.name) for k, s in enumerate(plant.outputs)),
+        disk_inputs=all_channels(linear, linear.S_in),
+        disk_outputs=all_channels(linear, linear.S_out),
+        peaks=peaks(linear),
+        hinf=hinf_norm(linear.disturbance) if linear.disturbance.ninputs else None,
+        certified=certified,
+        worst=worst,
+        steps=responses,
+        episodes=runs,
+        note=note,
+    )
+
+
+def _linear(loop: Feedback, z: Performance, reference: np.ndarray) -> tuple[LinearLoop | None, str]:
+    try:
+        linear = linear_loop(loop, z, reference)
+    except RobustctlError as error:
+        return None, f"Not linearized: {error}"
+    if linear.stable:
+        return linear, ""
+    worst = ", ".join(f"{p:.4g}" for p in sorted(linear.poles, key=abs, reverse=True)[:3])
+    return linear, f"The linearization is not stable, so it has no margins; its largest poles are {worst}."
+
+
+def _common_plant(loops: dict[str, Feedback]) -> Sampled:
+    if not loops:
+        raise RobustctlError("there must be at least one loop to report on, got none")
+    described = {}
+    for name, loop in loops.items():
+        if not (isinstance(loop, Feedback) and isinstance(loop.plant, Sampled)):
+            what = (
+                type(loop).__name__
+                if not isinstance(loop, Feedback)
+                else f"one about a {type(loop.plant).__name__}"
+            )
+            raise RobustctlError(
+                f"{name} must be a feedback loop about a Sampled plant, got {what}; rc.loops.feedback closes one"
+            )
+        p = loop.plant.plant
+        described[name] = (p.controls, p.outputs, p.disturbances, loop.plant.dt, loop.plant.imperfections)
+    first, *others = described.items()
+    for name, signals in others:
+        for what, a, b in zip(
+            ("controls", "outputs", "disturbances", "dt", "imperfections"), first[1], signals, strict=True
+        ):
+            if a != b:
+                raise RobustctlError(
+                    f"the loops must be about the same plant, but the {what} of {name} are {b} and those of {first[0]} are {a}; "
+                    "make a report for each plant"
+                )
+    sampled = plain(next(iter(loops.values()))).plant
+    imperfections = next(iter(loops.values())).plant
+    assert isinstance(sampled, Sampled) and isinstance(imperfections, Sampled)
+    return dataclasses.replace(sampled, imperfections=imperfections.imperfections)
+
+
+def _check(**least: tuple[int, int]) -> None:
+    for name, (value, bound) in least.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+            raise RobustctlError(f"{name} must be a whole number of at least {bound}, got {value!r}")
+
+
+def _joined(units) -> str:
+    distinct = list(dict.fromkeys(unit or "1" for unit in units))
+    return distinct[0] if len(distinct) == 1 and " " not in distinct[0] else f"({', '.join(distinct)})"

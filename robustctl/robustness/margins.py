@@ -1,0 +1,137 @@
+"""Gain, phase and disk margins, and the peaks of the sensitivities."""
+
+import math
+from typing import Any, NamedTuple
+
+import control as ct
+import numpy as np
+
+from ..classical.hinf_norm import hinf_norm
+from .linear_loop import LinearLoop, complement, frequencies
+
+
+class Margins(NamedTuple):
+    """How far one channel may be off before the loop is unstable, the other channels as they are.
+
+    `gain_up`, `gain_down`: largest and smallest factor on the loop gain, in dB; `phase`: degrees; `crossover`:
+    where the loop gain is one and the phase margin is smallest, in rad/s. `disk`: the disk margin alpha of
+    `(S - T) / 2`; a factor anywhere in its disk is safe, so gain and phase may change at once: `disk_gain` in dB
+    either way, `disk_phase` in degrees either way. Infinite or NaN where there is none.
+    """
+
+    channel: str
+    gain_up: float
+    gain_down: float
+    phase: float
+    crossover: float
+    disk: float
+    disk_gain: float
+    disk_phase: float
+
+
+class Peaks(NamedTuple):
+    """Peaks over frequency of the largest singular values of S and T at the plant's output, as factors."""
+
+    sensitivity: float
+    complementary: float
+
+
+def channel_margins(loop: LinearLoop, S: Any, channel: int, name: str) -> Margins:
+    """Return the margins of a loop opened at one channel of `S`, which is `S_in` or `S_out`.
+
+    ::
+
+        L_j = 1 / S_jj - 1,     alpha = 1 / |S_jj - 1/2|_inf
+
+    Source: Seiler, Packard, Gahinet, "An introduction to disk margins", IEEE Control Systems, 2020.
+    """
+    own = S[channel, channel]
+    omega = frequencies(loop)
+    L = opened(own, omega)
+    # An L of zero has no margins to find, and its phase is noise
+    gains, phases, crossing = _crossings(L, omega) if np.abs(L).max() > 1e-12 else ([], [], [])
+    gains = [*gains, *_gains_at_the_ends(own)]
+    up, down = [g for g in gains if g > 1], [g for g in gains if 0 < g < 1]
+    k = int(np.argmin(np.abs(phases))) if len(phases) else None
+    alpha = 1 / hinf_norm(_minus_half(own))
+    return Margins(
+        channel=name,
+        gain_up=_db(min(up, default=math.inf)),
+        gain_down=_db(max(down, default=0.0)),
+        phase=math.inf if k is None else abs(float(phases[k])),
+        crossover=math.nan if k is None else float(crossing[k]),
+        disk=alpha,
+        disk_gain=disk_gain(alpha),
+        disk_phase=disk_phase(alpha),
+    )
+
+
+def opened(S: Any, omega: np.ndarray) -> np.ndarray:
+    """Return the loop gain `L = 1/S - 1` of one channel at the frequencies."""
+    return 1 / np.asarray(S(np.exp(1j * omega * S.dt))).ravel() - 1
+
+
+def _gains_at_the_ends(S: Any) -> list[float]:
+    """Factors that make the loop unstable at frequency zero and half the sampling rate, where L is real."""
+    ends = [float(np.real(S(z)).item()) for z in (1.0, -1.0)]
+    # g L = -1 with L = 1/S - 1; an integrator has S = 0 and no such factor
+    return [s / (s - 1) for s in ends if s > 1 + 1e-9 or s < -1e-9]
+
+
+def _crossings(L: np.ndarray, omega: np.ndarray):
+    response = ct.FrequencyResponseData(L[None, None], omega, smooth=True)
+    gains, phases, _, _, crossing, _ = ct.stability_margins(response, returnall=True)
+    return gains, phases, crossing
+
+
+def all_channels(loop: LinearLoop, S: Any) -> float:
+    """Return a lower bound on the disk margin with all channels off at once, each in its own way.
+
+    ::
+
+        alpha >= 1 / max over w of  min over diagonal D of  sigma_max(D (S - I/2) D^-1)
+
+    The bound on the structured singular value that SLICOT's AB13MD gives, with D by Osborne's scaling.
+    """
+    omega = frequencies(loop)
+    M = np.moveaxis(np.asarray(_minus_half(S)(np.exp(1j * omega * S.dt))).reshape(*S.D.shape, -1), -1, 0)
+    scaled = _osborne(M)
+    return float(1 / np.linalg.norm(scaled, 2, axis=(1, 2)).max())
+
+
+def _osborne(M: np.ndarray, sweeps: int = 20) -> np.ndarray:
+    """Scale `D M D^-1` so that each off-diagonal row is as large as its column, one channel after the other."""
+    M = M.copy()
+    for _ in range(sweeps):
+        for k in range(M.shape[1]):
+            others = np.arange(M.shape[1]) != k
+            row = np.linalg.norm(M[:, k, others], axis=1)
+            column = np.linalg.norm(M[:, others, k], axis=1)
+            usable = (row > 0) & (column > 0)
+            d = np.sqrt(np.where(usable, column, 1.0) / np.where(usable, row, 1.0))
+            M[:, k, :] *= d[:, None]
+            M[:, :, k] /= d[:, None]
+    return M
+
+
+def peaks(loop: LinearLoop) -> Peaks:
+    """Return the H-infinity norms of S and T at the plant's output."""
+    return Peaks(hinf_norm(loop.S_out), hinf_norm(complement(loop.S_out)))
+
+
+def disk_gain(alpha: float) -> float:
+    """Return the factor on the gain that a balanced disk margin allows either way, in dB."""
+    return math.inf if alpha >= 2 else _db((2 + alpha) / (2 - alpha))
+
+
+def disk_phase(alpha: float) -> float:
+    """Return the phase that a balanced disk margin allows either way, in degrees."""
+    return math.degrees(2 * math.atan(alpha / 2))
+
+
+def _minus_half(S: Any) -> Any:
+    return ct.StateSpace(S.A, S.B, S.C, S.D - np.eye(S.noutputs) / 2, S.dt)
+
+
+def _db(factor: float) -> float:
+    return -math.inf if factor == 0 else 20 * math.log10(factor)

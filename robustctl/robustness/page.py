@@ -1,0 +1,100 @@
+"""One self-contained HTML page of one or several reports."""
+
+import base64
+import html
+from collections.abc import Sequence
+
+from ..reports.folder import png
+from .analysis import Findings
+from .tables import rows, shown
+
+_CAPTIONS = {
+    "bode": "Loop gain with the loop opened at each control, the others closed. The gain margin is read at -180 degrees, the "
+    "phase margin at 0 dB.",
+    "nyquist": "The same in the complex plane. The closer a curve comes to the point -1, the smaller the margins.",
+    "sensitivity": "A peak of S says by how much disturbances at the output are made worse at that frequency, one of T how "
+    "much noise and model error matter.",
+    "steps": "Responses of the nonlinear loop, each signal in its unit. A set point moves as the sensors see it.",
+    "worst_case": "What gradient ascent through the nonlinear loop found, from rest. The gain is the ratio of the two "
+    "signals' norms.",
+}
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; margin: 2rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; }
+h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+p.origin { color: #666; font-size: .85rem; overflow-wrap: anywhere; }
+div.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .18rem .9rem .18rem 0; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child, td.unit { text-align: left; }
+thead th { border-bottom: 2px solid #444; }
+tr.group th { text-align: left; padding-top: .8rem; border-bottom: 1px solid #ccc; }
+td.unit { color: #666; }
+figure { margin: 1.6rem 0; }
+img { max-width: 100%; height: auto; }
+figcaption { color: #444; font-size: .92rem; max-width: 46rem; }
+dt { font-weight: 600; margin-top: .5rem; }
+dd { margin-left: 0; max-width: 52rem; }
+"""
+
+
+def pictures(report: Findings) -> dict[str, bytes]:
+    """Return the figures as PNG files, by name."""
+    from .figures import draw
+
+    return {name: png(figure) for name, figure in draw(report).items()}
+
+
+def page(reports: Sequence[Findings], *, title: str | None = None) -> str:
+    """Return reports as one HTML page that needs no other file and no network."""
+    title = title or reports[0].title
+    sections = "\n".join(map(_section, reports))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
+        f"<body><h1>{html.escape(title)}</h1>\n{_origin(reports[0])}\n{sections}\n</body></html>\n"
+    )
+
+
+def _origin(report: Findings) -> str:
+    o = report.origin
+    versions = ", ".join(f"{name} {version}" for name, version in o["versions"].items())
+    machine = ", ".join(f"{value}" for value in o["machine"].values())
+    text = f"seed {o['seed']}; commit {o['commit']}; machine {machine} CPUs; {versions}"
+    return f'<p class="origin">{html.escape(text)}</p>'
+
+
+def _section(report: Findings) -> str:
+    notes = "\n".join(f"<dt>{html.escape(n)}</dt><dd>{html.escape(text)}</dd>" for n, text in report.notes())
+    figures = "\n".join(_figure(name, picture) for name, picture in pictures(report).items())
+    s = report.settings
+    how = f"{s['episodes']} episodes of {s['horizon']} samples; steps and worst case without noise."
+    return (
+        f"<h2>{html.escape(report.head())}</h2>\n<p>{how}</p>\n{_table(report)}\n"
+        f"<h3>What is proven</h3>\n<dl>{notes}</dl>\n{figures}"
+    )
+
+
+def _table(report: Findings) -> str:
+    names = "".join(f"<th>{html.escape(name)}</th>" for name in report.loops)
+    lines, group = [], None
+    for row in rows(report):
+        if row.group != group:
+            group = row.group
+            lines.append(
+                f'<tr class="group"><th colspan="{len(report.loops) + 2}">{html.escape(group)}</th></tr>'
+            )
+        values = "".join(f"<td>{shown(value)}</td>" for value in row.values)
+        lines.append(
+            f'<tr><td>{html.escape(row.name)}</td><td class="unit">{html.escape(row.unit)}</td>{values}</tr>'
+        )
+    body = "\n".join(lines)
+    return f'<div class="wide"><table><thead><tr><th></th><th></th>{names}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+
+
+def _figure(name: str, picture: bytes) -> str:
+    data = base64.b64encode(picture).decode()
+    caption = html.escape(_CAPTIONS[name])
+    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'

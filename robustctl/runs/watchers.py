@@ -1,0 +1,138 @@
+"""What people and programs see of a training: one live line, and one JSON line an epoch."""
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Protocol, runtime_checkable
+
+from tqdm import tqdm
+
+from ..errors import RobustctlWarning
+from ..store.json_text import json_text
+from ..store.atomic import write_atomic
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Something that is told of every epoch, in order."""
+
+    def epoch(self, number: int, row: dict[str, float]) -> None:
+        """Take one epoch's numbers."""
+        ...
+
+    def close(self, stopped: str) -> None:
+        """Take the reason for the end."""
+        ...
+
+
+class ProgressBar:
+    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; silent where no terminal reads it.
+
+    Until the first epoch is done it says that the step is being compiled.
+    """
+
+    def __init__(self, epochs: int):
+        self.bar = tqdm(total=epochs, desc="compiling", unit="epoch", disable=None, dynamic_ncols=True)
+        self.begun = False
+        self.margin = math.nan
+
+    def epoch(self, number: int, row: dict[str, float]) -> None:
+        """Move on by one epoch."""
+        if not self.begun:
+            self.begun, self.bar.initial, self.bar.n = True, number, number
+            self.bar.set_description("fit", refresh=False)
+            self.bar.unpause()
+        self.margin = row["certificate_margin"] if not math.isnan(row["certificate_margin"]) else self.margin
+        self.bar.set_postfix(_shown(row | {"certificate_margin": self.margin}), refresh=False)
+        self.bar.update(1)
+
+    def close(self, stopped: str) -> None:
+        """Leave the line as it is, and none where there was no epoch."""
+        self.bar.leave = self.begun
+        self.bar.close()
+
+
+_SHORT = {
+    "loss": "loss", "validation": "validation", "learning_rate": "rate", "gradient_norm": "gradient",
+    "certificate_margin": "margin",
+}  # fmt: skip
+
+
+def _shown(row: dict[str, float]) -> dict[str, str]:
+    shown = {short: f"{row[name]:.4g}" for name, short in _SHORT.items() if not math.isnan(row[name])}
+    return shown | ({"skipped": f"{row['skipped']:.0f}"} if row["skipped"] else {})
+
+
+class JsonLines:
+    """One JSON object an epoch, appended to a file and flushed, so that a run can be read while it goes on.
+
+    Each has the row's numbers, null for what is not finite, and `time`, seconds since 1970. An epoch after which no
+    certificate was computed has no `certificate_margin`; null stands for one that does not hold. The last line says why
+    training ended. A run that is resumed keeps the lines of the epochs before. A disk that refuses a line gives a
+    warning, and no more lines are written.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file: IO[str] | None = None
+        self.failed = False
+
+    def epoch(self, number: int, row: dict[str, float]) -> None:
+        """Write one line."""
+        known = {name: v for name, v in row.items() if name != "certificate_margin" or not math.isnan(v)}
+        self._write({"epoch": number, **known, "time": round(time.time(), 3)}, number)
+
+    def close(self, stopped: str) -> None:
+        """Write the reason for the end."""
+        if self.path.exists():
+            self._write({"stopped": stopped}, math.inf)
+        if self.file is not None:
+            with suppress(OSError):
+                self.file.close()
+
+    def _write(self, line: dict, number: int | float) -> None:
+        if self.file is None:
+            self._try(keep_lines_before, self.path, number)
+        self._try(self._append, json_text(line) + "\n")
+
+    def _append(self, text: str) -> None:
+        self.file = self.path.open("a", encoding="utf-8") if self.file is None else self.file
+        self.file.write(text)
+        self.file.flush()
+
+    def _try(self, write: Callable, *args) -> None:
+        """Write, or warn and write no more."""
+        if self.failed:
+            return
+        try:
+            write(*args)
+        except OSError as error:
+            self.failed = True
+            warnings.warn(
+                f"the log {self.path} could not be written ({error}) and has no more lines; training goes on",
+                RobustctlWarning,
+                stacklevel=2,
+            )
+
+
+def read_log(path: str | Path) -> tuple[list[dict], str]:
+    """Return the rows of a log, one an epoch, and why training ended, "" while it goes on or was killed."""
+    rows, stopped = [], ""
+    with suppress(FileNotFoundError):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError, AttributeError):  # the last line of a killed run may be a part of one
+                entry = json.loads(line)
+                stopped = entry.get("stopped", "")
+                rows += [entry] if "epoch" in entry else []
+    return rows, stopped
+
+
+def keep_lines_before(path: Path, number: int | float) -> None:
+    """Leave in a log the lines of the epochs before one, and no reason for an end."""
+    lines = [json_text(row) + "\n" for row in read_log(path)[0] if row["epoch"] < number]
+    write_atomic(path, "".join(lines).encode())

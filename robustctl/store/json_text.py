@@ -1,0 +1,27 @@
+"""JSON that every reader takes: what is not finite becomes null."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_atomic
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return dictionaries, lists, numbers and text as JSON; NaN and infinity, which JSON has not, as null."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Replace the file by a value as indented JSON, whole or not at all; see `write_atomic`."""
+    write_atomic(target, (json_text(value, indent=2) + "\n").encode())
+
+
+def finite(value: Any) -> Any:
+    """Return the value with None for every number in it that is not finite, and lists for tuples."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

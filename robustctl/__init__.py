@@ -2,6 +2,8 @@
 
 import importlib
 
+__version__ = "0.2.0"
+
 from . import certify as certify
 from . import data as data
 from . import errors as errors

@@ -2,6 +2,8 @@
 
 import sys
 
+import robustctl
+
 from ..errors import RobustctlError
 from .arguments import parsed
 from .benchmark import Benchmark
@@ -18,6 +20,9 @@ def main(argv: list[str] | None = None) -> int:
         "demo": Demo, "fit": Fit, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
         "benchmark": Benchmark, "new": New,
     }  # fmt: skip
+    if (sys.argv[1:] if argv is None else argv) == ["--version"]:
+        print(f"robustctl {robustctl.__version__}")
+        return 0
     try:
         return parsed(commands, argv)()
     except (RobustctlError, OSError) as error:

@@ -11,7 +11,10 @@ import tyro
 def parsed(commands: dict[str, Any], arguments: Sequence[str] | None) -> Any:
     """Return the command that the arguments give, those of the process where None."""
     bare = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog="robustctl", config=bare)
+    about = "Certified recurrent networks for models, observers and controllers. `robustctl --version` prints the version."
+    return tyro.extras.subcommand_cli_from_dict(
+        commands, args=arguments, prog="robustctl", description=about, config=bare
+    )
 
 
 def arguments(command: Any) -> tuple[str, ...]:

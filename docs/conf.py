@@ -16,9 +16,11 @@ sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "envs")]
 
 import make_results  # noqa: E402
 
+import robustctl  # noqa: E402
+
 _project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 project = _project["name"]
-release = version = _project["version"]
+release = version = robustctl.__version__
 author = _project["authors"][0]["name"]
 copyright = author
 

@@ -2,7 +2,13 @@
 
 import importlib
 
+<<<<<<< HEAD
 from . import certificates as certificates
+=======
+__version__ = "0.2.0"
+
+from . import certify as certify
+>>>>>>> release
 from . import data as data
 from . import errors as errors
 from . import identify as identify

@@ -27,7 +27,7 @@ def loaded(path: Path):
 
 
 def certificate(model):
-    return rc.certify.certificate(model)
+    return rc.certify(model)
 
 
 def start(model, window, zero):

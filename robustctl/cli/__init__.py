@@ -1,5 +1,9 @@
 """The command line."""
 
+import sys
+
+import robustctl
+
 from .arguments import run_command
 from .models import Certify, Demo, Fit, Simulate
 from .new import New
@@ -14,4 +18,7 @@ def main(argv: list[str] | None = None) -> int:
         "demo": Demo, "fit": Fit, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
         "new": New,
     }  # fmt: skip
+    if (sys.argv[1:] if argv is None else argv) == ["--version"]:
+        print(f"robustctl {robustctl.__version__}")
+        return 0
     return run_command(commands, argv, "robustctl")

@@ -26,7 +26,10 @@ def run_command(commands: dict[str, Any], arguments: Sequence[str] | None, prog:
 def parsed(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str = "robustctl") -> Any:
     """Return the command that the arguments give, those of the process where None."""
     bare = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
-    return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, prog=prog, config=bare)
+    about = "Certified recurrent networks for models, observers and controllers. `robustctl --version` prints the version."
+    return tyro.extras.subcommand_cli_from_dict(
+        commands, args=arguments, prog=prog, description=about, config=bare
+    )
 
 
 def arguments(command: Any) -> tuple[str, ...]:

@@ -41,11 +41,12 @@ _OWN = (
     nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear,
     nn.LipschitzStatic, nn.StateObserver, nn.InnovationR2DN, nn.CorrectedR2DN,
     nn.GRU, nn.LSTM, GatedSystem,
-    FittedModel, Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
+    Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
 )  # fmt: skip
 _EQUINOX = (eqx.nn.MLP, eqx.nn.Linear, eqx.nn.GRUCell, eqx.nn.LSTMCell)
 CLASSES: dict[str, type] = {
     **{cls.__name__: cls for cls in _OWN},
+    "Identified": FittedModel,
     **{f"equinox.nn.{cls.__name__}": cls for cls in _EQUINOX},
 }
 """The classes that a model file may hold, by the name it stores."""

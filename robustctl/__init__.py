@@ -2,13 +2,9 @@
 
 import importlib
 
-<<<<<<< HEAD
-from . import certificates as certificates
-=======
 __version__ = "0.2.0"
 
-from . import certify as certify
->>>>>>> release
+from . import certificates as certificates
 from . import data as data
 from . import errors as errors
 from . import identify as identify

@@ -17,11 +17,12 @@ from .certificates import certify as certify
 from .identify import simulate as simulate
 from .io import load as load
 from .io import save as save
+from .registry import registered as registered
 from .reports import fit_report as fit_report
+from .scaled import Rescaled as Rescaled
+from .scaled import Scaled as Scaled
 from .state_space import StateSpace as StateSpace
 from .system import Parameterization as Parameterization
-from .system import Rescaled as Rescaled
-from .system import Scaled as Scaled
 from .system import StrictlyProper as StrictlyProper
 from .system import System as System
 from .train import fit as fit

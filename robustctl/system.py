@@ -1,21 +1,66 @@
 """The two nouns: a `System` steps through time, a `Parameterization` is what training moves."""
 
 import abc
-import dataclasses
-import math
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from .errors import RobustctlError
+from .errors import ModelError
+from .lft import LFT, Claim
 
 
-class System(eqx.Module):
+class Unknown:
+    """A class attribute that is None until a subclass has a field or property of its name."""
+
+    def __get__(self, instance, owner=None) -> Any:
+        """Return None for an instance; the class itself has no such attribute, so that dataclasses see no default."""
+        if instance is None:
+            raise AttributeError("unknown until a subclass defines it")
+        return None
+
+
+class Certifiable(eqx.Module):
+    """A map or system that may describe itself for a proof.
+
+    A subclass that overrides any inherited method no longer does what its parents' `lft()` describes, so it takes
+    over neither `lft()` nor `claim`: it makes no claim until it defines `lft()` itself.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        """Give up the inherited description where the class overrides what it describes."""
+        super().__init_subclass__(**kwargs)
+        if "lft" not in vars(cls) and cls.lft is not Certifiable.lft and _changes_behavior(cls):
+            cls.lft, cls.claim = Certifiable.lft, None  # pyright: ignore[reportAttributeAccessIssue]
+
+    def lft(self) -> LFT | None:
+        """Return what is known of it for a proof, in float64; None where nothing is."""
+        return None
+
+
+_HARMLESS = {"claim", "nu", "ny", "dt", "inputs", "outputs", "input_units", "output_units"}
+"""What a subclass may redefine without changing what its parents compute."""
+
+
+def _changes_behavior(cls: type) -> bool:
+    """Return whether a class overrides an inherited method or property that may decide what it computes."""
+    for name, value in vars(cls).items():
+        special = (
+            name.startswith("__") and name != "__call__"
+        )  # constructors and representations compute nothing
+        if special or name in _HARMLESS or not (inspect.isfunction(value) or isinstance(value, property)):
+            continue
+        if any(name in vars(base) for base in cls.__mro__[1:]):
+            return True
+    return False
+
+
+class System(Certifiable):
     """A discrete-time system, one sample a step, with no side effects.
 
     ::
@@ -23,7 +68,22 @@ class System(eqx.Module):
         x[t+1], y[t] = step(x[t], u[t]),     x[0] = init_state()
 
     States, inputs and outputs are arrays or pytrees of arrays without a batch axis; batches are `jax.vmap`.
+
+    Where they are known, `nu` and `ny` are the numbers of inputs and outputs, `dt` the sample time in seconds,
+    `inputs`, `outputs`, `input_units` and `output_units` one string a signal; None where not. `lft()` is what is known
+    of the system for a proof, and `claim` what it was built to satisfy; `certify` trusts neither.
     """
+
+    nu = ny = dt = inputs = outputs = input_units = output_units = Unknown()
+
+    @property
+    def claim(self) -> Claim | None:
+        """What the system was built to satisfy, None where that is nothing."""
+        return None
+
+    def modes(self) -> tuple["System", ...]:
+        """Return the systems between which this one may switch at any sample: itself alone, unless it says otherwise."""
+        return (self,)
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:
@@ -102,85 +162,18 @@ class Parameterization(eqx.Module):
     def explicit(self) -> Any:
         """Return the model itself: a `System`, or for a network a callable."""
 
+    def quiet(self, factor: float = 1e-2) -> Self:
+        """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
+
+        **Raises:** `ModelError` for a class that does not say which of its arrays scale its output.
+        """
+        raise ModelError(
+            f"a model must say how to scale its output down, and {type(self).__name__} does not; give the class a method "
+            "quiet(factor) that returns it with its output arrays multiplied by the factor"
+        )
+
 
 def dtype_of(model: PyTree):
     """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
     leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))
     return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))
-
-
-def _floats(values) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
-
-
-class Scaled(System):
-    """A system that works on scaled signals, seen from outside in the signals' own units.
-
-    ::
-
-        u_scaled = (u - u_mean) / u_std,    y = y_std * y_scaled + y_mean
-    """
-
-    system: System
-    u_mean: Float[Array, " nu"]
-    u_std: Float[Array, " nu"]
-    y_mean: Float[Array, " ny"]
-    y_std: Float[Array, " ny"]
-
-    def init_state(self) -> PyTree:
-        """Return the inner system's initial state."""
-        return self.system.init_state()
-
-    def step(self, x: PyTree, u: Float[Array, " nu"]) -> tuple[PyTree, Float[Array, " ny"]]:
-        """Return `(x_next, y)`, with `u` and `y` in their own units.
-
-        **Raises:** `RobustctlError` for signals that are not as many as their scales, which arithmetic would repeat.
-        """
-        _check_width("u", jnp.shape(u), self.u_std.shape)
-        x_next, y = self.system.step(x, (u - self.u_mean) / self.u_std)
-        _check_width("y", y.shape, self.y_std.shape)
-        return x_next, self.y_std * y + self.y_mean
-
-    def scan(self, x0: PyTree, us: Float[Array, "T nu"]) -> tuple[PyTree, Float[Array, "T ny"], PyTree]:
-        """Return `(xs, ys, x_final)` over a sequence, by the inner system's way."""
-        xs, ys, x_final = self.system.scan(x0, (us - self.u_mean[None]) / self.u_std[None])
-        return xs, self.y_std[None] * ys + self.y_mean[None], x_final
-
-    def prepare(self) -> "Scaled":
-        """Return the same with the inner system prepared."""
-        return dataclasses.replace(self, system=self.system.prepare())
-
-
-def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> None:
-    if got != scales:
-        raise RobustctlError(f"one sample of {name} must have the shape of its scales, {scales}, got {got}")
-
-
-class Rescaled(Parameterization):
-    """A parameterization that works on inputs and outputs of size one, seen from outside in their own units.
-
-    ::
-
-        y = y_scale * inner(u / u_scale)
-
-    A network sees its own nonlinearity only where its signals are about as large as its weights expect: an
-    innovation of tenths of a millimeter wants `u_scale=(1e-3,)`. The certificate is in the signals' units.
-
-    **Raises:** `RobustctlError` for a scale that is not positive and finite.
-    """
-
-    parameterization: Parameterization
-    u_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
-    y_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
-
-    def __check_init__(self):
-        """Refuse a scale that means nothing."""
-        for name in ("u_scale", "y_scale"):
-            if not all(0 < s < math.inf for s in getattr(self, name)):
-                raise RobustctlError(f"{name} must be positive and finite, got {getattr(self, name)}")
-
-    def explicit(self) -> Scaled:
-        """Map to the system in the signals' own units."""
-        dtype = dtype_of(self.parameterization)
-        u, y = (jnp.asarray(scale, dtype) for scale in (self.u_scale, self.y_scale))
-        return Scaled(self.parameterization.explicit(), jnp.zeros_like(u), u, jnp.zeros_like(y), y)

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..loops import Alongside, Gain, Youla
 from ..plants import LinearPlant, Sampled
+from ..scaled import Scaled
 from ..state_space import StateSpace
-from ..system import Scaled
 from .kalman import EstimateFeedback, KalmanFilter
 from .linear_base import LinearCorrection, LinearLaw
 from .lqg import IntegralLQG, WithoutReference

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
+from ..scaled import Scaled
 from ..state_space import StateSpace
-from ..system import Scaled, System
+from ..system import System
 from .kalman import KalmanFilter, filter_gains, kalman
 from .lqr import extended, gains
 from .model import Model, as_array, linear_model, require_discrete

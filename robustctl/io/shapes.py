@@ -10,7 +10,8 @@ import jax
 import jax.random as jr
 
 from ..nn import GRU, LBDN, LSTM, CorrectedR2DN, InnovationR2DN, LipschitzStatic, StateObserver
-from ..system import Parameterization, Rescaled
+from ..scaled import Rescaled
+from ..system import Parameterization
 from ..train import FittedModel
 
 

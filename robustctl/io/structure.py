@@ -31,8 +31,8 @@ from ..nn.gated import GatedSystem
 from ..nn.r2dn import UnitGainR2DN
 from ..nn.ren import UnitGainREN
 from ..nn.sandwich import SandwichParameters
+from ..scaled import Rescaled
 from ..store.container import shown
-from ..system import Rescaled
 from ..train import FittedModel
 from ..train.initial_state import LearnedState, WarmUp, ZeroState
 

@@ -11,8 +11,9 @@ from ..data.record_checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
 from ..nn import InnovationSystem, StaticNetwork
 from ..nn.sandwich import SandwichNetwork
+from ..scaled import Scaled
 from ..store.container import shown
-from ..system import Parameterization, Scaled, System, dtype_of
+from ..system import Parameterization, System, dtype_of
 from ..train import FittedModel
 from .shapes import check_shapes
 

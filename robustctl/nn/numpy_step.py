@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import ModelError
-from ..system import Scaled, System
+from ..scaled import Scaled
+from ..system import System
 from .activations import ACTIVATIONS
 from .folded import FoldedR2DN
 

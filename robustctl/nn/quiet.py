@@ -5,7 +5,8 @@ from typing import TypeVar
 import equinox as eqx
 
 from ..errors import ModelError
-from ..system import Parameterization, Rescaled
+from ..scaled import Rescaled
+from ..system import Parameterization
 from .gated import GRU, LSTM
 from .r2dn import ContractingR2DN, DissipativeR2DN, LipschitzR2DN
 from .ren import ContractingREN, DissipativeREN, LipschitzREN

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..system import Scaled
+from ..scaled import Scaled
 
 Method = Literal["picard", "mean-slope", "newton"]
 

@@ -29,8 +29,9 @@ from ..plants import (
     Sampled,
     Task,
 )
+from ..scaled import Rescaled
 from ..scenario import Episode
-from ..system import Parameterization, Rescaled, System
+from ..system import Parameterization, System
 from ..trajectory import rollout
 
 

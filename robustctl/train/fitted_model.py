@@ -4,7 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..data import Scaling
-from ..system import Parameterization, Scaled, dtype_of
+from ..scaled import Scaled
+from ..system import Parameterization, dtype_of
 from .initial_state import InitialState
 
 

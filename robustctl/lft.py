@@ -1,0 +1,241 @@
+"""What is known of a system for a proof: a linear part, and blocks of which only bounds are known.
+
+::
+
+    x+ = A x + B1 w + B2 u
+    v  = C1 x + D11 w + D12 u,      w = blocks(v)
+    y  = C2 x + D21 w + D22 u
+
+of differences between two trajectories, so that offsets drop out. Everything is float64 NumPy: a linear fractional
+transformation (LFT) is read by proofs, and never stepped. Source: the standard form of robust control (Zhou, Doyle,
+Glover, "Robust and Optimal Control", 1996, chapter 10), with incremental bounds.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .errors import ModelError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slopes:
+    """Scalar nonlinearities `w_k = sigma_k(v_k)` with slopes in `[lo_k, hi_k]` between any two points.
+
+    **Arguments:**
+
+    - `lo`, `hi`: bounds of the slopes, (n,).
+    """
+
+    lo: np.ndarray
+    hi: np.ndarray
+
+    @property
+    def nv(self) -> int:
+        """Number of inputs."""
+        return self.lo.size
+
+    @property
+    def nw(self) -> int:
+        """Number of outputs."""
+        return self.lo.size
+
+    @property
+    def gain(self) -> float:
+        """Lipschitz constant in the 2-norm."""
+        return float(np.max(np.maximum(np.abs(self.lo), np.abs(self.hi)), initial=0.0))
+
+    def form(self, multiplier: np.ndarray) -> np.ndarray:
+        """Return the Pi of `[dv; dw]' Pi [dv; dw] = 2 sum_k T_k (dw_k - lo_k dv_k) (hi_k dv_k - dw_k) >= 0`, T >= 0."""
+        T = np.broadcast_to(multiplier, self.lo.shape)
+        cross = np.diag(T * (self.lo + self.hi))
+        return np.block([[np.diag(-2 * T * self.lo * self.hi), cross], [cross, np.diag(-2 * T)]])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bounded:
+    """A nonlinearity of which a Lipschitz bound is known: `|dw| <= gain |dv|` between any two points.
+
+    **Arguments:**
+
+    - `nv`, `nw`: numbers of inputs and outputs.
+    - `gain`: the bound, rounding included; infinite where none is known.
+    - `inside`: its own form without state, from v to w, for proofs that look inside; None where unknown.
+    """
+
+    nv: int
+    nw: int
+    gain: float
+    inside: "LFT | None" = None
+
+    def form(self, multiplier: np.ndarray) -> np.ndarray:
+        """Return the Pi of `[dv; dw]' Pi [dv; dw] = lambda (gain^2 |dv|^2 - |dw|^2) >= 0`, lambda >= 0.
+
+        It is divided by a gain above one, so that its entries stay of the size of the identity's.
+        """
+        v, w = np.full(self.nv, min(self.gain, 1.0) ** 2), np.full(self.nw, -1.0 / max(self.gain, 1.0) ** 2)
+        return np.diag(np.concatenate([v, w])) * float(np.squeeze(multiplier))
+
+
+class LFT(NamedTuple):
+    """A linear part and the blocks around it, in the order of their signals in v and w.
+
+    **Arguments:**
+
+    - `A` (nx, nx), `B1` (nx, nw), `B2` (nx, nu), `C1` (nv, nx), `D11` (nv, nw), `D12` (nv, nu), `C2` (ny, nx),
+      `D21` (ny, nw), `D22` (ny, nu): float64.
+    - `blocks`: `Slopes` and `Bounded`.
+    - `assumptions`: what was assumed and not checked, in words.
+    """
+
+    A: np.ndarray
+    B1: np.ndarray
+    B2: np.ndarray
+    C1: np.ndarray
+    D11: np.ndarray
+    D12: np.ndarray
+    C2: np.ndarray
+    D21: np.ndarray
+    D22: np.ndarray
+    blocks: tuple[Slopes | Bounded, ...] = ()
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def matrices(self) -> tuple[np.ndarray, ...]:
+        """The nine matrices, in the order of the fields."""
+        return self.A, self.B1, self.B2, self.C1, self.D11, self.D12, self.C2, self.D21, self.D22
+
+    @property
+    def nx(self) -> int:
+        """Number of states."""
+        return self.A.shape[0]
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D22.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D22.shape[0]
+
+
+class Claim(NamedTuple):
+    """What a system was built to satisfy, and the numbers said to prove it; a certificate trusts none of them.
+
+    ::
+
+        V(dx+) - rate^2 V(dx) <= dy' Q dy + 2 du' S dy + du' R du,      V(dx) = dx' P dx
+
+    **Arguments:**
+
+    - `rate`: contraction rate per sample.
+    - `P`: metric (nx, nx), None where one must be found.
+    - `supply`: `(Q, S, R)` in float64, None for contraction alone (the right side is zero, for du = 0).
+    - `multipliers`: one array a block of the system's `LFT`, None for ones.
+    """
+
+    rate: float = 1.0
+    P: np.ndarray | None = None
+    supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    multipliers: tuple[np.ndarray, ...] | None = None
+
+
+def float64(*arrays) -> tuple[np.ndarray, ...]:
+    """Return arrays as float64 NumPy."""
+    return tuple(np.asarray(a, np.float64) for a in arrays)
+
+
+def linear(A, B, C, D) -> LFT:
+    """Return the form of a linear system, without blocks."""
+    A, B, C, D = float64(A, B, C, D)
+    return LFT(
+        A, np.zeros((len(A), 0)), B, np.zeros((0, len(A))), np.zeros((0, 0)), np.zeros((0, D.shape[1])),
+        C, np.zeros((len(D), 0)), D,
+    )  # fmt: skip
+
+
+def static(D11, D12, D21, D22, blocks: Sequence[Slopes | Bounded], assumptions: tuple[str, ...] = ()) -> LFT:
+    """Return a form without state: `v = D11 w + D12 u`, `y = D21 w + D22 u`."""
+    D11, D12, D21, D22 = float64(D11, D12, D21, D22)
+    (nv, nw), (ny, nu) = D11.shape, D22.shape
+    return LFT(
+        np.zeros((0, 0)), np.zeros((0, nw)), np.zeros((0, nu)), np.zeros((nv, 0)), D11, D12, np.zeros((ny, 0)), D21, D22,
+        tuple(blocks), assumptions,
+    )  # fmt: skip
+
+
+def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
+    """Return parts joined by constant matrices.
+
+    ::
+
+        u = F y + G e,      z = H y + J e
+
+    with u and y the inputs and outputs of all parts, one after the other, e the inputs of the whole and z its outputs.
+    Series, feedback, scaling and every loop are choices of these four matrices.
+
+    **Arguments:**
+
+    - `parts`: forms, in the order of their signals.
+    - `F` (nu, ny), `G` (nu, ne), `H` (nz, ny), `J` (nz, ne): float64.
+
+    **Raises:** `ModelError` for a loop that is algebraic without a solution: `I - D22 F` is singular.
+    """
+    F, G, H, J = float64(F, G, H, J)
+    A, B1, B2, C1, D11, D12, C2, D21, D22 = (
+        _block_diagonal(matrices) for matrices in zip(*(part.matrices for part in parts), strict=True)
+    )
+    loop = np.eye(len(D22)) - D22 @ F
+    try:
+        # y = D22 (F y + G e) + C2 x + D21 w, so y = loop^-1 (C2 x + D21 w + D22 G e); without a direct path loop = I.
+        C, W, D = np.split(
+            np.linalg.solve(loop, np.hstack([C2, D21, D22 @ G])),
+            np.cumsum((C2.shape[1], D21.shape[1])),
+            axis=1,
+        )
+    except np.linalg.LinAlgError as error:
+        raise ModelError(
+            "a loop must have a sample of delay in it or a direct path that can be solved for, got I - D F singular"
+        ) from error
+    E = F @ D + G  # u = F C x + F W w + E e
+    blocks = tuple(block for part in parts for block in part.blocks)
+    assumptions = tuple(dict.fromkeys(text for part in parts for text in part.assumptions))
+    return LFT(
+        A + B2 @ F @ C, B1 + B2 @ F @ W, B2 @ E, C1 + D12 @ F @ C, D11 + D12 @ F @ W, D12 @ E,
+        H @ C, H @ W, H @ D + J, blocks, assumptions,
+    )  # fmt: skip
+
+
+def _block_diagonal(matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """As `scipy.linalg.block_diag`, which would count a matrix without rows or columns as one row."""
+    rows, columns = (np.cumsum([0, *(M.shape[axis] for M in matrices)]) for axis in (0, 1))
+    whole = np.zeros((rows[-1], columns[-1]))
+    for k, M in enumerate(matrices):
+        whole[rows[k] : rows[k + 1], columns[k] : columns[k + 1]] = M
+    return whole
+
+
+def series(first: LFT, second: LFT) -> LFT:
+    """Return `second` after `first`."""
+    nu, ny = first.nu + second.nu, first.ny + second.ny
+    F, G = np.zeros((nu, ny)), np.zeros((nu, first.nu))
+    H, J = np.zeros((second.ny, ny)), np.zeros((second.ny, first.nu))
+    F[first.nu :, : first.ny], G[: first.nu], H[:, first.ny :] = (
+        np.eye(second.nu),
+        np.eye(first.nu),
+        np.eye(second.ny),
+    )
+    return interconnect([first, second], F, G, H, J)
+
+
+def rescaled(form: LFT, u, y) -> LFT:
+    """Return the form with its inputs multiplied by `u` (nu,) first and its outputs by `y` (ny,) last."""
+    u, y = float64(u, y)
+    return form._replace(
+        B2=form.B2 * u, D12=form.D12 * u, C2=y[:, None] * form.C2, D21=y[:, None] * form.D21,
+        D22=y[:, None] * form.D22 * u,
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""The classes that a model file may hold, by the name that the file stores."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from .errors import ModelError
+
+_C = TypeVar("_C", bound=type)
+Sizes = Callable[[Any], dict[str, Any]]
+"""From a model to the arguments of its constructor that its arrays' shapes follow from."""
+
+
+class Registered(NamedTuple):
+    """A class, and the sizes of its constructor; None where its parts are checked by themselves or are free in shape."""
+
+    cls: type
+    sizes: Sizes | None
+
+
+CLASSES: dict[str, Registered] = {}
+
+
+def registered(*, sizes: Sizes | None = None, name: str | None = None) -> Callable[[_C], _C]:
+    """Register a class, so that `rc.save` and `rc.load` take it as a model or as a part of one.
+
+    **Arguments:**
+
+    - `sizes`: from a model to the arguments, `key` apart, that build one of the same shapes; `load` compares every
+      array of a file with the shapes that the constructor gives. None where its parts are registered with theirs.
+    - `name`: what files call the class; default its own name. It must stay the same for old files to be read.
+
+    **Raises:** `ModelError` for a name that another class has.
+
+    **Example:**
+
+    ```python
+    @rc.registered(sizes=lambda model: {"nu": model.B.shape[1], "nx": model.B.shape[0]})
+    class MyModel(rc.Parameterization): ...
+    ```
+    """
+
+    def register(cls: _C) -> _C:
+        key = name or cls.__name__
+        other = CLASSES.get(key)
+        # A notebook cell that runs twice defines the class anew.
+        if other is not None and (other.cls.__module__, other.cls.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ModelError(
+                f"a model file must be able to tell classes apart, and {key!r} is {other.cls.__module__}.{other.cls.__qualname__} "
+                "already; give registered(name=...) another name"
+            )
+        CLASSES[key] = Registered(cls, sizes)
+        return cls
+
+    return register
+
+
+def name_of(cls: type) -> str | None:
+    """Return the name that files have for a class, None where it is not registered."""
+    return next((name for name, entry in CLASSES.items() if entry.cls is cls), None)

@@ -1,0 +1,144 @@
+"""Systems seen in other units than those they work in."""
+
+import dataclasses
+import math
+from typing import Self
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .errors import RobustctlError
+from .lft import LFT, Claim, float64, rescaled
+from .registry import registered
+from .system import Parameterization, System, dtype_of
+
+
+def _floats(values) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+class Scaled(System):
+    """A system that works on scaled signals, seen from outside in the signals' own units.
+
+    ::
+
+        u_scaled = (u - u_mean) / u_std,    y = y_std * y_scaled + y_mean
+
+    **Arguments:**
+
+    - `system`: the system that works on scaled signals.
+    - `u_mean`, `u_std` (nu,), `y_mean`, `y_std` (ny,): offsets and scales, in the signals' units.
+    - `dt`: sample time in seconds; `inputs`, `outputs`, `input_units`, `output_units`: one string a signal; None
+      where unknown.
+    """
+
+    system: System
+    u_mean: Float[Array, " nu"]
+    u_std: Float[Array, " nu"]
+    y_mean: Float[Array, " ny"]
+    y_std: Float[Array, " ny"]
+    dt: float | None = eqx.field(static=True, default=None)
+    inputs: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    outputs: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    input_units: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    output_units: tuple[str, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.u_std.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.y_std.shape[0]
+
+    def lft(self) -> LFT | None:
+        """Return the inner system's form with the scales in its ports."""
+        inner = self.system.lft()
+        if inner is None:
+            return None
+        u_std, y_std = float64(self.u_std, self.y_std)
+        return rescaled(inner, 1 / u_std, y_std)
+
+    @property
+    def claim(self) -> Claim | None:
+        """The inner system's claim, its supply rate in the signals' own units."""
+        claim = self.system.claim
+        if claim is None or claim.supply is None:
+            return claim
+        u_std, y_std = float64(self.u_std, self.y_std)
+        Q, S, R = claim.supply
+        u, y = 1 / u_std, 1 / y_std
+        Q, R = y[:, None] * Q * y, u[:, None] * R * u
+        # Products round the two halves of a symmetric matrix apart.
+        return claim._replace(supply=((Q + Q.T) / 2, u[:, None] * S * y, (R + R.T) / 2))
+
+    def modes(self) -> tuple[System, ...]:
+        """Return the inner system's modes, in its own units, or the scaled system where there is one mode."""
+        modes = self.system.modes()
+        return (self,) if len(modes) == 1 else modes
+
+    def init_state(self) -> PyTree:
+        """Return the inner system's initial state."""
+        return self.system.init_state()
+
+    def step(self, x: PyTree, u: Float[Array, " nu"]) -> tuple[PyTree, Float[Array, " ny"]]:
+        """Return `(x_next, y)`, with `u` and `y` in their own units.
+
+        **Raises:** `RobustctlError` for signals that are not as many as their scales, which arithmetic would repeat.
+        """
+        _check_width("u", jnp.shape(u), self.u_std.shape)
+        x_next, y = self.system.step(x, (u - self.u_mean) / self.u_std)
+        _check_width("y", y.shape, self.y_std.shape)
+        return x_next, self.y_std * y + self.y_mean
+
+    def scan(self, x0: PyTree, us: Float[Array, "T nu"]) -> tuple[PyTree, Float[Array, "T ny"], PyTree]:
+        """Return `(xs, ys, x_final)` over a sequence, by the inner system's way."""
+        xs, ys, x_final = self.system.scan(x0, (us - self.u_mean[None]) / self.u_std[None])
+        return xs, self.y_std[None] * ys + self.y_mean[None], x_final
+
+    def prepare(self) -> "Scaled":
+        """Return the same with the inner system prepared."""
+        return dataclasses.replace(self, system=self.system.prepare())
+
+
+def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> None:
+    if got != scales:
+        raise RobustctlError(f"one sample of {name} must have the shape of its scales, {scales}, got {got}")
+
+
+@registered()
+class Rescaled(Parameterization):
+    """A parameterization that works on inputs and outputs of size one, seen from outside in their own units.
+
+    ::
+
+        y = y_scale * inner(u / u_scale)
+
+    A network sees its own nonlinearity only where its signals are about as large as its weights expect: an
+    innovation of tenths of a millimeter wants `u_scale=(1e-3,)`. The certificate is in the signals' units.
+
+    **Raises:** `RobustctlError` for a scale that is not positive and finite.
+    """
+
+    parameterization: Parameterization
+    u_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
+    y_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
+
+    def __check_init__(self):
+        """Refuse a scale that means nothing."""
+        for name in ("u_scale", "y_scale"):
+            if not all(0 < s < math.inf for s in getattr(self, name)):
+                raise RobustctlError(f"{name} must be positive and finite, got {getattr(self, name)}")
+
+    def explicit(self) -> Scaled:
+        """Map to the system in the signals' own units."""
+        dtype = dtype_of(self.parameterization)
+        u, y = (jnp.asarray(scale, dtype) for scale in (self.u_scale, self.y_scale))
+        return Scaled(self.parameterization.explicit(), jnp.zeros_like(u), u, jnp.zeros_like(y), y)
+
+    def quiet(self, factor: float = 1e-2) -> Self:
+        """Return the same about the inner model's scaled-down version."""
+        return dataclasses.replace(self, parameterization=self.parameterization.quiet(factor))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -139,6 +138,6 @@ class Rescaled(Parameterization):
         u, y = (jnp.asarray(scale, dtype) for scale in (self.u_scale, self.y_scale))
         return Scaled(self.parameterization.explicit(), jnp.zeros_like(u), u, jnp.zeros_like(y), y)
 
-    def quiet(self, factor: float = 1e-2) -> Self:
+    def quiet(self, factor: float = 1e-2) -> "Rescaled":
         """Return the same about the inner model's scaled-down version."""
         return dataclasses.replace(self, parameterization=self.parameterization.quiet(factor))

@@ -3,7 +3,7 @@
 import abc
 import inspect
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -162,7 +162,7 @@ class Parameterization(eqx.Module):
     def explicit(self) -> Any:
         """Return the model itself: a `System`, or for a network a callable."""
 
-    def quiet(self, factor: float = 1e-2) -> Self:
+    def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
         **Raises:** `ModelError` for a class that does not say which of its arrays scale its output.

@@ -43,6 +43,18 @@ class Scaled(System):
     input_units: tuple[str, ...] | None = eqx.field(static=True, default=None)
     output_units: tuple[str, ...] | None = eqx.field(static=True, default=None)
 
+    def __check_init__(self):
+        """Refuse scales that arithmetic would repeat, and ones that do not fit the system."""
+        scales = (
+            (self.u_mean.shape, (self.system.nu,), self.u_std),
+            (self.y_mean.shape, (self.system.ny,), self.y_std),
+        )
+        for name, (mean, inner, std) in zip("uy", scales, strict=True):
+            if mean != std.shape or inner not in ((None,), std.shape):
+                raise RobustctlError(
+                    f"there must be one scale for each channel of {name}, {inner[0]} in the system, got shapes {mean} and {std.shape}"
+                )
+
     @property
     def nu(self) -> int:
         """Number of inputs."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 from typing import Any
 
@@ -10,11 +9,11 @@ import jax
 import numpy as np
 
 from ..errors import RobustctlError
-from ..nn import InnovationSystem, StaticNetwork
+from ..lft import BOUND_ROUNDING
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System
-from .dissipation import BOUND_ROUNDING, Feedback, as_feedback, positive_definite
+from .dissipation import Inequality, inequality, positive_definite
 from .metric import find_metric
 
 FORMAT = 1
@@ -24,13 +23,20 @@ FORMAT = 1
 class Certificate:
     """What is proven of a model, and the numbers that prove it.
 
-    `holds`: whether the claim is proven. `margin`: an upper bound, rounding included, on the largest
-    eigenvalue of the dissipation matrix over its largest entry; negative where `holds`. `rate`: the certified
-    contraction rate per sample; `rate_found`: the smallest that `P` proves. `gamma`: the certified gain from
-    input to output, None without a claim on it; of an identified model in its outputs' unit over its
-    inputs'. `supply`: `(Q, S, R)` or None. `phi_bound`: the Lipschitz bound of the network inside. `P`: the
-    metric (nx, nx). `reason`: why it does not hold, else empty.
-    `model`: the class; `dtype`: of its arrays; `weights_sha256`: of all its arrays.
+    **Arguments:**
+
+    - `holds`: whether the claim is proven.
+    - `margin`: an upper bound, rounding included, on the largest eigenvalue of the dissipation matrix over its largest
+      entry; negative where `holds`.
+    - `rate`: the certified contraction rate per sample; `rate_found`: the smallest that `P` proves.
+    - `gamma`: the certified gain from input to output, None without a claim on it; of a fitted model in its outputs'
+      unit over its inputs'.
+    - `supply`: `(Q, S, R)` or None.
+    - `phi_bound`: the Lipschitz bound of the network inside.
+    - `P`: the metric (nx, nx).
+    - `reason`: why it does not hold, else empty.
+    - `model`: the class; `dtype`: of its arrays; `weights_sha256`: of all its arrays.
+    - `assumptions`: what the proof assumes and does not check, in words.
     """
 
     holds: bool
@@ -45,6 +51,7 @@ class Certificate:
     model: str
     dtype: str
     weights_sha256: str
+    assumptions: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
@@ -70,6 +77,7 @@ class Certificate:
             fields["P"] = None if fields["P"] is None else np.asarray(fields["P"], np.float64)
             fields["margin"] = float("inf") if fields["margin"] is None else fields["margin"]
             fields["supply"] = None if fields["supply"] is None else tuple(fields["supply"])
+            fields["assumptions"] = tuple(fields.get("assumptions", ()))
             return cls(**fields)
         except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
             raise RobustctlError(
@@ -97,6 +105,7 @@ class Certificate:
             lines.append(
                 f"  metric        P is {len(self.P)} x {len(self.P)}, condition number {np.linalg.cond(self.P):.3g}"
             )
+        lines += [f"  assumed       {text}" for text in self.assumptions]
         return "\n".join([*lines, f"  weights       sha256 {self.weights_sha256[:16]}..."])
 
 
@@ -114,54 +123,70 @@ def certify(model: Parameterization | System) -> Certificate:
     system: Any = model.explicit() if isinstance(model, Parameterization) else model
     if not isinstance(system, System):
         raise RobustctlError(
-            f"certificate needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "
+            f"certify needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "
             "of what fit_policy returns .policy"
         )
+    found = [_of_one(mode) for mode in system.modes()]
+    best = found[0] if len(found) == 1 else _of_modes(found)
     inner = system.system if isinstance(system, Scaled) else system
-    name, digest, dtype = type(inner).__name__, weights_sha256(system), _dtype(inner)
-    if isinstance(inner, StaticNetwork):
-        return _of_static(system, inner, name, dtype, digest)
-    if isinstance(inner, InnovationSystem):
-        return dataclasses.replace(_of_patterns(inner), model=name, dtype=dtype, weights_sha256=digest)
-    f = as_feedback(system)
+    return dataclasses.replace(
+        best, model=type(inner).__name__, dtype=_dtype(inner), weights_sha256=weights_sha256(system)
+    )
+
+
+def _of_one(system: System) -> Certificate:
+    f = inequality(system)
     if f is None:
-        reason = f"{name} makes no claim: nothing about it is guaranteed"
-        return Certificate(
-            False, float("inf"), None, None, None, None, None, None, reason, name, dtype, digest
-        )
+        reason = f"{type(system).__name__} makes no claim: nothing about it is guaranteed"
+        return _certificate(None, float("inf"), None, reason)
+    if f.form.nx == 0:
+        return _of_static(f)
     P, found = find_metric(f)
     reason = _why_not(f, found)
+    return _certificate(f, found, P, reason)
+
+
+def _certificate(f: Inequality | None, margin: float, P: np.ndarray | None, reason: str) -> Certificate:
+    """Fill in what follows from the inequality; the model's name and weights are the caller's."""
+    supply = f.claim.supply if f else None
+    dynamic = f is not None and f.form.nx > 0
     return Certificate(
-        holds=not reason, margin=found, rate=f.rate, rate_found=_rate_found(f, P) if not reason else None,
-        gamma=_gain(f), supply=None if f.supply is None else tuple(M.tolist() for M in f.supply),
-        phi_bound=f.phi_bound, P=P, reason=reason, model=name, dtype=dtype, weights_sha256=digest,
+        holds=not reason, margin=margin, rate=f.claim.rate if dynamic else None,
+        rate_found=_rate_found(f, P) if dynamic and P is not None and not reason else None,
+        gamma=_gain(supply), supply=tuple(M.tolist() for M in supply) if supply and dynamic else None,
+        phi_bound=f.network_bound if f else None, P=P, reason=reason,
+        assumptions=f.form.assumptions if f else (), model="", dtype="", weights_sha256="",
     )  # fmt: skip
 
 
-def _of_static(system: System, inner: StaticNetwork, name: str, dtype: str, digest: str) -> Certificate:
-    """A static map: nothing to forget, and a gain that is the network's bound; its scaling can only be bounded."""
-    bound = inner.phi.lipschitz_bound()
-    margin = bound * (1 + BOUND_ROUNDING) - 1
-    ports = 1.0
-    if isinstance(system, Scaled):
-        ports = float(np.max(np.abs(np.asarray(system.y_std))) / np.min(np.abs(np.asarray(system.u_std))))
-    holds = bool(margin < 0 and np.isfinite(ports))
-    return Certificate(
-        holds=holds, margin=float(margin), rate=None, rate_found=None, gamma=inner.gamma * ports, supply=None,
-        phi_bound=bound, P=None, reason="" if holds else "the network's bound could not be proven to be below one",
-        model=name, dtype=dtype, weights_sha256=digest,
-    )  # fmt: skip
+def _of_static(f: Inequality) -> Certificate:
+    """A map without state: nothing to forget, and a gain of at most `|D21| |blocks| |D12| + |D22|`, D11 = 0."""
+    gain, claimed, form = f.network_bound or 0.0, _gain(f.claim.supply), f.form
+    if claimed is None:
+        return _certificate(
+            f, float("inf"), None, "a map without state needs a gain to claim, and this one has none"
+        )
+    if form.D11.any() or not all(np.isfinite(M).all() for M in form.matrices):
+        return _certificate(
+            f,
+            float("inf"),
+            None,
+            "only a finite map with one nonlinear block between its ports can be bounded",
+        )
+    proven = np.linalg.norm(form.D21, 2) * gain * np.linalg.norm(form.D12, 2) + np.linalg.norm(form.D22, 2)
+    margin = float(proven * (1 + BOUND_ROUNDING) / claimed - 1) if np.isfinite(proven) else float("inf")
+    holds = margin < 0 and np.isfinite(claimed)
+    return _certificate(
+        f, margin, None, "" if holds else "the network's bound could not be proven to be below one"
+    )
 
 
-def _of_patterns(system: InnovationSystem) -> Certificate:
-    """The weakest of the certificates under each pattern of seen outputs, which must all share the metric I."""
-    patterns = itertools.product((0.0, 1.0), repeat=system.K.shape[1])
-    found = [certify(system.under(seen)) for seen in patterns]
+def _of_modes(found: list[Certificate]) -> Certificate:
+    """The weakest of the certificates of all modes, which must all share one metric: then switching does no harm."""
     worst = max(found, key=lambda c: c.margin)
-    eye = np.eye(system.bx.size)
-    if all(c.holds and c.P is not None and np.array_equal(c.P, eye) for c in found):
+    if all(c.holds and c.P is not None and np.array_equal(c.P, found[0].P) for c in found):
         return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))
-    reason = worst.reason or "the patterns of lost outputs could not be proven with one metric"
+    reason = worst.reason or "the modes between which the system switches could not be proven with one metric"
     return dataclasses.replace(worst, holds=False, rate_found=None, reason=reason)
 
 
@@ -176,39 +201,38 @@ def weights_sha256(system: System) -> str:
     return digest.hexdigest()
 
 
-def _why_not(f: Feedback, found: float) -> str:
-    if not all(np.isfinite(M).all() for M in (f.A, f.B1, f.B2, f.C1, f.C2, f.D11, f.D12, f.D21, f.D22)):
+def _why_not(f: Inequality, found: float) -> str:
+    if not all(np.isfinite(M).all() for M in f.form.matrices):
         return "the model has weights that are not finite; train again with a smaller step"
-    if f.B1.shape[1] and f.phi_bound is None:
-        return "phi offers no bound that can be checked; give it a method lipschitz_bound() or use LBDN"
-    if not np.isfinite(f.phi_bound or 0.0):
-        return "the network inside has no finite Lipschitz bound"
-    if f.supply is not None and not positive_definite(-f.supply[0]):
+    if not np.isfinite(f.network_bound or 0.0):
+        return "the network inside offers no finite bound that can be checked; give it a method lipschitz_bound(), or use LBDN"
+    if f.claim.supply is not None and not positive_definite(-f.claim.supply[0]):
         return "Q of the supply rate must be negative definite for it to bound anything"
     if not found < 0:
         return "the dissipation inequality could not be proven in float64 for this rate and supply rate"
     return ""
 
 
-def _rate_found(f: Feedback, P: np.ndarray) -> float:
+def _rate_found(f: Inequality, P: np.ndarray) -> float:
     """Smallest rate for which P proves contraction: the Schur complement over w of M without its rate term."""
-    nx, nv = f.A.shape[0], f.B1.shape[1]
-    S = np.hstack([f.A, f.B1])
-    N = np.block([[f.C1, f.D11], [np.zeros((nv, nx)), np.eye(nv)]])
+    form = f.form
+    nx, nw = form.nx, form.B1.shape[1]
+    S = np.hstack([form.A, form.B1])
+    N = np.vstack([np.hstack([form.C1, form.D11]), np.hstack([np.zeros((nw, nx)), np.eye(nw)])])
     M = S.T @ P @ S + N.T @ f.Pi @ N
     schur = M[:nx, :nx]
-    if nv:
+    if nw:
         schur = schur - M[:nx, nx:] @ np.linalg.solve(M[nx:, nx:], M[nx:, :nx])
     L = np.linalg.cholesky(P)
     scaled = np.linalg.solve(L, np.linalg.solve(L, (schur + schur.T) / 2).T)
     return float(np.sqrt(max(np.linalg.eigvalsh((scaled + scaled.T) / 2)[-1], 0.0)))
 
 
-def _gain(f: Feedback) -> float | None:
+def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | None:
     """Gain that the supply rate implies: `|LQ (y + Q^-1 S'u)| <= |LR u|`; exact for a gain bound."""
-    if f.supply is None or not positive_definite(-f.supply[0]):
+    if supply is None or not positive_definite(-supply[0]):
         return None
-    Q, S, R = f.supply
+    Q, S, R = supply
     # Scaled by its diagonal first: of outputs in unlike units Q is too badly conditioned to be inverted as it stands.
     d = 1 / np.sqrt(-np.diag(Q))
     root = np.linalg.cholesky(-d[:, None] * Q * d)

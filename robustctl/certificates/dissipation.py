@@ -11,119 +11,93 @@ with `S = [A B1 B2]`, `V = [C1 D11 D12]`, `W = [0 I 0]`, `X0 = [I 0 0]`. Without
 the same for both trajectories and the columns of u drop out. Source: [RWM23], Theorem 1.
 """
 
-from functools import singledispatch
 from typing import NamedTuple
 
+import equinox as eqx
+import jax
 import numpy as np
 
-from ..nn import ExplicitR2DN, ExplicitREN, LinearSystem, lipschitz_bound
-from ..scaled import Scaled
+from ..errors import ModelError
+from ..lft import LFT, Claim, block_diagonal
+from ..system import System, dtype_of
 
 ROUNDING = float(np.finfo(np.float64).eps)
-BOUND_ROUNDING = 1e-11  # of a network's bound: eigenvalues and norms of layers up to thousands wide
 
 
-class Feedback(NamedTuple):
-    """Explicit matrices in float64, the multiplier `Pi` and the claim: rate and supply rate (Q, S, R) or None."""
+class Inequality(NamedTuple):
+    """A system's form and claim, and the quadratic form `Pi` of all its blocks, in the order of `[dv; dw]`."""
 
-    A: np.ndarray
-    B1: np.ndarray
-    B2: np.ndarray
-    C1: np.ndarray
-    C2: np.ndarray
-    D11: np.ndarray
-    D12: np.ndarray
-    D21: np.ndarray
-    D22: np.ndarray
-    P: np.ndarray
+    form: LFT
+    claim: Claim
     Pi: np.ndarray
-    rate: float
-    supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None
-    phi_bound: float | None
+
+    @property
+    def network_bound(self) -> float | None:
+        """The largest Lipschitz bound of a block, None without blocks."""
+        return max((block.gain for block in self.form.blocks), default=None)
 
 
-@singledispatch
-def as_feedback(system) -> Feedback | None:
-    """Return the system's matrices and claim, or None for a system of a class that makes no claim."""
-    return None
+def inequality(system: System) -> Inequality | None:
+    """Return the dissipation inequality of a system, None for one that does not describe itself.
 
-
-@as_feedback.register
-def _(system: ExplicitR2DN) -> Feedback:
-    bound = lipschitz_bound(system.phi)
-    gain = np.inf if bound is None else bound * (1 + BOUND_ROUNDING)
-    nv = system.bv.size
-    # |dw| <= gain |dv|, scaled by a gain above one so that Pi stays of the size of the identity.
-    Pi = np.diag(np.concatenate([np.full(nv, min(gain, 1.0) ** 2), np.full(nv, -1.0 / max(gain, 1.0) ** 2)]))
-    return _feedback(system, np.zeros((nv, nv)), Pi, bound)
-
-
-@as_feedback.register
-def _(system: ExplicitREN) -> Feedback:
-    # Slope in [0, 1]: 2 dw' Lambda (dv - dw) >= 0.
-    Lambda = np.diag(_float64(system.Lambda))
-    Pi = np.block([[np.zeros_like(Lambda), Lambda], [Lambda, -2 * Lambda]])
-    return _feedback(system, _float64(system.D11), Pi, 1.0 if np.all(np.diag(Lambda) > 0) else np.inf)
-
-
-@as_feedback.register
-def _(system: LinearSystem) -> Feedback:
-    A, B, C, D, P = (_float64(a) for a in (system.A, system.B, system.C, system.D, system.P))
-    nx, nu, ny = A.shape[0], B.shape[1], C.shape[0]
-    none = np.zeros((0, 0))
-    return Feedback(
-        A, np.zeros((nx, 0)), B, np.zeros((0, nx)), C, none, np.zeros((0, nu)), np.zeros((ny, 0)), D,
-        P, none, float(system.rate), None, None,
-    )  # fmt: skip
-
-
-@as_feedback.register
-def _(system: Scaled) -> Feedback | None:
-    """The same inequality in the signals' own units: the scaling goes into the ports and the supply rate."""
-    f = as_feedback(system.system)
-    if f is None:
+    **Raises:** `ModelError` for an `lft()` whose sizes are not those of `step`.
+    """
+    form = system.lft()
+    if form is None:
         return None
-    u, y = np.diag(1 / _float64(system.u_std)), np.diag(_float64(system.y_std))
-    y_inverse = np.diag(1 / np.diag(y))
-    supply = None
-    if f.supply is not None:
-        Q, S, R = f.supply
-        Q, R = y_inverse @ Q @ y_inverse, u @ R @ u
-        supply = (Q + Q.T) / 2, u @ S @ y_inverse, (R + R.T) / 2  # products round the two halves apart
-    return f._replace(
-        B2=f.B2 @ u, D12=f.D12 @ u, C2=y @ f.C2, D21=y @ f.D21, D22=y @ f.D22 @ u, supply=supply
+    check_sizes(system, form)
+    claim = system.claim or Claim()
+    return Inequality(form, claim, _blocks_form(form, claim))
+
+
+def check_sizes(system: System, form: LFT) -> None:
+    """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
+    x = eqx.filter_eval_shape(system.init_state)
+    found, wanted = {"states": form.nx}, {"states": _size(x)}
+    if system.nu is not None:
+        u = jax.ShapeDtypeStruct((system.nu,), dtype_of(system))
+        _, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
+        found |= {"inputs": form.nu, "outputs": form.ny}
+        wanted |= {"inputs": system.nu, "outputs": _size(y)}
+    if found != wanted:
+        raise ModelError(
+            f"lft() of {type(system).__name__} must describe what its step does, with {wanted}, got {found}; correct lft(), "
+            "or leave it out and no claim is made"
+        )
+
+
+def _size(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _blocks_form(form: LFT, claim: Claim) -> np.ndarray:
+    """Return one Pi for all blocks: each block's is in the order [v; w], the whole has every v before every w."""
+    multipliers = claim.multipliers or tuple(np.ones(1) for _ in form.blocks)
+    parts = [(block.form(T), block.nv) for block, T in zip(form.blocks, multipliers, strict=True)]
+    vv, vw, ww = (
+        block_diagonal([quarter(M, n) for M, n in parts])
+        for quarter in (lambda M, n: M[:n, :n], lambda M, n: M[:n, n:], lambda M, n: M[n:, n:])
     )
+    return np.vstack([np.hstack([vv, vw]), np.hstack([vw.T, ww])])
 
 
-def _feedback(system, D11, Pi, phi_bound) -> Feedback:
-    names = ("A", "B1", "B2", "C1", "C2")
-    A, B1, B2, C1, C2 = (_float64(getattr(system, name)) for name in names)
-    D12, D21, D22, P = (_float64(getattr(system, name)) for name in ("D12", "D21", "D22", "P"))
-    supply = system.supply
-    QSR = None if supply is None else (_float64(supply.Q), _float64(supply.S), _float64(supply.R))
-    return Feedback(A, B1, B2, C1, C2, D11, D12, D21, D22, P, Pi, float(system.rate), QSR, phi_bound)
-
-
-def _float64(a) -> np.ndarray:
-    return np.asarray(a, np.float64)
-
-
-def quadratic_terms(f: Feedback) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+def quadratic_terms(f: Inequality) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
     """Return `S` and the pairs `(N, Q)` whose sum of `N'QN` is the part of M without P."""
-    nx, nv, nu = f.A.shape[0], f.B1.shape[1], 0 if f.supply is None else f.B2.shape[1]
-    S = np.hstack([f.A, f.B1, f.B2[:, :nu]])
-    W = np.hstack([np.zeros((nv, nx)), np.eye(nv), np.zeros((nv, nu))])
-    N = np.vstack([np.hstack([f.C1, f.D11, f.D12[:, :nu]]), W])
+    form, supply = f.form, f.claim.supply
+    nx, nw, nu = form.nx, form.B1.shape[1], 0 if supply is None else form.nu
+    S = np.hstack([form.A, form.B1, form.B2[:, :nu]])
+    W = np.hstack([np.zeros((nw, nx)), np.eye(nw), np.zeros((nw, nu))])
+    N = np.vstack([np.hstack([form.C1, form.D11, form.D12[:, :nu]]), W])
     terms = [(N, f.Pi)]
-    if f.supply is not None:
-        Q, S_uy, R = f.supply
-        U = np.hstack([np.zeros((nu, nx + nv)), np.eye(nu)])
-        YU = np.vstack([np.hstack([f.C2, f.D21, f.D22]), U])
+    if supply is not None:
+        Q, S_uy, R = supply
+        U = np.hstack([np.zeros((nu, nx + nw)), np.eye(nu)])
+        YU = np.vstack([np.hstack([form.C2, form.D21, form.D22]), U])
         terms.append((YU, -np.block([[Q, S_uy.T], [S_uy, R]])))
     return S, terms
 
 
-def margin(f: Feedback, P: np.ndarray) -> float:
+def margin(f: Inequality, P: np.ndarray) -> float:
     """Return an upper bound on the largest eigenvalue of M over its largest entry; negative proves M < 0.
 
     M is first scaled by powers of two, which is exact and keeps its sign, and the rounding of its
@@ -137,8 +111,8 @@ def margin(f: Feedback, P: np.ndarray) -> float:
     nx = P.shape[0]
     with np.errstate(over="ignore", invalid="ignore"):
         M, size = sum_of_products([(S, P), *terms])
-        M[:nx, :nx] -= f.rate**2 * P
-        size[:nx, :nx] += f.rate**2 * np.abs(P)
+        M[:nx, :nx] -= f.claim.rate**2 * P
+        size[:nx, :nx] += f.claim.rate**2 * np.abs(P)
         M, size = _balanced(M, size)
     if not np.isfinite(size).all():
         return float("inf")

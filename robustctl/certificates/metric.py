@@ -3,10 +3,10 @@
 import numpy as np
 import scipy.linalg as sl
 
-from .dissipation import Feedback, margin, quadratic_terms, sum_of_products
+from .dissipation import Inequality, margin, quadratic_terms, sum_of_products
 
 
-def find_metric(f: Feedback) -> tuple[np.ndarray, float]:
+def find_metric(f: Inequality) -> tuple[np.ndarray | None, float]:
     """Return the metric P with the smallest `margin`: the system's own, or the Riccati equation's.
 
     ::
@@ -17,8 +17,9 @@ def find_metric(f: Feedback) -> tuple[np.ndarray, float]:
     comes out strictly negative.
     It has a solution where the inequality has one (Kalman-Yakubovich-Popov lemma), for a given multiplier.
     """
-    best = f.P, margin(f, f.P)
-    if best[1] < 0 or not np.isfinite(f.A).all():
+    carried = f.claim.P
+    best = carried, float("inf") if carried is None else margin(f, carried)
+    if best[1] < 0 or not np.isfinite(f.form.A).all():
         return best
     for raise_by in (1e-3, 1e-5, 1e-7, 1e-9):
         P = _riccati(f, raise_by)
@@ -29,14 +30,14 @@ def find_metric(f: Feedback) -> tuple[np.ndarray, float]:
     return best
 
 
-def _riccati(f: Feedback, raise_by: float) -> np.ndarray | None:
+def _riccati(f: Inequality, raise_by: float) -> np.ndarray | None:
     S, terms = quadratic_terms(f)
-    nx = f.A.shape[0]
+    nx = f.form.nx
     with np.errstate(over="ignore", invalid="ignore"):
-        constant, size = (total / f.rate**2 for total in sum_of_products(terms))
+        constant, size = (total / f.claim.rate**2 for total in sum_of_products(terms))
         diagonal = np.diag(size)
         constant += raise_by * np.diag(np.where(diagonal > 0, diagonal, diagonal.max(initial=1e-300)))
-        A, B = S[:, :nx] / f.rate, S[:, nx:] / f.rate
+        A, B = S[:, :nx] / f.claim.rate, S[:, nx:] / f.claim.rate
     try:
         if B.shape[1] == 0:
             P = sl.solve_discrete_lyapunov(A.T, constant)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, RobustctlWarning
+from ..registry import registered
 from .record import Record
 from .record_checks import as_floats
 from .trend import pooled
@@ -18,6 +19,7 @@ from .trend import pooled
 FIELDS = ("u_mean", "u_std", "y_mean", "y_std")
 
 
+@registered()
 @dataclass(frozen=True, eq=False)
 class Scaling:
     """Mean and standard deviation of every channel: ``scaled = (value - mean) / std``.

@@ -1,4 +1,4 @@
-"""A model as JSON and a table of arrays, and back: only classes and functions listed here, no code run.
+"""A model as JSON and a table of arrays, and back: only registered classes and known functions, no code run.
 
 ===============================  =====================================================================
 in the model                     in the structure
@@ -8,14 +8,13 @@ tuple                            list
 JAX array, NumPy array, scalar   {"array": "jax" | "numpy" | "scalar"}, stored under its path, as in
                                  `core.X` or `layers.0.b`
 activation                       {"function": name}
-object of a listed class         {"class": name, "fields": {name: ...}}
+object of a registered class        {"class": name, "fields": {name: ...}}
 ===============================  =====================================================================
 """
 
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import equinox as eqx
@@ -24,36 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .. import nn
-from ..data import Scaling
 from ..errors import ModelError, ModelFileError, RobustctlError
-from ..nn.gated import GatedSystem
-from ..nn.r2dn import UnitGainR2DN
-from ..nn.ren import UnitGainREN
-from ..nn.sandwich import SandwichParameters
-from ..scaled import Rescaled
+from ..nn import ACTIVATIONS
+from ..registry import CLASSES, name_of
 from ..store.container import shown
-from ..train import FittedModel
-from ..train.initial_state import LearnedState, WarmUp, ZeroState
-
-_OWN = (
-    nn.ContractingR2DN, nn.LipschitzR2DN, nn.DissipativeR2DN, UnitGainR2DN, nn.LBDN, SandwichParameters,
-    nn.ContractingREN, nn.LipschitzREN, nn.DissipativeREN, UnitGainREN, nn.StableLinear,
-    nn.LipschitzStatic, nn.StateObserver, nn.InnovationR2DN, nn.CorrectedR2DN,
-    nn.GRU, nn.LSTM, GatedSystem,
-    Scaling, Rescaled, ZeroState, LearnedState, WarmUp,
-)  # fmt: skip
-_EQUINOX = (eqx.nn.MLP, eqx.nn.Linear, eqx.nn.GRUCell, eqx.nn.LSTMCell)
-CLASSES: dict[str, type] = {
-    **{cls.__name__: cls for cls in _OWN},
-    "Identified": FittedModel,
-    **{f"equinox.nn.{cls.__name__}": cls for cls in _EQUINOX},
-}
-"""The classes that a model file may hold, by the name it stores."""
 
 # Equinox' own identity has no public name; a network without a final activation holds it.
 _MLP_DEFAULTS = inspect.signature(eqx.nn.MLP.__init__).parameters
-FUNCTIONS = {**nn.ACTIVATIONS, "equinox.identity": _MLP_DEFAULTS["final_activation"].default}
+FUNCTIONS = {**ACTIVATIONS, "equinox.identity": _MLP_DEFAULTS["final_activation"].default}
 """The functions that a model file may name."""
 
 DTYPES = frozenset(
@@ -87,7 +64,7 @@ def encode(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict:
-    name = next((name for name, cls in CLASSES.items() if type(value) is cls), None)
+    name = name_of(type(value))
     if name is None:
         _refuse(value, path)
     names = [f.name for f in dataclasses.fields(value)]
@@ -96,12 +73,14 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
 
 
 def _refuse(value: Any, path: Path) -> NoReturn:
-    plain_function = hasattr(value, "__name__") and not isinstance(value, eqx.Module)
-    what = f"the function {value.__name__}" if plain_function else f"a {type(value).__name__}"
-    known = f"one of {', '.join(FUNCTIONS)}" if plain_function else "LBDN or another class of robustctl.nn"
+    if isinstance(value, eqx.Module):
+        what = f"a {type(value).__name__}"
+        hint = "register its class with @rc.registered(sizes=...), which says what shapes its arrays have"
+    else:
+        what = f"the function {value.__name__}" if callable(value) else f"a {type(value).__name__}"
+        hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
     raise ModelError(
-        f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; "
-        f"use {known}, or save its arrays yourself"
+        f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; {hint}"
     )
 
 
@@ -153,7 +132,7 @@ def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
 
 
 def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
-    cls = _look_up(node["class"], CLASSES, "classes", path)
+    cls = _look_up(node["class"], CLASSES, "classes", path).cls
     given, needed = node["fields"], [f.name for f in dataclasses.fields(cls)]
     if type(given) is not dict or given.keys() != set(needed):
         got = _some(given) if type(given) is dict else type(given).__name__
@@ -164,16 +143,17 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
     self = object.__new__(cls)
     for name in needed:
         object.__setattr__(self, name, _decode(given[name], (*path, name), left))
-    if isinstance(self, Scaling):
-        _check(self.__post_init__, path)
-    if isinstance(self, Rescaled | nn.CorrectedR2DN):
-        _check(self.__check_init__, path)
+    _run_checks(self, path)
     return self
 
 
-def _check(constructor_check: Callable[[], None], path: Path) -> None:
+def _run_checks(value: Any, path: Path) -> None:
+    """Run the checks that follow a constructor: `__check_init__` of every parent for modules, `__post_init__` else."""
+    name = "__check_init__" if isinstance(value, eqx.Module) else "__post_init__"
     try:
-        constructor_check()
+        for cls in type(value).__mro__:
+            if name in vars(cls):
+                vars(cls)[name](value)
     except (RobustctlError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(
             f"{_name(path)} must be what rc.save writes, got one that fails with: {error}"

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..errors import RobustctlError
+from ..registry import registered
 from ..system import System
 
 
@@ -33,6 +34,7 @@ Builder = Callable[..., InitialState]
 """`(system, nu, ny, experiments, key) -> InitialState`: what `fit` takes as `initial`."""
 
 
+@registered()
 class ZeroState(InitialState):
     """The system's own initial state; score after a `washout`, which contraction makes legitimate."""
 
@@ -43,6 +45,7 @@ class ZeroState(InitialState):
         return zero
 
 
+@registered()
 class LearnedState(InitialState):
     """One trained state for each experiment of the training record.
 
@@ -59,6 +62,7 @@ class LearnedState(InitialState):
         return jax.tree.map(lambda leaf: leaf[index], self.x0)
 
 
+@registered()
 class WarmUp(InitialState):
     """A trained map from the first `window` samples of inputs and outputs to the state after them.
 

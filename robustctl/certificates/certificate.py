@@ -11,10 +11,11 @@ import numpy as np
 
 from ..errors import RobustctlError
 from ..nn import InnovationSystem, StaticNetwork
+from ..nn.lipschitz import BOUND_ROUNDING
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System
-from .dissipation import BOUND_ROUNDING, Feedback, as_feedback, positive_definite
+from .dissipation import Feedback, as_feedback, positive_definite
 from .metric import find_metric
 
 FORMAT = 1

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..nn import ExplicitR2DN, ExplicitREN, LinearSystem, lipschitz_bound
+from ..nn.lipschitz import BOUND_ROUNDING
 from ..scaled import Scaled
 
 ROUNDING = float(np.finfo(np.float64).eps)
-BOUND_ROUNDING = 1e-11  # of a network's bound: eigenvalues and norms of layers up to thousands wide
 
 
 class Feedback(NamedTuple):

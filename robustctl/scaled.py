@@ -37,11 +37,11 @@ class Scaled(System):
     u_std: Float[Array, " nu"]
     y_mean: Float[Array, " ny"]
     y_std: Float[Array, " ny"]
-    dt: float | None = eqx.field(static=True, default=None)
-    inputs: tuple[str, ...] | None = eqx.field(static=True, default=None)
-    outputs: tuple[str, ...] | None = eqx.field(static=True, default=None)
-    input_units: tuple[str, ...] | None = eqx.field(static=True, default=None)
-    output_units: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    dt: float | None = eqx.field(static=True, default=None, kw_only=True)
+    inputs: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    outputs: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    input_units: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    output_units: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
         """Refuse scales that arithmetic would repeat, and ones that do not fit the system."""

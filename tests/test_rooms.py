@@ -9,10 +9,36 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    "errors", "checks", "store", "linalg", "lft", "registry", "system", "scaled", "parallel", "trajectory", "state_space", "scenario", "nn", "data", "advice",
-    "plants", "loops", "certificates", "runs", "train", "identify", "plot", "reports", "classical", "robustness", "io", "observers",
-    "problems", "cli",
-]  # fmt: skip
+    "errors",
+    "checks",
+    "store",
+    "linalg",
+    "lft",
+    "registry",
+    "system",
+    "scaled",
+    "parallel",
+    "trajectory",
+    "state_space",
+    "scenario",
+    "nn",
+    "data",
+    "advice",
+    "plants",
+    "loops",
+    "certificates",
+    "runs",
+    "train",
+    "identify",
+    "plot",
+    "reports",
+    "classical",
+    "robustness",
+    "io",
+    "observers",
+    "problems",
+    "cli",
+]
 """Each room imports from rooms named before it."""
 
 

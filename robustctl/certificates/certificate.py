@@ -149,11 +149,11 @@ def _of_one(system: System) -> Certificate:
 def _certificate(f: Inequality | None, margin: float, P: np.ndarray | None, reason: str) -> Certificate:
     """Fill in what follows from the inequality; the model's name and weights are the caller's."""
     supply = f.claim.supply if f else None
-    dynamic = f is not None and f.form.nx > 0
+    rate = f.claim.rate if f and f.form.nx else None  # without a state there is nothing to forget
     return Certificate(
-        holds=not reason, margin=margin, rate=f.claim.rate if dynamic else None,
-        rate_found=_rate_found(f, P) if dynamic and P is not None and not reason else None,
-        gamma=_gain(supply), supply=tuple(M.tolist() for M in supply) if supply and dynamic else None,
+        holds=not reason, margin=margin, rate=rate,
+        rate_found=_rate_found(f, P) if f and P is not None and not reason else None,
+        gamma=_gain(supply), supply=tuple(M.tolist() for M in supply) if supply and rate is not None else None,
         phi_bound=f.network_bound if f else None, P=P, reason=reason,
         assumptions=f.form.assumptions if f else (), model="", dtype="", weights_sha256="",
     )  # fmt: skip
@@ -184,7 +184,8 @@ def _of_static(f: Inequality) -> Certificate:
 def _of_modes(found: list[Certificate]) -> Certificate:
     """The weakest of the certificates of all modes, which must all share one metric: then switching does no harm."""
     worst = max(found, key=lambda c: c.margin)
-    if all(c.holds and c.P is not None and np.array_equal(c.P, found[0].P) for c in found):
+    metrics = [c.P for c in found if c.holds and c.P is not None]
+    if len(metrics) == len(found) and all(np.array_equal(P, metrics[0]) for P in metrics):
         return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))
     reason = worst.reason or "the modes between which the system switches could not be proven with one metric"
     return dataclasses.replace(worst, holds=False, rate_found=None, reason=reason)

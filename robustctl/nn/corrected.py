@@ -12,10 +12,12 @@ from jaxtyping import Array
 from ..checks import Rows, as_rows
 from ..errors import ModelError
 from ..linalg import exact_map
+from ..registry import registered
 from ..system import Parameterization
 from .r2dn import ContractingR2DN, ExplicitR2DN
 
 
+@registered()
 class CorrectedR2DN(Parameterization):
     """A fixed, stable linear model with an R2DN that corrects it; contracting as a whole, whatever the free arrays.
 
@@ -85,6 +87,10 @@ class CorrectedR2DN(Parameterization):
             bx=jnp.concatenate([a[0], k.bx]), bv=k.bv, by=k.by + d[0], phi=k.phi,
             P=jsl.block_diag(_weight(k, B2p, D12p) * P, k.P), supply=None, rate=k.rate,
         )  # fmt: skip
+
+    def quiet(self, factor: float = 1e-2) -> "CorrectedR2DN":
+        """Return the model with its correction scaled down by `factor`, so that it starts at the prior."""
+        return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))
 
 
 def _metric(rows: Rows, rate: float) -> np.ndarray:

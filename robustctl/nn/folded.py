@@ -27,6 +27,16 @@ class FoldedR2DN(System):
     activation: Activation = eqx.field(static=True)
 
     @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.G.shape[1] - self.nx
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.W.shape[0] - self.nx
+
+    @property
     def A(self) -> Float[Array, "{self.nx} {self.nx}"]:
         """The linear part's state matrix."""
         return self.G[: self.nx, : self.nx]

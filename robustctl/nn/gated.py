@@ -6,10 +6,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
+from ..registry import registered
 from ..system import Parameterization, System
 from .initializers import default_dtype, lecun_normals
 
 
+@registered()
 class GatedSystem(System):
     """A gated cell with a linear readout, ready to step; it carries no guarantee.
 
@@ -25,6 +27,16 @@ class GatedSystem(System):
     C: Float[Array, "ny nx"]
     D: Float[Array, "ny nu"]
     by: Float[Array, " ny"]
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D.shape[0]
 
     def init_state(self) -> Float[Array, " _"]:
         """Return the zero state."""
@@ -44,6 +56,12 @@ class GatedSystem(System):
         return x_next, self.C @ h + self.D @ u + self.by
 
 
+def _sizes(model) -> dict:
+    (ny, nx), nu = model.system.C.shape, model.system.D.shape[1]
+    return {"nu": nu, "nx": nx, "ny": ny}
+
+
+@registered(sizes=_sizes)
 class GRU(Parameterization):
     """Gated recurrent unit with a linear readout: a baseline with no guarantee of any kind.
 
@@ -64,7 +82,12 @@ class GRU(Parameterization):
         """Return the model: its arrays are the free ones."""
         return self.system
 
+    def quiet(self, factor: float = 1e-2) -> "GRU":
+        """Return the model with its readout of the state multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
 
+
+@registered(sizes=_sizes)
 class LSTM(Parameterization):
     """Long short-term memory with a linear readout: a baseline with no guarantee of any kind.
 
@@ -85,6 +108,10 @@ class LSTM(Parameterization):
     def explicit(self) -> GatedSystem:
         """Return the model: its arrays are the free ones."""
         return self.system
+
+    def quiet(self, factor: float = 1e-2) -> "LSTM":
+        """Return the model with its readout of the state multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
 
 
 def _gated(cell, nu, nx, ny, key, dtype) -> GatedSystem:

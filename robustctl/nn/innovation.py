@@ -7,11 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
 from ..errors import ModelError
 from ..linalg import exact_map, slack
+from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation
 from .initializers import default_dtype, lecun_normals
@@ -48,6 +50,20 @@ class InnovationSystem(System):
     phi: Callable
     rate: float = eqx.field(static=True)
 
+    @property
+    def nu(self) -> int:
+        """Number of inputs: controls, measured outputs, and what was seen of these."""
+        return self.B2.shape[1] + 2 * self.K.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.by.size
+
+    def modes(self) -> tuple[System, ...]:
+        """Return the model under each pattern of seen outputs."""
+        return tuple(self.under(seen) for seen in itertools.product((0.0, 1.0), repeat=self.K.shape[1]))
+
     def init_state(self) -> Float[Array, " nx"]:
         """Return the zero state."""
         return jnp.zeros(self.bx.shape, self.bx.dtype)
@@ -69,7 +85,11 @@ class InnovationSystem(System):
 
     def under(self, seen: Sequence[float]) -> ExplicitR2DN:
         """Return the model from `[u, y]` to `y_hat` while the same channels are seen, as an R2DN with metric I."""
-        K = self.K * jnp.asarray(seen, self.K.dtype)[None]
+        return self._under(jax.device_put(np.asarray(seen, self.K.dtype)))
+
+    @exact_map
+    def _under(self, seen: Float[Array, " ny"]) -> ExplicitR2DN:
+        K = self.K * seen[None]
         nv, ny = self.bv.size, K.shape[1]
         C2, D21, D22, by = (a[:ny] for a in (self.C2, self.D21, self.D22, self.by))
         none = (jnp.zeros((rows, ny), K.dtype) for rows in (nv, self.by.size))
@@ -82,6 +102,12 @@ class InnovationSystem(System):
         )  # fmt: skip
 
 
+def _sizes(model: "InnovationR2DN") -> dict:
+    nx, nu, ny = model.bx.size, model.B2.shape[1], model.H.shape[1]
+    return {"nu": nu, "nx": nx, "nv": model.bv.size, "ny": ny, "nz": model.by.size - ny, "hidden": ()}
+
+
+@registered(sizes=_sizes)
 class InnovationR2DN(Parameterization):
     """R2DN in innovation form that is contracting under every pattern of lost samples, whatever the free arrays.
 

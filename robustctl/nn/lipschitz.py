@@ -1,5 +1,6 @@
 """What is known of a network's Lipschitz bound."""
 
+import inspect
 from collections.abc import Callable
 
 import equinox as eqx
@@ -10,10 +11,14 @@ import jax.random as jr
 import numpy as np
 
 from ..errors import ModelError
-from ..system import Parameterization
-from .activations import check_activation
+from ..lft import Bounded
+from ..system import Certifiable, Parameterization
+from .activations import ACTIVATIONS, check_activation
 
 _TOLERANCE = 1e-6
+
+# Equinox' own identity has no public name; a network without a final activation holds it.
+_IDENTITY = inspect.signature(eqx.nn.MLP.__init__).parameters["final_activation"].default
 
 
 def lipschitz_bound(phi: Callable) -> float | None:
@@ -35,6 +40,28 @@ def lipschitz_bound(phi: Callable) -> float | None:
         if phi.layers and all(layer.weight.ndim <= 2 for layer in phi.layers):  # not with scan=True
             return float(np.prod([_norm(layer.weight) for layer in phi.layers]))
     return None
+
+
+def bounded(phi: Callable, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
+    """Return the network as one block of an `LFT`, and what its bound assumes."""
+    bound = lipschitz_bound(phi)
+    gain = np.inf if bound is None else bound
+    inside = phi.lft() if isinstance(phi, Certifiable) else None
+    if inside is not None:
+        assumptions = inside.assumptions
+    elif isinstance(phi, eqx.nn.MLP):
+        assumptions = assumed(phi.activation, phi.final_activation)
+    else:
+        assumptions = ()
+    return Bounded(nv, nw, gain, inside), assumptions
+
+
+def assumed(*activations: Callable) -> tuple[str, ...]:
+    """Return what is assumed of activations, in words: nothing of the known ones, whose slopes were derived."""
+    known = (*ACTIVATIONS.values(), _IDENTITY)
+    if all(any(activation is other for other in known) for activation in activations):
+        return ()
+    return ("the activation's slope is in [0, 1]: tried at points, not proven",)
 
 
 def check_phi(phi: Callable, nv: int, dtype) -> None:

@@ -26,15 +26,17 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
+from ..lft import LFT, Claim, float64
 from ..linalg import exact_map, frobenius, headroom
+from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation
 from .bounded_real import bounded_real, feedthrough
 from .folded import fold
 from .initializers import Initializer, default_dtype, lecun_normals, random
-from .lipschitz import check_phi
+from .lipschitz import bounded, check_phi
 from .sandwich import LBDN, SandwichNetwork
-from .supply import Supply, gain_supply, through_ports
+from .supply import Supply, gain_supply, in_float64, through_ports
 
 
 class ExplicitR2DN(System):
@@ -68,6 +70,16 @@ class ExplicitR2DN(System):
     supply: Supply | None
     rate: float = eqx.field(static=True)
 
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D22.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D22.shape[0]
+
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
         return jnp.zeros_like(self.bx)
@@ -88,7 +100,41 @@ class ExplicitR2DN(System):
             return fold(self, self.phi)
         return self
 
+    def lft(self) -> LFT:
+        """Return the linear part with the network as one block."""
+        nv = self.bv.size
+        block, assumptions = bounded(self.phi, nv, nv)
+        A, B1, B2, C1 = float64(self.A, self.B1, self.B2, self.C1)
+        D11, D12, C2, D21, D22 = float64(np.zeros((nv, nv)), self.D12, self.C2, self.D21, self.D22)
+        return LFT(A, B1, B2, C1, D11, D12, C2, D21, D22, (block,), assumptions)
 
+    @property
+    def claim(self) -> Claim:
+        """The rate and the supply rate that it was built for, and its metric."""
+        (P,) = float64(self.P)
+        return Claim(float(self.rate), P, in_float64(self.supply), (np.ones(1),))
+
+
+def _sizes(model: "ContractingR2DN") -> dict:
+    (ny, nx), (nv, nu) = model.C2.shape, model.D12.shape
+    return {"nu": nu, "nx": nx, "nv": nv, "ny": ny, "hidden": ()}
+
+
+def _core_sizes(model: "LipschitzR2DN | DissipativeR2DN") -> dict:
+    core = model.core
+    return {"nu": core.nu, "nx": core.bx.size, "nv": core.bv.size, "ny": core.by.size, "hidden": ()}
+
+
+def _lipschitz_sizes(model: "LipschitzR2DN") -> dict:
+    trained = model.log_gamma_ratio is not None
+    return _core_sizes(model) | {"gamma": model.gamma_start, "train_gamma": trained}
+
+
+def _dissipative_sizes(model: "DissipativeR2DN") -> dict:
+    return _core_sizes(model) | {"Q": model.Q, "S": model.S, "R": model.R}
+
+
+@registered(sizes=_sizes)
 class ContractingR2DN(Parameterization):
     """R2DN whose trajectories under one input approach each other, whatever the free arrays.
 
@@ -159,7 +205,12 @@ class ContractingR2DN(Parameterization):
             bx=self.bx, bv=self.bv, by=self.by, phi=_explicit_phi(self.phi), P=P, supply=None, rate=self.rate,
         )  # fmt: skip
 
+    def quiet(self, factor: float = 1e-2) -> "ContractingR2DN":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: (m.C2, m.D21), self, (factor * self.C2, factor * self.D21))
 
+
+@registered()
 class UnitGainR2DN(eqx.Module):
     """Free arrays of an R2DN of gain at most one: what the Lipschitz and the dissipative R2DN share.
 
@@ -202,6 +253,13 @@ class UnitGainR2DN(eqx.Module):
         D = jnp.block([[jnp.zeros((nv, nv), D12.dtype), D12], [D21, D22]])
         return (1 - headroom(D.dtype)) * D
 
+    def quiet(self, factor: float) -> "UnitGainR2DN":
+        """Return the core with its output arrays multiplied by `factor`; in C its rows stand below the network's."""
+        nv = self.bv.size
+        C = jnp.concatenate([self.C[:nv], factor * self.C[nv:]])
+        outputs = (C, factor * self.G21, factor * self.G22)
+        return eqx.tree_at(lambda m: (m.C, m.G21, m.G22), self, outputs)
+
     @exact_map
     def explicit(self, supply: Supply) -> ExplicitR2DN:
         """Map to the model that respects the given supply rate, of a core with `headroom` in its gain."""
@@ -217,6 +275,7 @@ class UnitGainR2DN(eqx.Module):
         )  # fmt: skip
 
 
+@registered(sizes=_lipschitz_sizes)
 class LipschitzR2DN(Parameterization):
     """R2DN whose gain from input to output is at most `gamma`, whatever the free arrays.
 
@@ -270,7 +329,12 @@ class LipschitzR2DN(Parameterization):
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         return self.core.explicit(gain_supply(self.gamma, self.core.nu, self.core.by.size))
 
+    def quiet(self, factor: float = 1e-2) -> "LipschitzR2DN":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))
 
+
+@registered(sizes=_dissipative_sizes)
 class DissipativeR2DN(Parameterization):
     """R2DN that respects an incremental supply rate, whatever the free arrays.
 
@@ -318,6 +382,10 @@ class DissipativeR2DN(Parameterization):
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         dtype = self.core.X.dtype
         return self.core.explicit(Supply(*(jnp.asarray(M, dtype) for M in (self.Q, self.S, self.R))))
+
+    def quiet(self, factor: float = 1e-2) -> "DissipativeR2DN":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))
 
 
 def passive(n: int, *, output_excess: float = 1e-3, input_excess: float = 0.0) -> dict[str, np.ndarray]:

@@ -9,16 +9,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
+from ..lft import LFT, Claim, Slopes, float64
 from ..linalg import contraction, exact_map, frobenius, headroom, polar_gram, slack
+from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation, check_activation
 from .equilibrium import equilibrium_layer
 from .initializers import Initializer, default_dtype, lecun_normals
+from .lipschitz import assumed
 from .ren_map import explicit_matrices, from_linear_part, port_factors, port_gram, small_feedthrough
-from .supply import Supply, gain_supply, through_ports
+from .supply import Supply, gain_supply, in_float64, through_ports
 
 
 class ExplicitREN(System):
@@ -54,6 +58,16 @@ class ExplicitREN(System):
     rate: float = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D22.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D22.shape[0]
+
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
         return jnp.zeros_like(self.bx)
@@ -67,7 +81,43 @@ class ExplicitREN(System):
         y = self.C2 @ x + self.D21 @ w + self.D22 @ u + self.by
         return x_next, y
 
+    def lft(self) -> LFT:
+        """Return the linear part with its neurons as one block."""
+        A, B1, B2, C1 = float64(self.A, self.B1, self.B2, self.C1)
+        D11, D12, C2, D21, D22 = float64(self.D11, self.D12, self.C2, self.D21, self.D22)
+        neurons = Slopes(np.zeros(self.bv.size), np.ones(self.bv.size))
+        # Entries on and above the diagonal are not read by the layer: see `equilibrium_layer`.
+        D11 = np.tril(D11, -1)
+        return LFT(A, B1, B2, C1, D11, D12, C2, D21, D22, (neurons,), assumed(self.activation))
 
+    @property
+    def claim(self) -> Claim:
+        """The rate and the supply rate that it was built for, its metric and its multipliers."""
+        P, Lambda = float64(self.P, self.Lambda)
+        return Claim(float(self.rate), P, in_float64(self.supply), (Lambda,))
+
+
+def _sizes(model: "ContractingREN") -> dict:
+    (ny, nx), (nv, nu) = model.C2.shape, model.D12_imp.shape
+    return {"nu": nu, "nx": nx, "nv": nv, "ny": ny}
+
+
+def _core_sizes(model: "LipschitzREN | DissipativeREN") -> dict:
+    core = model.core
+    (nx, nu), nv = core.B2_free.shape, core.bv.size
+    return {"nu": nu, "nx": nx, "nv": nv, "ny": core.by.size}
+
+
+def _lipschitz_sizes(model: "LipschitzREN") -> dict:
+    trained = model.log_gamma_ratio is not None
+    return _core_sizes(model) | {"gamma": model.gamma_start, "train_gamma": trained}
+
+
+def _dissipative_sizes(model: "DissipativeREN") -> dict:
+    return _core_sizes(model) | {"Q": model.Q, "S": model.S, "R": model.R}
+
+
+@registered(sizes=_sizes)
 class ContractingREN(Parameterization):
     """REN whose trajectories under one input approach each other, whatever the free arrays.
 
@@ -141,7 +191,12 @@ class ContractingREN(Parameterization):
             supply=None, rate=self.rate, activation=self.activation,
         )  # fmt: skip
 
+    def quiet(self, factor: float = 1e-2) -> "ContractingREN":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: (m.C2, m.D21), self, (factor * self.C2, factor * self.D21))
 
+
+@registered()
 class UnitGainREN(eqx.Module):
     """Free arrays of a REN of gain at most one: what the Lipschitz and the dissipative REN share.
 
@@ -191,6 +246,11 @@ class UnitGainREN(eqx.Module):
         self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
         self.p = frobenius(self.X)
 
+    def quiet(self, factor: float) -> "UnitGainREN":
+        """Return the core with its output arrays multiplied by `factor`."""
+        outputs = (factor * self.C2_free, factor * self.D21_free, factor * self.G22)
+        return eqx.tree_at(lambda m: (m.C2_free, m.D21_free, m.G22), self, outputs)
+
     @exact_map
     def explicit(self, supply: Supply) -> ExplicitREN:
         """Map to the model that respects the given supply rate, of a core with `headroom` in its gain."""
@@ -209,6 +269,7 @@ class UnitGainREN(eqx.Module):
         )  # fmt: skip
 
 
+@registered(sizes=_lipschitz_sizes)
 class LipschitzREN(Parameterization):
     """REN whose gain from input to output is at most `gamma`, whatever the free arrays.
 
@@ -260,7 +321,12 @@ class LipschitzREN(Parameterization):
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         return self.core.explicit(gain_supply(self.gamma, self.core.B2_free.shape[1], self.core.by.size))
 
+    def quiet(self, factor: float = 1e-2) -> "LipschitzREN":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))
 
+
+@registered(sizes=_dissipative_sizes)
 class DissipativeREN(Parameterization):
     """REN that respects an incremental supply rate, whatever the free arrays.
 
@@ -306,3 +372,7 @@ class DissipativeREN(Parameterization):
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         dtype = self.core.X.dtype
         return self.core.explicit(Supply(*(jnp.asarray(M, dtype) for M in (self.Q, self.S, self.R))))
+
+    def quiet(self, factor: float = 1e-2) -> "DissipativeREN":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))

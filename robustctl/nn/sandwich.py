@@ -14,10 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
+from ..lft import LFT, Slopes, float64, static
 from ..linalg import exact_map, frobenius, polar_cayley, slack
-from ..system import Parameterization
+from ..registry import registered
+from ..system import Certifiable, Parameterization
 from .activations import Activation, check_activation
 from .initializers import default_dtype, lecun_normals
+from .lipschitz import assumed
 
 
 class SandwichLayer(eqx.Module):
@@ -49,13 +52,18 @@ class SandwichLayer(eqx.Module):
         return float(np.linalg.eigvalsh(0.5 * (A_T.T @ A_T + B @ B.T))[-1])
 
 
-class SandwichNetwork(eqx.Module):
+class SandwichNetwork(Certifiable):
     """An explicit LBDN: sandwich layers, then `h -> W h + b`. Call it on one vector."""
 
     layers: tuple[SandwichLayer, ...]
     W: Float[Array, "no nh"]
     b: Float[Array, " no"]
     activation: Activation = eqx.field(static=True)
+
+    @property
+    def ni(self) -> int:
+        """Number of features in."""
+        return (self.layers[0].W_in if self.layers else self.W).shape[1]
 
     def __call__(self, h: Float[Array, " ni"]) -> Float[Array, " no"]:
         """Evaluate the network on one feature vector."""
@@ -69,7 +77,30 @@ class SandwichNetwork(eqx.Module):
         norm = float(np.linalg.norm(last, 2)) if np.isfinite(last).all() else float("inf")
         return float(np.prod([layer.lipschitz_bound() for layer in self.layers])) * norm
 
+    def lft(self) -> LFT:
+        """Return the form without state, one block a hidden layer.
 
+        ::
+
+            pre_1 = W_in,1 u,     pre_i = W_in,i W_out,i-1 z_i-1,     y = W W_out,L z_L
+        """
+        ins = [*float64(*(layer.W_in for layer in self.layers)), *float64(self.W)]
+        outs = float64(*(layer.W_out for layer in self.layers))
+        ends = np.cumsum([0, *(W.shape[1] for W in outs)])
+        # All pre-activations and y from all that comes before: u, z_1, ..., z_L; row block i reads column block i.
+        rows, n = np.cumsum([0, *(W.shape[0] for W in ins)]), ins[0].shape[1]
+        chain = np.zeros((rows[-1], n + ends[-1]))
+        chain[: rows[1], :n] = ins[0]
+        for i, W_out in enumerate(outs):
+            chain[rows[i + 1] : rows[i + 2], n + ends[i] : n + ends[i + 1]] = ins[i + 1] @ W_out
+        blocks = [Slopes(np.zeros(W.shape[1]), np.ones(W.shape[1])) for W in outs]
+        v = ends[-1]
+        return static(
+            chain[:v, n:], chain[:v, :n], chain[v:, n:], chain[v:, :n], blocks, assumed(self.activation)
+        )
+
+
+@registered()
 class SandwichParameters(eqx.Module):
     """Free arrays of one sandwich layer from `ni` to `nh` features.
 
@@ -93,6 +124,13 @@ class SandwichParameters(eqx.Module):
         return SandwichLayer(root2 * Q[nh:].T / psi[:, None], root2 * Q[:nh] * psi[None, :], self.b, psi)
 
 
+def _sizes(model: "LBDN") -> dict:
+    hidden, no = tuple(layer.d.size for layer in model.layers), model.b.size
+    first = (model.layers[0].XY.shape[0] - hidden[0]) if hidden else (model.XY.shape[0] - no)
+    return {"ni": first, "no": no, "hidden": hidden}
+
+
+@registered(sizes=_sizes)
 class LBDN(Parameterization):
     """Lipschitz-bounded deep network: `|phi(v1) - phi(v2)| <= |v1 - v2|` for every set of free arrays.
 

@@ -6,7 +6,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
+from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map, frobenius
+from ..registry import registered
 from ..system import Parameterization, System
 from .bounded_real import bounded_real
 from .initializers import Initializer, default_dtype, lecun_normals, random
@@ -33,6 +35,26 @@ class LinearSystem(System):
     P: Float[Array, "nx nx"]
     rate: float = eqx.field(static=True)
 
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices."""
+        return linear(self.A, self.B, self.C, self.D)
+
+    @property
+    def claim(self) -> Claim:
+        """The rate and its metric."""
+        (P,) = float64(self.P)
+        return Claim(float(self.rate), P, None, ())
+
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
         return jnp.zeros_like(self.bx)
@@ -44,6 +66,12 @@ class LinearSystem(System):
         return self.A @ x + self.B @ u + self.bx, self.C @ x + self.D @ u + self.by
 
 
+def _sizes(model: "StableLinear") -> dict:
+    (ny, nx), nu = model.C.shape, model.B.shape[1]
+    return {"nu": nu, "nx": nx, "ny": ny}
+
+
+@registered(sizes=_sizes)
 class StableLinear(Parameterization):
     """Linear system with all modes inside the circle of radius `rate`, whatever the free arrays.
 
@@ -98,3 +126,7 @@ class StableLinear(Parameterization):
         B, C, D = (jnp.zeros(shape, dtype) for shape in ((nx, 0), (0, nx), (0, 0)))
         A, _, P = bounded_real(self.X, self.p, self.Y, B, C, D, self.rate)
         return LinearSystem(A=A, B=self.B, C=self.C, D=self.D, bx=self.bx, by=self.by, P=P, rate=self.rate)
+
+    def quiet(self, factor: float = 1e-2) -> "StableLinear":
+        """Return the model with its output arrays multiplied by `factor`."""
+        return eqx.tree_at(lambda m: (m.C, m.D), self, (factor * self.C, factor * self.D))

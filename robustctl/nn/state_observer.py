@@ -4,11 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..errors import ModelError
+from ..registry import registered
 from ..system import Parameterization
 from .r2dn import ContractingR2DN, ExplicitR2DN
 from .ren import ContractingREN, ExplicitREN
 
 
+@registered()
 class StateObserver(Parameterization):
     """Observer from `[u, y]` to the state: the contracting model's own state is the estimate, its output the identity.
 

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_gamma
+from ..lft import LFT, Claim, static
+from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation
+from .lipschitz import bounded
 from .sandwich import LBDN, SandwichNetwork
 
 
@@ -17,6 +21,31 @@ class StaticNetwork(System):
 
     phi: SandwichNetwork
     gamma: float = eqx.field(static=True)
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.phi.ni
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.phi.b.size
+
+    def lft(self) -> LFT:
+        """Return `v = u`, `y = gamma w` about the network as one block."""
+        block, assumptions = bounded(self.phi, self.nu, self.ny)
+        D11, D22 = np.zeros((self.nu, self.ny)), np.zeros((self.ny, self.nu))
+        return static(D11, np.eye(self.nu), float(self.gamma) * np.eye(self.ny), D22, [block], assumptions)
+
+    @property
+    def claim(self) -> Claim:
+        """The gain; there is nothing to forget, so that the rate means nothing."""
+        gamma = float(self.gamma)
+        supply = -np.eye(self.ny) / gamma, np.zeros((self.nu, self.ny)), gamma * np.eye(self.nu)
+        # Any multiplier in (gamma, gamma / gain^2) proves it; this one leaves as much room on either side.
+        gain = self.lft().blocks[0].gain
+        return Claim(1.0, np.zeros((0, 0)), supply, (np.full(1, gamma / gain),))
 
     def init_state(self) -> tuple[()]:
         """Return the empty state."""
@@ -27,6 +56,7 @@ class StaticNetwork(System):
         return x, self.gamma * self.phi(u)
 
 
+@registered()
 class LipschitzStatic(Parameterization):
     """A static map of Lipschitz constant at most `gamma`, whatever the free arrays.
 

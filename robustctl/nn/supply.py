@@ -3,7 +3,10 @@
 import equinox as eqx
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
+import numpy as np
 from jaxtyping import Array, Float
+
+from ..lft import float64
 
 
 class Supply(eqx.Module):
@@ -12,6 +15,14 @@ class Supply(eqx.Module):
     Q: Float[Array, "ny ny"]
     S: Float[Array, "nu ny"]
     R: Float[Array, "nu nu"]
+
+
+def in_float64(supply: Supply | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return `(Q, S, R)` in float64, as a `Claim` has them."""
+    if supply is None:
+        return None
+    Q, S, R = float64(supply.Q, supply.S, supply.R)
+    return Q, S, R
 
 
 def gain_supply(gamma: Float[Array, ""], nu: int, ny: int) -> Supply:

@@ -9,6 +9,7 @@ from jax.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
 from .errors import ModelError
+from .lft import LFT, linear
 from .system import System
 
 
@@ -79,6 +80,20 @@ class StateSpace(System):
     ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C.shape[0]}"]]:
         """Return `(x_next, y)`."""
         return self.A @ x + self.B @ u, self.C @ x + self.D @ u
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices."""
+        return linear(self.A, self.B, self.C, self.D)
 
 
 def _check_matrices(matrices: dict[str, np.ndarray]) -> None:

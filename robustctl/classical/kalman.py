@@ -6,7 +6,9 @@ import control as ct
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT, is_linear
 from ..system import StrictlyProper, System
 from .model import Model, as_array, linear_model
 from .modes import check_detectable, check_stabilizable, is_stable, weight
@@ -45,6 +47,10 @@ class KalmanFilter(StrictlyProper):
     u0: Array
     y0: Array
 
+    def lft(self) -> LFT:
+        """Return the matrices, inputs `[u, y]`; it is affine."""
+        return affine_form(self, (self.u0, self.y0))
+
     def init_state(self) -> Array:
         """Return the estimate at the operating point, in deviations."""
         return self.x0 * 0
@@ -74,6 +80,13 @@ class EstimateFeedback(System):
 
     estimator: StrictlyProper
     law: System
+
+    def lft(self) -> LFT | None:
+        """Return the matrices where estimator and law are linear."""
+        estimator, law = self.estimator.lft(), self.law.lft()
+        if estimator is None or law is None or not (is_linear(estimator) and is_linear(law)):
+            return None
+        return affine_form(self, estimator.nu - law.ny)  # the estimator reads [u, y]
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of estimator and law."""

@@ -8,14 +8,16 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
+from ..lft import LFT, float64, static_gain
 from ..loops import Gain, ModelBased, Youla, noiseless
 from ..plants import Sampled
+from ..system import Certifiable
 from .kalman import filter_gains
 from .lqr import gains
 from .model import Model, as_array, linear_model, require_stable
 
 
-class LinearCorrection(eqx.Module):
+class LinearCorrection(Certifiable):
     """An observer's correction `dx = L (y - y_hat)`."""
 
     L: Array
@@ -24,8 +26,13 @@ class LinearCorrection(eqx.Module):
         """Return the correction of the physical state."""
         return self.L @ innovation
 
+    def lft(self) -> LFT:
+        """Return the matrix from `[x, innovation]` to the correction."""
+        (L,) = float64(self.L)
+        return static_gain(np.hstack([np.zeros((len(L), len(L))), L]))
 
-class LinearLaw(eqx.Module):
+
+class LinearLaw(Certifiable):
     """A law `u = u0 - K (x - x0)` on the physical state."""
 
     K: Array
@@ -35,6 +42,10 @@ class LinearLaw(eqx.Module):
     def __call__(self, x: Array) -> Array:
         """Return the control."""
         return self.u0 - self.K @ (x - self.x0)
+
+    def lft(self) -> LFT:
+        """Return the matrix from state to control."""
+        return static_gain(-float64(self.K)[0])
 
 
 def linear_base(sampled: Sampled, Q: Any, R: Any, W: Any, V: Any) -> ModelBased:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..scaled import Scaled
 from ..state_space import StateSpace
 from ..system import System
@@ -42,6 +44,20 @@ class IntegralLQG(System):
     K: Array
     Ki: Array
     H: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.filter.y0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.filter.u0.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices; it is affine."""
+        return affine_form(self, self.nu)
 
     def init_state(self) -> tuple[Array, Array]:
         """Return the zero states of filter and integrators."""
@@ -138,6 +154,20 @@ class WithoutReference(System):
 
     inner: Scaled
     r0: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.inner.nu - self.r0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.inner.ny
+
+    def lft(self) -> LFT | None:
+        """Return the matrices where the inner controller has some."""
+        return None if self.inner.lft() is None else affine_form(self, self.nu)
 
     def init_state(self) -> Array:
         """Return the inner controller's initial state."""

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..system import System
 from .model import Model, as_array, linear_model, require_discrete
 from .modes import check_detectable, check_stabilizable, is_stable, weight
@@ -38,6 +40,20 @@ class StateFeedback(System):
     x0: Array
     u0: Array
     dt_i: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.x0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.u0.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices; it is affine."""
+        return affine_form(self, self.nu)
 
     def init_state(self) -> Array:
         """Return the integrators' zero state."""

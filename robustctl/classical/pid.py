@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..system import System
 from .model import as_array
 from .policies import split_reference
@@ -89,6 +91,21 @@ class PID(System):
         ):
             setattr(self, name, as_array(value))
         self.dt = float(dt)
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.y0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.u0.shape[0]
+
+    def lft(self) -> LFT | None:
+        """Return the matrices where no limit is set; its clipping feeds back into the integral."""
+        limited = np.isfinite([self.low, self.high]).any()
+        return None if limited else affine_form(self, self.nu)
 
     def init_state(self) -> tuple[Array, Array, Array]:
         """Return integral, derivative and last output at rest."""

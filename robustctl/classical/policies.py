@@ -7,7 +7,9 @@ import control as ct
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..state_space import StateSpace
 from ..system import System
 from .convert import to_control
@@ -27,6 +29,20 @@ class ErrorFeedback(System):
     K: StateSpace
     y0: Array
     u0: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.y0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.u0.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices; it is affine."""
+        return affine_form(self, self.nu)
 
     def init_state(self) -> Array:
         """Return the zero state."""

@@ -8,16 +8,16 @@ stability and robustness", IEEE TAC 2023. The classes and their guarantees are t
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
-from ..linalg import contraction, exact_map, frobenius, headroom, polar_gram, slack
+from ..linalg import contraction, exact_map, headroom, polar_gram, slack
 from ..system import Parameterization, System
 from .activations import Activation, check_activation
 from .equilibrium import equilibrium_layer
-from .initializers import Initializer, default_dtype, lecun_normals
-from .ren_map import explicit_matrices, from_linear_part, port_factors, port_gram, small_feedthrough
+from .initializers import Initializer, default_dtype, lecun_normals, split
+from .numpy_maps import from_linear_part, norm, small_feedthrough, zeros
+from .ren_map import explicit_matrices, port_factors, port_gram
 from .supply import Supply, gain_supply, through_ports
 
 
@@ -118,18 +118,18 @@ class ContractingREN(Parameterization):
         check_activation(activation)
         self.rate, self.activation = check_rate(rate), activation
         dtype = default_dtype() if dtype is None else dtype
-        core_key, port_key = jr.split(key)
+        core_key, port_key = split(key, 2)
         if init is None:
             self.X, self.Y = lecun_normals(core_key, ((2 * nx + nv, 2 * nx + nv), (nx, nx)), dtype)
         else:
-            D = jnp.zeros((nv, nv), dtype)
+            D = zeros((nv, nv), dtype)
             part = init(core_key, nx, D, self.rate)
             self.X, self.Y = from_linear_part(part, D, self.rate, nv)[0], part.Y
-        self.p = frobenius(self.X)
+        self.p = norm(self.X)
         ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv))
         self.B2_imp, self.C2, self.D12_imp, self.D21 = lecun_normals(port_key, ports, dtype)
-        self.D22 = jnp.zeros((ny, nu), dtype)
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
+        self.D22 = zeros((ny, nu), dtype)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
 
     @exact_map
     def explicit(self) -> ExplicitREN:
@@ -176,10 +176,9 @@ class UnitGainREN(eqx.Module):
         check_activation(activation)
         self.rate, self.activation = check_rate(rate), activation
         dtype = default_dtype() if dtype is None else dtype
-        core_key, port_key = jr.split(key)
-        shapes = ((nx, nu), (ny, nx), (nv, nu), (ny, nv), (ny + nu, min(ny, nu)))
-        *ports, G22 = lecun_normals(port_key, shapes, dtype)
-        self.G22 = 0.1 * G22
+        core_key, port_key, G_key = split(key, 3)
+        ports = lecun_normals(port_key, ((nx, nu), (ny, nx), (nv, nu), (ny, nv)), dtype)
+        (self.G22,) = lecun_normals(G_key, ((ny + nu, min(ny, nu)),), dtype, 0.1)
         if init is None:
             self.X, self.Y = lecun_normals(core_key, ((2 * nx + nv, 2 * nx + nv), (nx, nx)), dtype)
         else:
@@ -188,8 +187,8 @@ class UnitGainREN(eqx.Module):
             self.Y = part.Y
             self.X, *ports = from_linear_part(part, D, self.rate, nv)
         self.B2_free, self.C2_free, self.D12_free, self.D21_free = ports
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
-        self.p = frobenius(self.X)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
+        self.p = norm(self.X)
 
     @exact_map
     def explicit(self, supply: Supply) -> ExplicitREN:
@@ -248,7 +247,7 @@ class LipschitzREN(Parameterization):
         self.core = UnitGainREN(
             nu=nu, nx=nx, nv=nv, ny=ny, rate=rate, activation=activation, init=init, key=key, dtype=dtype
         )
-        self.log_gamma_ratio = jnp.zeros((), self.core.X.dtype) if train_gamma else None
+        self.log_gamma_ratio = zeros((), self.core.X.dtype) if train_gamma else None
 
     @property
     def gamma(self) -> Float[Array, ""]:

@@ -126,7 +126,6 @@ def learned(setting, q, seed):
 # use their exact linearizations. The table shows the performance of each controller and its price in robustness.
 
 
-
 # %%
 def compare(setting):
     """Return the report on the setting's five loops, having saved the R2DN."""

@@ -168,7 +168,9 @@ steps = (1e-3,) if given.quick else (1e-4, 1e-3, 1e-2, 1e-1)
 grid = [(i, m, w) for i in steps for m in (1e-6, 1e-5, 1e-4, 1e-3) for w in (*steps, 0.3)]
 tested = {values: float(costs(scenario, lqg(*values), trial).mean()) for values in grid}
 tuned = min(tested, key=tested.get)
-print(f"LQG: {len(tested)} tested, costs {min(tested.values()):.4g} to {max(tested.values()):.4g}; best {tuned}")
+print(
+    f"LQG: {len(tested)} tested, costs {min(tested.values()):.4g} to {max(tested.values()):.4g}; best {tuned}"
+)
 
 # %% [markdown]
 # ## The policy

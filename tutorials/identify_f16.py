@@ -129,8 +129,7 @@ for level in (1, 4, 7):
     ratio = lines(records[level].experiments[0].y[:, 1])[excited] / forces[level][excited]
     ax.semilogy(frequency[excited], np.abs(ratio), linewidth=0.9, label=f"level {level}")
 ax.set(xlabel="frequency [Hz]", ylabel=f"{f16.OUTPUTS[1]} / force [1/kg]")
-ax.set_title("the resonances shift with the amplitude"
- + " (simulated stand-in)" * simulated, loc="left")
+ax.set_title("the resonances shift with the amplitude" + " (simulated stand-in)" * simulated, loc="left")
 ax.legend(frameon=False)
 figure.savefig(out / "record.png", dpi=120)
 

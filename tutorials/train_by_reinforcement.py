@@ -165,7 +165,9 @@ def lqg(inflow, integral):
 tested = {values: float(evaluate(lqg(*values)).mean()) for values in grid}
 tuned = min(tested, key=tested.get)
 controllers["LQG"] = lqg(*tuned)
-print(f"LQG: {len(tested)} tested, cost {max(tested.values()):.4g} to {min(tested.values()):.4g}; best {tuned}")
+print(
+    f"LQG: {len(tested)} tested, cost {max(tested.values()):.4g} to {min(tested.values()):.4g}; best {tuned}"
+)
 
 base = rc.classical.linear_base(sampled, Q, R, [tuned[0], 1e-4], V)
 q = rc.nn.LipschitzR2DN(

@@ -25,11 +25,15 @@ def rollout(
     `jax.vmap(lambda u: rollout(system, u))(us)`. The gradient of an R2DN stores its states alone; it is reverse mode,
     and forward mode (`jax.jvp`, `jax.jacfwd`) wants `checkpoint=1`.
 
-    **Arguments:** `us`: `(T, nu)`, or a pytree of arrays with a leading time axis; `x0`: the initial state,
-    `system.init_state()` where None; `checkpoint`: with a number of samples n, gradients store the state
-    every n samples only and recompute between, which takes memory for T/n + n samples in place of T; `method`: "scan",
-    "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for long sequences and small batches,
-    where few iterations do; or "auto", which does so for a long sequence on an accelerator and scans else.
+    **Arguments:**
+
+    - `us`: `(T, nu)`, or a pytree of arrays with a leading time axis.
+    - `x0`: the initial state, `system.init_state()` where None.
+    - `checkpoint`: with a number of samples n, gradients store the state every n samples only and recompute
+      between, which takes memory for T/n + n samples in place of T.
+    - `method`: "scan", "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for long
+      sequences and small batches, where few iterations do; or "auto", which does so for a long sequence on an
+      accelerator and scans else.
 
     **Raises:** `RobustctlError` for a parameterization (call its `explicit()`), inputs without a time axis
     or of the wrong width, sequences of different lengths, a `checkpoint` below 1, and a method that is not known or

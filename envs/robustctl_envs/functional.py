@@ -110,8 +110,12 @@ def functional(
 ) -> FunctionalEnv:
     """Return a named environment's functions.
 
-    **Arguments:** `name`: a key of `ENVIRONMENTS`; `imperfections`: see `robustctl.plants.Imperfections`; `dt`: another sample
-    time in seconds; `task`: fields of the plant's task, such as `horizon`.
+    **Arguments:**
+
+    - `name`: a key of `ENVIRONMENTS`.
+    - `imperfections`: see `robustctl.plants.Imperfections`.
+    - `dt`: another sample time in seconds.
+    - `task`: fields of the plant's task, such as `horizon`.
 
     **Raises:** `ModelError` for an unknown name.
     """

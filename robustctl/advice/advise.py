@@ -64,21 +64,15 @@ def advise(record: Record) -> Advice:
     Before an observer, give what `rc.observers.for_observer` made: what the observer reads stands among the inputs then, and
     "integrator", "drift" and "unobservable" say what its readings cannot tell of a channel to be estimated.
 
-    Parameters
-    ----------
-    record
-        One or more experiments, with or without gaps; 30 measured samples of each output at least.
+    **Arguments:**
 
-    Returns
-    -------
-    Advice
-        ``print`` it; its fields and ``to_dict()`` hold the numbers, ``findings`` the sentences, ``suits`` the verdict.
+    - `record`: one or more experiments, with or without gaps; 30 measured samples of each output at least.
 
-    Raises
-    ------
-    DataError
-        For something other than a record, or an output with too few measured samples, in all, in a row, or in the
-        last third of its experiments.
+    **Returns:** ``print`` it; its fields and ``to_dict()`` hold the numbers, ``findings`` the sentences,
+    ``suits`` the verdict.
+
+    **Raises:** `DataError` for something other than a record, or an output with too few measured samples, in
+    all, in a row, or in the last third of its experiments.
     """
     _check(record)
     u_standard, y_standard = standard(record, "u"), standard(record, "y")

@@ -26,26 +26,17 @@ def from_arrays(
 ) -> Record:
     """Record from arrays in memory; NaN marks a missing sample.
 
-    Parameters
-    ----------
-    u, y
-        One experiment: arrays (T,) or (T, n). Several, of any lengths: lists of such arrays.
-    dt
-        Sample time, seconds.
-    inputs, outputs
-        Channel names; ``u[0]``, ``u[1]``, ... and ``y[0]``, ... when not given.
-    input_units, output_units
-        One label a channel, or nothing.
-    t0
-        Time of the first sample of every experiment, seconds.
-    name
-        Label of the experiment; several are called ``name[0]``, ``name[1]``, ...
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For complex, text or infinite samples, shapes that do not fit, a channel that was never
-        measured, or anything that `Record` refuses.
+    - `u`, `y`: one experiment: arrays (T,) or (T, n). Several, of any lengths: lists of such arrays.
+    - `dt`: sample time, seconds.
+    - `inputs`, `outputs`: channel names; ``u[0]``, ``u[1]``, ... and ``y[0]``, ... when not given.
+    - `input_units`, `output_units`: one label a channel, or nothing.
+    - `t0`: time of the first sample of every experiment, seconds.
+    - `name`: label of the experiment; several are called ``name[0]``, ``name[1]``, ...
+
+    **Raises:** `DataError` for complex, text or infinite samples, shapes that do not fit, a channel that was
+    never measured, or anything that `Record` refuses.
     """
     us, ys = _several(u), _several(y)
     if len(us) != len(ys):

@@ -20,10 +20,8 @@ DT_TOLERANCE = 1e-6
 def merge(*records: Record) -> Record:
     """One record with the experiments of all, in the order given.
 
-    Raises
-    ------
-    DataError
-        For no record, or for sample times (relative difference above 1e-6), names or units that differ.
+    **Raises:** `DataError` for no record, or for sample times (relative difference above 1e-6), names or
+    units that differ.
     """
     if not records:
         raise DataError("merge needs at least one record, got none")
@@ -59,17 +57,12 @@ def cut(experiment: Experiment, start: int, stop: int, dt: float, name: str | No
 def split(record: Record, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> tuple[Record, ...]:
     """Records for training, validation and test, cut in time order inside every experiment.
 
-    Parameters
-    ----------
-    record
-        What to cut; nothing is shuffled, so later pieces lie later in time.
-    fractions
-        Share of each piece, each > 0, summing to 1.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other fractions, or when a piece of an experiment has fewer than two samples.
+    - `record`: what to cut; nothing is shuffled, so later pieces lie later in time.
+    - `fractions`: share of each piece, each > 0, summing to 1.
+
+    **Raises:** `DataError` for other fractions, or when a piece of an experiment has fewer than two samples.
     """
     edges = np.concatenate([[0.0], np.cumsum(_fractions(fractions))])
     pieces: list[list[Experiment]] = [[] for _ in fractions]
@@ -101,19 +94,13 @@ def windows(record: Record, length: int, stride: int) -> Record:
     Samples after the last whole window are left out; so are experiments shorter than `length`, with a
     RobustctlWarning. A window is called ``name@start``, start in samples.
 
-    Parameters
-    ----------
-    record
-        What to cut; the windows share its memory.
-    length
-        Samples a window, >= 2.
-    stride
-        Samples from one start to the next, >= 1; below `length` the windows overlap.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other numbers, or when every experiment is shorter than `length`.
+    - `record`: what to cut; the windows share its memory.
+    - `length`: samples a window, >= 2.
+    - `stride`: samples from one start to the next, >= 1; below `length` the windows overlap.
+
+    **Raises:** `DataError` for other numbers, or when every experiment is shorter than `length`.
     """
     for name, value, least in (("length", length, MIN_SAMPLES), ("stride", stride, 1)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -145,10 +132,7 @@ def select(
 ) -> Record:
     """Record with only the channels named, in the order named; all of a kind when None.
 
-    Raises
-    ------
-    DataError
-        For a channel that the record does not have, or named twice.
+    **Raises:** `DataError` for a channel that the record does not have, or named twice.
     """
     u = _positions(record.inputs, inputs, "inputs")
     y = _positions(record.outputs, outputs, "outputs")

@@ -17,19 +17,13 @@ def multisine(
 
         u[t] = sum over k of  a cos(2 pi k t / samples + phase_k),    0 < k / samples <= highest / 2
 
-    Parameters
-    ----------
-    samples
-        Length and period.
-    rms
-        Root mean square.
-    highest
-        Highest frequency as a share of half the sampling rate, in (0, 1].
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For sizes below 1, a share outside (0, 1] or no frequency within it.
+    - `samples`: length and period.
+    - `rms`: root mean square.
+    - `highest`: highest frequency as a share of half the sampling rate, in (0, 1].
+
+    **Raises:** `DataError` for sizes below 1, a share outside (0, 1] or no frequency within it.
     """
     _check(samples, channels, rms)
     lines = int(highest * samples / 2) if 0 < highest <= 1 else 0
@@ -48,10 +42,7 @@ def chirp(samples: int, *, rms: float = 1.0, lowest: float = 1e-3, highest: floa
 
     By `scipy.signal.chirp`.
 
-    Raises
-    ------
-    DataError
-        For sizes below 1 and shares out of order.
+    **Raises:** `DataError` for sizes below 1 and shares out of order.
     """
     _check(samples, 1, rms)
     if not 0 < lowest < highest <= 1:
@@ -67,10 +58,7 @@ def random_walk(
 ) -> np.ndarray:
     """A sum of normal steps of deviation `step`, turned back at its limits.
 
-    Raises
-    ------
-    DataError
-        For sizes below 1 and limits out of order.
+    **Raises:** `DataError` for sizes below 1 and limits out of order.
     """
     _check(samples, channels, step)
     if not low < high:
@@ -89,10 +77,7 @@ def prbs(
 
     By `scipy.signal.max_len_seq`; the channels are shifted against each other.
 
-    Raises
-    ------
-    DataError
-        For sizes below 1.
+    **Raises:** `DataError` for sizes below 1.
     """
     _check(samples, channels, amplitude)
     if hold < 1:
@@ -110,10 +95,7 @@ def steps(
 ) -> np.ndarray:
     """Levels drawn evenly between `low` and `high`, each kept for `hold` samples.
 
-    Raises
-    ------
-    DataError
-        For sizes below 1 and limits out of order.
+    **Raises:** `DataError` for sizes below 1 and limits out of order.
     """
     _check(samples, channels, 1.0)
     if hold < 1 or not low < high:

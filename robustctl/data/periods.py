@@ -21,19 +21,14 @@ def average_periods(record: Record, period: int, *, skip: int = 1) -> Record:
     Noise falls with the root of the number of periods and what repeats stays, of a nonlinear plant too. Missing samples do
     not count; one that is missing in every period stays missing. Samples after the last whole period are left out.
 
-    Parameters
-    ----------
-    record
-        Experiments under a periodic excitation, such as `multisine`, whose period is a whole number of samples.
-    period
-        Samples a period, >= 2.
-    skip
-        Periods at the start that are left out, since the plant is not settled yet.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other numbers, and for an experiment without a whole period left.
+    - `record`: experiments under a periodic excitation, such as `multisine`, whose period is a whole number
+      of samples.
+    - `period`: samples a period, >= 2.
+    - `skip`: periods at the start that are left out, since the plant is not settled yet.
+
+    **Raises:** `DataError` for other numbers, and for an experiment without a whole period left.
     """
     for name, value, least in (("period", period, MIN_SAMPLES), ("skip", skip, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:

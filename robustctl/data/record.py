@@ -29,21 +29,14 @@ class Experiment:
     was measured; 0.0 when there is none): finite, so that a weight of zero removes it from a loss,
     and causal, so that it leaks no later output. The arrays are read-only.
 
-    Parameters
-    ----------
-    u, y
-        Inputs (T, nu) and outputs (T, ny), float64, in the units of the record.
-    u_mask, y_mask
-        Same shapes, bool; True where the sample was measured.
-    t0
-        Time of the first sample, seconds.
-    name
-        Label used in messages.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        When shapes disagree, a value is not finite, or there are fewer than two samples.
+    - `u`, `y`: inputs (T, nu) and outputs (T, ny), float64, in the units of the record.
+    - `u_mask`, `y_mask`: same shapes, bool; True where the sample was measured.
+    - `t0`: time of the first sample, seconds.
+    - `name`: label used in messages.
+
+    **Raises:** `DataError` when shapes disagree, a value is not finite, or there are fewer than two samples.
     """
 
     u: np.ndarray
@@ -99,21 +92,14 @@ class Experiment:
 class Record:
     """Experiments on one plant that share sample time, channels and units.
 
-    Parameters
-    ----------
-    experiments
-        One or more `Experiment`, of any lengths.
-    dt
-        Sample time, seconds, > 0.
-    inputs, outputs
-        Channel names, all different; at least one of each.
-    input_units, output_units
-        One label a channel, ``""`` when not given; empty for none at all.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        When a rule above is broken.
+    - `experiments`: one or more `Experiment`, of any lengths.
+    - `dt`: sample time, seconds, > 0.
+    - `inputs`, `outputs`: channel names, all different; at least one of each.
+    - `input_units`, `output_units`: one label a channel, ``""`` when not given; empty for none at all.
+
+    **Raises:** `DataError` when a rule above is broken.
     """
 
     experiments: tuple[Experiment, ...]

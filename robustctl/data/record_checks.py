@@ -14,10 +14,7 @@ from ..errors import DataError
 def as_floats(values: Any, what: str) -> np.ndarray:
     """Float64 copy or view of real numbers; ``None`` and masked entries become NaN.
 
-    Raises
-    ------
-    DataError
-        When the values are complex, text, dates or of unequal row lengths.
+    **Raises:** `DataError` when the values are complex, text, dates or of unequal row lengths.
     """
     hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     try:

@@ -24,27 +24,18 @@ def resample(
     Each channel is interpolated between its own measured samples. There is no anti-aliasing filter:
     filter first when `dt` is much longer than the logged steps.
 
-    Parameters
-    ----------
-    t
-        Time stamps (T,), seconds, strictly increasing.
-    values
-        Samples (T,) or (T, n), NaN where missing.
-    dt
-        Sample time of the grid ``t[0] + k dt``, seconds.
-    max_gap
-        A grid sample farther than this from every measured sample of its channel is missing, seconds;
-        1.5 times the longer of `dt` and the median logged step when None.
+    **Arguments:**
 
-    Returns
-    -------
-    grid, resampled
-        Times (N,) and samples (N,) or (N, n), NaN where missing.
+    - `t`: time stamps (T,), seconds, strictly increasing.
+    - `values`: samples (T,) or (T, n), NaN where missing.
+    - `dt`: sample time of the grid ``t[0] + k dt``, seconds.
+    - `max_gap`: a grid sample farther than this from every measured sample of its channel is missing,
+      seconds; 1.5 times the longer of `dt` and the median logged step when None.
 
-    Raises
-    ------
-    DataError
-        For repeated or backward stamps (with their rows), infinite samples, or a grid out of proportion.
+    **Returns:** Times (N,) and samples (N,) or (N, n), NaN where missing.
+
+    **Raises:** `DataError` for repeated or backward stamps (with their rows), infinite samples, or a grid out
+    of proportion.
     """
     stamps, dt = check_stamps(t), check_dt(dt)
     samples = as_floats(values, "values")
@@ -101,10 +92,8 @@ def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float,
     Stamps within 1e-3 of a step of a uniform grid are laid on it, with NaN rows where the log skips whole
     steps. Other stamps are resampled to `dt` where it is given.
 
-    Raises
-    ------
-    DataError
-        For stamps that `check_stamps` refuses, or stamps that are not uniform when `dt` is None.
+    **Raises:** `DataError` for stamps that `check_stamps` refuses, or stamps that are not uniform when `dt`
+    is None.
     """
     stamps = check_stamps(t)
     given = None if dt is None else check_dt(dt)

@@ -25,17 +25,12 @@ class Scaling:
     Fit it on the training data only and apply it to the rest: a scaling that has seen the test data has
     learned from them, and nothing here can notice.
 
-    Parameters
-    ----------
-    u_mean, u_std
-        Shape (nu,), float64, in the units of the inputs; u_std > 0.
-    y_mean, y_std
-        Shape (ny,), the same for the outputs.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other shapes, numbers that are not finite, or a standard deviation <= 0.
+    - `u_mean`, `u_std`: shape (nu,), float64, in the units of the inputs; u_std > 0.
+    - `y_mean`, `y_std`: shape (ny,), the same for the outputs.
+
+    **Raises:** `DataError` for other shapes, numbers that are not finite, or a standard deviation <= 0.
     """
 
     u_mean: np.ndarray
@@ -70,10 +65,8 @@ class Scaling:
 
         A channel that never changes gets a standard deviation of 1 and a RobustctlWarning.
 
-        Raises
-        ------
-        DataError
-            When a channel has no measured sample, or values too large for float64 to square.
+        **Raises:** `DataError` when a channel has no measured sample, or values too large for float64 to
+        square.
         """
         return cls(*_moments(record, "u", record.inputs), *_moments(record, "y", record.outputs))
 
@@ -85,10 +78,7 @@ class Scaling:
     def apply(self, record: Record) -> Record:
         """Record in scaled values; its units are dropped, for it has none.
 
-        Raises
-        ------
-        DataError
-            When the numbers of channels differ.
+        **Raises:** `DataError` when the numbers of channels differ.
         """
         experiments = tuple(
             dataclasses.replace(experiment, u=self.scale_u(experiment.u), y=self.scale_y(experiment.y))
@@ -124,10 +114,7 @@ class Scaling:
     def from_dict(cls, numbers: Mapping[str, Any]) -> Scaling:
         """Scaling from what `to_dict` gave.
 
-        Raises
-        ------
-        DataError
-            For missing or unknown keys, or numbers that a scaling may not hold.
+        **Raises:** `DataError` for missing or unknown keys, or numbers that a scaling may not hold.
         """
         if not isinstance(numbers, Mapping) or set(numbers) != set(FIELDS):
             given = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else type(numbers).__name__

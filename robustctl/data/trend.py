@@ -18,14 +18,11 @@ Kind = Literal["mean", "linear"]
 class Trend:
     """Straight lines ``offset + slope * t`` of every channel, t in the seconds of the record.
 
-    Parameters
-    ----------
-    kind
-        ``"mean"`` (all slopes zero) or ``"linear"``.
-    u_offset, u_slope
-        Shape (1, nu) when one line serves every experiment, else (experiments, nu).
-    y_offset, y_slope
-        The same with ny.
+    **Arguments:**
+
+    - `kind`: ``"mean"`` (all slopes zero) or ``"linear"``.
+    - `u_offset`, `u_slope`: shape (1, nu) when one line serves every experiment, else (experiments, nu).
+    - `y_offset`, `y_slope`: the same with ny.
     """
 
     kind: Kind
@@ -37,10 +34,8 @@ class Trend:
     def lines(self, record: Record, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Trend of experiment `index` at its own sample times: (T, nu) and (T, ny).
 
-        Raises
-        ------
-        DataError
-            When channels or the number of experiments differ from what the trend was fitted to.
+        **Raises:** `DataError` when channels or the number of experiments differ from what the trend was
+        fitted to.
         """
         fitted = len(self.u_offset)
         given = record.nu, record.ny
@@ -66,20 +61,14 @@ def detrend(record: Record, kind: Kind = "mean", reference: Trend | None = None)
     offset and slope for each experiment by itself, over its measured samples and in its own time, so that a
     line found on the first part of a `split` continues into the later parts.
 
-    Parameters
-    ----------
-    record
-        What to change.
-    kind
-        ``"mean"`` or ``"linear"``.
-    reference
-        A trend found earlier, as on the training part: it is used as it is and `kind` is not.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For another kind, a channel with no measured sample (two for a line), or a reference that does not
-        fit.
+    - `record`: what to change.
+    - `kind`: ``"mean"`` or ``"linear"``.
+    - `reference`: a trend found earlier, as on the training part: it is used as it is and `kind` is not.
+
+    **Raises:** `DataError` for another kind, a channel with no measured sample (two for a line), or a
+    reference that does not fit.
     """
     trend = _fit(record, kind) if reference is None else reference
     return _shift(record, trend, -1.0), trend
@@ -88,10 +77,7 @@ def detrend(record: Record, kind: Kind = "mean", reference: Trend | None = None)
 def retrend(record: Record, trend: Trend) -> Record:
     """Put back what `detrend` took off.
 
-    Raises
-    ------
-    DataError
-        When the trend does not fit the record.
+    **Raises:** `DataError` when the trend does not fit the record.
     """
     return _shift(record, trend, 1.0)
 

@@ -66,8 +66,13 @@ def parallel_rollout(
     Differentiable once, in reverse mode, in the system's arrays, `us` and `x0`; batches are `jax.vmap`, which
     iterates until the slowest has converged.
 
-    **Arguments:** `system`: an `ExplicitR2DN`, or a `Scaled` one; `us`: `(T, nu)`; `x0`: the initial state,
-    `system.init_state()` where None; `method`: see the module; `limit`: iterations of each stage.
+    **Arguments:**
+
+    - `system`: an `ExplicitR2DN`, or a `Scaled` one.
+    - `us`: `(T, nu)`.
+    - `x0`: the initial state, `system.init_state()` where None.
+    - `method`: see the module.
+    - `limit`: iterations of each stage.
 
     **Raises:** `RobustctlError` for a system that is no R2DN, an unknown method and a limit below 1.
     """

@@ -26,8 +26,11 @@ def compare(
     the simulation starts, the samples skipped (shaded, not scored). Gaps in the measurement stay gaps. The
     fit and NRMSE in a panel are those of its output and experiment alone.
 
-    **Arguments:** `experiments`: how many to draw, from the first on; `interval`: start and end of the time
-    axis, seconds, None: all of it. The scores are always those of the whole experiment.
+    **Arguments:**
+
+    - `experiments`: how many to draw, from the first on.
+    - `interval`: start and end of the time axis, seconds, None: all of it. The scores are always those of the
+      whole experiment.
 
     **Raises:** `DataError` for a simulation without a scored sample, `experiments` below 1 and an `interval`
     with no sample in it.

@@ -107,10 +107,14 @@ def fit_report(
 ) -> FitReport:
     """Simulate a model on a record in free run, score it, and gather what is known of it.
 
-    **Arguments:** `record`: best one that training never saw; `fit`: what `fit` returned, for the training
-    summary; `certificate`: of the model's parameterization or system; `trained_on`: the record that the model was
-    trained on, to tell its score there and that of a linear model fitted to it (ARX, `rc.advice.advise` says how it is
-    found); `max_lag`: samples, for the residuals.
+    **Arguments:**
+
+    - `record`: best one that training never saw.
+    - `fit`: what `fit` returned, for the training summary.
+    - `certificate`: of the model's parameterization or system.
+    - `trained_on`: the record that the model was trained on, to tell its score there and that of a linear
+      model fitted to it (ARX, `rc.advice.advise` says how it is found).
+    - `max_lag`: samples, for the residuals.
 
     **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
     `RobustctlError` for a model that is not `FittedModel`. A record too short for correlations is no error.

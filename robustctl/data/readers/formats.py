@@ -43,10 +43,7 @@ SECONDS_PER_BYTE = 2e-7
 def load(path: Path, kind: str, names: list[str]) -> tuple[list[str], Arrays]:
     """Names in the file, and the arrays of those among `names` that it holds.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be read as `kind`, or needs a package that is not installed.
+    **Raises:** `DataError` when the file cannot be read as `kind`, or needs a package that is not installed.
     """
     if kind == "csv":
         return load_csv(path, names)

@@ -38,29 +38,21 @@ def read(
     variables, ``a/b`` for field b of struct a. h5, hdf5: datasets by path. npz: named arrays. An array is
     (T,), (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ...
 
-    Parameters
-    ----------
-    path
-        File, or files of experiments with the same channels.
-    inputs, outputs
-        Names of columns, variables or datasets.
-    dt
-        Sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`), with a
-        RobustctlWarning when they drift against it or against themselves (`clock_drift`).
-    time
-        Column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the log
-        skips become missing samples.
-    format
-        ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; by the suffix of the file when None.
-    units
-        Unit labels by channel name.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For a file that is absent, damaged or of an unknown format; columns that are missing, given twice or
-        not numeric; neither `dt` nor `time`; time stamps that repeat or go back; anything that `Record`
-        refuses.
+    - `path`: file, or files of experiments with the same channels.
+    - `inputs`, `outputs`: names of columns, variables or datasets.
+    - `dt`: sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`),
+      with a RobustctlWarning when they drift against it or against themselves (`clock_drift`).
+    - `time`: column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the
+      log skips become missing samples.
+    - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; by the suffix of the file when
+      None.
+    - `units`: unit labels by channel name.
+
+    **Raises:** `DataError` for a file that is absent, damaged or of an unknown format; columns that are
+    missing, given twice or not numeric; neither `dt` nor `time`; time stamps that repeat or go back; anything
+    that `Record` refuses.
     """
     paths = list(path) if isinstance(path, list | tuple) else [path]
     if not paths:

@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import lfilter
 
 from robustctl.advice import Advice, advise, findings
-from robustctl.advice.arx import Series, best_arx
+from robustctl.advice.arx import OutputSeries, best_arx
 from robustctl.advice.channels import at_ends, explained, period, spectrum
 from robustctl.advice.signs import play
 from robustctl.data import Record, from_arrays
@@ -87,7 +87,7 @@ def test_a_dead_time_does_not_hide_the_linear_floor():
 
 def test_noise_on_the_output_does_not_shorten_the_memory():
     u = random_steps()
-    series = Series("e", u[:, None], noisy(lag(u), 0.3), np.ones(1200, bool), np.ones(1200, bool))
+    series = OutputSeries("e", u[:, None], noisy(lag(u), 0.3), np.ones(1200, bool), np.ones(1200, bool))
     found = best_arx([series])
     assert found is not None and found[0].memory(5000) == pytest.approx(math.log(100) * TAU, rel=0.25)
 

@@ -160,7 +160,7 @@ def test_records_built_by_hand_are_checked():
         dataclasses.replace(good, u=lost)
     mask = good.u_mask.copy()
     mask[2] = False
-    with refused("finite filling"):
+    with refused("nan and masked"):
         dataclasses.replace(good, u=lost, u_mask=mask)
     with refused("u_mask must be bool"):
         dataclasses.replace(good, u_mask=np.ones((5, 1)))
@@ -332,7 +332,7 @@ def test_bad_trends():
     with refused("2 inputs and 1 outputs"):
         retrend(make(nu=1), trend)
     lonely = from_arrays(np.ones(3), [1.0, NAN, NAN], 1.0)
-    with refused(r"'y\[0\]' needs 2 measured"):
+    with refused(r"'y\[0\]' must have 2 measured"):
         detrend(lonely, "linear")
 
 
@@ -520,5 +520,5 @@ def test_bad_scalings():
         Scaling.fit(from_arrays([1e308, -1e308, 1e308], np.arange(3.0), 1.0))
     part = windows(from_arrays(np.arange(6.0), [1.0, 2.0, 3.0, NAN, NAN, NAN], 1.0), 3, 3)
     lost = dataclasses.replace(part, experiments=part.experiments[1:])
-    with refused("no measured sample to scale"):
+    with refused("must have a measured sample to be scaled by"):
         Scaling.fit(lost)

@@ -117,7 +117,7 @@ print(certificate)
 # The published test: the field begins at 1 everywhere, the estimate at 0, under measurements that training never saw.
 
 # %%
-protocol = pde.Protocol(test_samples=300 if given.quick else 2000)
+protocol = pde.ObserverProtocol(test_samples=300 if given.quick else 2000)
 test = pde.published_test(protocol)
 estimates = np.asarray(rc.rollout(fitted.model.explicit(), test.ys).xs)
 for name, error in pde.test_errors(np.asarray(test.xs), estimates).items():

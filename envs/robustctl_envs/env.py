@@ -10,7 +10,7 @@ import numpy as np
 
 from robustctl.plants import Imperfections
 
-from .functional import EnvState, FunctionalEnv, Step, functional
+from .functional import EnvState, FunctionalEnv, StepResult, functional
 from .rendering import Renderer
 from .spaces import action_space, checked_action, observation_space
 
@@ -21,7 +21,7 @@ def _reset(env: FunctionalEnv, key) -> tuple[EnvState, Any]:
 
 
 @eqx.filter_jit
-def _step(env: FunctionalEnv, state: EnvState, action) -> tuple[EnvState, Step]:
+def _step(env: FunctionalEnv, state: EnvState, action) -> tuple[EnvState, StepResult]:
     return env.step(state, action)
 
 

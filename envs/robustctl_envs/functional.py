@@ -23,7 +23,7 @@ class EnvState(NamedTuple):
     t: Array
 
 
-class Step(NamedTuple):
+class StepResult(NamedTuple):
     """What one step gives: observation, reward (minus the task's cost, and at a failure minus its), ends, and the numbers behind them."""
 
     observation: Array
@@ -76,14 +76,14 @@ class FunctionalEnv(eqx.Module):
         state = EnvState(self.sampled.state_at(x0), ws, jnp.zeros((), jnp.int32))
         return state, self._observe(state)
 
-    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, StepResult]:
         """Apply an action for one sample."""
         u, w = self.control(action), _at(state.ws, state.t)
         after = EnvState(self.sampled.advance(state.plant, u, w), state.ws, state.t + 1)
         terminated = self.task.terminated(after.plant.x)
         reward = -self.task.cost(state.plant.x, u, w.r) - self.task.failure * terminated.astype(w.d.dtype)
         truncated = ~terminated & (after.t >= self.task.horizon)
-        return after, Step(self._observe(after), reward, terminated, truncated, u, after.plant.x)
+        return after, StepResult(self._observe(after), reward, terminated, truncated, u, after.plant.x)
 
     def control(self, action: Array) -> Array:
         """Return the control in its units for an action in [-1, 1], clipped."""

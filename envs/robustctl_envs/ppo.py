@@ -18,7 +18,7 @@ from robustctl.errors import RobustctlError
 from robustctl.system import System
 
 from .functional import FunctionalEnv
-from .vector import Batch, reset_batch, step_batch
+from .vector import VectorState, reset_batch, step_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Agent(eqx.Module):
         return self.critic(self.normalized(y))[0]
 
 
-class Trained(System):
+class AgentController(System):
     """The trained agent's mean action as a controller in the plant's units."""
 
     agent: Agent
@@ -84,11 +84,11 @@ class Trained(System):
 class PPOResult(NamedTuple):
     """The controller, and the mean reward a sample of each update's rollouts."""
 
-    controller: Trained
+    controller: AgentController
     reward: np.ndarray
 
 
-class _Seen(NamedTuple):
+class _Transitions(NamedTuple):
     y: Array
     action: Array
     log_probability: Array
@@ -135,7 +135,7 @@ def train_ppo(
         return jax.lax.scan(body, (free, optimizer.init(free), batch, y), jr.split(key, updates))
 
     (free, *_), reward = run(env, free, batch, y)
-    return PPOResult(Trained(eqx.combine(free, fixed), env), np.asarray(reward))
+    return PPOResult(AgentController(eqx.combine(free, fixed), env), np.asarray(reward))
 
 
 def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
@@ -152,7 +152,7 @@ def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
     return Agent(actor, critic, jnp.full(nu, -0.5, y.dtype), scale)
 
 
-def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, key: PRNGKeyArray):
+def _rollout(env: FunctionalEnv, agent: Agent, batch: VectorState, y: Array, s: PPO, key: PRNGKeyArray):
     def body(carry, key):
         batch, y = carry
         mean = jax.vmap(lambda y: agent.actor(agent.normalized(y)))(y)
@@ -160,7 +160,7 @@ def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, k
         begun = batch.done  # this step only starts a new episode
         after, out = step_batch(env, batch, action)
         log_probability = jax.vmap(agent.log_probability)(y, action)
-        seen = _Seen(
+        seen = _Transitions(
             y,
             action,
             log_probability,
@@ -175,7 +175,7 @@ def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, k
     return batch, y, seen
 
 
-def advantages(seen: _Seen, last: Array, discount: float, trace: float) -> Array:
+def advantages(seen: _Transitions, last: Array, discount: float, trace: float) -> Array:
     """Return generalized advantage estimates, time first (T, B).
 
     ::
@@ -196,7 +196,7 @@ def advantages(seen: _Seen, last: Array, discount: float, trace: float) -> Array
     return jax.lax.scan(body, jnp.zeros_like(last), (delta, alive), reverse=True)[1]
 
 
-def _learn(free, fixed, opt_state, optimizer, seen: _Seen, y: Array, s: PPO, key: PRNGKeyArray):
+def _learn(free, fixed, opt_state, optimizer, seen: _Transitions, y: Array, s: PPO, key: PRNGKeyArray):
     last = jax.vmap(eqx.combine(free, fixed).value)(y)
     gain = advantages(seen, last, s.discount, s.trace)
     used = 1.0 - seen.begun.astype(gain.dtype)
@@ -218,7 +218,7 @@ def _learn(free, fixed, opt_state, optimizer, seen: _Seen, y: Array, s: PPO, key
     return free, opt_state
 
 
-def loss(agent: Agent, seen: _Seen, gain: Array, target: Array, used: Array, s: PPO) -> Array:
+def loss(agent: Agent, seen: _Transitions, gain: Array, target: Array, used: Array, s: PPO) -> Array:
     """Return the clipped surrogate loss [SWD17, eqs. (7) and (9)] over samples (n,); `used` masks steps that only reset."""
     count = jnp.maximum(jnp.sum(used), 1.0)
     mean = jnp.sum(used * gain) / count

@@ -14,11 +14,11 @@ from jaxtyping import Array
 
 from robustctl.plants import Imperfections
 
-from .functional import EnvState, FunctionalEnv, Step, functional
+from .functional import EnvState, FunctionalEnv, StepResult, functional
 from .spaces import action_space, checked_action, observation_space
 
 
-class Batch(NamedTuple):
+class VectorState(NamedTuple):
     """States of all environments, the key each draws its next episode from, and whose episode has ended."""
 
     env: EnvState
@@ -26,14 +26,14 @@ class Batch(NamedTuple):
     done: Array
 
 
-def reset_batch(env: FunctionalEnv, keys: Array) -> tuple[Batch, Array]:
+def reset_batch(env: FunctionalEnv, keys: Array) -> tuple[VectorState, Array]:
     """Start every environment; `keys` (num_envs,)."""
     state, y = jax.vmap(env.reset)(keys)
-    return Batch(state, keys, jnp.zeros(keys.shape[0], bool)), y
+    return VectorState(state, keys, jnp.zeros(keys.shape[0], bool)), y
 
 
-def step_batch(env: FunctionalEnv, batch: Batch, actions: Array) -> tuple[Batch, Step]:
-    """Step every environment; one whose episode ended in the step before starts anew and its action is ignored."""
+def step_batch(env: FunctionalEnv, batch: VectorState, actions: Array) -> tuple[VectorState, StepResult]:
+    """StepResult every environment; one whose episode ended in the step before starts anew and its action is ignored."""
     state, out = jax.vmap(env.step)(batch.env, actions)
 
     def renewed(_):
@@ -50,7 +50,7 @@ def step_batch(env: FunctionalEnv, batch: Batch, actions: Array) -> tuple[Batch,
         )
 
     state, out, keys = jax.lax.cond(jnp.any(batch.done), renewed, lambda _: (state, out, batch.keys), None)
-    return Batch(state, keys, out.terminated | out.truncated), out
+    return VectorState(state, keys, out.terminated | out.truncated), out
 
 
 def _chosen(condition: Array, new: Any, old: Any) -> Any:
@@ -96,7 +96,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._shape = (num_envs, len(self.functional.sampled.plant.controls))
-        self._batch: Batch | None = None
+        self._batch: VectorState | None = None
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict | None = None
@@ -114,7 +114,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         return np.asarray(y, np.float32), {}
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """Step every environment."""
+        """StepResult every environment."""
         if self._batch is None:
             raise gym.error.ResetNeeded("reset must come before the first step")
         array = checked_action(actions, self._shape)

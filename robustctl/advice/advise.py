@@ -13,7 +13,7 @@ from . import channels, signs
 from .advice import Advice, InputAdvice, OutputAdvice
 from .arx import best_arx
 from .findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
-from .series import FITTED_SHARE, Series, series, standard
+from .series import FITTED_SHARE, OutputSeries, series, standard
 
 # Of each output. 20 samples to fit leave 3 per parameter of the smallest model (order 1, one input: 4 parameters) with some
 # gaps; a score from 10 is uncertain by about a fifth.
@@ -168,7 +168,7 @@ def _inputs(record: Record, u: list[np.ndarray], varies: np.ndarray) -> tuple[In
     return tuple(advice)
 
 
-def _plant(series: list[Series], exciting: list[bool], periods: list[int], name: str) -> dict[str, Any]:
+def _plant(series: list[OutputSeries], exciting: list[bool], periods: list[int], name: str) -> dict[str, Any]:
     """Numbers of one output that come from a model, with the field names of `OutputAdvice`."""
     found = best_arx(series)
     if found is None:
@@ -193,7 +193,7 @@ def _plant(series: list[Series], exciting: list[bool], periods: list[int], name:
     }  # fmt: skip
 
 
-def _repeat(series: list[Series], periods: list[int], memory: float) -> float:
+def _repeat(series: list[OutputSeries], periods: list[int], memory: float) -> float:
     """NRMSE of the best possible model, from the scatter between periods; NaN when too few repeat."""
     squares, free = 0.0, 0
     for s, period in zip(series, periods, strict=True):

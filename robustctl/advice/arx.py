@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter, lfiltic
 
-from .series import FITTED_SHARE, Series
+from .series import FITTED_SHARE, OutputSeries
 
 ORDERS = (1, 2, 3, 5, 8)  # each adds at least half of the one before; neighbors differ little in free run
 DELAYS = tuple(range(0, 61, 3))  # order 2 has three values of each input, so no delay is skipped
@@ -40,7 +40,7 @@ class Arx:
         """Number n of past outputs."""
         return len(self.a) - 1
 
-    def simulate(self, series: Series) -> np.ndarray:
+    def simulate(self, series: OutputSeries) -> np.ndarray:
         """Free run (T,) from equilibrium at the first measured output, with the first inputs held before it."""
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
@@ -75,7 +75,7 @@ def lags(x: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def best_arx(
-    series: Sequence[Series], orders: Iterable[int] = ORDERS, delays: Iterable[int] = DELAYS
+    series: Sequence[OutputSeries], orders: Iterable[int] = ORDERS, delays: Iterable[int] = DELAYS
 ) -> tuple[Arx, float] | None:
     """Return the model with the smallest error in free run and its NRMSE, None when samples are too few.
 
@@ -103,12 +103,12 @@ def best_arx(
     return found[0], float(found[1] / spread) if spread > 0 else np.nan
 
 
-def _delay(series: Sequence[Series], delays: Sequence[int]) -> int:
+def _delay(series: Sequence[OutputSeries], delays: Sequence[int]) -> int:
     found = _best(series, [(2, d) for d in delays])
     return found[0].delay if found else delays[0]
 
 
-def _best(series: Sequence[Series], shapes: Iterable[tuple[int, int]]) -> tuple[Arx, float] | None:
+def _best(series: Sequence[OutputSeries], shapes: Iterable[tuple[int, int]]) -> tuple[Arx, float] | None:
     best = None
     for order, delay in shapes:
         models = [(model, free_run_rmse(model, series)) for model in _fits(series, order, delay)]
@@ -118,14 +118,14 @@ def _best(series: Sequence[Series], shapes: Iterable[tuple[int, int]]) -> tuple[
     return best
 
 
-def free_run_rmse(model: Arx, series: Sequence[Series]) -> float:
+def free_run_rmse(model: Arx, series: Sequence[OutputSeries]) -> float:
     """Root mean square error of a free run over the held-out samples; infinite when it diverges."""
     errors = np.concatenate([(s.y - model.simulate(s))[s.y_ok & s.held_out] for s in series])
     fine = errors.size and np.isfinite(errors).all() and np.abs(errors).max() < TOO_LARGE
     return float(np.sqrt(np.mean(errors**2))) if fine else np.inf
 
 
-def _fits(series: Sequence[Series], order: int, delay: int) -> Iterator[Arx]:
+def _fits(series: Sequence[OutputSeries], order: int, delay: int) -> Iterator[Arx]:
     phi, y, rows = regression(series, order, delay)
     if len(y) < ROWS_PER_PARAMETER * phi.shape[1]:
         return
@@ -145,7 +145,7 @@ def _fits(series: Sequence[Series], order: int, delay: int) -> Iterator[Arx]:
 
 
 def regression(
-    series: Sequence[Series], order: int, delay: int, part: float = FITTED_SHARE
+    series: Sequence[OutputSeries], order: int, delay: int, part: float = FITTED_SHARE
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Regressors ``y[k-1..k-n], u_j[k-delay..k-delay-n], 1`` and targets y[k], all experiments pooled.
 

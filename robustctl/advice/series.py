@@ -14,7 +14,7 @@ FITTED_SHARE = 2 / 3  # of every experiment; the rest selects and scores
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class OutputSeries:
     """One output of one experiment and the inputs that vary, each with mean 0 and deviation 1 in the record.
 
     **Arguments:**
@@ -42,8 +42,8 @@ class Series:
         """True for the samples that are not used to fit, shape (T,)."""
         return np.arange(len(self.y)) >= FITTED_SHARE * len(self.y)
 
-    def with_inputs(self, extra: np.ndarray) -> Series:
-        """Series with further inputs (T, n)."""
+    def with_inputs(self, extra: np.ndarray) -> OutputSeries:
+        """OutputSeries with further inputs (T, n)."""
         return replace(self, u=np.column_stack([self.u, extra]))
 
 
@@ -72,7 +72,9 @@ def standard(record: Record, field: str) -> Standard:
     return Standard(np.array([v.mean() for v in measured]), std, varies)
 
 
-def series(experiment: Experiment, output: int, u: Standard, y: Standard) -> Series:
+def series(experiment: Experiment, output: int, u: Standard, y: Standard) -> OutputSeries:
     """Return one output of an experiment and the inputs that vary, scaled by `y` and `u`."""
     u_scaled, u_ok = u(experiment.u)[:, u.varies], np.all(experiment.u_mask[:, u.varies], axis=1)
-    return Series(experiment.name, u_scaled, y(experiment.y)[:, output], u_ok, experiment.y_mask[:, output])
+    return OutputSeries(
+        experiment.name, u_scaled, y(experiment.y)[:, output], u_ok, experiment.y_mask[:, output]
+    )

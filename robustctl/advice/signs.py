@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from .arx import best_arx, regression
-from .series import Series
+from .series import OutputSeries
 
 # Lags take up the plant's other dynamics, so that the root nearest to one is tested alone; fewer leave correlated noise.
 # EXACT is added to a standard error that is zero on data without noise.
@@ -36,7 +36,7 @@ def span(values: np.ndarray) -> float:
     return float(np.subtract(*np.percentile(values, (99.5, 0.5)))) or float(np.ptp(values))
 
 
-def unit_root(series: Sequence[Series], delay: int) -> tuple[float, float]:
+def unit_root(series: Sequence[OutputSeries], delay: int) -> tuple[float, float]:
     """Return the pole nearest to one and the t value of the test for an integrator.
 
     Least squares of ``y[k] - y[k-1] = rho y[k-1] + sum_i c_i (y[k-i] - y[k-i-1]) + inputs + constant``, i = 1, ..., 4, with
@@ -60,7 +60,7 @@ def unit_root(series: Sequence[Series], delay: int) -> tuple[float, float]:
     return float(pole.real if pole.imag == 0 else 1 - abs(1 - pole)), float(rho[0] / error)
 
 
-def summed(series: Sequence[Series]) -> float:
+def summed(series: Sequence[OutputSeries]) -> float:
     """Share of the output's slow changes that the summed inputs explain, 1 for an integrator.
 
     Every experiment is cut into 20 windows; over all windows, R^2 of the least-squares fit ``y(end) - y(start) =
@@ -92,7 +92,7 @@ def play(u: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def hysteresis(
-    series: Sequence[Series], simulated: Sequence[np.ndarray], delay: int, exciting: Sequence[bool]
+    series: Sequence[OutputSeries], simulated: Sequence[np.ndarray], delay: int, exciting: Sequence[bool]
 ) -> tuple[float, float]:
     """Return the free-run NRMSE of models without and with play operators, for the input that gains most.
 
@@ -124,7 +124,7 @@ def hysteresis(
     return best
 
 
-def sticking(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[float, float]:
+def sticking(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) -> tuple[float, float]:
     """Return the shares of moves in which the output is stuck, and in which it jumps.
 
     The linear model's free run is cut wherever it has traveled 4 % of the output's range. In each piece
@@ -157,7 +157,7 @@ def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) 
             yield abs(y[second].mean() - y[first].mean()) / abs(y_hat[second].mean() - y_hat[first].mean())
 
 
-def rise(series: Sequence[Series]) -> int:
+def rise(series: Sequence[OutputSeries]) -> int:
     """Smallest number of samples in which the output covers half its range, 0 when it never does."""
     half = 0.5 * span(np.concatenate([s.y[s.y_ok] for s in series]))
     longest = max(len(s.y) for s in series)
@@ -177,7 +177,7 @@ def rise(series: Sequence[Series]) -> int:
     return high - 1
 
 
-def steady_states(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[int, float]:
+def steady_states(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) -> tuple[int, float]:
     """Return the number of steady states, and the largest gap between two at equal inputs, over the output's range.
 
     A steady state is reached after 5 rise times (`rise`) or more in which every input varies by at most 2 % of its
@@ -205,7 +205,7 @@ def steady_states(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> 
 
 
 def _steady_states(
-    s: Series, y_hat: np.ndarray, block: int, u_most: np.ndarray, y_most: float
+    s: OutputSeries, y_hat: np.ndarray, block: int, u_most: np.ndarray, y_most: float
 ) -> Iterator[tuple]:
     length = STEADY_RISES * block
     if len(s.y) < length:

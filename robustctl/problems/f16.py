@@ -49,7 +49,7 @@ LIPSCHITZ = 200.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class F16Protocol:
     """The published settings, and `model`, one of `MODELS`: R2DN and REN as published, variants and baselines of their size.
 
     **Raises:** `RobustctlError` for any other model.
@@ -76,17 +76,17 @@ class Protocol:
         )
         return optax.chain(optax.clip(self.clip), optax.adam(rate))
 
-    def job(self, records: dict[int, Record], key: PRNGKeyArray) -> "Job":
+    def fit_arguments(self, records: dict[int, Record], key: PRNGKeyArray) -> "FitArguments":
         """Return the training of one seed."""
         data = training(records)
         settings = {
             "scaling": Scaling.fit(records[REFERENCE]), "segment": self.segment, "epochs": self.epochs,
             "loss": summed_squared_error, "optimizer": self.optimizer(data.experiments[0].samples),
         }  # fmt: skip
-        return Job(model(self, key), data, settings)
+        return FitArguments(model(self, key), data, settings)
 
 
-class Job(NamedTuple):
+class FitArguments(NamedTuple):
     """What is trained, on what, and with which settings of `rc.fit`."""
 
     model: Parameterization
@@ -94,7 +94,7 @@ class Job(NamedTuple):
     settings: dict[str, Any]
 
 
-def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
+def model(protocol: F16Protocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration, about 97,000 parameters; the LSTM has about as many, the linear model 75 states."""
     sizes = {"nu": len(INPUTS), "ny": len(OUTPUTS), "key": key}
     if protocol.model == "lstm":

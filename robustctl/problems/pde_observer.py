@@ -44,7 +44,7 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class ObserverProtocol:
     """The published settings; `model` is "r2dn" or "ren", `generator` a key of `SUBSTEPS`.
 
     **Raises:** `RobustctlError` for any other model or generator.
@@ -127,7 +127,7 @@ class Pairs(NamedTuple):
     y: Float[Array, "batches batch 2"]
 
 
-def training_pairs(protocol: Protocol, key: PRNGKeyArray) -> Pairs:
+def training_pairs(protocol: ObserverProtocol, key: PRNGKeyArray) -> Pairs:
     """Draw one long trajectory from zero and cut it into batches of consecutive samples, in an order drawn once."""
     noise_key, order_key = jr.split(key)
     count = protocol.batches * protocol.batch
@@ -138,14 +138,14 @@ def training_pairs(protocol: Protocol, key: PRNGKeyArray) -> Pairs:
     return Pairs(*(a.reshape(protocol.batches, protocol.batch, -1)[order] for a in pairs))
 
 
-def published_test(protocol: Protocol) -> Field:
+def published_test(protocol: ObserverProtocol) -> Field:
     """Return the published test, for all seeds the same: from `xi = 1` and `b = 0.5`, the noise of random key 0."""
     noise = 0.05 * jr.normal(jr.key(0), (protocol.test_samples,))
     one = jnp.ones(NODES)
     return simulate(one, one[0] / 2, noise, protocol.generator)
 
 
-def observer(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
+def observer(protocol: ObserverProtocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration with its initial values; its state is the estimate, and so is its output.
 
     ::

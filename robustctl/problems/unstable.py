@@ -100,7 +100,7 @@ def _scenario(task: Task, sampled: Sampled, weights) -> PlantScenario:
     return PlantScenario(task, sampled, linear_base(sampled, *weights))
 
 
-def silence(plant: Plant) -> Gain:
+def zero_q(plant: Plant) -> Gain:
     """Return a Q that says nothing: the base controller alone."""
     nu, ny = len(plant.controls), len(plant.outputs)
     return Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
@@ -152,7 +152,7 @@ def under_faults(
     for name, fault in FAULTS.items():
         changed = with_fault(scenario, fault)
         episodes = changed.draw_batch(key, 64, horizon)
-        systems: dict[str, System] = {"base": silence(scenario.sampled.plant)}
+        systems: dict[str, System] = {"base": zero_q(scenario.sampled.plant)}
         systems |= {policy: p.explicit() for policy, p in policies.items()}
         report[name] = {
             policy: _summary(costs(changed, system, episodes)) for policy, system in systems.items()

@@ -28,7 +28,7 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class YoulaProtocol:
     """The published settings; `model` is "r2dn" or "ren"."""
 
     model: str = "r2dn"
@@ -103,7 +103,7 @@ def resonance(sign: float) -> StateSpace:
     )
 
 
-def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
+def model(protocol: YoulaProtocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration, about 179,000 parameters."""
     tanh, init = jax.nn.tanh, nn.long_memory
     if protocol.model == "ren":

@@ -93,8 +93,8 @@ def test_ctrl_c_ends_watching(tmp_path, capsys, monkeypatch):
     [
         ((), ["none"], "there is no folder none"),
         ((), ["."], "no training.jsonl in it"),
-        (("run.json",), [".", "--once"], "no epoch to draw yet"),
-        (("training.jsonl",), [".", "--once"], "no epoch to draw yet"),
+        (("run.json",), [".", "--once"], "must have an epoch to draw"),
+        (("training.jsonl",), [".", "--once"], "must have an epoch to draw"),
         (("training.jsonl",), [".", "--every", "0"], "every must be above zero"),
     ],
 )

@@ -163,7 +163,7 @@ for name, fitted in fits.items():
     print(f"{name}: {fitted}")
 
 if jax.default_backend() == "cpu" and not given.quick:
-    published = f16.Protocol()
+    published = f16.F16Protocol()
     ratio = published.epochs * f16.SAMPLES / (epochs * period)
     print(
         f"without a GPU: `python -m benchmarks f16` has {ratio:.3g} times the samples of this training and a larger network, "

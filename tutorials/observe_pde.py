@@ -119,7 +119,7 @@ print(certificate)
 # In the published test the field starts at 1 everywhere and the estimate at 0, with measurements that were not trained on.
 
 # %%
-protocol = pde.Protocol(test_samples=300 if given.quick else 2000)
+protocol = pde.ObserverProtocol(test_samples=300 if given.quick else 2000)
 test = pde.published_test(protocol)
 estimates = np.asarray(rc.rollout(fitted.model.explicit(), test.ys).xs)
 for name, error in pde.test_errors(np.asarray(test.xs), estimates).items():

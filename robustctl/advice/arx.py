@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter, lfiltic
 
 from .series import FITTED_SHARE, Series
 
@@ -41,6 +40,8 @@ class Arx:
 
     def simulate(self, series: Series) -> np.ndarray:
         """Free run (T,) from rest at the first measured output, with the first inputs held before."""
+        from scipy.signal import lfilter, lfiltic  # slow to import
+
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
             drive += lags(u, self.delay, self.delay + self.order) @ b
@@ -53,6 +54,8 @@ class Arx:
         ``4.6 tau / dt`` for a first-order lag, plus the delay. Of several inputs the root of the summed
         squares counts. Infinite for more than `most` samples, NaN when no input acts.
         """
+        from scipy.signal import lfilter  # slow to import
+
         if np.abs(np.roots(self.a)).max() >= 1:
             return np.inf
         ones = np.ones(most + 1)

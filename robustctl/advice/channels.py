@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import maximum_filter
-from scipy.signal import correlate
 
 CONSTANT = 1e-12  # spread over largest value below which a channel counts as constant, as in the scores
 SHORTEST_RUN, HELD_LONGER = 3, 5
@@ -59,6 +57,8 @@ def spikes(y: np.ndarray, expected: np.ndarray, ok: np.ndarray, width: float) ->
     its heights in y and in ``y - expected``, a model's free run, counts. A spike is higher than 10 % of `width`,
     the range of the output, and than 3 times all others within 10 samples and 99 % of the log.
     """
+    from scipy.ndimage import maximum_filter  # slow to import
+
     if len(y) < 3:
         return 0
     height = _heights(y)
@@ -133,6 +133,8 @@ def period(u: np.ndarray) -> tuple[int, float]:
 
 
 def _autocorrelation(x: np.ndarray) -> np.ndarray:
+    from scipy.signal import correlate  # slow to import
+
     return correlate(x, x, "full", "fft")[len(x) - 1 :]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from .arx import best_arx, regression
 from .series import Series
@@ -138,6 +137,8 @@ def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) 
 
 def rise(series: Sequence[Series]) -> int:
     """Least number of samples in which the output covers half its range, 0 when it never does."""
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d  # slow to import
+
     half = 0.5 * span(np.concatenate([s.y[s.y_ok] for s in series]))
     longest = max(len(s.y) for s in series)
 
@@ -183,6 +184,8 @@ def rests(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[in
 
 
 def _rests(s: Series, y_hat: np.ndarray, block: int, u_most: np.ndarray, y_most: float) -> Iterator[tuple]:
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d  # slow to import
+
     length = REST_RISES * block
     if len(s.y) < length:
         return

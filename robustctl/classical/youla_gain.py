@@ -84,7 +84,7 @@ class _Opened(System):
 def youla_gain(
     sampled: Sampled,
     base: System,
-    gamma: float,
+    gamma: float | None,
     *,
     performance: Callable[[Array, Array], Array] | None = None,
 ) -> YoulaGain:
@@ -104,7 +104,7 @@ def youla_gain(
     **Arguments:** `base`: what Q adds to, a `Base` of a `Youla` loop or any controller that Q is put `Alongside`; `gamma`: outputs'
     to controls' unit, as in `certificate(q).gamma`; `performance(x, u) -> z`: default the plant's output.
 
-    **Raises:** `ModelError` for a gamma that is negative or not finite, and for a base controller whose
+    **Raises:** `ModelError` for a gamma that is None, as of a model without a gain, negative or not finite, and for a base controller whose
     innovation depends on what Q says (its model is not the plant's): then no gain of Q is safe by itself.
     """
     return gain_of(sampled, learned_with(base, sampled, _Open()), gamma, performance)
@@ -113,11 +113,11 @@ def youla_gain(
 def gain_of(
     sampled: Sampled,
     policy: Youla | Alongside,
-    gamma: float,
+    gamma: float | None,
     performance: Callable[[Array, Array], Array] | None,
 ) -> YoulaGain:
     """Return `youla_gain` of a controller as it is, whatever its q."""
-    if not 0 <= gamma < np.inf:
+    if gamma is None or not 0 <= gamma < np.inf:
         raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))
     nd, nu = len(sampled.plant.disturbances), len(sampled.plant.controls)

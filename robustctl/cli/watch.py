@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-import numpy as np
 import tyro
 
 from ..errors import RobustctlError
@@ -72,7 +73,10 @@ def status(rows: list[dict[str, Any]], stopped: str, now: float) -> str:
 
 def _alive(times: list[float], now: float) -> str:
     """Say whether the last line is older than those before let expect."""
-    silence, longest = now - times[-1], max(np.diff(times), default=0.0)
+    silence, longest = (
+        now - times[-1],
+        max((later - before for before, later in pairwise(times)), default=0.0),
+    )
     late = silence > max(_FEW_SECONDS, 5 * longest)
     return f"no line for {silence:.0f} s, killed?" if late else "still going"
 
@@ -89,7 +93,7 @@ def _numbers(rows: list[dict[str, Any]]) -> str:
 
 def _speed(times: list[float]) -> list[str]:
     """Epochs a second over the last half minute, or over the last epoch where that took longer."""
-    first = min(int(np.searchsorted(times, times[-1] - _FEW_SECONDS)), max(len(times) - 2, 0))
+    first = min(bisect_left(times, times[-1] - _FEW_SECONDS), max(len(times) - 2, 0))
     seconds = times[-1] - times[first]
     # Epochs of one compiled call are written together, so a shorter time would say nothing.
     return [f"{(len(times) - 1 - first) / seconds:.3g} epochs/s"] if seconds > 1 else []
@@ -120,6 +124,8 @@ def _check(run: Path, every: float) -> None:
 
 def _draw(run: Path, rows: list[dict[str, Any]], stopped: str) -> None:
     """Write the picture."""
+    import numpy as np
+
     from ..plot.histories import history
     from ..reports.folder import png
     from ..store.atomic import write_atomic

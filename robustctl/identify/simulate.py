@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from ..data import Record
@@ -99,6 +98,8 @@ def _unpack(
 
 
 def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
+    import scipy.optimize  # slow to import
+
     system = model.parameterization.explicit()
     flat, unravel = ravel_pytree(system.init_state())
 

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array
 
 from ..checks import Rows, as_rows
@@ -95,6 +94,8 @@ class CorrectedR2DN(Parameterization):
 
 def _metric(rows: Rows, rate: float) -> np.ndarray:
     """The P of `A'PA - rate^2 P = -I`."""
+    import scipy.linalg  # slow to import
+
     A = np.asarray(rows)
     slowest = np.abs(np.linalg.eigvals(A)).max()
     if not slowest < rate:

@@ -1,11 +1,16 @@
 """Nothing is compiled twice: a model is built without compiling, and a second call finds its program."""
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 
 import robustctl as rc
+from robustctl.errors import ModelError
+from robustctl.nn.initializers import lecun_normals, split
+from robustctl.nn.numpy_maps import first_feedthrough
 from robustctl.problems import two_tanks
 
 from .compilations import count_compilations
@@ -164,3 +169,29 @@ def test_a_second_robustness_report_compiles_nothing():
         rc.robustness.report(youla(), task, horizon=30, count=2, search=2)
 
     assert second_call(call) == []
+
+
+def test_a_start_is_planned_with_the_feedthrough_that_the_map_gives():
+    core = BUILDERS["LipschitzR2DN"](jr.key(0)).core
+    planned = first_feedthrough(core.G12, core.G21, core.G22, (2, 9, 3))
+    rounding = 10 * float(jnp.finfo(planned.dtype).eps)
+    np.testing.assert_allclose(planned, core.feedthrough(), rtol=0, atol=rounding)
+
+
+def test_keys_split_and_drawn_from_are_independent_and_never_a_batch():
+    key = jr.key(0)
+    keys = [key, *split(key, 3)]
+    drawn = np.stack([np.asarray(lecun_normals(k, [(4, 1000)], jnp.float32)[0]).ravel() for k in keys])
+    np.testing.assert_allclose(np.corrcoef(drawn), np.eye(4), atol=5 / np.sqrt(4000))
+    np.testing.assert_allclose(1000 * drawn.var(axis=1), 1, atol=5 * np.sqrt(2 / 4000))
+    with pytest.raises(ModelError, match=r"single key.*shape \(2,\)"):
+        BUILDERS["LSTM"](jr.split(key, 2))
+
+
+def test_cells_start_uniform_as_equinox_draws_them():
+    ours = rc.nn.LSTM(nu=2, nx=100, ny=1, key=jr.key(0)).system.cell
+    theirs = eqx.nn.LSTMCell(2, 100, key=jr.key(0), dtype=ours.bias.dtype)
+    assert jax.tree.map(jnp.shape, ours) == jax.tree.map(jnp.shape, theirs)
+    weights = np.asarray(ours.weight_hh)
+    assert np.abs(weights).max() <= 0.1
+    np.testing.assert_allclose(weights.std(), 0.1 / np.sqrt(3), rtol=0.02)

@@ -9,7 +9,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.errors import ModelError
-from robustctl.nn.initializers import lecun_normals, split
+from robustctl.nn.initializers import key_bits, lecun_normals, split
 from robustctl.nn.numpy_maps import first_feedthrough
 from robustctl.problems import two_tanks
 
@@ -185,7 +185,7 @@ def test_keys_split_and_drawn_from_are_independent_and_never_a_batch():
     np.testing.assert_allclose(np.corrcoef(drawn), np.eye(4), atol=5 / np.sqrt(4000))
     np.testing.assert_allclose(1000 * drawn.var(axis=1), 1, atol=5 * np.sqrt(2 / 4000))
     with pytest.raises(ModelError, match=r"single key.*shape \(2,\)"):
-        BUILDERS["LSTM"](jr.split(key, 2))
+        key_bits(jr.split(key, 2))
 
 
 def test_cells_start_uniform_as_equinox_draws_them():

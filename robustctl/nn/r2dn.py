@@ -100,6 +100,15 @@ class ExplicitR2DN(System):
             return fold(self, self.phi)
         return self
 
+    def numpy_step(self) -> tuple[Callable, np.ndarray] | None:
+        """Return the step in NumPy, where phi is a sandwich network with a hidden layer."""
+        prepared = self.prepare()
+        return None if prepared is self else prepared.numpy_step()
+
+    def state_matrix(self) -> Array:
+        """Return A."""
+        return self.A
+
     def lft(self) -> LFT:
         """Return the linear part with the network as one block."""
         nv = self.bv.size

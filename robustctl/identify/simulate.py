@@ -80,11 +80,14 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
         how = f"state fitted to the first {skipped} samples"
     else:
         trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)
-        outputs = eqx.filter_jit(simulate_batch)(trained, fixed, batch)
+        outputs = _simulate_batch(trained, fixed, batch)
         how = f"warm-up window of {skipped} samples" if skipped else "the model's own initial state"
     return Simulation(
         record, _unpack(model, record, np.asarray(outputs, np.float64), skipped, estimate), skipped, how
     )
+
+
+_simulate_batch = eqx.filter_jit(simulate_batch)
 
 
 def _unpack(
@@ -100,23 +103,32 @@ def _unpack(
 
 def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
     system = model.parameterization.explicit()
-    flat, unravel = ravel_pytree(system.init_state())
+    start = ravel_pytree(system.init_state())[0]
+    heads = zip(*(np.asarray(a)[:, :horizon] for a in (batch.u, batch.y, batch.mask)), strict=True)
 
-    @eqx.filter_jit
-    def residual(x0, system, u, y, mask):
-        return (jnp.where(mask, rollout(system, u, unravel(x0)).ys - y, 0)).reshape(-1)
+    def estimated(head):
+        def evaluated(fn):
+            return lambda x0: np.asarray(fn(jnp.asarray(x0, start.dtype), system, *head), np.float64)
 
-    def estimated(k: int):
-        head = batch.u[k, :horizon], batch.y[k, :horizon], batch.mask[k, :horizon]
-        solution = scipy.optimize.least_squares(
-            lambda x0: np.asarray(residual(jnp.asarray(x0, flat.dtype), system, *head), np.float64),
-            np.asarray(flat, np.float64),
-            jac=lambda x0: np.asarray(
-                eqx.filter_jit(jax.jacrev(residual))(jnp.asarray(x0, flat.dtype), system, *head), np.float64
-            ),  # pyright: ignore
-        )
-        return unravel(jnp.asarray(solution.x, flat.dtype))
+        return scipy.optimize.least_squares(
+            evaluated(_residual), np.asarray(start, np.float64), jac=evaluated(_slope)
+        ).x  # pyright: ignore
 
-    states = [estimated(k) for k in range(batch.index.size)]
-    run = eqx.filter_jit(lambda system, us, x0s: jax.vmap(lambda u, x: rollout(system, u, x).ys)(us, x0s))
-    return run(system, batch.u, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+    return _runs(system, batch.u, jnp.asarray(np.stack([estimated(head) for head in heads]), start.dtype))
+
+
+@eqx.filter_jit
+def _residual(x0, system, u, y, mask):
+    return jnp.where(mask, rollout(system, u, _state(system, x0)).ys - y, 0).reshape(-1)
+
+
+_slope = eqx.filter_jit(jax.jacrev(_residual))
+
+
+@eqx.filter_jit
+def _runs(system, us, x0s):
+    return jax.vmap(lambda u, x0: rollout(system, u, _state(system, x0)).ys)(us, x0s)
+
+
+def _state(system, x0):
+    return ravel_pytree(system.init_state())[1](x0)

@@ -47,18 +47,6 @@ def bounded_real(
     return AB[:, :nx], AB[:, nx:], (P + P.T) / 2
 
 
-def invert_bounded_real(E, F, P_imp, B_imp, C, D, rate: float) -> Float[Array, "n2 n2"]:
-    """Return the `X` that `bounded_real` maps to the given implicit matrices, with `p = |X|_F` and `Y = 0`.
-
-    For initial values: NaN where the matrices do not satisfy the inequality.
-    """
-    BB, BT, TT = _completed_square(B_imp, C, D)
-    H21 = F - BT
-    H11 = E + E.T - P_imp / rate**2 - C.T @ C - TT
-    H = jnp.block([[H11, H21.T], [H21, P_imp - BB]])
-    return jnp.linalg.cholesky(H).T
-
-
 def _completed_square(B_imp, C, D):
     """Return `B Rbar^-1 B'`, `B Rbar^-1 T'` and `T Rbar^-1 T'`."""
     nx = B_imp.shape[0]

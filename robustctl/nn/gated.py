@@ -1,14 +1,17 @@
 """The gated networks that others start from, under the same interface and without any guarantee."""
 
+import math
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
 from ..registry import registered
 from ..system import Parameterization, System
-from .initializers import default_dtype, lecun_normals
+from .initializers import default_dtype, draw, lecun_normals, split
+from .numpy_maps import zeros
 
 
 @registered()
@@ -117,11 +120,22 @@ class LSTM(Parameterization):
 def _gated(cell, nu, nx, ny, key, dtype) -> GatedSystem:
     check_sizes(nu=nu, nx=nx, ny=ny)
     dtype = default_dtype() if dtype is None else dtype
-    cell_key, C_key = jr.split(key)
+    cell_key, C_key = split(key, 2)
     (C,) = lecun_normals(C_key, ((ny, nx),), dtype)
     return GatedSystem(
-        cell=cell(nu, nx, dtype=dtype, key=cell_key),
+        cell=_drawn(lambda key: cell(nu, nx, dtype=dtype, key=key), nx, cell_key),
         C=C,
-        D=jnp.zeros((ny, nu), dtype),
-        by=jnp.zeros(ny, dtype),
+        D=zeros((ny, nu), dtype),
+        by=zeros(ny, dtype),
     )
+
+
+def _drawn(build, nx: int, key):
+    """Draw every array of the cell as Equinox does, uniform in `[-1, 1] / sqrt(nx)`, without compiling."""
+    like, fixed = eqx.partition(
+        eqx.filter_eval_shape(build, key), lambda a: isinstance(a, jax.ShapeDtypeStruct)
+    )
+    leaves, structure = jax.tree.flatten(like)
+    shapes, bound = [leaf.shape for leaf in leaves], 1 / math.sqrt(nx)
+    arrays = draw(lambda rng: [rng.uniform(-bound, bound, s) for s in shapes], shapes, leaves[0].dtype, key)
+    return eqx.combine(jax.tree.unflatten(structure, arrays), fixed)

@@ -1,18 +1,18 @@
-"""Initial values of the free arrays, as functions to pick from."""
+"""Initial values of the free arrays, as functions to pick from; drawn by NumPy, so that building a model compiles nothing."""
 
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
-import jax.scipy.linalg as jsl
+import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ModelError
-from .bounded_real import invert_bounded_real
+from .numpy_maps import Shapes, in_numpy, invert_bounded_real
 
 
 def default_dtype():
@@ -20,14 +20,45 @@ def default_dtype():
     return jnp.result_type(float)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def lecun_normals(key: PRNGKeyArray, shapes: tuple[tuple[int, int], ...], dtype) -> tuple[Array, ...]:
-    """Normal matrices of the given shapes with variance `1 / columns`, so that a product keeps a unit variance."""
-    keys = jr.split(key, max(len(shapes), 1))
-    return tuple(
-        jr.normal(k, shape, dtype) / jnp.sqrt(jnp.asarray(max(shape[1], 1), dtype))
-        for k, shape in zip(keys, shapes, strict=False)
-    )
+def split(key: PRNGKeyArray, count: int) -> tuple[PRNGKeyArray, ...]:
+    """Return new keys, as `jax.random.split` does."""
+    bits = key_bits(key)
+
+    def fresh(bits):
+        return np.random.SeedSequence(bits.tolist()).generate_state(count * bits.size).reshape(count, -1)
+
+    found = in_numpy(lambda bits: tuple(fresh(bits)), [bits.shape] * count, np.uint32, bits)
+    return tuple(jr.wrap_key_data(each, impl=jr.key_impl(key)) for each in found)
+
+
+def key_bits(key: PRNGKeyArray) -> Array:
+    """Return the numbers (n,) that a single key holds, or raise `ModelError` for a batch of keys."""
+    bits = jr.key_data(key)
+    if bits.ndim != 1:
+        raise ModelError(
+            f"key must be a single key, such as jax.random.key(0), got keys of shape {key.shape}; build under jax.vmap"
+        )
+    return bits
+
+
+def draw(
+    fn: Callable[..., Sequence[Any]], shapes: Shapes, dtype: Any, key: PRNGKeyArray, *arrays: Array
+) -> tuple[Array, ...]:
+    """Return `fn(generator, *arrays)` of NumPy's generator that the key seeds, as `in_numpy` does."""
+
+    def seeded(bits, *arrays):
+        return fn(np.random.default_rng(bits.tolist()), *arrays)
+
+    return in_numpy(seeded, shapes, dtype, key_bits(key), *arrays)
+
+
+def lecun_normals(key: PRNGKeyArray, shapes: Shapes, dtype: Any, scale: float = 1.0) -> tuple[Array, ...]:
+    """Normal matrices of the given shapes with variance `scale^2 / columns`; at 1 a product keeps a unit variance."""
+    return draw(lambda rng: [scale * M for M in _normals(rng, shapes)], shapes, dtype, key)
+
+
+def _normals(rng: np.random.Generator, shapes: Shapes) -> list[np.ndarray]:
+    return [rng.standard_normal(shape) / math.sqrt(max(shape[-1], 1)) for shape in shapes]
 
 
 class LinearPart(NamedTuple):
@@ -43,22 +74,27 @@ Initializer = Callable[[PRNGKeyArray, int, Array, float], LinearPart]
 """`(key, nx, D, rate) -> LinearPart`, with `D` the (nc, nb) feedthrough that the part will meet."""
 
 
-@functools.partial(jax.jit, static_argnums=(1, 3))
+def _part_shapes(nx: int, D: Array) -> Shapes:
+    nr, ns = D.shape
+    return (2 * nx, 2 * nx), (nx, nx), (nx, ns), (nr, nx)
+
+
 def random(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
     """Normal free arrays, as published [BWM25]: fast, well damped modes."""
-    nr, ns = D.shape
-    return LinearPart(*lecun_normals(key, ((2 * nx, 2 * nx), (nx, nx), (nx, ns), (nr, nx)), D.dtype))
+    return LinearPart(*lecun_normals(key, _part_shapes(nx, D), D.dtype))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 3))
 def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
     """Slow modes: `A = rate (I - diag(e))` with e uniform in [0.002, 0.05], for plants slow against dt.
 
     `B` and `C` shrink with `sqrt(e)`, so that each mode's gain from input to output stays of order one.
     """
-    e_key, part_key = jr.split(key)
-    e = jr.uniform(e_key, (nx,), D.dtype, 0.002, 0.05)
-    return _slow(part_key, jnp.diag(1 - e), e, D, rate, 0.1)
+
+    def part(rng, D):
+        e = rng.uniform(0.002, 0.05, nx)
+        return _slow(rng, np.diag(1 - e), e, D, rate, 0.1)
+
+    return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
 
 
 def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
@@ -78,34 +114,36 @@ def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
             f"frequencies must satisfy 0 < lowest <= highest < 1 / (2 dt) = {1 / (2 * dt):g} Hz, got lowest = {lowest!r} and "
             f"highest = {highest!r}; are they in Hz, and dt in s?"
         )
-    return functools.partial(_resonances, (math.log(lowest), math.log(highest), dt))
+    return functools.partial(_resonances, (lowest, highest, dt))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 2, 4))
 def _resonances(
     band: tuple[float, float, float], key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float
 ) -> LinearPart:
-    low, high, dt = band
-    e_key, part_key = jr.split(key)
+    lowest, highest, dt = band
     pairs = nx // 2
-    e = jr.uniform(e_key, (nx - pairs,), D.dtype, 0.002, 0.05)
-    a = 2 * math.pi * dt * jnp.exp(jnp.linspace(low, high, pairs, dtype=D.dtype))
-    turns = jnp.stack([jnp.cos(a), -jnp.sin(a), jnp.sin(a), jnp.cos(a)], axis=1).reshape(pairs, 2, 2)
-    blocks = (1 - e[:pairs])[:, None, None] * turns
-    A = jsl.block_diag(*blocks, *(1 - e[pairs:]).reshape(-1, 1, 1))
-    return _slow(part_key, A, jnp.concatenate([jnp.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0)
+
+    def part(rng, D):
+        e = rng.uniform(0.002, 0.05, nx - pairs)
+        turns = [
+            np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
+            for a in 2 * math.pi * dt * np.geomspace(lowest, highest, pairs)
+        ]
+        A = scipy.linalg.block_diag(*((1 - d) * R for d, R in zip(e, turns, strict=False)), *(1 - e[pairs:]))
+        return _slow(rng, A, np.concatenate([np.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0)
+
+    return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
 
 
-def _slow(key: PRNGKeyArray, A: Array, e: Array, D: Array, rate: float, skew: float) -> LinearPart:
+def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> LinearPart:
     """Return the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
     (nr, ns), nx = D.shape, e.size
-    Y, B, C = lecun_normals(key, ((nx, nx), (nx, ns), (nr, nx)), D.dtype)
-    B, C = rate * jnp.sqrt(e)[:, None] * _unit(B), _unit(C) * jnp.sqrt(e)[None, :]
-    eye = jnp.eye(nx, dtype=D.dtype)
-    X = invert_bounded_real(eye, rate * A, rate**2 * eye, B, C, D, rate)
+    Y, B, C = _normals(rng, ((nx, nx), (nx, ns), (nr, nx)))
+    B, C = rate * np.sqrt(e)[:, None] * _unit(B), _unit(C) * np.sqrt(e)[None, :]
+    X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate)
     return LinearPart(X, skew * Y, B, C)
 
 
-def _unit(M: Array) -> Array:
+def _unit(M: np.ndarray) -> np.ndarray:
     """Scale to a spectral norm of 0.4, which leaves the bounded-real inequality room."""
-    return 0.4 * M / jnp.maximum(jnp.linalg.norm(M, 2), jnp.finfo(M.dtype).tiny) if M.size else M
+    return 0.4 * M / max(np.linalg.norm(M, 2), np.finfo(M.dtype).tiny) if M.size else M

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
@@ -16,7 +16,8 @@ from ..linalg import exact_map, slack
 from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation
-from .initializers import default_dtype, lecun_normals
+from .initializers import default_dtype, draw, lecun_normals, split
+from .numpy_maps import in_numpy, zeros
 from .r2dn import ExplicitR2DN
 from .sandwich import LBDN
 
@@ -169,18 +170,18 @@ class InnovationR2DN(Parameterization):
             raise ModelError(
                 f"ny must be at most {MOST_OUTPUTS}, for every pattern of lost outputs counts, got {ny}"
             )
-        a_key, c_key, h_key, port_key, phi_key = jr.split(key, 5)
-        slow = 1 / jr.uniform(a_key, (nx,), dtype, 0.05, 0.6)
-        self.X = jnp.hstack([jnp.diag(slow), jnp.zeros((nx, nv), dtype)])
+        a_key, c_key, h_key, port_key, D_key, phi_key = split(key, 6)
+        (self.X,) = draw(
+            lambda rng: [np.eye(nx, nx + nv) / rng.uniform(0.05, 0.6, (nx, 1))], [(nx, nx + nv)], dtype, a_key
+        )
         (self.C1_free,) = lecun_normals(c_key, ((nv, nx),), dtype)
         no = ny + nz
-        ports = ((nx, nu), (no, nx), (nv, nu), (no, nv), (no, nu))
-        self.B2, self.C2, self.D12, D21, D22 = lecun_normals(port_key, ports, dtype)
-        self.D21, self.D22 = 0.1 * D21, jnp.zeros_like(D22)
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, no))
+        self.B2, self.C2, self.D12 = lecun_normals(port_key, ((nx, nu), (no, nx), (nv, nu)), dtype)
+        (self.D21,) = lecun_normals(D_key, ((no, nv),), dtype, 0.1)
+        self.D22 = zeros((no, nu), dtype)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, no))
         self.phi = LBDN(nv, nv, tuple(hidden), activation=activation, key=phi_key, dtype=dtype)
-        (H,) = lecun_normals(h_key, ((nx, ny),), dtype)
-        self.H = 0.3 * H
+        (self.H,) = lecun_normals(h_key, ((nx, ny),), dtype, 0.3)
         self.G = _continued(self)
 
     @exact_map
@@ -227,7 +228,17 @@ def _within(G: Array, H: Array, R: Array) -> tuple[Array, Array]:
 
 def _continued(model: InnovationR2DN) -> Array:
     """The G that leaves N as it is: the model starts as if its outputs had no say in its dynamics."""
-    _, _, N, Q, _ = model._parts()
-    rest = N - (N @ Q) @ Q.T
-    F = jnp.linalg.cholesky(jnp.eye(N.shape[0], dtype=N.dtype) - rest @ rest.T)
-    return jnp.linalg.solve(F, N @ Q)
+    (nx, ny), nv, dtype = model.H.shape, model.bv.size, model.X.dtype
+
+    def contraction(X):
+        return np.linalg.solve(np.linalg.cholesky(np.eye(X.shape[1]) + X.T @ X), X.T).T
+
+    def compute(X, C1_free, C2, D21):
+        C1 = model.rate * (1 - 10 * slack(dtype)) * contraction(C1_free)
+        L = scipy.linalg.block_diag(np.linalg.cholesky(model.rate**2 * np.eye(nx) - C1.T @ C1), np.eye(nv))
+        Q, _ = np.linalg.qr(np.linalg.solve(L, np.hstack([C2[:ny], D21[:ny]]).T))
+        NQ = contraction(X) @ Q
+        rest = contraction(X) - NQ @ Q.T
+        return [np.linalg.solve(np.linalg.cholesky(np.eye(nx) - rest @ rest.T), NQ)]
+
+    return in_numpy(compute, [(nx, min(ny, nx + nv))], dtype, model.X, model.C1_free, model.C2, model.D21)[0]

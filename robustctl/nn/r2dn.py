@@ -20,21 +20,21 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
 from ..lft import LFT, Claim, float64
-from ..linalg import exact_map, frobenius, headroom
+from ..linalg import exact_map, headroom
 from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation
 from .bounded_real import bounded_real, feedthrough
 from .folded import fold
-from .initializers import Initializer, default_dtype, lecun_normals, random
+from .initializers import Initializer, default_dtype, lecun_normals, random, split
 from .lipschitz import bounded, check_phi
+from .numpy_maps import first_feedthrough, norm, zeros
 from .sandwich import LBDN, SandwichNetwork
 from .supply import Supply, gain_supply, in_float64, through_ports
 
@@ -196,14 +196,14 @@ class ContractingR2DN(Parameterization):
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
         self.rate = check_rate(rate)
         dtype = default_dtype() if dtype is None else dtype
-        core_key, phi_key, port_key = jr.split(key, 3)
+        core_key, phi_key, port_key = split(key, 3)
         self.phi = _network(phi, nv, hidden, activation, phi_key, dtype)
-        self.X, self.Y, self.B1_imp, self.C1 = init(core_key, nx, jnp.zeros((nv, nv), dtype), self.rate)
-        self.p = frobenius(self.X)
+        self.X, self.Y, self.B1_imp, self.C1 = init(core_key, nx, zeros((nv, nv), dtype), self.rate)
+        self.p = norm(self.X)
         ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv))
         self.B2, self.C2, self.D12, self.D21 = lecun_normals(port_key, ports, dtype)
-        self.D22 = jnp.zeros((ny, nu), dtype)
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
+        self.D22 = zeros((ny, nu), dtype)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
 
     @exact_map
     def explicit(self) -> ExplicitR2DN:
@@ -246,14 +246,15 @@ class UnitGainR2DN(eqx.Module):
         self.rate = check_rate(rate)
         self.nu = nu
         dtype = default_dtype() if dtype is None else dtype
-        core_key, phi_key, G_key = jr.split(key, 3)
+        core_key, phi_key, G_key = split(key, 3)
         self.phi = _network(phi, nv, hidden, activation, phi_key, dtype)
         shapes = tuple((a + b, min(a, b)) for a, b in ((nv, nu), (ny, nv), (ny, nu)))
         # A tenth: small feedthroughs to start with, but not zero, where the factors L and M would not move.
-        self.G12, self.G21, self.G22 = (0.1 * G for G in lecun_normals(G_key, shapes, dtype))
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
-        self.X, self.Y, self.B_imp, self.C = init(core_key, nx, self.feedthrough(), self.rate)
-        self.p = frobenius(self.X)
+        self.G12, self.G21, self.G22 = lecun_normals(G_key, shapes, dtype, 0.1)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
+        D = first_feedthrough(self.G12, self.G21, self.G22, (nu, nv, ny))
+        self.X, self.Y, self.B_imp, self.C = init(core_key, nx, D, self.rate)
+        self.p = norm(self.X)
 
     def feedthrough(self) -> Float[Array, "nr ns"]:
         """Return `[[0, D12], [D21, D22]]`, of norm at most `1 - headroom`: the map inverts `I - D'D`."""
@@ -326,7 +327,7 @@ class LipschitzR2DN(Parameterization):
         self.core = UnitGainR2DN(
             nu=nu, nx=nx, nv=nv, ny=ny, hidden=hidden, rate=rate, activation=activation, phi=phi, init=init, key=key, dtype=dtype
         )  # fmt: skip
-        self.log_gamma_ratio = jnp.zeros((), self.core.X.dtype) if train_gamma else None
+        self.log_gamma_ratio = zeros((), self.core.X.dtype) if train_gamma else None
 
     @property
     def gamma(self) -> Float[Array, ""]:

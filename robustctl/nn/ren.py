@@ -8,20 +8,20 @@ stability and robustness", IEEE TAC 2023. The classes and their guarantees are t
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import Rows, check_gamma, check_rate, check_sizes, check_supply
 from ..lft import LFT, Claim, Slopes, float64
-from ..linalg import contraction, exact_map, frobenius, headroom, polar_gram, slack
+from ..linalg import contraction, exact_map, headroom, polar_gram, slack
 from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation, check_activation
 from .equilibrium import equilibrium_layer
-from .initializers import Initializer, default_dtype, lecun_normals
+from .initializers import Initializer, default_dtype, lecun_normals, split
 from .lipschitz import assumed
-from .ren_map import explicit_matrices, from_linear_part, port_factors, port_gram, small_feedthrough
+from .numpy_maps import from_linear_part, norm, small_feedthrough, zeros
+from .ren_map import explicit_matrices, port_factors, port_gram
 from .supply import Supply, gain_supply, in_float64, through_ports
 
 
@@ -168,18 +168,18 @@ class ContractingREN(Parameterization):
         check_activation(activation)
         self.rate, self.activation = check_rate(rate), activation
         dtype = default_dtype() if dtype is None else dtype
-        core_key, port_key = jr.split(key)
+        core_key, port_key = split(key, 2)
         if init is None:
             self.X, self.Y = lecun_normals(core_key, ((2 * nx + nv, 2 * nx + nv), (nx, nx)), dtype)
         else:
-            D = jnp.zeros((nv, nv), dtype)
+            D = zeros((nv, nv), dtype)
             part = init(core_key, nx, D, self.rate)
             self.X, self.Y = from_linear_part(part, D, self.rate, nv)[0], part.Y
-        self.p = frobenius(self.X)
+        self.p = norm(self.X)
         ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv))
         self.B2_imp, self.C2, self.D12_imp, self.D21 = lecun_normals(port_key, ports, dtype)
-        self.D22 = jnp.zeros((ny, nu), dtype)
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
+        self.D22 = zeros((ny, nu), dtype)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
 
     @exact_map
     def explicit(self) -> ExplicitREN:
@@ -231,10 +231,9 @@ class UnitGainREN(eqx.Module):
         check_activation(activation)
         self.rate, self.activation = check_rate(rate), activation
         dtype = default_dtype() if dtype is None else dtype
-        core_key, port_key = jr.split(key)
-        shapes = ((nx, nu), (ny, nx), (nv, nu), (ny, nv), (ny + nu, min(ny, nu)))
-        *ports, G22 = lecun_normals(port_key, shapes, dtype)
-        self.G22 = 0.1 * G22
+        core_key, port_key, G_key = split(key, 3)
+        ports = lecun_normals(port_key, ((nx, nu), (ny, nx), (nv, nu), (ny, nv)), dtype)
+        (self.G22,) = lecun_normals(G_key, ((ny + nu, min(ny, nu)),), dtype, 0.1)
         if init is None:
             self.X, self.Y = lecun_normals(core_key, ((2 * nx + nv, 2 * nx + nv), (nx, nx)), dtype)
         else:
@@ -243,8 +242,8 @@ class UnitGainREN(eqx.Module):
             self.Y = part.Y
             self.X, *ports = from_linear_part(part, D, self.rate, nv)
         self.B2_free, self.C2_free, self.D12_free, self.D21_free = ports
-        self.bx, self.bv, self.by = (jnp.zeros(n, dtype) for n in (nx, nv, ny))
-        self.p = frobenius(self.X)
+        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
+        self.p = norm(self.X)
 
     def quiet(self, factor: float) -> "UnitGainREN":
         """Return the core with its output arrays multiplied by `factor`."""
@@ -309,7 +308,7 @@ class LipschitzREN(Parameterization):
         self.core = UnitGainREN(
             nu=nu, nx=nx, nv=nv, ny=ny, rate=rate, activation=activation, init=init, key=key, dtype=dtype
         )
-        self.log_gamma_ratio = jnp.zeros((), self.core.X.dtype) if train_gamma else None
+        self.log_gamma_ratio = zeros((), self.core.X.dtype) if train_gamma else None
 
     @property
     def gamma(self) -> Float[Array, ""]:

@@ -8,9 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array
 
-from ..linalg import contraction, defect_factor, exact_map, frobenius, gram, slack
-from .bounded_real import bounded_real
-from .initializers import LinearPart
+from ..linalg import defect_factor, gram
 
 
 def explicit_matrices(H, Y, B2_imp, D12_imp, rate: float) -> dict[str, Array]:
@@ -55,38 +53,3 @@ def port_gram(B2_free, C2_free, D12_free, D21_free, W):
     k = jnp.concatenate([jnp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
     rest = o - W @ k.T
     return gram(rest) + k @ (jnp.eye(nu, dtype=W.dtype) - gram(W)) @ k.T
-
-
-@exact_map
-def small_feedthrough(D12, D21, G22):
-    """Return `[[0, D12], [D21, D22]]` with the first two scaled until the whole is a contraction."""
-    D22 = contraction(G22, (D21.shape[0], D12.shape[1]))
-    room = (1 - jnp.linalg.norm(D22, 2)) / 2
-    D12, D21 = (room / jnp.linalg.norm(D, 2) * D for D in (D12, D21))
-    return jnp.block([[jnp.zeros((D12.shape[0], D21.shape[1]), D22.dtype), D12], [D21, D22]])
-
-
-@exact_map
-def from_linear_part(part: LinearPart, D, rate: float, nv: int):
-    """Return `X` and the port arrays of the REN that is the R2DN with this linear part, D11 = 0, Lambda = I.
-
-    The guarantee carries over, as `2 w'(v - w) <= |v|^2 - |w|^2`. In the metric P of the R2DN the choice
-    E = rate^2 P, P_imp = rate^4 P leaves H the most room.
-    """
-    A, B, P = bounded_real(part.X, frobenius(part.X), jnp.zeros_like(part.Y), part.B_imp, part.C, D, rate)
-    E = rate**2 * P
-    F, B_imp, C1 = E @ A, E @ B, part.C[:nv]
-    B1_imp, H22 = B_imp[:, :nv], 2 * jnp.eye(nv, dtype=P.dtype)
-    H = jnp.block([[E, -C1.T, F.T], [-C1, H22, B1_imp.T], [F, B1_imp, rate**2 * E]])
-    L, M, W = port_factors(D[nv:, nv:])
-    B2_free, D12_free = (jnp.linalg.solve(M, N.T).T for N in (B_imp[:, nv:], D[:nv, nv:]))
-    C2_free, D21_free = (jnp.linalg.solve(L, N) for N in (part.C[nv:], D[nv:, :nv]))
-    X = _root(H - port_gram(B2_free, C2_free, D12_free, D21_free, W))
-    return X, B2_free, C2_free, D12_free, D21_free
-
-
-def _root(H):
-    """Return `X` with `X'X` the positive part of `H`, which rounding may have left short of definite."""
-    values, vectors = jnp.linalg.eigh((H + H.T) / 2)
-    least = slack(H.dtype) * jnp.max(jnp.abs(values))
-    return jnp.sqrt(jnp.maximum(values, least))[:, None] * vectors.T

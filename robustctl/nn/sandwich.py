@@ -9,18 +9,18 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
 from ..lft import LFT, Slopes, float64, static
-from ..linalg import exact_map, frobenius, polar_cayley, slack
+from ..linalg import exact_map, polar_cayley, slack
 from ..registry import registered
 from ..system import Certifiable, Parameterization
 from .activations import Activation, check_activation
-from .initializers import default_dtype, lecun_normals
+from .initializers import default_dtype, lecun_normals, split
 from .lipschitz import assumed
+from .numpy_maps import norm, zeros
 
 
 class SandwichLayer(eqx.Module):
@@ -168,14 +168,15 @@ class LBDN(Parameterization):
         dtype = default_dtype() if dtype is None else dtype
         widths = (ni, *hidden, no)
         shapes = tuple((m + n, m) for n, m in itertools.pairwise(widths))
-        *inner, self.XY = lecun_normals(key, shapes, dtype)
-        biases = lecun_normals(jr.fold_in(key, 1), tuple((1, m) for m in hidden), dtype)
+        weight_key, bias_key = split(key, 2)
+        *inner, self.XY = lecun_normals(weight_key, shapes, dtype)
+        biases = lecun_normals(bias_key, tuple((m,) for m in hidden), dtype)
         self.layers = tuple(
-            SandwichParameters(XY, frobenius(XY), jnp.zeros(XY.shape[1], dtype), b[0])
+            SandwichParameters(XY, norm(XY), zeros(XY.shape[1], dtype), b)
             for XY, b in zip(inner, biases, strict=True)
         )
-        self.a = frobenius(self.XY)
-        self.b = jnp.zeros(no, dtype)
+        self.a = norm(self.XY)
+        self.b = zeros(no, dtype)
         self.activation = activation
 
     @exact_map

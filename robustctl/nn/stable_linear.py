@@ -2,16 +2,16 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
 from ..lft import LFT, Claim, float64, linear
-from ..linalg import exact_map, frobenius
+from ..linalg import exact_map
 from ..registry import registered
 from ..system import Parameterization, System
 from .bounded_real import bounded_real
-from .initializers import Initializer, default_dtype, lecun_normals, random
+from .initializers import Initializer, default_dtype, lecun_normals, random, split
+from .numpy_maps import norm, zeros
 
 
 class LinearSystem(System):
@@ -112,12 +112,12 @@ class StableLinear(Parameterization):
         check_sizes(nu=nu, nx=nx, ny=ny)
         self.rate = check_rate(rate)
         dtype = default_dtype() if dtype is None else dtype
-        core_key, port_key = jr.split(key)
-        self.X, self.Y, _, _ = init(core_key, nx, jnp.zeros((0, 0), dtype), self.rate)
-        self.p = frobenius(self.X)
+        core_key, port_key = split(key, 2)
+        self.X, self.Y, _, _ = init(core_key, nx, zeros((0, 0), dtype), self.rate)
+        self.p = norm(self.X)
         self.B, self.C = lecun_normals(port_key, ((nx, nu), (ny, nx)), dtype)
-        self.D = jnp.zeros((ny, nu), dtype)
-        self.bx, self.by = jnp.zeros(nx, dtype), jnp.zeros(ny, dtype)
+        self.D = zeros((ny, nu), dtype)
+        self.bx, self.by = zeros(nx, dtype), zeros(ny, dtype)
 
     @exact_map
     def explicit(self) -> LinearSystem:

@@ -1,0 +1,162 @@
+"""The maps that initial values go through, in NumPy: what `bounded_real` and `ren_map` are in JAX.
+
+A start of given modes needs a map of the free arrays, or its inverse, before anything runs; JAX would compile each for
+every size of a model.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..linalg import headroom, slack
+
+Shapes = Sequence[tuple[int, ...]]
+
+
+def in_numpy(
+    fn: Callable[..., Sequence[Any]], shapes: Shapes, dtype: Any, *arrays: Array
+) -> tuple[Array, ...]:
+    """Return `fn(*arrays)`, arrays of the given shapes and dtype, computed by NumPy in float64 and integers.
+
+    Nothing is compiled. Where `arrays` are traced, as those drawn from a key under `jax.vmap`, the compiled program calls
+    back, so that a model is the same however it was built.
+    """
+
+    def compute(*arrays):
+        values = map(np.asarray, arrays)
+        wide = (a.astype(np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in values)
+        return tuple(np.asarray(value).astype(dtype) for value in fn(*wide))
+
+    if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+        return jax.device_put(compute(*arrays))
+    like = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
+    return jax.pure_callback(compute, like, *arrays, vmap_method="sequential")
+
+
+def zeros(shape: int | tuple[int, ...], dtype: Any) -> Array:
+    """Return `jnp.zeros(shape, dtype)`."""
+    return jax.device_put(np.zeros(shape, dtype))
+
+
+def norm(X: Float[Array, "..."]) -> Float[Array, ""]:
+    """Return the Frobenius norm, where the size in a polar form starts."""
+    return in_numpy(lambda X: [np.linalg.norm(X)], [()], X.dtype, X)[0]
+
+
+def first_feedthrough(G12: Array, G21: Array, G22: Array, sizes: tuple[int, int, int]) -> Array:
+    """Return `[[0, D12], [D21, D22]]` as `UnitGainR2DN.feedthrough` does, by `feedthrough`; sizes `(nu, nv, ny)`."""
+    nu, nv, ny = sizes
+    dtype = G12.dtype
+
+    def compute(*G):
+        D12, D21, W = (
+            _contraction(g, s, dtype) for g, s in zip(G, ((nv, nu), (ny, nv), (ny, nu)), strict=True)
+        )
+        D22 = _defect_factor(D21.T) @ W @ _defect_factor(D12).T
+        return [(1 - headroom(dtype)) * np.block([[np.zeros((nv, nv)), D12], [D21, D22]])]
+
+    return in_numpy(compute, [(nv + ny, nv + nu)], dtype, G12, G21, G22)[0]
+
+
+def small_feedthrough(D12: Array, D21: Array, G22: Array) -> Array:
+    """Return `[[0, D12], [D21, D22]]` with the first two scaled until the whole is a contraction."""
+    (nv, nu), ny, dtype = D12.shape, D21.shape[0], G22.dtype
+
+    def compute(D12, D21, G22):
+        D22 = _contraction(G22, (ny, nu), dtype)
+        room = (1 - np.linalg.norm(D22, 2)) / 2
+        D12, D21 = (room / np.linalg.norm(D, 2) * D for D in (D12, D21))
+        return [np.block([[np.zeros((nv, nv)), D12], [D21, D22]])]
+
+    return in_numpy(compute, [(nv + ny, nv + nu)], dtype, D12, D21, G22)[0]
+
+
+def from_linear_part(part: Any, D: Array, rate: float, nv: int) -> tuple[Array, ...]:
+    """Return `X` and the port arrays of the REN that is the R2DN with this `LinearPart`, D11 = 0, Lambda = I.
+
+    The guarantee carries over, as `2 w'(v - w) <= |v|^2 - |w|^2`. In the metric P of the R2DN the choice
+    E = rate^2 P, P_imp = rate^4 P leaves H the most room.
+    """
+    nx, ny, nu, least = len(part.Y), D.shape[0] - nv, D.shape[1] - nv, slack(D.dtype)
+
+    def compute(X, B_imp, C, D):
+        A, B, P = _bounded_real(X, B_imp, C, D, rate, least)
+        E = rate**2 * P
+        F, B_imp, C1 = E @ A, E @ B, C[:nv]
+        B1_imp = B_imp[:, :nv]
+        H = np.block([[E, -C1.T, F.T], [-C1, 2 * np.eye(nv), B1_imp.T], [F, B1_imp, rate**2 * E]])
+        L, M = _defect_factor(D[nv:, nv:].T), _defect_factor(D[nv:, nv:])
+        W = L.T @ np.linalg.solve(M, D[nv:, nv:].T).T
+        B2_free, D12_free = (np.linalg.solve(M, N.T).T for N in (B_imp[:, nv:], D[:nv, nv:]))
+        C2_free, D21_free = (np.linalg.solve(L, N) for N in (C[nv:], D[nv:, :nv]))
+        ports = B2_free, C2_free, D12_free, D21_free
+        return _root(H - _port_gram(*ports, W), least), *ports
+
+    shapes = ((2 * nx + nv, 2 * nx + nv), (nx, nu), (ny, nx), (nv, nu), (ny, nv))
+    return in_numpy(compute, shapes, D.dtype, part.X, part.B_imp, part.C, D)
+
+
+def invert_bounded_real(E, F, P_imp, B_imp, C, D, rate: float) -> np.ndarray:
+    """Return the `X` (n2, n2) that `bounded_real` maps to the given implicit matrices, with `p = |X|_F` and `Y = 0`.
+
+    For initial values: NaN where the matrices do not satisfy the inequality.
+    """
+    BB, BT, TT = _completed_square(B_imp, C, D)
+    H21 = F - BT
+    H11 = E + E.T - P_imp / rate**2 - C.T @ C - TT
+    H = np.block([[H11, H21.T], [H21, P_imp - BB]])
+    try:
+        return np.linalg.cholesky(H).T
+    except np.linalg.LinAlgError:
+        return np.full_like(H, np.nan)
+
+
+def _bounded_real(X, B_imp, C, D, rate: float, least: float) -> tuple[np.ndarray, ...]:
+    """`A, B, P` of `bounded_real` with `p = |X|_F` and `Y = 0`."""
+    nx = len(B_imp)
+    H = X.T @ X + least / (2 * nx) * np.sum(X**2) * np.eye(2 * nx)
+    BB, BT, TT = _completed_square(B_imp, C, D)
+    P_imp = H[nx:, nx:] + BB
+    E = (H[:nx, :nx] + P_imp / rate**2 + C.T @ C + TT) / 2
+    A, B = (np.linalg.solve(E, M) for M in (H[nx:, :nx] + BT, B_imp))
+    P = E.T @ np.linalg.solve(P_imp, E)
+    return A, B, (P + P.T) / 2
+
+
+def _completed_square(B_imp, C, D) -> tuple[np.ndarray, ...]:
+    """Return `B Rbar^-1 B'`, `B Rbar^-1 T'` and `T Rbar^-1 T'`."""
+    M = _defect_factor(D)
+    BR, TR = (np.linalg.solve(M, N.T).T for N in (B_imp, -C.T @ D))
+    return BR @ BR.T, BR @ TR.T, TR @ TR.T
+
+
+def _contraction(G: np.ndarray, shape: tuple[int, int], dtype: Any) -> np.ndarray:
+    """The contraction that `linalg.contraction` makes of `G`, by the lower block of the Cayley map."""
+    n = min(shape)
+    X, Y = G[:n], G[n:]
+    N = -2 * Y @ np.linalg.inv(np.eye(n) + X - X.T + Y.T @ Y)
+    return (1 - headroom(dtype)) * (N if shape[0] >= shape[1] else N.T)
+
+
+def _defect_factor(N: np.ndarray) -> np.ndarray:
+    """Cholesky factor `M` with `M M' = I - N'N`, for a contraction `N`."""
+    return np.linalg.cholesky(np.eye(N.shape[1]) - N.T @ N)
+
+
+def _port_gram(B2_free, C2_free, D12_free, D21_free, W) -> np.ndarray:
+    """Return `[o' k] [I -W; -W' I] [o; k']` of `UnitGainREN`, as a sum of squares."""
+    nx, nu = B2_free.shape
+    o = np.hstack([C2_free, D21_free, np.zeros((len(W), nx))])
+    k = np.vstack([np.zeros((nx, nu)), -D12_free, B2_free])
+    rest = o - W @ k.T
+    return rest.T @ rest + k @ (np.eye(nu) - W.T @ W) @ k.T
+
+
+def _root(H: np.ndarray, least: float) -> np.ndarray:
+    """Return `X` with `X'X` the positive part of `H`, which rounding may have left short of definite."""
+    values, vectors = np.linalg.eigh((H + H.T) / 2)
+    return np.sqrt(np.maximum(values, least * np.abs(values).max()))[:, None] * vectors.T

@@ -28,12 +28,12 @@ class Youla:
 
     def __call__(self) -> int:
         """Run the command."""
-        from robustctl.problems.youla_feedback import Protocol
+        from robustctl.problems.youla_feedback import YoulaProtocol
 
         from .youla import benchmark
 
         fewer = {"epochs": 2, "batch": 4, "horizon": 100, "segment": 50} if self.quick else {}
-        results = benchmark(Protocol(model=self.model, **fewer), _seeds(self.seeds), self.out)
+        results = benchmark(YoulaProtocol(model=self.model, **fewer), _seeds(self.seeds), self.out)
         for run in results["runs"]:
             print(
                 f"seed {run['seed']}: test cost {run['final_test_cost']:.4f}, {run['seconds_per_epoch']} s an epoch"
@@ -66,12 +66,12 @@ class Pde:
 
     def __call__(self) -> int:
         """Run the command."""
-        from robustctl.problems.pde_observer import Protocol
+        from robustctl.problems.pde_observer import ObserverProtocol
 
         from .pde_observer import benchmark
 
         fewer = {"epochs": 3, "batches": 4, "batch": 50, "test_samples": 100} if self.quick else {}
-        protocol = Protocol(model=self.model, generator=self.generator, **fewer)
+        protocol = ObserverProtocol(model=self.model, generator=self.generator, **fewer)
         results = benchmark(protocol, _seeds(self.seeds), self.out)
         for run in results["runs"]:
             print(
@@ -212,8 +212,8 @@ class F16:
         fewer: dict[str, Any] = {"epochs": 2} if self.quick else {}
         records = f16.load(self.data or f16_download.download())
         ours = self.model == "ours"
-        recipe = f16_ours.Recipe(**fewer) if ours else f16.Protocol(model=self.model, **fewer)
-        results = f16_run.benchmark(recipe, seeds, records, self.out)
+        protocol = f16_ours.F16Settings(**fewer) if ours else f16.F16Protocol(model=self.model, **fewer)
+        results = f16_run.benchmark(protocol, seeds, records, self.out)
         for run in results["runs"]:
             print(
                 f"seed {run['seed']}: training loss {run['final_training_loss']:.3f}, test NRMSE {run['test']['nrmse']:.3f}, "

@@ -11,25 +11,30 @@ from robustctl.certificates import certificate_margin, certify
 from robustctl.data import Record
 from robustctl.identify import simulate
 from robustctl.problems import f16
-from robustctl.problems.f16 import Protocol
+from robustctl.problems.f16 import F16Protocol
 from robustctl.runs.fingerprint import data_hash
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.train import Fit, fit
 
-from .f16_ours import Recipe
+from .f16_ours import F16Settings
 from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 CERTIFIED = ("r2dn", "ren", "lipschitz", "linear")
 
 
 def train(
-    recipe: Protocol | Recipe, seed: int, records: dict[int, Record], folder: Path, *, progress: bool = True
+    protocol: F16Protocol | F16Settings,
+    seed: int,
+    records: dict[int, Record],
+    folder: Path,
+    *,
+    progress: bool = True,
 ) -> tuple[Fit, dict]:
     """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
     start, key = jr.split(jr.key(seed))
-    model, data, settings = recipe.job(records, start)
-    certified = recipe.model in CERTIFIED
+    model, data, settings = protocol.fit_arguments(records, start)
+    certified = protocol.model in CERTIFIED
     fitted = fit(
         model, data, **settings, run=folder, resume=True, progress=progress,
         inspect=certificate_margin if certified else None, inspect_every=10, key=key,
@@ -50,7 +55,7 @@ def train(
 
 
 def benchmark(
-    recipe: Protocol | Recipe,
+    protocol: F16Protocol | F16Settings,
     seeds: Sequence[int],
     records: dict[int, Record],
     folder: Path,
@@ -60,21 +65,21 @@ def benchmark(
     """Train every seed, write `f16_MODEL.json` and `f16_MODEL.png` to the folder after each, return the results.
 
     The runs are kept in `f16_MODEL_seed_N`, and a benchmark that was interrupted goes on with them. In the place of MODEL
-    stands "ours" for our recipe.
+    stands "ours" for our settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    published = isinstance(recipe, Protocol)
-    name = f"f16_{recipe.model if published else 'ours'}"
+    published = isinstance(protocol, F16Protocol)
+    name = f"f16_{protocol.model if published else 'ours'}"
     runs: list[dict] = []
     results: dict = {}
     for seed in seeds:
-        runs.append(train(recipe, seed, records, folder / f"{name}_seed_{seed}", progress=progress)[1])
+        runs.append(train(protocol, seed, records, folder / f"{name}_seed_{seed}", progress=progress)[1])
         results = {
             "problem": "f16",
             **provenance(seed),
             "data_sha256": data_hash(f16.training(records)),
-            "protocol": dataclasses.asdict(recipe),
-            "published": f16.PUBLISHED.get(recipe.model) if published else None,
+            "protocol": dataclasses.asdict(protocol),
+            "published": f16.PUBLISHED.get(protocol.model) if published else None,
             "mean_test_nrmse": float(np.mean([run["test"]["nrmse"] for run in runs])),
             "mean_final_training_loss": float(np.mean([run["final_training_loss"] for run in runs])),
             "runs": runs,

@@ -8,7 +8,7 @@ from jaxtyping import PRNGKeyArray
 from robustctl import nn
 from robustctl.data import Record, Scaling, average_periods, windows
 from robustctl.identify.modal import modal_prior
-from robustctl.problems.f16 import RATE, Job, training
+from robustctl.problems.f16 import RATE, FitArguments, training
 
 PERIOD = 8192
 BAND = (2.0, 180.0)
@@ -16,7 +16,7 @@ BAND = (2.0, 180.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class F16Settings:
     """What differs from the published protocol, and why.
 
     - Signals are scaled by the training levels alone.
@@ -43,7 +43,7 @@ class Recipe:
     clip: float = 1.0
     period: int = PERIOD
 
-    def job(self, records: dict[int, Record], key: PRNGKeyArray) -> Job:
+    def fit_arguments(self, records: dict[int, Record], key: PRNGKeyArray) -> FitArguments:
         """Return the training of one seed."""
         levels = training(records)
         scaling = Scaling.fit(levels)
@@ -52,7 +52,9 @@ class Recipe:
             "scaling": scaling, "washout": self.washout, "batch_size": self.batch, "epochs": self.epochs,
             "optimizer": self.optimizer(len(data.experiments)),
         }  # fmt: skip
-        return Job(self._model(average_periods(scaling.apply(levels), self.period), key), data, settings)
+        return FitArguments(
+            self._model(average_periods(scaling.apply(levels), self.period), key), data, settings
+        )
 
     def optimizer(self, experiments: int) -> optax.GradientTransformation:
         """Return Adam with its schedule for so many windows."""

@@ -28,7 +28,7 @@ from robustctl.train.engine import start
 from .speed.timing import check_quiet, interleaved
 
 
-def epoch_on(devices: int, protocol: youla.Protocol) -> Callable[[], Any]:
+def epoch_on(devices: int, protocol: youla.YoulaProtocol) -> Callable[[], Any]:
     """Return a call of the compiled epoch, spread over so many devices."""
     job, free = policy.prepared(
         youla.model(protocol, jr.key(0)), youla.YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment,
@@ -40,7 +40,7 @@ def epoch_on(devices: int, protocol: youla.Protocol) -> Callable[[], Any]:
     return lambda: run(job, state)
 
 
-def measure(protocol: youla.Protocol, repeats: int) -> dict:
+def measure(protocol: youla.YoulaProtocol, repeats: int) -> dict:
     """Time an epoch on 1, 2, 4 ... devices in turns."""
     counts = [2**k for k in range(len(jax.devices()).bit_length()) if protocol.batch % 2**k == 0]
     calls = {str(n): epoch_on(n, protocol) for n in counts}
@@ -62,7 +62,7 @@ def main() -> None:
     cores = os.cpu_count() or 1
     jax.config.update("jax_num_cpu_devices", cores)
     quiet = {} if given.quick else check_quiet()
-    protocol = youla.Protocol(batch=8, horizon=20, segment=10) if given.quick else youla.Protocol()
+    protocol = youla.YoulaProtocol(batch=8, horizon=20, segment=10) if given.quick else youla.YoulaProtocol()
     results = {
         **provenance(0),
         **quiet,

@@ -41,19 +41,21 @@ TARGETS = {"picard": 15, "mean-slope": 8, "gradient": 2e-5}
 def of_f16(folder: Path, runs: Path) -> tuple[System, Array]:
     """Return the trained model and Level 4's inputs, N and V."""
     records = f16.load(folder)
-    fitted, _ = f16_run.train(f16.Protocol(), 0, records, runs / "f16_r2dn_seed_0")
+    fitted, _ = f16_run.train(f16.F16Protocol(), 0, records, runs / "f16_r2dn_seed_0")
     return fitted.model.explicit(), jnp.asarray(records[f16.REFERENCE].experiments[0].u, float)
 
 
 def of_pde(runs: Path) -> tuple[System, Array]:
     """Return the trained observer and the measurements of a test as long as the longest sequence."""
-    model, _ = pde_observer_run.train(pde_observer.Protocol(), 0, runs / "pde_r2dn_seed_0")
-    return model.explicit(), pde_observer.published_test(pde_observer.Protocol(test_samples=LENGTHS[-1])).ys
+    model, _ = pde_observer_run.train(pde_observer.ObserverProtocol(), 0, runs / "pde_r2dn_seed_0")
+    return model.explicit(), pde_observer.published_test(
+        pde_observer.ObserverProtocol(test_samples=LENGTHS[-1])
+    ).ys
 
 
 def of_youla(runs: Path) -> tuple[System, Array]:
     """Return the trained Q and its input, the first test disturbances one after the other through T2."""
-    fitted, _ = youla_run.train(youla.Protocol(), 0, runs / "youla_r2dn_seed_0")
+    fitted, _ = youla_run.train(youla.YoulaProtocol(), 0, runs / "youla_r2dn_seed_0")
     disturbance = youla.YoulaScenario().published_test().ws.reshape(-1, 1)[: LENGTHS[-1]]
     return fitted.policy.explicit(), rc.rollout(youla.resonance(-1.0), disturbance).ys
 

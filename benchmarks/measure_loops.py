@@ -140,7 +140,7 @@ class Plain(rc.Parameterization):
 
 def epoch(repeats: int) -> dict:
     """An epoch of problem 3 (4 segments, batch 64, published size): plain (b) against ours (a)."""
-    protocol, scenario = youla.Protocol(), youla.YoulaScenario()
+    protocol, scenario = youla.YoulaProtocol(), youla.YoulaScenario()
     ours = youla.model(protocol, jr.key(0))
     calls, costs = [], []
     for model in (ours, Plain(ours)):

@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 
 from robustctl.certificates import Certificate, certificate_margin, certify
 from robustctl.problems import pde_observer as pde
-from robustctl.problems.pde_observer import Field, Pairs, Protocol
+from robustctl.problems.pde_observer import Field, ObserverProtocol, Pairs
 from robustctl.runs.fingerprint import array_hash, identity, model_hash
 from robustctl.runs.provenance import provenance
 from robustctl.runs.run_folder import Keeper, Run
@@ -57,7 +57,7 @@ class OneStep(Job):
         return after, row(state, after, losses, norms, None)
 
 
-def one_step_job(protocol: Protocol, fixed: PyTree, pairs: Pairs) -> OneStep:
+def one_step_job(protocol: ObserverProtocol, fixed: PyTree, pairs: Pairs) -> OneStep:
     """Return the published training: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
     adam = optax.adam(protocol.learning_rate)
     least = protocol.least_rate / protocol.learning_rate
@@ -75,7 +75,7 @@ def one_step_job(protocol: Protocol, fixed: PyTree, pairs: Pairs) -> OneStep:
 
 
 def train(
-    protocol: Protocol, seed: int, folder: Path, *, progress: bool = True
+    protocol: ObserverProtocol, seed: int, folder: Path, *, progress: bool = True
 ) -> tuple[Parameterization, dict]:
     """Train one seed, going on where a run in `folder` stopped, and certify every twentieth epoch.
 
@@ -112,7 +112,7 @@ def train(
     }
 
 
-def scores(model: Parameterization, protocol: Protocol, key: PRNGKeyArray) -> dict:
+def scores(model: Parameterization, protocol: ObserverProtocol, key: PRNGKeyArray) -> dict:
     """Return test errors, certificate and convergence of a trained observer."""
     system, found, test = model.explicit(), certify(model), pde.published_test(protocol)
     xs, estimates = np.asarray(test.xs), np.asarray(rollout(system, test.ys).xs)
@@ -162,7 +162,9 @@ def _from_random_states(system: Any, test: Field, key: PRNGKeyArray, states: int
         return np.asarray(jax.vmap(lambda x: rollout(wide, jnp.asarray(ys), x).xs)(starts))
 
 
-def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
+def benchmark(
+    protocol: ObserverProtocol, seeds: Sequence[int], folder: Path, *, progress: bool = True
+) -> dict:
     """Train every seed; write `pde_MODEL.json` and two figures to the folder after each, return the results.
 
     The figures are `pde_MODEL.png`, the losses, and `pde_MODEL_field.png`, the test of the first seed. The names of
@@ -184,7 +186,7 @@ def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progres
     return results
 
 
-def _results(protocol: Protocol, seed: int, runs: list[dict]) -> dict:
+def _results(protocol: ObserverProtocol, seed: int, runs: list[dict]) -> dict:
     losses = [one["final_training_loss"] for one in runs]
     return {
         "problem": "pde",
@@ -208,7 +210,7 @@ def draw_losses(results: dict):
     )  # fmt: skip
 
 
-def draw_field(model: Parameterization, protocol: Protocol):
+def draw_field(model: Parameterization, protocol: ObserverProtocol):
     """Draw the test over space and time: the field, the estimate from zero, and the size of its error."""
     from matplotlib.colors import LogNorm, Normalize
 

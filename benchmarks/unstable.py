@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 
 from robustctl.certificates import certify
-from robustctl.problems.unstable import Setting, costs, optimizer, silence, under_faults
+from robustctl.problems.unstable import Setting, costs, optimizer, under_faults, zero_q
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.system import Parameterization
@@ -20,7 +20,7 @@ def train(
 ) -> tuple[Parameterization, dict]:
     """Train one policy; return it and its scores, ready for JSON."""
     test = _test(setting)
-    base = float(costs(setting.scenario, silence(setting.scenario.sampled.plant), test).mean())
+    base = float(costs(setting.scenario, zero_q(setting.scenario.sampled.plant), test).mean())
     begin = time.monotonic()
     fitted = fit_policy(
         policy, setting.scenario, horizon=setting.horizon, segment=setting.segment, batch=64, epochs=epochs, test=test,

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 
 from robustctl.certificates import certificate_margin
-from robustctl.problems.youla_feedback import PUBLISHED, Protocol, YoulaScenario, model
+from robustctl.problems.youla_feedback import PUBLISHED, YoulaProtocol, YoulaScenario, model
 from robustctl.runs.provenance import provenance
 from robustctl.scenario import Episode
 from robustctl.store.json_text import write_json
@@ -17,7 +17,9 @@ from robustctl.train import PolicyFit, fit_policy
 from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 
-def train(protocol: Protocol, seed: int, folder: Path, *, progress: bool = True) -> tuple[PolicyFit, dict]:
+def train(
+    protocol: YoulaProtocol, seed: int, folder: Path, *, progress: bool = True
+) -> tuple[PolicyFit, dict]:
     """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
     start, key = jr.split(jr.key(seed))
     policy = model(protocol, start)
@@ -41,13 +43,13 @@ def train(protocol: Protocol, seed: int, folder: Path, *, progress: bool = True)
     }
 
 
-def _test(protocol: Protocol) -> Episode:
+def _test(protocol: YoulaProtocol) -> Episode:
     """The published test episodes, for all seeds the same; the first part of them in a quick run."""
     episodes = YoulaScenario().published_test()
     return episodes._replace(ws=episodes.ws[: protocol.batch, : protocol.horizon])
 
 
-def benchmark(protocol: Protocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
+def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
     """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results.
 
     The runs are kept in `youla_MODEL_seed_N`, and a benchmark that was interrupted goes on with them.

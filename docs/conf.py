@@ -24,12 +24,15 @@ release = version = robustctl.__version__
 author = _project["authors"][0]["name"]
 copyright = author
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "conf.py", "make_picture.py", "make_results"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
+exclude_patterns = ["_build", "conf.py", "make_picture.py", "mathml.py", "make_results"]
 
 # Pages. A relative link to a file outside docs/ becomes a download of that file. The tests run all Python
 # on these pages (tests/test_tutorials.py), so the build runs none.
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+myst_update_mathjax = False
+html_math_renderer = "mathml"  # docs/mathml.py
 nb_execution_mode = "off"
 
 # API. Docstrings are reStructuredText; a name in single backticks is code.

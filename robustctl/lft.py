@@ -172,6 +172,17 @@ def static(D11, D12, D21, D22, blocks: Sequence[Slopes | Bounded], assumptions: 
     )  # fmt: skip
 
 
+def static_gain(D) -> LFT:
+    """Return the form of a constant matrix."""
+    (ny, nu) = np.shape(D)
+    return linear(np.zeros((0, 0)), np.zeros((0, nu)), np.zeros((ny, 0)), D)
+
+
+def is_linear(form: LFT | None) -> bool:
+    """Return whether a form is known and has no nonlinear block."""
+    return form is not None and not form.blocks
+
+
 def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
     """Return parts joined by constant matrices.
 

@@ -1,4 +1,4 @@
-"""What a policy is trained and judged on: episodes drawn at random, a loop, and a cost."""
+"""The training problem of a policy: random episodes, a loop, and a cost."""
 
 import abc
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from .system import System
 
 
 class Episode(NamedTuple):
-    """One draw: the plant's parameters, its initial state, and what acts on it, time first."""
+    """One random draw: the plant's parameters, its initial state, and its exogenous inputs, time first."""
 
     plant: PyTree
     x0: PyTree
@@ -20,7 +20,7 @@ class Episode(NamedTuple):
 
 
 class Scenario(eqx.Module):
-    """Episodes to train a policy on; `rc.fit_policy` draws them, rolls out the loop and adds up the cost.
+    """Episodes to train a policy on; `rc.fit_policy` draws them, rolls out the loop and sums up the cost.
 
     ::
 
@@ -29,7 +29,7 @@ class Scenario(eqx.Module):
 
     @abc.abstractmethod
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
-        """Draw one episode."""
+        """Draw one episode of `samples` samples."""
 
     def draw_batch(self, key: PRNGKeyArray, batch: int, samples: int) -> Episode:
         """Draw `batch` episodes, episode first: (batch, samples, ...)."""
@@ -37,7 +37,7 @@ class Scenario(eqx.Module):
 
     @abc.abstractmethod
     def loop(self, policy: System, plant: PyTree) -> System:
-        """Close the loop of the learned system about a drawn plant; its input is one `w`."""
+        """Return the loop of the learned system and a drawn plant; its input is one `w`."""
 
     @abc.abstractmethod
     def initial(self, loop: System, x0: PyTree) -> PyTree:
@@ -49,8 +49,8 @@ class Scenario(eqx.Module):
 
     @abc.abstractmethod
     def disturbance(self, w: PyTree) -> Array:
-        """Return what of `w` an adversary may add to."""
+        """Return the part of `w` to which an adversary may add."""
 
     @abc.abstractmethod
     def disturbed(self, w: PyTree, d: Array) -> PyTree:
-        """Return `w` with `d` added to its disturbance; an adversary's way in."""
+        """Return `w` with an adversary's `d` added to its disturbance."""

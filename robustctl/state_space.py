@@ -9,21 +9,37 @@ from jax.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
 from .errors import ModelError
+from .lft import LFT, linear
 from .system import System
 
 
 class StateSpace(System):
-    """A discrete-time linear system in deviations, as `control.StateSpace` with `dt > 0`.
+    """A discrete-time linear system in deviations from an equilibrium, like `control.StateSpace` with `dt > 0`.
 
     ::
 
         x+ = A x + B u,    y = C x + D u
 
-    **Arguments:** `A` (nx, nx), `B` (nx, nu), `C` (ny, nx), `D` (ny, nu); `dt`: seconds a sample; names and
-    units default to `u[0]`, `y[0]`, `x[0]` and "".
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B`: (nx, nu).
+    - `C`: (ny, nx).
+    - `D`: (ny, nu).
+    - `dt`: sample time, seconds.
+    - `inputs`: names; default `u[0]`, `u[1]`, ...
+    - `outputs`: names; default `y[0]`, ...
+    - `states`: names; default `x[0]`, ...
+    - `input_units`: one per input; default "".
+    - `output_units`: one per output; default "".
 
     **Raises:** `ModelError` for matrices that do not fit each other or are not finite, a `dt` that is not
-    positive, and names that are not one a channel.
+    positive, and a number of names or units that is not the number of channels.
+
+    **Example:** ::
+
+        lag = rc.StateSpace([[0.9]], [[0.1]], [[1.0]], [[0.0]], dt=0.1, inputs=["valve"], outputs=["level"])
+        print(rc.rollout(lag, jnp.ones((50, 1))).ys[-1])
     """
 
     A: Float[Array, "nx nx"]
@@ -80,6 +96,20 @@ class StateSpace(System):
         """Return `(x_next, y)`."""
         return self.A @ x + self.B @ u, self.C @ x + self.D @ u
 
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices."""
+        return linear(self.A, self.B, self.C, self.D)
+
 
 def _check_matrices(matrices: dict[str, np.ndarray]) -> None:
     nx, nu, ny = matrices["A"].shape[0], matrices["B"].shape[1], matrices["C"].shape[0]
@@ -100,5 +130,5 @@ def _names(letter: str, given: Sequence[str] | None, count: int) -> tuple[str, .
 def _units(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
     units = ("",) * count if given is None else tuple(given)
     if len(units) != count:
-        raise ModelError(f"there must be {count} units, one a channel, got {units}")
+        raise ModelError(f"there must be {count} units, one per channel, got {units}")
     return units

@@ -22,18 +22,28 @@ def rollout(
         x[t+1], y[t] = system.step(x[t], us[t]),    t = 0 .. T-1
 
     One compiled scan, differentiable in the system's arrays, the inputs and `x0`. For a batch use
-    `jax.vmap(lambda u: rollout(system, u))(us)`. The gradient of an R2DN stores its states alone; it is reverse mode,
-    and forward mode (`jax.jvp`, `jax.jacfwd`) wants `checkpoint=1`.
+    `jax.vmap(lambda u: rollout(system, u))(us)`. The gradient of an R2DN stores only its states; it is reverse mode,
+    and forward mode (`jax.jvp`, `jax.jacfwd`) requires `checkpoint=1`.
 
-    **Arguments:** `us`: `(T, nu)`, or a pytree of arrays with a leading time axis; `x0`: the initial state,
-    `system.init_state()` where None; `checkpoint`: with a number of samples n, gradients store the state
-    every n samples only and recompute between, which takes memory for T/n + n samples in place of T; `method`: "scan",
-    "parallel" to solve for all samples of an R2DN at once (`rc.parallel`): for long sequences and small batches,
-    where few iterations do; or "auto", which does so for a long sequence on an accelerator and scans else.
+    **Arguments:**
+
+    - `system`: the system.
+    - `us`: `(T, nu)`, or a pytree of arrays with a leading time axis.
+    - `x0`: the initial state, `system.init_state()` where None.
+    - `checkpoint`: with a number of samples n, gradients store only every nth state and recompute the others, which
+      takes memory for T/n + n samples in place of T.
+    - `method`: "scan"; "parallel", which solves for all samples of an R2DN at once (`rc.parallel`), for long
+      sequences and small batches where few iterations suffice; or "auto", which chooses "parallel" for a long sequence
+      on an accelerator.
 
     **Raises:** `RobustctlError` for a parameterization (call its `explicit()`), inputs without a time axis
-    or of the wrong width, sequences of different lengths, a `checkpoint` below 1, and a method that is not known or
-    does not suit the system.
+    or of the wrong width, sequences of different lengths, a `checkpoint` below 1, and a method that is unknown or
+    does not support the system.
+
+    **Example:** ::
+
+        model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=4, ny=1, key=jax.random.key(0))
+        ys = rc.rollout(model.explicit(), jnp.ones((100, 1))).ys
     """
     length = _check(system, us, checkpoint, method)
     x0 = system.init_state() if x0 is None else x0
@@ -55,6 +65,7 @@ def rollout(
         x_final, (xs, ys) = lax.scan(body, x0, us)
         return Trajectory(xs, ys, x_final)
 
+    # Whole blocks first, then the samples that are left over.
     whole = length // checkpoint * checkpoint
     blocks = jax.tree.map(lambda a: a[:whole].reshape(whole // checkpoint, checkpoint, *a.shape[1:]), us)
     rest = jax.tree.map(lambda a: a[whole:], us)
@@ -95,7 +106,7 @@ def _check_step(system, x0, us) -> None:
         shape = jax.tree.map(jax.numpy.shape, (x0, us))
         raise RobustctlError(
             f"the state and one sample of us must fit system.step, got shapes (x0, us) = {shape}; us is time "
-            f"first, (T, nu), and a batch goes through jax.vmap. The step said: {error}"
+            f"first, (T, nu), and a batch goes through jax.vmap. The step raised: {error}"
         ) from error
     given, got = (
         jax.tree.map(lambda a: (a.shape, a.dtype), jax.eval_shape(lambda state: state, x))

@@ -1,4 +1,4 @@
-"""Advice before training: each sign on a plant that has it, and silence on a lag, which has none."""
+"""Advice before training: each sign on a plant that has it, and none on a lag, which has none."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pytest
 from scipy.signal import lfilter
 
 from robustctl.advice import Advice, advise, findings
-from robustctl.advice.arx import Series, best_arx
+from robustctl.advice.arx import OutputSeries, best_arx
 from robustctl.advice.channels import at_ends, explained, period, spectrum
 from robustctl.advice.signs import play
 from robustctl.data import Record, from_arrays
@@ -87,7 +87,7 @@ def test_a_dead_time_does_not_hide_the_linear_floor():
 
 def test_noise_on_the_output_does_not_shorten_the_memory():
     u = random_steps()
-    series = Series("e", u[:, None], noisy(lag(u), 0.3), np.ones(1200, bool), np.ones(1200, bool))
+    series = OutputSeries("e", u[:, None], noisy(lag(u), 0.3), np.ones(1200, bool), np.ones(1200, bool))
     found = best_arx([series])
     assert found is not None and found[0].memory(5000) == pytest.approx(math.log(100) * TAU, rel=0.25)
 
@@ -100,7 +100,7 @@ def test_a_pole_is_unstable_only_if_it_grows_over_the_record(growth, kind):
 
 
 @pytest.mark.parametrize("u", [random_steps(), smooth()])
-def test_an_integrator_is_told_from_a_drift(u):
+def test_an_integrator_is_distinguished_from_a_drift(u):
     integrated = advice_on(u, noisy(np.cumsum(u)))
     assert kinds(integrated) == {"integrator"} and not integrated.suits
     assert integrated.outputs[0].summed > 0.9
@@ -130,14 +130,14 @@ def test_static_curves_are_no_hysteresis():
 def test_stick_slip():
     u = smooth(width=60)
     advice = advice_on(u, noisy(stick_slip(u, 0.5 * np.std(u)), 0.02))
-    assert kinds(advice) == {"sticking"} and advice.outputs[0].still > 0.4
+    assert kinds(advice) == {"sticking"} and advice.outputs[0].stuck > 0.4
 
 
 def test_several_equilibria():
     u = np.random.default_rng(2).choice([-0.6, -0.2, 0.0, 0.2, 0.6], 20).repeat(60)
     assert "equilibria" in kinds(advice_on(u, noisy(bistable(u), 0.02)))
     one = advice_on(u, noisy(lag(u, 5), 0.02))
-    assert one.suits and one.outputs[0].rests > 5 and one.outputs[0].rest_gap < 0.1
+    assert one.suits and one.outputs[0].steady_states > 5 and one.outputs[0].steady_gap < 0.1
 
 
 def test_the_repeatability_floor():
@@ -179,7 +179,7 @@ def test_experiments_whose_sizes_differ_as_units_do(factors, channels):
     assert "times as large in experiment 'experiment[" in found[0].text and "V and mV" in found[0].text
 
 
-def test_weak_experiments_and_rests_are_no_other_unit():
+def test_weak_and_idle_experiments_are_no_other_unit():
     assert not any(f.kind == "units" for f in pair(0.1, 0.1).findings)
     u, rng = random_steps(), np.random.default_rng(5)
     rest = 2.0 + 1e-4 * rng.normal(size=300)
@@ -187,11 +187,11 @@ def test_weak_experiments_and_rests_are_no_other_unit():
     assert "units" not in kinds(advice_on([u, 1e-3 * rng.normal(size=300)], [2 + noisy(lag(u)), rest]))
 
 
-def test_an_output_that_the_inputs_cannot_tell():
+def test_an_output_that_the_inputs_do_not_determine():
     u, w = np.random.default_rng(0).normal(size=(2, 1200))
     advice = advice_on(u, lag(w))
     assert kinds(advice) == {"unobservable"} and advice.suits
-    assert "these data cannot tell it; log what drives it" in advice.findings[0].text
+    assert "these data do not determine it; log what drives it" in advice.findings[0].text
 
 
 def test_saturation_and_spikes():
@@ -211,10 +211,10 @@ def test_readings_lost_as_zeros_are_flagged_like_a_clip():
         y[start : start + 10] = 0.0
     found = advice_on(u, y)
     assert found.outputs[0].at_low == pytest.approx(30 / 1200)
-    assert "stand at its lowest value; if it is clipped or was lost there" in str(found)
+    assert "are at its lowest value; if it is clipped or was lost there" in str(found)
 
 
-def test_signals_that_stand_still_everywhere_do_not_saturate():
+def test_signals_that_hold_every_value_do_not_saturate():
     rng = np.random.default_rng(0)
     for values in (random_steps(), rng.choice([0.0, 1.0], 300).repeat(4), np.round(5 * smooth(), 1)):
         assert max(at_ends([values])) < 0.01
@@ -226,11 +226,11 @@ def test_inputs_that_excite_little():
     )
     advice = advice_on(u, noisy(lag(u[:, 0]) + lag(u[:, 2])))
     found = {(f.channel, f.kind) for f in advice.findings}
-    assert found == {("u[1]", "still"), ("u[2]", "binary"), ("u[0]", "collinear"), ("u[3]", "collinear")}
+    assert found == {("u[1]", "constant"), ("u[2]", "binary"), ("u[0]", "collinear"), ("u[3]", "collinear")}
     sine = np.sin(2 * np.pi * np.arange(1200) / 100)
     advice = advice_on(sine, noisy(lag(sine)))
     assert kinds(advice) == {"excitation", "linear"} and advice.inputs[0].frequencies == pytest.approx(1)
-    assert math.isnan(advice.outputs[0].play_nrmse)  # one frequency cannot tell a play from a lag
+    assert math.isnan(advice.outputs[0].play_nrmse)  # one frequency does not distinguish a play from a lag
 
 
 def test_gaps():
@@ -250,9 +250,9 @@ def test_constant_outputs_constant_inputs_and_outputs_of_one_experiment():
     y = np.column_stack([noisy(lag(u, 5)), np.full(300, 2.0), noisy(lag(u, 5))])
     gone = y * [1, 1, np.nan]
     advice = advice_on([u, u], [y, gone])
-    assert [o.moves for o in advice.outputs] == [True, False, True] and kinds(advice) == {"still", "gaps"}
+    assert [o.varies for o in advice.outputs] == [True, False, True] and kinds(advice) == {"constant", "gaps"}
     nothing = advice_on(np.ones(300), np.random.default_rng(0).normal(size=300))
-    assert math.isnan(nothing.outputs[0].memory) and "unknown: no input acts" in str(nothing)
+    assert math.isnan(nothing.outputs[0].memory) and "unknown: no input has an effect" in str(nothing)
 
 
 def test_refusals():
@@ -266,7 +266,7 @@ def test_refusals():
     with refused("got 120 and 0"):
         advise(from_arrays(u, late, DT))
     sparse = np.where(np.arange(200) % 2, y, np.nan)
-    with refused("too few samples in a row"):
+    with refused("must have more consecutive samples without gaps"):
         advise(from_arrays(u, sparse, DT))
     record = from_arrays(u, y, DT)
     with refused("outputs must name at least one channel"):

@@ -134,7 +134,7 @@ def test_what_is_not_linear_has_no_certified_gain(plant):
 def test_a_wrong_model_is_told(plant, pid):
     heavier = Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [0.8]], [[1.0, 0.0]], Bd=np.eye(2)), DT)
     found = certified(feedback(plant, Alongside(pid, heavier, network().explicit()), still(plant)))
-    assert found.gain is None and "must not depend on what Q says" in found.statement
+    assert found.gain is None and "must not depend on Q's output" in found.statement
 
 
 def test_a_scenario_takes_any_controller_for_its_base(plant, pid):

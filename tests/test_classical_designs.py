@@ -526,7 +526,7 @@ OPEN = ct.ss(-1, [[1, 1]], [[1], [1]], [[0, 0], [1, 0]])
         (lambda: classical.lqg(HIDDEN, 1, 1, 1, 1), "unobservable"),
         (lambda: classical.lqr(HIDDEN, [1, 1, 1], 1), "Q must be 2 by 2"),
         (lambda: classical.lqr(HIDDEN, 1, -1), "R must be positive definite"),
-        (lambda: classical.lqr(ct.ss(0, 1, 1, 0), 0, 1), "what the cost sees"),
+        (lambda: classical.lqr(ct.ss(0, 1, 1, 0), 0, 1), "the plant as weighted by the cost"),
         (lambda: classical.lqr(ct.ss(1, 1, 1, 1, 0.1), 1, 1), "algebraic"),
         (lambda: classical.lqr(ct.ss(1, 1, 1, 0, True), 1, 1), "dt must be a number"),
         (lambda: classical.lqg(Pendulum(), 1, 1, 1, 1), "give dt in seconds"),

@@ -11,7 +11,7 @@ import pytest
 
 from robustctl.cli import main
 from robustctl.cli.arguments import arguments, parsed
-from robustctl.cli.models import Demo, Fit
+from robustctl.cli.models import Demo, FitLog
 from robustctl.identify.recipe import Recipe
 from robustctl.problems import two_tanks
 
@@ -76,8 +76,8 @@ def test_rerun_gives_the_same_numbers_and_refuses_data_that_changed(run, tmp_pat
     "command",
     [
         Demo(seed=3),
-        Fit(Path("/a b/log.csv"), ("u", "v"), ("y",), dt=0.1, test=Path("/t.csv"), resume=True),
-        Fit(
+        FitLog(Path("/a b/log.csv"), ("u", "v"), ("y",), dt=0.1, test=Path("/t.csv"), resume=True),
+        FitLog(
             Path("/l.mat"),
             ("u",),
             ("y",),
@@ -89,7 +89,7 @@ def test_rerun_gives_the_same_numbers_and_refuses_data_that_changed(run, tmp_pat
 )
 def test_a_command_comes_back_from_its_arguments(command):
     name = type(command).__name__.lower()
-    there = parsed({"fit": Fit, "demo": Demo}, [name, *arguments(command)])
+    there = parsed({"fit": FitLog, "demo": Demo}, [name, *arguments(command)])
     assert there == command
 
 
@@ -132,7 +132,8 @@ def test_simulate_writes_over_neither_log_nor_model(run, capsys, taken):
     before = file.read_bytes()
     assert main(["simulate", str(model), log, "--out", str(file)]) == 2
     assert (
-        "another file than the log and the model" in capsys.readouterr().err and file.read_bytes() == before
+        "out must differ from the log and the model" in capsys.readouterr().err
+        and file.read_bytes() == before
     )
 
 

@@ -107,8 +107,8 @@ def test_the_record_does_not_follow_the_callers_array():
         (np.ones(3), np.ones(4), "got 3 and 4"),
         (np.ones((3, 1, 1)), np.ones(3), r"\(3, 1, 1\)"),
         (np.ones((3, 0)), np.ones(3), "n >= 1|at least one channel"),
-        (np.ones(1), np.ones(1), "too short"),
-        ([], [], "too short"),
+        (np.ones(1), np.ones(1), "at least 2 samples, got 1"),
+        ([], [], "at least 2 samples, got 0"),
         (np.ones(3) * 1j, np.ones(3), "real numbers.*complex128"),
         (np.array([1.0, 2j, 3.0], object), np.ones(3), "real numbers"),
         (np.array([1.0, "2", 3.0], object), np.ones(3), "text"),
@@ -156,11 +156,11 @@ def test_records_built_by_hand_are_checked():
     good = make(5, nu=1).experiments[0]
     lost = good.u.copy()
     lost[2] = NAN
-    with refused(r"u\[2, 0\] is nan but measured"):
+    with refused(r"u\[2, 0\] is nan and measured"):
         dataclasses.replace(good, u=lost)
     mask = good.u_mask.copy()
     mask[2] = False
-    with refused("finite filling"):
+    with refused("nan and masked"):
         dataclasses.replace(good, u=lost, u_mask=mask)
     with refused("u_mask must be bool"):
         dataclasses.replace(good, u_mask=np.ones((5, 1)))
@@ -246,7 +246,7 @@ def test_windows_drop_short_experiments_with_a_warning():
     with pytest.warns(RobustctlWarning, match="1 of 2 experiments"):
         parts = windows(merge(make(10), make(3)), 5, 5)
     assert len(parts.experiments) == 2
-    with refused("every experiment is shorter"):
+    with refused("as long as the window of 5 samples, the longest has 4"):
         windows(make(4), 5, 1)
 
 
@@ -280,7 +280,7 @@ def test_the_mean_of_periods_leaves_out_the_first_and_what_is_missing():
         (dict(period=1), "period must be an integer >= 2, got 1"),
         (dict(period=2.5), "period must be an integer"),
         (dict(period=5, skip=-1), "skip must be an integer >= 0"),
-        (dict(period=60), "has 100 samples, fewer than 1 periods of 60 to skip and one to keep"),
+        (dict(period=60), "must hold 2 periods of 60 samples, 1 of them to skip, and has 100 samples"),
     ],
 )
 def test_bad_periods(wrong, message):
@@ -327,12 +327,12 @@ def test_bad_trends():
     with refused("kind must be"):
         detrend(record, "cubic")  # pyright: ignore[reportArgumentType]
     _, trend = detrend(record, "linear")
-    with refused("2 experiments, the record has 1"):
+    with refused("each of the trend's 2 lines, got 1"):
         detrend(make(), reference=trend)
     with refused("2 inputs and 1 outputs"):
         retrend(make(nu=1), trend)
     lonely = from_arrays(np.ones(3), [1.0, NAN, NAN], 1.0)
-    with refused(r"'y\[0\]' needs 2 measured"):
+    with refused(r"'y\[0\]' must have 2 measured"):
         detrend(lonely, "linear")
 
 
@@ -516,9 +516,9 @@ def test_bad_scalings():
         Scaling.from_dict({})
     with refused("keys"):
         Scaling.from_dict([])  # pyright: ignore[reportArgumentType]
-    with refused("too large"):
+    with refused("must be finite; change the unit"):
         Scaling.fit(from_arrays([1e308, -1e308, 1e308], np.arange(3.0), 1.0))
     part = windows(from_arrays(np.arange(6.0), [1.0, 2.0, 3.0, NAN, NAN, NAN], 1.0), 3, 3)
     lost = dataclasses.replace(part, experiments=part.experiments[1:])
-    with refused("no measured sample to scale"):
+    with refused("must have a measured sample to be scaled by"):
         Scaling.fit(lost)

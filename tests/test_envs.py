@@ -174,8 +174,8 @@ def test_a_controller_becomes_a_policy_with_its_state_inside():
     env = make("MagneticSuspension", horizon=100).unwrapped
     sampled = env.functional.sampled
     base = linear_base(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8])
-    silence = Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    policy = envs.Policy(Youla(base, silence), env)
+    zero = Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
+    policy = envs.Policy(Youla(base, zero), env)
     rewards = []
     for _ in range(2):  # the second episode must not remember the first
         y, _ = env.reset(seed=1)
@@ -188,7 +188,7 @@ def test_a_controller_becomes_a_policy_with_its_state_inside():
     assert truncated
     np.testing.assert_array_equal(*rewards)
     wide = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0))
-    with pytest.raises(ModelError, match="must take 1 observations and give 1 controls"):
+    with pytest.raises(ModelError, match="must have 1 inputs \(observations\) and 1 outputs \(controls\)"):
         envs.Policy(wide, env)
 
 

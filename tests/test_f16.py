@@ -84,18 +84,18 @@ def test_the_sizes_are_the_published_ones():
         sum(
             leaf.size
             for leaf in jax.tree.leaves(
-                eqx.filter(f16.model(f16.Protocol(model=name), jr.key(0)), eqx.is_array)
+                eqx.filter(f16.model(f16.F16Protocol(model=name), jr.key(0)), eqx.is_array)
             )
         )
         for name in ("r2dn", "ren")
     ]
-    lipschitz = f16.model(f16.Protocol(model="lipschitz"), jr.key(0)).explicit()
+    lipschitz = f16.model(f16.F16Protocol(model="lipschitz"), jr.key(0)).explicit()
     assert float(lipschitz.supply.R[0, 0]) == f16.LIPSCHITZ
     np.testing.assert_allclose(
         sizes, [f16.PUBLISHED[name]["parameters"] for name in ("r2dn", "ren")], rtol=1e-3
     )
     with pytest.raises(RobustctlError, match="model must be one of"):
-        f16.Protocol(model="rnn")
+        f16.F16Protocol(model="rnn")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def small(monkeypatch):
 
 
 def test_the_benchmark_trains_scores_certifies_and_goes_on(small, tmp_path):
-    made, protocol = records(300), f16.Protocol(epochs=3, segment=50)
+    made, protocol = records(300), f16.F16Protocol(epochs=3, segment=50)
     results = f16_run.benchmark(protocol, range(1), made, tmp_path, progress=False)
     written = json.loads((tmp_path / "f16_r2dn.json").read_text())
     run = written["runs"][0]
@@ -172,7 +172,7 @@ def test_our_recipe_trains_scores_and_certifies(tmp_path, monkeypatch):
     small = dict(
         modes=2, nx=4, nv=3, hidden=(4,), epochs=3, window=64, washout=32, stride=100, batch=8, period=PERIOD
     )
-    f16_run.benchmark(f16_ours.Recipe(**small), range(1), made, tmp_path, progress=False)
+    f16_run.benchmark(f16_ours.F16Settings(**small), range(1), made, tmp_path, progress=False)
     written = json.loads((tmp_path / "f16_ours.json").read_text())
     run = written["runs"][0]
     assert run["certificate_holds"] and written["published"] is None and written["protocol"]["modes"] == 2

@@ -410,7 +410,10 @@ ALTERED = {
         "must be a parameterization, got ZeroState",
     ),
     "no structure": (lambda h, a: (h.pop("structure"), a.clear()), "must be a parameterization"),
-    "newer format": (lambda h, a: h.update(format=2), "newer robustctl, format 2, .* up to 1: upgrade"),
+    "newer format": (
+        lambda h, a: h.update(format=2),
+        "at most 1, got 2, written by a newer robustctl: upgrade",
+    ),
     "format of no kind": (lambda h, a: h.update(format=[1]), "number from 1, got a list"),
     "certificate of no kind": (lambda h, a: h.update(certificate=[]), "certificate must say"),
 }

@@ -191,7 +191,9 @@ def test_advice_says_what_the_readings_cannot_tell():
     assert not from_the_speed(spring=2.0).findings
     (finding,) = from_the_speed(spring=0.0).findings
     assert (finding.kind, finding.channel) == ("integrator", "true place")
-    assert "these data cannot tell its level" in finding.text and "an observer must measure" in finding.text
+    assert (
+        "these data do not determine its level" in finding.text and "an observer must measure" in finding.text
+    )
 
 
 # The state observer and its bound

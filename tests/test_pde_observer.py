@@ -55,7 +55,7 @@ def test_the_published_data_lack_exactly_one_substep():
 
 
 def test_training_data_are_shuffled_batches_of_one_trajectory():
-    protocol = pde.Protocol(**QUICK)
+    protocol = pde.ObserverProtocol(**QUICK)
     pairs = pde.training_pairs(protocol, jr.key(1))
     assert [a.shape for a in pairs] == [(4, 50, 51), (4, 50, 51), (4, 50, 2)]
     np.testing.assert_array_equal(pairs.x[:, 1:], pairs.x_next[:, :-1])
@@ -71,7 +71,7 @@ def test_training_data_are_shuffled_batches_of_one_trajectory():
 
 
 def test_the_published_test_starts_far_from_the_estimate():
-    test = pde.published_test(pde.Protocol())
+    test = pde.published_test(pde.ObserverProtocol())
     assert test.xs.shape == (2001, 51) and test.ys.shape == (2001, 2)
     assert np.all(test.xs[0] == 1) and test.ys[0, 0] == 0.5
     errors = pde.test_errors(np.asarray(test.xs), np.zeros((2001, 51)))
@@ -80,7 +80,7 @@ def test_the_published_test_starts_far_from_the_estimate():
 
 @pytest.mark.parametrize(("name", "not_trained"), [("r2dn", 50), ("ren", 106)])
 def test_the_models_have_the_published_size_and_give_their_state(name, not_trained):
-    model = pde.observer(pde.Protocol(model=name), jr.key(0))
+    model = pde.observer(pde.ObserverProtocol(model=name), jr.key(0))
     free = pde.split(model)[0]
     assert sum(a.size for a in jax.tree.leaves(free)) == pde.PUBLISHED[name]["parameters"] - not_trained
     system, x = model.explicit(), jr.uniform(jr.key(1), (51,))
@@ -102,7 +102,7 @@ def reduced(protocol, losses):
 
 @pytest.mark.parametrize("name", ["r2dn", "ren"])
 def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path):
-    protocol = pde.Protocol(model=name, **QUICK)
+    protocol = pde.ObserverProtocol(model=name, **QUICK)
     model, scores = train(protocol, 0, tmp_path / "run", progress=False)
     losses = scores["training_loss"]
     assert len(losses) == 5 and losses[-1] < 0.5 * losses[0]
@@ -121,7 +121,7 @@ def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path
 
 
 def test_steps_are_scaled_as_the_plateau_says():
-    protocol = pde.Protocol(**QUICK)
+    protocol = pde.ObserverProtocol(**QUICK)
     optimizer = one_step_job(protocol, None, pde.Pairs(*(jnp.zeros((1, 1, 1)),) * 3)).optimizer
     params, slope = {"a": jnp.ones(3)}, {"a": jnp.asarray([1.0, -2.0, 3.0])}
     adam, plateau = optimizer.init(params)
@@ -135,7 +135,7 @@ def test_steps_are_scaled_as_the_plateau_says():
 @pytest.mark.parametrize("name", ["model", "generator"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(rc.errors.RobustctlError, match=f"{name} must be one of .*, got 'none'"):
-        pde.Protocol(**{name: "none"})
+        pde.ObserverProtocol(**{name: "none"})
 
 
 def test_the_command_leaves_results_and_figures(tmp_path, capsys):

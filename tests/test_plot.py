@@ -32,7 +32,7 @@ def test_compare_states_what_it_shows(ny):
     figure = plot.compare(s)
     heading, titles = texts(figure)
     assert (
-        "infinite horizon" in heading
+        "Free-run simulation" in heading
         and "warm-up window of 10 samples" in heading
         and "10 samples skipped" in heading
     )

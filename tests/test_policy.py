@@ -15,7 +15,7 @@ import robustctl as rc
 from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.loops import PlantScenario
 from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parameter
-from robustctl.problems.youla_feedback import Protocol, YoulaScenario, resonance
+from robustctl.problems.youla_feedback import YoulaProtocol, YoulaScenario, resonance
 from robustctl.train import Adversary, fit_policy, imitate
 
 
@@ -186,7 +186,7 @@ def test_the_benchmark_plant_has_the_published_poles():
 
 
 def test_the_benchmark_schedule_falls_at_sixty_epochs():
-    optimizer = Protocol().optimizer()
+    optimizer = YoulaProtocol().optimizer()
     free = {"a": jnp.ones(1)}
     state = optimizer.init(free)
     sizes = []

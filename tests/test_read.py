@@ -107,7 +107,7 @@ def test_several_files_are_several_experiments(tmp_path):
         ({"inputs": []}, "at least one channel"),
         ({"inputs": {"u": 1}}, "list of names"),
         ({"format": "xls"}, "format must be one of"),
-        ({"units": {"w": "V"}}, r"units are given for \['w'\]"),
+        ({"units": {"w": "V"}}, r"units must be given for channels of \('u', 'y'\), got \['w'\]"),
         ({"units": ["V"]}, "units must map"),
     ],
 )
@@ -120,7 +120,7 @@ def test_bad_requests(tmp_path, kwargs, message):
 
 def test_bad_paths(tmp_path):
     refuse(tmp_path / "absent.csv", "no such file")
-    refuse(tmp_path, "but a folder")
+    refuse(tmp_path, "it is a folder")
     refuse(text(tmp_path, "u,y\n", "log.xlsx"), "suffix must be one of")
     refuse(text(tmp_path, "u,y\n", "log.npy"), "np.savez")
     refuse("log\0.csv", "cannot be opened|no such file")
@@ -167,7 +167,7 @@ def test_one_bare_column_needs_no_separator(tmp_path):
         ("u;y\n1,5;2\n3;4\n", "decimal comma; write a decimal point"),
         ("u,y\n1,5,2,0\n", "line 2 must have 2 cells"),
         ("u,y\n1,2\n3\n", "line 3 must have 2 cells.* has 1"),
-        ("u,y\n1,2\n", "too short"),
+        ("u,y\n1,2\n", "at least 2 samples, got 1"),
         ("u,y\n", "holds no samples"),
         ("u,y\n1,2\n3,inf\n", "'y' is infinite at sample 1"),
         ("u,y\n1,2\n3,1e999\n", "'y' is infinite at sample 1"),
@@ -308,9 +308,9 @@ def test_hdf5_stays_inside_its_own_file(tmp_path):
     assert good.samples == 5
     for name, message in [
         ("linked", "link to another file"),
-        ("detour", "kept in another file"),
-        ("raw", "kept in another file"),
-        ("virtual", "kept in another file"),
+        ("detour", "stored in another file"),
+        ("raw", "stored in another file"),
+        ("virtual", "stored in another file"),
         ("huge", "claims 8000000000000 bytes"),
         ("empty", "is empty"),
         ("group", "no column 'group'"),

@@ -188,7 +188,7 @@ def test_the_text_holds_every_number(trained):
     shown = [
         "2 experiments (experiment[0], experiment[1]), 240 samples, dt = 0.5 s",
         "inputs        valve, pump",
-        "infinite horizon",
+        "free run",
         s.initial,
         "no samples",
         "ContractingR2DN",
@@ -204,14 +204,14 @@ def test_the_text_holds_every_number(trained):
     shown += [f"{100 * a:.1f} %" for a in (*outside.auto_outside(), *outside.cross_outside().max(axis=1))]
     shown += [str(fit), f"{fit.history['validation'][fit.best_epoch]:.4g}", *str(proof).splitlines()]
     assert [part for part in shown if part not in text] == []
-    assert max(len(each) for each in text.splitlines()) <= 100 and "BEWARE" not in text
+    assert max(len(each) for each in text.splitlines()) <= 100 and "WARNING" not in text
 
 
 def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     fit, record, *_ = trained
     test = rc.data.split(record, (0.5, 0.5))[1]
     r = fit_report(fit.model, test, trained_on=record)
-    outputs, compared = r.to_dict()["outputs"], r.beside
+    outputs, compared = r.to_dict()["outputs"], r.comparison
     assert [o["fit_percent_trained"] for o in outputs] == pytest.approx(
         rc.simulate(fit.model, record).scores().fit_percent
     )
@@ -219,9 +219,9 @@ def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     noise = [100 * (1 - 0.1 / np.std(np.concatenate([e.y[:, i] for e in test.experiments]))) for i in (0, 1)]
     assert linear == pytest.approx(noise, abs=8) and [m.order for m in compared.models] == [1, 1]
     text = str(r)
-    assert "BEWARE" not in text and all(f"{value:.2f}" in text for value in linear)
+    assert "WARNING" not in text and all(f"{value:.2f}" in text for value in linear)
     assert "level: the linear model is no worse here" in text  # three epochs are few
-    assert "BEWARE        the model was trained on this record" in str(
+    assert "WARNING       the model was trained on this record" in str(
         fit_report(fit.model, test, trained_on=test)
     )
     assert "trained on" not in str(fit_report(fit.model, test))
@@ -237,7 +237,7 @@ def test_without_a_linear_model_there_is_nothing_beside(trained, still):
         y = [np.ones_like(a) for a in y]
     names = {name: getattr(record, name) for name in ("inputs", "outputs", "output_units")}
     r = fit_report(fit.model, record, trained_on=from_arrays(u, y, 0.5, **names))
-    assert r.beside.models == (None, None) and "ARX" not in str(r)
+    assert r.comparison.models == (None, None) and "ARX" not in str(r)
     assert [o["fit_percent_linear"] for o in r.to_dict()["outputs"]] == [None, None]
 
 
@@ -285,7 +285,7 @@ def test_the_dictionary_is_json_and_agrees(trained):
 def test_a_certificate_of_other_weights_is_named(trained):
     fit, record, before, _ = trained
     r = fit_report(fit.model, record, certificate=before)
-    assert "BEWARE" in str(r) and "another model" in r.to_dict()["certificate"]["note"]
+    assert "WARNING" in str(r) and "another model" in r.to_dict()["certificate"]["note"]
 
 
 def test_save_writes_overwrites_and_removes_what_is_stale(trained, tmp_path):

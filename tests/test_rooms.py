@@ -17,6 +17,7 @@ ROOMS = [
     "registry",
     "system",
     "scaled",
+    "affine",
     "parallel",
     "trajectory",
     "state_space",

@@ -43,17 +43,17 @@ def test_once_draws_a_log_and_says_how_it_goes(tmp_path, capsys):
     assert main(["watch", str(tmp_path), "--once"]) == 0
     assert (tmp_path / "training.png").read_bytes().startswith(b"\x89PNG")
     said = capsys.readouterr().out
-    assert "still going: epoch 9, loss 0.1, best validation 0.3 in epoch 4, 0.5 epochs/s" in said
+    assert "running: epoch 9, loss 0.1, best validation 0.3 in epoch 4, 0.5 epochs/s" in said
     assert str(tmp_path / "training.png") in said
 
 
 def test_the_status_says_whether_a_run_lives():
     rows = [row(k) for k in range(10)]
-    assert status(rows, "", 18.0 + 29.0).startswith("still going: ")
+    assert status(rows, "", 18.0 + 29.0).startswith("running: ")
     assert status(rows, "", 18.0 + 45.0).startswith("no line for 45 s, killed?: ")
     assert status(rows, "patience", 1e6).startswith("patience: epoch 9")
     slow = [row(k, time=100.0 * k) for k in range(3)]
-    assert status(slow, "", 200.0 + 400.0).startswith("still going: ")
+    assert status(slow, "", 200.0 + 400.0).startswith("running: ")
     assert "0.01 epochs/s" in status(slow, "", 200.0)
 
 
@@ -85,7 +85,7 @@ def test_ctrl_c_ends_watching(tmp_path, capsys, monkeypatch):
     write(tmp_path, [row(0, time.time())])
     monkeypatch.setattr(time, "sleep", interrupt)
     assert main(["watch", str(tmp_path)]) == 0
-    assert "still going: epoch 0" in capsys.readouterr().out
+    assert "running: epoch 0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_ctrl_c_ends_watching(tmp_path, capsys, monkeypatch):
     [
         ((), ["none"], "there is no folder none"),
         ((), ["."], "no training.jsonl in it"),
-        (("run.json",), [".", "--once"], "no epoch to draw yet"),
-        (("training.jsonl",), [".", "--once"], "no epoch to draw yet"),
+        (("run.json",), [".", "--once"], "must have an epoch to draw"),
+        (("training.jsonl",), [".", "--once"], "must have an epoch to draw"),
         (("training.jsonl",), [".", "--every", "0"], "every must be above zero"),
     ],
 )

@@ -13,13 +13,13 @@
 # %% [markdown]
 # # Compare controllers
 #
-# Five controllers hold a ball in the air and a pendulum upright: LQG, H-infinity, model-predictive control, a learned
-# R2DN on top of a base controller, and an LSTM in its place. All get the same report, on one page: what they cost, how
-# they answer steps, how far the plant may be from its model, and the worst that a disturbance can do to them.
+# Five controllers stabilize a magnetically suspended ball and an inverted pendulum: LQG, H-infinity, model-predictive control, a
+# learned R2DN on top of a base controller, and an LSTM in place of the R2DN. All get the same report, on one page: the cost, step
+# responses, stability margins, and the worst disturbance found.
 #
 # Run it as a script, `python tutorials/compare_controllers.py --out runs/compare`, or open it as a notebook (Jupyter with
-# jupytext, or an editor that knows `# %%` cells). It trains four networks, which takes minutes on two CPU cores;
-# `--quick` takes one plant and two epochs. It needs qpax: `pip install "robustctl[mpc]"`.
+# jupytext, or an editor with `# %%` cells). It trains four networks, which takes minutes on two CPU cores;
+# `--quick` uses one plant and two epochs. It needs qpax: `pip install "robustctl[mpc]"`.
 
 # %%
 import argparse
@@ -50,8 +50,8 @@ epochs, horizon, episodes, search = (2, 100, 4, 4) if given.quick else (100, 500
 # %% [markdown]
 # ## Two unstable plants
 #
-# Each comes sampled at 100 Hz, with noisy sensors and a voltage limit, with a task that draws forces on it, and with the
-# weights of an LQG design.
+# Each plant is sampled at 100 Hz, with noisy sensors and a voltage limit. Its task draws random forces on it, and the weights of an LQG
+# design are given.
 
 # %%
 settings = [unstable.magnetic_suspension(), unstable.rotary_pendulum()][: 1 if given.quick else 2]
@@ -66,9 +66,9 @@ for setting in settings:
 # %% [markdown]
 # ## Three classical designs
 #
-# H-infinity gets the weights of the LQG as gains: the same errors, the same noise, but the worst case in the place of
-# the mean. The bound is taken a tenth above the optimum, where the controller is better behaved. The predictive controller
-# plans 15 samples within the voltage limits, from a Kalman filter's estimate.
+# H-infinity uses the weights of the LQG as gains: the same errors and the same noise, but the worst case in place of
+# the mean. The bound is set 10 % above the optimum, where the controller is better conditioned. The predictive controller
+# plans 15 samples within the voltage limits, from the estimate of a Kalman filter.
 
 
 # %%
@@ -98,10 +98,10 @@ def predictive(sampled, Q, R, W, V):
 
 
 # %% [markdown]
-# ## Two learned ones
+# ## Two learned controllers
 #
-# Both add to the same base controller and read only what it did not expect. The R2DN's gain is bounded whatever it learns;
-# nothing is promised of the LSTM.
+# Both add to the same base controller and read only its innovation. The gain of the R2DN is bounded whatever it learns;
+# the LSTM has no guarantee.
 
 
 # %%
@@ -122,8 +122,8 @@ def learned(setting, q, seed):
 # %% [markdown]
 # ## The report
 #
-# Steps, episodes and the worst disturbance go through the nonlinear loops; margins, Bode and Nyquist diagrams are of
-# their exact linearizations. The table shows what each controller buys and what it pays with.
+# Step responses, episodes and the worst disturbance are simulated with the nonlinear loops; margins, Bode and Nyquist diagrams
+# use their exact linearizations. The table shows the performance of each controller and its price in robustness.
 
 
 # %%

@@ -13,13 +13,13 @@
 # %% [markdown]
 # # Control your plant
 #
-# From the equations of your plant to a learned policy with a certificate, and to one page that compares it with the classical
-# design you would have made. The plant is a stirred tank with a reaction that gives off heat. Where it should run it does not
-# stay by itself: a little too warm, and it runs away. A thermometer with noise reads the temperature, a computer sets the
-# coolant every two seconds, and the coolant has limits. Put your plant in its place.
+# From the equations of your plant to a learned policy with a certificate, and to one page that compares it with a classical
+# design. The plant is a stirred tank with an exothermic reaction. It is open-loop unstable at the wanted temperature: if it is
+# slightly too warm, it runs away. A sensor with noise measures the temperature, a computer sets the temperature of the
+# coolant every two seconds, and the coolant has limits. Replace the plant by yours.
 #
 # Run it as a script, `python tutorials/control_your_plant.py --out runs/reactor`, or open it as a notebook (Jupyter with
-# jupytext, or an editor that knows `# %%` cells). It takes minutes on two CPU cores; `--quick` trains for two epochs only.
+# jupytext, or an editor with `# %%` cells). It takes minutes on two CPU cores; `--quick` trains for two epochs only.
 
 # %%
 import argparse
@@ -52,21 +52,28 @@ epochs, horizon, batch, search = (2, 60, 8, 0) if given.quick else (200, 200, 64
 # %% [markdown]
 # ## The plant
 #
-# What you would hand to `ode45`: `rates` is dx/dt, with time in seconds and every signal in its own unit. Numbers that you are
-# not sure of are `parameter`s: they can be drawn anew in each episode. The equations hold about another point than zero, so the
-# plant says where it rests: at the wanted temperature, with the coolant that keeps it there.
+# Write what you would pass to `ode45`: `rates` is $\dot x$, with time in seconds and every signal in its own unit. Uncertain numbers
+# are `parameter`s: they can be drawn anew in each episode. The operating point is not zero, so the plant defines it in
+# `operating_point`: the wanted temperature, and the coolant temperature that holds it.
+#
+# With the concentration $c$ of the reactant, the temperatures $T$ of the tank and $J$ of its jacket, the coolant temperature $u$ and
+# the deviation $d$ of the feed temperature:
+#
+# $$
+# \begin{aligned}
+# \dot c &= q\,(c_{\mathrm{in}} - c) - r, \qquad r = k_0\, e^{-E/T}\, c \\
+# \dot T &= q\,(T_{\mathrm{in}} + d - T) + h\, r - k\,(T - J) \\
+# \dot J &= (u - J) / \mathrm{lag}
+# \end{aligned}
+# $$
 
 
 # %%
 class Reactor(Plant):
-    """A stirred tank with a reaction A -> B that gives off heat, cooled through a jacket.
+    """A stirred tank with an exothermic reaction A -> B, cooled through a jacket.
 
-    ::
-
-        c' = q (c_in - c) - r,    T' = q (T_in + d - T) + h r - k (T - J),    J' = (u - J) / lag,    r = k0 exp(-E / T) c
-
-    with the concentration c of A, the temperature T of the tank and J of its jacket. Numbers: the reactor of Seborg, Edgar,
-    Mellichamp, "Process Dynamics and Control", with time in seconds; jacket, limits and set point as here.
+    Numbers: the reactor of Seborg, Edgar, Mellichamp, "Process Dynamics and Control", with time in seconds; jacket,
+    limits and set point as here.
     """
 
     states = (Signal("concentration", "mol/L"), Signal("temperature", "K"), Signal("jacket", "K"))
@@ -93,7 +100,7 @@ class Reactor(Plant):
         return jnp.stack([self.flow * (self.fed - c) - reaction, cooled, (u[0] - jacket) / self.lag])
 
     def operating_point(self):
-        """Return the rest at the wanted temperature."""
+        """Return the equilibrium at the wanted temperature."""
         pace = self.speed * jnp.exp(-self.activation / self.wanted)
         c = self.flow * self.fed / (self.flow + pace)
         warming = self.flow * (self.feed - self.wanted) + self.heat * pace * c
@@ -103,20 +110,20 @@ class Reactor(Plant):
 
 plant = Reactor()
 sampled = Sampled(plant, 2.0, Imperfections(saturate=True, noise=0.2))  # a sample is 2 s, the noise 0.2 K
-print("rests at", *plant.operating_point(), "with the poles", rc.loops.plant_poles(sampled))
+print("equilibrium at", *plant.operating_point(), "with the poles", rc.loops.plant_poles(sampled))
 
 # %% [markdown]
-# A pole outside the unit circle: the reactor needs a controller at every moment.
+# One pole is outside the unit circle, so the reactor always needs a controller.
 #
-# ## What it is asked to do
+# ## The task
 #
-# The feed comes from one store or another, and its temperature jumps when they are switched. Nobody tells the controller. A
-# sample costs one where the temperature is half a kelvin off, and moving the coolant costs a little.
+# The feed comes from several stores, and its temperature jumps when they are switched. The switches are not measured. The cost of a
+# sample is one at a temperature error of half a kelvin, plus a small cost of the coolant's deviation.
 
 
 # %%
 class HoldTemperature(Task):
-    """Hold the temperature while the feed is switched between stores, every 80 s in the mean."""
+    """Hold the temperature while the feed is switched between stores, every 80 s on average."""
 
     def initial_state(self, key):
         """Start up to 1 K off."""
@@ -140,10 +147,10 @@ task = HoldTemperature(plant)
 # %% [markdown]
 # ## The classical design
 #
-# An LQG with an integrator on the temperature. Its weights on state and control are those of the task. The rest are the knobs
-# that one turns: how much the integrator counts, and how much noise the Kalman filter is told to expect in the concentration and in
-# the temperature. A comparison is worth something only if the other side was tuned too, so we try a grid on drawn episodes, and
-# keep the best.
+# The classical design is an LQG with an integrator on the temperature. Its weights on state and control are those of the task. Three
+# parameters remain to tune: the weight of the integrator, and the variances of the process noise of the Kalman filter in the
+# concentration and the temperature. For a fair comparison the LQG is tuned, too: we evaluate a grid on random episodes and keep the
+# best.
 
 # %%
 scenario = rc.loops.PlantScenario(task, sampled)
@@ -159,21 +166,23 @@ def lqg(integral, mixing, warming):
 
 steps = (1e-3,) if given.quick else (1e-4, 1e-3, 1e-2, 1e-1)
 grid = [(i, m, w) for i in steps for m in (1e-6, 1e-5, 1e-4, 1e-3) for w in (*steps, 0.3)]
-tried = {knobs: float(costs(scenario, lqg(*knobs), trial).mean()) for knobs in grid}
-knobs = min(tried, key=tried.get)
-print(f"LQG: {len(tried)} tried, costs {min(tried.values()):.4g} to {max(tried.values()):.4g}; best {knobs}")
+tested = {values: float(costs(scenario, lqg(*values), trial).mean()) for values in grid}
+tuned = min(tested, key=tested.get)
+print(
+    f"LQG: {len(tested)} tested, costs {min(tested.values()):.4g} to {max(tested.values()):.4g}; best {tuned}"
+)
 
 # %% [markdown]
 # ## The policy
 #
-# The base controller is a Kalman filter and an LQR on the plant's own equations, without the integrator. A learned system q reads what
-# the base controller did not expect, and adds to the coolant's temperature. Youla's form: with an exact model and no
-# disturbance, q cannot make the loop unstable, whatever it learns.
+# The base controller is a Kalman filter and an LQR for the linearized plant, without the integrator. A learned system $q$ reads the
+# innovation of the Kalman filter and adds to the coolant temperature (Youla's form). With an exact model and no
+# disturbance, $q$ cannot make the loop unstable, whatever it learns.
 #
-# q is a Lipschitz R2DN: a change of 1 K in what it reads changes the coolant by at most 120 K, in norm. It starts near silence.
+# $q$ is a Lipschitz R2DN: a change of 1 K of the innovation changes the coolant by at most 120 K, in norm. Its output is small at first.
 
 # %%
-base = rc.classical.linear_base(sampled, Q, R, [*knobs[1:], 1e-4], V)
+base = rc.classical.linear_base(sampled, Q, R, [*tuned[1:], 1e-4], V)
 learning = rc.loops.PlantScenario(task, sampled, base, spread={"cooling": 0.03})
 
 q = rc.nn.LipschitzR2DN(
@@ -191,8 +200,8 @@ print(f"cost of a sample: {cost[0]:.4g} after an epoch, {min(cost):.4g} at best,
 # %% [markdown]
 # ## What is proven
 #
-# The certificate is about q, in the units of its signals. The last lines of the report below say in words what follows for the
-# loop: the reactor is not linear and its coolant saturates, so the gain of the loop is a local one.
+# The certificate is about $q$, in the units of its signals. The last lines of the report below state in words what follows for the
+# loop: the reactor is not linear and its coolant saturates, so the gain of the loop is local.
 
 # %%
 print(rc.certify(fitted.policy))
@@ -200,14 +209,14 @@ print(rc.certify(fitted.policy))
 # %% [markdown]
 # ## What is measured
 #
-# The report puts the loops side by side, on episodes that neither the grid nor the training saw. Read the cost, and then what was
-# paid for it: the disk margin says how far gain and phase may be off at once, and the worst disturbance is searched for. What
-# learned to expect switches may take something else worse than the LQG does; its figure shows what.
+# The report compares the loops on episodes that neither the grid nor the training used. Compare the cost first, and then the
+# robustness: the disk margin bounds simultaneous errors of gain and phase, and a search looks for the worst disturbance. A policy
+# that was trained on switches may be worse than the LQG under other disturbances; the figure of its worst disturbance shows which.
 
 # %%
 still = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1))  # nothing acts from outside
 policies = {
-    "LQG, tuned": lqg(*knobs),
+    "LQG, tuned": lqg(*tuned),
     "Youla-R2DN": rc.loops.Youla(base, fitted.policy.explicit()),
 }
 loops = {name: rc.loops.feedback(sampled, policy, still) for name, policy in policies.items()}
@@ -220,9 +229,9 @@ before, after = (report.loops[name] for name in policies)
 print(f"cost {100 - 100 * after.episodes.cost / before.episodes.cost:.1f} % below that of the LQG")
 
 # %% [markdown]
-# ## Where the plant is not the model
+# ## A plant that differs from the model
 #
-# The walls foul, and heat passes worse. The controllers keep the model they were designed with.
+# Fouling of the walls reduces the heat transfer. The controllers keep the model that they were designed with.
 
 # %%
 for share in (1.0, 0.97, 0.94):
@@ -233,10 +242,11 @@ for share in (1.0, 0.97, 0.94):
     print(f"cooling at {share:.0%}:", ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
 
 # %% [markdown]
-# ## Save it, run it
+# ## Save it and run it
 #
-# One page with the table and all figures; one file with the policy, which is checked again when it is read. In the plant, one
-# `step` a sample.
+# The report is one page with the table and all figures; the policy is one file, which is checked when it is loaded. On the plant, call
+# `step` once per sample.
+
 
 # %%
 for path in report.save(out / "report"):

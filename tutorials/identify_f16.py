@@ -13,16 +13,16 @@
 # %% [markdown]
 # # F-16 identification
 #
-# An F-16 on the ground, shaken at its right wing. Force and voltage of the shaker were logged, and three accelerations: where it
-# shakes, and on either side of the bolted joint between the wing tip and its payload. That joint opens and rubs, so the
-# resonances move with the amplitude. We want a model that simulates the accelerations at amplitudes that it was not trained on.
+# A shaker excites the right wing of an F-16 on the ground. The log has force and voltage of the shaker and three accelerations: at the
+# shaker, and on both sides of the bolted joint between the wing tip and its payload. That joint opens and rubs, so the
+# resonances shift with the amplitude. We want a model that simulates the accelerations at amplitudes that it was not trained on.
 #
 # The records are those of the published benchmark (DOI 10.4121/12954911). `--data FOLDER` names the unpacked archive; without it,
-# it is brought once into the user's cache (148 MB, `pip install "robustctl[benchmarks]"`).
+# the archive is downloaded once into the user's cache (148 MB, `pip install "robustctl[benchmarks]"`).
 #
 # Run it as a script, `python tutorials/identify_f16.py --out runs/f16`, or open it as a notebook (Jupyter with jupytext, or an
-# editor that knows `# %%` cells). It trains for a few minutes on two CPU cores, at less than the published size. `--quick` takes a
-# few epochs, whose scores mean nothing, and without `--data` **a simulated stand-in** for the aircraft.
+# editor with `# %%` cells). It trains for a few minutes on two CPU cores, at less than the published size. `--quick` runs a
+# few epochs, whose scores have no meaning, and without `--data` on **a simulated stand-in** for the aircraft.
 
 # %%
 import argparse
@@ -54,9 +54,9 @@ period = 1024 if simulated else 8192  # samples, of the excitation
 # %% [markdown]
 # ## The records
 #
-# Seven records, each of several periods of one and the same excitation, at seven amplitudes: the levels. Levels 1, 3, 5 and 7 train,
-# Levels 2, 4 and 6 test. The stand-in has the same channels: three masses in a row, of which the last hangs on a mount that
-# hardens and rubs.
+# There are seven records, each with several periods of the same excitation, at seven amplitudes: the levels. Levels 1, 3, 5 and 7 are
+# for training, Levels 2, 4 and 6 for the test. The stand-in has the same channels: three masses in a row, the last one on a mount with
+# hardening stiffness and friction.
 
 
 # %%
@@ -97,7 +97,7 @@ else:
         records = f16.load(given.data or f16_download.download())
     except RobustctlError as error:
         raise SystemExit(
-            f"{error}\n--data FOLDER names the unpacked archive; --quick goes on with a simulated stand-in"
+            f"{error}\n--data FOLDER names the unpacked archive; --quick uses a simulated stand-in"
         ) from None
 
 print(records[1])
@@ -107,10 +107,10 @@ for level, record in records.items():
     print(f"level {level}, {use}: force {u[:, 0].std():.3g} N, acceleration {y[:, 1].std():.3g} m/s^2 rms")
 
 # %% [markdown]
-# ## Look at them
+# ## Frequency responses
 #
-# The excitation is periodic, so a mean over periods is less noisy, and what is left between periods is noise. Acceleration over
-# force, frequency by frequency: were the structure linear, the levels would lie on each other.
+# The excitation is periodic, so the mean over periods is less noisy, and the difference between periods is noise. The figure shows
+# acceleration over force at each frequency: for a linear structure, the curves of all levels would coincide.
 
 
 # %%
@@ -129,16 +129,16 @@ for level in (1, 4, 7):
     ratio = lines(records[level].experiments[0].y[:, 1])[excited] / forces[level][excited]
     ax.semilogy(frequency[excited], np.abs(ratio), linewidth=0.9, label=f"level {level}")
 ax.set(xlabel="frequency [Hz]", ylabel=f"{f16.OUTPUTS[1]} / force [1/kg]")
-ax.set_title("the resonances move with the amplitude" + " (simulated stand-in)" * simulated, loc="left")
+ax.set_title("the resonances shift with the amplitude" + " (simulated stand-in)" * simulated, loc="left")
 ax.legend(frameon=False)
 figure.savefig(out / "record.png", dpi=120)
 
 # %% [markdown]
 # ## Fit
 #
-# One period of each training level is enough, for the others repeat it. A gradient step is taken every `segment` samples, with the
-# state carried along; the first samples, in which the state zero wears off, do not count. First a linear model, which any network
-# has to beat, then a contracting R2DN. The scaling is that of the training levels.
+# One period of each training level is enough, because the others repeat it. Each `segment` of samples gives one gradient step, with the
+# state carried along; the first samples, with the transient from the zero state, do not count. First a linear model, which any network
+# must beat, then a contracting R2DN. The scaling is that of the training levels.
 
 # %%
 train = rc.data.windows(f16.training(records), period, stride=records[1].samples)
@@ -163,29 +163,29 @@ for name, fitted in fits.items():
     print(f"{name}: {fitted}")
 
 if jax.default_backend() == "cpu" and not given.quick:
-    published = f16.Protocol()
+    published = f16.F16Protocol()
     ratio = published.epochs * f16.SAMPLES / (epochs * period)
     print(
         f"without a GPU: `python -m benchmarks f16` has {ratio:.3g} times the samples of this training and a larger network, "
-        f"so expect more than {ratio * r2dn.seconds / 60:.0f} minutes a seed; --quick, here and there, shows that it runs"
+        f"so expect more than {ratio * r2dn.seconds / 60:.0f} minutes a seed; --quick, of either, shows that it runs"
     )
 
 # %% [markdown]
 # ## Certify
 #
-# Two simulations under the same force come together, whatever the force and wherever they start. So the model cannot run away at
-# an amplitude that nobody tried. That it is right there is for the test levels to show.
+# Two simulations under the same force converge to each other, for every force and all initial states. So the model cannot diverge at
+# an untested amplitude. The test levels show whether it is accurate there.
 
 # %%
 certificate = rc.certify(r2dn.model)
 print(certificate)
 
 # %% [markdown]
-# ## Test on levels that training never saw
+# ## Test on levels that were not trained on
 #
-# Free run over the whole record, from the state zero; the first 100 samples are left out. The error is over the signal's size, in one
-# scaling for all levels, as published. What such a score means for the measured records is printed below it. Where the R2DN is no
-# better than the best linear model, it wants more states and a longer training.
+# The test is a free run over the whole record, from the zero state; the first 100 samples are excluded. The error is relative to the
+# size of the signal, with one scaling for all levels, as published. For the measured records, published scores are printed for
+# comparison. If the R2DN is no better than the best linear model, it needs more states and a longer training.
 
 # %%
 simulations = {
@@ -198,15 +198,15 @@ for name, outputs in simulations.items():
     print(f"{name}: test NRMSE {scores['nrmse']:.3f} ({by_level})")
     print(f"  level 6, rms error [m/s^2]: {', '.join(f'{e:.3f}' for e in scores['rmse']['6'])}")
 if simulated:
-    print("simulated stand-in: these scores say nothing of the aircraft")
+    print("simulated stand-in: these scores say nothing about the aircraft")
 else:
     for name, score in f16.REFERENCES.items():
         print(f"for comparison, {name}: {score:.3f}")
 
 # %% [markdown]
-# ## Where the error is
+# ## The error in frequency and time
 #
-# Frequency by frequency on a test level, and in time. The scatter from period to period is what no model could simulate.
+# The figure shows the error on a test level at each frequency, and in time. No model can simulate the scatter from period to period.
 
 # %%
 level = 6
@@ -233,7 +233,8 @@ figure.savefig(out / "errors.png", dpi=120)
 # %% [markdown]
 # ## Save
 #
-# Weights, scaling, units and certificate in one file; `robustctl certify f16.safetensors` checks it again.
+# One file contains weights, scaling, units and certificate; `robustctl certify f16.safetensors` checks it again.
+
 
 # %%
 rc.save(out / "f16.safetensors", r2dn.model, certificate=certificate)

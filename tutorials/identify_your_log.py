@@ -14,10 +14,10 @@
 # # Identify your log
 #
 # From a logged experiment to a model that carries a certificate: read, split, fit, test, save, check again.
-# The log is simulated here, so that you can run the page as it is; put your own file in its place.
+# The log is simulated here, so that you can run the page as it is; replace it by your own file.
 #
 # Run it as a script, `python tutorials/identify_your_log.py --out runs/tutorial`, or open it as a notebook
-# (Jupyter with jupytext, or an editor that knows `# %%` cells). `--quick` trains for a few epochs only.
+# (Jupyter with jupytext, or an editor with `# %%` cells). `--quick` trains for a few epochs only.
 
 # %%
 import argparse
@@ -42,9 +42,9 @@ epochs = 5 if given.quick else 800
 # %% [markdown]
 # ## The log
 #
-# Two tanks in cascade: a pump fills the upper one, which drains into the lower one, which drains away. A sensor
+# The plant is two tanks in cascade: a pump fills the upper tank, which drains into the lower tank, which has an outlet. A sensor
 # measures the lower level and saturates. The file has a column of time stamps in seconds, and empty cells where
-# the sensor dropped out.
+# the sensor failed.
 
 
 # %%
@@ -63,8 +63,8 @@ log = write_log(out / "log.csv", 1000, seed=0, lost=slice(400, 412))
 fresh = write_log(out / "fresh.csv", 600, seed=1, lost=slice(0, 0))
 
 # %% [markdown]
-# `read` wants the columns that drive the plant, the columns that were measured, and the sample time: `dt=` in
-# seconds, or `time=` with the name of a column of time stamps. It refuses what it cannot trust, with the row.
+# `read` needs the names of the input columns, the names of the output columns, and the sample time: `dt=` in
+# seconds, or `time=` with the name of a column of time stamps. It refuses invalid rows and names the row.
 # Print the record and check it: sample time, channels, units, share of missing samples.
 
 # %%
@@ -75,9 +75,9 @@ print(record)
 # %% [markdown]
 # ## Split in time
 #
-# The first part trains, the last part judges the epochs. Nothing is shuffled: neighboring samples are too much
-# alike to be an honest test of each other. The last part should last several time constants of the plant, or
-# it judges by chance. The test is another experiment altogether, `fresh.csv`.
+# The first part is for training, the last part for validation: it selects the best epoch. Nothing is shuffled, because neighboring
+# samples are too similar to test each other. The last part should last several time constants of the plant; otherwise its score depends
+# on chance. The test is a separate experiment, `fresh.csv`.
 
 # %%
 train, validation = rc.data.split(record, (0.8, 0.2))
@@ -86,12 +86,12 @@ test = rc.data.read(fresh, **channels)
 # %% [markdown]
 # ## Fit
 #
-# A Lipschitz R2DN: whatever its weights, two trajectories under one input approach each other, and its gain from
-# input to output is at most gamma, here 10 between signals scaled to standard deviation one.
+# The model is a Lipschitz R2DN: for all weights, two trajectories under one input approach each other, and its gain from
+# input to output is at most `gamma`, here 10 between signals scaled to standard deviation one.
 #
 # Training minimizes the error of a simulation, not of a one-step prediction. The log is cut into windows; a small
-# network finds the state at sample 20 of each window from the 20 samples before it (the warm-up), and the
-# rest is simulated from there. The same network starts the simulation of a record seen later.
+# network estimates the state at sample 20 of each window from the 20 samples before it (the warm-up), and the
+# rest is simulated from there. The same network initializes the simulation of later records.
 
 # %%
 warm_up = 20
@@ -113,18 +113,18 @@ print(fitted)
 # %% [markdown]
 # ## Certify
 #
-# The certificate is computed in float64 from the matrices that run, and from nothing else. It speaks about the
-# model: it says nothing about how well the model fits, nor about the tanks.
+# The certificate is computed in float64 from the matrices that run, and from nothing else. It is about the
+# model: it says nothing about the accuracy of the model, nor about the tanks.
 
 # %%
 certificate = rc.certify(fitted.model)
 print(certificate)
 
 # %% [markdown]
-# ## Test on a record that training never saw
+# ## Test on a record that was not trained on
 #
-# `fit %` is that of MATLAB's `compare` at an infinite horizon. Where residuals correlate with an input at lags
-# of zero and more, the model misses dynamics. Silence proves little: slow residuals make the band wide.
+# `fit %` is that of MATLAB's `compare` at an infinite horizon. If residuals correlate with an input at lags
+# of zero and more, the model misses dynamics. Correlations inside the band prove little: slow residuals make the band wide.
 
 # %%
 report = rc.fit_report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
@@ -135,9 +135,9 @@ for path in report.save(out / "report"):
 # %% [markdown]
 # ## See the contraction
 #
-# Six initial states, one input. The lower panel shows the distance of each trajectory to the first, in the metric
-# of the certificate: none may rise above the dashed line. The model was asked for a rate of 1, that is for no
-# more than that distances do not grow; how fast they shrink is what training found.
+# The figure shows six initial states and one input. The lower panel shows the distance of each trajectory to the first, in the metric
+# of the certificate: none can exceed the dashed line. The model has a guaranteed rate of 1, which means only
+# that distances do not grow; the certificate finds how fast the trained model shrinks them.
 
 # %%
 pump = test.experiments[0].u[:200].astype(fitted.model.dtype)
@@ -147,8 +147,8 @@ figure.savefig(out / "contraction.png")
 # %% [markdown]
 # ## Save, load, check again
 #
-# One file holds weights, scaling, units, sample time and certificate. It holds no code, and every bit of it is
-# checked when it is read. What `robustctl certify tanks.safetensors` does is the last line here.
+# One file contains weights, scaling, units, sample time and certificate. It contains no code, and every bit of it is
+# checked when it is read. The last line here does the same as `robustctl certify tanks.safetensors`.
 
 # %%
 rc.save(out / "tanks.safetensors", fitted.model, certificate=certificate)
@@ -159,8 +159,9 @@ print(again.holds, again.weights_sha256 == certificate.weights_sha256)
 # %% [markdown]
 # ## Use the model
 #
-# `simulate` runs it over a record and scores it. `explicit()` gives the system itself, in the units of the log:
-# one `step` a sample, for a filter, an observer or a controller of your own.
+# `simulate` simulates a record and scores the result. `explicit()` returns the system itself, in the units of the log:
+# one `step` per sample, for your own filter, observer or controller.
+
 
 # %%
 simulation = rc.simulate(loaded, test)

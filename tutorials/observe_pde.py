@@ -13,13 +13,13 @@
 # %% [markdown]
 # # PDE observer from data
 #
-# A rod in which something diffuses and reacts: temperature, say, or a concentration. It is measured at its ends and in its middle,
-# and wanted everywhere. No equation is used here, only a log of the whole field from a test bench, of 51 nodes.
-# From it an observer is learned whose state is the field, and which forgets a wrong start at a rate that is proven.
+# A quantity diffuses and reacts along a rod, for example a temperature or a concentration. It is measured at the ends and in the
+# middle, and needed everywhere. This page uses no equations, only a log of the whole field of 51 nodes from a test bench.
+# From the log it trains an observer whose state is the field, and which forgets a wrong initial state at a proven rate.
 #
-# The rod is that of the published benchmark; it is simulated. Run it as a script, `python tutorials/observe_pde.py --out runs/pde`,
-# or open it as a notebook (Jupyter with jupytext, or an editor that knows `# %%` cells). It trains for a few minutes on two
-# CPU cores, at less than the published size; `--quick` trains for a few epochs on a short log.
+# The rod is that of the published benchmark; it is simulated. Run the page as a script in a source checkout,
+# `python tutorials/observe_pde.py --out runs/pde`, or open it as a notebook (Jupyter with jupytext, or an editor with `# %%` cells). It
+# trains for a few minutes on two CPU cores, at less than the published size; `--quick` trains for a few epochs on a short log.
 
 # %%
 import argparse
@@ -54,7 +54,8 @@ if jax.default_backend() == "cpu":
 # %% [markdown]
 # ## The log
 #
-# The value at both ends wanders about between 0 and 1, and the middle follows slowly. The end is an input, for it drives the field.
+# The value at both ends varies randomly between 0 and 1, and the middle follows slowly. The end is an input, because it drives the
+# field.
 
 # %%
 noise = 0.05 * jr.normal(jr.key(0), (samples - 1,))
@@ -72,10 +73,11 @@ print(f"{samples} samples of {made.dt:g} s; reads {made.inputs}, estimates {made
 # %% [markdown]
 # ## An observer whose state is the field
 #
-# The contracting R2DN asks for a rate: with 0.998, what is left of a wrong start after 1000 samples is proven to be at most an eighth
-# (0.998^1000 = 0.135) in the model's metric. The rod itself must not be slower than that with what is measured, or the fit suffers.
+# The contracting R2DN takes a rate: with 0.998, the effect of a wrong initial state after 1000 samples is proven to be at most 14 %
+# ($0.998^{1000} = 0.135$) in the model's metric. An observer of the rod from these measurements must be able to converge at this rate;
+# otherwise the fit degrades.
 #
-# The input's matrix is made small, so that at first the slow modes do not add up the input to fields far outside of [0, 1].
+# The input matrix is scaled down, so that initially the slow modes do not integrate the input to fields far outside of [0, 1].
 
 # %%
 core = rc.nn.ContractingR2DN(
@@ -86,9 +88,9 @@ core = eqx.tree_at(lambda m: m.B2, core, 0.02 * core.B2)
 # %% [markdown]
 # ## Fit
 #
-# Two wishes. Along the log, from a wrong start (zero), the estimate shall come to the field: `fit` takes windows of the log, with a
-# gradient step a segment. And one step from the true field shall give the next true field: `exactness`, on some of the
-# log. Signals lie between 0 and 1 and are left as they are, so the state is the field in its own unit.
+# The loss has two terms. First, the estimation error along the log from a wrong initial state (zero): `fit` uses windows of the log,
+# with one gradient step per segment. Second, the one-step penalty `exactness`: one step from the true field should give the next true
+# field, on a part of the log. Signals are between 0 and 1 and need no scaling, so the state is the field in its own unit.
 
 # %%
 windows = rc.data.windows(made, window, window)
@@ -104,8 +106,8 @@ print(fitted)
 # %% [markdown]
 # ## Certify
 #
-# The certificate is about the observer: two estimates that read the same measurements approach each other at this rate, whatever they
-# read and wherever they start.
+# The certificate is about the observer: two estimates that read the same measurements approach each other at this rate, for all
+# measurements and all initial states.
 
 # %%
 certificate = rc.certify(fitted.model)
@@ -114,10 +116,10 @@ print(certificate)
 # %% [markdown]
 # ## Test
 #
-# The published test: the field begins at 1 everywhere, the estimate at 0, under measurements that training never saw.
+# In the published test the field starts at 1 everywhere and the estimate at 0, with measurements that were not trained on.
 
 # %%
-protocol = pde.Protocol(test_samples=300 if given.quick else 2000)
+protocol = pde.ObserverProtocol(test_samples=300 if given.quick else 2000)
 test = pde.published_test(protocol)
 estimates = np.asarray(rc.rollout(fitted.model.explicit(), test.ys).xs)
 for name, error in pde.test_errors(np.asarray(test.xs), estimates).items():
@@ -125,11 +127,11 @@ for name, error in pde.test_errors(np.asarray(test.xs), estimates).items():
 pde_observer_run.draw_field(fitted.model, protocol).savefig(out / "field.png")
 
 # %% [markdown]
-# ## Ten random starts
+# ## Ten random initial states
 #
-# From ten random fields, under one record of measurements. No distance to the estimate from zero lies above the proven lines: that of
-# the rate that was asked for, and that of the smaller one that the certificate found. `convergence` computes this in float64; its
-# ratios, the largest of distance over line, are at most 1. The figure is in float32, which ends where that rounds.
+# Estimates start from ten random fields, with one record of measurements. The distance of each to the estimate from zero stays below
+# both proven lines: the line of the guaranteed rate, and the line of the smaller rate that the certificate found. `convergence` computes
+# this in float64; its ratios, the largest distance over the line, are at most 1. The figure is in float32, down to its rounding.
 
 # %%
 found = pde_observer_run.convergence(fitted.model.explicit(), certificate, test, jr.key(3), states=10)
@@ -143,7 +145,7 @@ figure, axes = plt.subplots(2, 1, figsize=(7.5, 5), sharex=True, layout="constra
 axes[0].plot(runs[1:, :, node].T, linewidth=0.7)
 axes[0].plot(test.xs[:, node], color="k", linewidth=1.4, label=f"field, {nodes[node]}")
 axes[1].semilogy((distance / distance[:, :1]).T, linewidth=0.7)
-for rate, style, what in ((certificate.rate, "k--", "asked for"), (certificate.rate_found, "k:", "found")):
+for rate, style, what in ((certificate.rate, "k--", "guaranteed"), (certificate.rate_found, "k:", "found")):
     axes[1].semilogy(rate ** np.arange(len(test.ys)), style, label=f"proven, {what}: {rate:.4f}$^t$")
 axes[0].set(ylabel="estimates")
 axes[1].set(xlabel="sample", ylim=(1e-7, 2), ylabel="distance in P,\nrelative to its first")
@@ -152,10 +154,11 @@ for ax in axes:
 figure.savefig(out / "starts.png", dpi=120)
 
 # %% [markdown]
-# ## Save, and run it beside the rod
+# ## Save it and run it with the rod
 #
-# The loaded observer takes one sample a call. Here the middle's sensor fails for a while: the last value is held, and the estimate
-# says how old it is.
+# The loaded observer takes one sample per call. Here the sensor in the middle fails for some samples: the last value is held, and the
+# estimate reports its age.
+
 
 # %%
 rc.save(out / "observer.safetensors", fitted.model, certificate=certificate)

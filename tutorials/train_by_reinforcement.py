@@ -13,13 +13,14 @@
 # %% [markdown]
 # # Train by reinforcement, and by gradients
 #
-# Somebody asks: why not reinforcement learning? Here is the baseline to answer with. One Gymnasium environment, two tanks and a
-# pump, and on it: proximal policy optimization (PPO), which tries actions and keeps what paid; the same kind of policy trained by the
-# gradient through the simulated loop; a policy with memory and a certificate, trained by that gradient too; and an LQG for scale. All
-# are judged in the environment, on the same seeds: cost, samples used, seconds, and what each promises.
+# Why not reinforcement learning? This page is a baseline for the answer. One Gymnasium environment, two tanks and a
+# pump, has four controllers: proximal policy optimization (PPO), which explores actions and reinforces those with a high reward; the
+# same kind of policy trained by the gradient through the simulated loop; a policy with memory and a certificate, also trained by that
+# gradient; and an LQG as a reference. All are evaluated in the environment, on the same seeds: cost, number of samples, seconds, and
+# guarantee.
 #
 # Run it as a script, `python tutorials/train_by_reinforcement.py --out runs/reinforcement`, or open it as a notebook (Jupyter
-# with jupytext, or an editor that knows `# %%` cells). It takes minutes on two CPU cores; `--quick` only shows that it runs.
+# with jupytext, or an editor with `# %%` cells). It takes minutes on two CPU cores; `--quick` only shows that it runs.
 
 # %%
 import argparse
@@ -54,7 +55,7 @@ if out.exists() and not out.is_dir():
     parser.error(f"--out must be a folder, {out} is a file")
 out.mkdir(parents=True, exist_ok=True)
 settings = PPO(num_envs=8, samples=40) if given.quick else PPO(num_envs=64, samples=300)
-budgets, epochs, batch, judged = ((1,), 2, 4, 4) if given.quick else ((10, 40, 160), 100, 32, 64)
+budgets, epochs, batch, count = ((1,), 2, 4, 4) if given.quick else ((10, 40, 160), 100, 32, 64)
 
 # %% [markdown]
 # ## One environment
@@ -70,9 +71,9 @@ sampled, task = environment.sampled, environment.task
 print([f"{s.name} [{s.unit}]" for s in environment.observed], "->", sampled.plant.controls)
 
 
-def judge(controller, seed=0):
+def evaluate(controller, seed=0):
     """Return the cost of each sample and episode (T, B), played in the environment."""
-    envs = gym.make_vec(f"robustctl/{NAME}-v0", num_envs=judged, imperfections=imperfections)
+    envs = gym.make_vec(f"robustctl/{NAME}-v0", num_envs=count, imperfections=imperfections)
     act = robustctl_envs.Policy(controller, envs)
     observation, _ = envs.reset(seed=seed)
     costs = []
@@ -85,9 +86,9 @@ def judge(controller, seed=0):
 # %% [markdown]
 # ## PPO
 #
-# A network without memory, from the level to the pump, with random actions to find out what pays. It needs no model, only the
-# numbers that the environment gives. That is its strength, on a plant that can be tried a million times. Each budget is a
-# training of its own, for its learning rate falls to zero at its end; it is judged without the random part of its actions.
+# The policy is a network without memory, from the level to the pump voltage, which explores with random actions. It needs no model, only
+# the observations and rewards of the environment. That is its strength, on a plant that can be run for a million samples. Each budget is
+# a separate training, because the learning rate falls to zero at its end; it is evaluated without the random part of the actions.
 
 # %%
 controllers, seconds, samples, curves = {}, {}, {}, {"PPO": []}
@@ -96,15 +97,15 @@ for updates in budgets:
     controllers["PPO"] = train_ppo(environment, updates=updates, settings=settings, key=jr.key(0)).controller
     seconds["PPO"] = time.perf_counter() - begin
     samples["PPO"] = updates * settings.num_envs * settings.samples
-    curves["PPO"].append((samples["PPO"], float(judge(controllers["PPO"]).mean())))
+    curves["PPO"].append((samples["PPO"], float(evaluate(controllers["PPO"]).mean())))
     print(f"PPO: {samples['PPO']:,} samples, cost of a sample {curves['PPO'][-1][1]:.4g}")
 
 # %% [markdown]
 # ## Gradients through the loop
 #
-# The environment is a pure function of plant, task and policy, so that the cost has a gradient with respect to the policy's
-# arrays. Each sample then says not only how good an action was, but which way is better. This needs a model that can be
-# differentiated. All plants here are.
+# The environment is a pure function of plant, task and policy, so the cost has a gradient with respect to the policy's
+# arrays. Each sample then gives not only the reward of an action, but also the direction of improvement. This needs a differentiable
+# model. All plants here are differentiable.
 #
 # First the same kind of policy: a network without memory. It works on deviations from the operating point.
 
@@ -144,14 +145,14 @@ network = rc.nn.LipschitzStatic(nu=1, ny=1, hidden=(64, 64), gamma=10.0, activat
 static = by_gradient("static, by gradient", Deviations(network))
 
 # %% [markdown]
-# Then a policy with memory, on top of a base controller: a Kalman filter and an LQR. The weights of state and control are the
-# task's, what the filter is told of the inflows is chosen by trying. A Lipschitz R2DN reads what the filter did not
-# expect. With an exact model and no disturbance, it cannot make the loop unstable.
+# Then a policy with memory, on top of a base controller: a Kalman filter and an LQR. The weights of state and control are those of the
+# task; the process noise of the filter is tuned on a grid. A Lipschitz R2DN reads the innovation of the filter. With an exact model and
+# no disturbance, it cannot make the loop unstable.
 
 # %%
 linear = rc.classical.linear_model(sampled)
 Q, R, V = [0.0, 1.0], [0.1], [0.1**2]
-told = [(w, i) for w in (0.1, 0.01, 0.03, 0.3) for i in (0.0, 1e-3, 1e-2)][: 1 if given.quick else None]
+grid = [(w, i) for w in (0.1, 0.01, 0.03, 0.3) for i in (0.0, 1e-3, 1e-2)][: 1 if given.quick else None]
 
 
 def lqg(inflow, integral):
@@ -161,12 +162,14 @@ def lqg(inflow, integral):
     return rc.classical.lqg(linear, Q, R, [inflow, 1e-4], V).controller
 
 
-tried = {knobs: float(judge(lqg(*knobs)).mean()) for knobs in told}
-knobs = min(tried, key=tried.get)
-controllers["LQG"] = lqg(*knobs)
-print(f"LQG: {len(tried)} tried, cost {max(tried.values()):.4g} to {min(tried.values()):.4g}; best {knobs}")
+tested = {values: float(evaluate(lqg(*values)).mean()) for values in grid}
+tuned = min(tested, key=tested.get)
+controllers["LQG"] = lqg(*tuned)
+print(
+    f"LQG: {len(tested)} tested, cost {max(tested.values()):.4g} to {min(tested.values()):.4g}; best {tuned}"
+)
 
-base = rc.classical.linear_base(sampled, Q, R, [knobs[0], 1e-4], V)
+base = rc.classical.linear_base(sampled, Q, R, [tuned[0], 1e-4], V)
 q = rc.nn.LipschitzR2DN(
     nu=1, nx=6, nv=12, ny=1, hidden=(24,), gamma=5.0, activation=jnp.tanh, init=rc.nn.long_memory, key=jr.key(3)
 )  # fmt: skip
@@ -178,13 +181,13 @@ controllers |= {
 }
 
 # %% [markdown]
-# ## All in the environment
+# ## Comparison in the environment
 #
-# The same episodes for all, which none of them saw before.
+# All controllers get the same episodes, which none of them was trained on.
 
 # %%
 names = ("LQG", "PPO", "static, by gradient", "Youla-R2DN, by gradient")
-played = {name: judge(controllers[name], seed=10_000) for name in names}
+played = {name: evaluate(controllers[name], seed=10_000) for name in names}
 results = {
     name: {
         "cost": float(cost.mean()),
@@ -199,25 +202,25 @@ for name, r in results.items():
     print(f"{name:26}{r['cost']:10.4g}{r['worst']:10.4g}{r['samples']:12,}{r['seconds']:10.1f}")
 
 # %% [markdown]
-# ## What each promises
+# ## The guarantee of each
 #
-# PPO's network makes no claim: what it does in a state that it never saw is for a test to find out. The static network's gain is
-# bounded, so a wrong reading can do no more than gamma times its error. But a loop of plant and network is proven stable by small gain
-# only where the product of their gains is below one. The R2DN on top of the model has its promise in the loop.
+# PPO's network has no guarantee: its behavior in untested states is unknown. The gain of the static network is bounded, so a
+# measurement error changes the control by at most gamma times the error. But the small-gain theorem proves the loop of plant and network
+# stable only if the product of their gains is below one. The R2DN on top of the model has a guarantee in the loop.
 
 # %%
 for name, policy in (("PPO", controllers["PPO"]), ("static", static), ("Youla-R2DN", learned)):
     print(f"{name}: {rc.certify(policy)}\n")
 gain, gamma = rc.classical.hinf_norm(linear.system), rc.certify(static).gamma
 small = "below one: stable" if gain * gamma < 1 else "not below one: nothing is proven"
-print(f"small gain: {gain:.3g} cm/V of the tanks near rest times {gamma:.3g} V/cm is {small}")
+print(f"small gain: {gain:.3g} cm/V of the tanks near equilibrium times {gamma:.3g} V/cm is {small}")
 print(rc.classical.youla_gain(sampled, base, rc.certify(learned).gamma))
 
 # %% [markdown]
-# ## See it
+# ## Figure
 #
-# Left: what a training had reached after so many samples; a cross is what it came to on the last episodes. Right: those episodes,
-# sample by sample; they start with the levels off, and the inflow changes every 100 s.
+# Left: the best cost of each training over the number of samples; a cross is the cost in the final comparison. Right: the mean over the
+# episodes of that comparison, sample by sample; they start with a level error, and the inflow changes every 100 s.
 
 # %%
 figure, axes = panels(1, 2, (5.2, 3.6))
@@ -241,11 +244,12 @@ heading(figure, "Two tanks: reinforcement and gradients through the loop")
 figure.savefig(out / "comparison.png")
 
 # %% [markdown]
-# ## Read it with care
+# ## Limits of this comparison
 #
-# A gradient is only as good as the model: PPO learns from the plant that it is given, the gradient from the equations. One seed of
-# one environment is an example, not a study; turn the knobs of `PPO` before you conclude anything about it. What does not change with
-# tuning is the last table: a cost that was measured, and a promise that holds before and after training, or none.
+# A gradient is only as good as the model: PPO learns from the plant itself, the gradient from the equations. One seed of
+# one environment is an example, not a study; tune the settings of `PPO` before you conclude anything about it. Tuning does not change
+# the difference in kind: a guarantee that holds before and after training, or none.
+
 
 # %%
 rc.save(out / "tanks_policy.safetensors", learned)

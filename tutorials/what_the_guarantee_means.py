@@ -13,12 +13,12 @@
 # %% [markdown]
 # # What the guarantee means
 #
-# You are to put a learned model into a product, and somebody asks what exactly is guaranteed. This page answers with pictures:
-# trajectories that forget where they started, gains that a search finds below those that are proven, models of the usual kind that
-# were trained on the same log and promise nothing, and last what is *not* guaranteed.
+# You want to use a learned model in a product, and you must state exactly what is guaranteed. This page answers with figures:
+# trajectories that forget their initial state, gains found by a search below the proven gains, models without a guarantee that
+# were trained on the same log, and finally what is *not* guaranteed.
 #
 # Run it as a script, `python tutorials/what_the_guarantee_means.py --out runs/guarantee`, or open it as a notebook (Jupyter
-# with jupytext, or an editor that knows `# %%` cells). It takes minutes on two CPU cores; `--quick` only shows that it runs.
+# with jupytext, or an editor with `# %%` cells). It takes minutes on two CPU cores; `--quick` only shows that it runs.
 
 # %%
 import argparse
@@ -51,10 +51,10 @@ out.mkdir(parents=True, exist_ok=True)
 epochs, seeds, search, gammas = (2, 1, 3, (5.0,)) if given.quick else (200, 3, 200, (5.0, 1.0, 2.0, 20.0))
 
 # %% [markdown]
-# ## A log, and one training for all
+# ## One log and one training for all models
 #
-# Two tanks: a pump's voltage in, the lower tank's level out. Every model on this page is trained by these lines, on this log; the
-# epoch that simulates a second log best is kept, and a third log tests.
+# The plant is two tanks; the input is the pump voltage, the output the level of the lower tank. Every model on this page is trained by
+# the same function on the same log. A second log selects the best epoch, and a third log tests the model.
 
 # %%
 log, validation, test = two_tanks(2000, seed=0), two_tanks(400, seed=2), two_tanks(600, seed=1)
@@ -88,14 +88,16 @@ trained = {"Lipschitz R2DN": train(certified(gammas[0]), seeds)}
 model = trained["Lipschitz R2DN"][0]
 
 # %% [markdown]
-# ## It forgets where it started
+# ## It forgets its initial state
 #
-# The certificate comes with a metric P and a rate. For any two trajectories under one input:
+# The certificate contains a metric $P$ and a rate. For any two trajectories $x$ and $x'$ under one input:
 #
-#     |x1 - x2|_P after t samples  <=  rate^t |x1 - x2|_P at the start
+# $$
+# \lVert x_t - x'_t \rVert_P \le \mathrm{rate}^t \, \lVert x_0 - x'_0 \rVert_P
+# $$
 #
-# That is the dashed line in the figure, drawn before anything was simulated. Ten starts are ten examples. So a search tries for
-# the pair of states and the input with which two trajectories come together most slowly: it cannot beat the certified rate.
+# This bound is the dashed line in the figure. It needs no simulation. Ten initial states are only ten examples. So a search looks for
+# the pair of states and the input with which two trajectories approach each other most slowly: it cannot exceed the certified rate.
 
 # %%
 certificate = rc.certify(model)
@@ -114,10 +116,10 @@ print("the search stayed below:", slowest.value <= certificate.rate)
 # %% [markdown]
 # ## Its gain is bounded
 #
-# Two inputs that differ by |du| in all give outputs that differ by at most gamma |du|. Gradient ascent looks for the worst pair. What
-# it finds is a gain that the model has, what is certified is one that it cannot exceed, and the truth lies between. All are in
-# standard deviations of the log's signals. Tests with random inputs come out far below. The right panel shows the price: where
-# gamma is below what the plant needs, the fit suffers.
+# If the difference of two inputs has the norm $\lVert\Delta u\rVert$, the difference of the outputs has at most the norm
+# $\gamma \lVert\Delta u\rVert$. Gradient ascent looks for the worst pair. The gain that it finds is a lower bound, the certified gain
+# an upper bound, and the true gain lies between. All are in standard deviations of the log's signals. Tests with random inputs give
+# far smaller values. The right panel shows the price: if $\gamma$ is below the gain of the plant, the fit degrades.
 
 # %%
 models = {gammas[0]: model} | {gamma: train(certified(gamma))[0] for gamma in gammas[1:]}
@@ -147,15 +149,15 @@ heading(figure, "The gain that is certified, the gain that is found, and what it
 figure.savefig(out / "gains.png")
 
 # %% [markdown]
-# ## Without it
+# ## Models without the guarantee
 #
-# Two models of the usual kind, by the same training: a GRU, and a neural state-space model, a network that gives the change of the
-# state. Nothing keeps them from remembering for ever.
+# Two common models, with the same training: a GRU, and a neural state-space model, a network that gives the change of the
+# state. Nothing ensures that they forget their past.
 
 
 # %%
 class Increments(rc.System):
-    """The usual neural state-space model: x+ = x + f(x, u), y = C x, with a network f and no constraint."""
+    """A common neural state-space model: x+ = x + f(x, u), y = C x, with a network f and no constraint."""
 
     f: eqx.nn.MLP
     C: jax.Array
@@ -189,9 +191,9 @@ trained["GRU"] = train(lambda key: rc.nn.GRU(nu=1, nx=8, ny=1, key=key), seeds)
 trained["neural state-space"] = train(NeuralStateSpace, seeds)
 
 # %% [markdown]
-# The test: each model gets 32 pasts, ten minutes of random pump voltages from the log's range. Then one voltage is held for half
-# an hour. The tanks forget: the level that they end at depends on the voltage alone. A model that does not forget ends
-# elsewhere after another past.
+# The test: each model is driven by 32 past inputs, ten minutes of random pump voltages from the log's range. Then one voltage is held
+# for half an hour. The tanks forget: their final level depends on the voltage alone. The final level of a model that does not
+# forget depends on the past input too.
 
 # %%
 VOLTS = jnp.linspace(0.0, 8.0, 33)
@@ -231,16 +233,17 @@ heading(figure, "Where 32 pasts end", "a color a seed; gray: voltages of the log
 figure.savefig(out / "rests.png")
 
 # %% [markdown]
-# One point a voltage and seed: forgotten, as far as these pasts and voltages can tell. For the R2DN that was known before, for all pasts,
-# all inputs and all seeds. For the others it is an observation, and the fit does not tell which seed to trust. Where one passed,
-# nobody knows about the next voltage.
+# A single point for each voltage and seed means that the past was forgotten, for these pasts and voltages. For the R2DN this was known
+# before, for all pasts, all inputs and all seeds. For the others it is an observation, and the fit does not show which seed to trust. A
+# model that passed at one voltage may fail at the next.
 #
 # ## What is not guaranteed
 #
-# **Accuracy.** An untrained model has the same certificate. And outside the log's range a model may forget perfectly and be wrong: the
-# sensor of these tanks reads 0 to 10 V, whatever the curve in the figure says.
+# **Accuracy.** An untrained model has the same certificate. Outside the log's range a model may forget perfectly and be wrong: the
+# sensor of these tanks reads 0 to 10 V, whatever the curve in the figure shows.
 #
-# **The plant.** A tank without an outlet never forgets. A model of it that forgets is wrong, and certified. `advise` sees it in the log.
+# **The plant.** A tank without an outlet never forgets. A model of it that forgets is wrong, and certified. `advise` finds this in the
+# log.
 
 # %%
 print("untrained, certified:", rc.certify(certified(gammas[0])(jr.key(5))).holds)
@@ -259,8 +262,8 @@ print(
 print(str(rc.advice.advise(closed(log))).splitlines()[1])
 
 # %% [markdown]
-# **A loop around it.** Feed the level back to the pump with a gain k, and it is another system. Small gain says what is left: where
-# k gamma is below one, the loop forgets, too. Above that the certificate is silent, and the loop may do anything.
+# **A loop around it.** Feedback of the level to the pump with a gain $k$ makes a different system. By the small-gain theorem, the loop
+# forgets, too, if $k \gamma < 1$. For a larger $k$ the certificate proves nothing, and the loop may be unstable.
 
 
 # %%
@@ -286,10 +289,11 @@ for k in (0.9 / gammas[0], 3.0):
     print(f"k gamma = {k * gammas[0]:.3g}: two starts end {abs(one - other):.2g} apart")
 
 # %% [markdown]
-# **Limits, rounding, the next plant.** A certificate knows nothing of an actuator's limits, of float32 in a running simulation beyond the
-# weights, or of a plant that ages. Keep your interlocks.
+# **Limits, rounding, other plants.** A certificate does not cover the limits of an actuator, the float32 rounding of a running
+# simulation, or a plant that ages. Keep your interlocks.
 #
-# ## Keep the model
+# ## Save the model
+
 
 # %%
 rc.save(out / "tanks.safetensors", model, certificate=certificate)

@@ -13,14 +13,15 @@
 # %% [markdown]
 # # Youla feedback
 #
-# A resonant plant that is stable by itself, a disturbance that jumps, and an actuator that cannot follow it all the way. A controller
-# shall learn to reject the disturbance, and the loop shall be stable at every step of the learning.
+# The plant is resonant and open-loop stable, the disturbance jumps, and the actuator saturates before it can cancel the disturbance. A
+# controller learns to reject the disturbance, and the loop must be stable at every step of the training.
 #
-# In Youla's form the controller is a model of the plant and a stable system Q. Q reads what the model did not expect, and that
-# does not depend on what Q does. So any certified Q keeps the loop stable, and a bound on its gain bounds the loop's.
+# In Youla's form the controller consists of a model of the plant and a stable system $Q$. $Q$ reads the innovation, the difference
+# between plant and model, which does not depend on $Q$. So any certified $Q$ keeps the loop stable, and a bound on its gain bounds the
+# gain of the loop.
 #
-# It is the published benchmark problem. Run it as a script, `python tutorials/youla_feedback.py --out runs/youla`, or open it as a
-# notebook (Jupyter with jupytext, or an editor that knows `# %%` cells). It trains four policies in a few minutes on two CPU cores,
+# This is the published benchmark problem. Run it as a script, `python tutorials/youla_feedback.py --out runs/youla`, or open it as a
+# notebook (Jupyter with jupytext, or an editor with `# %%` cells). It trains four policies in a few minutes on two CPU cores,
 # at less than the published size; `--quick` trains two for a few epochs.
 
 # %%
@@ -55,11 +56,13 @@ if jax.default_backend() == "cpu":
 # %% [markdown]
 # ## The loop
 #
-#     z = T0 d + T1 u,    u = sat(Q(T2 d)),    |u| <= 5
+# $$
+# z = T_0 d + T_1 u, \qquad u = \mathrm{sat}(Q(T_2 d)), \qquad \lvert u \rvert \le 5
+# $$
 #
-# `d` is the disturbance, constant over 50 samples and up to 10, `z` what is to be small, and the cost of a sample
-# `|z| + 1e-4 u^2`. T0, T1 and -T2 are the plant itself, which needs no other controller to be stable. Their H-infinity norms say how
-# much a sine can grow in them.
+# The disturbance $d$ is constant over 50 samples and at most 10, $z$ is the performance output, and the cost of a sample is
+# $\lvert z\rvert + 10^{-4} u^2$. $T_0$, $T_1$ and $-T_2$ are the plant itself, which needs no stabilizing controller. Their H-infinity
+# norms are the largest amplification of a sinusoid.
 
 # %%
 scenario = youla.YoulaScenario()
@@ -78,15 +81,15 @@ def episodes(q):
     return run, jnp.mean(jax.vmap(jax.vmap(scenario.cost))(run, test.ws))
 
 
-silent = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
-before, cost_before = episodes(silent)
+zero = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
+before, cost_before = episodes(zero)
 print(f"cost without control: {cost_before:.3f}")
 
 # %% [markdown]
-# ## Learn
+# ## Training
 #
-# Gradients go through the whole loop; each epoch draws new disturbances. A linear Q comes first, for what it reaches needs no network.
-# Then networks, each with a bound gamma on its gain: the smaller it is, the more is certain, and the less it can do.
+# Gradients go through the whole loop; each epoch draws new disturbances. A linear $Q$ comes first, as a reference without a network.
+# Then networks, each with a bound $\gamma$ on its gain: a smaller one gives a stronger guarantee and less performance.
 
 
 # %%
@@ -122,11 +125,13 @@ for name, q in untrained.items():
     policies[name] = learn(q)
 
 # %% [markdown]
-# ## What it buys, and what is certain
+# ## Performance and guarantee
 #
-# With a Q of gain gamma the loop's gain from disturbance to z is at most `|T0| + |T1| gamma |T2|`; the saturation changes nothing in
-# this. And where the plant differs from its model by some stable error, the loop stays stable while that error's gain is
-# below 1 / gamma (small-gain theorem), here as a share of the plant's own. The linear Q is contracting, but nothing bounded its gain.
+# With a $Q$ of gain $\gamma$ the gain of the loop from $d$ to $z$ is at most
+# $\lVert T_0\rVert + \lVert T_1\rVert\, \gamma\, \lVert T_2\rVert$; the saturation does not change
+# this bound. If the plant differs from its model by a stable error, the loop stays stable as long as the gain of the error is
+# below $1 / \gamma$ (small-gain theorem), here as a share of the plant's own gain. The linear $Q$ is contracting, but its gain was not
+# bounded.
 
 # %%
 for name, policy in policies.items():
@@ -140,7 +145,7 @@ for name, policy in policies.items():
 # %% [markdown]
 # ## Certify
 #
-# The policy to keep is the one that costs least among those with a bound.
+# We keep the policy with the lowest cost among those with a bound.
 
 # %%
 bounded = [name for name in policies if name != "linear"]
@@ -168,8 +173,9 @@ figure.savefig(out / "episode.png", dpi=120)
 # %% [markdown]
 # ## Save
 #
-# The file holds Q in the units of its signals; `robustctl certify youla.safetensors` checks it again. With a plant of your own it goes
-# into `rc.loops.Youla(base, q)`, see `docs/closed-loop.md`.
+# The file contains $Q$ in the units of its signals; `robustctl certify youla.safetensors` checks it again. For your own plant, use it in
+# `rc.loops.Youla(base, q)`, see `docs/closed-loop.md`.
+
 
 # %%
 rc.save(out / "youla.safetensors", policies[best], certificate=certificate)

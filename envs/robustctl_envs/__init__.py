@@ -1,4 +1,4 @@
-"""Gymnasium environments of robustctl's plants; importing this registers `robustctl/<Name>-v0` for each of them."""
+"""Gymnasium environments of robustctl's plants; importing this package registers `robustctl/<Name>-v0` for each plant."""
 
 import gymnasium as _gym
 

@@ -1,4 +1,4 @@
-"""One drawing a plant: `draw(axes, plant, x, control)`, with lengths in their units on the axes."""
+"""One drawing per plant: `draw(axes, plant, x, control)`, with lengths in their units on the axes."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def _frame(ax, x, y, xlabel, ylabel, equal=True):
 
 
 def signals(ax, plant, x, control):
-    """Bars of the states, for a plant without a picture of its own."""
+    """Bars of the states, for a plant without its own drawing."""
     names = [f"{s.name} [{s.unit}]" if s.unit else s.name for s in plant.states]
     ax.barh(range(len(x)), x, color=BLUE)
     ax.set_yticks(range(len(x)), names)
@@ -27,7 +27,7 @@ def signals(ax, plant, x, control):
 
 
 def magnetic_suspension(ax, plant, x, control):
-    """A ball below a coil; the gap downwards in mm."""
+    """A ball below a coil; the gap is drawn downwards, in mm."""
     from matplotlib.patches import Circle, Rectangle
 
     gap = 1e3 * float(x[0])
@@ -68,20 +68,20 @@ def cart_pole(ax, plant, x, control):
     """A cart on its track with the pole on top."""
     from matplotlib.patches import Rectangle
 
-    place, angle = float(x[0]), float(x[1])
+    position, angle = float(x[0]), float(x[1])
     length = 2 * float(plant.half_length)
     ax.plot([-2.4, 2.4], [-0.1, -0.1], color=GREY, linewidth=2)
-    ax.add_patch(Rectangle((place - 0.25, -0.1), 0.5, 0.3, facecolor=INK))
-    tip = (place + length * np.sin(angle), 0.2 + length * np.cos(angle))
-    ax.plot([place, tip[0]], [0.2, tip[1]], color=ORANGE, linewidth=5, solid_capstyle="round")
+    ax.add_patch(Rectangle((position - 0.25, -0.1), 0.5, 0.3, facecolor=INK))
+    tip = (position + length * np.sin(angle), 0.2 + length * np.cos(angle))
+    ax.plot([position, tip[0]], [0.2, tip[1]], color=ORANGE, linewidth=5, solid_capstyle="round")
     _frame(ax, (-2.6, 2.6), (-0.5, 1.9), "position [m]", "height [m]")
 
 
 def planar_quadrotor(ax, plant, x, control):
     """A bar with two rotors; the arrows are the thrusts."""
-    place, roll, arm = np.asarray(x[:2], float), float(x[2]), float(plant.arm)
+    center, roll, arm = np.asarray(x[:2], float), float(x[2]), float(plant.arm)
     along, up = np.array([np.cos(roll), np.sin(roll)]), np.array([-np.sin(roll), np.cos(roll)])
-    ends = place + arm * along, place - arm * along
+    ends = center + arm * along, center - arm * along
     ax.plot(*np.transpose(ends), color=INK, linewidth=5, solid_capstyle="round")
     for end, thrust in zip(ends, np.asarray(control, float), strict=True):
         ax.annotate(
@@ -94,11 +94,11 @@ def planar_quadrotor(ax, plant, x, control):
 
 
 def tanks(ax, plant, x, control):
-    """Levels in their tanks; a lower tank stands below the one that drains into it."""
+    """Levels in their tanks; a lower tank is drawn below the one that drains into it."""
     from matplotlib.patches import Rectangle
 
-    places = [(0, 26), (0, 0)] if len(x) == 2 else [(0, 0), (24, 0), (0, 26), (24, 26)]
-    for (left, bottom), level, signal in zip(places, x, plant.states, strict=True):
+    corners = [(0, 26), (0, 0)] if len(x) == 2 else [(0, 0), (24, 0), (0, 26), (24, 26)]
+    for (left, bottom), level, signal in zip(corners, x, plant.states, strict=True):
         ax.add_patch(Rectangle((left, bottom), 14, float(level), facecolor=BLUE, alpha=0.6))
         ax.plot(
             [left, left, left + 14, left + 14],

@@ -1,4 +1,4 @@
-"""One plant as a Gymnasium environment."""
+"""A plant as a Gymnasium environment."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from robustctl.plants import Imperfections
 
-from .functional import EnvState, FunctionalEnv, Step, functional
+from .functional import EnvState, FunctionalEnv, StepResult, functional
 from .rendering import Renderer
 from .spaces import action_space, checked_action, observation_space
 
@@ -21,19 +21,34 @@ def _reset(env: FunctionalEnv, key) -> tuple[EnvState, Any]:
 
 
 @eqx.filter_jit
-def _step(env: FunctionalEnv, state: EnvState, action) -> tuple[EnvState, Step]:
+def _step(env: FunctionalEnv, state: EnvState, action) -> tuple[EnvState, StepResult]:
     return env.step(state, action)
 
 
 class PlantEnv(gym.Env):
     """A task on a sampled plant: actions in [-1, 1], observations in the sensors' units.
 
-    The reward is minus the task's cost, and minus `task.failure` where an episode is terminated. `reset(seed=)` fixes
-    the episode bit for bit; `options={"x0": state}` starts from a state of your own. An action out of bounds is
+    The reward is minus the task's cost, and minus `task.failure` if the episode is terminated. `reset(seed=)` determines
+    the episode exactly; `options={"x0": state}` sets the initial state. An action out of bounds is
     clipped; `info` holds `time_s`, `cost`, `control` (in its units), `state` and `clipped`.
 
-    **Raises:** `gymnasium.error.InvalidAction` for an action that is not finite numbers of the right shape,
-    `gymnasium.error.ResetNeeded` for a step before `reset` or after the end.
+    **Arguments:**
+
+    - `name`: a key of `ENVIRONMENTS`.
+    - `render_mode`: "human", "rgb_array" or None.
+    - `imperfections`: of sensors and actuators (`robustctl.plants.Imperfections`).
+    - `dt`: sample time in seconds, in place of the environment's.
+    - `task`: fields of the plant's task, for example `horizon`.
+
+    **Raises:** `ValueError` for an unknown `render_mode` and an `x0` that is not finite or of another shape;
+    `gymnasium.error.InvalidAction` for an action that is not finite or of another shape;
+    `gymnasium.error.ResetNeeded` for a step before `reset` or after the end of an episode.
+
+    **Example:** ::
+
+        env = gymnasium.make("robustctl/CartPole-v0", horizon=100)
+        observation, info = env.reset(seed=0)
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 50}  # noqa: RUF012

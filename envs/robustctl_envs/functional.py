@@ -1,4 +1,4 @@
-"""The environment as pure functions, which every other face of it wraps and gradients pass through."""
+"""The environment as pure, differentiable functions; the Gymnasium classes wrap it."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -16,15 +16,25 @@ from .table import ENVIRONMENTS
 
 
 class EnvState(NamedTuple):
-    """Plant state, what acts on it over the whole episode, and the sample that is next."""
+    """Plant state, exogenous inputs of the whole episode, and the number of the next sample."""
 
     plant: PlantState
     ws: Exogenous
     t: Array
 
 
-class Step(NamedTuple):
-    """What one step gives: observation, reward (minus the task's cost, and at a failure minus its), ends, and the numbers behind them."""
+class StepResult(NamedTuple):
+    """The result of one step.
+
+    **Arguments:**
+
+    - `observation`: after the step.
+    - `reward`: minus the task's cost, and minus `task.failure` if the episode is terminated.
+    - `terminated`: True if the task has failed.
+    - `truncated`: True at the end of the horizon.
+    - `control`: in the plant's units.
+    - `x`: the plant's state after the step.
+    """
 
     observation: Array
     reward: Array
@@ -37,8 +47,13 @@ class Step(NamedTuple):
 class FunctionalEnv(eqx.Module):
     """A task on a sampled plant as an environment: `reset(key)`, `step(state, action)`.
 
-    Actions are in [-1, 1] and mapped onto the limits of the plant's control signals; observations are what the
-    sensors read, then the references, kept within the sensors' ranges. Batches go through `jax.vmap`.
+    Actions are in [-1, 1] and mapped to the limits of the plant's control signals. Observations are the measurements and then
+    the references, clipped to the sensors' ranges. Use `jax.vmap` for a batch.
+
+    **Arguments:**
+
+    - `sampled`: the sampled plant.
+    - `task`: the task on its plant.
 
     **Raises:** `ModelError` for control signals without finite limits.
     """
@@ -47,7 +62,7 @@ class FunctionalEnv(eqx.Module):
     task: Task
 
     def __check_init__(self):
-        """Refuse controls without limits, whose actions could not be mapped."""
+        """Refuse controls without limits, to which actions cannot be mapped."""
         low, high = limits(self.sampled.plant.controls)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             names = [s.name for s in self.sampled.plant.controls]
@@ -68,22 +83,23 @@ class FunctionalEnv(eqx.Module):
     def reset(self, key: PRNGKeyArray) -> tuple[EnvState, Array]:
         """Draw an episode; return its state and first observation."""
         x_key, w_key = jax.random.split(key)
+        # One sample more than the horizon: the last observation has a reference and noise too.
         ws = draw(self.task, self.sampled, w_key, self.task.horizon + 1)
         return self.start(self.task.initial_state(x_key), ws)
 
     def start(self, x0: Array, ws: Exogenous) -> tuple[EnvState, Array]:
-        """Return state and first observation of an episode that is given."""
+        """Return state and first observation of a given episode."""
         state = EnvState(self.sampled.state_at(x0), ws, jnp.zeros((), jnp.int32))
         return state, self._observe(state)
 
-    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, StepResult]:
         """Apply an action for one sample."""
         u, w = self.control(action), _at(state.ws, state.t)
         after = EnvState(self.sampled.advance(state.plant, u, w), state.ws, state.t + 1)
         terminated = self.task.terminated(after.plant.x)
         reward = -self.task.cost(state.plant.x, u, w.r) - self.task.failure * terminated.astype(w.d.dtype)
         truncated = ~terminated & (after.t >= self.task.horizon)
-        return after, Step(self._observe(after), reward, terminated, truncated, u, after.plant.x)
+        return after, StepResult(self._observe(after), reward, terminated, truncated, u, after.plant.x)
 
     def control(self, action: Array) -> Array:
         """Return the control in its units for an action in [-1, 1], clipped."""
@@ -98,6 +114,7 @@ class FunctionalEnv(eqx.Module):
     def _observe(self, state: EnvState) -> Array:
         y = self.sampled.output(state.plant, _at(state.ws, state.t))
         low, high = (jnp.asarray(a, y.dtype) for a in limits(self.observed))
+        # Gymnasium's spaces hold no NaN; a state that is not finite has terminated the episode.
         return jnp.clip(jnp.nan_to_num(y), low, high)
 
 
@@ -108,12 +125,21 @@ def _at(ws: Exogenous, t: Array) -> Exogenous:
 def functional(
     name: str, *, imperfections: Imperfections | None = None, dt: float | None = None, **task: Any
 ) -> FunctionalEnv:
-    """Return a named environment's functions.
+    """Return a named environment as pure functions.
 
-    **Arguments:** `name`: a key of `ENVIRONMENTS`; `imperfections`: see `robustctl.plants.Imperfections`; `dt`: another sample
-    time in seconds; `task`: fields of the plant's task, such as `horizon`.
+    **Arguments:**
+
+    - `name`: a key of `ENVIRONMENTS`.
+    - `imperfections`: of sensors and actuators (`robustctl.plants.Imperfections`).
+    - `dt`: sample time in seconds, in place of the environment's.
+    - `task`: fields of the plant's task, for example `horizon`.
 
     **Raises:** `ModelError` for an unknown name.
+
+    **Example:** ::
+
+        env = robustctl_envs.functional("CartPole", horizon=100)
+        state, observation = env.reset(jax.random.key(0))
     """
     if name not in ENVIRONMENTS:
         raise ModelError(f"name must be one of {sorted(ENVIRONMENTS)}, got {name!r}")

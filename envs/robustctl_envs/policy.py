@@ -1,4 +1,4 @@
-"""A learned or classical controller as `action = policy(obs)`, its state inside."""
+"""A learned or classical controller as `action = policy(observation)`, which holds the controller's state."""
 
 from typing import Any
 
@@ -14,12 +14,17 @@ from .functional import FunctionalEnv
 
 
 class Policy:
-    """A controller that reads an environment's observations and gives its actions, one sample a call.
+    """A controller as a policy for an environment: it maps observations to actions, one sample per call.
 
-    `env`: a `PlantEnv` or `VectorPlantEnv` (wrapped or not); for the latter every environment has a state of its own. The
-    controller works in the plant's units; actions are mapped to [-1, 1]. Call `reset()` when an episode starts.
+    The controller works in the plant's units; its controls are mapped to actions in [-1, 1]. Call `reset()` when an episode
+    starts.
 
-    **Raises:** `ModelError` for a controller that does not take the observations or give the controls.
+    **Arguments:**
+
+    - `controller`: a system or parameterization with the observations as inputs and the controls as outputs.
+    - `env`: a `PlantEnv` or `VectorPlantEnv` (wrapped or not); in the latter every environment has its own state.
+
+    **Raises:** `ModelError` for a controller whose inputs or outputs do not fit the environment.
     """
 
     def __init__(self, controller: System | Parameterization, env: Any):
@@ -33,7 +38,7 @@ class Policy:
         self.reset()
 
     def reset(self, ended: np.ndarray | None = None) -> None:
-        """Start anew; in a vector environment, only where `ended` (num_envs,) is true, if it is given."""
+        """Reset the controller's state; in a vector environment only where `ended` (num_envs,) is true, if given."""
         fresh = self.system.init_state()
         if self.batch is None:
             self._x = fresh
@@ -49,7 +54,7 @@ class Policy:
         self._x = batched
 
     def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Return the action for an observation, and step the controller's state."""
+        """Return the action for an observation, and advance the controller's state."""
         y = jnp.asarray(observation, self._dtype)
         step = _step if self.batch is None else _step_batch
         self._x, action = step(self.system, self.functional, self._x, y)
@@ -60,11 +65,13 @@ class Policy:
         y = jax.ShapeDtypeStruct((ny,), self._dtype)
         try:
             got = eqx.filter_eval_shape(lambda s, y: s.step(s.init_state(), y)[1], self.system, y).shape
-            said = f"it gave shape {got}"
+            found = f"got outputs of shape {got}"
         except Exception as error:
-            got, said = None, f"it said: {error}"
+            got, found = None, f"its step raised: {error}"
         if got != (nu,):
-            raise ModelError(f"the controller must take {ny} observations and give {nu} controls; {said}")
+            raise ModelError(
+                f"the controller must have {ny} inputs (observations) and {nu} outputs (controls); {found}"
+            )
 
 
 @eqx.filter_jit

@@ -1,4 +1,4 @@
-"""A reinforcement-learning baseline: proximal policy optimization, short, compiled as one update.
+"""A reinforcement-learning baseline: proximal policy optimization, compiled as one scan over updates.
 
 [SWD17] Schulman, Wolski, Dhariwal, Radford, Klimov, "Proximal policy optimization algorithms", arXiv 1707.06347.
 """
@@ -18,12 +18,26 @@ from robustctl.errors import RobustctlError
 from robustctl.system import System
 
 from .functional import FunctionalEnv
-from .vector import Batch, reset_batch, step_batch
+from .vector import VectorState, reset_batch, step_batch
 
 
 @dataclasses.dataclass(frozen=True)
 class PPO:
-    """Settings: environments side by side, samples a rollout, passes and minibatches an update, and the usual constants."""
+    """Settings of `train_ppo`.
+
+    **Arguments:**
+
+    - `num_envs`: parallel environments.
+    - `samples`: per environment and update.
+    - `passes`: over the samples of an update.
+    - `minibatches`: per pass.
+    - `learning_rate`: at first; it falls linearly to zero.
+    - `discount`: of rewards, per sample.
+    - `trace`: lambda of generalized advantage estimation.
+    - `clip`: eps of the clipped ratio.
+    - `entropy`: weight c of the entropy.
+    - `width`: of the two hidden layers of actor and critic.
+    """
 
     num_envs: int = 256
     samples: int = 64
@@ -45,7 +59,7 @@ class PPO:
 
 
 class Agent(eqx.Module):
-    """A Gaussian policy on normalized observations, and a value; actions are in [-1, 1] before clipping."""
+    """A Gaussian policy and a value function on normalized observations; the environment clips actions to [-1, 1]."""
 
     actor: eqx.nn.MLP
     critic: eqx.nn.MLP
@@ -53,7 +67,7 @@ class Agent(eqx.Module):
     scale: Float[Array, " ny"]
 
     def normalized(self, y: Array) -> Array:
-        """Return observations in units of `scale`, which is not trained."""
+        """Return observations divided by `scale`, which is not trained."""
         return y / jax.lax.stop_gradient(self.scale)
 
     def log_probability(self, y: Array, action: Array) -> Array:
@@ -66,7 +80,7 @@ class Agent(eqx.Module):
         return self.critic(self.normalized(y))[0]
 
 
-class Trained(System):
+class AgentController(System):
     """The trained agent's mean action as a controller in the plant's units."""
 
     agent: Agent
@@ -82,13 +96,13 @@ class Trained(System):
 
 
 class PPOResult(NamedTuple):
-    """The controller, and the mean reward a sample of each update's rollouts."""
+    """The controller, and the mean reward per sample of each update's rollouts."""
 
-    controller: Trained
+    controller: AgentController
     reward: np.ndarray
 
 
-class _Seen(NamedTuple):
+class _Transitions(NamedTuple):
     y: Array
     action: Array
     log_probability: Array
@@ -107,7 +121,14 @@ def train_ppo(
 
         max  E min(r A, clip(r, 1 - eps, 1 + eps) A) - |V - R|^2 / 2 + c H,    r = pi(a|y) / pi_old(a|y)
 
-    with generalized advantage estimates A. No guarantee of any kind: a baseline to compare with.
+    with generalized advantage estimates A. A baseline for comparison, with no guarantee.
+
+    **Arguments:**
+
+    - `env`: the environment.
+    - `updates`: number of updates.
+    - `settings`: default `PPO()`.
+    - `key`: of initial weights, episodes and actions.
 
     **Raises:** `RobustctlError` for `updates` below 1 and for minibatches that do not divide the samples.
     """
@@ -135,7 +156,7 @@ def train_ppo(
         return jax.lax.scan(body, (free, optimizer.init(free), batch, y), jr.split(key, updates))
 
     (free, *_), reward = run(env, free, batch, y)
-    return PPOResult(Trained(eqx.combine(free, fixed), env), np.asarray(reward))
+    return PPOResult(AgentController(eqx.combine(free, fixed), env), np.asarray(reward))
 
 
 def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
@@ -146,13 +167,14 @@ def _agent(env: FunctionalEnv, y: Array, s: PPO, key: PRNGKeyArray) -> Agent:
         return eqx.nn.MLP(ny, n, width_size=s.width, depth=2, activation=jnp.tanh, dtype=y.dtype, key=key)
 
     actor, critic = mlp(nu, actor_key), mlp(1, critic_key)
+    # Initial actions near zero, and observations of about unit size: choices that PPO is known to be sensitive to.
     small = 0.01 * actor.layers[-1].weight
     actor = eqx.tree_at(lambda m: m.layers[-1].weight, actor, small)
     scale = jnp.maximum(jnp.std(y, axis=0) + jnp.abs(jnp.mean(y, axis=0)), 1e-3)
     return Agent(actor, critic, jnp.full(nu, -0.5, y.dtype), scale)
 
 
-def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, key: PRNGKeyArray):
+def _rollout(env: FunctionalEnv, agent: Agent, batch: VectorState, y: Array, s: PPO, key: PRNGKeyArray):
     def body(carry, key):
         batch, y = carry
         mean = jax.vmap(lambda y: agent.actor(agent.normalized(y)))(y)
@@ -160,7 +182,7 @@ def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, k
         begun = batch.done  # this step only starts a new episode
         after, out = step_batch(env, batch, action)
         log_probability = jax.vmap(agent.log_probability)(y, action)
-        seen = _Seen(
+        seen = _Transitions(
             y,
             action,
             log_probability,
@@ -175,7 +197,7 @@ def _rollout(env: FunctionalEnv, agent: Agent, batch: Batch, y: Array, s: PPO, k
     return batch, y, seen
 
 
-def advantages(seen: _Seen, last: Array, discount: float, trace: float) -> Array:
+def advantages(seen: _Transitions, last: Array, discount: float, trace: float) -> Array:
     """Return generalized advantage estimates, time first (T, B).
 
     ::
@@ -196,7 +218,7 @@ def advantages(seen: _Seen, last: Array, discount: float, trace: float) -> Array
     return jax.lax.scan(body, jnp.zeros_like(last), (delta, alive), reverse=True)[1]
 
 
-def _learn(free, fixed, opt_state, optimizer, seen: _Seen, y: Array, s: PPO, key: PRNGKeyArray):
+def _learn(free, fixed, opt_state, optimizer, seen: _Transitions, y: Array, s: PPO, key: PRNGKeyArray):
     last = jax.vmap(eqx.combine(free, fixed).value)(y)
     gain = advantages(seen, last, s.discount, s.trace)
     used = 1.0 - seen.begun.astype(gain.dtype)
@@ -218,14 +240,25 @@ def _learn(free, fixed, opt_state, optimizer, seen: _Seen, y: Array, s: PPO, key
     return free, opt_state
 
 
-def loss(agent: Agent, seen: _Seen, gain: Array, target: Array, used: Array, s: PPO) -> Array:
-    """Return the clipped surrogate loss [SWD17, eqs. (7) and (9)] over samples (n,); `used` masks steps that only reset."""
+def loss(agent: Agent, seen: _Transitions, gain: Array, target: Array, used: Array, s: PPO) -> Array:
+    """Return the clipped surrogate loss [SWD17, eqs. (7) and (9)] over samples (n,).
+
+    **Arguments:**
+
+    - `agent`: policy and value function.
+    - `seen`: transitions of the old policy.
+    - `gain`: advantages A.
+    - `target`: returns R.
+    - `used`: zero for steps that only reset an environment.
+    - `s`: the settings.
+    """
     count = jnp.maximum(jnp.sum(used), 1.0)
     mean = jnp.sum(used * gain) / count
+    # Advantages are normalized over a minibatch, so that the learning rate does not depend on the size of the reward.
     spread = jnp.sqrt(jnp.sum(used * (gain - mean) ** 2) / count) + 1e-8
     gain = (gain - mean) / spread
     ratio = jnp.exp(jax.vmap(agent.log_probability)(seen.y, seen.action) - seen.log_probability)
     surrogate = jnp.minimum(ratio * gain, jnp.clip(ratio, 1 - s.clip, 1 + s.clip) * gain)
     error = (jax.vmap(agent.value)(seen.y) - target) ** 2
-    entropy = jnp.sum(agent.log_std)
+    entropy = jnp.sum(agent.log_std)  # of a Gaussian, up to a constant
     return -jnp.sum(used * surrogate) / count + 0.5 * jnp.sum(used * error) / count - s.entropy * entropy

@@ -1,4 +1,4 @@
-"""Pictures of the plants, drawn by matplotlib."""
+"""Rendering of the plants with matplotlib."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .functional import FunctionalEnv
 
 
 class Renderer:
-    """Draws the plant's state: as an array for `rgb_array`, in a window for `human` (without a display it warns)."""
+    """Draws the plant's state, as an array for `rgb_array` or in a window for `human` (without a display it warns)."""
 
     def __init__(self, env: FunctionalEnv, mode: str):
         self.env, self.mode = env, mode
@@ -18,7 +18,7 @@ class Renderer:
         self._last: tuple[np.ndarray, np.ndarray, int] | None = None
 
     def update(self, x: np.ndarray, control: np.ndarray, t: int) -> None:
-        """Take what is to be drawn; in `human` mode draw it at once."""
+        """Set the state, control and sample to draw; in `human` mode draw them at once."""
         self._last = (x, control, t)
         if self.mode == "human":
             self._draw()
@@ -69,6 +69,6 @@ class Renderer:
         ax = self.figure.add_axes((0.13, 0.12, 0.83, 0.74))
         DRAWINGS.get(type(plant).__name__, signals)(ax, plant, x, control)
         pairs = zip(plant.controls, control, strict=True)
-        told = ", ".join(f"{s.name} {float(u):.2f} {s.unit}" for s, u in pairs)
-        ax.set_title(f"t = {t * self.env.sampled.dt:.2f} s    {told}", fontsize=9)
+        controls = ", ".join(f"{s.name} {float(u):.2f} {s.unit}" for s, u in pairs)
+        ax.set_title(f"t = {t * self.env.sampled.dt:.2f} s    {controls}", fontsize=9)
         ax.tick_params(labelsize=8)

@@ -1,4 +1,4 @@
-"""Spaces of an environment, and what an action from outside must be."""
+"""Spaces of an environment, and checks of actions."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .functional import FunctionalEnv
 
 
 def action_space(env: FunctionalEnv) -> gym.spaces.Box:
-    """Return the box [-1, 1] with one entry a control."""
+    """Return the box [-1, 1] with one entry per control."""
     return gym.spaces.Box(-1.0, 1.0, (len(env.sampled.plant.controls),), np.float32)
 
 
@@ -24,7 +24,7 @@ def observation_space(env: FunctionalEnv) -> gym.spaces.Box:
 def checked_action(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return the action as float32.
 
-    **Raises:** `gymnasium.error.InvalidAction` for something that is not numbers of this shape, or not finite.
+    **Raises:** `gymnasium.error.InvalidAction` for an action that is not an array of finite numbers of this shape.
     """
     try:
         array = np.asarray(action, np.float32)
@@ -36,6 +36,6 @@ def checked_action(action: Any, shape: tuple[int, ...]) -> np.ndarray:
         raise gym.error.InvalidAction(f"the action must have shape {shape}, got {array.shape}")
     if not np.isfinite(array).all():
         raise gym.error.InvalidAction(
-            f"the action must be finite, got {array}; out of bounds is clipped, NaN is a bug upstream"
+            f"the action must be finite, got {array}; actions out of bounds are clipped, but NaN shows an error in the policy"
         )
     return array

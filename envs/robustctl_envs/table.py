@@ -1,4 +1,4 @@
-"""The plants that have an environment, and how each is sampled."""
+"""The plants with an environment, and their sampling."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from robustctl.plants import (
 
 
 class Entry(NamedTuple):
-    """A plant, its task, the sample time in seconds, solver steps a sample and samples an episode."""
+    """A plant with its task, sample time in seconds, solver steps per sample, and samples per episode."""
 
     plant: Callable[[], Plant]
     task: Callable[..., Task]

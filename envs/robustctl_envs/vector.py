@@ -14,28 +14,29 @@ from jaxtyping import Array
 
 from robustctl.plants import Imperfections
 
-from .functional import EnvState, FunctionalEnv, Step, functional
+from .functional import EnvState, FunctionalEnv, StepResult, functional
 from .spaces import action_space, checked_action, observation_space
 
 
-class Batch(NamedTuple):
-    """States of all environments, the key each draws its next episode from, and whose episode has ended."""
+class VectorState(NamedTuple):
+    """States of all environments, their random keys, and True for those whose episode has ended."""
 
     env: EnvState
     keys: Array
     done: Array
 
 
-def reset_batch(env: FunctionalEnv, keys: Array) -> tuple[Batch, Array]:
-    """Start every environment; `keys` (num_envs,)."""
+def reset_batch(env: FunctionalEnv, keys: Array) -> tuple[VectorState, Array]:
+    """Start an episode in every environment; `keys` (num_envs,)."""
     state, y = jax.vmap(env.reset)(keys)
-    return Batch(state, keys, jnp.zeros(keys.shape[0], bool)), y
+    return VectorState(state, keys, jnp.zeros(keys.shape[0], bool)), y
 
 
-def step_batch(env: FunctionalEnv, batch: Batch, actions: Array) -> tuple[Batch, Step]:
-    """Step every environment; one whose episode ended in the step before starts anew and its action is ignored."""
+def step_batch(env: FunctionalEnv, batch: VectorState, actions: Array) -> tuple[VectorState, StepResult]:
+    """Step every environment; one whose episode ended in the previous step starts a new one and ignores its action."""
     state, out = jax.vmap(env.step)(batch.env, actions)
 
+    # Only where an episode has ended: a reset of all environments costs as much as many steps.
     def renewed(_):
         keys = jax.vmap(lambda key: jax.random.split(key)[0])(batch.keys)
         fresh, y = jax.vmap(env.reset)(keys)
@@ -50,7 +51,7 @@ def step_batch(env: FunctionalEnv, batch: Batch, actions: Array) -> tuple[Batch,
         )
 
     state, out, keys = jax.lax.cond(jnp.any(batch.done), renewed, lambda _: (state, out, batch.keys), None)
-    return Batch(state, keys, out.terminated | out.truncated), out
+    return VectorState(state, keys, out.terminated | out.truncated), out
 
 
 def _chosen(condition: Array, new: Any, old: Any) -> Any:
@@ -65,13 +66,22 @@ _step = eqx.filter_jit(step_batch)
 
 
 class VectorPlantEnv(gym.vector.VectorEnv):
-    """Many episodes of one plant, side by side in one jitted, vmapped call.
+    """Many episodes of one plant in parallel, in one jitted, vmapped call.
 
-    Environment i of `reset(seed=s)` is the episode that `PlantEnv` plays after `reset(seed=s + i)`. Ended episodes
-    start anew in the next step (`AutoresetMode.NEXT_STEP`), which ignores their action and gives the first
+    Environment i after `reset(seed=s)` has the episode of `PlantEnv` after `reset(seed=s + i)`. An environment whose episode
+    ended starts a new one in the next step (`AutoresetMode.NEXT_STEP`), which ignores its action and returns the first
     observation, reward 0 and no end.
 
-    **Raises:** `gymnasium.error.InvalidAction` and `gymnasium.error.ResetNeeded`, as `PlantEnv`.
+    **Arguments:**
+
+    - `num_envs`: number of environments.
+    - `name`: a key of `ENVIRONMENTS`.
+    - `imperfections`: of sensors and actuators (`robustctl.plants.Imperfections`).
+    - `dt`: sample time in seconds, in place of the environment's.
+    - `task`: fields of the plant's task, for example `horizon`.
+
+    **Raises:** `ValueError` for `num_envs` below 1 and for a `render_mode`; `gymnasium.error.InvalidAction` and
+    `gymnasium.error.ResetNeeded` in the cases of `PlantEnv`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012
@@ -88,7 +98,9 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
         if task.pop("render_mode", None) is not None:
-            raise ValueError("the vector environment does not render; render one environment of gym.make")
+            raise ValueError(
+                "render_mode must be None for a vector environment; render one environment of gym.make"
+            )
         self.num_envs = num_envs
         self.functional = functional(name, imperfections=imperfections, dt=dt, **task)
         self.single_action_space = action_space(self.functional)
@@ -96,25 +108,25 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._shape = (num_envs, len(self.functional.sampled.plant.controls))
-        self._batch: Batch | None = None
+        self._batch: VectorState | None = None
 
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict | None = None
     ) -> tuple[np.ndarray, dict]:
-        """Start every environment."""
+        """Start an episode in every environment."""
         super().reset(seed=seed if isinstance(seed, int) else None)
         if seed is None:
             seeds = self.np_random.integers(2**31, size=self.num_envs).tolist()
         else:
             seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else list(seed)
         if len(seeds) != self.num_envs:
-            raise ValueError(f"there must be {self.num_envs} seeds, one an environment, got {len(seeds)}")
+            raise ValueError(f"there must be {self.num_envs} seeds, one per environment, got {len(seeds)}")
         keys = jnp.stack([jax.random.key(s) for s in seeds])
         self._batch, y = _reset(self.functional, keys)
         return np.asarray(y, np.float32), {}
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """Step every environment."""
+        """StepResult every environment."""
         if self._batch is None:
             raise gym.error.ResetNeeded("reset must come before the first step")
         array = checked_action(actions, self._shape)

@@ -1,4 +1,4 @@
-"""What `advise` returns: numbers of each channel, what they mean, and both as text."""
+"""The result of `advise`: numbers for each channel, what they mean, and both as text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ from ..store.json_text import finite
 
 WIDTH = 100
 LABEL = 15
+# Findings that contradict forgetting: the output depends on more than the inputs of the last `memory` samples.
 UNSUITED = ("integrator", "drift", "unstable", "hysteresis", "sticking", "equilibria")
 
 
 @dataclass(frozen=True)
 class ChannelAdvice:
-    """Any channel: how much of it is missing or clipped, and whether it moves.
+    """Any channel: how much of it is missing or clipped, and whether it varies.
 
-    `missing`: share of samples; `longest_gap`: samples; `at_low`, `at_high`: shares of clipped samples.
+    **Arguments:**
+
+    - `name`: of the channel.
+    - `unit`: of the channel, or an empty string.
+    - `missing`: share of samples.
+    - `longest_gap`: samples.
+    - `at_low`: share of samples clipped at the lowest value.
+    - `at_high`: share of samples clipped at the highest value.
+    - `varies`: False for a constant channel.
     """
 
     name: str
@@ -29,15 +38,23 @@ class ChannelAdvice:
     longest_gap: int
     at_low: float
     at_high: float
-    moves: bool
+    varies: bool
 
 
 @dataclass(frozen=True)
 class InputAdvice(ChannelAdvice):
     """An input: what it excites.
 
-    `low`, `high`: least and largest value; `central`: share of that range which the middle 90 % of the samples
-    take up; `band_low`, `band_high` (Hz) and `frequencies`: see `spectrum`; `binary`; `explained`: R^2 by the other inputs.
+    **Arguments:** those of `ChannelAdvice`, and
+
+    - `low`: smallest value.
+    - `high`: largest value.
+    - `central`: share of that range that the middle 90 % of the samples cover.
+    - `binary`: True for a signal with two levels (`is_binary`).
+    - `band_low`: lowest frequency excited, Hz (`spectrum`).
+    - `band_high`: highest frequency excited, Hz.
+    - `frequencies`: effective number of frequencies.
+    - `explained`: R^2 by the other inputs.
     """
 
     low: float
@@ -54,10 +71,23 @@ class InputAdvice(ChannelAdvice):
 class OutputAdvice(ChannelAdvice):
     """An output: faults of its log, its linear model, and signs that it does not forget; NaN where unknown.
 
-    `spikes`: samples; `order`, `delay` (samples)
-    and `linear_nrmse` of the best linear model in free run; `memory`: samples; `pole`, `pole_t`: see `unit_root`;
-    `summed`: see there; `curved_nrmse` (or the linear one, if less), `play_nrmse`: see `hysteresis`; `still`, `jumps`: see `sticking`;
-    `rests`, `rest_gap`: see there; `repeat_nrmse`: no model can be better.
+    **Arguments:** those of `ChannelAdvice`, and
+
+    - `spikes`: samples.
+    - `order`: of the best linear model.
+    - `delay`: of that model, samples.
+    - `linear_nrmse`: of that model in free run.
+    - `memory`: samples (`Arx.memory`).
+    - `pole`: nearest to one (`unit_root`).
+    - `pole_t`: its t value.
+    - `summed`: R^2 of slow changes by the summed inputs (`summed`).
+    - `curved_nrmse`: with squares and cubes (`hysteresis`), or the linear one if it is lower.
+    - `play_nrmse`: with play operators.
+    - `stuck`: share of moves without motion (`sticking`).
+    - `jumps`: share of moves with a jump.
+    - `steady_states`: number of steady states (`steady_states`).
+    - `steady_gap`: largest gap between two at one input, share of the range.
+    - `repeat_nrmse`: noise floor; no model has a lower one.
     """
 
     spikes: int = 0
@@ -70,16 +100,23 @@ class OutputAdvice(ChannelAdvice):
     summed: float = math.nan
     curved_nrmse: float = math.nan
     play_nrmse: float = math.nan
-    still: float = math.nan
+    stuck: float = math.nan
     jumps: float = math.nan
-    rests: int = 0
-    rest_gap: float = math.nan
+    steady_states: int = 0
+    steady_gap: float = math.nan
     repeat_nrmse: float = math.nan
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know before training: `kind`, a word for programs; `channel`, a name; `text`, a sentence or two."""
+    """One problem or property of the log to know before training.
+
+    **Arguments:**
+
+    - `kind`: a keyword for programs; `advise` lists them.
+    - `channel`: the name of the channel.
+    - `text`: a sentence or two.
+    """
 
     kind: str
     channel: str
@@ -88,10 +125,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Advice:
-    """What `advise` found in a record; `print` it.
+    """The findings of `advise` on a record; `print` them.
 
-    `dt` in seconds; `names` and `lengths` (samples) of the experiments; `period` of the inputs, samples, 0 when they do
-    not repeat; `inputs`, `outputs` and `findings` in the order of the record.
+    **Arguments:**
+
+    - `dt`: sample time, seconds.
+    - `names`: of the experiments.
+    - `lengths`: of the experiments, samples.
+    - `period`: of the inputs, samples; 0 when they do not repeat.
+    - `inputs`: one `InputAdvice` per input, in the order of the record.
+    - `outputs`: one `OutputAdvice` per output, in the order of the record.
+    - `findings`: in the order of the record.
     """
 
     dt: float
@@ -104,12 +148,12 @@ class Advice:
 
     @property
     def suits(self) -> bool:
-        """True when nothing was found that a contracting model cannot describe; it proves nothing."""
+        """True when no finding speaks against a contracting model; this is no proof."""
         return not any(finding.kind in UNSUITED for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields and `suits` as JSON holds them; None stands for a number that is unknown or infinite."""
-        return finite({"format": 1, "suits": self.suits} | dataclasses.asdict(self))
+        """Return all fields and `suits` for JSON; a number that is unknown or infinite becomes None."""
+        return finite({"format": 2, "suits": self.suits} | dataclasses.asdict(self))
 
     def __str__(self) -> str:
         """Return the advice as text of at most 100 columns."""
@@ -127,16 +171,16 @@ class Advice:
 
     def _output(self, y: OutputAdvice) -> list[str]:
         found = {f.kind for f in self.findings if f.channel == y.name}
-        lines = [*_output_lines(self, y, found)] if y.moves else [("moves", "never")]
+        lines = [*_output_lines(self, y, found)] if y.varies else [("varies", "never")]
         return _block("Output", y, [*lines, ("log", _faults(y))])
 
     def _input(self, u: InputAdvice) -> list[str]:
         return _block(
-            "Input", u, [*(_input_lines(self, u) if u.moves else [("moves", "never")]), ("log", _faults(u))]
+            "Input", u, [*(_input_lines(self, u) if u.varies else [("varies", "never")]), ("log", _faults(u))]
         )
 
     def _findings(self) -> Iterator[str]:
-        yield "What to do" if self.findings else "Nothing to do before training."
+        yield "Recommendations" if self.findings else "Nothing to do before training."
         for number, finding in enumerate(self.findings, 1):
             yield from textwrap.wrap(
                 f"{finding.channel}: {finding.text}",
@@ -172,12 +216,13 @@ def _output_lines(a: Advice, y: OutputAdvice, found: set[str]) -> Iterator[tuple
     tried = f"NRMSE {y.curved_nrmse:.3g} without play operators on an input, {y.play_nrmse:.3g} with them"
     unknown = "unknown: too few frequencies in the inputs, or too few samples"
     yield "hysteresis", unknown if math.isnan(y.play_nrmse) else f"{_sign(found, 'hysteresis')}; {tried}"
-    moves = f"stands still in {percent(y.still)} of the expected moves, jumps in {percent(y.jumps)}"
+    moves = f"does not move in {percent(y.stuck)} of the expected moves, jumps in {percent(y.jumps)}"
     unknown = "unknown: too few moves in the middle of its range"
-    yield "sticking", unknown if math.isnan(y.still) else f"{_sign(found, 'sticking')}; {moves}"
-    unknown = f"unknown: {y.rests} rest{'' if y.rests == 1 else 's'}, no two at one input"
-    rests = f"{y.rests} rests, at one input up to {percent(y.rest_gap)} of the range apart"
-    yield "several rests", unknown if math.isnan(y.rest_gap) else f"{_sign(found, 'equilibria')}; {rests}"
+    yield "sticking", unknown if math.isnan(y.stuck) else f"{_sign(found, 'sticking')}; {moves}"
+    count = f"{y.steady_states} steady state{'' if y.steady_states == 1 else 's'}"
+    gap = f"{count}, at equal inputs up to {percent(y.steady_gap)} of the range apart"
+    unknown = f"unknown: {count}, no two at equal inputs"
+    yield "equilibria", unknown if math.isnan(y.steady_gap) else f"{_sign(found, 'equilibria')}; {gap}"
 
 
 def _sign(found: set[str], *kinds: str) -> str:
@@ -188,15 +233,15 @@ def _noise_floor(a: Advice, y: OutputAdvice) -> str:
     if not a.period:
         return "unknown: no input repeats"
     if math.isnan(y.repeat_nrmse):
-        return (
-            f"unknown: the input repeats every {a.period} samples, but too little is left after the transient"
-        )
-    return f"NRMSE {y.repeat_nrmse:.3g}, the scatter over periods of {a.period} samples; no model gets below"
+        return f"unknown: the input repeats every {a.period} samples, but too few samples remain after the transient"
+    return (
+        f"NRMSE {y.repeat_nrmse:.3g}, the scatter over periods of {a.period} samples; no model can have less"
+    )
 
 
 def _memory(a: Advice, y: OutputAdvice) -> str:
     if math.isnan(y.memory):
-        return "unknown: no input acts"
+        return "unknown: no input has an effect"
     if math.isinf(y.memory):
         return f"more than {4 * max(a.lengths)} samples: by the linear model it does not forget"
     times = min(a.lengths) / max(y.memory, 1)
@@ -228,5 +273,6 @@ def short(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as text, as in "3.2 %"."""
+    """Return a share as text, for example "3.2 %"."""
+    # Shares near one get four digits, so that 99.99 % does not print as 1e+02 %.
     return f"{100 * share:.2g} %" if share < 0.99 else f"{100 * share:.4g} %"

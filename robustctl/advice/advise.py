@@ -1,4 +1,4 @@
-"""What a record says before training: whether a contracting model suits it, and what would be a good score."""
+"""Analysis of a record before training: whether a contracting model suits it, and what a good score would be."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from . import channels, signs
 from .advice import Advice, InputAdvice, OutputAdvice
 from .arx import best_arx
 from .findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
-from .series import FITTED_SHARE, Series, series, standard
+from .series import FITTED_SHARE, OutputSeries, series, standard
 
+# Of each output. 20 samples to fit leave 3 per parameter of the smallest model (order 1, one input: 4 parameters) with some
+# gaps; a score from 10 is uncertain by about a fifth.
 FEWEST_SAMPLES, FEWEST_HELD_OUT = 30, 10
-MEMORY_LIMIT = 4  # lengths of the longest experiment
-FEWEST_REPEATED = 20
+MEMORY_LIMIT = 4  # lengths of the longest experiment: a longer memory cannot be told from an infinite one
+FEWEST_REPEATED = 20  # degrees of freedom: a deviation from 20 is uncertain by 1 / sqrt(40), 16 %
 
 
 def advise(record: Record) -> Advice:
-    """Tell before training whether a contracting model suits a record, and what would be a good score.
+    """Report before training whether a contracting model suits a record, and what a good score would be.
 
-    A contracting model forgets where it started. Whether the plant does, a log can only hint at: each line below is
-    a sign with its number, and silence proves nothing. Channels are scaled to mean 0 and deviation 1 first. The
+    A contracting model forgets its initial state. A log can only hint at whether the plant does: each line below is
+    a sign with its number, and no sign is no proof. Channels are scaled to mean 0 and deviation 1 first. The
     functions named here, in `robustctl.advice.signs`, `arx` and `channels`, state their formulas.
 
     ============ ======================================================== ==============================================
-    kind         number                                                   said when
+    kind         number                                                   reported when
     ============ ======================================================== ==============================================
     units        ratios of a channel's standard deviations s and of its   s, p >= 30 and s of another in (1/3, 3), or
-                 largest absolute values p, between two experiments       s, p >= 300 in all; not where no input moves
+                 largest absolute values p, between two experiments       s, p >= 300 in all; not where all inputs are
+                                                                          constant
     integrator   pole and t of a unit root (`unit_root`), R^2 of slow     pole >= 1 - 5 / T, -2.86 < t < 2.86 and
                  changes by summed inputs (`summed`)                      R^2 >= 0.5, T samples the longest experiment;
                                                                           within 1 - 0.2 / T and 1 + 1 / T at any t
@@ -40,14 +43,15 @@ def advise(record: Record) -> Advice:
     hysteresis   NRMSE with play operators p, without q (`hysteresis`)    p <= 0.6 q and p <= q - 0.02
     sticking     shares s of moves without motion, j with a jump          s >= 0.25, j >= 0.05, linear NRMSE < 0.8, and
                  (`sticking`)                                             squares and cubes leave over 0.6 of that
-    equilibria   gap between rests at one input over the range (`rests`)  > 0.25
+    equilibria   gap between steady states at equal inputs over the       > 0.25
+                 range (`steady_states`)
     memory       samples m until the step response of the linear model    m > samples of an experiment, and no drift
                  stays within 1 % (`Arx.memory`)
     unobservable NRMSE c of the best model linear in the inputs, their    c >= 0.9
                  squares and cubes (`hysteresis`)
     linear       NRMSE l of the best linear model (`best_arx`), r of the  l <= 1.2 r, or l >= 1 > 0.9 > c
                  scatter of repeated periods
-    still        standard deviation over largest value                    <= 1e-12
+    constant     standard deviation over largest value                    <= 1e-12
     binary       share of samples within 5 % of the range of its ends     >= 0.95
     excitation   effective number of frequencies (`spectrum`)             < 5
     collinear    R^2 of an input by the other inputs (`explained`)        > 0.95
@@ -56,47 +60,46 @@ def advise(record: Record) -> Advice:
     spikes       single samples that stand out (`spikes`)                 any
     ============ ======================================================== ==============================================
 
-    ``NRMSE = sqrt(mean (y - y_hat)^2 / mean (y - mean y)^2)``, over the last third of every experiment, which no model
-    was fitted to, but which chose the order and delay. The scatter of repeated periods is ``s / std(y)`` over the
-    whole record, s the standard deviation at one phase of the period after the memory has passed; period
-    and likeness as in `channels.period`.
+    ``NRMSE = sqrt(mean (y - y_hat)^2 / mean (y - mean y)^2)`` over the last third of every experiment, to which no model
+    was fitted, but which selected the order and delay. The scatter of repeated periods is ``s / std(y)`` over the
+    whole record, with s the standard deviation at equal phases of the period after the transient (`channels.period`).
 
-    Before an observer, give what `rc.observers.for_observer` made: what the observer reads stands among the inputs then, and
-    "integrator", "drift" and "unobservable" say what its readings cannot tell of a channel to be estimated.
+    For an observer, give the record that `rc.observers.for_observer` makes: its inputs include the measured channels, and
+    "integrator", "drift" and "unobservable" then report which channels the measurements do not determine.
 
-    Parameters
-    ----------
-    record
-        One or more experiments, with or without gaps; 30 measured samples of each output at least.
+    **Arguments:**
 
-    Returns
-    -------
-    Advice
-        ``print`` it; its fields and ``to_dict()`` hold the numbers, ``findings`` the sentences, ``suits`` the verdict.
+    - `record`: one or more experiments, with or without gaps; 30 measured samples of each output at least.
 
-    Raises
-    ------
-    DataError
-        For something other than a record, or an output with too few measured samples, in all, in a row, or in the
-        last third of its experiments.
+    **Returns:** An `Advice` to print; its fields and ``to_dict()`` hold the numbers, ``findings`` the sentences,
+    ``suits`` the verdict.
+
+    **Raises:** `DataError` for something other than a record, or an output with too few measured samples, in
+    total, without a gap, or in the last third of its experiments.
+
+    **Example:** ::
+
+        u = rc.data.multisine(300)
+        print(rc.advice.advise(rc.data.from_arrays(u[:-1], np.diff(u, axis=0), 0.1)))
     """
     _check(record)
     u_standard, y_standard = standard(record, "u"), standard(record, "y")
-    u_moves = u_standard.moves
-    u = [u_standard(e.u)[:, u_moves] for e in record.experiments]
-    periods = [channels.period(values)[0] if u_moves.any() else 0 for values in u]
-    inputs = _inputs(record, u, u_moves)
-    varied = [channel.frequencies >= FEW_FREQUENCIES for channel in inputs if channel.moves]
+    u_varies = u_standard.varies
+    u = [u_standard(e.u)[:, u_varies] for e in record.experiments]
+    periods = [channels.period(values)[0] if u_varies.any() else 0 for values in u]
+    inputs = _inputs(record, u, u_varies)
+    # A play of a nearly sinusoidal input is a phase shift, as of a lag: hysteresis needs more frequencies.
+    exciting = [channel.frequencies >= FEW_FREQUENCIES for channel in inputs if channel.varies]
     outputs = []
     for i in range(record.ny):
         log = _log(record, "y", i)
-        kept = [k for k, e in enumerate(record.experiments) if e.y_mask[:, i].any()]
-        runs = [series(record.experiments[k], i, u_standard, y_standard) for k in kept]
-        moves = bool(y_standard.moves[i])
-        numbers = _plant(runs, varied, [periods[k] for k in kept], log["name"]) if moves else {}
-        outputs.append(OutputAdvice(**log, moves=moves, **numbers))
+        measured = [k for k, e in enumerate(record.experiments) if e.y_mask[:, i].any()]
+        runs = [series(record.experiments[k], i, u_standard, y_standard) for k in measured]
+        varies = bool(y_standard.varies[i])
+        numbers = _plant(runs, exciting, [periods[k] for k in measured], log["name"]) if varies else {}
+        outputs.append(OutputAdvice(**log, varies=varies, **numbers))
     names, lengths = zip(*((e.name, e.samples) for e in record.experiments), strict=True)
-    findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_moves), names))
+    findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_varies), names))
     findings += [f for channel in outputs for f in of_output(channel, lengths, names, record.dt)]
     findings += [f for channel in inputs for f in of_input(channel)]
     period = periods[int(np.argmax(lengths))]
@@ -136,26 +139,26 @@ def _log(record: Record, field: str, channel: int) -> dict[str, Any]:
     }
 
 
-def _sizes(record: Record, u_moves: np.ndarray) -> np.ndarray:
-    """Sizes (experiments, nu + ny, 2) of the channels, NaN where no input moves: rest is small in any unit."""
+def _sizes(record: Record, u_varies: np.ndarray) -> np.ndarray:
+    """Sizes (experiments, nu + ny, 2) of the channels, NaN where all inputs are constant: noise is small in any unit."""
     found = []
     for e in record.experiments:
         pairs = [*zip(e.u.T, e.u_mask.T, strict=True), *zip(e.y.T, e.y_mask.T, strict=True)]
         of_all = channels.sizes([values[mask] for values, mask in pairs])
-        rests = u_moves.any() and not np.isfinite(of_all[: record.nu]).any()
-        found.append(np.full_like(of_all, np.nan) if rests else of_all)
+        idle = u_varies.any() and not np.isfinite(of_all[: record.nu]).any()
+        found.append(np.full_like(of_all, np.nan) if idle else of_all)
     return np.array(found)
 
 
-def _inputs(record: Record, u: list[np.ndarray], moves: np.ndarray) -> tuple[InputAdvice, ...]:
+def _inputs(record: Record, u: list[np.ndarray], varies: np.ndarray) -> tuple[InputAdvice, ...]:
     values, mask = pooled(record, "u")
     explained = channels.explained(np.concatenate(u))
     advice = []
     for j in range(record.nu):
-        measured, column = values[mask[:, j], j], int(moves[:j].sum())
+        measured, column = values[mask[:, j], j], int(varies[:j].sum())
         low, high = float(measured.min()), float(measured.max())
-        numbers: dict[str, Any] = {"moves": bool(moves[j]), "low": low, "high": high}
-        if moves[j]:
+        numbers: dict[str, Any] = {"varies": bool(varies[j]), "low": low, "high": high}
+        if varies[j]:
             middle = np.subtract(*np.percentile(measured, (95, 5))) / (high - low)
             band = channels.spectrum([x[:, column] for x in u], record.dt)
             numbers |= {"central": float(middle), "binary": channels.is_binary(measured)}
@@ -165,36 +168,37 @@ def _inputs(record: Record, u: list[np.ndarray], moves: np.ndarray) -> tuple[Inp
     return tuple(advice)
 
 
-def _plant(series: list[Series], varied: list[bool], periods: list[int], name: str) -> dict[str, Any]:
+def _plant(series: list[OutputSeries], exciting: list[bool], periods: list[int], name: str) -> dict[str, Any]:
     """Numbers of one output that come from a model, with the field names of `OutputAdvice`."""
     found = best_arx(series)
     if found is None:
         raise DataError(
-            f"output {name!r} has too few samples in a row, without gaps, for a linear model; log longer"
+            f"output {name!r} must have more consecutive samples without gaps for a linear model; log longer"
         )
     model, nrmse = found
     simulated = [model.simulate(s) for s in series]
     memory = model.memory(MEMORY_LIMIT * max(len(s.y) for s in series))
     y_span = signs.span(np.concatenate([s.y[s.y_ok] for s in series]))
     pole, pole_t = signs.unit_root(series, model.delay)
-    curved, played = signs.hysteresis(series, simulated, model.delay, varied)
-    still, jumps = signs.sticking(series, simulated)
-    rests, gap = signs.rests(series, simulated)
+    curved, played = signs.hysteresis(series, simulated, model.delay, exciting)
+    stuck, jumps = signs.sticking(series, simulated)
+    states, gap = signs.steady_states(series, simulated)
     pairs = zip(series, simulated, strict=True)
     return {
         "spikes": sum(channels.spikes(s.y, y_hat, s.y_ok, y_span) for s, y_hat in pairs),
         "order": model.order, "delay": model.delay, "linear_nrmse": nrmse, "memory": memory,
         "pole": pole, "pole_t": pole_t, "summed": signs.summed(series),
-        "curved_nrmse": float(np.fmin(nrmse, curved)), "play_nrmse": played, "still": still, "jumps": jumps,
-        "rests": rests, "rest_gap": gap, "repeat_nrmse": _repeat(series, periods, memory),
+        "curved_nrmse": float(np.fmin(nrmse, curved)), "play_nrmse": played, "stuck": stuck, "jumps": jumps,
+        "steady_states": states, "steady_gap": gap, "repeat_nrmse": _repeat(series, periods, memory),
     }  # fmt: skip
 
 
-def _repeat(series: list[Series], periods: list[int], memory: float) -> float:
-    """NRMSE that the scatter between periods leaves to the best of models, NaN when too few repeat."""
+def _repeat(series: list[OutputSeries], periods: list[int], memory: float) -> float:
+    """NRMSE of the best possible model, from the scatter between periods; NaN when too few repeat."""
     squares, free = 0.0, 0
     for s, period in zip(series, periods, strict=True):
         if period:
+            # The response repeats once the transient has decayed; without a finite memory, one period is a guess.
             skipped = int(memory) if np.isfinite(memory) else period
             more = channels.scatter(s.y, s.y_ok, period, skipped)
             squares, free = squares + more[0], free + more[1]

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter, lfiltic
 
-from .series import FITTED_SHARE, Series
+from .series import FITTED_SHARE, OutputSeries
 
-ORDERS = (1, 2, 3, 5, 8)
-DELAYS = tuple(range(0, 61, 3))  # order 2 has three values of each input, so none is passed over
-ROWS_PER_PARAMETER = 3
-INSTRUMENT_ROUNDS = 3
-BETTER, EXACT = (
-    0.98,
-    1e-6,
-)  # a longer model must bring the error below this share of a shorter one's, and by that
-FORGOTTEN = 0.01  # of the peak of the step response
-TOO_LARGE = 1e6  # standard deviations; a simulation beyond has diverged
+ORDERS = (1, 2, 3, 5, 8)  # each adds at least half of the one before; neighbors differ little in free run
+DELAYS = tuple(range(0, 61, 3))  # order 2 has three values of each input, so no delay is skipped
+ROWS_PER_PARAMETER = 3  # fewer fit the noise, more refuse short records
+INSTRUMENT_ROUNDS = (
+    3  # each refines the instruments; the best of all rounds is used, so a further one only costs time
+)
+# A longer model must bring the error below BETTER of a shorter one's, and EXACT standard deviations below it: the first
+# keeps noise in the held-out score from adding orders, the second rounding where the error is zero.
+BETTER, EXACT = 0.98, 1e-6
+FORGOTTEN = 0.01  # of the peak of the step response: 4.6 time constants of a first-order lag
+TOO_LARGE = 1e6  # standard deviations; a larger simulated output has diverged
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,8 @@ class Arx:
         """Number n of past outputs."""
         return len(self.a) - 1
 
-    def simulate(self, series: Series) -> np.ndarray:
-        """Free run (T,) from rest at the first measured output, with the first inputs held before."""
+    def simulate(self, series: OutputSeries) -> np.ndarray:
+        """Free run (T,) from equilibrium at the first measured output, with the first inputs held before it."""
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
             drive += lags(u, self.delay, self.delay + self.order) @ b
@@ -50,13 +51,14 @@ class Arx:
     def memory(self, most: int) -> float:
         """Samples after which the step response stays within 1 % of its peak around its final value.
 
-        ``4.6 tau / dt`` for a first-order lag, plus the delay. Of several inputs the root of the summed
-        squares counts. Infinite for more than `most` samples, NaN when no input acts.
+        ``4.6 tau / dt`` for a first-order lag, plus the delay. The responses to several inputs are combined as the root
+        of their summed squares. Infinite for more than `most` samples, NaN when no input has an effect.
         """
         if np.abs(np.roots(self.a)).max() >= 1:
             return np.inf
         ones = np.ones(most + 1)
         steps = np.array([lfilter(b, self.a, ones) for b in self.b]).reshape(-1, most + 1)
+        # The final value of a step response is the gain at z = 1, sum b / sum a.
         left = np.linalg.norm(steps - self.b.sum(axis=1, keepdims=True) / self.a.sum(), axis=0)
         peak = np.linalg.norm(steps, axis=0).max()
         if not peak > 0:
@@ -73,15 +75,21 @@ def lags(x: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def best_arx(
-    series: Sequence[Series], orders: Iterable[int] = ORDERS, delays: Iterable[int] = DELAYS
+    series: Sequence[OutputSeries], orders: Iterable[int] = ORDERS, delays: Iterable[int] = DELAYS
 ) -> tuple[Arx, float] | None:
-    """Return the model with the least error in free run and its NRMSE, None when samples are too few.
+    """Return the model with the smallest error in free run and its NRMSE, None when samples are too few.
 
     Each candidate is fitted to the first two thirds of every experiment, by least squares and by three
     rounds of instrumental variables (the instruments are its own simulated outputs, so that noise on the
-    output does not bias it: Ljung, System Identification, 2nd ed., section 7.6). The last thirds choose
-    and score. The delay, common to all inputs, is chosen with order 2,
+    output does not bias it: Ljung, System Identification, 2nd ed., section 7.6). The last thirds select
+    and score. The delay, common to all inputs, is selected with order 2,
     first among `delays` and then between the neighbors of the best.
+
+    **Arguments:**
+
+    - `series`: one output of one or more experiments.
+    - `orders`: the orders to try.
+    - `delays`: the delays to try first, samples; those longer than a tenth of the longest experiment are skipped.
     """
     longest = max(len(s.y) for s in series)
     tried = [d for d in delays if d <= longest / 10]
@@ -95,12 +103,12 @@ def best_arx(
     return found[0], float(found[1] / spread) if spread > 0 else np.nan
 
 
-def _delay(series: Sequence[Series], delays: Sequence[int]) -> int:
+def _delay(series: Sequence[OutputSeries], delays: Sequence[int]) -> int:
     found = _best(series, [(2, d) for d in delays])
     return found[0].delay if found else delays[0]
 
 
-def _best(series: Sequence[Series], shapes: Iterable[tuple[int, int]]) -> tuple[Arx, float] | None:
+def _best(series: Sequence[OutputSeries], shapes: Iterable[tuple[int, int]]) -> tuple[Arx, float] | None:
     best = None
     for order, delay in shapes:
         models = [(model, free_run_rmse(model, series)) for model in _fits(series, order, delay)]
@@ -110,14 +118,14 @@ def _best(series: Sequence[Series], shapes: Iterable[tuple[int, int]]) -> tuple[
     return best
 
 
-def free_run_rmse(model: Arx, series: Sequence[Series]) -> float:
-    """Root mean square error of a free run over the samples held out; infinite when it diverges."""
+def free_run_rmse(model: Arx, series: Sequence[OutputSeries]) -> float:
+    """Root mean square error of a free run over the held-out samples; infinite when it diverges."""
     errors = np.concatenate([(s.y - model.simulate(s))[s.y_ok & s.held_out] for s in series])
     fine = errors.size and np.isfinite(errors).all() and np.abs(errors).max() < TOO_LARGE
     return float(np.sqrt(np.mean(errors**2))) if fine else np.inf
 
 
-def _fits(series: Sequence[Series], order: int, delay: int) -> Iterator[Arx]:
+def _fits(series: Sequence[OutputSeries], order: int, delay: int) -> Iterator[Arx]:
     phi, y, rows = regression(series, order, delay)
     if len(y) < ROWS_PER_PARAMETER * phi.shape[1]:
         return
@@ -127,6 +135,7 @@ def _fits(series: Sequence[Series], order: int, delay: int) -> Iterator[Arx]:
         simulated = [model.simulate(s) for s in series]
         if not all(np.isfinite(y_hat).all() and np.abs(y_hat).max() < TOO_LARGE for y_hat in simulated):
             return
+        # Noise-free outputs correlate with the regressors and not with the noise: theta = (z' phi)^-1 z' y.
         z = phi.copy()
         z[:, :order] = np.concatenate(
             [lags(y_hat, 1, order)[row] for y_hat, row in zip(simulated, rows, strict=True)]
@@ -136,22 +145,31 @@ def _fits(series: Sequence[Series], order: int, delay: int) -> Iterator[Arx]:
 
 
 def regression(
-    series: Sequence[Series], order: int, delay: int, part: float = FITTED_SHARE
+    series: Sequence[OutputSeries], order: int, delay: int, part: float = FITTED_SHARE
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Regressors ``y[k-1..k-n], u_j[k-delay..k-delay-n], 1`` and targets y[k], all experiments pooled.
 
-    Only rows with every sample measured, from the first `part` of each experiment; the third return is
-    True at these, one array (T,) an experiment.
+    Only rows with every sample measured, from the first `part` of each experiment.
+
+    **Arguments:**
+
+    - `series`: one output of one or more experiments.
+    - `order`: number n of past outputs.
+    - `delay`: of the inputs, samples.
+    - `part`: share of each experiment to use, from its start.
+
+    **Returns:** Regressors (rows, parameters), targets (rows,) and, for each experiment, an array (T,) that is True at
+    the rows used.
     """
-    blocks, targets, kept = [], [], []
+    blocks, targets, used = [], [], []
     for s in series:
         row = lags(s.y_ok, 0, order).all(axis=1) & lags(s.u_ok, delay, delay + order).all(axis=1)
         row &= np.arange(len(s.y)) < part * len(s.y)
         inputs = [lags(u, delay, delay + order) for u in s.u.T]
         blocks.append(np.column_stack([lags(s.y, 1, order), *inputs, np.ones(len(s.y))])[row])
         targets.append(s.y[row])
-        kept.append(row)
-    return np.concatenate(blocks), np.concatenate(targets), kept
+        used.append(row)
+    return np.concatenate(blocks), np.concatenate(targets), used
 
 
 def _solve(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

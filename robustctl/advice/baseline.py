@@ -1,4 +1,4 @@
-"""A linear model of a record: what a network has to beat."""
+"""A linear model of a record: the score that a network has to beat."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from .series import series, standard
 class LinearBaseline:
     """Free run of the best ARX model of each output.
 
-    `y_hat`: outputs (T, ny) of each experiment in their own units, NaN for an output without a model; `models`: of each
-    output, between channels scaled to mean 0 and deviation 1 in the record they were fitted to, or None.
+    **Arguments:**
+
+    - `y_hat`: outputs (T, ny) of each experiment in their own units, NaN for an output without a model.
+    - `models`: one per output, or None, between channels scaled to mean 0 and deviation 1 in the record of the fit.
     """
 
     y_hat: tuple[np.ndarray, ...]
@@ -24,17 +26,17 @@ class LinearBaseline:
 
 
 def linear_baseline(trained: Record, record: Record) -> LinearBaseline:
-    """Fit the best ARX model of each output to one record (`best_arx`), and run it freely over another.
+    """Fit the best ARX model of each output to one record (`best_arx`), and simulate another record with it.
 
-    The run starts at rest at the first measured output. None stands for an output that does not move, has too few
-    samples, or is driven by nothing that moves.
+    The simulation starts in equilibrium at the first measured output. An output has no model where it is constant, has too
+    few samples, or where all inputs are constant.
     """
     u, y = standard(trained, "u"), standard(trained, "y")
     y_hat = tuple(np.full(e.y.shape, np.nan) for e in record.experiments)
     models: list[Arx | None] = []
     for i in range(trained.ny):
         logged = [series(e, i, u, y) for e in trained.experiments if e.y_mask[:, i].any()]
-        found = best_arx(logged) if logged and y.moves[i] and u.moves.any() else None
+        found = best_arx(logged) if logged and y.varies[i] and u.varies.any() else None
         models.append(None if found is None else found[0])
         if found is not None:
             for e, run in zip(record.experiments, y_hat, strict=True):

@@ -1,4 +1,4 @@
-"""What each channel of a record holds by itself: excitation, faults of the log, periods that repeat."""
+"""Properties of single channels of a record: excitation, faults of the log, repeated periods."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 from scipy.signal import correlate
 
-CONSTANT = 1e-12  # spread over largest value below which a channel counts as constant, as in the scores
+CONSTANT = 1e-12  # spread over largest value: rounding of a constant leaves about 1e-16, the same bound as in the scores
+# A run of 3 equal samples at an extreme; two occur by chance at a peak of a coarsely rounded signal. Steps and rounding hold
+# every level about equally long, so 5 times the usual level is a clip; a lower factor takes a step signal's extreme for one.
 SHORTEST_RUN, HELD_LONGER = 3, 5
+# Shares of the range and of the samples: noise and ringing up to 5 % around the two levels of a switched input.
 NEAR_END, BINARY = 0.05, 0.95
+# Height over the largest other height nearby, height over the range, and samples nearby. Gaussian noise of 1,200 samples
+# exceeds its own local maxima by half at most; a factor of 3 misses spikes in heavy noise rather than flagging noise.
 SPIKE, SPIKE_RANGE, NEAR = 3.0, 0.1, 10
+# The correlation must fall below 0.5 first, or a slow signal repeats after one sample. Noise of a share s in a repeated
+# input gives a likeness of 1 / (1 + s^2): 0.98 accepts 14 % and refuses signals that only look alike.
 FALLEN, REPEATS = 0.5, 0.98
 
 
-def is_still(values: np.ndarray) -> bool:
+def is_constant(values: np.ndarray) -> bool:
     """True for a channel that never changes: standard deviation at most 1e-12 of the largest value."""
     return not len(values) or bool(np.std(values) <= CONSTANT * np.abs(values).max())
 
@@ -27,10 +34,10 @@ def longest_gap(mask: np.ndarray) -> int:
 
 
 def at_ends(pieces: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Shares of the samples that stand at exactly the lowest and the highest value, 3 or more in a row.
+    """Shares of the samples at exactly the lowest and the highest value, 3 or more in a row.
 
-    Zero for two values only, and for an end that is not held 5 times as long as the other values are that are held, for
-    steps and coarse rounding stand still everywhere and not at the ends alone.
+    Zero for a signal with two values, and for an extreme that is not held 5 times as long as the mean of the other held
+    values, because steps and coarse rounding hold every value and not the extremes alone.
     """
     pieces = [p for p in pieces if len(p)]
     ends = [np.flatnonzero(np.append(np.diff(p) != 0, True)) for p in pieces]
@@ -48,22 +55,30 @@ def at_ends(pieces: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def sizes(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Standard deviation and largest absolute value of each piece, (pieces, 2), NaN for one that is still."""
-    return np.array([(np.nan, np.nan) if is_still(p) else (np.std(p), np.abs(p).max()) for p in pieces])
+    """Standard deviation and largest absolute value of each piece, (pieces, 2), NaN for a constant one."""
+    return np.array([(np.nan, np.nan) if is_constant(p) else (np.std(p), np.abs(p).max()) for p in pieces])
 
 
 def spikes(y: np.ndarray, expected: np.ndarray, ok: np.ndarray, width: float) -> int:
-    """Number of single samples that stand out of a log (T,).
+    """Number of single outliers in a log (T,).
 
-    A sample above both its neighbors, or below both, has as height the smaller of the two differences; the least of
-    its heights in y and in ``y - expected``, a model's free run, counts. A spike is higher than 10 % of `width`,
-    the range of the output, and than 3 times all others within 10 samples and 99 % of the log.
+    The height of a sample above both its neighbors, or below both, is the smaller of the two differences, in y or in
+    ``y - expected``, whichever is smaller. A spike is higher than 10 % of `width`, than 3 times all other heights within
+    10 samples, and than 3 times 99 % of the heights of the log.
+
+    **Arguments:**
+
+    - `y`: the log (T,).
+    - `expected`: free run of a model (T,).
+    - `ok`: True where y was measured.
+    - `width`: range of the output.
     """
     if len(y) < 3:
         return 0
     height = _heights(y)
     if np.isfinite(expected).all():
         height = np.minimum(height, _heights(y - expected))
+    # Filled samples make peaks of their own.
     height[~(ok[:-2] & ok[1:-1] & ok[2:])] = 0.0
     others = maximum_filter(height, footprint=np.arange(-NEAR, NEAR + 1) != 0, mode="constant")
     usual = SPIKE * np.maximum(others, np.quantile(height, 0.99))
@@ -76,11 +91,11 @@ def _heights(y: np.ndarray) -> np.ndarray:
 
 
 def spectrum(pieces: Sequence[np.ndarray], dt: float) -> tuple[float, float, float]:
-    """Lowest and highest frequency (Hz) of the band that holds 90 % of a signal's power, and how many it holds.
+    """Lowest and highest frequency (Hz) of the band with 90 % of a signal's power, and the effective number of frequencies.
 
     From the periodogram P of the longest piece, mean removed. The band leaves out 5 % of the sum of P below and
     above; the effective number of frequencies is ``(sum P)^2 / sum P^2``: 1 for a sine, n for n equal
-    sines, N / 4 for N samples of white noise. A linear model has about two parameters for each of them
+    sines, N / 4 for N samples of white noise. Each of them determines about two parameters of a linear model
     (persistent excitation: Ljung, System Identification, 2nd ed., section 13.2).
     """
     signal = max(pieces, key=len)
@@ -115,7 +130,7 @@ def explained(u: np.ndarray) -> np.ndarray:
 
 
 def period(u: np.ndarray) -> tuple[int, float]:
-    """Samples after which inputs (T, nu) repeat, 0 when they do not, and their likeness r.
+    """Samples after which inputs (T, nu) repeat, 0 when they do not, and their correlation r.
 
     ``r(p) = 2 sum_k u[k] u[k+p] / sum_k (u[k]^2 + u[k+p]^2)`` of inputs with mean 0 and deviation 1, all together. The
     period is the first p, up to T / 2 and after r has fallen below 0.5, whose r is 0.98 or more and
@@ -124,11 +139,13 @@ def period(u: np.ndarray) -> tuple[int, float]:
     length, half = len(u), len(u) // 2
     products = np.sum([_autocorrelation(column) for column in u.T], axis=0)
     squares = np.concatenate([[0.0], np.cumsum(np.sum(u**2, axis=1))])
+    # sum_k u[k]^2 over k < T - p, and u[k+p]^2 over the same k, from cumulated squares.
     energy = squares[length - np.arange(half + 1)] + squares[-1] - squares[: half + 1]
     likeness = np.divide(2 * products[: half + 1], energy, out=np.zeros(half + 1), where=energy > 0)
     fallen = np.flatnonzero(likeness < FALLEN)
     likeness[: fallen[0] if len(fallen) else half + 1] = 0.0
     best = float(likeness.max())
+    # Multiples of the period match as well as the period: the first within 0.001, not the largest by rounding.
     return (int(np.argmax(likeness >= max(REPEATS, best - 1e-3))), best) if best >= REPEATS else (0, best)
 
 
@@ -139,8 +156,15 @@ def _autocorrelation(x: np.ndarray) -> np.ndarray:
 def scatter(y: np.ndarray, ok: np.ndarray, length: int, skipped: int) -> tuple[float, int]:
     """Sum of squares of an output (T,) around its mean over the periods, and its degrees of freedom.
 
-    Periods of `length` samples are laid on each other from sample `skipped` on; every phase that was measured m times adds
-    its squared distances from its own mean and m - 1 degrees of freedom.
+    Every phase of the period that was measured m times adds its squared distances from its own mean, and m - 1 degrees of
+    freedom.
+
+    **Arguments:**
+
+    - `y`: the output (T,).
+    - `ok`: True where it was measured.
+    - `length`: samples per period.
+    - `skipped`: samples at the start that are left out.
     """
     phase = (np.arange(len(y)) % length)[skipped:][ok[skipped:]]
     y = y[skipped:][ok[skipped:]]

@@ -1,4 +1,4 @@
-"""One output of an experiment beside the inputs that move, in standard deviations: what linear models are fitted to."""
+"""One output of an experiment with the inputs that vary, in standard deviations: the data that linear models are fitted to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from ..data.record import Experiment, Record
 from ..data.trend import pooled
 from . import channels
 
-FITTED_SHARE = 2 / 3  # of every experiment; the rest chooses and scores
+FITTED_SHARE = 2 / 3  # of every experiment; the rest selects and scores
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
-    """One output and the inputs that move, of one experiment, each with mean 0 and deviation 1 in the record.
+class OutputSeries:
+    """One output of one experiment and the inputs that vary, each with mean 0 and deviation 1 in the record.
 
-    `u` (T, nu), `y` (T,), and True where measured: `u_ok` (T,), all inputs at once, and `y_ok` (T,).
+    **Arguments:**
+
+    - `name`: of the experiment.
+    - `u`: inputs (T, nu).
+    - `y`: output (T,).
+    - `u_ok`: (T,), True where all inputs were measured.
+    - `y_ok`: (T,), True where the output was measured.
     """
 
     name: str
@@ -33,24 +39,24 @@ class Series:
 
     @property
     def held_out(self) -> np.ndarray:
-        """True for the samples that no model is fitted to, shape (T,)."""
+        """True for the samples that are not used to fit, shape (T,)."""
         return np.arange(len(self.y)) >= FITTED_SHARE * len(self.y)
 
-    def with_inputs(self, extra: np.ndarray) -> Series:
-        """Series with further inputs (T, n)."""
+    def with_inputs(self, extra: np.ndarray) -> OutputSeries:
+        """OutputSeries with further inputs (T, n)."""
         return replace(self, u=np.column_stack([self.u, extra]))
 
 
 @dataclass(frozen=True, eq=False)
 class Standard:
-    """Means and standard deviations of the measured samples of a record's inputs or outputs, and which move, (n,) each.
+    """Means and standard deviations of the measured samples of a record's inputs or outputs, and which vary, (n,) each.
 
-    A channel that stands still has the deviation 1.
+    A constant channel has the deviation 1.
     """
 
     mean: np.ndarray
     std: np.ndarray
-    moves: np.ndarray
+    varies: np.ndarray
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Scale samples (T, n) to mean 0 and deviation 1 in the record."""
@@ -58,17 +64,17 @@ class Standard:
 
 
 def standard(record: Record, field: str) -> Standard:
-    """Return the standard of ``"u"`` or ``"y"``."""
+    """Return the means and deviations of ``"u"`` or ``"y"``."""
     values, mask = pooled(record, field)
     measured = [v[m] for v, m in zip(values.T, mask.T, strict=True)]
-    moves = np.array([not channels.is_still(v) for v in measured])
-    std = np.where(moves, [v.std() for v in measured], 1.0)
-    return Standard(np.array([v.mean() for v in measured]), std, moves)
+    varies = np.array([not channels.is_constant(v) for v in measured])
+    std = np.where(varies, [v.std() for v in measured], 1.0)
+    return Standard(np.array([v.mean() for v in measured]), std, varies)
 
 
-def series(experiment: Experiment, output: int, u: Standard, y: Standard) -> Series:
-    """Return one output of an experiment and the inputs that move by `u`."""
-    moving = u(experiment.u)[:, u.moves], np.all(experiment.u_mask[:, u.moves], axis=1)
-    return Series(
-        experiment.name, moving[0], y(experiment.y)[:, output], moving[1], experiment.y_mask[:, output]
+def series(experiment: Experiment, output: int, u: Standard, y: Standard) -> OutputSeries:
+    """Return one output of an experiment and the inputs that vary, scaled by `y` and `u`."""
+    u_scaled, u_ok = u(experiment.u)[:, u.varies], np.all(experiment.u_mask[:, u.varies], axis=1)
+    return OutputSeries(
+        experiment.name, u_scaled, y(experiment.y)[:, output], u_ok, experiment.y_mask[:, output]
     )

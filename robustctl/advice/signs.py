@@ -1,4 +1,4 @@
-"""Signs that a plant does not forget: drift, hysteresis, sticking, several rests at one input."""
+"""Signs that a plant does not forget: drift, hysteresis, sticking, several equilibria at one input."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from .arx import best_arx, regression
-from .series import Series
+from .series import OutputSeries
 
+# Lags take up the plant's other dynamics, so that the root nearest to one is tested alone; fewer leave correlated noise.
+# EXACT is added to a standard error that is zero on data without noise.
 DRIFT_LAGS, EXACT = 5, 1e-8
+# Windows of a twentieth of an experiment average its fast dynamics out; R^2 of fewer than 10 changes says little.
 WINDOWS, FEWEST_WINDOWS = 20, 10
-RADII = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the input's range
-PLAY_ORDERS = (1, 2, 3)
+RADII = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the input's range; a play beyond 0.5 hardly moves at all
+PLAY_ORDERS = (1, 2, 3)  # low: seven plays add their own inputs at every lag
+# A piece of 4 % of the range averages noise of a few percent out and is still shorter than a stick-slip cycle. Its ends must
+# differ by NET_TRAVEL of it, or the model turned around in it. A free run of over MOST_TRAVEL pieces per sample has diverged.
 TRAVEL, NET_TRAVEL, MOST_TRAVEL = 0.04, 0.8, 1e3
-STILL, JUMP, END_ZONE, FEWEST_MOVES = 0.25, 2.0, 0.2, 30
+# Motion over the expected motion that counts as none and as a jump. Both are far from 1, because noise moves the ratio: of
+# ten simulated linear lags with 5 % noise at most 6 % of the pieces were below STUCK and 4 % above JUMP.
+STUCK, JUMP, END_ZONE, FEWEST_MOVES = 0.25, 2.0, 0.2, 30
+# Shares of a range. Larger ones take slow motion for a steady state, smaller ones find none under noise.
 HELD, SAME_INPUT, SETTLED = 0.02, 0.02, 0.02
-REST_RISES, SETTLED_RISES, MOST_RESTS = 5, 3, 1000
+# In rise times: a first-order lag rises over half its range in 0.7 time constants, so 5 of them leave exp(-3.5) = 3 % of a
+# transient. Comparing all pairs takes memory in the square of MOST_STATES.
+STEADY_RISES, SETTLED_RISES, MOST_STATES = 5, 3, 1000
 
 
 def span(values: np.ndarray) -> float:
@@ -26,13 +36,13 @@ def span(values: np.ndarray) -> float:
     return float(np.subtract(*np.percentile(values, (99.5, 0.5)))) or float(np.ptp(values))
 
 
-def unit_root(series: Sequence[Series], delay: int) -> tuple[float, float]:
-    """Return the pole nearest to one and the t value of an integrator.
+def unit_root(series: Sequence[OutputSeries], delay: int) -> tuple[float, float]:
+    """Return the pole nearest to one and the t value of the test for an integrator.
 
     Least squares of ``y[k] - y[k-1] = rho y[k-1] + sum_i c_i (y[k-i] - y[k-i-1]) + inputs + constant``, i = 1, ..., 4, with
     6 values of each input, over all measured samples; t = rho / its standard error. An integrator has rho = 0, and
     without inputs t > -2.86 in 95 of 100 records (Dickey, Fuller, J. Am. Stat. Assoc. 74, 1979). The pole is a root
-    of the left side; of a complex pair p, 1 - |1 - p| is given. NaN when samples are too few.
+    of the characteristic polynomial in y; for a complex pair p, 1 - |1 - p| is given. NaN when samples are too few.
     """
     phi, y, _ = regression(series, DRIFT_LAGS, delay, part=1.0)
     if len(y) <= 2 * phi.shape[1]:
@@ -40,15 +50,17 @@ def unit_root(series: Sequence[Series], delay: int) -> tuple[float, float]:
     past = phi[:, :DRIFT_LAGS]
     poles = np.roots([1.0, *-np.linalg.lstsq(phi, y)[0][:DRIFT_LAGS]])
     pole = poles[np.argmin(np.abs(poles - 1))]
+    # The same regression in y[k-1] and differences: rho = sum of the coefficients of the outputs, minus one.
     phi = np.column_stack([past[:, 0], past[:, :-1] - past[:, 1:], phi[:, DRIFT_LAGS:]])
     inverse = np.linalg.pinv(phi)
     rho, left = inverse @ (y - past[:, 0]), y - past[:, 0]
+    # Standard error of the first coefficient: noise variance times entry (1, 1) of (phi' phi)^-1 = phi^+ (phi^+)'.
     noise = np.sum((left - phi @ rho) ** 2) / (len(y) - phi.shape[1])
     error = np.sqrt(noise * np.sum(inverse[0] ** 2)) + EXACT
     return float(pole.real if pole.imag == 0 else 1 - abs(1 - pole)), float(rho[0] / error)
 
 
-def summed(series: Sequence[Series]) -> float:
+def summed(series: Sequence[OutputSeries]) -> float:
     """Share of the output's slow changes that the summed inputs explain, 1 for an integrator.
 
     Every experiment is cut into 20 windows; over all windows, R^2 of the least-squares fit ``y(end) - y(start) =
@@ -80,17 +92,25 @@ def play(u: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def hysteresis(
-    series: Sequence[Series], simulated: Sequence[np.ndarray], delay: int, varied: Sequence[bool]
+    series: Sequence[OutputSeries], simulated: Sequence[np.ndarray], delay: int, exciting: Sequence[bool]
 ) -> tuple[float, float]:
     """Return the free-run NRMSE of models without and with play operators, for the input that gains most.
 
     Both are ARX models of order 1 to 3. Without: the inputs, u^2 and u^3 of one of them, y_hat^2 and y_hat^3 of
-    the linear model's free run (Hammerstein and Wiener curves). With: also plays of that input, their radii 3
-    to 40 % of its range (the Prandtl-Ishlinskii model: Visintin, Differential Models of Hysteresis, 1994). Inputs
-    that are not `varied` are passed over; NaN when none is, or samples are too few.
+    the linear model's free run (Hammerstein and Wiener curves). With: also plays of that input with radii of 3
+    to 40 % of its range (the Prandtl-Ishlinskii model: Visintin, Differential Models of Hysteresis, 1994).
+
+    **Arguments:**
+
+    - `series`: one output of one or more experiments.
+    - `simulated`: the linear model's free run of each.
+    - `delay`: of the inputs, samples.
+    - `exciting`: True for each input to test, because it has enough frequencies.
+
+    **Returns:** Both NRMSE; NaN when no input is exciting, or samples are too few.
     """
     best = np.nan, np.nan
-    for j in np.flatnonzero(varied):
+    for j in np.flatnonzero(exciting):
         radii = span(np.concatenate([s.u[:, j] for s in series])) * np.array(RADII)
         pairs = zip(series, simulated, strict=True)
         curved = [
@@ -98,18 +118,19 @@ def hysteresis(
         ]
         played = [c.with_inputs(play(c.u[:, j], radii)) for c in curved]
         without, found = (best_arx(x, PLAY_ORDERS, (delay,)) for x in (curved, played))
+        # Ratios compared by products, negated so that the NaN of the first input loses.
         if without and found and not found[1] * best[0] >= best[1] * without[1]:
             best = without[1], found[1]
     return best
 
 
-def sticking(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the shares of moves in which the output stands still, and in which it jumps.
+def sticking(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the shares of moves in which the output is stuck, and in which it jumps.
 
     The linear model's free run is cut wherever it has traveled 4 % of the output's range. In each piece
-    the mean moves from the first half to the second, by m in the measurement and m_hat in the model: it stands
-    still when |m| < 0.25 |m_hat| and jumps when |m| > 2 |m_hat|. A piece counts when the model's ends differ by 3.2 %
-    of the range or more, all of it is measured, and the output stays out of the outer fifths of its range, where
+    the mean moves from the first half to the second, by m in the measurement and m_hat in the model: the output is
+    stuck when |m| < 0.25 |m_hat| and jumps when |m| > 2 |m_hat|. A piece counts when the model's ends differ by 3.2 %
+    of the range or more, all of it is measured, and the output is not in the outer fifths of its range, where
     it may saturate. NaN below 30 pieces.
     """
     low, high = np.percentile(np.concatenate([s.y[s.y_ok] for s in series]), (0.5, 99.5))
@@ -122,7 +143,7 @@ def sticking(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple
         moves += _moves(s.y, y_hat, inside, TRAVEL * width)
     if len(moves) < FEWEST_MOVES:
         return np.nan, np.nan
-    return float(np.mean(np.array(moves) < STILL)), float(np.mean(np.array(moves) > JUMP))
+    return float(np.mean(np.array(moves) < STUCK)), float(np.mean(np.array(moves) > JUMP))
 
 
 def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) -> Iterator[float]:
@@ -136,8 +157,8 @@ def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) 
             yield abs(y[second].mean() - y[first].mean()) / abs(y_hat[second].mean() - y_hat[first].mean())
 
 
-def rise(series: Sequence[Series]) -> int:
-    """Least number of samples in which the output covers half its range, 0 when it never does."""
+def rise(series: Sequence[OutputSeries]) -> int:
+    """Smallest number of samples in which the output covers half its range, 0 when it never does."""
     half = 0.5 * span(np.concatenate([s.y[s.y_ok] for s in series]))
     longest = max(len(s.y) for s in series)
 
@@ -146,6 +167,7 @@ def rise(series: Sequence[Series]) -> int:
             np.max(maximum_filter1d(s.y, length) - minimum_filter1d(s.y, length)) >= half for s in series
         )
 
+    # Bisection: a longer window covers at least as much.
     low, high = 1, longest
     if not half > 0 or not covers(longest):
         return 0
@@ -155,14 +177,14 @@ def rise(series: Sequence[Series]) -> int:
     return high - 1
 
 
-def rests(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[int, float]:
-    """Return how many rests there are, and the largest gap between two at one input, over the output's range.
+def steady_states(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) -> tuple[int, float]:
+    """Return the number of steady states, and the largest gap between two at equal inputs, over the output's range.
 
-    A rest ends a stretch of 5 rise times (`rise`) or more in which every input stays within 2 % of its
-    range; the means of the output over its last three rise times agree within 2 % of the range. Two
-    rests whose inputs agree within 2 % have the gap ``min(|dy|, |dy - dy_hat|)``, y_hat the linear model's free
-    run, so that what slow linear memory explains does not count. Of more than 1,000
-    rests every nth is compared. NaN when no two rests share an input.
+    A steady state is reached after 5 rise times (`rise`) or more in which every input varies by at most 2 % of its
+    range, when the means of the output over the last three rise times agree within 2 % of the range. Two steady
+    states whose inputs agree within 2 % have the gap ``min(|dy|, |dy - dy_hat|)``, with y_hat the linear model's free
+    run, so that a difference explained by slow linear memory does not count. Of more than 1,000
+    steady states every nth is compared. NaN when no two have equal inputs.
     """
     block = max(rise(series), 1)
     u_span = np.array([span(u) for u in np.concatenate([s.u for s in series]).T])
@@ -170,11 +192,11 @@ def rests(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[in
     found = [
         row
         for s, y_hat in zip(series, simulated, strict=True)
-        for row in _rests(s, y_hat, block, HELD * u_span, SETTLED * y_span)
+        for row in _steady_states(s, y_hat, block, HELD * u_span, SETTLED * y_span)
     ]
     if not found:
         return 0, np.nan
-    few = found[:: -(-len(found) // MOST_RESTS)]
+    few = found[:: -(-len(found) // MOST_STATES)]
     u, y, y_hat = (np.array(x) for x in zip(*few, strict=True))
     same = (np.abs(u[:, None] - u[None]) <= SAME_INPUT * u_span).all(axis=-1)
     dy, dy_hat = y[:, None] - y[None], y_hat[:, None] - y_hat[None]
@@ -182,13 +204,16 @@ def rests(series: Sequence[Series], simulated: Sequence[np.ndarray]) -> tuple[in
     return len(found), float(gap.max() / y_span) if gap.size else np.nan
 
 
-def _rests(s: Series, y_hat: np.ndarray, block: int, u_most: np.ndarray, y_most: float) -> Iterator[tuple]:
-    length = REST_RISES * block
+def _steady_states(
+    s: OutputSeries, y_hat: np.ndarray, block: int, u_most: np.ndarray, y_most: float
+) -> Iterator[tuple]:
+    length = STEADY_RISES * block
     if len(s.y) < length:
         return
     ranges = maximum_filter1d(s.u, length, axis=0) - minimum_filter1d(s.u, length, axis=0)
-    still = np.all(ranges <= u_most, axis=1)[length // 2 :][: len(s.y) - length + 1]
-    ends = np.flatnonzero(still & ~np.append(still[1:], False)) + length
+    # The filters are centered: entry k of `constant` is the window that starts at sample k.
+    constant = np.all(ranges <= u_most, axis=1)[length // 2 :][: len(s.y) - length + 1]
+    ends = np.flatnonzero(constant & ~np.append(constant[1:], False)) + length
     for end in ends:
         means = _means(s.y, s.y_ok, int(end) - SETTLED_RISES * block, block)
         if np.ptp(means) <= y_most:

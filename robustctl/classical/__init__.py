@@ -1,4 +1,4 @@
-"""Classical control: python-control both ways, and its designs as systems ready for a loop."""
+"""Classical control: conversion from and to python-control, and its designs as systems for a loop."""
 
 from .convert import from_control as from_control
 from .convert import to_control as to_control
@@ -25,6 +25,7 @@ from .model import linear_model as linear_model
 from .model import require_stable as require_stable
 from .mpc import mpc as mpc
 from .nonlinear import to_nonlinear_io as to_nonlinear_io
+from .nonlinear_mpc import SQP as SQP
 from .nonlinear_mpc import nonlinear_mpc as nonlinear_mpc
 from .pid import PID as PID
 from .pole_placement import pole_placement as pole_placement

@@ -1,8 +1,7 @@
-"""Linear systems to and from python-control, without a change in any number."""
+"""Linear systems to and from python-control, with every number unchanged."""
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import control as ct
 import jax.numpy as jnp
@@ -14,34 +13,47 @@ from ..nn import LinearSystem
 from ..plants import LinearPlant, Signal
 from ..state_space import StateSpace
 from .nonlinear import sample_time
+from .types import ControlLike, LinearLike, typed
 
 
 def from_control(
-    system: ct.StateSpace | ct.TransferFunction,
+    system: ControlLike,
     *,
     input_units: Sequence[str] | None = None,
     output_units: Sequence[str] | None = None,
 ) -> StateSpace | LinearPlant:
-    """Return a linear system of python-control as one of robustctl, with its numbers, names and dt.
+    """Convert a linear system of python-control to robustctl, with its numbers, names and dt.
 
     ::
 
         dt > 0:  robustctl.StateSpace        dt = 0:  robustctl.plants.LinearPlant, with D = 0
 
-    A transfer function is realized first (see `realize`). Units are labels, which python-control does not have.
+    A transfer function is realized first (see `realize`).
 
-    **Raises:** `RobustctlError` for something else, a `dt` of True or None, a transfer function that is not
-    proper and a continuous-time system with D.
+    **Arguments:**
 
-    **Warns:** `RobustctlWarning` where numbers lose digits because 64-bit JAX is off.
+    - `system`: a `control.StateSpace` or `control.TransferFunction`
+    - `input_units`, `output_units`: one label a channel, which python-control does not have
+
+    **Raises:** `RobustctlError` for any other class, a `dt` of True or None, a transfer function that is not
+    proper, and a continuous-time system with D.
+
+    **Warns:** `RobustctlWarning` if numbers lose digits because 64-bit JAX is off.
+
+    **Example:**
+
+    ```python
+    import control as ct
+    plant = rc.classical.from_control(ct.tf([1.0], [1.0, 0.4, 1.0]), input_units=["N"], output_units=["m"])
+    ```
     """
-    sys: Any = realize(system)
+    sys = typed(realize(system))
     if sys.dt is None or sys.dt is True:
         raise ModelError(
-            f"dt must be a number, got {sys.dt}: the system does not say whether it is continuous or how long a "
-            "sample is; set system.dt to 0 or to seconds"
+            f"dt must be a number, got {sys.dt}, which leaves the sample time open; set system.dt to 0 (continuous time) "
+            "or to seconds"
         )
-    A, B, C, D = (_kept(letter, getattr(sys, letter)) for letter in "ABCD")
+    A, B, C, D = (_in_default_dtype(letter, getattr(sys, letter)) for letter in "ABCD")
     if sys.dt > 0:
         names = {"inputs": sys.input_labels, "outputs": sys.output_labels, "states": sys.state_labels}
         units = {"input_units": input_units, "output_units": output_units}
@@ -49,7 +61,7 @@ def from_control(
     if np.any(D):
         raise ModelError(
             f"a continuous-time plant must have D = 0, because a controller reads y before it chooses u, got D = "
-            f"{D.tolist()}; sample it with control.c2d, or put the actuator's lag into it"
+            f"{D.tolist()}; sample it with control.c2d, or add the actuator's lag to it"
         )
     controls = _signals(sys.input_labels, input_units, "input_units")
     outputs = _signals(sys.output_labels, output_units, "output_units")
@@ -59,17 +71,22 @@ def from_control(
 def _signals(names: list[str], units: Sequence[str] | None, what: str) -> list[Signal]:
     units = [""] * len(names) if units is None else list(units)
     if len(units) != len(names):
-        raise ModelError(f"{what} must be {len(names)} units, one a channel, got {units}")
+        raise ModelError(f"{what} must be {len(names)} units, one per channel, got {units}")
     return [Signal(name, unit) for name, unit in zip(names, units, strict=True)]
 
 
-def to_control(system: Any, *, dt: float | None = None) -> ct.StateSpace:
-    """Return a linear system of robustctl as a `control.StateSpace`, with its numbers, names and dt.
+def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
+    """Convert a linear system of robustctl to a `control.StateSpace`, with its numbers, names and dt.
 
-    `StateSpace` keeps its own dt, `LinearPlant` has dt = 0 (from its controls; `linearize` gives the disturbances as well), a learned
-    `LinearSystem` needs `dt`, seconds a sample. Whatever python-control made already passes through.
+    `StateSpace` has its own dt. `LinearPlant` has dt = 0; its inputs are the controls (`linearize` includes the
+    disturbances). A system of python-control is returned as a `control.StateSpace`.
 
-    **Raises:** `ModelError` for anything nonlinear or affine (see `linearize`), and for a `dt` that is missing
+    **Arguments:**
+
+    - `system`: the linear system
+    - `dt`: seconds per sample, needed for a learned `LinearSystem`
+
+    **Raises:** `ModelError` for a nonlinear or affine system (see `linearize`), and for a `dt` that is missing
     or not the system's own.
     """
     if isinstance(system, ct.StateSpace | ct.TransferFunction):
@@ -92,7 +109,7 @@ def to_control(system: Any, *, dt: float | None = None) -> ct.StateSpace:
         names, time = {}, sample_time(None, dt, system)
     else:
         raise ModelError(
-            f"there must be a StateSpace, LinearSystem or LinearPlant, got {type(system).__name__}; use "
+            f"the system must be a StateSpace, LinearSystem or LinearPlant, got {type(system).__name__}; use "
             "robustctl.classical.linearize or to_nonlinear_io"
         )
     matrices = [np.asarray(M, float) for M in (system.A, system.B, system.C, system.D)]
@@ -106,21 +123,25 @@ def _from_plant(plant: LinearPlant) -> ct.StateSpace:
     return ct.StateSpace(A, B, C, np.zeros((len(C), B.shape[1])), 0, **names)
 
 
-def realize(system: ct.StateSpace | ct.TransferFunction) -> ct.StateSpace:
+def realize(system: ControlLike) -> ct.StateSpace:
     """Return a state-space system; a transfer function is realized column by column in controllable form.
+
+    ::
+
+        column k:  x+ = A_k x + [1 0 ... 0]' u_k,    y = sum over k of  C_k x_k + D_k u_k
 
     Each column gets the common denominator of its entries, so the realization is exact and controllable
     within the column, and minimal for one input without cancellations. Slycot is not needed. Source: Kailath,
     "Linear Systems", 1980, section 6.1.
 
-    **Raises:** `RobustctlError` for something else, and an entry that is not proper.
+    **Raises:** `RobustctlError` for any other class, and an entry that is not proper.
     """
     if isinstance(system, ct.StateSpace):
         return system
     if not isinstance(system, ct.TransferFunction):
         raise RobustctlError(
-            f"there must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}"
-            + ("; control.ss(A, B, C, D) makes one of a response" if hasattr(system, "fresp") else "")
+            f"the system must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}"
+            + ("; fit a control.ss(A, B, C, D) to the response" if hasattr(system, "fresp") else "")
         )
     columns = [_column(system, k) for k in range(system.ninputs)]
     A = np.asarray(scipy.linalg.block_diag(*(c[0] for c in columns)))
@@ -132,14 +153,18 @@ def realize(system: ct.StateSpace | ct.TransferFunction) -> ct.StateSpace:
     return ct.StateSpace(A, B, C, D, system.dt, **names)
 
 
-def _column(system: Any, k: int) -> tuple[np.ndarray, ...]:
-    entries = [_monic(system.num_array[i, k], system.den_array[i, k]) for i in range(system.noutputs)]
+def _column(system: ct.TransferFunction, k: int) -> tuple[np.ndarray, ...]:
+    """Return A, B, C, D from input k to all outputs."""
+    num_array, den_array = np.asarray(system.num_array), np.asarray(system.den_array)
+    entries = [_monic(num_array[i, k], den_array[i, k]) for i in range(system.noutputs)]
     for i, (num, den) in enumerate(entries):
         if num.size > den.size:
             raise RobustctlError(
                 f"every entry must be proper, got degree {num.size - 1} over {den.size - 1} from input {k} to output "
                 f"{i}; add poles far outside the band of interest"
             )
+    # The common denominator is the product of the distinct ones. Equal polynomials are recognized digit by digit
+    # only: factors that agree up to rounding would cancel inexactly.
     factors: list[np.ndarray] = []
     for _, den in entries:
         if not any(den.size == f.size and np.array_equal(den, f) for f in factors):
@@ -153,6 +178,8 @@ def _column(system: Any, k: int) -> tuple[np.ndarray, ...]:
     if common.size == 1:
         return np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((len(nums), 0)), np.array(nums)
     num, nx = np.array(nums), common.size - 1
+    # Controllable form. The leading coefficient of each numerator is its direct part; what is left of the numerator
+    # after D times the denominator is C.
     A = np.vstack([-common[1:], np.eye(nx - 1, nx)])
     return A, np.eye(nx, 1), num[:, 1:] - num[:, :1] * common[1:], num[:, :1]
 
@@ -169,14 +196,14 @@ def _product(factors: list[np.ndarray]) -> np.ndarray:
     return product
 
 
-def _kept(letter: str, M: np.ndarray) -> np.ndarray:
-    """Return a matrix in the default floating-point type, with a warning where that loses digits."""
-    kept = np.asarray(jnp.asarray(M, jnp.result_type(float)))
-    if not np.array_equal(kept, M):
+def _in_default_dtype(letter: str, M: np.ndarray) -> np.ndarray:
+    """Return a matrix in the default floating-point type, with a warning if that loses digits."""
+    converted = np.asarray(jnp.asarray(M, jnp.result_type(float)))
+    if not np.array_equal(converted, M):
         warnings.warn(
             f"{letter} is rounded to 32 bits because 64-bit JAX is off; "
-            'jax.config.update("jax_enable_x64", True) at the start of the program keeps every digit',
+            'jax.config.update("jax_enable_x64", True) at the start of the program preserves every digit',
             RobustctlWarning,
-            stacklevel=4,
+            stacklevel=4,  # the line that calls `from_control`
         )
-    return kept
+    return converted

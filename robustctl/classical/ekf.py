@@ -1,7 +1,7 @@
 """The extended Kalman filter of a sampled plant."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from ..plants import PlantState, Sampled, undisturbed
 from ..system import StrictlyProper
 from .model import as_array
 from .modes import weight
+from .types import ArrayLike
 
 
 class Belief(NamedTuple):
@@ -24,7 +25,14 @@ class Belief(NamedTuple):
 
 
 class NonlinearFilter(StrictlyProper):
-    """What the extended and the unscented filter share: the plant's model, the covariances, the prior."""
+    """Base of the extended and the unscented filter: the plant's model, the covariances, the prior.
+
+    **Arguments:**
+
+    - `model`: the plant without noise
+    - `W`, `V`: covariances (nx, nx) of the process noise and (ny, ny) of the measurement noise
+    - `P0`, `x0`: prior covariance (nx, nx) and mean (nx,)
+    """
 
     model: Sampled
     W: Array
@@ -38,7 +46,7 @@ class NonlinearFilter(StrictlyProper):
 
     @abc.abstractmethod
     def _corrected(self, belief: Belief, y: Array) -> Belief:
-        """Return what is believed after a measurement."""
+        """Return mean and covariance after a measurement."""
 
     def output(self, x: Belief, w: Array) -> Array:
         """Return the estimate of the physical state."""
@@ -53,10 +61,11 @@ class ExtendedKalmanFilter(NonlinearFilter):
         M = P C' (C P C' + V)^-1,   x[t|t] = x + M (y - h(x)),   x+ = f(x[t|t], u),   P+ = A (I - M C) P A' + W
 
     with `A = df/dx`, `C = dh/dx` at the estimate, by JAX through the sampled plant; delay, rate limit and saturation
-    act on the prediction as on the plant. An output that is not finite was not measured and corrects nothing.
-    Source: Anderson and Moore, "Optimal Filtering", 1979, section 8.2.
+    act on the prediction as on the plant. An output that is not finite counts as not measured and changes nothing.
+    It is a strictly proper system: control `u`, and `w` the measured output. Source: Anderson and Moore, "Optimal
+    Filtering", 1979, section 8.2.
 
-    A strictly proper system: control `u`, and `w` the measured output. See `extended_kalman`.
+    **Arguments:** as for `NonlinearFilter`; `extended_kalman` makes one.
     """
 
     def _corrected(self, belief: Belief, y: Array) -> Belief:
@@ -64,8 +73,10 @@ class ExtendedKalmanFilter(NonlinearFilter):
         expected, C = self.model.plant.output(x), jax.jacobian(self.model.plant.output)(x)
         y = y[: expected.shape[0]]
         measured = jnp.isfinite(y)
+        # A row of zeros in C makes the gain of a missing output zero; V keeps the innovation's covariance regular.
         C = jnp.where(measured[:, None], C, 0)
         M = jnp.linalg.solve(C @ P @ C.T + self.V, C @ P).T
+        # Joseph's form: P stays symmetric and positive semidefinite whatever the rounding of M
         rest = jnp.eye(x.size, dtype=x.dtype) - M @ C
         after = x + M @ jnp.where(measured, y - expected, 0)
         return Belief(belief.plant._replace(x=after), rest @ P @ rest.T + M @ self.V @ M.T)
@@ -73,24 +84,41 @@ class ExtendedKalmanFilter(NonlinearFilter):
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
         plant, P = self._corrected(x, w)
-        still = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
+        nominal = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
 
         def predict(state):
-            return self.model.advance(plant._replace(x=state), u, still)
+            return self.model.advance(plant._replace(x=state), u, nominal)
 
         A = jax.jacobian(lambda state: predict(state).x)(plant.x)
         return Belief(predict(plant.x), A @ P @ A.T + self.W)
 
 
 def extended_kalman(
-    sampled: Sampled, W: Any, V: Any, *, x0: Any = None, P0: Any = None
+    sampled: Sampled,
+    W: ArrayLike,
+    V: ArrayLike,
+    *,
+    x0: ArrayLike | None = None,
+    P0: ArrayLike | None = None,
 ) -> ExtendedKalmanFilter:
     """Design an extended Kalman filter for a sampled plant.
 
-    **Arguments:** `W` (nx, nx): covariance of the process noise a sample; `V` (ny, ny): of the measurement noise;
-    either a matrix or its diagonal; `x0`, `P0`: prior mean and covariance, default the operating point and W.
+    **Arguments:**
 
-    **Raises:** `ModelError` for covariances of the wrong shape or sign, and something that is not a `Sampled`.
+    - `sampled`: the plant
+    - `W`: covariance (nx, nx) of the process noise per sample, or its diagonal
+    - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
+    - `x0`, `P0`: prior mean (nx,) and covariance, default the operating point and W
+
+    **Raises:** `ModelError` for covariances of the wrong shape or sign, and a plant that is not a `Sampled`.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    estimator = rc.classical.extended_kalman(sampled, 1e-3, 1e-3)
+    controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [10.0, 1.0], 1.0).controller)
+    ```
     """
     if not isinstance(sampled, Sampled):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Any system, plant or loop as two functions of float64 vectors, which is what classical tools work on."""
+"""Any system, plant or loop as functions of float64 vectors, on which classical tools work."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from ..system import Parameterization, System
 
 
 class Flat(NamedTuple):
-    """A system on vectors: `step(x, u) -> (x_next or dx/dt, y)`, where it starts, and its names.
+    """A system on vectors: `step(x, u) -> (x_next or dx/dt, y)`, its initial state, and its names.
 
-    `dt` is 0 in continuous time and None where the system does not know it. `restore` turns a state vector
-    into the system's own state.
+    `dt` is 0 in continuous time and None for a system without a sample time. `restore` maps a state vector to the
+    system's own state.
     """
 
     step: Callable
@@ -63,10 +63,10 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     - `Sampled`: the input is `[u, d]`, the output without noise and references; the state is the physical one,
       then controls under way (with a delay), then the last control (with a rate limit);
     - `Feedback` about a `Sampled`: the input is `[d, r]` with the number of `references`, the output `[y, u]`;
-    - any other `System`: pytrees of states, inputs and outputs laid out in one vector. `u` is one sample of
-      the input, or its width; systems that know theirs do without.
+    - any other `System`: pytrees of states, inputs and outputs as one vector each. `u` is one sample of
+      the input, or its width; a system of known width does not need it.
 
-    **Raises:** `ModelError` for something else, and where the input's width is not known.
+    **Raises:** `ModelError` for any other class, and for an input of unknown width.
     """
     system = to_float64(system)
     if isinstance(system, Plant):
@@ -78,7 +78,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     if isinstance(system, System):
         return _system(system, u)
     hint = "; call its explicit()" if isinstance(system, Parameterization) else ""
-    raise ModelError(f"there must be a System or Plant of robustctl, got {type(system).__name__}{hint}")
+    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}{hint}")
 
 
 def _plant(plant: Plant) -> Flat:
@@ -118,7 +118,7 @@ def _still(sampled: Sampled, references: int = 0):
 
 
 def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
-    """Return functions from a `PlantState` to the vector of what matters in it and back, and the names."""
+    """Return functions from a `PlantState` to the vector of its relevant entries and back, and the names."""
     start = sampled.init_state()
     nx, shape, imperfections = start.x.size, start.queue.shape, sampled.imperfections
     controls = [s.name for s in sampled.plant.controls]
@@ -187,7 +187,7 @@ def _input(system: System, u: Any) -> Any:
         u = system.B.shape[1]
     if u is None:
         raise ModelError(
-            f"the input's width must be known, and a {type(system).__name__} does not say it; give one sample of "
+            f"the input's width must be known, but a {type(system).__name__} does not define it; give one sample of "
             "the input, or names for the inputs"
         )
     return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
@@ -205,7 +205,10 @@ def numbered(letter: str, count: int) -> tuple[str, ...]:
 
 
 def chosen_names(given: Sequence[str] | int | None, default: Sequence[str], what: str) -> list[str]:
-    """Return the names given, having checked their number, or the default ones."""
+    """Return the given names or the default ones.
+
+    **Raises:** `ModelError` for another number of names, and equal names.
+    """
     names = list(default) if given is None or isinstance(given, int) else list(given)
     count = given if isinstance(given, int) else len(names)
     if count != len(default) or len(set(names)) != len(names):

@@ -1,6 +1,6 @@
 """The generalized plant of H2 and H-infinity synthesis: its parts, its assumptions, its closed loop."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import ModelError
 from .convert import realize
 from .modes import check_detectable, check_stabilizable, rank_defect
+from .types import ControlLike, Realization, typed
 
 
 class Generalized(NamedTuple):
@@ -15,7 +16,7 @@ class Generalized(NamedTuple):
 
     ::
 
-        x+ = A x + B1 w + B2 u,   z = C1 x + D11 w + D12 u,   y = C2 x + D21 w + D22 u
+        x+ = A x + B1 w + B2 u,   z = C1 x + D11 w + D12 u,   y = C2 x + D21 w + D22 u     (dx/dt where dt = 0)
     """
 
     A: np.ndarray
@@ -31,21 +32,26 @@ class Generalized(NamedTuple):
 
     @property
     def discrete(self) -> bool:
-        """Whether time goes in samples."""
+        """Whether the plant is in discrete time."""
         return self.dt != 0
 
 
-def split(P: Any, nmeas: int, ncon: int) -> Generalized:
-    """Return the parts of a generalized plant whose last outputs are measured and last inputs are controls.
+def split(plant: ControlLike, nmeas: int, ncon: int) -> Generalized:
+    """Split a generalized plant whose last outputs are measured and whose last inputs are controls.
+
+    **Arguments:**
+
+    - `plant`: from (w, u) to (z, y)
+    - `nmeas`, `ncon`: numbers of measured outputs y and of controls u
 
     **Raises:** `ModelError` for numbers of measurements or controls that leave nothing to minimize, a dt of True
-    or None, an undetectable or unstabilizable mode, D12 without full column rank, D21 without full row rank.
+    or None, and an undetectable or unstabilizable mode.
     """
-    P = as_any(P)
+    P = realized(plant)
     if not 0 < nmeas < P.noutputs or not 0 < ncon < P.ninputs:
         raise ModelError(
-            f"nmeas must be in 1..{P.noutputs - 1} and ncon in 1..{P.ninputs - 1} (what is left are performance outputs "
-            f"and disturbances), got {nmeas} and {ncon}"
+            f"nmeas must be in 1..{P.noutputs - 1} and ncon in 1..{P.ninputs - 1} (the other signals are performance "
+            f"outputs and disturbances), got {nmeas} and {ncon}"
         )
     if P.dt is None or P.dt is True:
         raise ModelError(f"dt must be a number, got {P.dt}; set P.dt to 0 or to seconds a sample")
@@ -60,7 +66,12 @@ def split(P: Any, nmeas: int, ncon: int) -> Generalized:
 
 
 def check_ranks(g: Generalized, at: str = "at infinite frequency") -> None:
-    """Refuse a plant where a control costs nothing or a measurement is without noise.
+    """Refuse a plant with a control that has no cost, or a measurement that has no noise.
+
+    **Arguments:**
+
+    - `g`: the plant
+    - `at`: where on the frequency axis D12 and D21 are the response, for the message
 
     **Raises:** `ModelError` for D12 without full column rank and D21 without full row rank.
     """
@@ -77,7 +88,7 @@ def check_ranks(g: Generalized, at: str = "at infinite frequency") -> None:
 
 
 def check_zeros(g: Generalized) -> None:
-    """Refuse invariant zeros of P12 or P21 on the boundary of stability, where the Riccati equations have no solution.
+    """Refuse invariant zeros of P12 or P21 on the stability boundary, with which the Riccati equations have no solution.
 
     **Raises:** `ModelError` with the zero.
     """
@@ -85,9 +96,13 @@ def check_zeros(g: Generalized) -> None:
         ("P12, from control to cost,", g.A, g.B2, g.C1, g.D12),
         ("P21, from disturbance to measurement,", g.A.T, g.C2.T, g.B1.T, g.D21.T),
     ):
+        # With D of full column rank, u = -D^+ C x is the control that can hold C x + D u at zero; the zeros are the
+        # modes of A - B D^+ C that the rest of the output, (I - D D^+) C x, does not show.
         pinv = np.linalg.pinv(D)
         inner, rest = A - B @ pinv @ C, C - D @ pinv @ C
         for zero in np.linalg.eigvals(inner):
+            # The Riccati equation's Hamiltonian has eigenvalues at this distance on both sides of the boundary; below
+            # 1e-9 rounding, which moves such a pair by sqrt(eps) = 1e-8, mixes them.
             distance = abs(abs(zero) - 1) if g.discrete else abs(zero.real) / max(1.0, np.linalg.norm(A, 2))
             if distance < 1e-9 and rank_defect(np.vstack([inner - zero * np.eye(len(A)), rest]), len(A)):
                 raise ModelError(
@@ -96,17 +111,26 @@ def check_zeros(g: Generalized) -> None:
                 )
 
 
-def as_any(system: Any) -> Any:
-    """Return a realization without python-control's types, which hide that its matrices are arrays."""
-    return realize(system)
+def realized(system: ControlLike) -> Realization:
+    """Return a realization under the type whose matrices are arrays."""
+    return typed(realize(system))
 
 
-def closed_loop(P: Any, K: Any) -> ct.StateSpace:
+def closed_loop(plant: ControlLike, controller: ControlLike) -> ct.StateSpace:
     """Return the closed loop from w to z of a generalized plant and a controller `u = K y`.
 
-    **Raises:** `ModelError` for another dt and for a loop that is algebraic without solution.
+    ::
+
+        lower linear fractional transformation:  P11 + P12 K (I - P22 K)^-1 P21
+
+    **Arguments:**
+
+    - `plant`: P from (w, u) to (z, y)
+    - `controller`: K, whose sizes say how many of the plant's last signals are y and u
+
+    **Raises:** `ModelError` for a controller of another dt and for an algebraic loop without a solution.
     """
-    P, K = as_any(P), as_any(K)
+    P, K = realized(plant), realized(controller)
     if P.dt != K.dt:
         raise ModelError(f"dt must be the same, got {P.dt} s for the plant and {K.dt} s for the controller")
     m, p = P.ninputs - K.noutputs, P.noutputs - K.ninputs
@@ -116,7 +140,9 @@ def closed_loop(P: Any, K: Any) -> ct.StateSpace:
         raise ModelError(
             "the loop must be well posed, but I - D_K D22 is singular; add a delay or a lag to the plant"
         )
-    F = np.linalg.solve(loop, np.hstack([K.D @ P.C[p:], K.C, K.D @ P.D[p:, :m]]))  # u of (x, x_K, w)
+    # u = D_K (C2 x + D21 w + D22 u) + C_K x_K, solved for u = F (x, x_K, w) and put into the equations of plant and
+    # controller, whose open-loop matrices are those for u = 0
+    F = np.linalg.solve(loop, np.hstack([K.D @ P.C[p:], K.C, K.D @ P.D[p:, :m]]))
     nx, nk = P.nstates, K.nstates
     open_A = np.block([[P.A, np.zeros((nx, nk))], [K.B @ P.C[p:], K.A]])
     A = open_A + np.vstack([P.B[:, m:], K.B @ D22]) @ F[:, : nx + nk]
@@ -126,17 +152,19 @@ def closed_loop(P: Any, K: Any) -> ct.StateSpace:
     return ct.StateSpace(A, B, C, D, P.dt)
 
 
-def with_feedthrough(K: ct.StateSpace, D22: np.ndarray) -> ct.StateSpace:
+def with_feedthrough(controller: ct.StateSpace, D22: np.ndarray) -> ct.StateSpace:
     """Return the controller for a plant with D22, from the one designed for D22 = 0.
 
     ::
 
         K (I + D22 K)^-1
 
-    **Raises:** `ModelError` where the loop is algebraic without solution.
+    **Raises:** `ModelError` for an algebraic loop without a solution.
     """
     if not np.any(D22):
-        return K
+        return controller
+    # K was designed for the input v = y - D22 u. With u = C_K x_K + D_K v this is M v = y - D22 C_K x_K.
+    K = typed(controller)
     M = np.eye(len(D22)) + D22 @ K.D
     if rank_defect(M, len(M)):
         raise ModelError(

@@ -4,7 +4,7 @@ Sources: [DGKF89] Doyle, Glover, Khargonekar, Francis, IEEE Trans. Automatic Con
 "Robust and Optimal Control", 1996, Theorems 14.7 and 21.9 (discrete).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import numpy as np
@@ -15,10 +15,19 @@ from ..state_space import StateSpace
 from .convert import realize
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
 from .policies import implement
+from .types import ControlLike
 
 
 class H2(NamedTuple):
-    """Controller `K` (u = K y), closed loop `CL` from w to z, its H2 norm, and K as a discrete system."""
+    """An H2 design.
+
+    **Arguments:**
+
+    - `K`: the controller, u = K y
+    - `CL`: the closed loop from w to z
+    - `norm`: its H2 norm
+    - `controller`: K as a discrete-time system, None for a continuous-time K without a dt
+    """
 
     K: ct.StateSpace
     CL: ct.StateSpace
@@ -26,20 +35,32 @@ class H2(NamedTuple):
     controller: StateSpace | None
 
 
-def h2(P: Any, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
+def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     """Design the H2-optimal controller of a generalized plant.
 
     ::
 
         minimize || z / w ||_2,    u = K y,    P from (w, u) to (z, y) with nmeas outputs and ncon inputs last
 
-    For a discrete plant the controller reads the output of the same sample.
+    For a discrete-time plant the controller uses the output of the same sample.
 
-    **Arguments:** `dt`: sample time at which a continuous-time controller is implemented, by Tustin (without it
-    `controller` is None).
+    **Arguments:**
+
+    - `P`: the generalized plant, of python-control
+    - `nmeas`, `ncon`: numbers of measured outputs and of controls
+    - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
+      `controller` is None)
 
     **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
     full rank, invariant zeros on the boundary of stability, and D11 in continuous time (the norm is infinite).
+
+    **Example:**
+
+    ```python
+    import control as ct
+    P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    design = rc.classical.h2(P, 1, 1, dt=0.05)
+    ```
     """
     P = realize(P)
     g = split(P, nmeas, ncon)
@@ -53,13 +74,19 @@ def h2(P: Any, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
         K = with_feedthrough(_discrete(g) if g.discrete else _continuous(g), g.D22)
     except np.linalg.LinAlgError as error:
         raise ModelError(
-            f"both Riccati equations must have a solution; scale weights and states. It said: {error}"
+            f"both Riccati equations must have a solution, but SciPy reports: {error}; scale weights and states"
         ) from error
     CL = closed_loop(P, K)
     return H2(K, CL, float(ct.system_norm(CL, 2, print_warning=False)), implement(K, dt))
 
 
 def _continuous(g: Generalized) -> ct.StateSpace:
+    """Return the controller by [ZDG96, Theorem 14.7]: the optimal observer, then the optimal state feedback.
+
+    ::
+
+        dx_hat/dt = A x_hat + B2 u - L (y - C2 x_hat),    u = F x_hat
+    """
     R, V = g.D12.T @ g.D12, g.D21 @ g.D21.T
     X = scipy.linalg.solve_continuous_are(g.A, g.B2, g.C1.T @ g.C1, R, s=g.C1.T @ g.D12)
     Y = scipy.linalg.solve_continuous_are(g.A.T, g.C2.T, g.B1 @ g.B1.T, V, s=g.B1 @ g.D21.T)
@@ -69,12 +96,19 @@ def _continuous(g: Generalized) -> ct.StateSpace:
 
 
 def _discrete(g: Generalized) -> ct.StateSpace:
+    """Return the controller by [ZDG96, Theorem 21.9]: state feedback of a predictor, corrected by the sample itself.
+
+    ::
+
+        x_hat+ = A x_hat + B2 u - L (y - C2 x_hat),    u = F x_hat + D (y - C2 x_hat)
+    """
     X = scipy.linalg.solve_discrete_are(g.A, g.B2, g.C1.T @ g.C1, g.D12.T @ g.D12, s=g.C1.T @ g.D12)
     Y = scipy.linalg.solve_discrete_are(g.A.T, g.C2.T, g.B1 @ g.B1.T, g.D21 @ g.D21.T, s=g.B1 @ g.D21.T)
     R, V = g.D12.T @ g.D12 + g.B2.T @ X @ g.B2, g.D21 @ g.D21.T + g.C2 @ Y @ g.C2.T
     F = -np.linalg.solve(R, g.B2.T @ X @ g.A + g.D12.T @ g.C1)
-    F0 = -np.linalg.solve(R, g.B2.T @ X @ g.B1 + g.D12.T @ g.D11)
+    F0 = -np.linalg.solve(R, g.B2.T @ X @ g.B1 + g.D12.T @ g.D11)  # the optimal control is u = F x + F0 w
     L = -np.linalg.solve(V, (g.A @ Y @ g.C2.T + g.B1 @ g.D21.T).T).T
+    # D (y - C2 x_hat) is the estimate of F (x - x_hat) + F0 w from the innovation, whose covariance is V
     D = np.linalg.solve(V, (F @ Y @ g.C2.T + F0 @ g.D21.T).T).T
     A = g.A + g.B2 @ F + (L - g.B2 @ D) @ g.C2
     return ct.StateSpace(A, g.B2 @ D - L, F - D @ g.C2, D, g.dt)

@@ -1,23 +1,33 @@
 """The steady-state Kalman filter, and estimate feedback."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT, is_linear
 from ..system import StrictlyProper, System
 from .model import Model, as_array, linear_model
 from .modes import check_detectable, check_stabilizable, is_stable, weight
+from .types import ArrayLike, PlantLike
 
 
 class Kalman(NamedTuple):
-    """Predictor gain `L`, covariance `P` of the prediction, poles `E`, and the estimator (None in continuous time).
+    """A Kalman filter design.
 
     ::
 
         x_hat+ = A x_hat + B u + L (y - C x_hat)
+
+    **Arguments:**
+
+    - `L`: the predictor's gain (nx, ny)
+    - `P`: covariance (nx, nx) of the prediction's error
+    - `E`: the poles of A - L C
+    - `estimator`: the filter as a system, None in continuous time
     """
 
     L: np.ndarray
@@ -27,14 +37,20 @@ class Kalman(NamedTuple):
 
 
 class KalmanFilter(StrictlyProper):
-    """A steady-state Kalman filter about an operating point: the control and the measured output in, the estimate out.
+    """A steady-state Kalman filter about an operating point, from the control and the measured output to the estimate.
 
     ::
 
         x[t|t] = x[t|t-1] + M (y - y0 - C x[t|t-1]),     x[t+1|t] = A x[t|t] + B (u - u0)
 
-    Its output is `x0 + x[t|t]`, the best estimate that the output of the same sample allows. It is a strictly
+    Its output is `x0 + x[t|t]`, the optimal estimate given the outputs up to the same sample. It is a strictly
     proper system: control `u`, and `w` the measured output.
+
+    **Arguments:**
+
+    - `A`, `B`, `C`: the model in deviations from the operating point
+    - `M`: the gain (nx, ny) of the correction
+    - `x0`, `u0`, `y0`: the operating point
     """
 
     A: Array
@@ -44,6 +60,10 @@ class KalmanFilter(StrictlyProper):
     x0: Array
     u0: Array
     y0: Array
+
+    def lft(self) -> LFT:
+        """Return the matrices, inputs `[u, y]`; it is affine."""
+        return affine_form(self, (self.u0, self.y0))
 
     def init_state(self) -> Array:
         """Return the estimate at the operating point, in deviations."""
@@ -62,18 +82,36 @@ class KalmanFilter(StrictlyProper):
 
 
 class EstimateFeedback(System):
-    """A law on a state that an estimator gives: a controller from the measured output to the control.
+    """A controller from the measured output to the control: a state feedback law on an estimate of the state.
 
     ::
 
         u = law(estimator.output(x, y)),    x+ = estimator.advance(x, u, y)
 
-    Any estimator of this form serves (`KalmanFilter`, `ExtendedKalmanFilter`), and any law from the state (an
-    LQR's controller, model-predictive control).
+    **Arguments:**
+
+    - `estimator`: a strictly proper system from (u, y) to the state, for example a `KalmanFilter` or an
+      `ExtendedKalmanFilter`
+    - `law`: a system from the state to the control, for example the controller of `lqr` or `mpc`
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    estimator = rc.classical.kalman(sampled, 1e-3, 1e-3).estimator
+    controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [10.0, 1.0], 1.0).controller)
+    ```
     """
 
     estimator: StrictlyProper
     law: System
+
+    def lft(self) -> LFT | None:
+        """Return the matrices where estimator and law are linear."""
+        estimator, law = self.estimator.lft(), self.law.lft()
+        if estimator is None or law is None or not (is_linear(estimator) and is_linear(law)):
+            return None
+        return affine_form(self, estimator.nu - law.ny)  # the estimator reads [u, y]
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of estimator and law."""
@@ -86,37 +124,51 @@ class EstimateFeedback(System):
         return (self.estimator.advance(estimate, control, u), inner_next), control
 
 
-def kalman(plant: Any, W: Any, V: Any, *, G: Any = None) -> Kalman:
+def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None = None) -> Kalman:
     """Design the steady-state Kalman filter.
 
     ::
 
         x+ = A x + B u + G w,   y = C x + v,     cov w = W,  cov v = V     (dx/dt and intensities in continuous time)
 
-    Computed by `control.lqe` or `control.dlqe`, whose `L` belongs to the predictor.
+    Computed by `control.lqe` or `control.dlqe`, whose `L` is the predictor's gain.
 
-    **Arguments:** `plant`: see `linear_model`; `W`, `V`: matrices, or their diagonals; `G` (nx, nw): how the
-    process noise enters, default the identity.
+    **Arguments:**
+
+    - `plant`: as for `linear_model`
+    - `W`: covariance (nw, nw) of the process noise, or its diagonal
+    - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
+    - `G`: (nx, nw), how the process noise enters, default the identity
 
     **Raises:** `ModelError` for covariances of the wrong shape or sign, an undetectable mode, and a mode on the
-    boundary of stability that the process noise does not move.
+    boundary of stability that the process noise does not excite.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    estimator = rc.classical.kalman(sampled, 1e-3, 1e-3).estimator
+    ```
     """
     model = linear_model(plant)
     L, P, E = filter_gains(model, W, V, G)
     if not model.discrete:
         return Kalman(L, P, E, None)
     sys = model.system
+    # The correction's gain; the predictor's is L = A M
     M = P @ sys.C.T @ np.linalg.inv(sys.C @ P @ sys.C.T + weight(V, sys.noutputs, "V", definite=True))
     parts = (sys.A, sys.B, sys.C, M, model.x, model.u, model.y)
     return Kalman(L, P, E, KalmanFilter(*(as_array(a) for a in parts)))
 
 
-def filter_gains(model: Model, W: Any, V: Any, G: Any = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return L, P and E of the filter, having checked that there is one."""
+def filter_gains(
+    model: Model, W: ArrayLike, V: ArrayLike, G: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return L, P and E of the steady-state filter; arguments and errors as for `kalman`."""
     sys = model.system
     G = np.eye(sys.nstates) if G is None else np.asarray(G, float)
     if G.ndim != 2 or G.shape[0] != sys.nstates:
-        raise ModelError(f"G must have one row a state, {sys.nstates}, got shape {G.shape}")
+        raise ModelError(f"G must have one row per state, {sys.nstates}, got shape {G.shape}")
     W, V = weight(W, G.shape[1], "W", definite=False), weight(V, sys.noutputs, "V", definite=True)
     check_detectable(sys.A, sys.C, model.discrete)
     try:
@@ -125,6 +177,7 @@ def filter_gains(model: Model, W: Any, V: Any, G: Any = None) -> tuple[np.ndarra
     except (np.linalg.LinAlgError, ct.ControlSlycot, ValueError):
         stable = False
     if not stable:
+        # Only after a failure: an unstable mode that the noise does not excite has a solution, one on the boundary has not
         check_stabilizable(sys.A, G @ W, model.discrete, "(A, G W)")
         raise ModelError(
             "the filter's Riccati equation must have a stabilizing solution; scale the states, W and V"

@@ -1,21 +1,22 @@
 """A linear base controller for the Youla parameterization, at a plant's operating point."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
+from ..lft import LFT, float64, static_gain
 from ..loops import Gain, ModelBased, Youla, noiseless
 from ..plants import Sampled
+from ..system import Certifiable
 from .kalman import filter_gains
 from .lqr import gains
 from .model import Model, as_array, linear_model, require_stable
+from .types import ArrayLike
 
 
-class LinearCorrection(eqx.Module):
+class LinearCorrection(Certifiable):
     """An observer's correction `dx = L (y - y_hat)`."""
 
     L: Array
@@ -24,9 +25,14 @@ class LinearCorrection(eqx.Module):
         """Return the correction of the physical state."""
         return self.L @ innovation
 
+    def lft(self) -> LFT:
+        """Return the matrix from `[x, innovation]` to the correction."""
+        (L,) = float64(self.L)
+        return static_gain(np.hstack([np.zeros((len(L), len(L))), L]))
 
-class LinearLaw(eqx.Module):
-    """A law `u = u0 - K (x - x0)` on the physical state."""
+
+class LinearLaw(Certifiable):
+    """A control law `u = u0 - K (x - x0)` on the physical state."""
 
     K: Array
     x0: Array
@@ -36,9 +42,13 @@ class LinearLaw(eqx.Module):
         """Return the control."""
         return self.u0 - self.K @ (x - self.x0)
 
+    def lft(self) -> LFT:
+        """Return the matrix from state to control."""
+        return static_gain(-float64(self.K)[0])
 
-def linear_base(sampled: Sampled, Q: Any, R: Any, W: Any, V: Any) -> ModelBased:
-    """Return a base controller with the gains of an LQG design at the plant's operating point.
+
+def linear_base(sampled: Sampled, Q: ArrayLike, R: ArrayLike, W: ArrayLike, V: ArrayLike) -> ModelBased:
+    """Design a base controller with the gains of an LQG design at the plant's operating point.
 
     ::
 
@@ -46,10 +56,21 @@ def linear_base(sampled: Sampled, Q: Any, R: Any, W: Any, V: Any) -> ModelBased:
 
     with the plant's own model f, h, the regulator gain K of (Q, R) and the Kalman predictor's gain L of (W, V).
 
-    **Arguments:** `Q`, `W` (nx, nx) on the physical state, `R` (nu, nu), `V` (ny, ny): matrices or their diagonals.
+    **Arguments:**
 
-    **Raises:** `ModelError` as `lqr` and `kalman`, and with the closed-loop poles where the base controller does not
-    stabilize the plant, as with a delay that the law does not know of.
+    - `sampled`: the plant; its delay and rate limit are in the model, but not in the design of the gains
+    - `Q`, `R`: (nx, nx) on the physical state, (nu, nu): cost of the regulator, matrices or their diagonals
+    - `W`, `V`: (nx, nx), (ny, ny): covariances of the process and the measurement noise, likewise
+
+    **Raises:** same errors as `lqr` and `kalman`; `ModelError` with the closed-loop poles if the base controller does
+    not stabilize the plant, for example because of a delay that the gains do not take into account.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    base = rc.classical.linear_base(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3)
+    ```
     """
     if not isinstance(sampled, Sampled):
         raise ModelError(
@@ -65,15 +86,21 @@ def linear_base(sampled: Sampled, Q: Any, R: Any, W: Any, V: Any) -> ModelBased:
 
 
 def stabilizes(base: ModelBased, sampled: Sampled) -> np.ndarray:
-    """Return the poles of a plant with a base controller, having refused one that does not stabilize it.
+    """Return the closed-loop poles of a base controller that stabilizes the plant, and refuse any other.
 
-    **Raises:** `ModelError` with the closed-loop poles.
+    **Arguments:**
+
+    - `base`: the base controller
+    - `sampled`: the plant, with its delay
+
+    **Raises:** `ModelError` with the closed-loop poles if one has a modulus of 1 or more.
     """
     nu, ny = len(sampled.plant.controls), len(sampled.plant.outputs)
-    still = Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
-    return require_stable(noiseless(sampled), Youla(base, still), "the base controller")
+    zero = Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
+    return require_stable(noiseless(sampled), Youla(base, zero), "the base controller")
 
 
 def _without_delay(sampled: Sampled) -> Model:
+    """The gains act on the physical state, which has no entries for controls in the delay or for a rate limit."""
     plain = type(sampled.imperfections)(saturate=sampled.imperfections.saturate)
     return linear_model(eqx.tree_at(lambda s: s.imperfections, noiseless(sampled), plain))

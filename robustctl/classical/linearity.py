@@ -1,4 +1,4 @@
-"""Which plants and controllers are linear for certain, so that what their matrices say holds of themselves."""
+"""Which plants and controllers are certainly linear, so that a result for their matrices holds for themselves."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from .policies import ErrorFeedback
 
 
 def is_linear(sampled: Sampled) -> bool:
-    """Return whether a sampled plant, its actuator and its readings are linear, and the same in every sample."""
+    """Return whether a sampled plant with its actuators and sensors is linear and time-invariant."""
     imperfections = sampled.imperfections
     limited = imperfections.saturate or imperfections.rate_limit is not None
     return isinstance(sampled.plant, LinearPlant) and not (
@@ -25,7 +25,7 @@ def is_linear(sampled: Sampled) -> bool:
 
 
 def is_linear_policy(policy: Any) -> bool:
-    """Return whether a controller is known to be linear, offsets apart; False for one of a class that stands not here."""
+    """Return whether a controller is certainly linear, apart from offsets; False for any class not listed here."""
     if isinstance(
         policy, StateSpace | Gain | KalmanFilter | LinearLaw | LinearCorrection | ErrorFeedback | IntegralLQG
     ):

@@ -1,6 +1,6 @@
-"""Linearization by exact Jacobians, at a point or along a trajectory, and the equilibria to do it at."""
+"""Linearization by exact Jacobians, at a point or along a trajectory, and equilibria."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import jax
@@ -8,16 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
+from jaxtyping import PyTree
 
 from ..errors import ModelError, RobustctlError
 from .flat import Flat, flatten, in_float64
 from .nonlinear import sample_time
+from .types import ArrayLike, SystemLike
 
 
 class Equilibrium(NamedTuple):
-    """A point where a system stays: its state `x` (in the system's own form), input `u` and output `y`."""
+    """An equilibrium: the state `x` (in the system's own form), the input `u` and the output `y`."""
 
-    x: Any
+    x: PyTree
     u: np.ndarray
     y: np.ndarray
 
@@ -35,22 +37,39 @@ class Along(NamedTuple):
 
 
 def linearize(
-    system: Any, x0: Any = None, u0: Any = None, *, dt: float | None = None, references: int = 0
+    system: SystemLike,
+    x0: PyTree = None,
+    u0: PyTree = None,
+    *,
+    dt: float | None = None,
+    references: int = 0,
 ) -> ct.StateSpace:
-    """Return the linearization of a system, plant or loop at a point, by exact Jacobians in float64.
+    """Linearize a system, plant or loop at a point, by exact Jacobians in float64.
 
     ::
 
         A = df/dx,  B = df/du,  C = dh/dx,  D = dh/du       at (x0, u0), for x+ = f(x, u) or dx/dt = f(x, u)
 
-    What the vectors hold is told at `to_nonlinear_io`: a `Plant` or `Sampled` has the input `[u, d]`, a loop
-    `[d, r]` and the output `[y, u]`. Names and dt are kept.
+    A `Plant` or `Sampled` has the input `[u, d]`, a loop the input `[d, r]` and the output `[y, u]`. The result has the
+    names and dt of the system.
 
-    **Arguments:** `x0`, `u0`: state and input as vectors or in the system's own form; default: where the system
-    starts (a plant at its operating point); `dt`: where the system does not know it.
+    **Arguments:**
+
+    - `system`: a system, a plant, or a feedback loop about a sampled plant
+    - `x0`, `u0`: state and input as vectors or in the system's own form, default the initial state (a plant's
+      operating point); `u0` may also be the width of the input
+    - `dt`: seconds per sample, for a system without a sample time of its own
+    - `references`: number of references of a loop
 
     **Raises:** `ModelError` for sizes that do not fit, an unknown width of the input or sample time, and
     Jacobians that are not finite.
+
+    **Example:**
+
+    ```python
+    plant = rc.plants.Pendulum()
+    linear = rc.classical.linearize(plant)          # a control.StateSpace
+    ```
     """
     flat = flatten(system, u0, references)
     x, u = _point(flat, x0, u0)
@@ -58,31 +77,43 @@ def linearize(
     for letter, M in zip("ABCD", (A, B, C, D), strict=True):
         if not np.isfinite(M).all():
             raise ModelError(
-                f"the Jacobian {letter} must be finite at x0 = {x}, u0 = {u}; take another point"
+                f"the Jacobian {letter} must be finite at x0 = {x}, u0 = {u}, but is not; choose another point"
             )
     names = {"inputs": list(flat.inputs), "outputs": list(flat.outputs), "states": list(flat.states)}
     return ct.StateSpace(A, B, C, D, sample_time(flat.dt, dt, system), **names)
 
 
 def equilibrium(
-    system: Any,
-    u0: Any = None,
-    x0: Any = None,
+    system: SystemLike,
+    u0: PyTree = None,
+    x0: PyTree = None,
     *,
     references: int = 0,
     settle: int = 0,
     tolerance: float = 1e-9,
 ) -> Equilibrium:
-    """Return where a system or plant stays under the constant input `u0`.
+    """Find an equilibrium of a system, plant or loop under the constant input `u0`.
 
     ::
 
         f(x, u0) = x  in discrete time,    f(x, u0) = 0  in continuous time
 
-    By Powell's hybrid method with exact Jacobians, from `x0` (default: where the system starts), or from where a
-    discrete-time system is `settle` samples later.
+    By Powell's hybrid method with exact Jacobians.
 
-    **Raises:** `RobustctlError` where none is found near `x0`, with the residual that is left.
+    **Arguments:**
+
+    - `system`, `u0`, `references`: as for `linearize`
+    - `x0`: where the search starts, default the initial state
+    - `settle`: number of samples to simulate a discrete-time system from `x0` before the search
+    - `tolerance`: largest residual, relative to the largest entry of x above 1
+
+    **Raises:** `RobustctlError` if none is found near `x0`, with the residual.
+
+    **Example:**
+
+    ```python
+    point = rc.classical.equilibrium(rc.plants.Pendulum(), x0=[0.1, 0.0])
+    ```
     """
     flat = flatten(system, u0, references)
     x, u = _point(flat, x0, u0)
@@ -91,13 +122,14 @@ def equilibrium(
         later = _later(flat, x, u, settle)
         x = later if np.isfinite(later).all() else x
     if x.size:
+        # xtol far below `tolerance`, so that Powell's method ends at rounding; Newton steps then take what it left
         found = scipy.optimize.root(residual, x, jac=slope, method="hybr", options={"xtol": 1e-13})
         x = _newton(residual, slope, found.x)
     left = np.abs(residual(x)).max(initial=0.0)
     if not left <= tolerance * max(1.0, np.abs(x).max(initial=0.0)):
         raise RobustctlError(
-            f"there must be an equilibrium for u0 = {_few(u)} near x0; the search stopped at x = {_few(x)} with {left:.3g} left. "
-            "Give another x0 or u0 (a system that integrates has an equilibrium for some inputs only)"
+            f"there must be an equilibrium for u0 = {_few(u)} near x0; the search stopped at x = {_few(x)} with the residual "
+            f"{left:.3g}. Give another x0 or u0 (a system that integrates has an equilibrium for some inputs only)"
         )
     return Equilibrium(in_float64(flat.restore)(x), u, _output(flat, x, u))
 
@@ -118,29 +150,34 @@ def _output(flat: Flat, x: np.ndarray, u: np.ndarray) -> np.ndarray:
     return np.asarray(flat.step(jnp.asarray(x), jnp.asarray(u))[1])
 
 
-def linearize_along(system: Any, us: Any, x0: Any = None, *, references: int = 0) -> Along:
+def linearize_along(system: SystemLike, us: ArrayLike, x0: PyTree = None, *, references: int = 0) -> Along:
     """Return the Jacobians of a discrete-time system along its trajectory under the inputs `us` (T, nu).
 
     ::
 
         A[t] = df/dx,  B[t] = df/du,  C[t] = dh/dx,  D[t] = dh/du   at (xs[t], us[t])
 
+    **Arguments:**
+
+    - `system`, `x0`, `references`: as for `linearize`
+    - `us`: the inputs (T, nu), time first
+
     **Raises:** `ModelError` for a continuous-time plant (sample it) and inputs of another width.
     """
-    us = np.asarray(us, float)
-    if us.ndim != 2:
-        raise ModelError(f"us must be time first, (T, nu), got shape {us.shape}")
-    flat = flatten(system, us.shape[1], references)
+    inputs = np.asarray(us, float)
+    if inputs.ndim != 2:
+        raise ModelError(f"us must be time first, (T, nu), got shape {inputs.shape}")
+    flat = flatten(system, inputs.shape[1], references)
     if flat.dt == 0:
         raise ModelError(
-            f"a {type(system).__name__} in continuous time has no samples; take Sampled(plant, dt)"
+            f"the system must be discrete, but a {type(system).__name__} is in continuous time; use Sampled(plant, dt)"
         )
-    x, _ = _point(flat, x0, us[0])
-    return Along(*(np.asarray(a) for a in _along(flat, x, us)))
+    x, _ = _point(flat, x0, inputs[0])
+    return Along(*(np.asarray(a) for a in _along(flat, x, inputs)))
 
 
 @in_float64
-def _along(flat: Flat, x, us):
+def _along(flat: Flat, x: np.ndarray, us: np.ndarray):
     def body(x, u):
         x_next, y = flat.step(x, u)
         (A, B), (C, D) = jax.jacobian(flat.step, (0, 1))(x, u)
@@ -157,11 +194,11 @@ def jacobians(flat: Flat, x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...
 
 
 def _residual(flat: Flat, u: np.ndarray):
-    def stay(x, u):
+    def change(x, u):
         f = flat.step(x, u)[0]
         return f if flat.dt == 0 else f - x
 
-    compiled, slope = jax.jit(stay), jax.jit(jax.jacobian(stay))
+    compiled, slope = jax.jit(change), jax.jit(jax.jacobian(change))
 
     @in_float64
     def call(function, x):
@@ -171,11 +208,12 @@ def _residual(flat: Flat, u: np.ndarray):
 
 
 def _newton(residual, slope, x: np.ndarray) -> np.ndarray:
-    """Polish a root by a few Newton steps, as far as they help."""
-    for _ in range(5):
+    """Refine a root by a few Newton steps, while they reduce the residual."""
+    for _ in range(5):  # convergence is quadratic: from Powell's tolerance one or two steps reach rounding
         r = residual(x)
         if not np.isfinite(r).all():
             return x
+        # least squares, for a continuum of equilibria has a singular Jacobian
         after = x - np.linalg.lstsq(slope(x), r, rcond=None)[0]
         if not np.abs(residual(after)).max() < np.abs(r).max():
             return x
@@ -183,13 +221,13 @@ def _newton(residual, slope, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _point(flat: Flat, x0: Any, u0: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the point as two vectors, the given or the system's own."""
+def _point(flat: Flat, x0: PyTree, u0: PyTree) -> tuple[np.ndarray, np.ndarray]:
+    """Return the point as two vectors, as given or the system's own."""
     point = []
     for what, given, own in (("x0", x0, flat.x), ("u0", u0, flat.u)):
         value = own if given is None or isinstance(given, int) else vector(given)
         if what == "x0" and value.size != own.size and hasattr(given, "_replace"):
-            value = value[: own.size]  # a PlantState, of which the last entries may not matter
+            value = value[: own.size]  # a PlantState, whose last entries do not matter without a rate limit
         if value.shape != own.shape:
             raise ModelError(f"{what} must have {own.size} entries, got {value.size}")
         point.append(np.asarray(value, float))
@@ -197,6 +235,6 @@ def _point(flat: Flat, x0: Any, u0: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 @in_float64
-def vector(tree: Any) -> np.ndarray:
+def vector(tree: PyTree) -> np.ndarray:
     """Return a pytree of arrays as one float64 vector."""
     return np.asarray(ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), tree))[0])

@@ -1,13 +1,15 @@
-"""Linear quadratic Gaussian control, with integral action where asked for."""
+"""Linear quadratic Gaussian control, optionally with integral action."""
 
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import control as ct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..scaled import Scaled
 from ..state_space import StateSpace
 from ..system import System
@@ -15,10 +17,18 @@ from .kalman import KalmanFilter, filter_gains, kalman
 from .lqr import extended, gains
 from .model import Model, as_array, linear_model, require_discrete
 from .policies import implement
+from .types import ArrayLike, PlantLike
 
 
 class LQG(NamedTuple):
-    """Regulator `K S E`, predictor gain `L` with covariance `P`, and the controller from y, or [y, r], to u."""
+    """A linear quadratic Gaussian design.
+
+    **Arguments:**
+
+    - `K`, `S`, `E`: the regulator's gain, Riccati solution and poles, as in `LQR`
+    - `L`, `P`: the predictor's gain and covariance, as in `Kalman`
+    - `controller`: from the measured output y, or [y, r], to the control
+    """
 
     K: np.ndarray
     S: np.ndarray
@@ -29,19 +39,39 @@ class LQG(NamedTuple):
 
 
 class IntegralLQG(System):
-    """A Kalman filter, a law on its estimate, and integrators on measured errors, about an operating point.
+    """A Kalman filter, state feedback of its estimate, and integrators on measured errors, about an operating point.
 
     ::
 
-        u = u0 - K x[t|t] - Ki z,     z+ = z + H (y - r),     r = y0 where it reads no reference
+        u = u0 - K x[t|t] - Ki z,     z+ = z + H y - r,     r = H y0 without a reference
 
-    It reads `y` (ny,) or `[y, r]` (ny + ni,), with r the references of the integrated outputs `H y`.
+    It reads `y` (ny,) or `[y, r]` (ny + ni,).
+
+    **Arguments:**
+
+    - `filter`: the estimator
+    - `K`, `Ki`: gains (nu, nx), (nu, ni)
+    - `H`: (ni, ny), the outputs that are integrated
     """
 
     filter: KalmanFilter
     K: Array
     Ki: Array
     H: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.filter.y0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.filter.u0.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices; it is affine."""
+        return affine_form(self, self.nu)
 
     def init_state(self) -> tuple[Array, Array]:
         """Return the zero states of filter and integrators."""
@@ -58,32 +88,44 @@ class IntegralLQG(System):
 
 
 def lqg(
-    plant: Any,
-    Q: Any,
-    R: Any,
-    W: Any,
-    V: Any,
+    plant: PlantLike,
+    Q: ArrayLike,
+    R: ArrayLike,
+    W: ArrayLike,
+    V: ArrayLike,
     *,
-    G: Any = None,
-    N: Any = None,
-    integral: Any = None,
+    G: ArrayLike | None = None,
+    N: ArrayLike | None = None,
+    integral: ArrayLike | Literal[True] | None = None,
     dt: float | None = None,
 ) -> LQG:
     """Design the linear quadratic Gaussian controller: LQR on the estimate of a Kalman filter.
 
     ::
 
-        discrete:    u[t] = -K x[t|t] - Ki z[t],    z+ = z + H (y - r)
-        continuous:  dx_hat/dt = A x_hat + B u + L (y - C x_hat),  u = -K x_hat, implemented at dt by Tustin
+        discrete:    u[t] = -K x[t|t] - Ki z[t],    z+ = z + H y - r
+        continuous:  dx_hat/dt = A x_hat + B u + L (y - C x_hat),  u = -K x_hat, implemented at dt by Tustin's method
 
-    In discrete time the estimate uses the output of the same sample, which makes the controller optimal among all that
-    read y up to t. With `integral=H` (ni, ny) the outputs `H y` are integrated and Q is of size nx + ni; constant
-    disturbances and references of those outputs then leave no error.
+    In discrete time the estimate uses the output of the same sample, so the controller is optimal among all that use y
+    up to t.
 
-    **Arguments:** as for `lqr` and `kalman`; `integral`: True for all outputs; `dt`: sample time of the controller,
-    needed where the plant is in continuous time.
+    **Arguments:**
 
-    **Raises:** `ModelError` as `lqr` and `kalman`.
+    - `plant`: as for `linear_model`
+    - `Q`, `R`, `N`: weights of the cost, as for `lqr`
+    - `W`, `V`, `G`: covariances of the noise, as for `kalman`
+    - `integral`: H (ni, ny), or True for all outputs. The outputs `H y` are integrated and Q is of size nx + ni;
+      constant disturbances and references of these outputs then leave no error
+    - `dt`: sample time of the controller, for a continuous-time plant
+
+    **Raises:** same errors as `lqr` and `kalman`.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    design = rc.classical.lqg(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3)
+    ```
     """
     model = linear_model(plant)
     step = require_discrete(model, dt, "the controller")
@@ -96,7 +138,7 @@ def lqg(
         else np.asarray(integral)
     )
     if H.ndim != 2 or H.shape[1] != sys.noutputs:
-        raise ModelError(f"integral must have one column an output, {sys.noutputs}, got shape {H.shape}")
+        raise ModelError(f"integral must have one column per output, {sys.noutputs}, got shape {H.shape}")
     A, B = extended(model, H @ sys.C)
     K, S, E = gains(A, B, Q, R, N, model.discrete)
     L, P, _ = filter_gains(model, W, V, G)
@@ -111,11 +153,13 @@ def lqg(
 
 
 def observer_controller(model: Model, K: np.ndarray, L: np.ndarray, H: np.ndarray) -> ct.StateSpace:
-    """Return the controller of a predicting observer and a law, from `[y, r]` (r for each integrator) to u.
+    """Return the controller of an observer and state feedback, from `[y, r]` (r for each integrator) to u.
 
     ::
 
-        x_hat' = (A - B K - L C) x_hat - B Ki z + L y,    z' = (z +) H y - r,    u = -K x_hat - Ki z
+        x_hat+ = (A - B K - L C) x_hat - B Ki z + L y,    z+ = z + H y - r,    u = -K x_hat - Ki z
+
+    In continuous time the left sides are derivatives, and dz/dt = H y - r.
     """
     sys, ni = model.system, H.shape[0]
     Kx, Ki = K[:, : sys.nstates], K[:, sys.nstates :]
@@ -126,7 +170,8 @@ def observer_controller(model: Model, K: np.ndarray, L: np.ndarray, H: np.ndarra
 
 
 def about(controller: StateSpace, model: Model, H: np.ndarray) -> System:
-    """Return an observer's controller about the operating point, reading `y` or `[y, r]`."""
+    """Return the controller of `observer_controller` about the operating point; it reads `y` or `[y, r]`."""
+    # `Scaled` with scales of one shifts the signals: its input mean is [y_e, H y_e], its output mean u_e
     mean = np.concatenate([model.y, H @ model.y])
     one = (np.ones_like(mean), model.u, np.ones_like(model.u))
     inner = Scaled(controller, *(as_array(a) for a in (mean, *one)))
@@ -134,10 +179,24 @@ def about(controller: StateSpace, model: Model, H: np.ndarray) -> System:
 
 
 class WithoutReference(System):
-    """A controller that reads `[y, r]`, given the reference `r0` where the loop has none."""
+    """A controller that reads `[y, r]`, with the constant reference `r0` if the loop has none."""
 
     inner: Scaled
     r0: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.inner.nu - self.r0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.inner.ny
+
+    def lft(self) -> LFT | None:
+        """Return the matrices where the inner controller has some."""
+        return None if self.inner.lft() is None else affine_form(self, self.nu)
 
     def init_state(self) -> Array:
         """Return the inner controller's initial state."""

@@ -1,20 +1,31 @@
-"""Linear quadratic regulation, with integral action where asked for."""
+"""Linear quadratic regulation, optionally with integral action."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..system import System
 from .model import Model, as_array, linear_model, require_discrete
 from .modes import check_detectable, check_stabilizable, is_stable, weight
+from .types import ArrayLike, PlantLike
 
 
 class LQR(NamedTuple):
-    """`u = -K x` with Riccati solution `S`, closed-loop poles `E` and the controller, which reads the state."""
+    """A linear quadratic regulator.
+
+    **Arguments:**
+
+    - `K`: the gain, u = -K x
+    - `S`: the Riccati solution, of the optimal cost x' S x
+    - `E`: the closed-loop poles
+    - `controller`: the law as a system that reads the state
+    """
 
     K: np.ndarray
     S: np.ndarray
@@ -23,13 +34,20 @@ class LQR(NamedTuple):
 
 
 class StateFeedback(System):
-    """A law on the state about an operating point, with integrators on chosen combinations of the state.
+    """State feedback about an operating point, with integrators on combinations of the state.
 
     ::
 
-        u = u0 - K (x - x0) - Ki z,     z+ = z + dt_i (Ci x - r),     r = Ci x0 where it reads no reference
+        u = u0 - K (x - x0) - Ki z,     z+ = z + dt_i (Ci x - r),     r = Ci x0 without a reference
 
-    It reads `x` (nx,) or `[x, r]` (nx + ni,); `dt_i` is the sample time for gains of a continuous-time design, else 1.
+    It reads `x` (nx,) or `[x, r]` (nx + ni,).
+
+    **Arguments:**
+
+    - `K`, `Ki`: gains (nu, nx), (nu, ni)
+    - `Ci`: (ni, nx), the combinations of the state that are integrated
+    - `x0`, `u0`: the operating point
+    - `dt_i`: the sample time for gains of a continuous-time design, else 1
     """
 
     K: Array
@@ -38,6 +56,20 @@ class StateFeedback(System):
     x0: Array
     u0: Array
     dt_i: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.x0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.u0.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices; it is affine."""
+        return affine_form(self, self.nu)
 
     def init_state(self) -> Array:
         """Return the integrators' zero state."""
@@ -51,21 +83,40 @@ class StateFeedback(System):
         return x + self.dt_i * (self.Ci @ state - r), control
 
 
-def lqr(plant: Any, Q: Any, R: Any, N: Any = None, *, integral: Any = None, dt: float | None = None) -> LQR:
-    """Design the law that minimizes a quadratic cost.
+def lqr(
+    plant: PlantLike,
+    Q: ArrayLike,
+    R: ArrayLike,
+    N: ArrayLike | None = None,
+    *,
+    integral: ArrayLike | None = None,
+    dt: float | None = None,
+) -> LQR:
+    """Design the state feedback that minimizes a quadratic cost.
 
     ::
 
         J = sum or integral of  x' Q x + u' R u + 2 x' N u,      u = -K x
 
-    With `integral` (ni, nx) the state is extended by the running sum (or integral) of `integral @ x`, and Q is
-    of size nx + ni. Computed by `control.lqr` or `control.dlqr`.
+    Computed by `control.lqr` or `control.dlqr`.
 
-    **Arguments:** `plant`: see `linear_model`; `Q`, `R`: matrices, or their diagonals; `dt`: sample time of the
-    integrators where the plant is in continuous time.
+    **Arguments:**
+
+    - `plant`: as for `linear_model`
+    - `Q`, `R`: weights (nx, nx) or (nx + ni, nx + ni), and (nu, nu): matrices or their diagonals
+    - `N`: cross weight (nx, nu), default zero
+    - `integral`: (ni, nx); the state is then extended by the running sum (or integral) of `integral @ x`
+    - `dt`: sample time of the integrators, for a continuous-time plant
 
     **Raises:** `ModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on
-    the boundary of stability that Q does not see, and a missing dt.
+    the boundary of stability that Q does not weight, and a missing dt.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    design = rc.classical.lqr(sampled, [10.0, 1.0], 1.0)
+    ```
     """
     model = linear_model(plant)
     Ci = np.zeros((0, model.x.size)) if integral is None else np.atleast_2d(np.asarray(integral, float))
@@ -85,14 +136,16 @@ def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return A and B with the integrators' states after the plant's."""
     sys, ni = model.system, Ci.shape[0]
     if Ci.shape[1] != sys.nstates:
-        raise ModelError(f"integral must have one column a state, {sys.nstates}, got shape {Ci.shape}")
+        raise ModelError(f"integral must have one column per state, {sys.nstates}, got shape {Ci.shape}")
     corner = np.eye(ni) if model.discrete else np.zeros((ni, ni))
     A = np.block([[sys.A, np.zeros((sys.nstates, ni))], [Ci, corner]])
     return A, np.vstack([sys.B, np.zeros((ni, sys.ninputs))])
 
 
-def gains(A, B, Q, R, N, discrete: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return K, S and E of the regulator, having checked that there is one."""
+def gains(
+    A: np.ndarray, B: np.ndarray, Q: ArrayLike, R: ArrayLike, N: ArrayLike | None, discrete: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return K, S and E of the regulator; arguments and errors as for `lqr`."""
     nx, nu = B.shape
     Q, R = weight(Q, nx, "Q", definite=False), weight(R, nu, "R", definite=True)
     N = np.zeros((nx, nu)) if N is None else np.asarray(N, float)
@@ -102,11 +155,11 @@ def gains(A, B, Q, R, N, discrete: bool) -> tuple[np.ndarray, np.ndarray, np.nda
     try:
         K, S, E = (ct.dlqr if discrete else ct.lqr)(A, B, Q, R, N)
     except (np.linalg.LinAlgError, ct.ControlSlycot, ValueError) as error:
-        check_detectable(A, Q, discrete, "(Q, A), what the cost sees of the plant,")
+        check_detectable(A, Q, discrete, "(Q, A), the plant as weighted by the cost,")
         raise ModelError(
-            f"the Riccati equation must have a stabilizing solution; scale Q and R. It said: {error}"
+            f"the Riccati equation must have a stabilizing solution, but its solver reports: {error}; scale Q and R"
         ) from error
     if not is_stable(np.asarray(E), discrete):
-        check_detectable(A, Q, discrete, "(Q, A), what the cost sees of the plant,")
+        check_detectable(A, Q, discrete, "(Q, A), the plant as weighted by the cost,")
         raise ModelError(f"the closed loop must be stable, got the poles {E}; scale the states, Q and R")
     return np.asarray(K), np.asarray(S), np.asarray(E)

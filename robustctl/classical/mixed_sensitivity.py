@@ -1,6 +1,6 @@
 """H-infinity design by mixed sensitivity: weights on S, K S and T."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import numpy as np
@@ -8,16 +8,26 @@ import scipy.linalg
 
 from ..errors import ModelError
 from ..system import System
-from .generalized import as_any
+from .generalized import realized
 from .hinf import hinf
 from .model import as_array, linear_model
 from .policies import ErrorFeedback, implement
+from .types import ArrayLike, ControlLike, PlantLike, Realization, typed
+
+WeightLike = ControlLike | ArrayLike
+"""A weight: a system of python-control, a number for all channels, or one number a channel."""
 
 
 class MixedSensitivity(NamedTuple):
-    """Controller `K` (u = K (r - y)), weighted closed loop `CL`, its bound `gamma`, and the controller as a policy.
+    """A mixed-sensitivity design.
 
-    The policy reads `y` or `[y, r]` about the operating point; it is None in continuous time without a `dt`.
+    **Arguments:**
+
+    - `K`: the controller, u = K (r - y)
+    - `CL`: the weighted closed loop
+    - `gamma`: the bound on its H-infinity norm
+    - `controller`: K as a policy that reads `y` or `[y, r]` about the operating point, None in continuous time
+      without a dt
     """
 
     K: ct.StateSpace
@@ -27,29 +37,41 @@ class MixedSensitivity(NamedTuple):
 
 
 def mixed_sensitivity(
-    plant: Any,
-    W1: Any = None,
-    W2: Any = None,
-    W3: Any = None,
+    plant: PlantLike,
+    W1: WeightLike | None = None,
+    W2: WeightLike | None = None,
+    W3: WeightLike | None = None,
     *,
     gamma: float | None = None,
     rtol: float = 1e-3,
     dt: float | None = None,
 ) -> MixedSensitivity:
-    """Design an H-infinity controller by its weighted sensitivities.
+    """Design an H-infinity controller with weighted sensitivities.
 
     ::
 
         || [W1 S; W2 K S; W3 T] ||_inf < gamma,    S = (I + G K)^-1,   T = G K S,   u = K (r - y)
 
-    Source: Skogestad and Postlethwaite, "Multivariable Feedback Control", 2005, section 9.3.5. A plant with poles on the
-    boundary of stability (an integrator) is refused there; shift them a little.
+    A plant with poles on the boundary of stability (an integrator) is refused; shift them a little. W2 needs a direct
+    path, so that every control has a cost at high frequency, unless W1 or W3 with the plant gives one. Source:
+    Skogestad and Postlethwaite, "Multivariable Feedback Control", 2005, section 9.3.5.
 
-    **Arguments:** `plant`: see `linear_model`; `W1`, `W3` on the outputs and `W2` on the controls: python-control systems
-    or numbers, one for all channels or with one channel each, in the plant's kind of time; `gamma`, `rtol`, `dt`: see `hinf`.
+    **Arguments:**
 
-    **Raises:** `ModelError` for weights of another dt or size, and as `hinf` (W2 needs a direct path, so that every
-    control has a cost at high frequency, unless W1 or W3 with the plant gives one).
+    - `plant`: as for `linear_model`
+    - `W1`, `W3`: weights on the outputs: python-control systems with the plant's dt, or numbers, for all channels at
+      once or one a channel
+    - `W2`: the weight on the controls, in the same form
+    - `gamma`, `rtol`, `dt`: as for `hinf`
+
+    **Raises:** `ModelError` for weights of another dt or size; same errors as `hinf`.
+
+    **Example:**
+
+    ```python
+    import control as ct
+    design = rc.classical.mixed_sensitivity(ct.ss(-1.0, 1.0, 1.0, 0.0), ct.tf([1.0], [10.0, 0.1]), 0.1, dt=0.05)
+    ```
     """
     model = linear_model(plant)
     P = augment(model.system, W1, W2, W3)
@@ -60,7 +82,12 @@ def mixed_sensitivity(
     return MixedSensitivity(result.K, result.CL, result.gamma, controller)
 
 
-def augment(plant: Any, W1: Any = None, W2: Any = None, W3: Any = None) -> ct.StateSpace:
+def augment(
+    plant: ControlLike,
+    W1: WeightLike | None = None,
+    W2: WeightLike | None = None,
+    W3: WeightLike | None = None,
+) -> ct.StateSpace:
     """Return the generalized plant of a mixed-sensitivity design, without Slycot.
 
     ::
@@ -69,7 +96,7 @@ def augment(plant: Any, W1: Any = None, W2: Any = None, W3: Any = None) -> ct.St
 
     **Raises:** `ModelError` for no weight at all, and weights of another dt or size.
     """
-    G = as_any(plant)
+    G = realized(plant)
     nu, ny, nx = G.ninputs, G.noutputs, G.nstates
     if W1 is None and W2 is None and W3 is None:
         raise ModelError("there must be a weight: W1 on the error, W2 on the control or W3 on the output")
@@ -79,14 +106,15 @@ def augment(plant: Any, W1: Any = None, W2: Any = None, W3: Any = None) -> ct.St
         if W is not None
     ]
     given = [W is not None for W in (W1, W2, W3)]
-    # what each weight reads, in terms of (x, w, u)
+    # The input of each weight as a function of (x, w, u): W1 gets w - y, W2 gets u, W3 gets y
     reads = [
         (-G.C, np.eye(ny), -G.D),
         (np.zeros((nu, nx)), np.zeros((nu, ny)), np.eye(nu)),
         (G.C, np.zeros((ny, ny)), G.D),
     ]
     reads = [r for r, there in zip(reads, given, strict=True) if there]
-    A: Any = scipy.linalg.block_diag(G.A, *(W.A for W in weights))
+    # The states are the plant's, then the weights'; a weight driven by the plant's state fills the block below G.A
+    A = np.asarray(scipy.linalg.block_diag(G.A, *(W.A for W in weights)))
     A[nx:, :nx] = np.vstack([W.B @ r[0] for W, r in zip(weights, reads, strict=True)])
     B = np.vstack(
         [np.hstack([np.zeros((nx, ny)), G.B])]
@@ -104,15 +132,11 @@ def augment(plant: Any, W1: Any = None, W2: Any = None, W3: Any = None) -> ct.St
     return ct.StateSpace(A, B, np.vstack([C1, C2]), np.vstack([D1, D2]), G.dt)
 
 
-def _weight(W: Any, n: int, dt: float, name: str) -> Any:
-    """Return a weight with n channels in and out."""
-    if isinstance(W, int | float | np.ndarray):
-        D = np.asarray(W, float)
-        D = D * np.eye(n) if D.ndim == 0 else np.diag(D) if D.ndim == 1 else D
-        W = ct.StateSpace(np.zeros((0, 0)), np.zeros((0, D.shape[1])), np.zeros((D.shape[0], 0)), D, dt)
-    W = as_any(W)
-    if W.nstates == 0:
-        W = ct.StateSpace(W.A, W.B, W.C, W.D, dt)
+def _weight(given: WeightLike, n: int, dt: float, name: str) -> Realization:
+    """Return a weight with n inputs."""
+    W = _as_system(given, n, dt)
+    if W.nstates == 0:  # a static gain has any dt
+        W = typed(ct.StateSpace(W.A, W.B, W.C, W.D, dt))
     if W.dt != dt:
         kind = (
             "control.c2d(W, dt, 'tustin') converts a continuous-time weight"
@@ -123,7 +147,17 @@ def _weight(W: Any, n: int, dt: float, name: str) -> Any:
     if W.ninputs == W.noutputs == 1 and n > 1:
         blocks = (np.asarray(scipy.linalg.block_diag(*([M] * n))) for M in (W.A, W.B, W.C, W.D))
         sizes = ((n * W.nstates,) * 2, (n * W.nstates, n), (n, n * W.nstates), (n, n))
-        W = ct.StateSpace(*(M.reshape(size) for M, size in zip(blocks, sizes, strict=True)), dt)
+        # block_diag makes an empty matrix (0, 0) or (1, 0) each, so the sizes are set again
+        W = typed(ct.StateSpace(*(M.reshape(size) for M, size in zip(blocks, sizes, strict=True)), dt))
     if W.ninputs != n:
         raise ModelError(f"{name} must have {n} inputs or be a weight for one channel, got {W.ninputs}")
     return W
+
+
+def _as_system(W: WeightLike, n: int, dt: float) -> Realization:
+    if isinstance(W, ct.StateSpace | ct.TransferFunction):
+        return realized(W)
+    D = np.asarray(W, float)
+    D = D * np.eye(n) if D.ndim == 0 else np.diag(D) if D.ndim == 1 else D
+    static = np.zeros((0, 0)), np.zeros((0, D.shape[1])), np.zeros((D.shape[0], 0)), D
+    return typed(ct.StateSpace(*static, dt))

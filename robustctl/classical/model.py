@@ -1,6 +1,6 @@
-"""What every design starts from: the linear model at the operating point, and what it must allow."""
+"""The linear model at the operating point, on which every design is based."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import jax.numpy as jnp
@@ -14,12 +14,24 @@ from ..system import System
 from .convert import to_control
 from .flat import flatten
 from .linearize import jacobians
+from .types import ArrayLike, PlantLike, Realization, typed
 
 
 class Model(NamedTuple):
-    """A linear model in deviations from an operating point: `system` from controls to outputs, `Bd` (nx, nd)."""
+    """A linear model in deviations from an operating point.
 
-    system: Any  # control.StateSpace, whose matrices have no usable types
+    ::
+
+        dx+ = A dx + B du + Bd d,   dy = C dx,     x = x_e + dx,   u = u_e + du,   y = y_e + dy
+
+    **Arguments:**
+
+    - `system`: a `control.StateSpace` from controls to outputs, (A, B, C) with D = 0
+    - `Bd`: (nx, nd), how the disturbances enter
+    - `x`, `u`, `y`: the operating point `x_e` (nx,), `u_e` (nu,), `y_e` (ny,)
+    """
+
+    system: Realization
     Bd: np.ndarray
     x: np.ndarray
     u: np.ndarray
@@ -27,30 +39,41 @@ class Model(NamedTuple):
 
     @property
     def discrete(self) -> bool:
-        """Whether time goes in samples."""
+        """Whether the model is in discrete time."""
         return self.system.dt != 0
 
 
-def linear_model(plant: Any) -> Model:
+def linear_model(plant: PlantLike) -> Model:
     """Return the linear model that a design works on.
 
-    A `Plant` or `Sampled` is linearized at its operating point, with its delay; `StateSpace`, `LinearPlant` and
-    python-control's systems are taken as they are, and so is a `Model`: one linearization serves many designs.
+    A `Plant` or `Sampled` is linearized at its operating point, with its delay. A `StateSpace`, a `LinearPlant` and
+    python-control's systems are used as they are, and so is a `Model`: one linearization serves many designs.
 
-    **Raises:** `ModelError` for something else, a dt of True or None, and an output that depends on the control
+    **Arguments:**
+
+    - `plant`: a plant or a linear system
+
+    **Raises:** `ModelError` for any other class, a dt of True or None, and an output that depends on the control
     of the same sample, with which the loop would be algebraic.
+
+    **Example:**
+
+    ```python
+    model = rc.classical.linear_model(rc.plants.Sampled(rc.plants.Pendulum(), 0.05))
+    regulator = rc.classical.lqr(model, [10.0, 1.0], 1.0)
+    ```
     """
     if isinstance(plant, Model):
         return plant
     if isinstance(plant, Plant | Sampled):
         return _at_operating_point(plant)
-    system: Any = to_control(plant)
+    system = typed(to_control(plant))
     if system.dt is None or system.dt is True:
         raise ModelError(f"dt must be a number, got {system.dt}; set system.dt to 0 or to seconds a sample")
     if np.any(system.D):
         raise ModelError(
             f"the plant must have D = 0, got {system.D.tolist()}: the output would depend on the control of the same "
-            "sample and the loop be algebraic; put a sample's delay or the actuator's lag into the plant"
+            "sample and the loop would be algebraic; add a delay of one sample or the actuator's lag to the plant"
         )
     nx, nu, ny = system.nstates, system.ninputs, system.noutputs
     return Model(system, np.zeros((nx, 0)), np.zeros(nx), np.zeros(nu), np.zeros(ny))
@@ -72,33 +95,48 @@ def _at_operating_point(plant: Plant | Sampled) -> Model:
         states=list(flat.states),
     )
     y = np.asarray(inner.output(jnp.asarray(inner.operating_point()[0])), float)
-    return Model(system, B[:, nu:], flat.x, flat.u[:nu], y)
+    return Model(typed(system), B[:, nu:], flat.x, flat.u[:nu], y)
 
 
 def require_discrete(model: Model, dt: float | None, what: str) -> float:
-    """Return the controller's sample time: the model's, or for a continuous-time model the one given."""
+    """Return the controller's sample time: the model's, or for a continuous-time model the given `dt`.
+
+    **Raises:** `ModelError` for a `dt` that is missing, or not that of a discrete-time model.
+    """
     if model.discrete:
+        # 1e-9 relative: 0.1 and 1 / 10 computed in another order are the same sample time
         if dt is not None and not np.isclose(dt, model.system.dt, rtol=1e-9, atol=0):
-            raise ModelError(f"dt must be the plant's own, {model.system.dt} s, got {dt} s; leave it out")
+            raise ModelError(f"dt must be the plant's own, {model.system.dt} s, got {dt} s; omit it")
         return float(model.system.dt)
     if dt is None:
         raise ModelError(
-            f"{what} must know its sample time, and the plant is in continuous time; give dt in seconds, or design "
+            f"{what} must have a sample time, but the plant is in continuous time; give dt in seconds, or design "
             "for Sampled(plant, dt)"
         )
     return float(dt)
 
 
 def closed_loop_poles(sampled: Sampled, policy: System) -> np.ndarray:
-    """Return the poles of the loop of a sampled plant and a policy, linearized where both start."""
+    """Return the poles of the loop of a sampled plant and a policy, linearized at the initial states of both.
+
+    **Arguments:**
+
+    - `sampled`: the plant, which starts at its operating point
+    - `policy`: the controller, from the measured output to the control
+    """
     flat = flatten(Feedback(sampled, policy))
     return np.linalg.eigvals(jacobians(flat, flat.x, flat.u)[0])
 
 
 def require_stable(sampled: Sampled, policy: System, what: str = "the controller") -> np.ndarray:
-    """Return the closed-loop poles, having refused a policy that does not stabilize the plant.
+    """Return the closed-loop poles of a policy that stabilizes the plant, and refuse any other.
 
-    **Raises:** `ModelError` with the poles, where one has a modulus of 1 or more.
+    **Arguments:**
+
+    - `sampled`, `policy`: as for `closed_loop_poles`
+    - `what`: what the message calls the policy
+
+    **Raises:** `ModelError` with the poles if one has a modulus of 1 or more.
     """
     poles = closed_loop_poles(sampled, policy)
     if not np.abs(poles).max(initial=0.0) < 1:
@@ -110,6 +148,6 @@ def require_stable(sampled: Sampled, policy: System, what: str = "the controller
     return poles
 
 
-def as_array(M: Any) -> Array:
-    """Return numbers as a JAX array of the default floating-point type."""
+def as_array(M: ArrayLike) -> Array:
+    """Return a JAX array of the default floating-point type."""
     return jnp.asarray(np.asarray(M), jnp.result_type(float))

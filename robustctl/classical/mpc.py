@@ -1,6 +1,6 @@
 """Linear model-predictive control with constraints."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,10 +15,17 @@ from .lqr import gains
 from .model import as_array, linear_model
 from .modes import weight
 from .qp import require_qpax, solve_qp
+from .types import ArrayLike, PlantLike
 
 
 class MPC(NamedTuple):
-    """Gain `K`, cost `S` and poles `E` of the law where no constraint is active, and the controller from x to u."""
+    """A model-predictive design.
+
+    **Arguments:**
+
+    - `K`, `S`, `E`: gain, Riccati solution and poles of the LQR that the controller equals while no constraint is active
+    - `controller`: from the state x to the control
+    """
 
     K: np.ndarray
     S: np.ndarray
@@ -27,7 +34,7 @@ class MPC(NamedTuple):
 
 
 class LinearMPC(System):
-    """The first control of a constrained optimal plan from the present state; see `mpc`.
+    """The first control of a constrained optimal plan from the current state; `mpc` makes one.
 
     ::
 
@@ -35,13 +42,22 @@ class LinearMPC(System):
         with                 low <= u[k] <= high,   x_low - s[k] <= x[k] <= x_high + s[k],   s[k] >= 0
 
     in deviations from the operating point. With K and T of the LQR this is its cost plus a constant, so v = 0 is the
-    optimum wherever no constraint acts. It reads the state.
+    optimum wherever no constraint is active. It reads the state.
+
+    **Arguments:**
+
+    - `K`: gain of the LQR
+    - `H`, `f`: quadratic and linear cost of (v, s)
+    - `G`, `h`, `E`: the constraints G (v, s) <= h - E x
+    - `low`, `high`: limits of the control, in deviations
+    - `x0`, `u0`: the operating point
+    - `iterations`: iterations of the solver
     """
 
     K: Array
-    H: Array  # cost of (v, s)
+    H: Array
     f: Array
-    G: Array  # G (v, s) <= h - E x
+    G: Array
     h: Array
     E: Array
     low: Array
@@ -58,20 +74,21 @@ class LinearMPC(System):
         """Return `(x, control)`; here the input is the plant's state."""
         deviation = u[: self.x0.shape[0]] - self.x0
         plan = solve_qp(self.H, self.f, self.G, self.h - self.E @ deviation, self.iterations)
+        # A plan of zeros, which `solve_qp` returns on failure, is the LQR; clipped, it still respects the actuators.
         control = -self.K @ deviation + plan[: self.u0.shape[0]]
         return x, self.u0 + jnp.clip(control, self.low, self.high)
 
 
 def mpc(
-    plant: Any,
-    Q: Any,
-    R: Any,
+    plant: PlantLike,
+    Q: ArrayLike,
+    R: ArrayLike,
     *,
     horizon: int = 20,
-    u_low: Any = None,
-    u_high: Any = None,
-    x_low: Any = None,
-    x_high: Any = None,
+    u_low: ArrayLike | None = None,
+    u_high: ArrayLike | None = None,
+    x_low: ArrayLike | None = None,
+    x_high: ArrayLike | None = None,
     penalty: float = 1e4,
     iterations: int = 40,
 ) -> MPC:
@@ -81,17 +98,31 @@ def mpc(
 
         minimize  sum_{k<N} x' Q x + u' R u  +  x[N]' S x[N],   u_low <= u <= u_high,   x_low <= x <= x_high
 
-    with the Riccati solution S as terminal cost, so that the law is the LQR's where no limit acts. Limits on the
-    states are soft, with an exact penalty, so that a plan always exists. Each step solves a quadratic program by
-    qpax (`pip install 'robustctl[mpc]'`); jit, vmap and gradients go through it. Source: Rawlings, Mayne, Diehl, "Model
-    Predictive Control", 2017, sections 1.3, 2.5 and 6.2; the control in the form -K x + v: Rossiter, Kouvaritakis, Rice,
-    Automatica 34(1), 1998.
+    with the Riccati solution S as terminal cost, so that the control is the LQR's while no limit is active. Limits on
+    the states are soft, with an exact penalty, so that a plan always exists. Each step solves a quadratic program with
+    qpax (`pip install 'robustctl[mpc]'`), which works under jit, vmap and gradients. Source: Rawlings, Mayne, Diehl,
+    "Model Predictive Control", 2017, sections 1.3, 2.5 and 6.2; the control in the form -K x + v: Rossiter,
+    Kouvaritakis, Rice, Automatica 34(1), 1998.
 
-    **Arguments:** `plant`: discrete, see `linear_model`; limits in the plant's own units, default those of a plant's
-    control signals and none on the states; `penalty` of leaving the states' limits; `iterations`: most steps of the solver.
+    **Arguments:**
+
+    - `plant`: in discrete time, as for `linear_model`
+    - `Q`, `R`: weights, as for `lqr`
+    - `horizon`: N, samples
+    - `u_low`, `u_high`: limits of the controls, in their units, default those of the plant's control signals
+    - `x_low`, `x_high`: limits of the states, in their units, default none
+    - `penalty`: cost of exceeding the limits of the states
+    - `iterations`: largest number of the solver's iterations
 
     **Raises:** `ModelError` for a plant in continuous time, weights or limits that do not fit, an operating point
     outside the limits, a horizon below 1; `RobustctlError` without qpax.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    design = rc.classical.mpc(sampled, [10.0, 1.0], 1.0, horizon=15, x_high=[0.3, 2.0])
+    ```
     """
     require_qpax()
     model = linear_model(plant)
@@ -107,24 +138,43 @@ def mpc(
     signals = control_limits(plant, nu)
     low, high = bounds(u_low, u_high, model.u, signals, "u")
     x_bounds = bounds(x_low, x_high, model.x, (np.full(nx, -np.inf), np.full(nx, np.inf)), "x")
+    # Completing the square with the Riccati equation: the cost from x is x' S x + sum of v' T v, T = R + B' S B
     T = weight(R, nu, "R", definite=True) + B.T @ S @ B
     G, h, Ex = _constraints(A - B @ K, B, K, horizon, (low, high), x_bounds)
+    # One slack a sample, if there are limits on states; the penalty is exact if larger than the multipliers, which
+    # scale with the cost
     slack = horizon if np.isfinite(np.concatenate(x_bounds)).any() else 0
     scale = max(1.0, np.abs(T).max())
-    H = scipy.linalg.block_diag(np.kron(np.eye(horizon), T), penalty * scale * np.eye(slack))
+    H = np.asarray(scipy.linalg.block_diag(np.kron(np.eye(horizon), T), penalty * scale * np.eye(slack)))
     f = np.concatenate([np.zeros(horizon * nu), np.full(slack, penalty * scale)])
     arrays = (K, H, f, G, h, Ex, low, high, model.x, model.u)
     return MPC(K, S, E, LinearMPC(*(as_array(M) for M in arrays), iterations=iterations))
 
 
-def control_limits(plant: Any, nu: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the limits of a plant's control signals, or none where it has no signals."""
+def control_limits(plant: PlantLike, nu: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limits of a plant's control signals; infinite for a linear system without signals."""
     inner = plant.plant if isinstance(plant, Sampled) else plant
     return limits(inner.controls) if isinstance(inner, Plant) else (np.full(nu, -np.inf), np.full(nu, np.inf))
 
 
-def bounds(low: Any, high: Any, at: np.ndarray, default: tuple, letter: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return limits in deviations from the operating point, having checked them."""
+def bounds(
+    low: ArrayLike | None,
+    high: ArrayLike | None,
+    at: np.ndarray,
+    default: tuple[np.ndarray, np.ndarray],
+    letter: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return limits in deviations from the operating point.
+
+    **Arguments:**
+
+    - `low`, `high`: the limits as given, one number or one a signal
+    - `at`: the operating point (n,)
+    - `default`: the limits if none are given
+    - `letter`: the signals' name for messages
+
+    **Raises:** `ModelError` for another number of limits, and limits that do not enclose the operating point.
+    """
     try:
         given = [
             np.array(np.broadcast_to(d if v is None else v, at.shape), float)
@@ -140,10 +190,13 @@ def bounds(low: Any, high: Any, at: np.ndarray, default: tuple, letter: str) -> 
     return given[0] - at, given[1] - at
 
 
-def _constraints(AK, B, K, horizon: int, u_bounds, x_bounds) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return G, h, E of `G (v, s) <= h - E x`, rows without a finite limit left out."""
+def _constraints(
+    AK: np.ndarray, B: np.ndarray, K: np.ndarray, horizon: int, u_bounds: tuple, x_bounds: tuple
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return G, h, E of `G (v, s) <= h - E x`, without rows that have no finite limit."""
     nx, nu = B.shape
     slack = horizon if np.isfinite(np.concatenate(x_bounds)).any() else 0
+    # x[k] = from_x x + from_v v, by the recursion x[k+1] = (A - B K) x[k] + B v[k]
     from_x, from_v = np.eye(nx), np.zeros((nx, horizon * nu))
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []  # (of v, of s, of x, limit)
     for k in range(horizon):
@@ -158,11 +211,11 @@ def _constraints(AK, B, K, horizon: int, u_bounds, x_bounds) -> tuple[np.ndarray
         rows += [(from_v, -own, from_x, x_bounds[1]), (-from_v, -own, -from_x, -x_bounds[0])]
     G, E = (np.vstack([np.hstack(r[:2]) for r in rows]), np.vstack([r[2] for r in rows]))
     h = np.concatenate([r[3] for r in rows])
-    kept = np.isfinite(h)
+    finite = np.isfinite(h)
     positive = np.hstack([np.zeros((slack, horizon * nu)), -np.eye(slack)])
     G, h, E = (
-        np.vstack([G[kept], positive]),
-        np.append(h[kept], np.zeros(slack)),
-        np.vstack([E[kept], np.zeros((slack, nx))]),
+        np.vstack([G[finite], positive]),
+        np.append(h[finite], np.zeros(slack)),
+        np.vstack([E[finite], np.zeros((slack, nx))]),
     )
     return G, h, E

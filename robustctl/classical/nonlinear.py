@@ -1,44 +1,59 @@
 """Any system as a `control.NonlinearIOSystem`, for python-control's simulation, trimming and interconnection."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import control as ct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
 from ..errors import ModelError
 from .flat import chosen_names, flatten, in_float64
+from .types import LinearLike, SystemLike
 
 
 def to_nonlinear_io(
-    system: Any,
+    system: SystemLike,
     *,
     dt: float | None = None,
     inputs: Sequence[str] | int | None = None,
     outputs: Sequence[str] | None = None,
     states: Sequence[str] | None = None,
     references: int = 0,
-    u0: Any = None,
+    u0: PyTree = None,
     name: str | None = None,
 ) -> ct.NonlinearIOSystem:
-    """Return any system, plant or loop as a `control.NonlinearIOSystem`.
+    """Convert any system, plant or loop to a `control.NonlinearIOSystem`.
 
     ::
 
         x+ = updfcn(t, x, u, params),    y = outfcn(t, x, u, params)        (dx/dt for a `Plant`, whose dt is 0)
 
-    The callbacks take and give float64 NumPy vectors and compute in float64 even where 64-bit JAX is off,
-    so that finite differences in python-control keep their digits. Pytrees of states are laid out in one
-    vector. A `Plant` or `Sampled` has the input `[u, d]`, a feedback loop `[d, r]` and the output `[y, u]`.
+    The callbacks take and return float64 NumPy vectors and compute in float64 even if 64-bit JAX is off,
+    so that finite differences in python-control are accurate. A pytree of states becomes one vector. A `Plant` or
+    `Sampled` has the input `[u, d]`, a feedback loop the input `[d, r]` and the output `[y, u]`.
 
-    **Arguments:** `dt`: seconds a sample, needed where the system does not know it; `inputs outputs states`:
-    names (a number for `inputs` where only the width is missing); `references`: how many a loop has; `u0`: one
-    sample of the input for a system whose input is not one array.
+    **Arguments:**
+
+    - `system`: a system, a plant, or a feedback loop about a sampled plant
+    - `dt`: seconds per sample, for a system without a sample time of its own
+    - `inputs`: names, or a number if only the width is missing
+    - `outputs`, `states`: names
+    - `references`: number of references of a loop
+    - `u0`: one sample of the input, for a system whose input is not one array
+    - `name`: the name of the result
 
     **Raises:** `ModelError` for a missing or contradicting `dt`, names that do not fit, and an unknown width of
     the input.
+
+    **Example:**
+
+    ```python
+    import control as ct
+    pendulum = rc.classical.to_nonlinear_io(rc.plants.Pendulum())
+    response = ct.input_output_response(pendulum, [0.0, 0.1, 0.2], 0.0, [0.1, 0.0])
+    ```
     """
     width = u0 if u0 is not None else inputs if isinstance(inputs, int) or inputs is None else len(inputs)
     flat = flatten(system, width, references)
@@ -54,24 +69,25 @@ def to_nonlinear_io(
     )
 
 
-def sample_time(known: float | None, given: float | None, system: Any) -> float:
-    """Return the sample time that a system knows or that was given.
+def sample_time(known: float | None, given: float | None, system: SystemLike | LinearLike) -> float:
+    """Return the sample time of a system or the one that was given for it.
 
-    **Raises:** `ModelError` where neither is there, they differ, or the one given is no number of seconds.
+    **Raises:** `ModelError` if both are missing, if they differ, and if the given one is not a number of seconds.
     """
     kind = type(system).__name__
     if known is None and given is None:
-        raise ModelError(f"a {kind} does not know its sample time; give dt in seconds")
+        raise ModelError(f"the sample time must be known, but a {kind} has none; give dt in seconds")
     if given is not None and (isinstance(given, bool) or not 0 <= given < np.inf):
         raise ModelError(f"dt must be a finite number of seconds, got {given!r}")
     if known is not None and given is not None and not np.isclose(known, given, rtol=1e-9, atol=0):
-        raise ModelError(f"dt must be that of the system, {known} s, got {given} s; leave it out")
+        raise ModelError(f"dt must be that of the system, {known} s, got {given} s; omit it")
     dt = given if known is None else known
     assert dt is not None
     return float(dt)
 
 
 def _callbacks(step: Callable) -> tuple[Callable, Callable]:
+    """Return `updfcn` and `outfcn`, compiled apart: each drops what only the other needs."""
     compiled = [jax.jit(lambda x, u, k=k: step(x, u)[k]) for k in range(2)]
 
     @in_float64

@@ -1,6 +1,6 @@
 """Nonlinear model-predictive control by sequential quadratic programming on the plant's own Jacobians."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -20,10 +20,27 @@ from .model import as_array, linear_model
 from .modes import weight
 from .mpc import MPC, bounds, control_limits
 from .qp import require_qpax, solve_qp
+from .types import ArrayLike
+
+
+class SQP(NamedTuple):
+    """Settings of the solver of `nonlinear_mpc`.
+
+    **Arguments:**
+
+    - `steps`: Gauss-Newton steps per sample
+    - `iterations`: largest number of iterations of each quadratic program
+    """
+
+    steps: int = 2
+    iterations: int = 30
+
+
+_DEFAULT = SQP()
 
 
 class Plan(NamedTuple):
-    """What is carried to the next sample: planned states (N, n) and controls (N, nu), and the actuators' memory."""
+    """The controller's state: planned states (N, n) and controls (N, nu), and the actuators' memory."""
 
     xs: Array
     us: Array
@@ -31,14 +48,26 @@ class Plan(NamedTuple):
 
 
 class NonlinearMPC(System):
-    """The first control of a plan that sequential quadratic programming improves at every sample.
+    """The first control of a plan that sequential quadratic programming improves at every sample; `nonlinear_mpc` makes one.
 
     ::
 
         minimize  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
         with      x[k+1] = f(x[k], u[k]),   low <= u[k] <= high,   x_low <= x[k] <= x_high  (soft)
 
-    See `nonlinear_mpc`. It reads the physical state.
+    It reads the physical state. The model's state x (n,) has the controls in the delay and the last control after it.
+
+    **Arguments:**
+
+    - `model`: the plant without noise
+    - `K`, `S`: gain and Riccati solution of the LQR at the operating point
+    - `Q`, `R`: weights (n, n), (nu, nu)
+    - `xe`, `ue`: the operating point (n,), (nu,)
+    - `u_bounds`, `x_bounds`: lowest and highest deviations, (2, nu) and (2, number of limited states)
+    - `penalty`: cost of exceeding the limits of the states
+    - `limited`: which states have limits
+    - `horizon`: N, samples
+    - `solver`: settings
     """
 
     model: Sampled
@@ -53,40 +82,42 @@ class NonlinearMPC(System):
     penalty: Array
     limited: tuple[int, ...] = eqx.field(static=True)
     horizon: int = eqx.field(static=True)
-    sqp_iterations: int = eqx.field(static=True)
-    iterations: int = eqx.field(static=True)
+    solver: SQP = eqx.field(static=True)
 
     def init_state(self) -> Plan:
-        """Return the plan to stay at the operating point."""
+        """Return the plan that remains at the operating point."""
         tiled = jnp.tile(self.xe, (self.horizon, 1)), jnp.tile(self.ue, (self.horizon, 1))
         return Plan(*tiled, self.model.init_state())
 
     def step(self, x: Plan, u: Array) -> tuple[Plan, Array]:
         """Return `(plan, control)`; here the input is the plant's physical state."""
         pack, unpack, _ = plant_state(self.model)
+        # The physical state is measured; the delay's queue and the last control are remembered from the last sample.
         now = x.memory._replace(x=u[: x.memory.x.shape[0]])
         start = pack(now)
 
         def improve(_, plan):
             return self._improve(start, *plan)
 
-        xs, us = lax.fori_loop(0, self.sqp_iterations, improve, (x.xs, x.us))
+        xs, us = lax.fori_loop(0, self.solver.steps, improve, (x.xs, x.us))
         xs, us = self._follow(start, xs, us)
+        # The next plan is this one shifted by a sample, with the LQR's control at its end
         last = self._clip(self.ue - self.K @ (xs[-1] - self.xe))
         memory = unpack(self._f(start, us[0]))
         return Plan(xs[1:], jnp.concatenate([us[1:], last[None]]), memory), us[0]
 
     def _f(self, x: Array, u: Array) -> Array:
         pack, unpack, _ = plant_state(self.model)
-        still = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
-        return pack(self.model.advance(unpack(x), u, still))
+        nominal = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
+        return pack(self.model.advance(unpack(x), u, nominal))
 
     def _clip(self, u: Array) -> Array:
         return jnp.clip(u, self.ue + self.u_bounds[0], self.ue + self.u_bounds[1])
 
     def _follow(self, start: Array, xs: Array, us: Array) -> tuple[Array, Array]:
-        """Return states (N + 1, n) and controls (N, nu) from `start`, held to the plan by the LQR gain."""
+        """Return states (N + 1, n) and controls (N, nu) from `start`, with the LQR's feedback about the plan."""
 
+        # Without the feedback an unstable plant's states grow along the horizon and with them the condition of H.
         def body(x, planned):
             u = self._clip(planned[1] - self.K @ (x - planned[0]))
             return self._f(x, u), (x, u)
@@ -94,19 +125,21 @@ class NonlinearMPC(System):
         end, (states, controls) = lax.scan(body, start, (xs, us))
         return jnp.concatenate([states, end[None]]), controls
 
-    def _over(self, xs: Array) -> Array:
-        """Return by how much the states leave their limits, (N, 2 of them)."""
-        d = self._chosen(xs - self.xe[None])
+    def _excess(self, xs: Array) -> Array:
+        """Return by how much the states exceed their limits (N, twice the number of limited states)."""
+        d = self._limited(xs - self.xe[None])
         return jnp.maximum(
             jnp.concatenate([d - self.x_bounds[1][None], self.x_bounds[0][None] - d], axis=-1), 0.0
         )
 
-    def _chosen(self, per_state: Array) -> Array:
+    def _limited(self, per_state: Array) -> Array:
         """Return the entries (axis 1) of the states that have limits."""
         return per_state[:, np.asarray(self.limited, int)]
 
     def _cost(self, xs: Array, us: Array) -> Array:
-        d, v, worst = xs - self.xe[None], us - self.ue[None], jnp.max(self._over(xs[1:]), axis=1, initial=0.0)
+        d, v = xs - self.xe[None], us - self.ue[None]
+        # one slack a sample, as in the quadratic program, so it counts the largest excess
+        worst = jnp.max(self._excess(xs[1:]), axis=1, initial=0.0)
         running = jnp.sum(d[:-1] @ self.Q * d[:-1]) + jnp.sum(v @ self.R * v)
         return running + d[-1] @ self.S @ d[-1] + self.penalty * jnp.sum(worst + worst**2)
 
@@ -121,13 +154,19 @@ class NonlinearMPC(System):
             xs, us = self._follow(start, states[:-1] + size * dx[:-1], controls + size * du)
             return self._cost(xs, us), xs[:-1], us
 
+        # The line search tries all sizes at once. 0 is among them, so that the cost never increases.
         sizes = jnp.asarray([0.0, 1.0, 0.5, 0.2, 0.05], us.dtype)
         costs, all_xs, all_us = jax.vmap(candidate)(sizes)
         best = jnp.argmin(jnp.where(jnp.isfinite(costs), costs, jnp.inf))
         return all_xs[best], all_us[best]
 
     def _sensitivities(self, A: Array, B: Array) -> tuple[Array, Array]:
-        """Return d states (N + 1, n, N nu) and d controls (N, nu, N nu) by the free moves."""
+        """Return the derivatives of states (N + 1, n, N nu) and controls (N, nu, N nu) by the free moves v.
+
+        ::
+
+            dx[k+1] = A[k] dx[k] + B[k] du[k],     du[k] = v[k] - K dx[k],     dx[0] = 0
+        """
         N, nu = self.horizon, self.ue.shape[0]
         picks = jnp.eye(N * nu, dtype=A.dtype).reshape(N, nu, N * nu)
 
@@ -139,8 +178,10 @@ class NonlinearMPC(System):
         return jnp.concatenate([of_x, end[None]]), of_u
 
     def _program(self, xs: Array, us: Array, of_x: Array, of_u: Array) -> Array:
-        """Return the free moves that the quadratic program at this trajectory asks for."""
+        """Return the free moves that solve the quadratic program at this trajectory."""
         N = self.horizon
+        # Gauss-Newton: H = sum of sensitivity' weight sensitivity, f = sum of sensitivity' weight residual. Half the
+        # cost is minimized, so the penalty is halved in f, and in H by the factor 1/2 of solve_qp.
         weights = jnp.concatenate([jnp.tile(self.Q, (N, 1, 1)), self.S[None]])
         H = jnp.einsum("kia,kij,kjb->ab", of_x, weights, of_x) + jnp.einsum(
             "kia,ij,kjb->ab", of_u, self.R, of_u
@@ -149,17 +190,18 @@ class NonlinearMPC(System):
         f = f + jnp.einsum("kia,ij,kj->a", of_u, self.R, us - self.ue[None])
         G, h = self._limits(of_u, us - self.ue[None], self.u_bounds)
         if not self.limited:
-            return solve_qp(H, f, G, h, self.iterations)
-        Gx, hx = self._limits(self._chosen(of_x[1:]), self._chosen(xs[1:] - self.xe[None]), self.x_bounds)
+            return solve_qp(H, f, G, h, self.solver.iterations)
+        Gx, hx = self._limits(self._limited(of_x[1:]), self._limited(xs[1:] - self.xe[None]), self.x_bounds)
         slack = jnp.repeat(jnp.eye(N, dtype=H.dtype), len(self.limited), axis=0)
         zero = jnp.zeros((G.shape[0], N), H.dtype)
         rows = [jnp.hstack([G, zero]), jnp.hstack([Gx, -jnp.concatenate([slack, slack])])]
         rows.append(jnp.hstack([jnp.zeros((N, H.shape[0]), H.dtype), -jnp.eye(N, dtype=H.dtype)]))
         H = jax.scipy.linalg.block_diag(H, self.penalty * jnp.eye(N, dtype=H.dtype))
         f, h = jnp.append(f, jnp.full(N, self.penalty / 2)), jnp.concatenate([h, hx, jnp.zeros(N, H.dtype)])
-        return solve_qp(H, f, jnp.vstack(rows), h, self.iterations)[: f.size - N]
+        return solve_qp(H, f, jnp.vstack(rows), h, self.solver.iterations)[: f.size - N]
 
     def _limits(self, sensitivity: Array, at: Array, limit: Array) -> tuple[Array, Array]:
+        """Return G and h of `limit[0] <= at + sensitivity v <= limit[1]`."""
         flat = sensitivity.reshape(-1, sensitivity.shape[-1])
         h = jnp.concatenate([(limit[1][None] - at).ravel(), (at - limit[0][None]).ravel()])
         return jnp.concatenate([flat, -flat]), h
@@ -167,17 +209,16 @@ class NonlinearMPC(System):
 
 def nonlinear_mpc(
     sampled: Sampled,
-    Q: Any,
-    R: Any,
+    Q: ArrayLike,
+    R: ArrayLike,
     *,
     horizon: int = 20,
-    u_low: Any = None,
-    u_high: Any = None,
-    x_low: Any = None,
-    x_high: Any = None,
+    u_low: ArrayLike | None = None,
+    u_high: ArrayLike | None = None,
+    x_low: ArrayLike | None = None,
+    x_high: ArrayLike | None = None,
     penalty: float = 1e4,
-    sqp_iterations: int = 2,
-    iterations: int = 30,
+    solver: SQP = _DEFAULT,
 ) -> MPC:
     """Design nonlinear model-predictive control of a sampled plant.
 
@@ -185,31 +226,42 @@ def nonlinear_mpc(
 
         minimize  sum_{k<N} (x-x_e)' Q (x-x_e) + (u-u_e)' R (u-u_e)  +  (x[N]-x_e)' S (x[N]-x_e)
 
-    under the sampled plant itself, delay and rate limit included, with S of the LQR at the operating point. Each sample
-    takes the plan of the last one, shifted, and improves it by a fixed number of Gauss-Newton steps, each a
-    quadratic program on exact Jacobians and a line search over the true cost, so a step never makes the plan worse.
-    The plan is followed with the LQR's feedback, which keeps it well conditioned for an unstable plant. Source: Rawlings,
+    subject to the sampled plant itself, with its delay and rate limit, and with S of the LQR at the operating point. Each
+    sample shifts the last plan and improves it by a fixed number of Gauss-Newton steps, each a quadratic program with
+    exact Jacobians and a line search over the true cost, so a step never increases the cost. Source: Rawlings,
     Mayne, Diehl, "Model Predictive Control", 2017, sections 8.7 and 8.9; Diehl, Bock, Schloder, SIAM J. Control and
     Optimization 43(5), 2005.
 
-    **Arguments:** as for `mpc`, `Q` and the state's limits on the physical state; `sqp_iterations`: steps a sample.
+    **Arguments:**
 
-    **Raises:** as `mpc`.
+    - `sampled`: the plant
+    - `Q`, `R`: weights (nx, nx) on the physical state and (nu, nu), or their diagonals
+    - `horizon`: N, samples
+    - `u_low`, `u_high`, `x_low`, `x_high`, `penalty`: limits, as for `mpc`; those of the states on the physical state
+    - `solver`: numbers of steps and iterations
+
+    **Raises:** same errors as `mpc`.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    design = rc.classical.nonlinear_mpc(sampled, [10.0, 1.0], 1.0, horizon=15, solver=rc.classical.SQP(steps=3))
+    ```
     """
     require_qpax()
     if not isinstance(sampled, Sampled):
         raise ModelError(
             f"the plant must be a Sampled, got {type(sampled).__name__}; Sampled(plant, dt) makes one"
         )
-    if min(horizon, sqp_iterations, iterations) < 1:
-        raise ModelError(
-            f"horizon and iterations must be at least 1, got {horizon}, {sqp_iterations}, {iterations}"
-        )
+    if min(horizon, *solver) < 1:
+        raise ModelError(f"horizon, steps and iterations must be at least 1, got {horizon} and {solver}")
     sampled = noiseless(sampled)
     model = linear_model(sampled)
     A, B = model.system.A, model.system.B
     (n, nu), nx = B.shape, len(sampled.plant.states)
-    Q = scipy.linalg.block_diag(weight(Q, nx, "Q", definite=False), np.zeros((n - nx, n - nx)))
+    # The entries after the physical state (delay, rate limit) have no cost of their own.
+    Q = np.asarray(scipy.linalg.block_diag(weight(Q, nx, "Q", definite=False), np.zeros((n - nx, n - nx))))
     K, S, E = gains(A, B, Q, R, None, True)
     u_bounds = bounds(u_low, u_high, model.u, control_limits(sampled, nu), "u")
     free = np.full(nx, np.inf)
@@ -226,5 +278,4 @@ def nonlinear_mpc(
         x_bounds[:, list(limited)],
     )
     parts = [as_array(M) for M in (*arrays, penalty)]
-    sizes = {"horizon": horizon, "sqp_iterations": sqp_iterations, "iterations": iterations}
-    return MPC(K, S, E, NonlinearMPC(sampled, *parts, limited=limited, **sizes))
+    return MPC(K, S, E, NonlinearMPC(sampled, *parts, limited=limited, horizon=horizon, solver=solver))

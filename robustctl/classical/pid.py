@@ -1,20 +1,21 @@
 """PID control with a filtered derivative and anti-windup."""
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..system import System
 from .model import as_array
 from .policies import split_reference
+from .types import ArrayLike
 
 
 class PID(System):
-    """PID controllers, one a channel, with a filtered derivative of the output and back-calculation.
+    """PID controllers, one per channel, with a filtered derivative of the output and anti-windup by back-calculation.
 
     ::
 
@@ -22,15 +23,26 @@ class PID(System):
         I+ = I + ki dt (r - y) + dt / tt (u - v)
         D  = tf / (tf + dt) D- - kd / (tf + dt) (y - y-)
 
-    Source: Astrom and Hagglund, "Advanced PID Control", 2006, sections 3.3 to 3.6 and 13.4. It reads `y` (n,) or
-    `[y, r]` (2 n,); without references r is `y0`.
+    It reads `y` (n,) or `[y, r]` (2 n,); without references r is `y0`. Source: Astrom and Hagglund, "Advanced PID
+    Control", 2006, sections 3.3 to 3.6 and 13.4.
 
-    **Arguments:** `kp ki kd`: gains, one number or one a channel; `dt`: seconds a sample; `tf`: filter time of the
-    derivative, default kd / (10 kp); `tt`: tracking time of the anti-windup, default sqrt(kd / ki) with a derivative
-    and kp / ki without; `low`, `high`: limits of the control; `y0`, `u0`: operating point; `b`: weight of the reference
-    in the proportional part.
+    **Arguments:**
 
-    **Raises:** `ModelError` for gains of different lengths, and times or limits that are out of order.
+    - `kp`, `ki`, `kd`: gains, one number or one per channel, as all others
+    - `dt`: seconds per sample
+    - `tf`: time constant of the derivative's filter in s, default kd / (10 kp)
+    - `tt`: tracking time of the anti-windup in s, default sqrt(kd / ki) with a derivative and kp / ki without
+    - `low`, `high`: limits of the control
+    - `y0`, `u0`: operating point
+    - `b`: weight of the reference in the proportional part
+
+    **Raises:** `ModelError` for gains of different lengths, negative times, and limits in the wrong order.
+
+    **Example:**
+
+    ```python
+    pid = rc.classical.PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0)
+    ```
     """
 
     kp: Array
@@ -47,18 +59,18 @@ class PID(System):
 
     def __init__(
         self,
-        kp: Any,
-        ki: Any = 0.0,
-        kd: Any = 0.0,
+        kp: ArrayLike,
+        ki: ArrayLike = 0.0,
+        kd: ArrayLike = 0.0,
         *,
         dt: float,
-        tf: Any = None,
-        tt: Any = None,
-        low: Any = -np.inf,
-        high: Any = np.inf,
-        y0: Any = 0.0,
-        u0: Any = 0.0,
-        b: Any = 1.0,
+        tf: ArrayLike | None = None,
+        tt: ArrayLike | None = None,
+        low: ArrayLike = -np.inf,
+        high: ArrayLike = np.inf,
+        y0: ArrayLike = 0.0,
+        u0: ArrayLike = 0.0,
+        b: ArrayLike = 1.0,
     ):
         try:
             parts = np.broadcast_arrays(
@@ -66,9 +78,11 @@ class PID(System):
             )
         except ValueError as error:
             raise ModelError(
-                f"gains, limits and offsets must be numbers or one a channel; {error}"
+                f"gains, limits and offsets must be one number or one per channel; {error}"
             ) from error
         p, i, d, low, high, y0, u0, b = parts
+        # The rules of the source: a filter a decade above the derivative's corner, a tracking time between
+        # integral and derivative time. A missing gain makes a quotient infinite or NaN; a sample takes its place.
         with np.errstate(divide="ignore", invalid="ignore"):
             tf = np.where(d != 0, np.abs(d / p) / 10, dt) if tf is None else np.broadcast_to(tf, p.shape)
             longest = np.where(d != 0, np.sqrt(np.abs(d / i)), np.abs(p / i))
@@ -90,8 +104,23 @@ class PID(System):
             setattr(self, name, as_array(value))
         self.dt = float(dt)
 
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.y0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.u0.shape[0]
+
+    def lft(self) -> LFT | None:
+        """Return the matrices where no limit is set; its clipping feeds back into the integral."""
+        limited = np.isfinite([self.low, self.high]).any()
+        return None if limited else affine_form(self, self.nu)
+
     def init_state(self) -> tuple[Array, Array, Array]:
-        """Return integral, derivative and last output at rest."""
+        """Return integral, derivative and last output at the operating point."""
         zero = jnp.zeros_like(self.kp)
         return zero, zero, self.y0
 

@@ -1,6 +1,6 @@
 """State feedback and observers by pole placement."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import numpy as np
@@ -12,10 +12,19 @@ from .lqr import StateFeedback
 from .model import as_array, linear_model, require_discrete
 from .modes import is_stable, rank_defect
 from .policies import implement
+from .types import ArrayLike, PlantLike
 
 
 class PolePlacement(NamedTuple):
-    """`u = -K x`, observer gain `L` (None without observer), poles `E` of A - B K, and the controller."""
+    """A design by pole placement.
+
+    **Arguments:**
+
+    - `K`: the gain, u = -K x
+    - `L`: the observer's gain, None without an observer
+    - `E`: the poles of A - B K
+    - `controller`: the controller, from the state or, with an observer, from the measured output
+    """
 
     K: np.ndarray
     L: np.ndarray | None
@@ -24,23 +33,38 @@ class PolePlacement(NamedTuple):
 
 
 def pole_placement(
-    plant: Any, poles: Any, observer_poles: Any = None, *, dt: float | None = None
+    plant: PlantLike,
+    poles: ArrayLike,
+    observer_poles: ArrayLike | None = None,
+    *,
+    dt: float | None = None,
 ) -> PolePlacement:
-    """Design state feedback with the given poles, and an observer with its own where asked for.
+    """Design state feedback with the given poles, and optionally an observer with its own poles.
 
     ::
 
         eig(A - B K) = poles,     x_hat+ = A x_hat + B u + L (y - C x_hat),   eig(A - L C) = observer_poles
 
     Without `observer_poles` the controller reads the state, else the measured output. Computed by `control.place`
-    (Tits and Yang, IEEE Trans. Automatic Control 41(10), 1996); no pole may be repeated more often than there are
-    controls (outputs, for the observer).
+    (Tits and Yang, IEEE Trans. Automatic Control 41(10), 1996).
 
-    **Arguments:** `plant`: see `linear_model`; `poles`: of the plant's kind of time, so `|p| < 1` for a discrete one;
-    `dt`: the controller's sample time for a continuous-time plant with an observer.
+    **Arguments:**
+
+    - `plant`: as for `linear_model`
+    - `poles`: nx stable values; for a discrete-time plant `|p| < 1`. None may be repeated more often than there are
+      controls (outputs, for the observer)
+    - `observer_poles`: nx values for an observer
+    - `dt`: the controller's sample time, for a continuous-time plant with an observer
 
     **Raises:** `ModelError` for poles that are not nx in number, in conjugate pairs and stable, for an
     uncontrollable or unobservable mode, and for too many repetitions.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    design = rc.classical.pole_placement(sampled, [0.8, 0.85], [0.4, 0.5])
+    ```
     """
     model = linear_model(plant)
     sys = model.system
@@ -58,8 +82,10 @@ def pole_placement(
     return PolePlacement(K, L, E, about(controller, model, none))
 
 
-def _place(A, B, poles: Any, discrete: bool, what: str, pair: str) -> np.ndarray:
-    poles = np.atleast_1d(np.asarray(poles, complex))
+def _place(
+    A: np.ndarray, B: np.ndarray, given: ArrayLike, discrete: bool, what: str, pair: str
+) -> np.ndarray:
+    poles = np.atleast_1d(np.asarray(given, complex))
     paired = np.allclose(np.sort_complex(poles), np.sort_complex(poles.conj()))
     if poles.size != A.shape[0] or not is_stable(poles, discrete) or not paired:
         where = "inside the unit circle" if discrete else "in the left half plane"
@@ -70,11 +96,11 @@ def _place(A, B, poles: Any, discrete: bool, what: str, pair: str) -> np.ndarray
         if rank_defect(np.hstack([A - mode * np.eye(len(A)), B]), len(A)):
             kind = "uncontrollable" if pair == "(A, B)" else "unobservable"
             raise ModelError(
-                f"{pair} must let every mode be moved, but the mode lambda = {mode:.6g} is {kind}"
+                f"every mode of {pair} must be movable, but the mode lambda = {mode:.6g} is {kind}; leave that state out"
             )
     try:
         return np.asarray(ct.place(A, B, np.real_if_close(poles)))
     except (ValueError, ct.ControlDimension) as error:
         raise ModelError(
-            f"no value of {what} may be repeated more than rank(B) times; move them apart a little. It said: {error}"
+            f"no value of {what} may be repeated more than rank(B) times; move them apart a little ({error})"
         ) from error

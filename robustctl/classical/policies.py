@@ -1,17 +1,19 @@
 """Linear controllers as policies: on the control error, about an operating point."""
 
 import re
-from typing import Any
 
 import control as ct
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import affine_form
 from ..errors import ModelError
+from ..lft import LFT
 from ..state_space import StateSpace
 from ..system import System
 from .convert import to_control
 from .model import as_array, linear_model
+from .types import LinearLike, PlantLike, Realization, typed
 
 
 class ErrorFeedback(System):
@@ -19,14 +21,33 @@ class ErrorFeedback(System):
 
     ::
 
-        u = u0 + K (r - y),     r = y0 where the controller reads no reference
+        u = u0 + K (r - y),     r = y0 without a reference
 
     It reads `y` (ny,) or `[y, r]` (2 ny,).
+
+    **Arguments:**
+
+    - `K`: the controller, from the error to the control
+    - `y0`, `u0`: the operating point
     """
 
     K: StateSpace
     y0: Array
     u0: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs, references left out."""
+        return self.y0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.u0.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the matrices; it is affine."""
+        return affine_form(self, self.nu)
 
     def init_state(self) -> Array:
         """Return the zero state."""
@@ -40,7 +61,10 @@ class ErrorFeedback(System):
 
 
 def split_reference(u: Array, y0: Array) -> tuple[Array, Array]:
-    """Return `(y, r)` of what a controller reads; without references, r is `y0`."""
+    """Split a controller's input into `(y, r)`; without references, r is `y0`.
+
+    **Raises:** `ModelError` for an input that is neither `y` nor `[y, r]`.
+    """
     ny = y0.shape[0]
     if u.shape[0] not in (ny, 2 * ny):
         raise ModelError(
@@ -49,37 +73,49 @@ def split_reference(u: Array, y0: Array) -> tuple[Array, Array]:
     return u[:ny], u[ny:] if u.shape[0] > ny else y0
 
 
-def implement(K: Any, dt: float | None) -> StateSpace | None:
-    """Return a controller as a discrete system, by Tustin where it is continuous; None without a dt."""
+def implement(K: ct.StateSpace, dt: float | None) -> StateSpace | None:
+    """Return a controller as a discrete-time system, by Tustin's method from continuous time; None without a dt."""
     if K.dt == 0:
         if dt is None:
             return None
         K = ct.c2d(K, dt, "tustin") if K.nstates else ct.StateSpace(K.A, K.B, K.C, K.D, dt)
-    return implemented(K)
+    return implemented(typed(K))
 
 
-def implemented(K: Any) -> StateSpace:
-    """Return a discrete controller as a system."""
+def implemented(K: Realization) -> StateSpace:
+    """Return a discrete-time controller as a system of robustctl."""
     names = {"inputs": K.input_labels, "outputs": K.output_labels, "states": K.state_labels}
     return StateSpace(as_array(K.A), as_array(K.B), as_array(K.C), as_array(K.D), float(K.dt), **names)
 
 
-def policy(K: Any, plant: Any, *, error: bool = True) -> System:
-    """Return a controller from python-control as a policy for a plant, about its operating point.
+def policy(controller: LinearLike, plant: PlantLike, *, error: bool = True) -> System:
+    """Return a linear controller K as a policy for a plant, about its operating point.
 
     ::
 
         u = u_e + K (r - y)   (error, the negative feedback of control.feedback),   or   u = u_e + K (y - y_e)
 
-    **Arguments:** `K`: discrete; `plant`: a `Sampled`, `StateSpace` or discrete `control.StateSpace`.
+    **Arguments:**
+
+    - `controller`: K in discrete time, for example from python-control
+    - `plant`: in discrete time, as for `linear_model`
+    - `error`: whether K acts on the error r - y or on the output
 
     **Raises:** `ModelError` for another dt, other numbers of signals, and names (other than python-control's
     default ones) that are not the plant's.
+
+    **Example:**
+
+    ```python
+    import control as ct
+    lead = ct.tf([12.0, -10.0], [1.0, -0.5], 0.05)
+    policy = rc.classical.policy(lead, rc.plants.Sampled(rc.plants.Pendulum(), 0.05))
+    ```
     """
-    model, K = linear_model(plant), to_control(K)
+    model, K = linear_model(plant), typed(to_control(controller))
     if K.dt == 0 or not model.discrete:
         raise ModelError(
-            "both must be discrete; a controller is converted by control.c2d(K, dt, 'tustin'), a plant by Sampled(plant, dt)"
+            "controller and plant must be discrete; control.c2d(K, dt, 'tustin') converts a controller, Sampled(plant, dt) a plant"
         )
     if not np.isclose(K.dt, model.system.dt, rtol=1e-9, atol=0):
         raise ModelError(
@@ -88,12 +124,13 @@ def policy(K: Any, plant: Any, *, error: bool = True) -> System:
     _check_names("inputs", K.input_labels, model.system.output_labels)
     _check_names("outputs", K.output_labels, model.system.input_labels)
     sign = 1.0 if error else -1.0
-    K = ct.StateSpace(K.A, sign * K.B, K.C, sign * K.D, K.dt)
+    # ErrorFeedback computes K (r - y); with r = y_e and the sign in B and D this is K (y - y_e)
+    K = typed(ct.StateSpace(K.A, sign * K.B, K.C, sign * K.D, K.dt))
     return ErrorFeedback(implemented(K), as_array(model.y), as_array(model.u))
 
 
 def _check_names(what: str, given: list[str], wanted: list[str]) -> None:
-    """Refuse another number of signals, and other names where neither side has python-control's default ones."""
+    """Refuse another number of signals, and other names if neither side has python-control's default names."""
     default = any(all(re.fullmatch(r"[uy]\[\d+\]", name) for name in names) for names in (given, wanted))
     if len(given) != len(wanted) or (not default and given != wanted):
         raise ModelError(f"the controller's {what} must be {wanted}, got {given}; rename or reorder them")

@@ -1,6 +1,4 @@
-"""The unscented Kalman filter of a sampled plant: no derivatives, the plant itself at a few points instead."""
-
-from typing import Any
+"""The unscented Kalman filter of a sampled plant, which evaluates the plant at a few points instead of derivatives."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +6,7 @@ from jaxtyping import Array, Float
 
 from ..plants import Sampled, undisturbed
 from .ekf import Belief, NonlinearFilter, extended_kalman
+from .types import ArrayLike
 
 
 class UnscentedKalmanFilter(NonlinearFilter):
@@ -19,21 +18,23 @@ class UnscentedKalmanFilter(NonlinearFilter):
         y_hat, S = mean, covariance of h(X) (+ V),   M = cov(X, h(X)) S^-1,   x[t|t] = x + M (y - y_hat)
         x+, P+   = mean, covariance of f(X[t|t], u) (+ W)
 
-    An output that is not finite was not measured and corrects nothing. Source: Julier, Uhlmann, "Unscented filtering and
-    nonlinear estimation", Proc. IEEE, 2004, with kappa = 1, so that all weights are positive.
+    An output that is not finite counts as not measured and changes nothing. It is a strictly proper system: control `u`,
+    and `w` the measured output. Source: Julier, Uhlmann, "Unscented filtering and nonlinear estimation", Proc. IEEE,
+    2004, with kappa = 1, so that all weights are positive.
 
-    A strictly proper system: control `u`, and `w` the measured output. See `unscented_kalman`.
+    **Arguments:** as for `NonlinearFilter`; `unscented_kalman` makes one.
     """
 
     def _corrected(self, belief: Belief, y: Array) -> Belief:
         x, P = belief.plant.x, belief.P
         points, weights = _points(x, P)
-        seen = jax.vmap(self.model.plant.output)(points)
-        expected, S = _moments(seen, weights)
+        outputs = jax.vmap(self.model.plant.output)(points)
+        expected, S = _moments(outputs, weights)
         measured = jnp.isfinite(y[: expected.shape[0]])
+        # A missing output is decoupled: its row of `cross` is zero, and V's diagonal keeps S regular.
         both = measured[:, None] & measured[None]
         S = jnp.where(both, S + self.V, jnp.diag(jnp.diagonal(self.V)))
-        cross = ((points - x[None]) * weights[:, None]).T @ (seen - expected[None])
+        cross = ((points - x[None]) * weights[:, None]).T @ (outputs - expected[None])
         M = jnp.linalg.solve(S, jnp.where(measured[None], cross, 0).T).T
         after = x + M @ jnp.where(measured, y[: expected.shape[0]] - expected, 0)
         return Belief(belief.plant._replace(x=after), P - M @ S @ M.T)
@@ -41,24 +42,40 @@ class UnscentedKalmanFilter(NonlinearFilter):
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
         plant, P = self._corrected(x, w)
-        still = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
+        nominal = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
         points, weights = _points(plant.x, P)
-        ahead = jax.vmap(lambda state: self.model.advance(plant._replace(x=state), u, still).x)(points)
+        ahead = jax.vmap(lambda state: self.model.advance(plant._replace(x=state), u, nominal).x)(points)
         mean, spread = _moments(ahead, weights)
-        after = self.model.advance(plant, u, still)
+        # The actuators' memory (delay, rate limit) is the same for all points: it depends on the controls alone.
+        after = self.model.advance(plant, u, nominal)
         return Belief(after._replace(x=mean), spread + self.W)
 
 
 def unscented_kalman(
-    sampled: Sampled, W: Any, V: Any, *, x0: Any = None, P0: Any = None
+    sampled: Sampled,
+    W: ArrayLike,
+    V: ArrayLike,
+    *,
+    x0: ArrayLike | None = None,
+    P0: ArrayLike | None = None,
 ) -> UnscentedKalmanFilter:
     """Design an unscented Kalman filter for a sampled plant.
 
-    **Arguments:** `W` (nx, nx): covariance of the process noise a sample, positive definite; `V` (ny, ny): of the
-    measurement noise; either a matrix or its diagonal; `x0`, `P0`: prior mean and covariance, default the operating point
-    and W.
+    **Arguments:**
 
-    **Raises:** `ModelError` as `extended_kalman`.
+    - `sampled`: the plant
+    - `W`: covariance (nx, nx) of the process noise per sample, positive definite, or its diagonal
+    - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
+    - `x0`, `P0`: prior mean (nx,) and covariance, default the operating point and W
+
+    **Raises:** same errors as `extended_kalman`.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    estimator = rc.classical.unscented_kalman(sampled, 1e-3, 1e-3)
+    ```
     """
     like = extended_kalman(sampled, W, V, x0=x0, P0=P0)
     return UnscentedKalmanFilter(like.model, like.W, like.V, like.P0, like.x0)
@@ -68,8 +85,9 @@ def _points(x: Float[Array, " n"], P: Float[Array, "n n"]) -> tuple[Array, Array
     """Return the sigma points (2n + 1, n) and their weights."""
     n = x.size
     eps = jnp.finfo(x.dtype).eps
-    room = eps * jnp.trace(P) * jnp.eye(n, dtype=x.dtype)  # rounding must not make P indefinite
-    L = jnp.sqrt(jnp.asarray(n + 1, x.dtype)) * jnp.linalg.cholesky((P + P.T) / 2 + room).T
+    # Rounding can make P indefinite by eps times its largest eigenvalue, of which the trace is an upper bound.
+    margin = eps * jnp.trace(P) * jnp.eye(n, dtype=x.dtype)
+    L = jnp.sqrt(jnp.asarray(n + 1, x.dtype)) * jnp.linalg.cholesky((P + P.T) / 2 + margin).T
     points = jnp.concatenate([x[None], x[None] + L, x[None] - L])
     weights = jnp.full(2 * n + 1, 1 / (2 * (n + 1)), x.dtype).at[0].set(1 / (n + 1))
     return points, weights
@@ -77,5 +95,5 @@ def _points(x: Float[Array, " n"], P: Float[Array, "n n"]) -> tuple[Array, Array
 
 def _moments(points: Float[Array, "m n"], weights: Float[Array, " m"]) -> tuple[Array, Array]:
     mean = weights @ points
-    off = points - mean[None]
-    return mean, (off * weights[:, None]).T @ off
+    deviations = points - mean[None]
+    return mean, (deviations * weights[:, None]).T @ deviations

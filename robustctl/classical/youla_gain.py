@@ -1,8 +1,8 @@
-"""What a certified Q makes of the closed loop: a gain from disturbance to performance."""
+"""The closed loop's gain from disturbance to performance with a certified Q."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,43 +17,49 @@ from ..system import System
 from .hinf_norm import hinf_norm
 from .linearity import is_linear, is_linear_policy
 from .linearize import linearize
+from .types import Realization, typed
 
 _LINEAR = (
-    "For every two disturbances and this linear plant: |z1 - z2| <= gain |d1 - d2| from one start, so a disturbance moves z from what "
-    "it is without by at most gain |d|; and trajectories forget where they started."
+    "For every two disturbances and this linear plant: |z1 - z2| <= gain |d1 - d2| from the same initial state, so a disturbance d "
+    "changes z by at most gain |d| in norm; the influence of the initial state decays."
 )
 _NONLINEAR = (
-    "The plant, its actuator, its readings or the controller is not linear, or the sample time jitters, so this gain is that of the "
+    "The plant, its actuators, its sensors or the controller is not linear, or the sample time jitters, so this gain is that of the "
     "linearization at the operating point and holds near it only. Without disturbances the learned system cannot destabilize what "
-    "the base controller stabilizes. With them the innovation depends on the state, and trajectories stay in a tube about each other "
-    "whose width grows with the disturbance [BWMM25]; how wide is not certified here."
+    "the base controller stabilizes. With disturbances the innovation depends on the state, and two trajectories stay in a tube about "
+    "each other whose width grows with the disturbance [BWMM25]; the width is not certified here."
 )
 
 
 class YoulaGain(NamedTuple):
-    """The three maps of the closed loop `z = T0 d + T1 q(T2 d)`, their norms, and the bound they give.
+    """The three maps of the closed loop `z = T0 d + T1 q(T2 d)`, their norms, and the bound that follows.
 
-    `norms`: H-infinity norms of T0, T1, T2; `gain`: `|T0| + |T1| gamma |T2|`; `certified`: whether it is proven for
-    the plant itself; `statement`: what that means, in words.
+    **Arguments:**
+
+    - `t0`, `t1`, `t2`: the maps, each a `control.StateSpace`
+    - `norms`: H-infinity norms of T0, T1, T2
+    - `gain`: `|T0| + |T1| gamma |T2|`
+    - `certified`: whether the gain is proven for the plant itself
+    - `statement`: what is proven, in words
     """
 
-    t0: Any
-    t1: Any
-    t2: Any
+    t0: Realization
+    t1: Realization
+    t2: Realization
     norms: tuple[float, float, float]
     gain: float
     certified: bool
     statement: str
 
     def __str__(self) -> str:
-        """Return a text for people."""
+        """Return gain and statement as text."""
         n0, n1, n2 = self.norms
         kind = "certified" if self.certified else "local, not certified"
         return f"closed-loop gain ({kind}): {n0:.4g} + {n1:.4g} gamma {n2:.4g} = {self.gain:.4g}\n{self.statement}"
 
 
 class _Open(System):
-    """In Q's place: its state `(v, innovation)` is what it says next, and what it heard."""
+    """A stand-in for Q: its state `(v, innovation)` is its next output and its last input."""
 
     def init_state(self):
         return ()
@@ -63,7 +69,7 @@ class _Open(System):
 
 
 class _Opened(System):
-    """The loop with the place of Q left open: `[d, v] -> [z, innovation, y]`."""
+    """The loop opened at Q: `[d, v] -> [z, innovation, y]`, with v in place of Q's output."""
 
     plant: Sampled
     policy: Youla | Alongside
@@ -88,24 +94,36 @@ def youla_gain(
     *,
     performance: Callable[[Array, Array], Array] | None = None,
 ) -> YoulaGain:
-    """Return the gain from disturbance to performance of a loop whose Q has the certified gain `gamma`.
+    """Bound the gain from disturbance to performance of a loop whose Q has the certified gain `gamma`.
 
     ::
 
         z = T0 d + T1 q(T2 d),     |z1 - z2| <= (|T0| + |T1| gamma |T2|) |d1 - d2|        (H-infinity norms)
 
-    for two disturbances from one start. The gain of q is one of differences: q(0) need not be zero, a network has offsets, and
-    without a disturbance z is what q makes of that.
+    for two disturbances from the same initial state. The gain of q is incremental: q(0) need not be zero, because a network
+    has offsets; without a disturbance z is T1 q(0).
 
-    Exact for a `LinearPlant` without saturation, rate limit, quantization or jitter, a linear base controller and a performance that
-    is linear; for others the maps are linearized at the operating point, and the statement says what is lost. Source: [BWM23], Sec. III;
-    [BWMM25] "React to surprises: the Youla-REN", arXiv 2506.01226.
+    Exact for a `LinearPlant` without saturation, rate limit, quantization or jitter, a linear base controller and a linear
+    performance; otherwise the maps are linearized at the operating point, and the statement gives the limitations. Source:
+    [BWM23], Sec. III; [BWMM25] "React to surprises: the Youla-REN", arXiv 2506.01226.
 
-    **Arguments:** `base`: what Q adds to, a `Base` of a `Youla` loop or any controller that Q is put `Alongside`; `gamma`: outputs'
-    to controls' unit, as in `certificate(q).gamma`; `performance(x, u) -> z`: default the plant's output.
+    **Arguments:**
+
+    - `sampled`: the plant
+    - `base`: the controller that Q adds to: a `Base` of a `Youla` loop, or any controller that Q is used `Alongside`
+    - `gamma`: certified gain of Q, controls' unit over outputs' unit, as in `rc.certify(q).gamma`
+    - `performance`: `performance(x, u) -> z`, default the plant's output
 
     **Raises:** `ModelError` for a gamma that is negative or not finite, and for a base controller whose
-    innovation depends on what Q says (its model is not the plant's): then no gain of Q is safe by itself.
+    innovation depends on Q's output (its model is not the plant's): then no gain of Q alone is safe.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    base = rc.classical.linear_base(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3)
+    print(rc.classical.youla_gain(sampled, base, gamma=0.5))
+    ```
     """
     return gain_of(sampled, learned_with(base, sampled, _Open()), gamma, performance)
 
@@ -116,17 +134,18 @@ def gain_of(
     gamma: float,
     performance: Callable[[Array, Array], Array] | None,
 ) -> YoulaGain:
-    """Return `youla_gain` of a controller as it is, whatever its q."""
+    """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used."""
     if not 0 <= gamma < np.inf:
         raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))
     nd, nu = len(sampled.plant.disturbances), len(sampled.plant.controls)
     ny = len(sampled.plant.outputs)
     opened = _Opened(noiseless(sampled), dataclasses.replace(policy, q=_Open()), z)
-    whole = linearize(opened, u0=nd + nu, dt=sampled.dt)
+    whole = typed(linearize(opened, u0=nd + nu, dt=sampled.dt))
     nz = whole.noutputs - 2 * ny
+    # [z; innovation] = [T0 T1; T2 0] [d; v]: the zero is what makes the loop affine in Q, so it is checked
     t0, t1, t2 = whole[:nz, :nd], whole[:nz, nd:], whole[nz:-ny, :nd]
-    _check_silent(whole[nz:-ny, nd:], whole[-ny:, nd:])
+    _check_decoupled(whole[nz:-ny, nd:], whole[-ny:, nd:])
     norms = (hinf_norm(t0), hinf_norm(t1), hinf_norm(t2))
     linear = is_linear(sampled) and _is_linear_base(policy)
     gain = norms[0] + norms[1] * gamma * norms[2]
@@ -134,25 +153,25 @@ def gain_of(
 
 
 def _is_linear_base(policy: Youla | Alongside) -> bool:
-    """Correction and law of a `Base` are functions of the user's, and taken for linear as `youla_gain` says."""
+    """Correction and law of a `Base` are the user's functions, which `youla_gain` requires to be linear."""
     if isinstance(policy, Alongside):
         return is_linear(policy.model) and is_linear_policy(policy.controller)
     model = getattr(policy.base, "model", None)
     return not isinstance(model, Sampled) or is_linear(model)
 
 
-def _check_silent(innovation: Any, reading: Any) -> None:
-    """Refuse a base whose innovation hears Q: of what the reading answers to v, nothing may be left in it.
+def _check_decoupled(innovation: Realization, reading: Realization) -> None:
+    """Refuse a base whose innovation depends on Q's output v, by its gain relative to that of the reading.
 
-    Both are stable, so no mode that answers late or little is missed; `1e-6` and, of a reading that answers nothing, the
-    rounding of the state's sums are let pass.
+    Both maps are stable, so their H-infinity norms miss no slow or weak mode.
     """
+    # The innovation is a difference of two large readings. 1e-6 of the reading's gain is far above the rounding of that
+    # difference and far below what a wrong model leaves; `rounding` is that of C x for a reading that does not depend on v.
     rounding = 1e-12 * np.abs(innovation.C).max(axis=1) * np.abs(innovation.B).max()
     for k in range(innovation.noutputs):
         left, whole = hinf_norm(innovation[k, :]), hinf_norm(reading[k, :])
         if left > 1e-6 * whole + rounding[k]:
             raise ModelError(
-                f"the innovation must not depend on what Q says, but where the reading answers it with a gain of {whole:.3g}, the "
-                f"innovation does with {left:.3g}; give the base controller the plant's own model (linear_base, internal_model and "
-                "PlantScenario do)"
+                f"the innovation must not depend on Q's output, but its gain from there is {left:.3g} where that of the reading is "
+                f"{whole:.3g}; give the base controller the plant's own model (linear_base, internal_model and PlantScenario do)"
             )

@@ -5,7 +5,7 @@ import sys
 import robustctl
 
 from .arguments import run_command
-from .models import Certify, Demo, Fit, Simulate
+from .models import Certify, Demo, FitLog, Simulate
 from .new import New
 from .report import Report
 from .rerun import Rerun
@@ -15,7 +15,7 @@ from .watch import Watch
 def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
     commands = {
-        "demo": Demo, "fit": Fit, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
+        "demo": Demo, "fit": FitLog, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
         "new": New,
     }  # fmt: skip
     if (sys.argv[1:] if argv is None else argv) == ["--version"]:

@@ -1,4 +1,4 @@
-"""A command from its arguments, and back."""
+"""Command-line arguments to a command, and a command to its arguments."""
 
 import dataclasses
 import sys
@@ -12,7 +12,14 @@ from ..errors import RobustctlError
 
 
 def run_command(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str) -> int:
-    """Run the command that the arguments give; exit status 2: bad input, 130: interrupted, else the command's own."""
+    """Run the command that the arguments name; exit status 2: bad input, 130: interrupted, otherwise the command's.
+
+    **Arguments:**
+
+    - `commands`: dataclasses with `__call__`, by name.
+    - `arguments`: of the command line; those of the process where None.
+    - `prog`: the program's name in messages.
+    """
     try:
         return parsed(commands, arguments, prog)()
     except (RobustctlError, OSError) as error:
@@ -24,7 +31,7 @@ def run_command(commands: dict[str, Any], arguments: Sequence[str] | None, prog:
 
 
 def parsed(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str = "robustctl") -> Any:
-    """Return the command that the arguments give, those of the process where None."""
+    """Return the command that the arguments name; see `run_command`."""
     bare = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
     about = "Certified recurrent networks for models, observers and controllers. `robustctl --version` prints the version."
     return tyro.extras.subcommand_cli_from_dict(
@@ -33,9 +40,9 @@ def parsed(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str 
 
 
 def arguments(command: Any) -> tuple[str, ...]:
-    """Return the arguments that build a command's dataclass again, its paths absolute, defaults left out.
+    """Return the arguments that build a command's dataclass again, with absolute paths and without defaults.
 
-    Fields that are dataclasses themselves give their own arguments without a prefix, as the command line has them.
+    The arguments of a field that is itself a dataclass have no prefix, as on the command line.
     """
     hints = get_type_hints(type(command), include_extras=True)
     first, named = [], []

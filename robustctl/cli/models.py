@@ -1,4 +1,4 @@
-"""Commands on logs and models: a thin layer over `data`, `recipe`, `save`, `certify` and `report`."""
+"""Commands on logs and models: a thin layer over `data`, `recipe`, `save`, `certify` and `fit_report`."""
 
 import dataclasses
 from pathlib import Path
@@ -20,7 +20,7 @@ class Demo:
 
     Args:
         out: Folder for the model and its report.
-        seed: Of the simulated logs and the training.
+        seed: Random seed of the simulated logs and the training.
     """
 
     out: Path = Path("runs/demo")
@@ -28,7 +28,7 @@ class Demo:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the demonstration."""
+        """Model and training of the demonstration."""
         return Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
 
     def records(self):
@@ -38,7 +38,7 @@ class Demo:
         return two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
 
     def into(self, folder: Path) -> "Demo":
-        """Return the same with another folder."""
+        """Return the same command with another folder."""
         return dataclasses.replace(self, out=folder)
 
     def __call__(self) -> int:
@@ -46,29 +46,29 @@ class Demo:
         from ..runs import Run
 
         print(
-            "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test"
+            "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test on"
         )
         run = Run(self.out, command=("demo", *arguments(self)))
         return _identify(*self.records(), self.recipe, self.out / "tanks.safetensors", run, resume=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class Fit:
+class FitLog:
     """Fit a model with a certificate to a logged experiment, test it in free run and save it.
 
     Args:
         log: The record: csv, parquet, mat, hdf5 or npz.
-        inputs: Columns that drive the plant.
-        outputs: Columns that were measured.
+        inputs: Columns of the plant's inputs.
+        outputs: Columns of the plant's outputs.
         dt: Sample time in seconds; or give the column of time stamps.
         time: Column of time stamps in seconds.
-        test: Another record with the same channels; the log itself where only its columns are given.
+        test: Another record with the same channels; the log itself where only `test_inputs` or `test_outputs` are given.
         test_inputs: The test record's columns in the order of `inputs`, where they are named differently.
-        test_outputs: The same for `outputs`.
+        test_outputs: The test record's columns in the order of `outputs`, where they are named differently.
         recipe: Model and training.
-        out: Model file; default: the log's name with the ending .safetensors, in the working folder.
-        run: Folder of the run, for training log, checkpoints and report; default: the model's name without its ending.
-        resume: Go on with the run in that folder, to the same numbers as if it had not been interrupted.
+        out: Model file; default: the log's name with the suffix .safetensors, in the working folder.
+        run: Run folder, for training log, checkpoints and report; default: the model's name without its suffix.
+        resume: Continue the run in that folder; the result is the same as without the interruption.
     """
 
     log: Log
@@ -85,7 +85,7 @@ class Fit:
     resume: bool = False
 
     def records(self):
-        """Return the record to fit, and the one to test on or None."""
+        """Return the record to fit, and the one to test on, or None."""
         from ..data import read
 
         record = read(self.log, inputs=self.inputs, outputs=self.outputs, dt=self.dt, time=self.time)
@@ -96,8 +96,8 @@ class Fit:
             test = dataclasses.replace(test, inputs=record.inputs, outputs=record.outputs)
         return record, test
 
-    def into(self, folder: Path) -> "Fit":
-        """Return the same, begun anew in another folder, the model file in it too."""
+    def into(self, folder: Path) -> "FitLog":
+        """Return the same command for a new run in another folder, which also gets the model file."""
         return dataclasses.replace(self, run=folder, out=folder / "model.safetensors", resume=False)
 
     def __call__(self) -> int:
@@ -111,7 +111,7 @@ class Fit:
 
 @dataclasses.dataclass(frozen=True)
 class Certify:
-    """Check a saved model's guarantee again from its matrices; exit status 1 where it does not hold.
+    """Verify a saved model's guarantee from its matrices; exit status 1 if it does not hold.
 
     Args:
         model: The model file.
@@ -133,16 +133,16 @@ class Certify:
 
 @dataclasses.dataclass(frozen=True)
 class Simulate:
-    """Run a saved model in free run over a log, score it, and write what it simulated.
+    """Simulate a log with a saved model in free run, score it, and write the simulated outputs.
 
     Args:
         model: The model file.
         log: The record, with the model's channels and sample time.
         inputs: The log's columns in the order of the model's inputs, where they are named differently.
-        outputs: The same for the outputs.
-        time: Column of time stamps in seconds, which shows gaps and another sample time; without it rows are taken as samples.
+        outputs: The log's columns in the order of the model's outputs, where they are named differently.
+        time: Column of time stamps in seconds, which shows gaps and another sample time; without it each row is one sample.
         out: csv file for the simulated outputs; default: the log's name with .simulated.csv, in the working folder.
-        report: Folder for a report with figures; none where left out.
+        report: Folder for a report with figures; default: no report.
     """
 
     model: Model
@@ -162,11 +162,11 @@ class Simulate:
 
         out = self.out or Path(self.log.stem + ".simulated.csv")
         if out.resolve() in (self.log.resolve(), self.model.resolve()):
-            raise RobustctlError(f"out must be another file than the log and the model, got {out}")
+            raise RobustctlError(f"out must differ from the log and the model, got {out}; give another file")
         model = load(self.model)
         if not isinstance(model, FittedModel):
             raise RobustctlError(
-                f"{self.model} must hold a model fitted to a log, got a bare {type(model).__name__}"
+                f"{self.model} must hold a FittedModel, got a {type(model).__name__}; save the field `model` of a Fit"
             )
         inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
         record = read(
@@ -193,6 +193,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run, resume: bool) -> int
     check_length(record if test is None else test, recipe)
     fitted = identify(record, recipe, run=run, resume=resume)
     proof = certify(fitted.model)
+    # Saved before the report, which may refuse the test record after minutes of training.
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, fitted.model)
     tested = record if test is None else test

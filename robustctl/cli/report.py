@@ -1,4 +1,4 @@
-"""The command that reports on the loops of a script."""
+"""The command that reports on the feedback loops of a script."""
 
 import dataclasses
 import runpy
@@ -14,20 +14,20 @@ Positional = tyro.conf.Positional
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Report on the robustness of the loops that a Python file builds: margins, steps, worst disturbance, side by side.
+    """Compare the robustness of the loops that a Python file builds: margins, step responses, worst disturbance.
 
-    The file is run. In it, `loops` is a feedback loop, a dictionary of them by name, or a function that returns either;
-    `task`, if there is one, a task or a function that returns one.
+    The file is run. Its variable `loops` is a feedback loop, a dictionary of loops by name, or a function that returns
+    either; its variable `task`, if there is one, is a task or a function that returns one.
 
     Args:
         file: A Python file.
-        loops: The name that the loops have in it.
-        task: The name of the task, where there is one.
-        horizon: Samples of each run; default: the task's.
-        episodes: Episodes of the task.
+        loops: Name of the variable that holds the loops.
+        task: Name of the variable that holds the task, if there is one.
+        horizon: Samples of each episode; default: the task's.
+        episodes: Number of episodes of the task.
         search: Gradient steps for the worst disturbance, 0 for none.
-        seed: Of the episodes and the search.
-        out: Folder for report.html, report.json, report.txt and the figures; default: the file's name without its ending.
+        seed: Random seed of the episodes and the search.
+        out: Folder for report.html, report.json, report.txt and the figures; default: the file's name without its suffix.
     """
 
     file: Positional[Path]
@@ -47,13 +47,13 @@ class Report:
         names = _names(self.file)
         if self.loops not in names:
             raise RobustctlError(
-                f"{self.file} must define {self.loops}: a feedback loop, a dictionary of them by name, or a function that "
-                "returns either; or name another with --loops"
+                f"{self.file} must define {self.loops}: a feedback loop, a dictionary of loops by name, or a function that "
+                "returns either; or name another variable with --loops"
             )
         loops, task = _built(names[self.loops]), _built(names.get(self.task))
         if not isinstance(loops, Feedback | dict):
             raise RobustctlError(
-                f"{self.loops} must be a loop or a dictionary of loops, got {type(loops).__name__}"
+                f"{self.loops} must be a loop or a dictionary of loops, got a {type(loops).__name__}"
             )
         made = report(
             loops,
@@ -81,4 +81,5 @@ def _built(value: Any) -> Any:
     from ..plants import Task
     from ..system import System
 
+    # Systems and tasks may define __call__ themselves.
     return value() if callable(value) and not isinstance(value, System | Task) else value

@@ -1,4 +1,4 @@
-"""Repeat a run from its folder, and say whether it gave the same numbers."""
+"""The command that repeats a run from its folder and compares the numbers."""
 
 import dataclasses
 import json
@@ -9,15 +9,15 @@ import tyro
 
 from ..errors import DataError, RobustctlError
 from .arguments import parsed
-from .models import Demo, Fit
+from .models import Demo, FitLog
 
 
 @dataclasses.dataclass(frozen=True)
 class Rerun:
-    """Repeat a run that `robustctl fit` or `demo` made; exit status 1 where an epoch gave another number.
+    """Repeat a run of `robustctl fit` or `demo`; exit status 1 if an epoch gives another number.
 
     Args:
-        run: Folder of the run.
+        run: Run folder.
         out: Folder for the repetition; default: the run's name with -again.
     """
 
@@ -33,11 +33,11 @@ class Rerun:
 
         made = _read(self.run)
         out = self.out or self.run.with_name(self.run.name + "-again")
-        command = parsed({"fit": Fit, "demo": Demo}, made["command"])
+        command = parsed({"fit": FitLog, "demo": Demo}, made["command"])
         data = parts(command.records()[0], command.recipe)[2]
         if data_hash(data) != made["identity"]["data"]:
             raise DataError(
-                f"the data of {self.run} must be as they were, but {getattr(command, 'log', 'they')} changed since; "
+                f"the data of {self.run} must not have changed, but {getattr(command, 'log', 'they')} did; "
                 "restore them to repeat the run"
             )
         command.into(out)()
@@ -53,17 +53,17 @@ def _read(run: Path) -> dict[str, Any]:
         made["identity"]["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise RobustctlError(
-            f"{run / 'run.json'} must say how the run was made, but it is damaged: {error}"
+            f"{run / 'run.json'} must describe the run, but it is damaged: {error}; repeat the run from its command"
         ) from error
     if not command:
         raise RobustctlError(
-            f"{run} was not made by a robustctl command but from Python; run its script again with another folder"
+            f"{run} must be a run of a robustctl command, got one of a Python script; run the script again with another folder"
         )
     return made
 
 
 def _compare(before: list[dict], after: list[dict]) -> int:
-    """Print how far both agree, and return the exit status."""
+    """Print how many epochs agree, and return the exit status."""
     same = [
         {name: value for name, value in a.items() if name != "time"}
         == {name: value for name, value in b.items() if name != "time"}
@@ -77,6 +77,6 @@ def _compare(before: list[dict], after: list[dict]) -> int:
         return 1
     first = same.index(False)
     print(
-        f"other numbers from epoch {first} on: loss {before[first]['loss']} then, {after[first]['loss']} now"
+        f"different numbers from epoch {first} on: loss {before[first]['loss']} before, {after[first]['loss']} now"
     )
     return 1

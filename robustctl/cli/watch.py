@@ -1,4 +1,4 @@
-"""Look at a run while it is trained."""
+"""The command that shows a run while it is trained."""
 
 import dataclasses
 import time
@@ -14,17 +14,17 @@ import tyro
 from ..errors import RobustctlError
 
 PICTURE = "training.png"
-_FEW_SECONDS = 30.0  # over which a speed is measured, and the least silence that is worth a word
+_FEW_SECONDS = 30.0  # over which the speed is measured, and the shortest pause that is reported
 
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Draw a run while it is trained, into training.png in its folder, and say how it goes, until it ends.
+    """Draw a run while it is trained, into training.png in its folder, and print its status, until it ends.
 
     Args:
-        run: Folder of the run.
-        every: Seconds between looks.
-        once: Look once and end.
+        run: Run folder.
+        every: Seconds between updates.
+        once: Update once and end.
     """
 
     run: tyro.conf.Positional[Path]
@@ -38,14 +38,14 @@ class Watch:
         _check(self.run, self.every)
         text = ""
         with suppress(KeyboardInterrupt), tqdm(bar_format="{desc}", leave=False, disable=None) as line:
-            for text in self._looks():
+            for text in self._updates():
                 line.set_description_str(text[: get_terminal_size().columns - 1])
         picture = self.run / PICTURE
         print(f"{text}\n{picture}" if picture.exists() else text)
         return 0
 
-    def _looks(self) -> Iterator[str]:
-        """Look and say what is seen, until the run has stopped."""
+    def _updates(self) -> Iterator[str]:
+        """Draw and yield the status until the run has stopped."""
         from ..runs.run_folder import LOG
         from ..runs.watchers import read_log
 
@@ -53,7 +53,7 @@ class Watch:
         while True:
             rows, stopped = read_log(self.run / LOG)
             if self.once and not rows:
-                raise RobustctlError(f"{self.run} has no epoch to draw yet; look later, or without --once")
+                raise RobustctlError(f"{self.run} must have an epoch to draw; wait, or watch without --once")
             if rows and drawn != (rows[-1], stopped):
                 _draw(self.run, rows, stopped)
                 drawn = rows[-1], stopped
@@ -64,17 +64,25 @@ class Watch:
 
 
 def status(rows: list[dict[str, Any]], stopped: str, now: float) -> str:
-    """Return how a run goes, in one line; `now`: seconds since 1970."""
+    """Return the status of a run in one line.
+
+    **Arguments:**
+
+    - `rows`: of the training log.
+    - `stopped`: why the run stopped, or an empty string.
+    - `now`: the present time, seconds since 1970.
+    """
     if not rows:
         return stopped or "waiting for the first epoch"
     return f"{stopped or _alive([row['time'] for row in rows[-100:]], now)}: {_numbers(rows)}"
 
 
 def _alive(times: list[float], now: float) -> str:
-    """Say whether the last line is older than those before let expect."""
-    silence, longest = now - times[-1], max(np.diff(times), default=0.0)
-    late = silence > max(_FEW_SECONDS, 5 * longest)
-    return f"no line for {silence:.0f} s, killed?" if late else "still going"
+    """Return whether the last line is older than the times between earlier lines suggest."""
+    # Five times the longest: a checkpoint or a busy machine delays a line, a killed process sends none.
+    pause, longest = now - times[-1], max(np.diff(times), default=0.0)
+    late = pause > max(_FEW_SECONDS, 5 * longest)
+    return f"no line for {pause:.0f} s, killed?" if late else "running"
 
 
 def _numbers(rows: list[dict[str, Any]]) -> str:
@@ -88,17 +96,17 @@ def _numbers(rows: list[dict[str, Any]]) -> str:
 
 
 def _speed(times: list[float]) -> list[str]:
-    """Epochs a second over the last half minute, or over the last epoch where that took longer."""
+    """Epochs per second over the last half minute, or over the last epoch if that took longer."""
     first = min(int(np.searchsorted(times, times[-1] - _FEW_SECONDS)), max(len(times) - 2, 0))
     seconds = times[-1] - times[first]
-    # Epochs of one compiled call are written together, so a shorter time would say nothing.
+    # Epochs of one compiled call are written together, so a shorter time would give no speed.
     return [f"{(len(times) - 1 - first) / seconds:.3g} epochs/s"] if seconds > 1 else []
 
 
 def _best(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the row with the least validation loss, None without any."""
-    judged = [row for row in rows if row["validation"] is not None]
-    return min(judged, key=lambda row: row["validation"], default=None)
+    """Return the row with the smallest validation loss, or None."""
+    validated = [row for row in rows if row["validation"] is not None]
+    return min(validated, key=lambda row: row["validation"], default=None)
 
 
 def _number(value: float | None) -> str:
@@ -109,11 +117,9 @@ def _check(run: Path, every: float) -> None:
     from ..runs.run_folder import LOG, SETTINGS
 
     if not run.is_dir():
-        raise FileNotFoundError(f"there is no folder {run}; name the folder of a run")
+        raise FileNotFoundError(f"there is no folder {run}; name a run folder")
     if not any((run / name).exists() for name in (LOG, SETTINGS)):  # the log begins with the first epoch
-        raise RobustctlError(
-            f"{run} must be the folder of a run, but there is no {LOG} in it; train with run={run}"
-        )
+        raise RobustctlError(f"{run} must be a run folder, but there is no {LOG} in it; train with run={run}")
     if not every > 0:
         raise RobustctlError(f"every must be above zero, got {every:g}")
 

@@ -26,30 +26,30 @@ def from_arrays(
 ) -> Record:
     """Record from arrays in memory; NaN marks a missing sample.
 
-    Parameters
-    ----------
-    u, y
-        One experiment: arrays (T,) or (T, n). Several, of any lengths: lists of such arrays.
-    dt
-        Sample time, seconds.
-    inputs, outputs
-        Channel names; ``u[0]``, ``u[1]``, ... and ``y[0]``, ... when not given.
-    input_units, output_units
-        One label a channel, or nothing.
-    t0
-        Time of the first sample of every experiment, seconds.
-    name
-        Label of the experiment; several are called ``name[0]``, ``name[1]``, ...
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For complex, text or infinite samples, shapes that do not fit, a channel that was never
-        measured, or anything that `Record` refuses.
+    - `u`: inputs of one experiment, an array (T,) or (T, nu); a list of such arrays, of any lengths, for several.
+    - `y`: outputs, (T,) or (T, ny), or a list as long as that of `u`.
+    - `dt`: sample time, seconds.
+    - `inputs`: channel names; ``u[0]``, ``u[1]``, ... when not given.
+    - `outputs`: channel names; ``y[0]``, ``y[1]``, ... when not given.
+    - `input_units`: one label per input, or nothing.
+    - `output_units`: one label per output, or nothing.
+    - `t0`: time of the first sample of every experiment, seconds.
+    - `name`: label of the experiment; several are called ``name[0]``, ``name[1]``, ...
+
+    **Raises:** `DataError` for complex, text or infinite samples, shapes that do not fit, a channel that was
+    never measured, or anything that `Record` refuses.
+
+    **Example:** ::
+
+        u = np.sin(0.1 * np.arange(100.0))
+        record = rc.data.from_arrays(u, u**2, 0.1, inputs="torque", outputs="speed", input_units="N m")
+        print(record)
     """
     us, ys = _several(u), _several(y)
     if len(us) != len(ys):
-        raise DataError(f"u and y must hold as many experiments as each other, got {len(us)} and {len(ys)}")
+        raise DataError(f"u and y must hold the same number of experiments, got {len(us)} and {len(ys)}")
     if not us:
         raise DataError("a record must hold at least one experiment, got none")
     labels = [name] if len(us) == 1 else [f"{name}[{index}]" for index in range(len(us))]
@@ -61,6 +61,7 @@ def from_arrays(
         _experiment(u_, y_, inputs, outputs, t0, label) for u_, y_, label in zip(us, ys, labels, strict=True)
     )
     units = as_names(input_units, "input_units"), as_names(output_units, "output_units")
+    # An input needs samples in every experiment, which simulates with it; an output in one experiment of all.
     record = Record(experiments, check_dt(dt), inputs, outputs, *units)
     measured = np.any([experiment.y_mask.any(axis=0) for experiment in experiments], axis=0)
     if not measured.all():
@@ -107,6 +108,7 @@ def _experiment(u, y, inputs, outputs, t0: float, name: str) -> Experiment:
 def _interpolated(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.all():
         return values
+    # Interpolation looks ahead; inputs may, because they are given in full before a model runs.
     filled, sample = values.copy(), np.arange(len(values))
     for channel in np.flatnonzero(~mask.all(axis=0)):
         known = mask[:, channel]
@@ -117,6 +119,7 @@ def _interpolated(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _held(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.all():
         return values
+    # Row of the last measured sample at each time, -1 before the first one; no later output is used.
     last = np.maximum.accumulate(np.where(mask, np.arange(len(values))[:, None], -1), axis=0)
     source = np.where(last < 0, mask.argmax(axis=0), last)
     return np.where(mask.any(axis=0), np.take_along_axis(values, source, axis=0), 0.0)

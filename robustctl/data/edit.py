@@ -14,16 +14,15 @@ from ..errors import DataError, RobustctlWarning
 from .record import MIN_SAMPLES, Experiment, Record
 from .record_checks import as_names
 
+# A logger prints dt with six digits or more, and after 1e5 samples the time base is off by a tenth of a sample.
 DT_TOLERANCE = 1e-6
 
 
 def merge(*records: Record) -> Record:
     """One record with the experiments of all, in the order given.
 
-    Raises
-    ------
-    DataError
-        For no record, or for sample times (relative difference above 1e-6), names or units that differ.
+    **Raises:** `DataError` for no record, or for sample times (relative difference above 1e-6), names or
+    units that differ.
     """
     if not records:
         raise DataError("merge needs at least one record, got none")
@@ -31,20 +30,20 @@ def merge(*records: Record) -> Record:
     for other in records[1:]:
         if not math.isclose(first.dt, other.dt, rel_tol=DT_TOLERANCE):
             raise DataError(
-                f"mixed sample times: dt = {first.dt!r} s and dt = {other.dt!r} s; records merged must share "
+                f"mixed sample times: dt = {first.dt!r} s and dt = {other.dt!r} s; records to merge must share "
                 "dt, so resample one of them"
             )
         for field in ("inputs", "outputs", "input_units", "output_units"):
             if getattr(first, field) != getattr(other, field):
                 raise DataError(
-                    f"records merged must share their {field}: "
+                    f"records to merge must share their {field}: "
                     f"{getattr(first, field)} and {getattr(other, field)} differ"
                 )
     return dataclasses.replace(first, experiments=tuple(e for record in records for e in record.experiments))
 
 
 def cut(experiment: Experiment, start: int, stop: int, dt: float, name: str | None = None) -> Experiment:
-    """Samples `start` to `stop` (not included) of an experiment, with its time of day kept."""
+    """Samples `start` to `stop` (not included) of an experiment, at their times in it."""
     part = slice(start, stop)
     return Experiment(
         experiment.u[part],
@@ -59,18 +58,19 @@ def cut(experiment: Experiment, start: int, stop: int, dt: float, name: str | No
 def split(record: Record, fractions: Sequence[float] = (0.6, 0.2, 0.2)) -> tuple[Record, ...]:
     """Records for training, validation and test, cut in time order inside every experiment.
 
-    Parameters
-    ----------
-    record
-        What to cut; nothing is shuffled, so later pieces lie later in time.
-    fractions
-        Share of each piece, each > 0, summing to 1.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other fractions, or when a piece of an experiment has fewer than two samples.
+    - `record`: the record to cut; nothing is shuffled, so later pieces are later in time.
+    - `fractions`: share of each piece, each > 0, summing to 1.
+
+    **Raises:** `DataError` for other fractions, or when a piece of an experiment has fewer than two samples.
+
+    **Example:** ::
+
+        u = np.sin(0.1 * np.arange(100.0))
+        train, validation, test = rc.data.split(rc.data.from_arrays(u, u**2, 0.1))
     """
+    # Edges are rounded, not piece lengths, so that no sample is lost or used twice.
     edges = np.concatenate([[0.0], np.cumsum(_fractions(fractions))])
     pieces: list[list[Experiment]] = [[] for _ in fractions]
     for experiment in record.experiments:
@@ -96,24 +96,18 @@ def _fractions(fractions: Sequence[float]) -> np.ndarray:
 
 
 def windows(record: Record, length: int, stride: int) -> Record:
-    """Record whose experiments are windows of one length, cut every `stride` samples.
+    """Record whose experiments are windows of equal length, cut every `stride` samples.
 
     Samples after the last whole window are left out; so are experiments shorter than `length`, with a
     RobustctlWarning. A window is called ``name@start``, start in samples.
 
-    Parameters
-    ----------
-    record
-        What to cut; the windows share its memory.
-    length
-        Samples a window, >= 2.
-    stride
-        Samples from one start to the next, >= 1; below `length` the windows overlap.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other numbers, or when every experiment is shorter than `length`.
+    - `record`: the record to cut; the windows share its memory.
+    - `length`: samples per window, >= 2.
+    - `stride`: samples from one start to the next, >= 1; below `length` the windows overlap.
+
+    **Raises:** `DataError` for other numbers, or when every experiment is shorter than `length`.
     """
     for name, value, least in (("length", length, MIN_SAMPLES), ("stride", stride, 1)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -122,13 +116,13 @@ def windows(record: Record, length: int, stride: int) -> Record:
     if not long:
         most = max(experiment.samples for experiment in record.experiments)
         raise DataError(
-            f"every experiment is shorter than the window: {length} samples asked for, the longest "
-            f"has {most}; ask for shorter windows"
+            f"at least one experiment must be as long as the window of {length} samples, the longest "
+            f"has {most}; give a shorter window"
         )
     short = len(record.experiments) - len(long)
     if short:
         warnings.warn(
-            f"{short} of {len(record.experiments)} experiments are left out, shorter than {length} samples",
+            f"{short} of {len(record.experiments)} experiments are shorter than {length} samples and are left out",
             RobustctlWarning,
             stacklevel=2,
         )
@@ -143,12 +137,15 @@ def windows(record: Record, length: int, stride: int) -> Record:
 def select(
     record: Record, inputs: Sequence[str] | str | None = None, outputs: Sequence[str] | str | None = None
 ) -> Record:
-    """Record with only the channels named, in the order named; all of a kind when None.
+    """Record with only the named channels, in the order named.
 
-    Raises
-    ------
-    DataError
-        For a channel that the record does not have, or named twice.
+    **Arguments:**
+
+    - `record`: the record to select from.
+    - `inputs`: names of the inputs; all when None.
+    - `outputs`: names of the outputs; all when None.
+
+    **Raises:** `DataError` for a channel that the record does not have, or named twice.
     """
     u = _positions(record.inputs, inputs, "inputs")
     y = _positions(record.outputs, outputs, "outputs")

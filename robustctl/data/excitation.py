@@ -1,4 +1,4 @@
-"""Signals that excite a plant, to log an experiment with: time first, one column a channel, in the channels' units."""
+"""Excitation signals for an identification experiment: time first, one column per channel, in the channels' units."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from ..errors import DataError
 def multisine(
     samples: int, *, rms: float = 1.0, channels: int = 1, highest: float = 0.5, seed: int = 0
 ) -> np.ndarray:
-    """Periodic noise of a flat spectrum: sines of equal size and random phase.
+    """Periodic signal with a flat spectrum: sines of equal amplitude and random phase.
 
     ::
 
         u[t] = sum over k of  a cos(2 pi k t / samples + phase_k),    0 < k / samples <= highest / 2
 
-    Parameters
-    ----------
-    samples
-        Length and period.
-    rms
-        Root mean square.
-    highest
-        Highest frequency as a share of half the sampling rate, in (0, 1].
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For sizes below 1, a share outside (0, 1] or no frequency within it.
+    - `samples`: length and period.
+    - `rms`: root mean square of each channel.
+    - `channels`: number of columns, with independent phases.
+    - `highest`: highest frequency as a share of the Nyquist frequency, in (0, 1].
+    - `seed`: of the phases.
+
+    **Returns:** Array (samples, channels).
+
+    **Raises:** `DataError` for sizes below 1, a share outside (0, 1] or no frequency within it.
+
+    **Source:** R. Pintelon, J. Schoukens, *System Identification: A Frequency Domain Approach*, 2012, section 5.2.
+
+    **Example:** ::
+
+        u = rc.data.multisine(1000, rms=0.5, highest=0.2)
     """
     _check(samples, channels, rms)
     lines = int(highest * samples / 2) if 0 < highest <= 1 else 0
@@ -44,19 +48,24 @@ def multisine(
 
 
 def chirp(samples: int, *, rms: float = 1.0, lowest: float = 1e-3, highest: float = 0.5) -> np.ndarray:
-    """A sine whose frequency rises exponentially from `lowest` to `highest`, shares of half the sampling rate; (samples, 1).
+    """Sine whose frequency rises exponentially from `lowest` to `highest`.
 
-    By `scipy.signal.chirp`.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For sizes below 1 and shares out of order.
+    - `samples`: length.
+    - `rms`: root mean square.
+    - `lowest`: first frequency as a share of the Nyquist frequency, > 0.
+    - `highest`: last frequency as a share of the Nyquist frequency, at most 1.
+
+    **Returns:** Array (samples, 1), by `scipy.signal.chirp`.
+
+    **Raises:** `DataError` for sizes below 1 and shares out of order.
     """
     _check(samples, 1, rms)
     if not 0 < lowest < highest <= 1:
         raise DataError(f"there must be 0 < lowest < highest <= 1, got {lowest} and {highest}")
     t = np.arange(samples)
+    # SciPy counts in cycles per sample, where the Nyquist frequency is 1/2; a phase of 90 degrees starts at zero.
     return _sized(
         scipy.signal.chirp(t, lowest / 2, max(samples - 1, 1), highest / 2, "logarithmic", 90)[:, None], rms
     )
@@ -65,12 +74,20 @@ def chirp(samples: int, *, rms: float = 1.0, lowest: float = 1e-3, highest: floa
 def random_walk(
     samples: int, *, step: float = 0.1, low: float = -1.0, high: float = 1.0, channels: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """A sum of normal steps of deviation `step`, turned back at its limits.
+    """Sum of normal steps, reflected at its limits.
 
-    Raises
-    ------
-    DataError
-        For sizes below 1 and limits out of order.
+    **Arguments:**
+
+    - `samples`: length.
+    - `step`: standard deviation of one step.
+    - `low`: lower limit.
+    - `high`: upper limit.
+    - `channels`: number of independent columns.
+    - `seed`: of the steps.
+
+    **Returns:** Array (samples, channels).
+
+    **Raises:** `DataError` for sizes below 1 and limits out of order.
     """
     _check(samples, channels, step)
     if not low < high:
@@ -79,25 +96,32 @@ def random_walk(
         np.random.default_rng(seed).normal(0, step, (samples, channels)), axis=0
     )
     span = high - low
+    # A triangle wave of the free walk: the reflection at both limits, however often it passes them.
     return low + span - np.abs((walk - low) % (2 * span) - span)
 
 
 def prbs(
     samples: int, *, amplitude: float = 1.0, hold: int = 1, channels: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """A binary signal of maximum length, `-amplitude` or `amplitude`, each value kept for `hold` samples.
+    """Pseudorandom binary signal of maximum length, `-amplitude` or `amplitude`.
 
-    By `scipy.signal.max_len_seq`; the channels are shifted against each other.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For sizes below 1.
+    - `samples`: length.
+    - `amplitude`: absolute value, > 0.
+    - `hold`: samples for which each value is held.
+    - `channels`: number of columns, shifted against each other at random.
+    - `seed`: of the shifts.
+
+    **Returns:** Array (samples, channels), by `scipy.signal.max_len_seq`.
+
+    **Raises:** `DataError` for sizes below 1.
     """
     _check(samples, channels, amplitude)
     if hold < 1:
         raise DataError(f"hold must be at least 1 sample, got {hold}")
     needed = -(-samples // hold)
+    # The sequence repeats after 2^bits - 1 values; below 5 bits (31 values) shifted channels would often coincide.
     bits = int(np.clip(np.ceil(np.log2(needed + 1)), 5, 20))
     sequence, _ = scipy.signal.max_len_seq(bits)
     starts = np.random.default_rng(seed).integers(0, len(sequence), channels)
@@ -108,12 +132,20 @@ def prbs(
 def steps(
     samples: int, *, low: float = -1.0, high: float = 1.0, hold: int = 50, channels: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """Levels drawn evenly between `low` and `high`, each kept for `hold` samples.
+    """Levels drawn uniformly between `low` and `high`, each held for `hold` samples.
 
-    Raises
-    ------
-    DataError
-        For sizes below 1 and limits out of order.
+    **Arguments:**
+
+    - `samples`: length.
+    - `low`: lower limit.
+    - `high`: upper limit.
+    - `hold`: samples per level.
+    - `channels`: number of independent columns.
+    - `seed`: of the levels.
+
+    **Returns:** Array (samples, channels).
+
+    **Raises:** `DataError` for sizes below 1 and limits out of order.
     """
     _check(samples, channels, 1.0)
     if hold < 1 or not low < high:

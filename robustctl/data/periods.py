@@ -12,28 +12,23 @@ from .record import MIN_SAMPLES, Experiment, Record
 
 
 def average_periods(record: Record, period: int, *, skip: int = 1) -> Record:
-    """Record whose experiments are one period each, the mean over the periods of a repeated excitation.
+    """Record whose experiments are one period each, averaged over the periods of a repeated excitation.
 
     ::
 
-        y[k] = mean over j of  y[k + (skip + j) period],     k = 0, ..., period - 1,     u alike
+        y[k] = mean over j of  y[k + (skip + j) period],     k = 0, ..., period - 1,     u likewise
 
-    Noise falls with the root of the number of periods and what repeats stays, of a nonlinear plant too. Missing samples do
-    not count; one that is missing in every period stays missing. Samples after the last whole period are left out.
+    Averaging n periods divides the noise by sqrt(n) and preserves the periodic response, also of a nonlinear plant. Missing
+    samples do not count; one that is missing in every period stays missing. Samples after the last whole period are left out.
 
-    Parameters
-    ----------
-    record
-        Experiments under a periodic excitation, such as `multisine`, whose period is a whole number of samples.
-    period
-        Samples a period, >= 2.
-    skip
-        Periods at the start that are left out, since the plant is not settled yet.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other numbers, and for an experiment without a whole period left.
+    - `record`: experiments under a periodic excitation, for example `multisine`, whose period is a whole number
+      of samples.
+    - `period`: samples per period, >= 2.
+    - `skip`: periods at the start that are left out, because the transient has not decayed yet.
+
+    **Raises:** `DataError` for other numbers, and for an experiment without a whole period left.
     """
     for name, value, least in (("period", period, MIN_SAMPLES), ("skip", skip, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -55,12 +50,13 @@ def _mean(experiment: Experiment, period: int, skip: int) -> np.ndarray:
     count = experiment.samples // period - skip
     if count < 1:
         raise DataError(
-            f"experiment {experiment.name!r} has {experiment.samples} samples, fewer than {skip} periods of {period} to skip and "
-            "one to keep; give the period in samples, or skip fewer"
+            f"experiment {experiment.name!r} must hold {skip + 1} periods of {period} samples, {skip} of them to skip, and has "
+            f"{experiment.samples} samples; give the period in samples, or skip fewer"
         )
     part = slice(skip * period, (skip + count) * period)
     values = np.hstack([experiment.u, experiment.y])[part].reshape(count, period, -1)
     seen = np.hstack([experiment.u_mask, experiment.y_mask])[part].reshape(count, period, -1)
+    # Each phase is divided by the number of periods in which it was measured, so that gaps do not bias the mean.
     times = seen.sum(axis=0)
     total = np.sum(values, axis=0, where=seen)
     return np.where(times > 0, total / np.maximum(times, 1), np.nan).T

@@ -10,10 +10,11 @@ import numpy as np
 from ..errors import DataError
 from .record_checks import as_floats, as_names, check_dt, check_names
 
-MIN_SAMPLES = 2
+MIN_SAMPLES = 2  # an input acts on the next sample: one alone shows nothing of the dynamics
 
 
 def _frozen(values: np.ndarray) -> np.ndarray:
+    # Views of a read-only array are read-only too: windows of a record share its memory.
     if values.flags.writeable:
         values = values.copy()
         values.flags.writeable = False
@@ -29,21 +30,16 @@ class Experiment:
     was measured; 0.0 when there is none): finite, so that a weight of zero removes it from a loss,
     and causal, so that it leaks no later output. The arrays are read-only.
 
-    Parameters
-    ----------
-    u, y
-        Inputs (T, nu) and outputs (T, ny), float64, in the units of the record.
-    u_mask, y_mask
-        Same shapes, bool; True where the sample was measured.
-    t0
-        Time of the first sample, seconds.
-    name
-        Label used in messages.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        When shapes disagree, a value is not finite, or there are fewer than two samples.
+    - `u`: inputs (T, nu), float64, in the units of the record.
+    - `y`: outputs (T, ny), float64, in the units of the record.
+    - `u_mask`: (T, nu), bool; True where the input was measured.
+    - `y_mask`: (T, ny), bool; True where the output was measured.
+    - `t0`: time of the first sample, seconds.
+    - `name`: label used in messages.
+
+    **Raises:** `DataError` when shapes disagree, a value is not finite, or there are fewer than two samples.
     """
 
     u: np.ndarray
@@ -62,12 +58,12 @@ class Experiment:
             object.__setattr__(self, f"{field}_mask", _frozen(mask))
         if len(self.u) != len(self.y):
             raise DataError(
-                f"experiment {self.name!r}: u and y must have as many samples as each other, "
+                f"experiment {self.name!r}: u and y must have the same number of samples, "
                 f"got {len(self.u)} and {len(self.y)}"
             )
         if self.samples < MIN_SAMPLES:
             raise DataError(
-                f"experiment {self.name!r} is too short: {self.samples} samples, {MIN_SAMPLES} needed; arrays are time first, (T, n)"
+                f"experiment {self.name!r} must have at least {MIN_SAMPLES} samples, got {self.samples}; arrays are time first, (T, n)"
             )
         if not isinstance(self.t0, int | float | np.number) or not math.isfinite(self.t0):
             raise DataError(f"experiment {self.name!r}: t0 must be finite seconds, got {self.t0!r}")
@@ -83,10 +79,10 @@ class Experiment:
         bad = np.argwhere(~np.isfinite(values))
         if len(bad):
             sample, channel = bad[0]
-            state = "measured" if mask[sample, channel] else "masked, and must still hold a finite filling"
+            state = "measured" if mask[sample, channel] else "masked"
             raise DataError(
-                f"{where}{field}[{sample}, {channel}] is {values[sample, channel]} but {state}; "
-                "use from_arrays, which marks and fills NaN"
+                f"{where}every sample must be finite, masked ones too; {field}[{sample}, {channel}] is "
+                f"{values[sample, channel]} and {state}; use from_arrays, which marks and fills NaN"
             )
 
     @property
@@ -99,21 +95,16 @@ class Experiment:
 class Record:
     """Experiments on one plant that share sample time, channels and units.
 
-    Parameters
-    ----------
-    experiments
-        One or more `Experiment`, of any lengths.
-    dt
-        Sample time, seconds, > 0.
-    inputs, outputs
-        Channel names, all different; at least one of each.
-    input_units, output_units
-        One label a channel, ``""`` when not given; empty for none at all.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        When a rule above is broken.
+    - `experiments`: one or more `Experiment`, of any lengths.
+    - `dt`: sample time, seconds, > 0.
+    - `inputs`: channel names, at least one, all different.
+    - `outputs`: channel names, at least one, all different and none of the inputs.
+    - `input_units`: one label per input, ``""`` where it has none; empty for no labels at all.
+    - `output_units`: one label per output, likewise.
+
+    **Raises:** `DataError` when an argument breaks one of these rules.
     """
 
     experiments: tuple[Experiment, ...]
@@ -134,7 +125,7 @@ class Record:
             units = as_names(getattr(self, f"{kind}_units"), f"{kind}_units") or ("",) * len(names)
             if len(units) != len(names):
                 raise DataError(
-                    f"{kind}_units must be one a channel, got {len(units)} units for {len(names)} names"
+                    f"{kind}_units must be one per channel, got {len(units)} units for {len(names)} names"
                 )
             object.__setattr__(self, f"{kind}s", names)
             object.__setattr__(self, f"{kind}_units", units)
@@ -144,7 +135,7 @@ class Record:
             if given != (self.nu, self.ny):
                 raise DataError(
                     f"experiment {experiment.name!r} has {given[0]} input and {given[1]} output channels, "
-                    f"the names say {self.nu} and {self.ny}"
+                    f"there are names for {self.nu} and {self.ny}"
                 )
 
     @property

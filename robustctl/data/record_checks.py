@@ -14,10 +14,7 @@ from ..errors import DataError
 def as_floats(values: Any, what: str) -> np.ndarray:
     """Float64 copy or view of real numbers; ``None`` and masked entries become NaN.
 
-    Raises
-    ------
-    DataError
-        When the values are complex, text, dates or of unequal row lengths.
+    **Raises:** `DataError` when the values are complex, text, dates or of unequal row lengths.
     """
     hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     try:
@@ -31,6 +28,7 @@ def as_floats(values: Any, what: str) -> np.ndarray:
             f"{what} must hold real numbers, not dtype {array.dtype}; "
             "give real and imaginary parts as two channels, and convert text or dates to numbers"
         )
+    # A copy only where masked entries are overwritten: the caller's array stays as it is.
     array = array.astype(np.float64, copy=hidden is not None)
     if hidden is not None:
         array[hidden] = np.nan
@@ -62,6 +60,7 @@ def refuse_infinite(values: np.ndarray, names: Sequence[str], where: str = "") -
 
 def check_dt(dt: Any) -> float:
     """`dt` as a float; DataError unless it is a finite number of seconds above zero."""
+    # float() accepts True and "0.1", which are mistakes here.
     try:
         value = math.nan if isinstance(dt, bool | str | bytes) else float(dt)
     except (TypeError, ValueError, OverflowError):
@@ -88,7 +87,7 @@ def check_names(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
             raise DataError(f"{kind} must not hold an empty name, got {names}")
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise DataError(f"{kind} must be different from each other, {twice} given more than once")
+            raise DataError(f"{kind} must all be different, {twice} given more than once")
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise DataError(f"a channel is either an input or an output, {both} given as both")

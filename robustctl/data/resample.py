@@ -1,4 +1,4 @@
-"""Time stamps: checked, laid on a uniform grid, or resampled to one."""
+"""Time stamps: checked, rounded to a uniform grid, or resampled to one."""
 
 from __future__ import annotations
 
@@ -9,51 +9,52 @@ import numpy as np
 from ..errors import DataError
 from .record_checks import as_floats, check_dt, refuse_infinite
 
+# Share of a step. Stamps printed with three digits per step pass; a real jitter is larger and is resampled.
 STAMP_TOLERANCE = 1e-3
+# A million float64 samples take 8 MB a channel; more only where at least every hundredth sample was measured, since
+# stamps in milliseconds with dt in seconds ask for a thousand times as many.
 LEAST_GRID_LIMIT = 1_000_000
 GRID_PER_STAMP = 100
-SAME_RATE, DRIFT, MOST_JITTER = 0.05, 0.005, 0.2  # of a step
-FEWEST_STEPS = 20
+# Shares of a step. A rate off by more than SAME_RATE is another sample time, not a clock that drifts. DRIFT is 50 times the
+# error of an ordinary crystal (100 ppm). Steps that scatter by more than MOST_JITTER come from events, not from a clock.
+SAME_RATE, DRIFT, MOST_JITTER = 0.05, 0.005, 0.2
+FEWEST_STEPS = 20  # so that a quarter of the log has five steps to average over
 
 
 def resample(
     t: Any, values: Any, dt: float, *, max_gap: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples at non-uniform times, brought to a uniform grid by linear interpolation.
+    """Samples at non-uniform times, resampled to a uniform grid by linear interpolation.
 
     Each channel is interpolated between its own measured samples. There is no anti-aliasing filter:
     filter first when `dt` is much longer than the logged steps.
 
-    Parameters
-    ----------
-    t
-        Time stamps (T,), seconds, strictly increasing.
-    values
-        Samples (T,) or (T, n), NaN where missing.
-    dt
-        Sample time of the grid ``t[0] + k dt``, seconds.
-    max_gap
-        A grid sample farther than this from every measured sample of its channel is missing, seconds;
-        1.5 times the longer of `dt` and the median logged step when None.
+    **Arguments:**
 
-    Returns
-    -------
-    grid, resampled
-        Times (N,) and samples (N,) or (N, n), NaN where missing.
+    - `t`: time stamps (T,), seconds, strictly increasing.
+    - `values`: samples (T,) or (T, n), NaN where missing.
+    - `dt`: sample time of the grid ``t[0] + k dt``, seconds.
+    - `max_gap`: a grid sample farther than this from every measured sample of its channel is missing,
+      seconds; 1.5 times the longer of `dt` and the median logged step when None.
 
-    Raises
-    ------
-    DataError
-        For repeated or backward stamps (with their rows), infinite samples, or a grid out of proportion.
+    **Returns:** Times (N,) and samples (N,) or (N, n), NaN where missing.
+
+    **Raises:** `DataError` for repeated or decreasing stamps (with their rows), infinite samples, or a grid of over
+    a million samples and 100 per stamp.
+
+    **Example:** ::
+
+        t, y = rc.data.resample([0.0, 0.09, 0.21, 0.3], [0.0, 0.9, 2.1, 3.0], dt=0.1)
     """
     stamps, dt = check_stamps(t), check_dt(dt)
     samples = as_floats(values, "values")
     if samples.ndim not in (1, 2) or len(samples) != len(stamps) or not samples.size:
         raise DataError(
-            f"values must be (T,) or (T, n) with T = {len(stamps)} as the stamps, got shape {samples.shape}"
+            f"values must be (T,) or (T, n) with one row per stamp, T = {len(stamps)}, got shape {samples.shape}"
         )
     columns = samples.reshape(len(stamps), -1)
     refuse_infinite(columns, [str(index) for index in range(columns.shape[1])])
+    # Half a step beyond the nearest sample of a log without gaps, so that jitter alone makes no gap.
     gap = 1.5 * max(dt, float(np.median(np.diff(stamps)))) if max_gap is None else max_gap
     if not gap > 0:
         raise DataError(f"max_gap must be > 0 seconds, got {max_gap!r}")
@@ -71,6 +72,7 @@ def _channel(grid: np.ndarray, t: np.ndarray, values: np.ndarray, max_gap: float
     right = np.searchsorted(t, grid)
     after, before = t[np.minimum(right, len(t) - 1)], t[np.maximum(right - 1, 0)]
     distance = np.minimum(np.abs(after - grid), np.abs(grid - before))
+    # The margin of 1e-9 covers rounding of the grid's times: a sample exactly max_gap away counts as measured.
     return np.where(distance <= max_gap * (1 + 1e-9), np.interp(grid, t, values[known]), np.nan)
 
 
@@ -90,6 +92,7 @@ def check_stamps(t: Any) -> np.ndarray:
             f"time stamps must increase: row {row} (counted from 0) at {stamps[row]} {what} row {row - 1} "
             f"at {stamps[row - 1]}; drop or sort such rows, or read the parts as separate experiments"
         )
+    # Differences of larger stamps, and their products with counts, would overflow.
     if not np.abs(stamps).max() < 1e300:
         raise DataError("time stamps must be seconds, got one above 1e300")
     return stamps
@@ -98,13 +101,11 @@ def check_stamps(t: Any) -> np.ndarray:
 def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float, float, np.ndarray]:
     """Sample time, first time and samples on a uniform grid, from stamped samples (T, n).
 
-    Stamps within 1e-3 of a step of a uniform grid are laid on it, with NaN rows where the log skips whole
+    Stamps within 1e-3 of a step of a uniform grid are rounded to it, with NaN rows where the log skips whole
     steps. Other stamps are resampled to `dt` where it is given.
 
-    Raises
-    ------
-    DataError
-        For stamps that `check_stamps` refuses, or stamps that are not uniform when `dt` is None.
+    **Raises:** `DataError` for stamps that `check_stamps` refuses, or stamps that are not uniform when `dt`
+    is None.
     """
     stamps = check_stamps(t)
     given = None if dt is None else check_dt(dt)
@@ -122,16 +123,17 @@ def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float,
         return given, float(stamps[0]), resample(stamps, values, given)[1]
     full = np.full((count, values.shape[1]), np.nan)
     full[index.astype(int)] = values
+    # Nine digits remove the rounding of the stamps: 0.1 s, not 0.10000000000000009 s.
     return (float(f"{step:.9g}") if given is None else given), float(stamps[0]), full
 
 
 def clock_drift(t: Any, dt: float) -> str:
-    """Sentences on stamps whose steps slowly differ from `dt`, or grow or shrink; empty where they do neither.
+    """Description of stamps that drift against `dt` or whose steps grow or shrink; empty where they do neither.
 
-    With whole steps m between stamps and the mean step ``s = (t[-1] - t[0]) / sum m``: the stamps differ when s is within
-    5 % of `dt` and half a sample or more is gained or lost in all, and they drift when s of the last quarter differs from
-    that of the first by 0.5 % and 4 standard errors. Nothing is said of under 21 stamps, or of steps
-    that scatter by over 20 % around s, which are no clock's.
+    With whole steps m between stamps and the mean step ``s = (t[-1] - t[0]) / sum m``: the stamps differ from `dt` when s is
+    within 5 % of it and half a sample or more is gained or lost in all; they drift when s of the last quarter differs from
+    that of the first by 0.5 % and 4 standard errors. Fewer than 21 stamps, and steps that scatter by over 20 % around s,
+    are not tested.
     """
     stamps, dt = check_stamps(t), check_dt(dt)
     step, steps = _step(stamps), np.diff(stamps)
@@ -139,18 +141,22 @@ def clock_drift(t: Any, dt: float) -> str:
         jitter = float(np.std(steps / step - np.rint(steps / step)))
     if len(steps) < FEWEST_STEPS or not jitter <= MOST_JITTER:
         return ""
-    quarter, said = len(steps) // 4, []
+    quarter, found = len(steps) // 4, []
     first, last = _step(stamps[: quarter + 1]), _step(stamps[-quarter - 1 :])
+    # The mean step of a quarter has the error jitter / sqrt(quarter) or less; of the difference of two, sqrt(2) times that.
     if abs(last / first - 1) > max(DRIFT, 4 * jitter * np.sqrt(2 / quarter)):
         change = f"{100 * (last / first - 1):+.2g} %"
-        said.append(f"their steps go from {first:.6g} s at the start to {last:.6g} s at the end ({change})")
+        found.append(f"their steps go from {first:.6g} s at the start to {last:.6g} s at the end ({change})")
     lost = (stamps[-1] - stamps[0]) * abs(1 / step - 1 / dt)
     if abs(step / dt - 1) < SAME_RATE and lost > 0.5:
-        said.append(f"they run at {step:.6g} s a step, not at dt = {dt:.6g} s, {lost:.3g} samples off in all")
-    return " and ".join(said)
+        found.append(
+            f"they run at {step:.6g} s a step, not at dt = {dt:.6g} s, {lost:.3g} samples off in all"
+        )
+    return " and ".join(found)
 
 
 def _step(stamps: np.ndarray) -> float:
+    # The median step is one sample in any log with fewer gaps than samples; the mean of all then averages the jitter out.
     steps = np.diff(stamps)
     with np.errstate(over="ignore"):
         multiples = np.rint(steps / np.median(steps)).sum()
@@ -159,6 +165,7 @@ def _step(stamps: np.ndarray) -> float:
 
 def _grid_size(start: float, stop: float, dt: float, stamps: int) -> int:
     most = max(LEAST_GRID_LIMIT, GRID_PER_STAMP * stamps)
+    # A product rather than a quotient: dt may be small enough for the quotient to overflow.
     if not stop - start < dt * most:
         raise DataError(
             f"{stamps} time stamps from {start:g} to {stop:g} s at dt = {dt:g} s would make over {most} "

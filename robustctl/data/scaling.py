@@ -1,4 +1,4 @@
-"""Channels brought to mean zero and standard deviation one."""
+"""Channels scaled to mean zero and standard deviation one."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ FIELDS = ("u_mean", "u_std", "y_mean", "y_std")
 class Scaling:
     """Mean and standard deviation of every channel: ``scaled = (value - mean) / std``.
 
-    Fit it on the training data only and apply it to the rest: a scaling that has seen the test data has
-    learned from them, and nothing here can notice.
+    Fit it to the training data only and apply it to the rest: a scaling fitted to the test data leaks them into
+    training, and no check here can detect that.
 
-    Parameters
-    ----------
-    u_mean, u_std
-        Shape (nu,), float64, in the units of the inputs; u_std > 0.
-    y_mean, y_std
-        Shape (ny,), the same for the outputs.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For other shapes, numbers that are not finite, or a standard deviation <= 0.
+    - `u_mean`: shape (nu,), float64, in the units of the inputs.
+    - `u_std`: shape (nu,), > 0, in the units of the inputs.
+    - `y_mean`: shape (ny,), in the units of the outputs.
+    - `y_std`: shape (ny,), > 0, in the units of the outputs.
+
+    **Raises:** `DataError` for other shapes, numbers that are not finite, or a standard deviation <= 0.
+
+    **Example:** ::
+
+        u = np.sin(0.1 * np.arange(100.0))
+        record = rc.data.from_arrays(u, u**2, 0.1)
+        scaled = rc.data.Scaling.fit(record).apply(record)
     """
 
     u_mean: np.ndarray
@@ -49,7 +52,7 @@ class Scaling:
         for name in FIELDS:
             array = as_floats(getattr(self, name), name)
             if array.ndim != 1 or not np.isfinite(array).all():
-                raise DataError(f"{name} must be one finite number a channel, shape (n,), got {array!r}")
+                raise DataError(f"{name} must be one finite number per channel, shape (n,), got {array!r}")
             if name.endswith("std") and not (array > 0).all():
                 raise DataError(f"{name} must be > 0, got {array!r}")
             object.__setattr__(self, name, array)
@@ -59,7 +62,7 @@ class Scaling:
                 raise DataError(f"{kind}_mean and {kind}_std must match, got {mean.shape} and {std.shape}")
 
     def __eq__(self, other: object) -> bool:
-        """Equal when all numbers are, so that a model read back from a file equals the one that was saved."""
+        """Equal when all numbers are equal, so that a model read back from a file equals the saved one."""
         return isinstance(other, Scaling) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
@@ -68,14 +71,12 @@ class Scaling:
 
     @classmethod
     def fit(cls, record: Record) -> Scaling:
-        """Scaling of the measured samples of all experiments together.
+        """Mean and standard deviation of the measured samples of all experiments together.
 
-        A channel that never changes gets a standard deviation of 1 and a RobustctlWarning.
+        A constant channel gets a standard deviation of 1, with a RobustctlWarning.
 
-        Raises
-        ------
-        DataError
-            When a channel has no measured sample, or values too large for float64 to square.
+        **Raises:** `DataError` when a channel has no measured sample, or values too large for float64 to
+        square.
         """
         return cls(*_moments(record, "u", record.inputs), *_moments(record, "y", record.outputs))
 
@@ -85,12 +86,9 @@ class Scaling:
         return cls(np.zeros(nu), np.ones(nu), np.zeros(ny), np.ones(ny))
 
     def apply(self, record: Record) -> Record:
-        """Record in scaled values; its units are dropped, for it has none.
+        """Record in scaled values, which have no units.
 
-        Raises
-        ------
-        DataError
-            When the numbers of channels differ.
+        **Raises:** `DataError` when the numbers of channels differ.
         """
         experiments = tuple(
             dataclasses.replace(experiment, u=self.scale_u(experiment.u), y=self.scale_y(experiment.y))
@@ -99,22 +97,22 @@ class Scaling:
         return dataclasses.replace(record, experiments=experiments, input_units=(), output_units=())
 
     def scale_u(self, u: Any) -> Any:
-        """Inputs (..., nu) to scaled inputs; NumPy or JAX arrays, dtype kept."""
+        """Inputs (..., nu) to scaled inputs; NumPy or JAX arrays of the same dtype."""
         u, mean, std = _alike(u, self.u_mean, self.u_std, "u")
         return (u - mean) / std
 
     def scale_y(self, y: Any) -> Any:
-        """Outputs (..., ny) to scaled outputs; NumPy or JAX arrays, dtype kept."""
+        """Outputs (..., ny) to scaled outputs; NumPy or JAX arrays of the same dtype."""
         y, mean, std = _alike(y, self.y_mean, self.y_std, "y")
         return (y - mean) / std
 
     def undo_u(self, u: Any) -> Any:
-        """Scaled inputs (..., nu) back to their units; NumPy or JAX arrays, dtype kept."""
+        """Scaled inputs (..., nu) back to their units; NumPy or JAX arrays of the same dtype."""
         u, mean, std = _alike(u, self.u_mean, self.u_std, "u")
         return u * std + mean
 
     def undo_y(self, y: Any) -> Any:
-        """Scaled outputs (..., ny) back to their units; NumPy or JAX arrays, dtype kept."""
+        """Scaled outputs (..., ny) back to their units; NumPy or JAX arrays of the same dtype."""
         y, mean, std = _alike(y, self.y_mean, self.y_std, "y")
         return y * std + mean
 
@@ -124,12 +122,9 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> Scaling:
-        """Scaling from what `to_dict` gave.
+        """Scaling from the result of `to_dict`.
 
-        Raises
-        ------
-        DataError
-            For missing or unknown keys, or numbers that a scaling may not hold.
+        **Raises:** `DataError` for missing or unknown keys, or numbers that a scaling may not hold.
         """
         if not isinstance(numbers, Mapping) or set(numbers) != set(FIELDS):
             given = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else type(numbers).__name__
@@ -141,11 +136,16 @@ def _moments(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.nda
     values, mask = pooled(record, field)
     if not mask.any(axis=0).all():
         lost = names[int(np.argmin(mask.any(axis=0)))]
-        raise DataError(f"channel {lost!r} has no measured sample to scale by; leave it out")
+        raise DataError(
+            f"channel {lost!r} must have a measured sample to be scaled by, got none; leave it out"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         mean, std = np.mean(values, axis=0, where=mask), np.std(values, axis=0, where=mask)
     if not np.isfinite(mean).all() or not np.isfinite(std).all():
-        raise DataError(f"the samples of one of {names} are too large to scale; change the unit")
+        raise DataError(
+            f"the squares of the samples of {names} must be finite; change the unit of the large one"
+        )
+    # A constant computed in float64 scatters by about 1e-16 of its value; logs resolve 1e-6 or coarser.
     constant = std <= 1e-12 * np.abs(values).max(axis=0, where=mask, initial=0.0)
     if constant.any():
         flat = [name for name, still in zip(names, constant, strict=True) if still]
@@ -156,8 +156,10 @@ def _moments(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.nda
 def _alike(values: Any, mean: np.ndarray, std: np.ndarray, what: str) -> tuple[Any, np.ndarray, np.ndarray]:
     values = values if hasattr(values, "dtype") else as_floats(values, what)
     if values.ndim == 0 or values.shape[-1] != len(mean):
-        raise DataError(f"{what} must end in {len(mean)} channels as the scaling, got shape {values.shape}")
+        raise DataError(
+            f"the last axis of {what} must be the scaling's {len(mean)} channels, got shape {values.shape}"
+        )
     dtype = values.dtype if np.issubdtype(values.dtype, np.floating) else np.float64
-    # Full rank, for JAX may be set to refuse rank promotion.
+    # Full rank, because JAX may be set to refuse rank promotion.
     shape = (1,) * (values.ndim - 1) + mean.shape
     return values, mean.astype(dtype).reshape(shape), std.astype(dtype).reshape(shape)

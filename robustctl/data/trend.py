@@ -1,4 +1,4 @@
-"""Offsets and straight-line trends, taken off a record and put back."""
+"""Offsets and straight-line trends, subtracted from a record and added back."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ Kind = Literal["mean", "linear"]
 
 @dataclass(frozen=True, eq=False)
 class Trend:
-    """Straight lines ``offset + slope * t`` of every channel, t in the seconds of the record.
+    """Straight lines ``offset + slope * t`` of every channel, with the record's time t in seconds.
 
-    Parameters
-    ----------
-    kind
-        ``"mean"`` (all slopes zero) or ``"linear"``.
-    u_offset, u_slope
-        Shape (1, nu) when one line serves every experiment, else (experiments, nu).
-    y_offset, y_slope
-        The same with ny.
+    **Arguments:**
+
+    - `kind`: ``"mean"`` (all slopes zero) or ``"linear"``.
+    - `u_offset`: shape (1, nu) when one line applies to every experiment, else (experiments, nu).
+    - `u_slope`: the same shape, units per second.
+    - `y_offset`: shape (1, ny) or (experiments, ny).
+    - `y_slope`: the same shape, units per second.
     """
 
     kind: Kind
@@ -37,22 +36,20 @@ class Trend:
     def lines(self, record: Record, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Trend of experiment `index` at its own sample times: (T, nu) and (T, ny).
 
-        Raises
-        ------
-        DataError
-            When channels or the number of experiments differ from what the trend was fitted to.
+        **Raises:** `DataError` when channels or the number of experiments differ from what the trend was
+        fitted to.
         """
         fitted = len(self.u_offset)
         given = record.nu, record.ny
         if given != (self.u_offset.shape[1], self.y_offset.shape[1]):
             raise DataError(
-                f"the trend is for {self.u_offset.shape[1]} inputs and {self.y_offset.shape[1]} outputs, "
-                f"the record has {given[0]} and {given[1]}"
+                f"the record must have the trend's {self.u_offset.shape[1]} inputs and {self.y_offset.shape[1]} outputs, "
+                f"got {given[0]} and {given[1]}"
             )
         if fitted not in (1, len(record.experiments)):
             raise DataError(
-                f"the trend has a line for each of {fitted} experiments, the record has "
-                f"{len(record.experiments)}; they must match one to one, so fit kind='mean' instead"
+                f"the record must have one experiment for each of the trend's {fitted} lines, got "
+                f"{len(record.experiments)}; fit kind='mean', whose line applies to any number"
             )
         row = index if fitted > 1 else 0
         t = record.time(index)[:, None]
@@ -60,38 +57,31 @@ class Trend:
 
 
 def detrend(record: Record, kind: Kind = "mean", reference: Trend | None = None) -> tuple[Record, Trend]:
-    """Take the mean or the least-squares line off every channel; returns the record and the trend.
+    """Subtract the mean or the least-squares line from every channel.
 
-    ``"mean"`` pools the measured samples of all experiments into one offset a channel. ``"linear"`` fits
-    offset and slope for each experiment by itself, over its measured samples and in its own time, so that a
-    line found on the first part of a `split` continues into the later parts.
+    ``"mean"`` pools the measured samples of all experiments into one offset per channel. ``"linear"`` fits
+    offset and slope for each experiment separately, over its measured samples and in its own time, so that a
+    line fitted to the first part of a `split` continues into the later parts.
 
-    Parameters
-    ----------
-    record
-        What to change.
-    kind
-        ``"mean"`` or ``"linear"``.
-    reference
-        A trend found earlier, as on the training part: it is used as it is and `kind` is not.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For another kind, a channel with no measured sample (two for a line), or a reference that does not
-        fit.
+    - `record`: the record to detrend.
+    - `kind`: ``"mean"`` or ``"linear"``.
+    - `reference`: a trend found earlier, for example on the training part; it replaces `kind`.
+
+    **Returns:** The record without the trend, and the trend.
+
+    **Raises:** `DataError` for another kind, a channel with no measured sample (two for a line), or a
+    reference that does not fit.
     """
     trend = _fit(record, kind) if reference is None else reference
     return _shift(record, trend, -1.0), trend
 
 
 def retrend(record: Record, trend: Trend) -> Record:
-    """Put back what `detrend` took off.
+    """Add back the trend that `detrend` subtracted.
 
-    Raises
-    ------
-    DataError
-        When the trend does not fit the record.
+    **Raises:** `DataError` when the trend does not fit the record.
     """
     return _shift(record, trend, 1.0)
 
@@ -130,11 +120,11 @@ def _lines(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.ndarr
 def _line(t: np.ndarray, experiment: Experiment, field: str, names: tuple[str, ...]):
     values, mask = getattr(experiment, field), getattr(experiment, f"{field}_mask")
     _require(mask.sum(axis=0), 2, names, f"experiment {experiment.name!r}")
-    # Centerd times keep the fit well conditioned when t0 is a clock time.
+    # Centered times keep the fit well conditioned when t0 is a clock time.
     times = np.broadcast_to(t[:, None], values.shape)
     middle, level = np.mean(times, axis=0, where=mask), np.mean(values, axis=0, where=mask)
-    centerd = times - middle
-    slope = np.sum(centerd * (values - level), axis=0, where=mask) / np.sum(centerd**2, axis=0, where=mask)
+    centered = times - middle
+    slope = np.sum(centered * (values - level), axis=0, where=mask) / np.sum(centered**2, axis=0, where=mask)
     return level - slope * middle, slope
 
 
@@ -142,7 +132,7 @@ def _require(counts: np.ndarray, least: int, names: tuple[str, ...], where: str)
     if (counts < least).any():
         name = names[int(np.argmin(counts))]
         raise DataError(
-            f"{where}: channel {name!r} needs {least} measured sample(s) or more, has {counts.min()}"
+            f"{where}: channel {name!r} must have {least} measured sample(s) or more, got {counts.min()}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Rollouts that are parallel in time."""
+"""Rollouts in parallel over time."""
 
 from .converge import Effort as Effort
 from .in_time import parallel_rollout as parallel_rollout

@@ -1,4 +1,4 @@
-"""Fixed points of whole sequences: corrections until they are small, the scan where they do not get small."""
+"""Fixed points of whole sequences: corrections until they are small, and the scan if they do not converge."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ from ..linalg import slack
 
 
 class Effort(eqx.Module):
-    """What a parallel rollout took: iterations of all stages, and whether they converged or the scan ran."""
+    """Effort of a parallel rollout: iterations of all stages, and whether they converged (otherwise the scan ran)."""
 
     iterations: Int[Array, ""]
     converged: Bool[Array, ""]
@@ -20,7 +20,15 @@ class Effort(eqx.Module):
 def converge(
     corrections: Sequence[Callable], guess: Array, sequential: Callable, limit: int
 ) -> tuple[Array, Effort]:
-    """Iterate `X <- X + correction(X)`, each correction from the guess until one converges, the scan if none does."""
+    """Iterate `X <- X + correction(X)` with each correction in turn until one converges; run the scan if none does.
+
+    **Arguments:**
+
+    - `corrections`: functions of X.
+    - `guess`: from which each correction starts.
+    - `sequential`: the scan, a function without arguments.
+    - `limit`: iterations per correction.
+    """
     X, done, iterations = guess, jnp.asarray(False), jnp.zeros((), int)
     for correction in corrections:
         X, done, iterations = _iterate(correction, jnp.where(done, X, guess), done, iterations, limit)
@@ -30,7 +38,7 @@ def converge(
 
 
 def _iterate(correction, X, done, iterations, limit):
-    """Iterate at most `limit` times, and not on where changes grow tenfold or stop being numbers."""
+    """Iterate at most `limit` times, and stop where the correction grows tenfold or is not finite."""
     last = iterations + limit
     tolerance = slack(X.dtype)
 
@@ -39,8 +47,10 @@ def _iterate(correction, X, done, iterations, limit):
         dX = correction(X)
         X, size = X + dX, _largest(dX)
         ratio = size / change
+        # Corrections that shrink by `ratio` sum up to size ratio / (1 - ratio) in the limit.
         left = size * jnp.maximum(1, ratio / (1 - ratio))
         done = (size == 0) | ((ratio < 1) & (left <= tolerance * _largest(X)))
+        # Tenfold: Newton's corrections may grow for a few iterations before they converge.
         going = ~done & (size <= 10 * least) & jnp.isfinite(size)
         return X, size, jnp.minimum(least, size), done, going, iterations + 1
 

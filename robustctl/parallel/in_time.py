@@ -1,4 +1,4 @@
-"""Rollouts of an R2DN that are parallel in time: iterations over whole trajectories in place of a scan.
+"""Rollouts of an R2DN in parallel over time: iterations over whole trajectories in place of a scan.
 
 ::
 
@@ -14,7 +14,7 @@ method         M                                           converges
 =============  ==========================================  ====================================================
 
 Each iteration is one pass of the network over all samples and one linear recurrence in about log2(T) products.
-Where none converges in its number of iterations the scan gives the answer, so only time is lost.
+If none converges within its limit, the scan computes the result, so only time is lost.
 Gradients solve the adjoint recurrence, which is linear, in the same way.
 
 Sources: Newton [LZS23] Lim, Zhu, Selfridge, Kasim, "Parallelizing non-linear sequential models over the sequence
@@ -40,12 +40,12 @@ STAGES: dict[str, tuple[Method, ...]] = {
     "mean-slope": ("mean-slope", "picard"),
     "newton": ("newton",),
 }
-"""What a method tries, in order, before the scan."""
+"""The stages of each method, in order, before the scan."""
 
 LIMIT = 50
 """Iterations of each stage."""
 
-_LONG = 1024  # samples: estimated from what a GPU takes to launch a scan's steps, not measured
+_LONG = 1024  # samples: estimated from the time a GPU takes to launch a scan's steps, not measured
 
 
 def parallel_rollout(
@@ -56,20 +56,25 @@ def parallel_rollout(
     method: Method = "mean-slope",
     limit: int = LIMIT,
 ) -> tuple[Trajectory, Effort]:
-    """Return the trajectory that a scan would give, and the effort.
+    """Return the same trajectory as a scan, and the effort.
 
     ::
 
         stop where  |dx| max(1, q / (1 - q)) <= eps^(3/4) |x|,   q = |dx| / |dx of the iteration before|
 
-    with the largest entries for norms: q / (1 - q) estimates what is left to the limit of a geometric series.
+    in the maximum norm; |dx| q / (1 - q) estimates the remaining distance to the limit, as of a geometric series.
     Differentiable once, in reverse mode, in the system's arrays, `us` and `x0`; batches are `jax.vmap`, which
     iterates until the slowest has converged.
 
-    **Arguments:** `system`: an `ExplicitR2DN`, or a `Scaled` one; `us`: `(T, nu)`; `x0`: the initial state,
-    `system.init_state()` where None; `method`: see the module; `limit`: iterations of each stage.
+    **Arguments:**
 
-    **Raises:** `RobustctlError` for a system that is no R2DN, an unknown method and a limit below 1.
+    - `system`: an `ExplicitR2DN`, or a `Scaled` one.
+    - `us`: `(T, nu)`.
+    - `x0`: the initial state, `system.init_state()` where None.
+    - `method`: "picard", "mean-slope" or "newton"; the module's table compares them.
+    - `limit`: iterations of each stage.
+
+    **Raises:** `RobustctlError` for a system that is not an R2DN, an unknown method and a limit below 1.
     """
     _check(system, method, limit)
     x0 = system.init_state() if x0 is None else x0
@@ -77,9 +82,9 @@ def parallel_rollout(
 
 
 def worthwhile(system: System, samples: int) -> bool:
-    """Return whether iterations over all samples are expected to beat a scan: for a long sequence of an R2DN, off the CPU.
+    """Return whether iterations over all samples are expected to be faster than a scan: for a long sequence, on an accelerator.
 
-    Two cores are as busy with one sample after the other. A GPU waits for each step's kernels to be launched.
+    A CPU is busy with one sample after the other. A GPU waits for each step's kernels to be launched.
     """
     return jax.default_backend() != "cpu" and samples >= _LONG and system.state_matrix() is not None
 
@@ -87,7 +92,7 @@ def worthwhile(system: System, samples: int) -> bool:
 @eqx.filter_jit
 @jax.named_scope("robustctl.parallel_rollout")
 def _parallel_rollout(system, us, x0, method, limit):
-    # Prepared out here, so that in a batch its gradient is taken once and not once a sequence.
+    # Prepared outside `_solution`, so that its gradient is taken once in a batch and not once per sequence.
     x_nexts, ys, effort = _solution((system.prepare(), us, x0), method, limit)
     return Trajectory(_before(x0, x_nexts), ys, jnp.concatenate([x0[None], x_nexts])[-1]), effort
 
@@ -95,8 +100,8 @@ def _parallel_rollout(system, us, x0, method, limit):
 def _check(system, method, limit) -> None:
     if system.state_matrix() is None:
         raise RobustctlError(
-            "a rollout that is parallel in time needs an ExplicitR2DN, linear but for one network, or a Scaled "
-            f"one; got a {type(system).__name__}. Roll it out by the scan, or call explicit() on an R2DN first"
+            "the system of a parallel rollout must be an ExplicitR2DN, linear apart from one network, or a Scaled "
+            f"one; got a {type(system).__name__}. Use method='scan', or call explicit() on an R2DN first"
         )
     if method not in get_args(Method):
         raise RobustctlError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
@@ -140,7 +145,7 @@ def _forward(perturbed, arguments, method, limit):
 
 @_solution.def_bwd
 def _backward(x_nexts, out_bars, perturbed, arguments, method, limit):
-    """Solve the adjoint recurrence, then pull it through all samples of the step at once.
+    """Solve the adjoint recurrence, then apply the step's vector-Jacobian product to all samples at once.
 
     ::
 
@@ -196,5 +201,5 @@ def _before(x0, x_nexts):
 
 
 def _after(pulled):
-    """Shift by one sample the other way, nothing after the last."""
+    """Shift by one sample the other way, with zero after the last."""
     return jnp.concatenate([pulled[1:], jnp.zeros_like(pulled[:1])])

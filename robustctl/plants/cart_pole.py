@@ -1,4 +1,4 @@
-"""A pole balanced on a cart."""
+"""The cart-pole: an inverted pendulum on a cart."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ _SOURCE = "Barto, Sutton, Anderson, IEEE Trans. SMC 13(5), 1983, appendix"
 
 
 class CartPole(Plant):
-    """A pole hinged on a cart that a force moves; theta is the pole's angle from upright.
+    """A pole hinged to a cart that is driven by a force; theta is the pole's angle from upright.
 
     ::
 
@@ -45,24 +45,25 @@ class CartPole(Plant):
         sin, cos = jnp.sin(theta), jnp.cos(theta)
         total, ml = self.cart_mass + self.pole_mass, self.pole_mass * self.half_length
         force = u[0] + d[0] - self.friction * v
+        # a is the cart's acceleration without the reaction of the pole's angular acceleration, which is added last.
         a = (force + ml * w**2 * sin) / total
         turn = (self.gravity * sin - cos * a) / (self.half_length * (4 / 3 - self.pole_mass * cos**2 / total))
         return jnp.stack([v, w, a - ml * turn * cos / total, turn])
 
 
 class BalancePole(Task):
-    """Keep the pole upright and the cart near the middle against random pushes.
+    """Hold the pole upright and the cart near the middle against random pushes.
 
     ::
 
         cost = (position / 1 m)^2 + (angle / 0.1 rad)^2 + (force / 10 N)^2 / 10
 
-    Starts with position and angle up to 0.05 off; the push is piecewise constant, uniform on +-1 N, new every
-    25 samples. Ends past 2.4 m or 0.21 rad, as in the source.
+    Initial position and angle are within 0.05 m and rad; the push is piecewise constant, uniform on +-1 N, drawn every
+    25 samples. Fails beyond 2.4 m or 0.21 rad, as in the source.
     """
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "4"]:
-        """Draw position and angle, at rest."""
+        """Draw position and angle, with zero speeds."""
         drawn = jr.uniform(key, (2,), minval=-0.05, maxval=0.05)
         return jnp.concatenate([drawn, jnp.zeros_like(drawn)])
 

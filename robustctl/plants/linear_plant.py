@@ -1,4 +1,4 @@
-"""A linear plant in continuous time, from its matrices."""
+"""A continuous-time linear plant from its matrices."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,30 @@ from .plant import Plant, Signal
 
 
 class LinearPlant(Plant):
-    """A linear time-invariant plant about the origin.
+    """A linear time-invariant plant with its equilibrium at the origin.
 
     ::
 
         dx/dt = A x + B u + Bd d,    y = C x
 
-    **Arguments:** `A` (nx, nx), `B` (nx, nu), `C` (ny, nx) and `Bd` (nx, nd), default `B`: the disturbance acts where
-    the control does. `states`, `controls`, `disturbances`, `outputs`: names or `Signal`s, one a channel;
-    default `x[0]`, `u[0]`, `d[0]`, `y[0]` and so on.
+    **Arguments:**
 
-    **Raises:** `ModelError` for matrices that do not fit each other or are not finite, for names that are not one a
-    channel, and for a `D` that is not zero: a controller reads y before it chooses u.
+    - `A`: (nx, nx).
+    - `B`: (nx, nu).
+    - `C`: (ny, nx).
+    - `D`: zero or None, because a controller reads y before it chooses u.
+    - `Bd`: (nx, nd); default `B`, a disturbance at the plant's input.
+    - `states`: names or `Signal`s, one per state; default `x[0]`, `x[1]`, ...
+    - `controls`: names or `Signal`s; default `u[0]`, ...
+    - `disturbances`: names or `Signal`s; default `d[0]`, ...
+    - `outputs`: names or `Signal`s; default `y[0]`, ...
+
+    **Raises:** `ModelError` for matrices that do not fit each other or are not finite, a number of names that is not the
+    number of channels, and a nonzero `D`.
+
+    **Example:** ::
+
+        cart = rc.plants.LinearPlant([[0.0, 1.0], [0.0, -0.5]], [[0.0], [1.0]], [[1.0, 0.0]], outputs=["position"])
     """
 
     A: Float[Array, "nx nx"]
@@ -63,8 +75,8 @@ class LinearPlant(Plant):
                 raise ModelError(f"{name} must be finite, got {given[name].tolist()}")
         if D is not None and np.any(np.asarray(D)):
             raise ModelError(
-                f"D must be zero, got {np.asarray(D).tolist()}: a controller reads y before it chooses u, and a direct path "
-                "would make the loop algebraic; add the actuator's or sensor's lag as a state"
+                f"D must be zero, got {np.asarray(D).tolist()}: a controller reads y before it chooses u, and a feedthrough "
+                "would make an algebraic loop; add the actuator's or sensor's lag as a state"
             )
         self.A, self.B, self.C, self.Bd = (_floating(M) for M in given.values())
         self.states = _signals("x", states, nx)

@@ -12,7 +12,7 @@ _SOURCE = "Khalil, Nonlinear Systems, 3rd ed., exercises 1.18 and 12.8"
 
 
 class MagneticSuspension(Plant):
-    """A ball of mass m a gap x below a coil with current i and voltage u, unstable in open loop.
+    """A ball of mass m at a gap x below a coil with current i and voltage u, unstable in open loop.
 
     ::
 
@@ -40,6 +40,7 @@ class MagneticSuspension(Plant):
     def rates(self, x: Float[Array, "3"], u: Float[Array, "1"], d: Float[Array, "1"]) -> Array:
         """Return dx/dt."""
         gap, speed, current = x
+        # -dL/dx: half of it times i^2 is the magnetic force, times x' i it is the induced voltage.
         pull = self.L0 * self.a / (self.a + gap) ** 2
         inductance = self.L1 + self.a * self.L0 / (self.a + gap)
         force = self.mass * self.gravity - self.friction * speed - pull * current**2 / 2 + d[0]
@@ -47,25 +48,25 @@ class MagneticSuspension(Plant):
         return jnp.stack([speed, force / self.mass, volts / inductance])
 
     def operating_point(self) -> tuple[Array, Array]:
-        """Return the ball at rest at `setpoint`: `i_e = (a + x_e) sqrt(2 m g / (L0 a))`, `u_e = R i_e`."""
+        """Return the equilibrium at `setpoint`: `i_e = (a + x_e) sqrt(2 m g / (L0 a))`, `u_e = R i_e`."""
         current = (self.a + self.setpoint) * jnp.sqrt(2 * self.mass * self.gravity / (self.L0 * self.a))
         x = jnp.stack([self.setpoint, jnp.zeros_like(current), current])
         return x, (self.resistance * current)[None]
 
 
 class HoldBall(Task):
-    """Hold the ball at the set point against a random force, at little cost of voltage.
+    """Hold the ball at the set point against a random force with small changes of the voltage.
 
     ::
 
         cost = (gap error / 5 mm)^2 + (speed / 0.5 m/s)^2 / 10 + (voltage error / 10 V)^2 / 10
 
-    Starts up to 2 mm off; the force is piecewise constant, uniform on +-0.05 N, new every 50 samples. Ends when
-    the ball touches the coil or leaves 0.1 m.
+    The initial gap is within 2 mm of the set point; the force is piecewise constant, uniform on +-0.05 N, drawn every 50
+    samples. Fails when the ball touches the coil or its gap exceeds 0.1 m.
     """
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "3"]:
-        """Draw a gap near the set point, at rest, with the current of the operating point."""
+        """Draw a gap near the set point, with zero speed and the current of the operating point."""
         x, _ = self.plant.operating_point()
         return x + jnp.stack([jr.uniform(key, (), x.dtype, -0.002, 0.002), *jnp.zeros(2, x.dtype)])
 

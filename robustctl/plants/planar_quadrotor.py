@@ -12,7 +12,7 @@ _SOURCE = "Tedrake, Underactuated Robotics, chapter 3"
 
 
 class PlanarQuadrotor(Plant):
-    """A rigid body with two thrusts at a distance r from its middle; theta is its roll.
+    """A rigid body with two thrusts at a distance r from its center; theta is its roll.
 
     ::
 
@@ -47,26 +47,26 @@ class PlanarQuadrotor(Plant):
         return jnp.stack([x[3], x[4], x[5], ax, az, self.arm * (u[0] - u[1]) / self.inertia])
 
     def operating_point(self) -> tuple[Array, Array]:
-        """Return the hover at the origin: half the weight a rotor."""
+        """Return the equilibrium at the origin, with half the weight per rotor."""
         half = self.mass * self.gravity / 2
         return jnp.zeros(6, half.dtype), jnp.stack([half, half])
 
 
 class Hover(Task):
-    """Come to the origin and stay there in gusts.
+    """Fly to the origin and hover there in gusts.
 
     ::
 
         cost = (x / 0.5 m)^2 + (z / 0.5 m)^2 + (roll / 0.3 rad)^2 + |u - u_e|^2 / (2 N)^2 / 10
 
-    Starts up to 0.5 m away; the wind is piecewise constant, uniform on +-0.3 N in both directions, new every 25
-    samples. Ends past 3 m from the origin or 1.2 rad of roll.
+    The initial position is within 0.5 m of the origin in each direction; the wind is piecewise constant, uniform on +-0.3 N in
+    each direction, drawn every 25 samples. Fails beyond 3 m in either direction or 1.2 rad of roll.
     """
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "6"]:
-        """Draw a position, at rest and level."""
-        place = jr.uniform(key, (2,), minval=-0.5, maxval=0.5)
-        return jnp.concatenate([place, jnp.zeros(4, place.dtype)])
+        """Draw a position, with zero roll and speeds."""
+        position = jr.uniform(key, (2,), minval=-0.5, maxval=0.5)
+        return jnp.concatenate([position, jnp.zeros(4, position.dtype)])
 
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 2"]:
         """Draw a piecewise constant wind in N."""
@@ -80,5 +80,5 @@ class Hover(Task):
         return jnp.sum((x[:2] / 0.5) ** 2) + (x[2] / 0.3) ** 2 + 0.1 * effort
 
     def terminated(self, x: Float[Array, "6"]) -> Bool[Array, ""]:
-        """Return whether it flew away or turned over."""
+        """Return whether the quadrotor flew away or turned over."""
         return ~(jnp.all(jnp.abs(x[:2]) < 3.0) & (jnp.abs(x[2]) < 1.2))

@@ -1,4 +1,4 @@
-"""The continuous-time plant: a vector field with named signals, and what it is asked to do."""
+"""The continuous-time plant: a vector field with named signals, and the control task."""
 
 import abc
 import math
@@ -16,7 +16,7 @@ from ..errors import RobustctlError
 
 
 class Signal(NamedTuple):
-    """A channel: its name, its unit and the values it can take."""
+    """A channel: its name, its unit and its range."""
 
     name: str
     unit: str = ""
@@ -25,12 +25,18 @@ class Signal(NamedTuple):
 
 
 def parameter(default: float | Sequence[float], unit: str, source: str = ""):
-    """Declare a physical parameter as a field of a plant, an array that gradients and randomization reach.
+    """Declare a physical parameter as a field of a plant, an array for gradients and randomization.
 
     ::
 
         class Pendulum(Plant):
             mass: Array = parameter(0.024, "kg", "measured on our rig")
+
+    **Arguments:**
+
+    - `default`: its value.
+    - `unit`: its unit.
+    - `source`: where the value comes from.
     """
     return eqx.field(default=default, converter=_as_array, metadata={"unit": unit, "source": source})
 
@@ -46,14 +52,25 @@ class Plant(eqx.Module):
 
         dx/dt = rates(x, u, d),      y = output(x)
 
-    with state `x` (nx,), control `u` (nu,), disturbance `d` (nd,) and measured output `y` (ny,), which may
-    not depend on `u`: a controller reads y before it chooses u.
+    with state `x` (nx,), control `u` (nu,), disturbance `d` (nd,) and measured output `y` (ny,), which must
+    not depend on `u`, because a controller reads y before it chooses u.
 
-    A plant of your own gives the four tuples of `Signal` (the control's limits are those of its signals) and
+    Your own plant defines the four tuples of `Signal` (the control's limits are those of its signals) and
     `rates`; everything else has a default. `Sampled` makes it a discrete-time `System`.
+
+    **Example:** ::
+
+        class Lag(rc.plants.Plant):
+            states = outputs = (rc.plants.Signal("speed", "m/s"),)
+            controls = disturbances = (rc.plants.Signal("force", "N"),)
+
+            def rates(self, x, u, d):
+                return u + d - x
+
+        sampled = rc.plants.Sampled(Lag(), dt=0.1)
     """
 
-    if TYPE_CHECKING:  # as most plants have them; LinearPlant has fields
+    if TYPE_CHECKING:  # class variables in most plants, fields in LinearPlant
         states: ClassVar[tuple[Signal, ...]]
         controls: ClassVar[tuple[Signal, ...]]
         disturbances: ClassVar[tuple[Signal, ...]]
@@ -69,25 +86,30 @@ class Plant(eqx.Module):
         """Return dx/dt."""
 
     def output(self, x: Float[Array, " nx"]) -> Float[Array, " ny"]:
-        """Return the measured output; default: the states that carry the outputs' names."""
+        """Return the measured output; default: the states with the outputs' names."""
         names = [s.name for s in self.states]
         return x[jnp.asarray([names.index(s.name) for s in self.outputs])]
 
     def constrain(self, x: Float[Array, " nx"]) -> Float[Array, " nx"]:
-        """Return the state kept where it can physically be (a tank is never below empty); default: as it is."""
+        """Return the state clipped to its physical range (the level of a tank is never negative); default: unchanged."""
         return x
 
     def operating_point(self) -> tuple[Array, Array]:
-        """Return an equilibrium (x, u) to work about; default: the origin."""
+        """Return an equilibrium (x, u), the operating point; default: the origin."""
         return jnp.zeros(len(self.states)), jnp.zeros(len(self.controls))
 
 
 class Task(eqx.Module):
-    """What a loop about a plant is asked to do: where it starts, what disturbs it, what it costs.
+    """A control task: initial states, disturbances, references, a cost, and a condition of failure.
 
-    The defaults: start at the plant's operating point, no disturbance, no reference, never end before the
-    horizon, and a cost quadratic in the deviation from the operating point. `failure` is the cost of leaving what
-    is allowed, charged once in an environment: without it, an end would be the cheapest thing to reach.
+    Default: start at the plant's operating point, no disturbance, no reference, fail only when the state is not finite, and
+    a cost quadratic in the deviation from the operating point.
+
+    **Arguments:**
+
+    - `plant`: the plant.
+    - `horizon`: samples per episode.
+    - `failure`: cost of a failure, charged once in an environment; without it, failing at once would be cheapest.
     """
 
     plant: Plant
@@ -114,7 +136,7 @@ class Task(eqx.Module):
         return jnp.sum((x - x_e) ** 2) + jnp.sum((u - u_e) ** 2)
 
     def terminated(self, x: Float[Array, " nx"]) -> Bool[Array, ""]:
-        """Return whether the state has left what the task allows; default: it is not finite."""
+        """Return whether the task has failed in this state; default: it is not finite."""
         return ~jnp.all(jnp.isfinite(x))
 
 
@@ -126,7 +148,13 @@ def limits(signals: Sequence[Signal]) -> tuple[np.ndarray, np.ndarray]:
 def randomized(plant: Plant, key: PRNGKeyArray, **spread: float) -> Plant:
     """Return the plant with the named parameters multiplied by independent uniform draws on [1 - s, 1 + s].
 
-    Batched by `jax.vmap` over keys.
+    Use `jax.vmap` over keys for a batch.
+
+    **Arguments:**
+
+    - `plant`: the nominal plant.
+    - `key`: of the draws.
+    - `spread`: s for each parameter by name.
 
     **Raises:** `RobustctlError` for a name that is no parameter of the plant or a spread outside [0, 1).
     """
@@ -136,7 +164,7 @@ def randomized(plant: Plant, key: PRNGKeyArray, **spread: float) -> Plant:
             raise RobustctlError(f"{name} must be a parameter of {type(plant).__name__}: {sorted(known)}")
         if not 0 <= s < 1:
             raise RobustctlError(f"the spread of {name} must be in [0, 1), got {s}")
-    names = sorted(spread)
+    names = sorted(spread)  # the same draws whatever the order of the keywords
     old = [getattr(plant, name) for name in names]
     new = [
         value * jr.uniform(k, value.shape, value.dtype, 1 - spread[name], 1 + spread[name])

@@ -1,4 +1,4 @@
-"""A reaction-diffusion equation with one controlled end."""
+"""A reaction-diffusion equation with boundary control."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ NODES = 51
 
 
 class ReactionDiffusion(Plant):
-    """Nonlinear heat flow on 51 nodes, its ends at the boundary input, its middle measured.
+    """Nonlinear heat flow on 51 nodes with boundary control, measured at the boundary and in the middle.
 
     ::
 
@@ -20,8 +20,8 @@ class ReactionDiffusion(Plant):
         xi(0) = xi(10) = b,           b' = (u - b) / tau
 
     by central differences; the boundary follows the control with a lag tau, so that the measured boundary does not
-    depend on the control of the same instant. Measured: boundary and middle. The disturbance is a source, the
-    same at all inner nodes. Source: [BWM25] Barbara, Wang, Manchester, arXiv 2504.01250, Sec. V-B, for the equation;
+    depend on the control of the same instant. Measured: boundary and middle. The disturbance is a source that is
+    equal at all inner nodes. Source: [BWM25] Barbara, Wang, Manchester, arXiv 2504.01250, Sec. V-B, for the equation;
     lag, source and task are ours.
     """
 
@@ -43,7 +43,7 @@ class ReactionDiffusion(Plant):
         return jnp.concatenate([ends[:1], inner, ends[1:]])
 
     def operating_point(self) -> tuple[Array, Array]:
-        """Return the flat profile at `level`, at rest only where the reaction is zero: at 0, 1/2 and 1."""
+        """Return the flat profile at `level`, an equilibrium where the reaction is zero: at 0, 1/2 and 1."""
         return jnp.full(NODES, self.level), self.level[None]
 
 
@@ -54,7 +54,7 @@ class HoldProfile(Task):
 
         cost = mean over nodes of (xi - xi_e)^2 / 0.1^2 + (u - u_e)^2
 
-    Starts from a flat profile between 0 and 1; the source is piecewise constant, uniform on +-0.05, new every 100
+    The initial profile is flat, between 0 and 1; the source is piecewise constant, uniform on +-0.05, drawn every 100
     samples.
     """
 

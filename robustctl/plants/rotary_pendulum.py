@@ -51,6 +51,7 @@ class RotaryPendulum(Plant):
         """Return dx/dt."""
         _, alpha, v, w = x
         sin, cos = jnp.sin(alpha), jnp.cos(alpha)
+        # The two equations as M (theta'', alpha'') = (arm, rod), with the symmetric mass matrix M = [M11 M12; M12 J2].
         J2 = self.pendulum_mass * self.pendulum_length**2 / 3
         couple = self.pendulum_mass * self.arm_length * self.pendulum_length / 2
         M11 = (self.arm_mass / 3 + self.pendulum_mass) * self.arm_length**2 + J2 * sin**2
@@ -64,18 +65,18 @@ class RotaryPendulum(Plant):
 
 
 class BalanceArm(Task):
-    """Keep the pendulum upright while the arm follows nothing but zero, against random torques.
+    """Hold the pendulum upright and the arm at zero against random torques.
 
     ::
 
         cost = (arm / 0.5 rad)^2 + (pendulum / 0.1 rad)^2 + (voltage / 5 V)^2 / 10
 
-    Starts with both angles up to 0.1 rad off; the torque is piecewise constant, uniform on +-0.5 mN m, new every 20
-    samples. Ends when the pendulum is past 0.8 rad or the arm past a turn.
+    The initial angles are within 0.1 rad; the torque is piecewise constant, uniform on +-0.5 mN m, drawn every 20
+    samples. Fails when the pendulum is beyond 0.8 rad or the arm beyond one turn.
     """
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "4"]:
-        """Draw both angles, at rest."""
+        """Draw both angles, with zero speeds."""
         angles = jr.uniform(key, (2,), minval=-0.1, maxval=0.1)
         return jnp.concatenate([angles, jnp.zeros_like(angles)])
 

@@ -1,4 +1,4 @@
-"""A plant as the computer sees it: sampled, held, and with the faults of real sensors and actuators."""
+"""A sampled plant with zero-order hold and with imperfections of its sensors and actuators."""
 
 from typing import NamedTuple
 
@@ -17,10 +17,14 @@ from .solvers import RK4
 
 
 class Exogenous(NamedTuple):
-    """What acts on a sampled plant besides the control, at one sample or time first.
+    """Exogenous inputs of a sampled plant, at one sample or time first.
 
-    `d`: disturbance (nd,); `r`: reference (nr,); `noise`: standard normal (ny,), or (0,) without sensor
-    noise; `jitter`: in [-1, 1].
+    **Arguments:**
+
+    - `d`: disturbance (nd,).
+    - `r`: reference (nr,).
+    - `noise`: standard normal (ny,), or (0,) without sensor noise.
+    - `jitter`: in [-1, 1].
     """
 
     d: Array
@@ -30,7 +34,7 @@ class Exogenous(NamedTuple):
 
 
 class PlantState(NamedTuple):
-    """State of a sampled plant: `x` (nx,), controls still under way (delay, nu), control last applied (nu,)."""
+    """State of a sampled plant: `x` (nx,), delayed controls `queue` (delay, nu), and the control last `applied` (nu,)."""
 
     x: Array
     queue: Array
@@ -40,13 +44,15 @@ class PlantState(NamedTuple):
 class Imperfections(eqx.Module):
     """Sensor and actuator imperfections of a real loop, each off by default.
 
+    **Arguments:**
+
     - `saturate`: clip the control to the limits of the plant's control signals.
-    - `rate_limit`: largest change of the control in its units per second, one number or one a control.
-    - `noise`: standard deviation of the measurement noise in the outputs' units, one number or one an output.
+    - `rate_limit`: largest change of the control in its units per second, one number or one per control.
+    - `noise`: standard deviation of the measurement noise in the outputs' units, one number or one per output.
     - `delay`: whole samples between choosing a control and applying it.
     - `jitter`: half width of the uniform relative error of each sample's length, in [0, 1).
-    - `resolution`: quantization step of the outputs in their units, one number or one an output; gradients pass
-      through as if it were not there.
+    - `resolution`: quantization step of the outputs in their units, one number or one per output; gradients ignore
+      the quantization.
 
     **Raises:** `ModelError` for a value out of range.
     """
@@ -78,13 +84,26 @@ class Sampled(StrictlyProper):
         x[t+1] = x(dt),  where  dx/dt = plant.rates(x, u[t], d[t]),  x(0) = x[t]
         y[t]   = [plant.output(x[t]) + noise, r[t]]
 
-    Each interval is solved on its own, so no stage of the solver ever sees the next sample's input.
+    Each interval is solved separately, so no stage of the solver uses the next sample's input.
 
-    **Arguments:** `plant`; `dt`: sample time in seconds; `imperfections`: see `Imperfections`; `solver`: any Diffrax
-    solver; `substeps`: solver steps a sample; `stepsize_controller`: a Diffrax controller such as
-    `dfx.PIDController(rtol=1e-6, atol=1e-9)` for adaptive steps in place of `substeps`, with `adjoint`.
+    **Arguments:**
 
-    **Raises:** `ModelError` for something that is no `Plant`, a `dt` that is not positive and finite, and `substeps` below 1.
+    - `plant`: the continuous-time plant.
+    - `dt`: sample time, seconds.
+    - `imperfections`: of sensors and actuators (`Imperfections`).
+    - `solver`: any Diffrax solver.
+    - `substeps`: solver steps per sample.
+    - `stepsize_controller`: a Diffrax controller, for example `dfx.PIDController(rtol=1e-6, atol=1e-9)`, for adaptive
+      steps in place of `substeps`.
+    - `adjoint`: how Diffrax differentiates adaptive steps.
+
+    **Raises:** `ModelError` for an argument that is not a `Plant`, a `dt` that is not positive and finite, and `substeps`
+    below 1.
+
+    **Example:** ::
+
+        tanks = rc.plants.Sampled(rc.plants.TwoTanks(), dt=2.0)
+        x, y = tanks.step(tanks.init_state(), (jnp.array([3.0]), jax.tree.map(lambda a: a[0], rc.plants.undisturbed(tanks, 1))))
     """
 
     plant: Plant
@@ -96,34 +115,35 @@ class Sampled(StrictlyProper):
     adjoint: dfx.AbstractAdjoint = dfx.RecursiveCheckpointAdjoint()
 
     def __check_init__(self):
-        """Refuse what is no plant, and a sample time or number of steps that means nothing."""
+        """Refuse arguments of another class and numbers out of range."""
         if not isinstance(self.plant, Plant):
             raise ModelError(
                 f"the plant must be a rc.plants.Plant in continuous time, got a {type(self.plant).__name__}; "
-                "rc.classical.from_control makes one of a continuous-time python-control model, and of a discrete one a system "
-                "that needs no sampling"
+                "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to "
+                "a system that needs no sampling"
             )
         if isinstance(self.dt, bool) or not (isinstance(self.dt, float | int) and 0 < self.dt < np.inf):
             raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
-            raise ModelError(f"substeps must be at least 1 a sample, got {self.substeps}")
+            raise ModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
 
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
         return self.state_at(self.plant.operating_point()[0])
 
     def state_at(self, x: Float[Array, " nx"]) -> PlantState:
-        """Return the sampled plant's state for a physical state, the actuators at the operating point."""
+        """Return the sampled plant's state for a physical state, with the actuators at the operating point."""
         u = self.plant.operating_point()[1]
         return PlantState(x, jnp.tile(u, (self.imperfections.delay, 1)), u)
 
     def output(self, x: PlantState, w: Exogenous) -> Float[Array, " nyr"]:
-        """Return what the sensors read and the reference, `[y, r]`."""
+        """Return the measurements and the reference, `[y, r]`."""
         y = self.plant.output(x.x)
         if self.imperfections.noise is not None:
             y = y + jnp.asarray(self.imperfections.noise, y.dtype) * w.noise
         if self.imperfections.resolution is not None:
             q = jnp.asarray(self.imperfections.resolution, y.dtype)
+            # The rounded value with the gradient of y: a straight-through estimate.
             y = y + lax.stop_gradient(q * jnp.round(y / q) - y)
         return jnp.concatenate([y, w.r])
 
@@ -137,7 +157,7 @@ class Sampled(StrictlyProper):
         return PlantState(self._hold(x.x, applied, w.d, length), queue[1:], applied)
 
     def within_limits(self, u: Float[Array, " nu"]) -> Float[Array, " nu"]:
-        """Return the control clipped to its limits where the imperfections say so."""
+        """Return the control, clipped to its limits if the imperfections include saturation."""
         if not self.imperfections.saturate:
             return u
         low, high = limits(self.plant.controls)
@@ -156,10 +176,11 @@ class Sampled(StrictlyProper):
             solution = dfx.diffeqsolve(
                 term, self.solver, jnp.zeros_like(length), length, length / self.substeps, x, (u, d),
                 stepsize_controller=self.stepsize_controller, adjoint=self.adjoint,
-                saveat=dfx.SaveAt(t1=True), max_steps=4096,
+                saveat=dfx.SaveAt(t1=True), max_steps=4096,  # Diffrax's default: more per sample is a stiff plant
             )  # fmt: skip
             assert solution.ys is not None
             return self.plant.constrain(solution.ys[0])
+        # Stepped directly, without the loop and the bookkeeping of diffeqsolve.
         h = length / self.substeps
         zero = jnp.zeros_like(h)
         solver_state = self.solver.init(term, zero, h, x, (u, d))
@@ -176,24 +197,35 @@ class Sampled(StrictlyProper):
 
 
 def check_rates(plant: Plant) -> None:
-    """Raise `ModelError` for equations that JAX cannot trace, or that do not give an array like x."""
+    """Check that JAX can trace a plant's equations and that they return an array of the shape of x.
+
+    **Raises:** `ModelError` otherwise.
+    """
     name = f"{type(plant).__name__}.rates(x, u, d)"
     x, u = map(jnp.asarray, plant.operating_point())
     try:
         rates = eqx.filter_eval_shape(plant.rates, x, u, jnp.zeros(len(plant.disturbances), x.dtype))
     except Exception as error:
         raise ModelError(
-            f"{name} must compute with jax.numpy, jnp.where in place of if, and raised for shapes {x.shape}, {u.shape}, "
-            f"({len(plant.disturbances)},): {error}"
+            f"{name} must compute with jax.numpy, and with jnp.where in place of if; for shapes {x.shape}, {u.shape}, "
+            f"({len(plant.disturbances)},) it raised: {error}"
         ) from error
     if getattr(rates, "shape", None) != x.shape:
         raise ModelError(
-            f"{name} must return one array like x, of shape {x.shape}, got {rates}; jnp.stack makes one of a list"
+            f"{name} must return one array like x, of shape {x.shape}, got {rates}; jnp.stack makes an array of a list"
         )
 
 
 def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exogenous:
-    """Draw what acts on a sampled plant over an episode of `samples` samples, time first."""
+    """Draw the exogenous inputs of one episode, time first.
+
+    **Arguments:**
+
+    - `task`: draws disturbance and reference.
+    - `sampled`: the sampled plant; its imperfections determine noise and jitter.
+    - `key`: of the draws.
+    - `samples`: length of the episode.
+    """
     d_key, r_key, noise_key, jitter_key = jr.split(key, 4)
     d, r = task.disturbance(d_key, samples), task.reference(r_key, samples)
     ny = len(sampled.plant.outputs) if sampled.imperfections.noise is not None else 0
@@ -207,7 +239,14 @@ def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exoge
 
 
 def undisturbed(sampled: Sampled, samples: int, references: int = 0) -> Exogenous:
-    """Return an episode in which nothing but the control acts: no disturbance, zero reference, no noise."""
+    """Return the exogenous inputs of an episode without disturbance and noise, with zero reference.
+
+    **Arguments:**
+
+    - `sampled`: the sampled plant.
+    - `samples`: length of the episode.
+    - `references`: number of references.
+    """
     dtype = jnp.result_type(float)
     ny = len(sampled.plant.outputs) if sampled.imperfections.noise is not None else 0
     return Exogenous(

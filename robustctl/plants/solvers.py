@@ -1,4 +1,4 @@
-"""A fixed-step Runge-Kutta method without loops or embedded error, for stepping through a hold."""
+"""A fixed-step Runge-Kutta method without loops and without error estimate, for steps with constant input."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -8,14 +8,14 @@ import jax
 
 
 class RK4(dfx.AbstractSolver):
-    """The classical four-stage Runge-Kutta method, its stages written out.
+    """The classical four-stage Runge-Kutta method.
 
     ::
 
         k1 = f(t, y),  k2 = f(t + h/2, y + h k1/2),  k3 = f(t + h/2, y + h k2/2),  k4 = f(t + h, y + h k3)
         y+ = y + h (k1 + 2 k2 + 2 k3 + k4) / 6
 
-    Order 4, no error estimate: for `dfx.ConstantStepSize`, or stepped directly. Diffrax's own Runge-Kutta
+    Order 4, no error estimate: for `dfx.ConstantStepSize`, or to call directly. Diffrax's own Runge-Kutta
     methods loop over a tableau, which costs 2.6 to 4.4 times as much for a step under `jax.vmap`.
     Source: Hairer, Norsett, Wanner, "Solving Ordinary Differential Equations I", II.1.
     """
@@ -37,6 +37,7 @@ class RK4(dfx.AbstractSolver):
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
         """Return Diffrax's five values for the step from t0 to t1."""
+        # `vf_prod` multiplies by the step: each slope below is h k.
         control = terms.contr(t0, t1)
         middle = t0 + (t1 - t0) / 2
 

@@ -1,4 +1,4 @@
-"""Tanks that drain into one another."""
+"""Tanks that drain into each other."""
 
 from typing import ClassVar
 
@@ -9,17 +9,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .plant import Plant, Signal, Task, parameter
 
 _JOHANSSON = "Johansson, IEEE TCST 8(3), 2000, tables 1 and 2, minimum-phase setting"
-_EMPTY = 1e-6  # cm: below it the outflow falls linearly, so that its slope stays finite
+_EMPTY = 1e-6  # cm: below it the outflow is linear in the level, so that its slope is finite
 
 
 def _outflow(h: Array) -> Array:
     """Square root of a level in cm, zero when empty."""
     h = jnp.maximum(h, 0.0)
+    # The inner maximum keeps the gradient of the branch not taken finite: NaN times zero would be NaN.
     return jnp.where(h > _EMPTY, jnp.sqrt(jnp.maximum(h, _EMPTY)), h / _EMPTY**0.5)
 
 
 class TwoTanks(Plant):
-    """An upper tank that a pump fills and that drains into a lower one.
+    """An upper tank, filled by a pump, that drains into a lower tank.
 
     ::
 
@@ -46,11 +47,11 @@ class TwoTanks(Plant):
         return jnp.stack([self.pump_gain * u[0] + d[0] - out[0], out[0] - out[1]]) / self.area
 
     def constrain(self, x: Float[Array, "2"]) -> Float[Array, "2"]:
-        """Keep levels between empty and full."""
+        """Return levels between empty and full."""
         return jnp.clip(x, 0.0, 20.0)
 
     def operating_point(self) -> tuple[Array, Array]:
-        """Return both levels at `setpoint` and the pump's voltage that keeps them."""
+        """Return both levels at `setpoint` and the pump's voltage for that equilibrium."""
         u = self.outlet * jnp.sqrt(2 * self.gravity * self.setpoint) / self.pump_gain
         return jnp.stack([self.setpoint, self.setpoint]), u[None]
 
@@ -95,11 +96,12 @@ class QuadrupleTank(Plant):
         return jnp.stack(net) / self.areas
 
     def constrain(self, x: Float[Array, "4"]) -> Float[Array, "4"]:
-        """Keep levels between empty and full."""
+        """Return levels between empty and full."""
         return jnp.clip(x, 0.0, 20.0)
 
     def operating_point(self) -> tuple[Array, Array]:
-        """Return the levels that the voltages `pumps` keep."""
+        """Return the equilibrium levels for the voltages `pumps`."""
+        # The outflow of each tank equals its inflow, and q = a sqrt(2 g h) gives h = (q / a)^2 / (2 g).
         f1, f2 = self.pump_gain_1 * self.pumps[0], self.pump_gain_2 * self.pumps[1]
         q3, q4 = (1 - self.valve_2) * f2, (1 - self.valve_1) * f1
         q = jnp.stack([q3 + self.valve_1 * f1, q4 + self.valve_2 * f2, q3, q4])
@@ -113,12 +115,12 @@ class HoldLevels(Task):
 
         cost = sum of (measured level error / 1 cm)^2 + |u - u_e|^2 / (1 V)^2 / 10
 
-    Starts up to 2 cm off in each tank; the inflows are piecewise constant, uniform on +-2 cm^3/s, new every 50
-    samples.
+    The initial levels are within 2 cm of the operating point; the inflows are piecewise constant, uniform on +-2 cm^3/s,
+    drawn every 50 samples.
     """
 
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, " nx"]:
-        """Draw levels near the operating point, never below empty."""
+        """Draw levels near the operating point, between empty and full."""
         x, _ = self.plant.operating_point()
         return self.plant.constrain(x + jr.uniform(key, x.shape, x.dtype, -2.0, 2.0))
 

@@ -1,4 +1,4 @@
-"""Figures. Every function returns a matplotlib `Figure` of its own: no window opens, nothing global changes.
+"""Figures. Every function returns a new matplotlib `Figure`; it opens no window and changes no global state.
 
 Show it as the last line of a notebook cell, or write it with `figure.savefig("name.png")`.
 """

@@ -1,4 +1,4 @@
-"""What the figures share. It imports matplotlib, so what draws imports it only when it is called."""
+"""Parts that the figures share; it imports matplotlib, so functions that draw import it when they are called."""
 
 import io
 import itertools
@@ -8,17 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, told apart with every kind of color vision.
+# Okabe and Ito's colors, which are distinct for every kind of color vision.
 BLUE, ORANGE, VERMILION, GREEN, PURPLE, SKY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 INK, GREY, SHADE = "#3C3C3C", "#8E8E8E", "#E4E4E4"
 SMALL = 8.5
-_MOST_POINTS = 8000
+_MOST_POINTS = 8000  # of a line: several per pixel of the widest panel, so thinning is not visible
 _LINE = 24  # characters that fit along the side of a small panel
 
 
 class Canvas(Figure):
-    """A figure that notebooks show whether or not pyplot was ever imported."""
+    """A figure that notebooks show without pyplot."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -27,7 +27,15 @@ class Canvas(Figure):
 
 
 def panels(rows: int, columns: int, size: tuple[float, float], **share) -> tuple[Canvas, np.ndarray]:
-    """Return a figure of `rows` x `columns` panels, each of about `size` inches, and its axes."""
+    """Return a figure of `rows` x `columns` panels, each of about `size` inches, and its axes.
+
+    **Arguments:**
+
+    - `rows`: number of rows.
+    - `columns`: number of columns.
+    - `size`: width and height of a panel, inches.
+    - `share`: passed to `Figure.subplots`.
+    """
     figure = Canvas(figsize=(columns * size[0], rows * size[1] + 0.9), dpi=120, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **share)
     for ax in axes.flat:
@@ -41,13 +49,14 @@ def panels(rows: int, columns: int, size: tuple[float, float], **share) -> tuple
 def heading(figure: Figure, title: str, *lines: str) -> None:
     """Write a title and lines below it, wrapped, at the top left of the figure."""
     size = SMALL + 1.5
+    # A letter of matplotlib's default font is 0.56 of its size wide on average.
     width = int(figure.get_figwidth() * 72 / (0.56 * size))
     wrapped = [plain(part) for text in (title, *lines) for part in textwrap.wrap(text, width)]
     figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=size)
 
 
 def labeled(name: str, unit: str = "", *, lines: int = 1) -> str:
-    """Return `name [unit]` for the side or top of a panel, on at most so many lines, the middle left out."""
+    """Return `name [unit]` for the side or top of a panel, on at most `lines` lines; a longer text loses its middle."""
     text = f"{name} [{unit}]" if unit else name
     most = _LINE * lines
     if len(text) > most:
@@ -56,7 +65,7 @@ def labeled(name: str, unit: str = "", *, lines: int = 1) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib prints as it is: a dollar sign starts no formula."""
+    """Return text that matplotlib prints literally: dollar signs do not start a formula."""
     return text.replace("$", r"\$")
 
 
@@ -64,8 +73,8 @@ def line(ax: Axes, t: np.ndarray, y: np.ndarray, **style) -> None:
     """Draw a line with gaps where `y` is NaN; a sample between two gaps is a dot, a long line is thinned."""
     y = np.where(np.isfinite(y), y, np.nan)
     finite = np.isfinite(y)
-    beside = np.concatenate([[False], finite, [False]])
-    alone = finite & ~beside[:-2] & ~beside[2:]
+    neighbors = np.concatenate([[False], finite, [False]])
+    alone = finite & ~neighbors[:-2] & ~neighbors[2:]
     ax.plot(*_thinned(t, y), **style)
     if alone.any():
         dots = style | {"linestyle": "none", "marker": ".", "markersize": 3, "label": None}
@@ -73,14 +82,15 @@ def line(ax: Axes, t: np.ndarray, y: np.ndarray, **style) -> None:
 
 
 def _thinned(t: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the lowest and the highest sample of each of many bins: the drawn line stays the same."""
+    """Reduce a line to the lowest and the highest sample of each of many bins, which looks the same."""
     if len(t) <= _MOST_POINTS:
         return t, y
     edges = np.linspace(0, len(t), _MOST_POINTS // 2 + 1).astype(int)
-    kept = []
+    chosen = []
     for start, stop in itertools.pairwise(edges):
         part = y[start:stop]
         gap = np.isnan(part)
         ends = (np.argmin(np.where(gap, np.inf, part)), np.argmax(np.where(gap, -np.inf, part)))
-        kept += sorted({start + int(k) for k in (*ends, *np.flatnonzero(gap)[:1])})
-    return t[kept], y[kept]
+        # One NaN of a bin is enough to break the line there.
+        chosen += sorted({start + int(k) for k in (*ends, *np.flatnonzero(gap)[:1])})
+    return t[chosen], y[chosen]

@@ -11,17 +11,22 @@ if TYPE_CHECKING:
     import matplotlib.figure
     from matplotlib.axes import Axes
 
-MOST = 6
+MOST = 6  # rows and columns of panels that can still be read on a screen
 
 
 def residuals(simulation: Simulation, max_lag: int = 25) -> "matplotlib.figure.Figure":
     """Draw the autocorrelation of each residual and its correlation with each input, with 99 % bands.
 
-    A row for each output; the first column holds the autocorrelation, the others one input each. Values
-    outside their band are orange-red; those at which the input comes first (lag >= 0) are counted in the
-    title. The numbers are those of `residual_correlations`.
+    A row for each output; the first column shows the autocorrelation, each other column one input. Values
+    outside their band are orange-red; the title counts those with lag >= 0, where the input precedes the residual. The
+    numbers are those of `residual_correlations`.
 
-    **Raises:** `DataError` for what `residual_correlations` refuses.
+    **Arguments:**
+
+    - `simulation`: a free run from `rc.simulate`.
+    - `max_lag`: largest lag, samples.
+
+    **Raises:** `DataError` in the cases in which `residual_correlations` raises it.
     """
     found = residual_correlations(simulation, max_lag)
     from .canvas import SMALL, heading, labeled, panels
@@ -37,11 +42,12 @@ def residuals(simulation: Simulation, max_lag: int = 25) -> "matplotlib.figure.F
         _title(axes[i, 0], "with itself", found.auto[i, 1:], found.auto_band[i, 1:])
         for j in range(inputs):
             _stems(axes[i, 1 + j], found.cross_lags, found.cross[i, j], found.cross_band[i, j])
+            # A residual that precedes the input shows feedback in the record, not a fault of the model.
             late = found.cross[i, j, first:], found.cross_band[i, j, first:]
             _title(axes[i, 1 + j], f"with {labeled(record.inputs[j])}", *late)
     for ax in axes[-1]:
         ax.set_xlabel(f"lag [samples of {record.dt:g} s]", fontsize=SMALL + 1)
-    note = "shaded: 99 % band; counted: lags >= 0, where the input comes first"
+    note = "shaded: 99 % band; counted: lags >= 0, where the input precedes the residual"
     more = ""
     if (rows, inputs) != (record.ny, record.nu):
         more = f"shown: the first {rows} of {record.ny} outputs and {inputs} of {record.nu} inputs"
@@ -65,7 +71,7 @@ def _stems(ax: "Axes", lags: np.ndarray, r: np.ndarray, band: np.ndarray) -> Non
 
 
 def _title(ax: "Axes", what: str, r: np.ndarray, band: np.ndarray) -> None:
-    """Count the lags outside of those that speak about the model: 1, 2, ... and, for an input, 0."""
+    """Write how many of the lags that concern the model are outside: 1, 2, ... and, for an input, 0."""
     from .canvas import SMALL
 
     count = int(np.sum(~np.isnan(r)))

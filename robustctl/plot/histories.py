@@ -1,4 +1,4 @@
-"""How a training went, or goes."""
+"""Training histories."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -20,22 +20,26 @@ _BELOW = {
 def training(fit: Fit) -> "matplotlib.figure.Figure":
     """Draw the losses of each epoch, and below them learning rate, gradient norm and certificate margin.
 
-    The epoch whose model was kept is marked. What the history does not have is left out.
+    The best epoch, whose model the fit returned, is marked. Columns that the history does not have are left out.
 
     **Raises:** `RobustctlError` for a fit that ended before its first epoch.
     """
     if not len(fit.history["loss"]):
         raise RobustctlError(f"a fit must have an epoch to draw, got none ({fit.stopped}); fit again")
-    return history(fit.history, fit.best_epoch, str(fit), marked="kept")
+    return history(fit.history, fit.best_epoch, str(fit))
 
 
-def history(
-    columns: Mapping[str, np.ndarray], best: int, *lines: str, marked: str = "best"
-) -> "matplotlib.figure.Figure":
-    """Draw the columns of a history, one entry an epoch, as those of `Fit.history`; `best`: the epoch to mark, -1: none.
+def history(columns: Mapping[str, np.ndarray], best: int, *lines: str) -> "matplotlib.figure.Figure":
+    """Draw the columns of a history.
 
-    Axes are logarithmic unless a value is zero or negative, that of the margin on both sides of zero. A margin that is
-    infinite (no certificate) is a cross.
+    Axes are logarithmic unless a value is zero or negative; the axis of the margin is logarithmic on both sides of zero. An
+    infinite margin (no certificate) is a cross.
+
+    **Arguments:**
+
+    - `columns`: as in `Fit.history`, one entry per epoch.
+    - `best`: the epoch to mark, -1 for none.
+    - `lines`: of text below the title.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -44,7 +48,7 @@ def history(
     below = [name for name in _BELOW if not np.isnan(columns.get(name, np.nan)).all()]
     heights = [3.4, *(1.5 for _ in below)]
     figure, axes = panels(len(heights), 1, (6.5, float(np.mean(heights))), sharex=True, height_ratios=heights)
-    _losses(axes[0, 0], columns, best, marked)
+    _losses(axes[0, 0], columns, best)
     for ax, name in zip(axes[1:, 0], below, strict=True):
         _panel(ax, name, columns[name])
     ax, epochs = axes[-1, 0], len(columns["loss"])
@@ -57,14 +61,14 @@ def history(
     return figure
 
 
-def _losses(ax: "Axes", columns: Mapping[str, np.ndarray], best: int, marked: str) -> None:
+def _losses(ax: "Axes", columns: Mapping[str, np.ndarray], best: int) -> None:
     from .canvas import BLUE, ORANGE, SMALL
 
     loss, validation = columns["loss"], columns["validation"]
     _curve(ax, loss, label="training", color=BLUE)
     if not np.isnan(validation).all():
         _curve(ax, validation, label="validation", color=ORANGE)
-    _mark(ax, loss, validation, best, marked)
+    _mark(ax, loss, validation, best)
     _logarithmic(ax, np.concatenate([loss, validation]))
     ax.set_ylabel("loss", fontsize=SMALL + 1)
     ax.legend(frameon=False, fontsize=SMALL)
@@ -83,6 +87,7 @@ def _panel(ax: "Axes", name: str, values: np.ndarray) -> None:
     ax.plot(broken, np.zeros(len(broken)), "x", color=VERMILION, markersize=5)
     sizes = np.abs(values[computed])
     if (sizes > 0).any():
+        # Margins of 1e-12 and of 1 are both shown; below the smallest the axis is linear, because zero has no logarithm.
         ax.set_yscale("symlog", linthresh=float(sizes[sizes > 0].min()))
     ax.margins(y=0.1)
 
@@ -99,8 +104,8 @@ def _logarithmic(ax: "Axes", values: np.ndarray) -> None:
         ax.set_yscale("log")
 
 
-def _mark(ax: "Axes", loss: np.ndarray, validation: np.ndarray, best: int, marked: str) -> None:
-    """Mark an epoch on the curve that it was judged by."""
+def _mark(ax: "Axes", loss: np.ndarray, validation: np.ndarray, best: int) -> None:
+    """Mark an epoch on the curve by which it was selected."""
     from .canvas import INK
 
     if not 0 <= best < len(loss):
@@ -108,4 +113,4 @@ def _mark(ax: "Axes", loss: np.ndarray, validation: np.ndarray, best: int, marke
     value = next((v for v in (validation[best], loss[best]) if np.isfinite(v)), None)
     ax.axvline(best, color=INK, linewidth=0.9, linestyle=":")
     if value is not None:
-        ax.plot([best], [value], "o", color=INK, markersize=5, label=f"{marked}: epoch {best}, {value:.3g}")
+        ax.plot([best], [value], "o", color=INK, markersize=5, label=f"best: epoch {best}, {value:.3g}")

@@ -1,4 +1,4 @@
-"""Measured signals beside simulated ones."""
+"""Measured and simulated signals."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import matplotlib.figure
     from matplotlib.axes import Axes
 
-MOST_ROWS = 6
+MOST_ROWS = 6  # of panels that can still be read on a screen
 
 
 def compare(
@@ -22,12 +22,16 @@ def compare(
 ) -> "matplotlib.figure.Figure":
     """Draw measured and simulated outputs over time: a row for each output, a column for each experiment.
 
-    The heading states what the numbers mean, as MATLAB's `compare` does: free run (infinite horizon), where
-    the simulation starts, the samples skipped (shaded, not scored). Gaps in the measurement stay gaps. The
+    The heading states how the outputs were simulated, as MATLAB's `compare` does: in free run, from which
+    initial state, and with how many samples skipped (shaded, not scored). Gaps in the measurement are left blank. The
     fit and NRMSE in a panel are those of its output and experiment alone.
 
-    **Arguments:** `experiments`: how many to draw, from the first on; `interval`: start and end of the time
-    axis, seconds, None: all of it. The scores are always those of the whole experiment.
+    **Arguments:**
+
+    - `simulation`: a free run from `rc.simulate`.
+    - `experiments`: how many to draw, starting with the first.
+    - `interval`: start and end of the time axis, seconds; all of it where None. The scores are always those of the
+      whole experiment.
 
     **Raises:** `DataError` for a simulation without a scored sample, `experiments` below 1 and an `interval`
     with no sample in it.
@@ -47,7 +51,7 @@ def compare(
             _panel(axes[i, k], simulation, k, i, spans[k])
             _name(axes[i, k], simulation, k, i, rows)
     lines = _start(simulation), _pooled(record, scores), _left_out(record, columns, rows)
-    heading(figure, "Free-run simulation (infinite horizon)", *lines)
+    heading(figure, "Free-run simulation", *lines)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL + 1)
     return figure
@@ -93,9 +97,9 @@ def _scores_of(simulation: Simulation, k: int, i: int) -> str:
 
 
 def score_text(fit_percent: float, nrmse: float, note: str) -> str:
-    """Return fit and NRMSE in words: where they are undefined, or the simulation is not finite, that."""
+    """Return fit and NRMSE as text, or why they are undefined or not finite."""
     if np.isnan(nrmse):
-        return "fit undefined, " + ("constant measurement" if "constant" in note else "nothing measured")
+        return "fit undefined, " + ("constant measurement" if "constant" in note else "no measured sample")
     if np.isinf(nrmse):
         return "not finite"
     return f"fit {fit_percent:.1f} %, NRMSE {nrmse:.3g}"
@@ -132,6 +136,6 @@ def _span(t: np.ndarray, interval: tuple[float, float] | None) -> slice:
     if start >= stop:
         raise DataError(
             f"interval must hold a sample of each experiment drawn, got {interval[0]:g} to {interval[1]:g} s "
-            f"for one from {t[0]:g} to {t[-1]:g} s; choose it within that"
+            f"for one from {t[0]:g} to {t[-1]:g} s; give an interval within that"
         )
     return slice(int(start), int(stop))

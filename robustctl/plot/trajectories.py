@@ -1,4 +1,4 @@
-"""Trajectories that forget where they started."""
+"""Trajectories from several initial states."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ from ..trajectory import rollout
 if TYPE_CHECKING:
     import matplotlib.figure
 
-_ROUNDINGS = 100.0  # distances below this many roundings of the state say nothing
+# In roundings of the state: each step adds about one, and a contracting system sums them up to 1 / (1 - rate) of them.
+# Distances below are rounding errors; a larger factor hides more of a true decay.
+_ROUNDINGS = 100.0
 
 
 def contraction(
@@ -28,14 +30,23 @@ def contraction(
     spread: float = 1.0,
     key: PRNGKeyArray,
 ) -> "matplotlib.figure.Figure":
-    """Draw outputs from several initial states under one input, and their distances beside the proven rate.
+    """Draw outputs from several initial states under one input, and their distances with the certified bound.
 
     ::
 
         |x_i[t] - x_0[t]|_P / |x_i[0] - x_0[0]|_P  <=  rate^t,     |dx|_P = sqrt(dx' P dx)
 
-    The first trajectory starts at the model's initial state, the others at normal ones of deviation `spread`
-    about it. Distances that rounding makes are left out.
+    The first trajectory starts at the model's initial state, the others at normally distributed states around it.
+    Distances at the level of rounding errors are left out.
+
+    **Arguments:**
+
+    - `model`: a parameterization or a system.
+    - `certificate`: of that model.
+    - `us`: inputs (T, nu).
+    - `states`: number of trajectories, at least 2.
+    - `spread`: standard deviation of the initial states.
+    - `key`: of the initial states.
 
     **Raises:** `RobustctlError` for a certificate that does not hold or is of another state size, and for
     fewer than two states.
@@ -89,7 +100,8 @@ def _metric(certificate: Certificate, system: Any, states: int) -> tuple[np.ndar
 
 
 def _distances(xs: np.ndarray, P: np.ndarray) -> np.ndarray:
-    """Distances (states - 1, T) of every trajectory to the first in the metric, NaN where rounding rules."""
+    """Distances (states - 1, T) of every trajectory to the first in the metric, NaN at the level of rounding errors."""
+    # P = L L', so |dx|_P is the Euclidean norm of L' dx: row vectors times L.
     L = np.linalg.cholesky(P)
     eps = float(jnp.finfo(xs.dtype).eps)
     z = np.asarray(xs, np.float64) @ L

@@ -1,4 +1,4 @@
-"""Problems to try things on, importable: where the log comes from and what a score means."""
+"""Benchmark problems: data, scenarios, and reference scores."""
 
 import importlib
 

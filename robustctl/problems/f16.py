@@ -1,9 +1,9 @@
 """Benchmark problem 1: identify an F-16's ground vibration from measured accelerations.
 
-Data: Noel, Schoukens, "F-16 aircraft benchmark based on ground vibration test data", 2017, DOI 10.4121/12954911; they belong to
-others and are no part of this package. Protocol: [BWM25] Barbara, Wang, Manchester, "R2DN: Scalable parameterization of
-contracting and Lipschitz recurrent deep networks", arXiv 2504.01250, Sec. V-A; what the paper leaves open is taken from its code,
-github.com/nic-barbara/R2DN at 5e65ac9: columns, scaling by Level 4, zero states and washout from `examples/utils`, sizes and
+Data: Noel, Schoukens, "F-16 aircraft benchmark based on ground vibration test data", 2017, DOI 10.4121/12954911; they are
+owned by others and are not part of this package. Protocol: [BWM25] Barbara, Wang, Manchester, "R2DN: Scalable parameterization of
+contracting and Lipschitz recurrent deep networks", arXiv 2504.01250, Sec. V-A; details that the paper does not state are from its
+code, github.com/nic-barbara/R2DN at 5e65ac9: columns, scaling by Level 4, zero states and washout from `examples/utils`, sizes and
 schedule from `examples/train_sysid.py`.
 
 All seven records are one multisine realization at seven amplitudes.
@@ -45,12 +45,22 @@ REFERENCES = {
 
 MODELS = ("r2dn", "ren", "lipschitz", "lstm", "linear")
 LIPSCHITZ = 200.0
-"""Gain of the Lipschitz variant, in deviations of the outputs over those of the inputs: the linear model's peaks at about 80."""
+"""Gain of the Lipschitz variant, in deviations of the outputs over those of the inputs; the linear model's gain peaks at about 80."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
-    """The published settings, and `model`, one of `MODELS`: R2DN and REN as published, variants and baselines of their size.
+class F16Protocol:
+    """The published settings.
+
+    **Arguments:**
+
+    - `model`: one of `MODELS`: R2DN and REN as published, or a variant or baseline of their size.
+    - `epochs`: of the training.
+    - `segment`: samples per gradient step.
+    - `learning_rate`: at first.
+    - `least_rate`: at the end.
+    - `decay_epochs`: epochs after which the rate is divided by ten.
+    - `clip`: largest absolute value of an element of the gradient.
 
     **Raises:** `RobustctlError` for any other model.
     """
@@ -64,38 +74,38 @@ class Protocol:
     clip: float = 10.0
 
     def __post_init__(self):
-        """Refuse names that mean nothing."""
+        """Refuse unknown names."""
         if self.model not in MODELS:
             raise RobustctlError(f"model must be one of {MODELS}, got {self.model!r}")
 
     def optimizer(self, samples: int) -> optax.GradientTransformation:
-        """Adam, a tenth of the rate every `decay_epochs` of a record's samples, elements of the gradient clipped."""
+        """Return Adam with its rate divided by ten every `decay_epochs`, and elements of the gradient clipped."""
         steps = self.decay_epochs * -(-samples // self.segment)
         rate = optax.exponential_decay(
             self.learning_rate, steps, 0.1, staircase=True, end_value=self.least_rate
         )
         return optax.chain(optax.clip(self.clip), optax.adam(rate))
 
-    def job(self, records: dict[int, Record], key: PRNGKeyArray) -> "Job":
-        """Return the training of one seed."""
+    def fit_arguments(self, records: dict[int, Record], key: PRNGKeyArray) -> "FitArguments":
+        """Return the arguments of `rc.fit` for one seed."""
         data = training(records)
         settings = {
             "scaling": Scaling.fit(records[REFERENCE]), "segment": self.segment, "epochs": self.epochs,
             "loss": summed_squared_error, "optimizer": self.optimizer(data.experiments[0].samples),
         }  # fmt: skip
-        return Job(model(self, key), data, settings)
+        return FitArguments(model(self, key), data, settings)
 
 
-class Job(NamedTuple):
-    """What is trained, on what, and with which settings of `rc.fit`."""
+class FitArguments(NamedTuple):
+    """Arguments of `rc.fit`: the model, the record, and keyword settings."""
 
     model: Parameterization
     data: Record
     settings: dict[str, Any]
 
 
-def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
-    """Return the published configuration, about 97,000 parameters; the LSTM has about as many, the linear model 75 states."""
+def model(protocol: F16Protocol, key: PRNGKeyArray) -> Parameterization:
+    """Return the published configuration of about 97,000 parameters, an LSTM of that size, or a linear model of 75 states."""
     sizes = {"nu": len(INPUTS), "ny": len(OUTPUTS), "key": key}
     if protocol.model == "lstm":
         return nn.LSTM(nx=154, **sizes)
@@ -111,12 +121,12 @@ def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
 def load(folder: str | Path) -> dict[int, Record]:
     """Return the seven FullMSine records by level: force (N) and voltage (V) to three accelerations (m/s^2), 400 Hz.
 
-    `folder` holds the csv files as the archive does, or is the archive's `F16GVT_Files` or `BenchmarkData` itself.
+    `folder` is the unpacked archive, its folder `F16GVT_Files`, or its folder `BenchmarkData`.
 
     **Raises:** `DataError` where a record is missing, cut off or not the benchmark's.
     """
-    place = _place(Path(folder))
-    return {level: _read(place / _file(level)) for level in range(1, 8)}
+    data = _data_folder(Path(folder))
+    return {level: _read(data / _file(level)) for level in range(1, 8)}
 
 
 def training(records: dict[int, Record]) -> Record:
@@ -128,20 +138,20 @@ def _file(level: int) -> str:
     return f"F16Data_FullMSine_Level{level}{'' if level in TRAIN else '_Validation'}.csv"
 
 
-def _place(folder: Path) -> Path:
+def _data_folder(folder: Path) -> Path:
     candidates = [folder / _INSIDE, folder / "BenchmarkData", folder]
-    for place in candidates:
-        missing = [_file(level) for level in range(1, 8) if not (place / _file(level)).is_file()]
+    for candidate in candidates:
+        missing = [_file(level) for level in range(1, 8) if not (candidate / _file(level)).is_file()]
         if not missing:
-            return place
+            return candidate
         if len(missing) < 7:
             raise DataError(
-                f"{place} must hold the records of all seven levels, missing: {', '.join(missing)}; unpack the whole archive"
+                f"{candidate} must hold the records of all seven levels, missing: {', '.join(missing)}; unpack the whole archive"
             )
     raise DataError(
         f"{folder} must hold the F-16 benchmark's records, got none of {_file(1)} ... in it, in BenchmarkData or in {_INSIDE}; "
-        "name the folder that F16GVT_Files.zip (DOI 10.4121/12954911) was unpacked in, or let "
-        "robustctl.problems.f16_download.download() bring it"
+        "name the folder in which F16GVT_Files.zip (DOI 10.4121/12954911) was unpacked, or download it with "
+        "robustctl.problems.f16_download.download()"
     )
 
 
@@ -156,7 +166,7 @@ def _read(path: Path) -> Record:
 
 
 def test_scores(simulated: dict[int, np.ndarray], records: dict[int, Record]) -> dict:
-    """Return the errors of simulated outputs (T, 3), m/s^2, by level, the first 100 samples left out.
+    """Return the errors of simulated outputs (T, 3), m/s^2, by level, without the first 100 samples.
 
     ::
 
@@ -164,6 +174,7 @@ def test_scores(simulated: dict[int, np.ndarray], records: dict[int, Record]) ->
 
     Keys: `nrmse`; `nrmse_by_level`; `rmse` (m/s^2) by level and channel, the benchmark's official measure.
     """
+    # One scaling for all levels, as published: errors at high levels weigh more than at low ones.
     scaling = Scaling.fit(records[REFERENCE])
     errors, sizes, rmse = {}, {}, {}
     for level, y_hat in simulated.items():

@@ -1,19 +1,21 @@
 """Benchmark problem 2: a learned observer for a reaction-diffusion equation, measured at its ends and middle.
 
 [BWM25] Barbara, Wang, Manchester, "R2DN: Scalable parameterization of contracting and Lipschitz recurrent deep
-networks", arXiv 2504.01250, Sec. V-B. What the paper leaves open is taken from its code, github.com/nic-barbara/R2DN
-at 5e65ac9: sub-steps, starts, noise, the test's random key, the loss (summed over nodes, averaged over a batch's
-samples) and when its rate is lowered from `examples/utils/observer.py`; sizes, ReLU, 200 epochs and the output held at
-`y = x`, without feedthrough, from `examples/train_observer.py`; initial values from `robustnn/r2dn.py` and `ren_base.py`.
+networks", arXiv 2504.01250, Sec. V-B. Details that the paper does not state are from its code,
+github.com/nic-barbara/R2DN at 5e65ac9: sub-steps, initial states, noise, the test's random key, the loss (summed over nodes,
+averaged over a batch's samples) and its learning-rate schedule from `examples/utils/observer.py`; sizes, ReLU, 200 epochs and
+the output fixed at `y = x`, without feedthrough, from `examples/train_observer.py`; initial values from `robustnn/r2dn.py` and
+`ren_base.py`.
 
-What differs: the published losses have 1.2e-7 added to them (`l2_norm` in `examples/utils/utils.py`); 100,000 pairs
-make 200 batches of exactly 500, theirs are 99,999; data and model have random keys of their own, so that no training
-shares the test's noise; the last layer of the R2DN's network is linear, where theirs became one more sandwich layer with
-50 scales; and the REN has none of their 106 parameters of a feedthrough that nothing reads.
+Differences: the published losses have 1.2e-7 added to them (`l2_norm` in `examples/utils/utils.py`); 100,000 pairs
+make 200 batches of exactly 500, theirs are 99,999; data and model have separate random keys, so that no training
+shares the test's noise; the last layer of the R2DN's network is linear, theirs is one more sandwich layer with
+50 scales; and the REN does not have their 106 unused parameters of a feedthrough.
 
-The fields are symmetric about the middle: the data say nothing about other states, and that estimates
-forget those too is due to contraction alone. `plants.ReactionDiffusion` is the same equation as a plant to control: its
-ends lag and its solver adapts. The published data come from one explicit scheme with ends that jump, hence `simulate`.
+The fields are symmetric about the middle: the data contain no other states, and estimates forget such states by
+contraction alone. `plants.ReactionDiffusion` is the same equation as a plant to control: its
+boundary has a lag and its solver is adaptive. The published data come from one explicit scheme with a boundary that jumps,
+which `simulate` repeats.
 """
 
 import dataclasses
@@ -34,7 +36,7 @@ from ..system import Parameterization, System
 
 NODES, MIDDLE, LENGTH = 51, 25, 10.0
 SUBSTEPS = {"parity": 4, "corrected": 5}
-"""Euler sub-steps between two samples: the published code computes five and returns the state before the last."""
+"""Euler sub-steps between two samples; the published code computes five and returns the state before the last."""
 
 PUBLISHED = {
     "r2dn": dict(mean=6.3e-6, lowest=4.5e-6, highest=7.9e-6, parameters=95_894, seconds_per_epoch=0.590),
@@ -44,8 +46,21 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
-    """The published settings; `model` is "r2dn" or "ren", `generator` a key of `SUBSTEPS`.
+class ObserverProtocol:
+    """The published settings.
+
+    **Arguments:**
+
+    - `model`: "r2dn" or "ren".
+    - `generator`: a key of `SUBSTEPS`.
+    - `epochs`: of the training.
+    - `batches`: per epoch.
+    - `batch`: samples per batch.
+    - `learning_rate`: at first.
+    - `least_rate`: at the end.
+    - `factor`: by which the rate is multiplied when the loss stops falling.
+    - `patience`: epochs without a lower loss before that.
+    - `test_samples`: of the test trajectory.
 
     **Raises:** `RobustctlError` for any other model or generator.
     """
@@ -62,14 +77,14 @@ class Protocol:
     test_samples: int = 2000
 
     def __post_init__(self):
-        """Refuse names that mean nothing."""
+        """Refuse unknown names."""
         for name, known in (("model", PUBLISHED), ("generator", SUBSTEPS)):
             if getattr(self, name) not in known:
                 raise RobustctlError(f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}")
 
 
 class Field(NamedTuple):
-    """A simulated field, without unit: `xs[t]` on all nodes, and `ys[t]`, the boundary `b[t]` and the middle node."""
+    """A simulated, dimensionless field: `xs[t]` on all nodes, and `ys[t]`, the boundary `b[t]` and the middle node."""
 
     xs: Float[Array, "T 51"]
     ys: Float[Array, "T 2"]
@@ -101,13 +116,20 @@ def sample(xi: Float[Array, " 51"], b: Float[Array, ""], generator: str) -> Floa
 def simulate(
     xi: Float[Array, " 51"], b: Float[Array, ""], noise: Float[Array, " T"], generator: str
 ) -> Field:
-    """Return the `T + 1` samples of a field from its start.
+    """Return the `T + 1` samples of a field from its initial state.
 
     ::
 
         xi[t+1] = sample(xi[t], b[t]),   b[t+1] = clip(b[t] + noise[t], 0, 1),   y[t] = (b[t], xi[t] at the middle)
 
-    The boundary that is measured at t acts from t on: the ends of `xi[t]` are still `b[t-1]`.
+    The boundary value measured at t acts from t on: the ends of `xi[t]` are still `b[t-1]`.
+
+    **Arguments:**
+
+    - `xi`: the initial field (51,).
+    - `b`: the initial boundary value.
+    - `noise`: increments of the boundary value (T,).
+    - `generator`: a key of `SUBSTEPS`.
     """
 
     def body(carry, w):
@@ -127,8 +149,8 @@ class Pairs(NamedTuple):
     y: Float[Array, "batches batch 2"]
 
 
-def training_pairs(protocol: Protocol, key: PRNGKeyArray) -> Pairs:
-    """Draw one long trajectory from zero and cut it into batches of consecutive samples, in an order drawn once."""
+def training_pairs(protocol: ObserverProtocol, key: PRNGKeyArray) -> Pairs:
+    """Draw one long trajectory from zero and cut it into batches of consecutive samples, in one random order."""
     noise_key, order_key = jr.split(key)
     count = protocol.batches * protocol.batch
     zero = jnp.zeros(NODES)
@@ -138,22 +160,22 @@ def training_pairs(protocol: Protocol, key: PRNGKeyArray) -> Pairs:
     return Pairs(*(a.reshape(protocol.batches, protocol.batch, -1)[order] for a in pairs))
 
 
-def published_test(protocol: Protocol) -> Field:
-    """Return the published test, for all seeds the same: from `xi = 1` and `b = 0.5`, the noise of random key 0."""
+def published_test(protocol: ObserverProtocol) -> Field:
+    """Return the published test, the same for all seeds: from `xi = 1` and `b = 0.5`, with the noise of random key 0."""
     noise = 0.05 * jr.normal(jr.key(0), (protocol.test_samples,))
     one = jnp.ones(NODES)
     return simulate(one, one[0] / 2, noise, protocol.generator)
 
 
-def observer(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
+def observer(protocol: ObserverProtocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration with its initial values; its state is the estimate, and so is its output.
 
     ::
 
-        x^[t+1] = f(x^[t], y[t]),    output x^[t];      at first  A = I - diag(e),  e uniform on [0.0001, 0.05]
+        x^[t+1] = f(x^[t], y[t]),    output x^[t];      initially  A = I - diag(e),  e uniform on [0.0001, 0.05]
 
-    At first biases and the R2DN's `B1` and `C1` are zero, and `B2`, `D12` and the network's weights normal within
-    two deviations, of variance one over their *rows*: the published code's "long_memory".
+    Initially biases and the R2DN's `B1` and `C1` are zero, and `B2`, `D12` and the network's weights are normal, truncated at
+    two deviations, with variance one over their *rows*: the published code's "long_memory".
     """
     own_key, core_key, b_key, d_key, phi_key = jr.split(key, 5)
     shared: dict[str, Any] = dict(nu=2, nx=NODES, ny=NODES, activation=jax.nn.relu, key=own_key)
@@ -172,8 +194,8 @@ def observer(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
 
 
 def _by_rows(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-    """Normal within two deviations, of variance one over the number of rows."""
-    cut = 0.87962566  # standard deviation of what the cut leaves of a unit normal
+    """Normal, truncated at two deviations, with variance one over the number of rows."""
+    cut = 0.87962566  # standard deviation of a unit normal truncated at two
     return jr.truncated_normal(key, -2.0, 2.0, shape) / (cut * shape[0] ** 0.5)
 
 
@@ -182,9 +204,11 @@ def _slow(key: PRNGKeyArray, nv: int) -> Array:
     e_key, D_key = jr.split(key)
     F = jnp.eye(NODES) - jnp.diag(jr.uniform(e_key, (NODES,), minval=1e-4, maxval=0.05))  # X exists for e > 0
     D = _by_rows(D_key, (nv, nv)) if nv else jnp.zeros((0, 0))
+    # The neurons' block 2 Lambda - D - D' must be positive definite: its smallest eigenvalue becomes 2e-4.
     most = jnp.max(jnp.linalg.eigvalsh(D + D.T)) if nv else 0.0
     neurons = (most + 2e-4) * jnp.eye(nv) - D - D.T
     none = jnp.zeros((NODES, nv))
+    # The parameterization reads E, F, P and the neurons' block from H = X' X: E = P = I on its diagonal, F off it.
     H = jnp.block([[jnp.eye(NODES), none, F], [none.T, neurons, none.T], [F, none, jnp.eye(NODES)]])
     return jnp.linalg.cholesky(H).T
 
@@ -203,7 +227,7 @@ def _with(layer, XY: Array, b: Array):
 
 
 def split(model: Parameterization) -> tuple[PyTree, PyTree]:
-    """Return what is trained and what is not: the output map `C2 D21 D22 by` stays the identity."""
+    """Return the trained and the fixed arrays; the output map `C2 D21 D22 by` is fixed at the identity."""
     floats = jax.tree.map(eqx.is_inexact_array, model)
     return eqx.partition(model, eqx.tree_at(lambda m: (m.C2, m.D21, m.D22, m.by), floats, (False,) * 4))
 
@@ -226,16 +250,17 @@ def test_errors(xs: Float[np.ndarray, "T 51"], estimates: Float[np.ndarray, "T 5
 
 
 def references(pairs: Pairs, test: Field) -> dict:
-    """Return what scores mean: those of no change, and of an affine observer by least squares, with no guarantee.
+    """Return reference scores: of no change, and of an affine observer by least squares, which has no guarantee.
 
     ::
 
         x[t+1] = x[t],      x[t+1] = A x[t] + B y[t] + c
 
-    fitted to the training pairs in float64, without the directions that hold no more than the data's rounding.
+    The observer is fitted to the training pairs in float64, without directions at the level of the data's rounding errors.
     """
     x_next, x, y = (np.asarray(a, np.float64).reshape(-1, a.shape[-1]) for a in pairs)
     known = np.hstack([x, y, np.ones((len(x), 1))])
+    # The pairs are float32: singular values below 1e-6 of the largest are rounding errors.
     fit = np.linalg.lstsq(known, x_next, rcond=1e-6)[0]
     xs, ys = (np.asarray(a, np.float64) for a in test)
     estimates = np.zeros_like(xs)

@@ -1,15 +1,15 @@
-"""A log to start with: two tanks in cascade, simulated, with sensor noise."""
+"""A simulated log to start with: two tanks in cascade, with sensor noise."""
 
 import numpy as np
 
 from ..data import Record, from_arrays
 
 DT = 2.0  # seconds
-_SUBSTEPS = 10
+_SUBSTEPS = 10  # Euler steps of 0.2 s; the tanks' time constants are about a minute
 
 
 def two_tanks(samples: int, *, seed: int, noise: float = 0.02) -> Record:
-    """Return a record of a pump's voltage (V) and the lower tank's level sensor (V), one sample each 2 s.
+    """Return a record of a pump's voltage (V) and the lower tank's level sensor (V), one sample every 2 s.
 
     ::
 
@@ -19,6 +19,16 @@ def two_tanks(samples: int, *, seed: int, noise: float = 0.02) -> Record:
     the equations of the cascaded-tanks benchmark (Schoukens, Noel, "Three benchmarks addressing open challenges
     in nonlinear system identification", IFAC 2017) without overflow between the tanks; the sensor
     saturates at 10 V. The input is a random step every 30 samples, smoothed.
+
+    **Arguments:**
+
+    - `samples`: length.
+    - `seed`: of the input and the noise.
+    - `noise`: standard deviation, V.
+
+    **Example:** ::
+
+        record = rc.problems.two_tanks(300, seed=0)
     """
     rng = np.random.default_rng(seed)
     steps = np.repeat(rng.uniform(1.0, 4.5, samples // 30 + 2), 30)

@@ -1,10 +1,10 @@
-"""Youla on two unstable plants, as the predecessors of benchmark problem 3 did.
+"""Youla policies on two unstable plants, the problems that preceded benchmark problem 3.
 
 The magnetic suspension and the rotary-arm pendulum of [BWM23] Barbara, Wang, Manchester, "Learning over
 contracting and Lipschitz closed-loops for partially-observed nonlinear systems", CDC 2023, which reports cost
 relative to the base controller: suspension 0.659 (gamma 2000, 1000, 500, 250: 0.665, 0.718, 0.740, 0.765),
-pendulum 0.620 (gamma 200, 100, 50, 25: 0.626, 0.649, 0.692, 0.766). Its plants' numbers, base controllers and
-costs are not given in full; ours stand here and in `robustctl.plants`, so that the figures compare in kind only.
+pendulum 0.620 (gamma 200, 100, 50, 25: 0.626, 0.649, 0.692, 0.766). Its plant parameters, base controllers and
+costs are not given in full; this module and `robustctl.plants` define our own, so that figures compare only qualitatively.
 """
 
 import dataclasses
@@ -39,9 +39,17 @@ from ..trajectory import rollout
 class Setting:
     """A plant with its base controller, the size of its signals, and the gains to try.
 
-    `weights`: Q, R, W, V of the base controller's LQG design, as diagonals;
-    `u_scale`: innovations that Q meets, in the outputs' units; `y_scale`: controls it may add, in the controls'
-    units; `gammas`: gains from innovation to control in those units; `published`: cost relative to the base.
+    **Arguments:**
+
+    - `name`: of the plant.
+    - `scenario`: the episodes, with the base controller.
+    - `weights`: Q, R, W, V of the base controller's LQG design, as diagonals.
+    - `u_scale`: typical innovations, in the outputs' units.
+    - `y_scale`: typical controls that Q adds, in the controls' units.
+    - `gammas`: gains from innovation to control in those units.
+    - `published`: cost relative to the base controller.
+    - `horizon`: samples per episode.
+    - `segment`: samples per gradient step.
     """
 
     name: str
@@ -55,7 +63,8 @@ class Setting:
     segment: int = 100
 
     def q(self, gamma: float, key: PRNGKeyArray) -> Rescaled:
-        """Return a Lipschitz R2DN of gain `gamma` (in the signals' units), quiet at first."""
+        """Return a Lipschitz R2DN of gain `gamma` (in the signals' units), with an output near zero at first."""
+        # The scaled network has inputs u / u_scale and outputs y / y_scale: its gain is gamma u_scale / y_scale.
         inner = nn.LipschitzR2DN(
             nu=len(self.u_scale), nx=12, nv=24, ny=len(self.y_scale), gamma=gamma * self.u_scale[0] / self.y_scale[0],
             hidden=(48, 48), activation=jax.nn.tanh, init=nn.long_memory, key=key,
@@ -63,7 +72,7 @@ class Setting:
         return nn.quiet(Rescaled(inner, self.u_scale, self.y_scale))
 
     def lstm(self, key: PRNGKeyArray) -> Rescaled:
-        """Return an LSTM in the place of Q, with no guarantee."""
+        """Return an LSTM to use as Q, with no guarantee."""
         inner = nn.LSTM(nu=len(self.u_scale), nx=24, ny=len(self.y_scale), key=key)
         return nn.quiet(Rescaled(inner, self.u_scale, self.y_scale))
 
@@ -91,7 +100,7 @@ def rotary_pendulum() -> Setting:
 
 
 def quick(setting: Setting) -> Setting:
-    """Return the setting with one gain and short episodes, to see that it runs."""
+    """Return the setting with one gain and short episodes, to check that it runs."""
     return dataclasses.replace(
         setting, gammas=setting.gammas[:1], published=setting.published[:1], horizon=100, segment=50
     )
@@ -101,14 +110,14 @@ def _scenario(task: Task, sampled: Sampled, weights) -> PlantScenario:
     return PlantScenario(task, sampled, linear_base(sampled, *weights))
 
 
-def silence(plant: Plant) -> Gain:
-    """Return a Q that says nothing: the base controller alone."""
+def zero_q(plant: Plant) -> Gain:
+    """Return a Q with zero output: the base controller alone."""
     nu, ny = len(plant.controls), len(plant.outputs)
     return Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
 
 
 def optimizer(epochs: int, steps: int) -> optax.GradientTransformation:
-    """Adam with a cosine schedule from 5e-3 and the gradient's norm clipped at 1."""
+    """Return Adam with a cosine schedule from 5e-3 and the gradient's norm clipped at 1."""
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(5e-3, epochs * steps))
     )
@@ -133,11 +142,11 @@ FAULTS: dict[str, dict] = {
     "quantized outputs": {"resolution": 3.0},
     "20 % jitter": {"jitter": 0.2},
 }
-"""What a trained loop is tried under; noise and resolution in multiples of the trained noise's deviation."""
+"""Imperfections that a trained loop is tested with; noise and resolution in multiples of the training noise's deviation."""
 
 
 def with_fault(scenario: PlantScenario, fault: dict) -> PlantScenario:
-    """Return the scenario with a detail changed in the plant and not in the controller's model."""
+    """Return the scenario with imperfections of the plant changed that the controller's model does not have."""
     imperfections = scenario.sampled.imperfections
     scaled = {k: v * imperfections.noise if k in ("noise", "resolution") else v for k, v in fault.items()}
     return eqx.tree_at(
@@ -148,12 +157,20 @@ def with_fault(scenario: PlantScenario, fault: dict) -> PlantScenario:
 def under_faults(
     scenario: PlantScenario, policies: dict[str, Parameterization], horizon: int, key: PRNGKeyArray
 ) -> dict:
-    """Return, for each fault and policy, mean and worst cost of 64 episodes and the share that stayed in bounds."""
+    """Return, for each fault and policy, mean and worst cost of 64 episodes and the share that stayed bounded.
+
+    **Arguments:**
+
+    - `scenario`: of the training.
+    - `policies`: parameterizations by name; the base controller is added.
+    - `horizon`: samples per episode.
+    - `key`: of the episodes, the same for all policies.
+    """
     report: dict[str, dict] = {}
     for name, fault in FAULTS.items():
         changed = with_fault(scenario, fault)
         episodes = changed.draw_batch(key, 64, horizon)
-        systems: dict[str, System] = {"base": silence(scenario.sampled.plant)}
+        systems: dict[str, System] = {"base": zero_q(scenario.sampled.plant)}
         systems |= {policy: p.explicit() for policy, p in policies.items()}
         report[name] = {
             policy: _summary(costs(changed, system, episodes)) for policy, system in systems.items()
@@ -162,11 +179,11 @@ def under_faults(
 
 
 def _summary(cost: Array, bound: float = 1e6) -> dict:
-    """A loop that diverged has no cost: it is counted, and left out of the mean."""
+    """Count loops that diverged, and leave them out of the mean."""
     inside = jnp.isfinite(cost) & (cost < bound)
-    kept: Sequence[float] = [float(c) for c, good in zip(cost, inside, strict=True) if good]
+    bounded: Sequence[float] = [float(c) for c, good in zip(cost, inside, strict=True) if good]
     return {
-        "mean": sum(kept) / len(kept) if kept else None,
-        "worst": max(kept) if kept else None,
-        "stayed": len(kept) / len(cost),
+        "mean": sum(bounded) / len(bounded) if bounded else None,
+        "worst": max(bounded) if bounded else None,
+        "stayed": len(bounded) / len(cost),
     }

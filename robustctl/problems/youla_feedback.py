@@ -28,8 +28,20 @@ PUBLISHED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
-    """The published settings; `model` is "r2dn" or "ren"."""
+class YoulaProtocol:
+    """The published settings.
+
+    **Arguments:**
+
+    - `model`: "r2dn" or "ren".
+    - `epochs`: of the training.
+    - `batch`: episodes per gradient step.
+    - `horizon`: samples per episode.
+    - `segment`: samples per gradient step.
+    - `learning_rate`: at first.
+    - `decay_epochs`: epochs after which the rate is divided by ten.
+    - `clip`: largest absolute value of an element of the gradient.
+    """
 
     model: str = "r2dn"
     epochs: int = 80
@@ -41,7 +53,7 @@ class Protocol:
     clip: float = 10.0
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam, a tenth of the rate every `decay_epochs`, elements of the gradient clipped."""
+        """Return Adam with its rate divided by ten every `decay_epochs`, and elements of the gradient clipped."""
         steps = self.decay_epochs * (self.horizon // self.segment)
         rate = optax.exponential_decay(self.learning_rate, steps, 0.1, staircase=True, end_value=1e-6)
         return optax.chain(optax.clip(self.clip), optax.adam(rate))
@@ -55,7 +67,7 @@ class YoulaScenario(Scenario):
         z = T0 d + T1 u,  u = sat(Q(T2 d)),  |u| <= 5,    T0 = T1 = -T2 = 0.3 / (z^2 - 1.6 cos(0.2 pi) z + 0.64)
         cost = |z| + 1e-4 u^2
 
-    The disturbance is constant over 50 samples, uniform on [-10, 10]; episodes start at rest.
+    The disturbance is constant over 50 samples, uniform on [-10, 10]; episodes start at zero state.
     """
 
     hold: int = eqx.field(static=True, default=50)
@@ -68,17 +80,17 @@ class YoulaScenario(Scenario):
         return Episode((), (), jnp.repeat(pieces, self.hold, axis=0)[:samples])
 
     def published_test(self) -> Episode:
-        """Return the 64 test episodes of 800 samples that the published figures are of: their generator, its seed 0."""
+        """Return the 64 test episodes of 800 samples of the published figures, from their generator with seed 0."""
         keys = jr.split(jr.split(jr.key(0))[1])
         pieces = jr.uniform(keys[0], (16, 64, 1), minval=-self.amplitude, maxval=self.amplitude)
         return Episode((), (), jnp.repeat(jnp.moveaxis(pieces, 1, 0), 50, axis=1))
 
     def loop(self, policy: System, plant: PyTree) -> YoulaMap:
-        """Put the learned system in its place as Q."""
+        """Return the loop with the learned system as Q."""
         return YoulaMap(resonance(1.0), resonance(1.0), resonance(-1.0), policy, self.limit)
 
     def initial(self, loop: System, x0: PyTree) -> PyTree:
-        """Return the loop at rest."""
+        """Return the loop's zero state."""
         return loop.init_state()
 
     def cost(self, output: YoulaOutput, w: Array) -> Float[Array, ""]:
@@ -86,7 +98,7 @@ class YoulaScenario(Scenario):
         return jnp.sum(jnp.abs(output.z)) + 1e-4 * jnp.sum(output.u**2)
 
     def disturbance(self, w: Array) -> Array:
-        """Return the disturbance, which is all that acts."""
+        """Return the disturbance, the only input."""
         return w
 
     def disturbed(self, w: Array, d: Array) -> Array:
@@ -103,7 +115,7 @@ def resonance(sign: float) -> StateSpace:
     )
 
 
-def model(protocol: Protocol, key: PRNGKeyArray) -> Parameterization:
+def model(protocol: YoulaProtocol, key: PRNGKeyArray) -> Parameterization:
     """Return the published configuration, about 179,000 parameters."""
     tanh, init = jax.nn.tanh, nn.long_memory
     if protocol.model == "ren":

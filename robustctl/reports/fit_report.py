@@ -1,4 +1,4 @@
-"""How well a model simulates a record, what its residuals hold, and what is proven of it."""
+"""How well a model simulates a record, correlations of its residuals, and its certificate."""
 
 import dataclasses
 import json
@@ -17,22 +17,29 @@ from ..errors import DataError, RobustctlError
 from ..identify import ChannelScores, ResidualCorrelations, Simulation, residual_correlations, simulate
 from ..store.json_text import finite, json_text
 from ..train import Fit, FittedModel
+from .comparison import Comparison, compare_fits
 from .folder import png, write_folder
-from .linear_line import Alongside, beside
-from .text import beside_lines, certificate_lines, head, joined, residual_lines, table, training_lines
+from .text import certificate_lines, comparison_lines, head, joined, residual_lines, table, training_lines
 
-FORMAT = 1
+FORMAT = 2  # of report.json
 FILES = ("report.txt", "report.json", "certificate.json", "compare.png", "residuals.png", "training.png")
 
 
 @dataclasses.dataclass(frozen=True)
 class FitReport:
-    """What `report` returns; `print` it, or `save` it to a folder.
+    """The result of `fit_report`; `print` it, or `save` it to a folder.
 
-    `simulation`: the free run that is scored; `scores`: of each output; `correlations` of its residuals, None
-    where they could not be computed, `correlations_note` then says why; `model`: in words; `fit` and
-    `certificate`: as given to `report`; `certificate_note`: "" or that it is about other weights; `beside`: scores
-    to compare with, None unless `report` was given the record trained on.
+    **Arguments:**
+
+    - `simulation`: the free run that is scored.
+    - `scores`: of each output.
+    - `correlations`: of its residuals, None where they could not be computed.
+    - `correlations_note`: why they could not, or an empty string.
+    - `model`: its description.
+    - `fit`: as given to `fit_report`.
+    - `certificate`: as given to `fit_report`.
+    - `certificate_note`: a warning where the certificate is for other weights, or an empty string.
+    - `comparison`: scores to compare with, None unless `fit_report` was given the training record.
     """
 
     simulation: Simulation
@@ -43,16 +50,16 @@ class FitReport:
     fit: Fit | None
     certificate: Certificate | None
     certificate_note: str
-    beside: Alongside | None = None
+    comparison: Comparison | None = None
 
     def __str__(self) -> str:
         """Return the report as text of at most 100 columns."""
         record = self.simulation.record
         return joined(
             [
-                head(self.model, self.simulation, seen=self.beside is not None and self.beside.seen),
+                head(self.model, self.simulation, seen=self.comparison is not None and self.comparison.seen),
                 table(record, self.scores),
-                beside_lines(record, self.scores.fit_percent, self.beside),
+                comparison_lines(record, self.scores.fit_percent, self.comparison),
                 residual_lines(record, self.correlations, self.correlations_note),
                 training_lines(self.fit, _training(self.fit)),
                 certificate_lines(self.certificate, self.certificate_note),
@@ -60,19 +67,19 @@ class FitReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
+        """Return the numbers for JSON; one that is undefined or not finite becomes None."""
         record, c = self.simulation.record, self.correlations
         return finite(
             {
                 "format": FORMAT,
                 "model": self.model,
-                "horizon": "infinite",
+                "simulation": "free run",
                 "initial_state": self.simulation.initial,
                 "skipped_samples": self.simulation.skipped,
                 "dt": record.dt,
                 "inputs": record.inputs,
                 "experiments": len(record.experiments),
-                "trained_on_this": self.beside.seen if self.beside else None,
+                "trained_on_this": self.comparison.seen if self.comparison else None,
                 "samples": record.samples,
                 "pooled_nrmse": self.scores.pooled_nrmse(),
                 "outputs": [_output(self, i) for i in range(record.ny)],
@@ -88,8 +95,8 @@ class FitReport:
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.txt, report.json, certificate.json and the figures; return the files written.
 
-        Each file appears whole or not at all. Those that an earlier report left and this one does not have
-        are removed; other files are left alone.
+        Each file is written whole or not at all. Files of an earlier report that this one does not have
+        are removed; other files are not touched.
 
         **Raises:** `RobustctlError` where `folder` is a file.
         """
@@ -105,27 +112,41 @@ def fit_report(
     trained_on: Record | None = None,
     max_lag: int = 25,
 ) -> FitReport:
-    """Simulate a model on a record in free run, score it, and gather what is known of it.
+    """Simulate a model on a record in free run, score it, and collect its training summary and certificate.
 
-    **Arguments:** `record`: best one that training never saw; `fit`: what `fit` returned, for the training
-    summary; `certificate`: of the model's parameterization or system; `trained_on`: the record that the model was
-    trained on, to tell its score there and that of a linear model fitted to it (ARX, `rc.advice.advise` says how it is
-    found); `max_lag`: samples, for the residuals.
+    **Arguments:**
+
+    - `model`: the model to report on.
+    - `record`: to simulate; preferably one that was not used in training.
+    - `fit`: the result of `rc.fit`, for the training summary.
+    - `certificate`: of the model's parameterization or system.
+    - `trained_on`: the training record, to report the model's score on it, and that of a linear
+      model fitted to it (ARX, found as `rc.advice.advise` describes).
+    - `max_lag`: largest lag of the residuals' correlations, samples.
 
     **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
-    `RobustctlError` for a model that is not `FittedModel`. A record too short for correlations is no error.
+    `RobustctlError` for a model that is not a `FittedModel`. A record too short for correlations is no error.
+
+    **Example:** ::
+
+        u = rc.data.multisine(200)
+        record = rc.data.from_arrays(u, np.roll(u, 1), 0.1)
+        model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=4, ny=1, key=jax.random.key(0))
+        fitted = rc.fit(model, record, epochs=2, key=jax.random.key(1))
+        print(rc.fit_report(fitted.model, record, fit=fitted, certificate=rc.certify(fitted.model)))
     """
     if not isinstance(model, FittedModel):
         got = type(model).__name__
-        raise RobustctlError(f"model must be an identified one, as the field model of a Fit is, got {got}")
+        raise RobustctlError(f"model must be a FittedModel, the field `model` of a Fit, got {got}")
     simulation = simulate(model, record)
     scores = simulation.scores()
     try:
         correlations, note = residual_correlations(simulation, max_lag), ""
     except DataError as error:
         correlations, note = None, str(error)
+    # Equal to the last bit: a certificate of nearly the same weights proves nothing of these.
     about = "" if certificate is None else _weights_note(model, certificate)
-    compared = None if trained_on is None else beside(model, trained_on, simulation)
+    compared = None if trained_on is None else compare_fits(model, trained_on, simulation)
     return FitReport(
         simulation, scores, correlations, note, _described(model), fit, certificate, about, compared
     )
@@ -141,7 +162,7 @@ def _weights_note(model: FittedModel, certificate: Certificate) -> str:
     systems = model.parameterization.explicit(), model.explicit()
     if certificate.weights_sha256 in [weights_sha256(system) for system in systems]:
         return ""
-    return "its weights are not bit for bit this model's (another model, dtype or machine); certify this one"
+    return "it is for weights that differ from this model's (another model, dtype or machine); certify this model"
 
 
 def _output(r: FitReport, i: int) -> dict[str, Any]:
@@ -151,8 +172,11 @@ def _output(r: FitReport, i: int) -> dict[str, Any]:
         cross = zip(record.inputs, c.cross_outside()[i].tolist(), strict=True)
         outside = {"with_itself": float(c.auto_outside()[i]), "with_input": dict(cross)}
     compared = {"fit_percent_trained": None, "fit_percent_linear": None}
-    if r.beside is not None:
-        compared = {"fit_percent_trained": r.beside.trained[i], "fit_percent_linear": r.beside.linear[i]}
+    if r.comparison is not None:
+        compared = {
+            "fit_percent_trained": r.comparison.trained[i],
+            "fit_percent_linear": r.comparison.linear[i],
+        }
     return compared | {
         "name": record.outputs[i],
         "unit": record.output_units[i],
@@ -171,7 +195,7 @@ def _training(fit: Fit | None) -> dict[str, Any] | None:
         return None
     epochs, best = len(fit.history["loss"]), fit.best_epoch
 
-    def kept(name: str) -> float:
+    def at_best(name: str) -> float:
         return float(fit.history[name][best]) if 0 <= best < epochs else math.nan
 
     return {
@@ -181,13 +205,13 @@ def _training(fit: Fit | None) -> dict[str, Any] | None:
         "trouble": None if fit.trouble is None else str(fit.trouble),
         "caution": fit.caution,
         "seconds": fit.seconds,
-        "best_loss": kept("loss"),
-        "best_validation": kept("validation"),
+        "best_loss": at_best("loss"),
+        "best_validation": at_best("validation"),
     }
 
 
 def _certificate(certificate: Certificate | None, note: str) -> dict[str, Any] | None:
-    """Return the fields without the matrices, which stand in certificate.json."""
+    """Return the fields without the matrices, which are in certificate.json."""
     if certificate is None:
         return None
     fields = json.loads(certificate.to_json())

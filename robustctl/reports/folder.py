@@ -1,4 +1,4 @@
-"""A report on disk: a folder of files that each appear whole or not at all."""
+"""A report on disk: a folder of files that are each written whole or not at all."""
 
 import io
 from collections.abc import Collection, Iterable
@@ -13,7 +13,11 @@ def write_folder(
 ) -> list[Path]:
     """Write the named contents to a folder and return the files written.
 
-    Files among `known` that an earlier report left and this one does not have are removed; others are left alone.
+    **Arguments:**
+
+    - `folder`: created if it does not exist.
+    - `contents`: pairs of file name and bytes.
+    - `known`: names of all files that a report can have; those that this one does not write are removed.
 
     **Raises:** `RobustctlError` where `folder` is a file.
     """
@@ -25,6 +29,7 @@ def write_folder(
     for name, content in contents:
         write_atomic(folder / name, content)
         written.append(folder / name)
+    # After writing: an interrupted report leaves files of the old one, never a folder without a report.
     for name in set(known) - {path.name for path in written}:
         (folder / name).unlink(missing_ok=True)
     return written

@@ -9,22 +9,24 @@ from ..certificates import Certificate
 from ..data import Record
 from ..identify import ChannelScores, ResidualCorrelations, Simulation
 from ..train import Fit
-from .linear_line import Alongside
+from .comparison import Comparison
 
 WIDTH = 100
-NAMED = 3  # experiments
-SEEN = "  BEWARE        the model was trained on this record: how well it simulates another is not known"
+NAMED = 3  # experiments whose names fit on the line
+SEEN = (
+    "  WARNING       the model was trained on this record, which does not show how well it simulates others"
+)
 _NAME, _UNIT, _INPUT = 26, 10, 16
 
 
 def joined(parts: Iterable[list[str]]) -> str:
-    """Return the parts with an empty line between them, lines that are too long wrapped."""
+    """Return the parts with an empty line between them, and lines that are too long wrapped."""
     wrapped = (["\n".join(_wrapped(line)) for line in part] for part in parts if part)
     return "\n\n".join("\n".join(part) for part in wrapped)
 
 
 def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
-    """Return what was simulated, and how; `seen`: whether it is the record trained on."""
+    """Return what was simulated, and how; `seen` is True for the training record."""
     record = simulation.record
     count = len(record.experiments)
     names = ", ".join(dict.fromkeys(_cut(e.name, _NAME) for e in record.experiments[:NAMED]))
@@ -37,14 +39,14 @@ def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
         f"  record        {experiments}, {record.samples} samples, dt = {record.dt:g} s",
         *([SEEN] if seen else []),
         f"  inputs        {inputs}",
-        "  simulation    free run (infinite horizon)",
+        "  simulation    free run",
         f"  initial state {simulation.initial}",
         f"  skipped       {simulation.skipped or 'no'} samples at the start of each experiment",
     ]
 
 
 def table(record: Record, s: ChannelScores) -> list[str]:
-    """Return the scores of each output, a line each, and what is undefined in words."""
+    """Return the scores of each output, one per line, and why some are undefined."""
     titles = f"{'samples':>9}{'RMSE':>13}{'mean error':>13}{'NRMSE':>10}{'fit %':>9}"
     lines = [_cells("output", "unit") + titles]
     columns = s.samples, s.rmse, s.mean_error, s.nrmse, s.fit_percent
@@ -59,22 +61,29 @@ def table(record: Record, s: ChannelScores) -> list[str]:
     return lines
 
 
-def beside_lines(record: Record, fits: np.ndarray, beside: Alongside | None) -> list[str]:
-    """Return each output's fit in percent: here, on the record trained on, and of a linear model here."""
-    if beside is None:
+def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | None) -> list[str]:
+    """Return each output's fit in percent: here, on the training record, and of a linear model here."""
+    if comparison is None:
         return []
     lines = [f"{_cells('fit %')}{'here':>9}{'trained on':>14}{'linear':>10}"]
-    columns = record.outputs, record.output_units, fits, beside.trained, beside.linear, beside.models
+    columns = (
+        record.outputs,
+        record.output_units,
+        fits,
+        comparison.trained,
+        comparison.linear,
+        comparison.models,
+    )
     for name, unit, here, trained, linear, model in zip(*columns, strict=True):
         arx = "" if model is None else f"  (ARX, order {model.order}, delay {model.delay})"
         lines.append(f"{_cells(name, unit)}{here:>9.2f}{trained:>14.2f}{linear:>10.2f}{arx}")
         if linear >= here:
-            lines.append(f"  {name}: the linear model is no worse here: train longer, or begin from it")
+            lines.append(f"  {name}: the linear model is no worse here: train longer, or start from it")
     return lines
 
 
 def residual_lines(record: Record, c: ResidualCorrelations | None, note: str) -> list[str]:
-    """Return the share of lags outside the band for each output, of the inputs only the worst."""
+    """Return the share of lags outside the band for each output, and for its worst input."""
     if c is None:
         return [f"residual correlations: not computed; {note}"]
     lines = [
@@ -87,7 +96,9 @@ def residual_lines(record: Record, c: ResidualCorrelations | None, note: str) ->
             j = int(np.nanargmax(cross))
             worst = f"{_cut(record.inputs[j], _INPUT)} {_percent(cross[j]):>9}"
         lines.append(f"{_cells(name)}{_percent(own):>22}{worst:>32}")
-    lines.append("  chance: about 1 %; colored noise raises the first, dynamics missing in the model both")
+    lines.append(
+        "  by chance about 1 %; colored noise raises the first, dynamics missing in the model raise both"
+    )
     return lines
 
 
@@ -95,18 +106,18 @@ def training_lines(fit: Fit | None, numbers: dict | None) -> list[str]:
     """Return how the training ended, from the fit and the numbers of its summary."""
     if fit is None or numbers is None:
         return []
-    lines = ["training", f"  {fit}", f"  loss at the kept epoch {numbers['best_loss']:.4g}"]
+    lines = ["training", f"  {fit}", f"  loss at the best epoch {numbers['best_loss']:.4g}"]
     if not np.isnan(numbers["best_validation"]):
         lines[-1] += f", on the validation record {numbers['best_validation']:.4g}"
     lines[-1] += " (of scaled outputs)"
-    return lines + ([f"  BEWARE        {fit.caution}"] if fit.caution else [])
+    return lines + ([f"  WARNING       {fit.caution}"] if fit.caution else [])
 
 
 def certificate_lines(certificate: Certificate | None, note: str) -> list[str]:
-    """Return the certificate's text, and a warning where it is of other weights."""
+    """Return the certificate's text, and a warning where it is for other weights."""
     if certificate is None:
         return []
-    return [*str(certificate).splitlines(), *([f"  BEWARE        {note}"] if note else [])]
+    return [*str(certificate).splitlines(), *([f"  WARNING       {note}"] if note else [])]
 
 
 def _cells(name: str, unit: str = "") -> str:
@@ -114,7 +125,8 @@ def _cells(name: str, unit: str = "") -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Leave the middle out of a text that is too long."""
+    """Remove the middle of a text that is too long."""
+    # Names differ at their ends as often as at their beginnings.
     tail = width // 3
     return text if len(text) <= width else f"{text[: width - tail - 1]}…{text[-tail:]}"
 

@@ -1,4 +1,4 @@
-"""The robustness report of linear and learned loops."""
+"""The robustness report of loops with linear and learned controllers."""
 
 from .analysis import Analysis as Analysis
 from .loop_report import LoopReport as LoopReport

@@ -1,4 +1,4 @@
-"""What is found of loops, before it is put into tables, figures and pages."""
+"""The results for loops, from which tables, figures and pages are made."""
 
 import dataclasses
 from typing import Any
@@ -13,12 +13,20 @@ from .worst_case import WorstCase
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """What was found of one loop; the parts that need a stable linearization are None without one, `note` says why.
-    `episodes` is None without a task.
+    """The results for one loop.
 
-    `inputs`, `outputs`: margins with the loop opened at each control and each output; `disk_inputs`,
-    `disk_outputs`: lower bounds on the disk margin of all channels at once; `hinf`: H-infinity norm from
-    disturbance to performance output.
+    **Arguments:**
+
+    - `linear`: the linearization, None if there is no equilibrium
+    - `inputs`, `outputs`: margins with the loop opened at each control and each output
+    - `disk_inputs`, `disk_outputs`: lower bounds on the disk margin of all channels at once
+    - `peaks`: of the sensitivities
+    - `hinf`: H-infinity norm from disturbance to performance output
+    - `certified`: the gain that is proven
+    - `worst`: the worst disturbance that was found
+    - `steps`: step responses
+    - `episodes`: costs of the task, None without a task
+    - `note`: why the parts that need a stable linearization are None or empty, otherwise ""
     """
 
     linear: LinearLoop | None
@@ -37,10 +45,16 @@ class Analysis:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What was found of one or several loops about one plant.
+    """The results for one or several loops about one plant.
 
-    `loops`: an `Analysis` for each controller's name; `sampled`: the plant; `gain_unit`: of the performance output over
-    the disturbance's; `origin`: seed, versions, machine, commit.
+    **Arguments:**
+
+    - `title`: of the report
+    - `sampled`: the plant
+    - `loops`: an `Analysis` for each controller's name
+    - `gain_unit`: unit of the performance output over that of the disturbance
+    - `settings`: horizon, episodes, search
+    - `origin`: seed, versions, machine, commit
     """
 
     title: str
@@ -51,10 +65,10 @@ class Findings:
     origin: dict[str, Any]
 
     def head(self) -> str:
-        """Return what was simulated, in words."""
+        """Return plant, sample time and imperfections as text."""
         plant = type(self.sampled.plant).__name__
         return f"{plant} at {self.sampled.dt:g} s, imperfections: {imperfections_in_words(self.sampled)}"
 
     def notes(self) -> list[tuple[str, str]]:
-        """Return what is proven of each loop and what could not be computed, in words."""
+        """Return for each loop, as text, what is proven and what could not be computed."""
         return [(name, f"{a.certified.statement} {a.note}".strip()) for name, a in self.loops.items()]

@@ -1,4 +1,4 @@
-"""What is proven of a loop's gain, where something is."""
+"""The certified gain of a loop, if there is one."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from .linear_loop import LinearLoop, Performance
 
 
 class CertifiedGain(NamedTuple):
-    """A gain that no disturbance exceeds in moving the performance output from what it is without, or None; what that means."""
+    """A proven bound on `|z(d) - z(0)| / |d|` over all disturbances d, or None, and what is proven in words."""
 
     gain: float | None
     statement: str
@@ -22,8 +22,18 @@ class CertifiedGain(NamedTuple):
 def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Performance) -> CertifiedGain:
     """Return the certified gain of a loop about a `Sampled` plant.
 
-    A linear loop's H-infinity norm is exact. `Youla` or `Alongside` with a certified Q on a linear plant has
-    `|T0| + |T1| gamma |T2|`; on others the statement says what is left of it.
+    ::
+
+        linear loop:                          |z|_2 / |d|_2 <= H-infinity norm, exact
+        certified Q about a linear plant:     |z(d) - z(0)|_2 / |d|_2 <= |T0| + |T1| gamma |T2|
+
+    The second is for `Youla` and `Alongside`; about a nonlinear plant the statement says what still holds.
+
+    **Arguments:**
+
+    - `loop`: a feedback loop about a `Sampled` plant
+    - `linear`: its linearization, if there is one
+    - `performance`: `performance(x, u) -> z`
     """
     sampled, policy = loop.plant, loop.policy
     assert isinstance(sampled, Sampled)
@@ -33,7 +43,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
         )
     if not isinstance(policy, Youla | Alongside):
         return CertifiedGain(
-            None, "No certificate covers this controller in this loop; what stands here was found by search."
+            None, "No certificate covers this controller in this loop; the numbers here were found by search."
         )
     return _youla(sampled, policy, performance)
 
@@ -42,9 +52,9 @@ def _youla(sampled: Sampled, policy: Youla | Alongside, performance: Performance
     try:
         found = certify(policy.q)
     except RobustctlError as error:
-        return CertifiedGain(None, f"Q carries no certificate: {error}")
+        return CertifiedGain(None, f"Q has no certificate: {error}")
     if not found.holds:
-        return CertifiedGain(None, f"Q carries no certificate: {found.reason}")
+        return CertifiedGain(None, f"Q has no certificate: {found.reason}")
     if found.gamma is None:
         return CertifiedGain(
             None,

@@ -1,19 +1,25 @@
-"""The report's figures, each with all its loops in one color each."""
+"""The report's figures; each loop has one color in all of them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..classical.types import Realization
 from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, line, panels, plain
 from .analysis import Findings
 from .linear_loop import LinearLoop, complement, frequencies
 from .margins import opened
+from .responses import Step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST = 4
+"""Channels that are drawn, so that a figure of a large plant remains readable; the table has all of them."""
 
 
-def draw(report: Findings) -> dict[str, Any]:
-    """Return the figures by name, without those that no loop has anything for."""
+def draw(report: Findings) -> "dict[str, Figure]":
+    """Return the figures by name, without those for which no loop has data."""
     figures = {}
     stable = {n: a.linear for n, a in report.loops.items() if a.linear is not None and a.linear.stable}
     if stable:
@@ -30,7 +36,7 @@ def draw(report: Findings) -> dict[str, Any]:
 
 
 def _style(report: Findings, name: str) -> dict[str, Any]:
-    """A color of its own, and a line thinner than that of the loop before, which may lie below it."""
+    """Return the loop's color, and a line thinner than that of the loop before, which it may cover."""
     k = list(report.loops).index(name)
     return {"color": CYCLE[k % len(CYCLE)], "linewidth": max(2.4 - 0.4 * k, 1.0)}
 
@@ -40,7 +46,7 @@ def _legend(figure: Any, axes: Any) -> None:
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=SMALL + 1)
 
 
-def _bode(report: Findings, loops: dict[str, LinearLoop]) -> Any:
+def _bode(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     controls = report.sampled.plant.controls[:_MOST]
     figure, axes = panels(2, len(controls), (6.0 if len(controls) == 1 else 4.2, 2.4), sharex="all")
     for j, signal in enumerate(controls):
@@ -64,7 +70,7 @@ def _bode(report: Findings, loops: dict[str, LinearLoop]) -> Any:
 
 
 def _phase(L: np.ndarray) -> np.ndarray:
-    """Phase in degrees, unwrapped, with the first crossover's between -360 and 0."""
+    """Return the phase in degrees, unwrapped, between -360 and 0 where the gain is closest to one."""
     phase = np.degrees(np.unwrap(np.angle(L)))
     k = int(np.argmin(np.abs(np.log(np.maximum(np.abs(L), 1e-300)))))
     return phase - 360 * np.ceil(phase[k] / 360)
@@ -73,10 +79,11 @@ def _phase(L: np.ndarray) -> np.ndarray:
 def _degrees():
     from matplotlib.ticker import MaxNLocator
 
+    # multiples of 45, 90 and 180 degrees
     return MaxNLocator(nbins=6, steps=[1, 1.8, 3.6, 4.5, 9, 10])
 
 
-def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> Any:
+def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     controls = report.sampled.plant.controls[:_MOST]
     figure, axes = panels(1, len(controls), (4.6, 4.2))
     circle = np.exp(1j * np.linspace(0, 2 * np.pi, 200))
@@ -89,6 +96,7 @@ def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> Any:
             ax.plot(np.real(L), np.imag(L), label=plain(name), **style)
             ax.plot(np.real(L), -np.imag(L), **style | {"linewidth": 0.8, "linestyle": ":"})
         ax.plot([-1], [0], "+", color=VERMILION, markersize=11, markeredgewidth=2)
+        # around -1, where margins are read; an integrator's curve leaves any frame
         ax.set_xlim(-4, 2)
         ax.set_ylim(-3, 3)
         ax.set_aspect("equal")
@@ -100,7 +108,7 @@ def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> Any:
     return figure
 
 
-def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> Any:
+def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     disturbed = bool(report.sampled.plant.disturbances)
     figure, axes = panels(1, 2 + disturbed, (3.9, 3.0))
     for name, loop in loops.items():
@@ -112,7 +120,7 @@ def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> Any:
     for ax, letter in zip(axes[0], ("sensitivity S", "complementary T"), strict=False):
         ax.axhline(0, color=GREY, linewidth=0.8)
         ax.set_ylabel(f"{letter} [dB]", fontsize=SMALL)
-        ax.set_ylim(bottom=max(ax.get_ylim()[0], -60))
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], -60))  # an integrator's S goes to minus infinity
     if disturbed:
         axes[0, 2].set_ylabel(f"disturbance to output [{report.gain_unit}]", fontsize=SMALL)
         low, high = axes[0, 2].get_ylim()
@@ -124,12 +132,13 @@ def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> Any:
     return figure
 
 
-def _largest(system: Any, omega: np.ndarray) -> np.ndarray:
+def _largest(system: Realization, omega: np.ndarray) -> np.ndarray:
+    """Return the largest singular value at each frequency."""
     response = np.asarray(system(np.exp(1j * omega * system.dt))).reshape(*system.D.shape, -1)
     return np.linalg.norm(np.moveaxis(response, -1, 0), 2, axis=(1, 2))
 
 
-def _steps(report: Findings) -> Any:
+def _steps(report: Findings) -> "Figure":
     plant = report.sampled.plant
     shown = max((a.steps for a in report.loops.values()), key=len)
     outputs, controls = plant.outputs[:_MOST], plant.controls[:_MOST]
@@ -153,19 +162,19 @@ def _steps(report: Findings) -> Any:
         axes[-1, c].set_xlim(0, _until([a.steps[c] for a in report.loops.values() if a.steps]))
     for i, signal in enumerate((*outputs, *controls)):
         axes[i, 0].set_ylabel(labeled(signal.name, signal.unit, lines=2), fontsize=SMALL)
-    heading(figure, "Steps, through the nonlinear loop without noise", "deviations from where the loop rests")
+    heading(figure, "Steps, through the nonlinear loop without noise", "deviations from the equilibrium")
     _legend(figure, axes[0, 0])
     return figure
 
 
-def _until(steps: list) -> float:
-    """Time to show: four times what the slowest loop needs to settle, or all of it."""
+def _until(steps: list[Step]) -> float:
+    """Return the time to show: four times the settling time of the slowest loop, or all of it."""
     end = float(steps[0].t[-1])
     slowest = max(step.settling for step in steps)
     return min(end, max(4 * slowest, 0.05 * end))
 
 
-def _worst(report: Findings) -> Any:
+def _worst(report: Findings) -> "Figure":
     found = {name: a.worst for name, a in report.loops.items() if a.worst is not None}
     plant = report.sampled.plant
     figure, axes = panels(2, len(found), (6.5 if len(found) == 1 else 3.2, 2.2), sharex="all", sharey="row")

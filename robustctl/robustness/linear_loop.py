@@ -1,22 +1,26 @@
-"""A loop linearized where it settles, with its sensitivities."""
+"""A loop linearized at its equilibrium, with its sensitivities."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ..classical.flat import in_float64, to_float64
 from ..classical.linearize import equilibrium, linearize
+from ..classical.types import Realization, typed
 from ..loops import Feedback, noiseless
 from ..plants import Sampled
 
-_SETTLE = 2000  # samples: a learned controller may rest far from where it starts
+_SETTLE = 2000
+"""Samples simulated before the search: the equilibrium of a learned controller may be far from its initial state."""
+
 Performance = Callable[[Array, Array], Array]
+"""`performance(x, u) -> z`, of the plant's physical state and the control."""
 
 
 class LinearLoop(NamedTuple):
@@ -26,17 +30,24 @@ class LinearLoop(NamedTuple):
 
         S_in = (I - K P)^-1 from v to u,    S_out = (I - P K)^-1 from n to y,    T = I - S
 
-    `P` from control to output, `K` from output to control, `disturbance` from d to the performance output z.
-    `x`: the loop's state at the equilibrium; `y`, `u` (ny,), (nu,); `poles` of the loop; `stable`: all inside
-    the unit circle.
+    **Arguments:**
+
+    - `P`: from control to output
+    - `K`: from output to control
+    - `S_in`, `S_out`: sensitivities at the plant's input and output
+    - `disturbance`: from d to the performance output z
+    - `x`: the state of plant and policy at the equilibrium
+    - `y`, `u`: output (ny,) and control (nu,) at the equilibrium
+    - `poles`: of the loop
+    - `stable`: whether all poles are inside the unit circle
     """
 
-    P: Any
-    K: Any
-    S_in: Any
-    S_out: Any
-    disturbance: Any
-    x: Any
+    P: Realization
+    K: Realization
+    S_in: Realization
+    S_out: Realization
+    disturbance: Realization
+    x: PyTree
     y: np.ndarray
     u: np.ndarray
     poles: np.ndarray
@@ -45,25 +56,37 @@ class LinearLoop(NamedTuple):
 
 def plain(loop: Feedback) -> Feedback:
     """Return the loop in float64, about its plant without noise, jitter and quantization."""
+    return in_float64(to_float64)(Feedback(noiseless(sampled_plant(loop)), loop.policy))
+
+
+def sampled_plant(loop: Feedback) -> Sampled:
+    """Return the loop's plant, which `report` has checked to be a `Sampled`."""
     assert isinstance(loop.plant, Sampled)
-    return in_float64(to_float64)(Feedback(noiseless(loop.plant), loop.policy))
+    return loop.plant
 
 
 def linear_loop(loop: Feedback, performance: Performance, reference: np.ndarray) -> LinearLoop:
-    """Linearize a loop about a `Sampled` plant where it settles under the constant `reference` (nr,).
+    """Linearize a loop about a `Sampled` plant at its equilibrium under a constant reference.
 
-    **Raises:** `RobustctlError` where no equilibrium is found near the start.
+    **Arguments:**
+
+    - `loop`: the feedback loop
+    - `performance`: `performance(x, u) -> z`
+    - `reference`: (nr,)
+
+    **Raises:** `RobustctlError` if no equilibrium is found near the initial state.
     """
     loop = plain(loop)
-    sampled: Any = loop.plant
+    sampled = sampled_plant(loop)
     ny, nd = len(sampled.plant.outputs), len(sampled.plant.disturbances)
     w = np.concatenate([np.zeros(nd), reference])
     found = equilibrium(loop, w, references=len(reference), settle=_SETTLE)
     y, u = found.y[:ny], found.y[ny:]
     plant_x, policy_x = found.x
-    whole: Any = linearize(sampled, plant_x, np.concatenate([u, np.zeros(nd)]))
-    K: Any = linearize(loop.policy, policy_x, np.concatenate([y, reference]), dt=sampled.dt)
+    whole = typed(linearize(sampled, plant_x, np.concatenate([u, np.zeros(nd)])))
+    K = typed(linearize(loop.policy, policy_x, np.concatenate([y, reference]), dt=sampled.dt))
     P, Bd = whole[:, : u.size], whole.B[:, u.size :]
+    # z is a function of the physical state, the first entries of the plant's state
     Cz, Dz = _slopes(performance, plant_x.x, u)
     C = np.pad(Cz, ((0, 0), (0, P.nstates - Cz.shape[1])))
     return _closed(P, K[:, :ny], Bd, C, Dz, found.x, y, u)
@@ -75,7 +98,17 @@ def _slopes(performance: Performance, x: Array, u: np.ndarray) -> tuple[np.ndarr
     return np.asarray(slopes[0]), np.asarray(slopes[1])
 
 
-def _closed(P: Any, K: Any, Bd, Cz, Dz, x, y, u) -> LinearLoop:
+def _closed(
+    P: Realization,
+    K: Realization,
+    Bd: np.ndarray,
+    Cz: np.ndarray,
+    Dz: np.ndarray,
+    x: PyTree,
+    y: np.ndarray,
+    u: np.ndarray,
+) -> LinearLoop:
+    """Close the loop `u = K y + v`, `y = P [u; d] + n`: P has no direct path, so K's direct path makes no algebraic loop."""
     A = np.block([[P.A + P.B @ K.D @ P.C, P.B @ K.C], [K.B @ P.C, K.A]])
     into = {"v": P.B, "n": P.B @ K.D, "d": Bd}
     below = {"v": np.zeros((K.nstates, P.ninputs)), "n": K.B, "d": np.zeros((K.nstates, Bd.shape[1]))}
@@ -84,7 +117,7 @@ def _closed(P: Any, K: Any, Bd, Cz, Dz, x, y, u) -> LinearLoop:
     Cp = np.hstack([Cz, np.zeros((len(Cz), K.nstates))]) + Dz @ Cu
 
     def system(source: str, C, D):
-        return ct.StateSpace(A, np.vstack([into[source], below[source]]), C, D, P.dt)
+        return typed(ct.StateSpace(A, np.vstack([into[source], below[source]]), C, D, P.dt))
 
     poles = np.linalg.eigvals(A)
     return LinearLoop(
@@ -101,24 +134,27 @@ def _closed(P: Any, K: Any, Bd, Cz, Dz, x, y, u) -> LinearLoop:
     )
 
 
-def complement(S: Any) -> Any:
+def complement(S: Realization) -> Realization:
     """Return `T = I - S`."""
-    return ct.StateSpace(S.A, S.B, -S.C, np.eye(S.noutputs) - S.D, S.dt)
+    return typed(ct.StateSpace(S.A, S.B, -S.C, np.eye(S.noutputs) - S.D, S.dt))
 
 
 def with_sensor_offsets(loop: Feedback) -> Feedback:
-    """Return the loop with `w.noise` added to its readings in the outputs' units: the way in for a step."""
-    sampled: Any = loop.plant
+    """Return the loop with `w.noise` added to its readings in the outputs' units, through which a step enters."""
+    sampled = sampled_plant(loop)
     imperfections = dataclasses.replace(sampled.imperfections, noise=1.0)
     return Feedback(dataclasses.replace(sampled, imperfections=imperfections), loop.policy)
 
 
 def frequencies(loop: LinearLoop, count: int = 600) -> np.ndarray:
-    """Return frequencies in rad/s up to half the sampling rate, closer about the loop's resonances."""
+    """Return frequencies in rad/s up to half the sampling rate, denser about the loop's resonances."""
     nyquist = np.pi / loop.P.dt
+    # From a thirtieth of the slowest pole's rate, at least 1e-5 of half the sampling rate (an integrator has rate zero)
+    # and at most 1e-3 (a deadbeat loop has no slow pole). 1e-12 and 1e-6: poles at zero, of a delay, have no frequency.
     slow = np.log(np.maximum(np.abs(loop.poles), 1e-12)).max(initial=-1.0) / loop.P.dt
     lowest = min(max(abs(slow) / 30, nyquist * 1e-5), nyquist * 1e-3)
     grid = np.geomspace(lowest, nyquist * (1 - 1e-9), count)
+    # 21 points within 10 % of each pole's frequency, for a resonance narrower than the grid
     angle = np.abs(np.angle(loop.poles[np.abs(loop.poles) > 1e-6])) / loop.P.dt
     around = (angle[:, None] * np.linspace(0.9, 1.1, 21)).ravel()
     return np.unique(np.concatenate([grid, around[(around > lowest) & (around < nyquist)]]))

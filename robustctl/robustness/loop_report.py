@@ -1,10 +1,10 @@
-"""The robustness report: what an engineer asks of a loop, side by side for several controllers."""
+"""The robustness report: time responses, margins, gains and worst case of several controllers in comparison."""
 
 import dataclasses
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.random as jr
 import numpy as np
@@ -18,12 +18,15 @@ from ..runs.provenance import provenance
 from ..store.json_text import finite, json_text
 from .analysis import Analysis, Findings
 from .certified import certified_gain
-from .linear_loop import LinearLoop, Performance, linear_loop, plain
+from .linear_loop import LinearLoop, Performance, linear_loop, plain, sampled_plant
 from .margins import all_channels, channel_margins, peaks
 from .page import page, pictures
 from .responses import episodes, sizes_of, steps
 from .tables import rows, text_table
 from .worst_case import worst_case
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILES = (
     "report.txt",
@@ -35,17 +38,17 @@ FILES = (
 
 @dataclasses.dataclass(frozen=True)
 class LoopReport(Findings):
-    """What `report` returns: the findings, to `print`, to draw with `figures`, or to `save` to a folder."""
+    """The result of `report`: to print, to draw with `figures`, or to `save` to a folder."""
 
     def __str__(self) -> str:
-        """Return the report as text, a column a controller."""
+        """Return the report as text with one column per controller."""
         notes = [textwrap.fill(f"{name}: {text}", 100, subsequent_indent="  ") for name, text in self.notes()]
         return "\n\n".join(
             [f"{self.title}: {self.head()}", text_table(rows(self), list(self.loops)), "\n".join(notes)]
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON holds them; None stands for one that is undefined or not finite."""
+        """Return the numbers as JSON types; undefined and infinite ones become None."""
         table = [
             {
                 "group": r.group,
@@ -67,7 +70,7 @@ class LoopReport(Findings):
             }
         )  # fmt: skip
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> "dict[str, Figure]":
         """Return the figures by name."""
         from .figures import draw
 
@@ -76,7 +79,7 @@ class LoopReport(Findings):
     def save(self, folder: str | Path) -> list[Path]:
         """Write report.txt, report.json, report.html and the figures; return the files written.
 
-        **Raises:** `RobustctlError` where `folder` is a file.
+        **Raises:** `RobustctlError` if `folder` is a file.
         """
         drawn = pictures(self)
         contents = [
@@ -100,18 +103,33 @@ def report(
     search: int = 60,
     seed: int = 0,
 ) -> LoopReport:
-    """Analyze one loop, or several about the same plant side by side, linear and learned ones alike.
+    """Analyze one loop, or compare several about the same plant, with linear and learned controllers alike.
 
-    Steps, episodes and the worst disturbance go through the nonlinear loop; Bode and Nyquist diagrams, margins,
-    sensitivity peaks and the H-infinity norm are of its linearization where it settles, by exact Jacobians.
+    Step responses, episodes and the worst disturbance are simulated with the nonlinear loop; Bode and Nyquist diagrams,
+    margins, sensitivity peaks and the H-infinity norm are those of its linearization at the equilibrium, by exact Jacobians.
 
-    **Arguments:** `loops`: feedback loops about a `Sampled` plant, by the controllers' names; `task`: what draws
-    initial states and disturbances and counts the cost, None: no episodes; `performance(x, u) -> z`: what
-    the gains are to, default the measured output; `performance_unit`; `horizon`: samples of each run, default
-    the task's or 500; `count`: episodes; `search`: gradient steps for the worst disturbance, 0 for none.
+    **Arguments:**
 
-    **Raises:** `RobustctlError` for loops about something else than a `Sampled` plant, about plants with different
-    signals, sample times or imperfections, and for counts that mean nothing.
+    - `loops`: a feedback loop about a `Sampled` plant, or several by the controllers' names
+    - `task`: draws initial states and disturbances and defines the cost; None: no episodes
+    - `performance`: `performance(x, u) -> z`, the output of the gains, default the measured output
+    - `performance_unit`: unit of z
+    - `title`: of the report
+    - `horizon`: samples of each simulation, default the task's or 500
+    - `count`: number of episodes
+    - `search`: gradient steps of the search for the worst disturbance, 0 for none
+    - `seed`: of episodes and search
+
+    **Raises:** `RobustctlError` for loops about anything other than a `Sampled` plant, about plants with different
+    signals, sample times or imperfections, and for counts that are too small.
+
+    **Example:**
+
+    ```python
+    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
+    loop = rc.loops.Feedback(sampled, rc.classical.lqg(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3).controller)
+    print(rc.robustness.report({"LQG": loop}, horizon=100, search=10))
+    ```
     """
     loops = {"loop": loops} if isinstance(loops, Feedback) else dict(loops)
     sampled = _common_plant(loops)
@@ -119,17 +137,16 @@ def report(
     _check(horizon=(horizon, 10), count=(count, 1), search=(search, 0))
     z: Performance = performance or (lambda x, u: sampled.plant.output(x))
     settings = {"horizon": horizon, "episodes": count, "search": search}
-    analyzed = {name: _analyse(loop, task, z, settings, seed) for name, loop in loops.items()}
+    analyzed = {name: _analyze(loop, task, z, settings, seed) for name, loop in loops.items()}
     unit = performance_unit or _joined(s.unit for s in sampled.plant.outputs)
     gain_unit = f"{unit}/{_joined(s.unit for s in sampled.plant.disturbances)}"
     return LoopReport(title, sampled, analyzed, gain_unit, settings, provenance(seed))
 
 
-def _analyse(
+def _analyze(
     loop: Feedback, task: Task | None, z: Performance, settings: dict[str, int], seed: int
 ) -> Analysis:
-    plant: Any = loop.plant
-    plant = plant.plant
+    plant = sampled_plant(loop).plant
     sizes, reference = sizes_of(Task(plant) if task is None else task, loop, settings["horizon"])
     runs = (
         None
@@ -190,7 +207,7 @@ def _common_plant(loops: dict[str, Feedback]) -> Sampled:
                 else f"one about a {type(loop.plant).__name__}"
             )
             raise RobustctlError(
-                f"{name} must be a feedback loop about a Sampled plant, got {what}; rc.loops.feedback closes one"
+                f"{name} must be a feedback loop about a Sampled plant, got {what}; rc.loops.feedback makes one"
             )
         p = loop.plant.plant
         described[name] = (p.controls, p.outputs, p.disturbances, loop.plant.dt, loop.plant.imperfections)
@@ -204,10 +221,9 @@ def _common_plant(loops: dict[str, Feedback]) -> Sampled:
                     f"the loops must be about the same plant, but the {what} of {name} are {b} and those of {first[0]} are {a}; "
                     "make a report for each plant"
                 )
-    sampled = plain(next(iter(loops.values()))).plant
-    imperfections = next(iter(loops.values())).plant
-    assert isinstance(sampled, Sampled) and isinstance(imperfections, Sampled)
-    return dataclasses.replace(sampled, imperfections=imperfections.imperfections)
+    one = next(iter(loops.values()))
+    # in float64 as `plain` gives it, but with the imperfections that episodes are simulated with
+    return dataclasses.replace(sampled_plant(plain(one)), imperfections=sampled_plant(one).imperfections)
 
 
 def _check(**least: tuple[int, int]) -> None:

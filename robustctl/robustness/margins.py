@@ -1,22 +1,28 @@
 """Gain, phase and disk margins, and the peaks of the sensitivities."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import control as ct
 import numpy as np
 
 from ..classical.hinf_norm import hinf_norm
+from ..classical.types import Realization, typed
 from .linear_loop import LinearLoop, complement, frequencies
 
 
 class Margins(NamedTuple):
-    """How far one channel may be off before the loop is unstable, the other channels as they are.
+    """The stability margins of one channel, with the other channels nominal; infinite or NaN where undefined.
 
-    `gain_up`, `gain_down`: largest and smallest factor on the loop gain, in dB; `phase`: degrees; `crossover`:
-    where the loop gain is one and the phase margin is smallest, in rad/s. `disk`: the disk margin alpha of
-    `(S - T) / 2`; a factor anywhere in its disk is safe, so gain and phase may change at once: `disk_gain` in dB
-    either way, `disk_phase` in degrees either way. Infinite or NaN where there is none.
+    **Arguments:**
+
+    - `channel`: its name
+    - `gain_up`, `gain_down`: largest and smallest factor on the loop gain, in dB
+    - `phase`: phase margin in degrees
+    - `crossover`: frequency of the smallest phase margin, where the loop gain is one, in rad/s
+    - `disk`: the disk margin alpha of `(S - T) / 2`: any complex factor in its disk leaves the loop stable, so gain and
+      phase may change at once
+    - `disk_gain`, `disk_phase`: the disk's gain in dB and phase in degrees, in both directions
     """
 
     channel: str
@@ -36,7 +42,7 @@ class Peaks(NamedTuple):
     complementary: float
 
 
-def channel_margins(loop: LinearLoop, S: Any, channel: int, name: str) -> Margins:
+def channel_margins(loop: LinearLoop, S: Realization, channel: int, name: str) -> Margins:
     """Return the margins of a loop opened at one channel of `S`, which is `S_in` or `S_out`.
 
     ::
@@ -44,11 +50,17 @@ def channel_margins(loop: LinearLoop, S: Any, channel: int, name: str) -> Margin
         L_j = 1 / S_jj - 1,     alpha = 1 / |S_jj - 1/2|_inf
 
     Source: Seiler, Packard, Gahinet, "An introduction to disk margins", IEEE Control Systems, 2020.
+
+    **Arguments:**
+
+    - `loop`: the linearization
+    - `S`: its sensitivity at the plant's input or output
+    - `channel`, `name`: index and name of the channel
     """
     own = S[channel, channel]
     omega = frequencies(loop)
     L = opened(own, omega)
-    # An L of zero has no margins to find, and its phase is noise
+    # 1e-12: an L that is zero up to rounding has no margins, and its phase is noise
     gains, phases, crossing = _crossings(L, omega) if np.abs(L).max() > 1e-12 else ([], [], [])
     gains = [*gains, *_gains_at_the_ends(own)]
     up, down = [g for g in gains if g > 1], [g for g in gains if 0 < g < 1]
@@ -66,32 +78,40 @@ def channel_margins(loop: LinearLoop, S: Any, channel: int, name: str) -> Margin
     )
 
 
-def opened(S: Any, omega: np.ndarray) -> np.ndarray:
-    """Return the loop gain `L = 1/S - 1` of one channel at the frequencies."""
+def opened(S: Realization, omega: np.ndarray) -> np.ndarray:
+    """Return the loop gain `L = 1/S - 1` of one channel at the frequencies in rad/s."""
     return 1 / np.asarray(S(np.exp(1j * omega * S.dt))).ravel() - 1
 
 
-def _gains_at_the_ends(S: Any) -> list[float]:
-    """Factors that make the loop unstable at frequency zero and half the sampling rate, where L is real."""
+def _gains_at_the_ends(S: Realization) -> list[float]:
+    """Return the factors that make the loop unstable at frequency zero and half the sampling rate, where L is real."""
     ends = [float(np.real(S(z)).item()) for z in (1.0, -1.0)]
-    # g L = -1 with L = 1/S - 1; an integrator has S = 0 and no such factor
+    # g L = -1 with L = 1/S - 1 gives g = S / (S - 1), positive for S > 1 or S < 0. 1e-9: an integrator has S = 0 up to
+    # rounding, and no such factor
     return [s / (s - 1) for s in ends if s > 1 + 1e-9 or s < -1e-9]
 
 
-def _crossings(L: np.ndarray, omega: np.ndarray):
+def _crossings(L: np.ndarray, omega: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return gain margins as factors, phase margins in degrees, and the frequencies of the latter."""
     response = ct.FrequencyResponseData(L[None, None], omega, smooth=True)
     gains, phases, _, _, crossing, _ = ct.stability_margins(response, returnall=True)
     return gains, phases, crossing
 
 
-def all_channels(loop: LinearLoop, S: Any) -> float:
-    """Return a lower bound on the disk margin with all channels off at once, each in its own way.
+def all_channels(loop: LinearLoop, S: Realization) -> float:
+    """Return a lower bound on the disk margin with independent perturbations of all channels at once.
 
     ::
 
         alpha >= 1 / max over w of  min over diagonal D of  sigma_max(D (S - I/2) D^-1)
 
-    The bound on the structured singular value that SLICOT's AB13MD gives, with D by Osborne's scaling.
+    The upper bound on the structured singular value that SLICOT's AB13MD gives, with D by Osborne's scaling: any D gives
+    a bound. Source: Osborne, "On pre-conditioning of matrices", J. ACM 7, 1960.
+
+    **Arguments:**
+
+    - `loop`: the linearization
+    - `S`: its sensitivity at the plant's input or output
     """
     omega = frequencies(loop)
     M = np.moveaxis(np.asarray(_minus_half(S)(np.exp(1j * omega * S.dt))).reshape(*S.D.shape, -1), -1, 0)
@@ -100,9 +120,11 @@ def all_channels(loop: LinearLoop, S: Any) -> float:
 
 
 def _osborne(M: np.ndarray, sweeps: int = 20) -> np.ndarray:
-    """Scale `D M D^-1` so that each off-diagonal row is as large as its column, one channel after the other."""
+    """Scale `D M D^-1` so that each off-diagonal row has the norm of its column, one channel after the other."""
     M = M.copy()
-    for _ in range(sweeps):
+    for _ in range(
+        sweeps
+    ):  # 20 converge to the digits of a table; fewer would give a weaker bound, not a wrong one
         for k in range(M.shape[1]):
             others = np.arange(M.shape[1]) != k
             row = np.linalg.norm(M[:, k, others], axis=1)
@@ -120,17 +142,17 @@ def peaks(loop: LinearLoop) -> Peaks:
 
 
 def disk_gain(alpha: float) -> float:
-    """Return the factor on the gain that a balanced disk margin allows either way, in dB."""
+    """Return the gain change in dB that a balanced disk margin allows in both directions."""
     return math.inf if alpha >= 2 else _db((2 + alpha) / (2 - alpha))
 
 
 def disk_phase(alpha: float) -> float:
-    """Return the phase that a balanced disk margin allows either way, in degrees."""
+    """Return the phase change in degrees that a balanced disk margin allows in both directions."""
     return math.degrees(2 * math.atan(alpha / 2))
 
 
-def _minus_half(S: Any) -> Any:
-    return ct.StateSpace(S.A, S.B, S.C, S.D - np.eye(S.noutputs) / 2, S.dt)
+def _minus_half(S: Realization) -> Realization:
+    return typed(ct.StateSpace(S.A, S.B, S.C, S.D - np.eye(S.noutputs) / 2, S.dt))
 
 
 def _db(factor: float) -> float:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of one or several reports."""
+"""A self-contained HTML page with one or several reports."""
 
 import base64
 import html
@@ -12,11 +12,11 @@ _CAPTIONS = {
     "bode": "Loop gain with the loop opened at each control, the others closed. The gain margin is read at -180 degrees, the "
     "phase margin at 0 dB.",
     "nyquist": "The same in the complex plane. The closer a curve comes to the point -1, the smaller the margins.",
-    "sensitivity": "A peak of S says by how much disturbances at the output are made worse at that frequency, one of T how "
-    "much noise and model error matter.",
-    "steps": "Responses of the nonlinear loop, each signal in its unit. A set point moves as the sensors see it.",
-    "worst_case": "What gradient ascent through the nonlinear loop found, from rest. The gain is the ratio of the two "
-    "signals' norms.",
+    "sensitivity": "A peak of S is the factor by which the loop amplifies disturbances at the output at that frequency; a peak "
+    "of T shows where the loop is sensitive to noise and model errors.",
+    "steps": "Responses of the nonlinear loop, each signal in its unit. A step of a set point is an offset of the sensor.",
+    "worst_case": "The result of gradient ascent through the nonlinear loop, from the equilibrium. The gain is the ratio of the "
+    "two signals' norms.",
 }
 
 _STYLE = """
@@ -48,7 +48,13 @@ def pictures(report: Findings) -> dict[str, bytes]:
 
 
 def page(reports: Sequence[Findings], *, title: str | None = None) -> str:
-    """Return reports as one HTML page that needs no other file and no network."""
+    """Return reports as one HTML page that needs no other file and no network.
+
+    **Arguments:**
+
+    - `reports`: results of `report`
+    - `title`: of the page, default the first report's
+    """
     title = title or reports[0].title
     sections = "\n".join(map(_section, reports))
     return (

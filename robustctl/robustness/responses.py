@@ -1,4 +1,4 @@
-"""Steps and episodes of a loop, and the numbers that engineers read off them."""
+"""Step responses and episodes of a loop, and the figures of merit derived from them."""
 
 import dataclasses
 import math
@@ -10,25 +10,31 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax import lax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..classical.flat import in_float64, to_float64
 from ..loops import Feedback, PlantScenario
 from ..plants import Exogenous, Sampled, Task, limits, undisturbed
 from ..trajectory import rollout
-from .linear_loop import LinearLoop, plain, with_sensor_offsets
+from .linear_loop import LinearLoop, plain, sampled_plant, with_sensor_offsets
 
 BOUND = 1e6
+"""Size of a state or output beyond which a simulation counts as diverged, whatever its unit."""
 
 
 class Step(NamedTuple):
     """The response to a step in one signal, from the loop's equilibrium, without noise; time first.
 
-    `t` in s; `y` (T, ny) and `u` (T, nu) deviations from the equilibrium, NaN after the loop left its bounds;
-    `size` of the step in its `unit`. `watched`: the output that the numbers are about; `peak`: its largest
-    deviation, `final`: its last, `overshoot`: past the final value in percent of it, `settling`: seconds until it
-    stays within 2 % of the final value (infinite: not within the horizon). Where the final value is below 2 % of the
-    peak there is no overshoot, and the peak takes its place.
+    **Arguments:**
+
+    - `name`, `unit`, `size`: of the step
+    - `t`: time in s
+    - `y`, `u`: deviations (T, ny) and (T, nu) from the equilibrium, NaN after divergence
+    - `watched`: index of the output that the following numbers describe
+    - `peak`, `final`: its largest and its last deviation
+    - `overshoot`: in percent of the final value; NaN if that is below 2 % of the peak
+    - `settling`: seconds until it remains within 2 % of the final value (of the peak, if the final value is below 2 % of
+      it), infinite if not within the horizon
     """
 
     name: str
@@ -45,11 +51,15 @@ class Step(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """What the task cost over drawn episodes, with all the plant's imperfections.
+    """The cost of a task over drawn episodes, with all the plant's imperfections.
 
-    `cost`, `worst`: mean and largest cost of a sample, of the episodes that stayed; `stayed`: their share;
-    `effort` (nu,): root mean square of the applied control about the operating point, in its unit;
-    `saturated`: share of the samples with a control at a limit.
+    **Arguments:**
+
+    - `count`: number of episodes
+    - `cost`, `worst`: mean and largest cost per sample, over the episodes that stayed in bounds
+    - `stayed`: share of the episodes that stayed in bounds
+    - `effort`: (nu,), root mean square of the applied control about the operating point, in its unit
+    - `saturated`: share of the samples with a control at a limit
     """
 
     count: int
@@ -64,33 +74,41 @@ class Episodes(NamedTuple):
 def steps(
     loop: Feedback, linear: LinearLoop, reference: np.ndarray, sizes: dict[str, np.ndarray], horizon: int
 ) -> list[Step]:
-    """Return the responses to a step of each set point and of each disturbance, through the nonlinear loop.
+    """Simulate a step of each set point and of each disturbance with the nonlinear loop.
 
-    A set point moves as the sensors see it: a step of `r` is one of `-r` on the reading. That is the response of
-    any controller that acts on the error, learned or not, with or without references of its own.
+    A step of a set point by `r` is an offset of `-r` on the sensor. This is the response of any controller that acts on
+    the error, learned or not, with or without references of its own.
+
+    **Arguments:**
+
+    - `loop`, `linear`: the loop and its linearization
+    - `reference`: the constant reference (nr,)
+    - `sizes`: of the steps in "outputs" and "disturbances", see `sizes_of`
+    - `horizon`: samples
     """
-    quiet = with_sensor_offsets(plain(loop))
-    sampled: Any = quiet.plant
+    noiseless_loop = with_sensor_offsets(plain(loop))
+    sampled = sampled_plant(noiseless_loop)
     plant = sampled.plant
-    made = []
-    still = undisturbed(sampled, horizon, len(reference))
-    still = still._replace(r=jnp.broadcast_to(jnp.asarray(reference), (horizon, len(reference))))
+    responses = []
+    nominal = undisturbed(sampled, horizon, len(reference))
+    nominal = nominal._replace(r=jnp.broadcast_to(jnp.asarray(reference), (horizon, len(reference))))
     for k, signal in enumerate(plant.outputs):
         size = float(sizes["outputs"][k])
-        ws = still._replace(noise=still.noise.at[:, k].set(-size))
-        made.append(_step(quiet, linear, ws, f"set point of {signal.name}", signal.unit, size, k))
+        ws = nominal._replace(noise=nominal.noise.at[:, k].set(-size))
+        name = f"set point of {signal.name}"
+        responses.append(_step(noiseless_loop, linear, ws, name, signal.unit, size, k))
     for k, signal in enumerate(plant.disturbances):
         size = float(sizes["disturbances"][k])
-        ws = still._replace(d=still.d.at[:, k].set(size))
-        made.append(_step(quiet, linear, ws, signal.name, signal.unit, size, None))
-    return made
+        ws = nominal._replace(d=nominal.d.at[:, k].set(size))
+        responses.append(_step(noiseless_loop, linear, ws, signal.name, signal.unit, size, None))
+    return responses
 
 
 def _step(
     loop: Feedback, linear: LinearLoop, ws: Exogenous, name: str, unit: str, size: float, watched: int | None
 ) -> Step:
     x, u = _run(loop, ws, linear.x)
-    sampled: Any = loop.plant
+    sampled = sampled_plant(loop)
     y = np.asarray(jax.vmap(sampled.plant.output)(x)) - linear.y
     u = np.asarray(u) - linear.u
     inside = np.cumprod(np.isfinite(y).all(1) & (np.abs(y) < BOUND).all(1)).astype(bool)
@@ -102,44 +120,55 @@ def _step(
 
 
 def _numbers(t: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
-    """Peak, final value, overshoot in percent and settling time."""
+    """Return peak, final value, overshoot in percent and settling time."""
     if not np.isfinite(y).all():
         return math.inf, math.nan, math.nan, math.inf
     final, peak = float(y[-1]), float(np.abs(y).max())
     past = float((y * np.sign(final)).max()) - abs(final)
+    # 2 %: the usual band of a settling time. A response that returns into it, as after a disturbance under integral
+    # action, has no final value to be compared with.
     lasting = abs(final) > 0.02 * peak
     overshoot = 100 * (past if past > 1e-9 * peak else 0.0) / abs(final) if lasting else math.nan
     outside = np.flatnonzero(np.abs(y - final) > 0.02 * (abs(final) if lasting else peak))
     if outside.size == 0:
         return peak, final, overshoot, 0.0
-    settled = outside[-1] + 1 < 0.95 * len(
-        y
-    )  # the final value is the last one, so it says little about the end
+    # The last sample is in the band by definition, so a response that enters it in the last 5 % may well leave it again.
+    settled = outside[-1] + 1 < 0.95 * len(y)
     return peak, final, overshoot, float(t[outside[-1] + 1]) if settled else math.inf
 
 
 @eqx.filter_jit
-def _run(loop: Feedback, ws: Exogenous, x0) -> tuple[Array, Array]:
+def _run(loop: Feedback, ws: Exogenous, x0: PyTree) -> tuple[Array, Array]:
     ys: Any = rollout(loop, ws, x0).ys
     return ys.x.x, ys.u
 
 
 @in_float64
 def episodes(loop: Feedback, task: Task, count: int, horizon: int, key: PRNGKeyArray) -> Episodes:
-    """Return cost, effort and saturation over `count` drawn episodes of the task, with all imperfections of the plant."""
+    """Simulate drawn episodes of the task with all imperfections of the plant, and return cost, effort and saturation.
+
+    **Arguments:**
+
+    - `loop`: the feedback loop
+    - `task`: draws initial states and disturbances and defines the cost
+    - `count`: number of episodes
+    - `horizon`: samples of each
+    - `key`: of the draws
+    """
     loop, task = to_float64(loop), to_float64(task)
-    assert isinstance(loop.plant, Sampled)
-    scenario = PlantScenario(task, loop.plant)
+    sampled = sampled_plant(loop)
+    scenario = PlantScenario(task, sampled)
     batch = scenario.draw_batch(key, count, horizon)
     cost, applied, inside = (np.asarray(a) for a in _episodes(scenario, loop.policy.prepare(), batch))
-    low, high = limits(loop.plant.plant.controls)
-    u_e = np.asarray(loop.plant.plant.operating_point()[1])
-    kept = applied[inside]
+    low, high = limits(sampled.plant.controls)
+    u_e = np.asarray(sampled.plant.operating_point()[1])
+    used = applied[inside]
+    # a clipped control equals the limit up to rounding; 1e-6 of the range is above it
     near = 1e-6 * np.where(np.isfinite(high - low), high - low, 1.0)
-    at_limit = ((kept <= low + near) | (kept >= high - near)).any(-1)
+    at_limit = ((used <= low + near) | (used >= high - near)).any(-1)
     if not inside.any():
         return Episodes(count, math.inf, math.inf, 0.0, np.full(u_e.shape, np.inf), math.nan)
-    effort = np.sqrt(np.mean((kept - u_e) ** 2, axis=(0, 1)))
+    effort = np.sqrt(np.mean((used - u_e) ** 2, axis=(0, 1)))
     return Episodes(
         count,
         float(cost[inside].mean()),
@@ -161,19 +190,24 @@ def _episodes(scenario: PlantScenario, policy, batch) -> tuple[Array, Array, Arr
         inside = jnp.all(jnp.isfinite(cost)) & jnp.all(jnp.abs(run.ys.x.x) < BOUND) & ~jnp.any(left)
         return jnp.mean(cost), applied, inside
 
-    return lax.map(one, batch, batch_size=64)
+    return lax.map(one, batch, batch_size=64)  # bounds the memory, whatever the number of episodes
 
 
 @in_float64
 def sizes_of(task: Task, loop: Feedback, horizon: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return sizes for steps in outputs and disturbances, and the reference that a loop rests at.
+    """Return sizes for steps in outputs and disturbances, and the reference at the equilibrium.
 
-    The task's own: the root mean square of the disturbances that it draws and of the outputs' distance at its
-    starts, to one digit; one of a unit where it draws none.
+    The sizes are the root mean square of the task's disturbances and of the outputs' initial deviations, rounded to one
+    digit; one unit if the task draws none.
+
+    **Arguments:**
+
+    - `task`: draws initial states, disturbances and references
+    - `loop`: the feedback loop
+    - `horizon`: samples of the disturbances
     """
-    task, sampled = to_float64(task), loop.plant
-    assert isinstance(sampled, Sampled)
-    keys = jr.split(jr.key(0), 64)
+    task, sampled = to_float64(task), sampled_plant(loop)
+    keys = jr.split(jr.key(0), 64)  # enough for one digit of a root mean square
     x_e, _ = to_float64(sampled.plant).operating_point()
     y_e = sampled.plant.output(x_e)
     d = jax.vmap(lambda k: task.disturbance(k, horizon))(keys)
@@ -194,7 +228,7 @@ def _one_digit(sizes: np.ndarray) -> np.ndarray:
 
 
 def imperfections_in_words(sampled: Sampled) -> str:
-    """Return the plant's imperfections that are on, for people."""
+    """Return the plant's active imperfections as text."""
     named = dataclasses.asdict(sampled.imperfections)
     on = [name if value is True else f"{name} {value}" for name, value in named.items() if value]
     return ", ".join(on) or "none"

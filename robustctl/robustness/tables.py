@@ -1,4 +1,4 @@
-"""The report's numbers as rows, a column a controller."""
+"""The report's numbers as rows with one column per controller."""
 
 import math
 from typing import NamedTuple
@@ -19,7 +19,7 @@ _MARGINS = (
 
 
 class Row(NamedTuple):
-    """A quantity in its unit with a value for each controller; NaN or None where it is undefined."""
+    """A quantity in its unit with a value for each controller; NaN or None if undefined."""
 
     group: str
     name: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 def rows(report: Findings) -> list[Row]:
-    """Return every number of the table."""
+    """Return all rows of the table."""
     return [*_task(report), *_steps(report), *_margins(report), *_robustness(report), *_gains(report)]
 
 
@@ -78,7 +78,7 @@ def _margins(report: Findings) -> list[Row]:
 
 
 def _opened_at(names: list[str], found: list) -> list[Row]:
-    """Rows for each channel; `found`: a tuple of margins a loop, empty where it has none."""
+    """Return the rows of each channel; `found` has the margins of each loop, () for a loop without."""
     return [
         Row(
             f"margins at {name}",
@@ -128,14 +128,14 @@ def _gains(report: Findings) -> list[Row]:
 
 
 def shown(value: float | None) -> str:
-    """Return a number with four digits, as people read it."""
+    """Return a number as text with four digits."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.4g}".replace("inf", "∞")
 
 
 def text_table(table: list[Row], names: list[str]) -> str:
-    """Return rows as text, a heading where the group changes."""
+    """Return rows as text, with a heading for each group."""
     width = max([12, *(len(name) + 2 for name in names)])
     lines, group = [" " * (_WIDEST + 14) + "".join(f"{name:>{width}}" for name in names)], ""
     for row in table:

@@ -1,4 +1,4 @@
-"""The disturbance that a loop takes worst, found through the nonlinear loop."""
+"""The worst disturbance for a loop, by gradient ascent through the nonlinear loop."""
 
 from typing import Any, NamedTuple
 
@@ -12,18 +12,26 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..classical.flat import in_float64
 from ..loops import Feedback
-from ..plants import undisturbed
+from ..plants import Exogenous, undisturbed
+from ..system import System
 from ..trajectory import rollout
-from .linear_loop import LinearLoop, Performance, frequencies, plain
+from .linear_loop import LinearLoop, Performance, frequencies, plain, sampled_plant
 
 RANDOMS = 16
+"""Random disturbances that the worst one is compared with."""
 
 
 class WorstCase(NamedTuple):
-    """The worst disturbance found and what it does, beside random ones of the same energy.
+    """The worst disturbance that was found and its effect, compared with random ones of the same energy.
 
-    `d` (T, nd); `z` (T, nz) the deviation that it causes; `gain`: `|z| / |d|`; `random_z` (T, nz) and
-    `random_gains` (R,): of random disturbances, the first one's deviation; `rms`: of each disturbance.
+    **Arguments:**
+
+    - `d`: the disturbance (T, nd)
+    - `z`: the deviation (T, nz) that it causes
+    - `gain`: `|z| / |d|`
+    - `random_z`: the deviation (T, nz) that the first random disturbance causes
+    - `random_gains`: (R,), of the random disturbances
+    - `rms`: root mean square of each disturbance
     """
 
     d: np.ndarray
@@ -46,7 +54,7 @@ def worst_case(
     steps: int,
     key: PRNGKeyArray,
 ) -> WorstCase:
-    """Search for the disturbance of a given energy that moves the performance output most.
+    """Search for the disturbance of a given energy that changes the performance output most.
 
     ::
 
@@ -57,6 +65,16 @@ def worst_case(
     the horizon grows. It starts from noise and from a sine at the linearization's worst frequency. Source: Tierno,
     Murray, Doyle, Gregory, "Numerically efficient robustness analysis of trajectory tracking for nonlinear
     systems", J. Guidance Control Dynamics, 1997, the power algorithm.
+
+    **Arguments:**
+
+    - `loop`, `linear`: the loop and its linearization, at whose equilibrium it starts
+    - `performance`: `performance(x, u) -> z`
+    - `reference`: the constant reference (nr,)
+    - `rms`: root mean square of the disturbance
+    - `horizon`: T, samples
+    - `steps`: gradient steps
+    - `key`: of the random disturbances
     """
     loop = plain(loop)
     deviation = _deviation(loop, linear, performance, reference, horizon)
@@ -66,31 +84,41 @@ def worst_case(
     noise = size * noise / jnp.linalg.norm(noise, axis=(1, 2), keepdims=True)
     starts = jnp.stack([noise[0], jnp.asarray(size * _worst_sine(linear, horizon))])
     d, gain = _ascend(deviation, starts, size, steps)
-    gains, shown = _tried(deviation, noise, size)
+    gains, shown = _gains(deviation, noise, size)
     return WorstCase(
         np.asarray(d), np.asarray(deviation(d)), float(gain), np.asarray(shown), np.asarray(gains), rms
     )
 
 
-def _deviation(loop, linear: LinearLoop, performance: Performance, reference: np.ndarray, horizon: int):
-    still = undisturbed(loop.plant, horizon, len(reference))
-    still = still._replace(r=jnp.broadcast_to(jnp.asarray(reference), (horizon, len(reference))))
+def _deviation(
+    loop: Feedback, linear: LinearLoop, performance: Performance, reference: np.ndarray, horizon: int
+) -> "Deviation":
+    nominal = undisturbed(sampled_plant(loop), horizon, len(reference))
+    nominal = nominal._replace(r=jnp.broadcast_to(jnp.asarray(reference), (horizon, len(reference))))
     z0 = performance(linear.x[0].x, jnp.asarray(linear.u))
-    return Deviation(loop.prepare(), linear.x, still, z0, performance)
+    return Deviation(loop.prepare(), linear.x, nominal, z0, performance)
 
 
 class Deviation(eqx.Module):
-    """The map from a disturbance to the deviation of the performance output, from rest."""
+    """The map from a disturbance to the deviation of the performance output, from the equilibrium.
 
-    loop: Feedback
+    **Arguments:**
+
+    - `loop`: the loop without noise
+    - `x`, `z0`: state and performance output at the equilibrium
+    - `nominal`: the exogenous inputs without disturbance
+    - `performance`: `performance(x, u) -> z`
+    """
+
+    loop: System
     x: PyTree
-    still: PyTree
+    nominal: Exogenous
     z0: Array
     performance: Performance
 
     def __call__(self, d: Float[Array, "T nd"]) -> Float[Array, "T nz"]:
         """Return the deviation."""
-        ys: Any = rollout(self.loop, self.still._replace(d=d), self.x, checkpoint=1).ys
+        ys: Any = rollout(self.loop, self.nominal._replace(d=d), self.x, checkpoint=1).ys
         return jax.vmap(self.performance)(ys.x.x, ys.u) - self.z0[None]
 
 
@@ -100,10 +128,11 @@ def _ascend(deviation: Deviation, starts: Array, size: float, steps: int) -> tup
         z = deviation(d)
         return jnp.sum(z**2) / 2
 
-    def climb(start):
+    def ascend(start):
         def body(carry, _):
             d, best, found = carry
             value, slope = jax.value_and_grad(square)(d)
+            # The best is remembered: on a nonlinear loop the ascent is not monotonic, and the loop may diverge.
             better = jnp.isfinite(value) & (value > found)
             best, found = jnp.where(better, d, best), jnp.where(better, value, found)
             norm = jnp.linalg.norm(slope)
@@ -115,24 +144,26 @@ def _ascend(deviation: Deviation, starts: Array, size: float, steps: int) -> tup
         (_, best, found), _ = lax.scan(body, first, None, length=steps)
         return best, found
 
-    best, found = lax.map(climb, starts)
+    best, found = lax.map(ascend, starts)
     k = jnp.argmax(found)
     return best[k], jnp.sqrt(2 * jnp.maximum(found[k], 0.0)) / size
 
 
 @eqx.filter_jit
-def _tried(deviation: Deviation, noise: Array, size: float) -> tuple[Array, Array]:
+def _gains(deviation: Deviation, noise: Array, size: float) -> tuple[Array, Array]:
+    """Return the gains of disturbances of norm `size`, and the first one's deviation."""
     z = lax.map(deviation, noise)
     return jnp.linalg.norm(z, axis=(1, 2)) / size, z[0]
 
 
 def _worst_sine(linear: LinearLoop, horizon: int) -> np.ndarray:
-    """Return the input (T, nd), of norm one, of the frequency and direction that the linearization takes worst."""
+    """Return the input (T, nd), of norm one, of the linearization's worst frequency and direction."""
     omega = frequencies(linear)
     G = linear.disturbance
     response = np.moveaxis(np.asarray(G(np.exp(1j * omega * G.dt))).reshape(G.noutputs, G.ninputs, -1), -1, 0)
     _, gains, right = np.linalg.svd(response, full_matrices=False)
     k = int(np.argmax(gains[:, 0]))
+    # G exp(i w t) v is largest for v the first right singular vector, the conjugate of the first row of `right`
     direction = right[k, 0].conj()
     d = np.real(np.exp(1j * omega[k] * G.dt * np.arange(horizon))[:, None] * direction)
     return d / max(np.linalg.norm(d), np.finfo(float).tiny)

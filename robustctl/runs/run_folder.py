@@ -15,10 +15,10 @@ from jax.sharding import Mesh
 
 from ..errors import RobustctlError, RobustctlWarning
 from ..store.json_text import write_json
-from .provenance import commit, environment
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
 from .fingerprint import check_identity
+from .provenance import commit, environment
 from .watchers import keep_lines_before
 
 LOG, SETTINGS = "training.jsonl", "run.json"

@@ -12,8 +12,8 @@ from typing import IO, Protocol, runtime_checkable
 from tqdm import tqdm
 
 from ..errors import RobustctlWarning
-from ..store.json_text import json_text
 from ..store.atomic import write_atomic
+from ..store.json_text import json_text
 
 
 @runtime_checkable

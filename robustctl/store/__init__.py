@@ -1,1 +1,1 @@
-"""Files that are whole or not there: atomic writing, and arrays with a header under one seal."""
+"""Files that are written whole or not at all, and arrays with a header under one checksum."""

@@ -1,4 +1,4 @@
-"""A file that is replaced whole or left as it was, whatever happens to the process that writes it."""
+"""Atomic writing: a file is replaced whole or left unchanged, even if the process is killed."""
 
 import errno
 import glob
@@ -15,13 +15,13 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 def write_atomic(target: Path, data: bytes) -> None:
-    """Replace `target` by a file of the given bytes, on disk when this returns.
+    """Replace `target` by a file of the given bytes, which are on disk when this returns.
 
-    The bytes go to a temporary file in the same folder, `.{name}.{host}-{pid}.{random}.tmp`, which is then
-    renamed. Ones that killed processes of this host left behind for the same target are removed first.
+    The bytes are written to a temporary file in the same folder, `.{name}.{host}-{pid}.{random}.tmp`, which is then
+    renamed. Temporary files that killed processes of this host left behind for the same target are removed first.
 
     **Raises:** `OSError` where the file cannot be written (disk full, no permission): the old file is then
-    still there, and no temporary.
+    unchanged, and no temporary file is left.
     """
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -48,7 +48,7 @@ def _sweep(target: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
-    if os.name == "nt":  # no harmless signal there, and a file that is open cannot be removed
+    if os.name == "nt":  # Windows has no signal without an effect, and does not remove a file that is open
         return False
     try:
         os.kill(pid, 0)
@@ -60,7 +60,7 @@ def _alive(pid: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last, where folders can be synchronized."""
+    """Write the rename itself to disk, where folders can be synchronized."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

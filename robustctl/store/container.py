@@ -1,15 +1,15 @@
-r"""The bytes of a model file: safetensors, whose metadata hold a JSON header sealed by a hash.
+r"""The bytes of a model file: safetensors, whose metadata hold a JSON header with a checksum of the whole file.
 
 ::
 
     8 bytes                 length of the safetensors header, little endian
     safetensors header      {"__metadata__": {"robustctl": TEXT}, "name": {dtype, shape, data_offsets}, ...}
-    arrays                  as safetensors lays them out
+    arrays                  in the layout of safetensors
 
     TEXT = {"sha256": SEAL, "format": 1, "versions": {...}, "structure": ..., "certificate": ...}
 
-SEAL is the sha256 of the whole file with 64 zeros in its own place, so that it covers every byte. It finds
-accidents; it is no signature, and whoever edits a file on purpose can seal it again.
+SEAL is the sha256 of the whole file with 64 zeros in place of SEAL itself, so that it covers every byte. It detects
+accidental damage; it is no signature, because anyone who edits a file can compute it again.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ _SEAL = re.compile(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"')
 
 
 def pack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """Return the file's bytes, sealed."""
+    """Return the file's bytes with their checksum."""
     text = json.dumps({"sha256": _BLANK, "format": FORMAT, **header}, allow_nan=False, separators=(",", ":"))
-    # A raw pointer is taken of each array: one that is not contiguous would be stored scrambled.
+    # safetensors takes a raw pointer to each array: one that is not contiguous would be stored scrambled.
     laid_out = {name: np.array(a, a.dtype.newbyteorder("="), order="C") for name, a in arrays.items()}
     data = bytearray(safetensors.numpy.save(laid_out, {_KEY: text}))
     at = _find_seal(data)
@@ -42,10 +42,11 @@ def pack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the header and the arrays of a file, after its seal, format and layout have been checked.
+    """Return the header and the arrays of a file, after checking its checksum, format and layout.
 
     **Raises:** `ModelFileError` for anything but bytes that `pack` returned.
     """
+    # Before anything is parsed: a damaged file is reported as damaged, not as whatever its bytes happen to mean.
     _check_seal(data)
     try:
         arrays = safetensors.numpy.load(data)
@@ -54,7 +55,7 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         version = header["format"]
     except _UNREADABLE as error:
         raise ModelFileError(
-            f"a model file must hold a safetensors table and a JSON header, got one that fails with "
+            f"a model file must hold a safetensors table and a JSON header, reading them raised "
             f"{type(error).__name__}: {error}; save the model again"
         ) from error
     _check_format(version)
@@ -64,11 +65,11 @@ def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def _check_format(version: Any) -> None:
     if type(version) is not int or version < 1:
         raise ModelFileError(
-            f"the format must be a number from 1, got {shown(version)}; save the model again"
+            f"the format must be an integer of at least 1, got {shown(version)}; save the model again"
         )
     if version > FORMAT:
         raise ModelFileError(
-            f"written by a newer robustctl, format {version}, this one reads up to {FORMAT}: upgrade"
+            f"the format must be at most {FORMAT}, got {version}, written by a newer robustctl: upgrade robustctl"
         )
 
 
@@ -81,7 +82,7 @@ def _check_seal(data: bytes) -> None:
     if found.encode() != stored:
         raise ModelFileError(
             f"the file's sha256 must be the stored {stored[:16].decode()}..., got {found[:16]}...; "
-            "it is damaged or was altered after saving: take another copy"
+            "it is damaged or was changed after saving: use another copy"
         )
 
 
@@ -89,20 +90,20 @@ def _find_seal(data: bytearray) -> int:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
         raise ModelFileError(
-            f"a model file must be a whole safetensors file, got {len(data)} bytes that are none or were cut "
-            "off; give a file written by robustctl, or take another copy"
+            f"a model file must be a complete safetensors file, got {len(data)} bytes that are not one or were cut "
+            "off; give a file written by robustctl, or use another copy"
         )
     found = [match.start(1) for match in _SEAL.finditer(data, 8, 8 + size)]
     if len(found) != 1:
         raise ModelFileError(
-            f"a model file must carry one robustctl seal in its header, got {len(found)}; it is damaged or "
-            "no robustctl file: give one written by robustctl, or take another copy"
+            f"a model file must have one robustctl checksum in its header, got {len(found)}; it is damaged or "
+            "not a robustctl file: give one written by robustctl, or use another copy"
         )
     return found[0]
 
 
 def shown(value: Any) -> str:
-    """Return a short text for a message, whatever a file holds."""
+    """Return any value from a file as a short text for a message."""
     if isinstance(value, dict):
         return f"an object with the keys {', '.join(list(value)[:6])[:60]}"
     return "a list" if isinstance(value, list) else repr(value)[:60]

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: what is not finite becomes null."""
+"""Standard JSON: numbers that are not finite become null."""
 
 import json
 import math
@@ -9,12 +9,12 @@ from .atomic import write_atomic
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Return dictionaries, lists, numbers and text as JSON; NaN and infinity, which JSON has not, as null."""
+    """Return dictionaries, lists, numbers and text as JSON; NaN and infinity become null."""
     return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Replace the file by a value as indented JSON, whole or not at all; see `write_atomic`."""
+    """Replace the file by a value as indented JSON, whole or not at all (`write_atomic`)."""
     write_atomic(target, (json_text(value, indent=2) + "\n").encode())
 
 

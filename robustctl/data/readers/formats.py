@@ -1,4 +1,4 @@
-"""What each file format holds: the names in the file, and the arrays asked for."""
+"""Loaders of the file formats: the names in the file, and the arrays requested."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ MISSING_CELLS = {"", "nan", "na", "n/a", "null", "none", "-nan"}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d*", re.ASCII)
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# A damaged file can make a library loop forever. Too short a limit refuses a good file on a slow machine, too long a one
+# only delays the message: a minute to start Python and import pandas, and 5 MB per second.
 BASE_SECONDS = 60.0
 SECONDS_PER_BYTE = 2e-7
 
@@ -43,10 +45,7 @@ SECONDS_PER_BYTE = 2e-7
 def load(path: Path, kind: str, names: list[str]) -> tuple[list[str], Arrays]:
     """Names in the file, and the arrays of those among `names` that it holds.
 
-    Raises
-    ------
-    DataError
-        When the file cannot be read as `kind`, or needs a package that is not installed.
+    **Raises:** `DataError` when the file cannot be read as `kind`, or needs a package that is not installed.
     """
     if kind == "csv":
         return load_csv(path, names)
@@ -92,6 +91,7 @@ def load_csv(path: Path, names: list[str]) -> tuple[list[str], Arrays]:
 
 
 def _separator(header: str) -> str:
+    # Quoted names may contain any separator.
     bare = re.sub(r'"[^"]*"', "", header)
     counts = {separator: bare.count(separator) for separator in "\t;,"}
     best = max(counts, key=lambda separator: counts[separator])
@@ -105,6 +105,7 @@ def _csv_rows(lines: list[str], separator: str, numbers: list[int]) -> list[list
     try:
         for row in reader:
             rows.append(row)
+            # A quote left open takes the rest of the file into one cell; the row that opened it is the one to name.
             if reader.line_num != len(rows):
                 raise DataError(f"line {numbers[len(rows) - 1]} must close the quote it opens")
     except csv.Error as error:
@@ -127,7 +128,7 @@ def _csv_columns(
 
 def _csv_numbers(cells: list[str], name: str, numbers: list[int]) -> np.ndarray:
     joined = "".join(cells)
-    # float() takes more than a log should hold: 1_000, and digits of other scripts.
+    # float() accepts more than a log should hold: 1_000, and digits of other scripts.
     if joined.isascii() and "_" not in joined:
         try:
             return np.array(list(map(float, cells)), np.float64)
@@ -174,6 +175,7 @@ def _npy(file, name: str, path: Path) -> np.ndarray:
         raise DataError(f"variable {name!r} must be an array of numbers, not {dtype}")
     check_size(name, shape, dtype.itemsize, str(path))
     wanted = math.prod(shape) * dtype.itemsize
+    # One byte more than the header promises, to notice a member that is too long.
     raw = file.read(wanted + 1)
     if len(raw) != wanted:
         raise DataError(f"variable {name!r} must be {wanted} bytes long and is not; the file is damaged")
@@ -181,19 +183,23 @@ def _npy(file, name: str, path: Path) -> np.ndarray:
 
 
 def _mat_version(path: Path) -> str:
+    # MATLAB v7.3 puts a user block of 512 bytes or a power of two times that before the HDF5 signature.
     with path.open("rb") as file:
         start = file.read(4096)
     return "mat73" if any(start[at : at + 8] == HDF5_SIGNATURE for at in (0, 512, 1024, 2048)) else "mat"
 
 
 def load_in_child(path: Path, kind: str, names: list[str]) -> tuple[list[str], Arrays]:
-    """Arrays read in a process of their own: a library that crashes or hangs on the file costs only that."""
+    """Arrays read in a child process, so that a library that crashes or hangs on the file does not stop this one."""
     for package in PACKAGES[kind]:
         if importlib.util.find_spec(package) is None:
-            raise DataError(f'it needs {package}, which is not installed: pip install "robustctl[data]"')
+            raise DataError(
+                f'reading it needs {package}, which is not installed: pip install "robustctl[data]"'
+            )
     worker = Path(__file__).with_name("worker.py")
     seconds = BASE_SECONDS + SECONDS_PER_BYTE * path.stat().st_size
     with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
+        # -P keeps the worker's folder off the import path, where a file of ours could shadow a package.
         try:
             done = subprocess.run(
                 [sys.executable or "python3", "-P", str(worker), kind, str(path.absolute()), folder],

@@ -1,4 +1,4 @@
-"""Log files to records."""
+"""Records from log files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..record_checks import as_floats, as_names, check_dt, check_names, refuse_i
 from ..resample import clock_drift, to_grid
 from .formats import FORMATS, SUFFIXES, load
 
-SHOWN_NAMES = 30
+SHOWN_NAMES = 30  # of a file's columns in a message; a log of a vehicle bus has thousands
 
 
 def read(
@@ -31,36 +31,34 @@ def read(
     format: str | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Record:
-    """Record of a log file, or of several files as one experiment each.
+    r"""Record from a log file, or from several files with one experiment each.
 
     csv, txt, tsv: a header row, then numbers with a decimal point; separated by commas, semicolons, tabs or
-    blanks; empty cells are missing samples; lines that start with ``#`` are skipped. parquet: columns. mat:
+    spaces; empty cells are missing samples; lines that start with ``#`` are skipped. parquet: columns. mat:
     variables, ``a/b`` for field b of struct a. h5, hdf5: datasets by path. npz: named arrays. An array is
     (T,), (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ...
 
-    Parameters
-    ----------
-    path
-        File, or files of experiments with the same channels.
-    inputs, outputs
-        Names of columns, variables or datasets.
-    dt
-        Sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`), with a
-        RobustctlWarning when they drift against it or against themselves (`clock_drift`).
-    time
-        Column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the log
-        skips become missing samples.
-    format
-        ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; by the suffix of the file when None.
-    units
-        Unit labels by channel name.
+    **Arguments:**
 
-    Raises
-    ------
-    DataError
-        For a file that is absent, damaged or of an unknown format; columns that are missing, given twice or
-        not numeric; neither `dt` nor `time`; time stamps that repeat or go back; anything that `Record`
-        refuses.
+    - `path`: file, or files of experiments with the same channels.
+    - `inputs`: names of columns, variables or datasets.
+    - `outputs`: names of columns, variables or datasets.
+    - `dt`: sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`),
+      with a RobustctlWarning when they drift from it or their steps change (`clock_drift`).
+    - `time`: column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the
+      log skips become missing samples.
+    - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; from the file's suffix when
+      None.
+    - `units`: unit labels by channel name.
+
+    **Raises:** `DataError` for a file that is absent, damaged or of an unknown format; columns that are
+    missing, given twice or not numeric; neither `dt` nor `time`; time stamps that repeat or decrease; anything
+    that `Record` refuses.
+
+    **Example:** ::
+
+        open("log.csv", "w").write("t,torque,speed\n0.0,1,0\n0.1,1,0.5\n0.2,0,0.7\n")
+        record = rc.data.read("log.csv", inputs="torque", outputs="speed", time="t")
     """
     paths = list(path) if isinstance(path, list | tuple) else [path]
     if not paths:
@@ -97,7 +95,7 @@ def _file(path) -> Path:
     except (OSError, TypeError, ValueError) as error:
         raise DataError(f"path {path!r} cannot be opened: {error}") from error
     if not found:
-        raise DataError(f"{file}: there is no such file" + (", but a folder" if folder else ""))
+        raise DataError(f"{file}: there is no such file" + (", it is a folder" if folder else ""))
     return file
 
 
@@ -125,7 +123,7 @@ def _all_units_used(units: dict[str, str], record: Record) -> None:
     channels = record.inputs + record.outputs
     unknown = [name for name in units if name not in channels and not any(_base(c) == name for c in channels)]
     if unknown:
-        raise DataError(f"units are given for {unknown}, which are none of the channels {channels}")
+        raise DataError(f"units must be given for channels of {channels}, got {unknown}")
 
 
 def _base(channel: str) -> str:
@@ -175,7 +173,7 @@ def _read_one(
 
 def _warn_of_drift(where: str, drift: str) -> None:
     warnings.warn(
-        f"{where}: the stamps drift: {drift}; the log is resampled as if the stamps were right. If the rows were sampled "
+        f"{where}: the stamps drift: {drift}; the log is resampled as if the stamps were correct. If the rows were sampled "
         "evenly and the clock is wrong, give dt= without time=",
         RobustctlWarning,
         stacklevel=4,
@@ -201,6 +199,7 @@ def _check_columns(names: list[str], available: list[str], arrays: Mapping[str, 
 
 def _block(array: np.ndarray, name: str) -> np.ndarray:
     array = as_floats(array, f"variable {name!r}")
+    # MATLAB stores a signal as a row as often as a column.
     if array.ndim == 2 and array.shape[0] == 1:
         array = array.T
     array = array[:, None] if array.ndim == 1 else array

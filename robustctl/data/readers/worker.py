@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+# Deflate compresses at most 1032 times, and logs far less; a small file may claim 1 GiB, which any machine has.
 BASE_BYTES = 2**30
 BYTES_PER_FILE_BYTE = 100
-MOST_NAMES = 1000
+MOST_NAMES = 1000  # listed in a message; a simulation file can hold a million datasets
 Arrays = dict[str, np.ndarray]
 
 
@@ -35,12 +36,13 @@ def limit(path: str) -> int:
 
 
 def limit_process(path: str) -> None:
-    """Let an allocation beyond reason fail here rather than starve the machine; leave no core dump."""
+    """Make an unreasonable allocation fail here rather than exhaust the machine's memory; leave no core dump."""
     try:
         import resource
     except ImportError:
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Address space, not memory: room for the libraries, and for the copies that they make of a variable.
     soft = 4 * BASE_BYTES + 4 * limit(path)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or soft < hard:
@@ -113,7 +115,7 @@ def load_hdf5(path: str, names: list[str]) -> tuple[list[str], Arrays]:
         def note(name: str, item: Any) -> bool | None:
             if isinstance(item, h5py.Dataset):
                 available.append(name)
-            return True if len(available) >= MOST_NAMES else None
+            return True if len(available) >= MOST_NAMES else None  # h5py stops the visit at a value
 
         for name in names:
             dataset = find_dataset(h5py, file, name)
@@ -126,7 +128,7 @@ def load_hdf5(path: str, names: list[str]) -> tuple[list[str], Arrays]:
 
 
 def find_dataset(h5py: Any, file: Any, name: str) -> Any:
-    """Dataset stored in this very file: a link out of it could read any other file of the user."""
+    """Dataset stored in this file; a link out of it is refused, because it could read any other file of the user."""
     item = file
     for part in name.strip("/").split("/"):
         if not isinstance(item, h5py.Group) or part not in item:
@@ -137,7 +139,7 @@ def find_dataset(h5py: Any, file: Any, name: str) -> Any:
     if not isinstance(item, h5py.Dataset):
         return None
     if item.external or item.is_virtual or item.file.filename != file.filename:
-        raise Unusable(f"{name!r} is kept in another file; copy its data into this one")
+        raise Unusable(f"{name!r} is stored in another file; copy its data into this one")
     if item.shape is None or item.attrs.get("MATLAB_empty", 0):
         raise Unusable(f"{name!r} is empty")
     if item.attrs.get("MATLAB_class") == b"char":
@@ -159,13 +161,13 @@ def load_parquet(path: str, names: list[str]) -> tuple[list[str], Arrays]:
     file = ParquetFile(path)
     available = [str(name) for name in file.columns]
     if any(column.file_path for group in file.row_groups for column in group.columns):
-        raise Unusable("its columns are kept in other files; write it as one file")
+        raise Unusable("its columns are stored in other files; write it as one file")
     columns = [name for name in names if name in available]
     if not columns:
         return available, {}
     rows = sum(int(group.num_rows) for group in file.row_groups)
     for name in columns:
-        check_size(name, (rows,), 8, path)
+        check_size(name, (rows,), 8, path)  # before reading: the row count is the file's own claim
     frame = file.to_pandas(columns=columns, index=False)
     return available, {name: numeric(name, plain(frame[name])) for name in columns}
 
@@ -180,7 +182,7 @@ LOADERS = {"mat": load_mat, "mat73": load_mat73, "hdf5": load_hdf5, "parquet": l
 
 
 def main(kind: str, path: str, folder: str) -> None:
-    """Answer one request; every fault that does not kill the process is reported in the reply."""
+    """Answer one request; every error that does not kill the process is reported in the reply."""
     warnings.simplefilter("ignore")
     names = json.load(sys.stdin)
     limit_process(path)

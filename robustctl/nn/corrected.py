@@ -53,17 +53,16 @@ class CorrectedR2DN(Parameterization):
             Fixed(np.atleast_2d(np.asarray(M, np.float64))) for M in (A, B, C, D)
         )
         self.a, self.d = (Fixed(np.ravel(np.asarray(v, np.float64))) for v in (a, d))
-        self._check()
+        _check_core(core)
         self.P = Fixed(prior_metric(self.A.exact, float(core.guarantee.rate)))
 
-    def _check(self) -> None:
-        """Refuse a prior that does not fit the core."""
-        if not isinstance(self.core, R2DN) or self.core.guarantee.bounds_output:
-            given = getattr(self.core, "guarantee", self.core)
-            raise ModelError(f"the core must be a ContractingR2DN, got {type(given).__name__}")
+    def __check_init__(self):
+        """Refuse a prior that does not fit the core or does not forget."""
+        _check_core(self.core)
+        prior_metric(self.A.exact, float(self.core.guarantee.rate))
         n, (ny, inputs) = len(self.A.words), self.core.core.D22.shape
         nu = inputs - n
-        shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (n,), "d": (ny,)}
+        shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (n,), "d": (ny,), "P": (n, n)}
         for name, shape in shapes.items():
             M = getattr(self, name).exact
             if M.shape != shape or not np.isfinite(M).all():
@@ -95,8 +94,16 @@ class CorrectedR2DN(Parameterization):
         return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))
 
 
+def _check_core(core: R2DN) -> None:
+    if not isinstance(core, R2DN) or core.guarantee.bounds_output:
+        given = type(getattr(core, "guarantee", core)).__name__
+        raise ModelError(f"the core must be a ContractingR2DN, got {given}")
+
+
 def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:
     """Return the P of `A'PA - rate^2 P = -I`, or raise `ModelError` where A does not forget faster than the rate."""
+    if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.isfinite(A).all():
+        raise ModelError(f"A must be finite and square, got {A.tolist()}")
     slowest = np.abs(np.linalg.eigvals(A)).max()
     if not slowest < rate:
         raise ModelError(

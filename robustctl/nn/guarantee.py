@@ -1,7 +1,6 @@
 """What a model is to guarantee for every set of its free arrays, as a value that `R2DN` and `REN` are given."""
 
 import abc
-import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -111,7 +110,7 @@ class Lipschitz(Guarantee):
         """Return the same with what is trained in the model's dtype."""
         if self.log_gamma_ratio is None:
             return self
-        return dataclasses.replace(self, log_gamma_ratio=zeros((), dtype))
+        return eqx.tree_at(lambda g: g.log_gamma_ratio, self, zeros((), dtype))
 
 
 @registered(sizes=lambda guarantee: {name: getattr(guarantee, name).exact for name in "QSR"})

@@ -1,7 +1,5 @@
 """A guarantee is a value: its numbers compile nothing anew, are never trained, and err on the safe side."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -142,16 +140,19 @@ def test_a_trained_gain_has_the_dtype_of_its_model():
         assert model.guarantee.log_gamma_ratio.dtype == model.gamma.dtype == model.core.X.dtype == dtype
 
 
-def test_a_guarantee_of_the_users_own_is_kept():
-    """A gain that shrinks with the number of inputs: nothing of R2DN or REN names the guarantees that come with them."""
+class OfEachOutput(rc.nn.Guarantee):
+    """A gain for each output: `sum_k |dy_k|^2 / g_k^2 <= |du|^2`."""
 
-    class PerInput(Lipschitz):
-        def supply(self, nu, ny, dtype):
-            return (
-                dataclasses.replace(super().supply(1, 1, dtype))
-                if nu == ny == 1
-                else super().supply(nu, ny, dtype)
-            )
+    rate: Fixed
+    gains: Fixed
 
-    found = rc.certify(rc.nn.R2DN(PerInput(2.0, 0.9), **SIZES))
-    assert found.holds and found.gamma == pytest.approx(2.0)
+    def supply(self, nu, ny, dtype):
+        Q = -jnp.diag(1 / self.gains.value(dtype) ** 2)
+        return rc.nn.Supply(Q, jnp.zeros((nu, ny), dtype), jnp.eye(nu, dtype=dtype))
+
+
+@pytest.mark.parametrize("cls", [rc.nn.R2DN, rc.nn.REN])
+def test_a_guarantee_of_the_users_own_is_kept(cls):
+    found = rc.certify(draw(cls(OfEachOutput(Fixed(0.9), Fixed([0.1, 5.0])), **SIZES), jr.key(1), 1.0))
+    assert found.holds and found.rate == 0.9
+    np.testing.assert_allclose(found.supply[0], np.diag([-100.0, -0.04]))

@@ -49,7 +49,7 @@ class InnovationSystem(System):
     bv: Float[Array, " nv"]
     by: Float[Array, " no"]
     phi: Callable
-    rate: Float[Array, ""]
+    rate: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:

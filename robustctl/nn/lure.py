@@ -39,7 +39,7 @@ class LureSystem(System):
     by: Float[Array, " ny"]
     P: Float[Array, "nx nx"]
     supply: Supply | None
-    rate: Float[Array, ""]
+    rate: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:

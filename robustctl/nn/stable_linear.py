@@ -34,7 +34,7 @@ class LinearSystem(System):
     bx: Float[Array, " nx"]
     by: Float[Array, " ny"]
     P: Float[Array, "nx nx"]
-    rate: Float[Array, ""]
+    rate: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:

@@ -20,7 +20,7 @@ class StaticNetwork(System):
     """A network without memory: `y = gamma phi(u)`, `phi` 1-Lipschitz."""
 
     phi: SandwichNetwork
-    gamma: Float[Array, ""]
+    gamma: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:

@@ -208,7 +208,8 @@ def test_inspect_tells_what_is_in_the_file(path):
     header = inspect(path)
     assert header["format"] == 2
     assert set(header["versions"]) == {"python", "robustctl", "jax", "equinox", "numpy"}
-    assert header["structure"]["class"] == "LipschitzR2DN"
+    assert header["structure"]["class"] == "R2DN"
+    assert header["structure"]["fields"]["guarantee"]["class"] == "Lipschitz"
     assert header["arrays"]["core.X"] == {"dtype": "float32", "shape": [6, 6]}
     certificate = rc.certificates.Certificate.from_json(json.dumps(header["certificate"]))
     assert certificate.holds and certificate.weights_sha256 == rc.certificates.weights_sha256(
@@ -235,7 +236,7 @@ def with_x0(x0):
 
 
 REFUSED = {
-    "class": (foreign, r"model\.phi .*a Foo, which cannot be saved; use LBDN .* save its arrays yourself"),
+    "class": (foreign, r"model\.core\.phi .*a Foo, which cannot be saved; register its class with @rc\.registered"),
     "function": (
         lambda: rc.nn.LBDN(2, 2, (3,), activation=lambda x: x / 2, key=KEY),
         r"model\.activation .*the function <lambda>.* use one of relu, tanh",

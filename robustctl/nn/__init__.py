@@ -8,7 +8,6 @@ from .gated import LSTM as LSTM
 from .guarantee import Contracting as Contracting
 from .guarantee import Dissipative as Dissipative
 from .guarantee import Guarantee as Guarantee
-from .guarantee import Guaranteed as Guaranteed
 from .guarantee import Lipschitz as Lipschitz
 from .guarantee import passive as passive
 from .initializers import long_memory as long_memory

@@ -37,7 +37,7 @@ LONGEST_WAIT = 0.4  # seconds from the child's first save to its end
 MOST_EXAMPLES = 5
 
 
-def make_model() -> rc.nn.LipschitzR2DN:
+def make_model() -> rc.nn.R2DN:
     """A model of the size of the identification problems, in the dtype they are trained in."""
     return rc.nn.LipschitzR2DN(
         nu=2, nx=32, nv=64, ny=2, gamma=5.0, hidden=(128, 128), key=jr.key(0), dtype=jnp.float32
@@ -115,7 +115,7 @@ def _versions(path: Path) -> list[Path]:
     return [path.with_suffix(".a"), path.with_suffix(".b")]
 
 
-def two_models(model: rc.nn.LipschitzR2DN) -> tuple:
+def two_models(model: rc.nn.R2DN) -> tuple:
     """The model, and the same with another bias."""
     return model, eqx.tree_at(lambda m: m.core.by, model, model.core.by + 1)
 

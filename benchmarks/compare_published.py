@@ -90,7 +90,7 @@ class Sandwiches(rc.Parameterization):
         return SandwichNetwork(layers, jnp.eye(n), jnp.zeros(n), self.activation)
 
 
-def transferred(case: cases.Case, params: dict) -> rc.nn.ContractingR2DN:
+def transferred(case: cases.Case, params: dict) -> rc.nn.R2DN:
     """Return our model with the published weights."""
     arrays = dict(params["params"])
     network = arrays.pop("network")
@@ -103,7 +103,9 @@ def transferred(case: cases.Case, params: dict) -> rc.nn.ContractingR2DN:
         "B1_imp": arrays.pop("B1"),
         "phi": Sandwiches(layers, case.activation),
     }
-    return eqx.tree_at(lambda m: [getattr(m, name) for name in arrays], case.model(), list(arrays.values()))
+    return eqx.tree_at(
+        lambda m: [getattr(m.core, name) for name in arrays], case.model(), list(arrays.values())
+    )
 
 
 # What is timed: calls `(fn, *args)` of the published code, time first, and of ours

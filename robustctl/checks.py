@@ -31,17 +31,13 @@ def check_gamma(gamma: float) -> float:
     return float(gamma)
 
 
-Rows = tuple[tuple[float, ...], ...]
-"""A constant matrix: nothing that training could mistake for a free array."""
-
-
-def check_supply(Q, S, R, nu: int, ny: int) -> tuple[Rows, Rows, Rows]:
-    """Return the supply rate's matrices as rows of floats, or raise `ModelError`.
+def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
+    """Raise `ModelError` unless the matrices are those of a supply rate, in float64.
 
     `Q` (ny, ny) must be symmetric negative definite, `S` is (nu, ny), `R` (nu, nu) symmetric with
     `R - S Q^-1 S'` positive definite.
     """
-    Q, S, R = (np.atleast_2d(np.asarray(M, np.float64)) for M in (Q, S, R))
+    nu, ny = len(R), len(Q)
     for name, M, shape in (("Q", Q, (ny, ny)), ("S", S, (nu, ny)), ("R", R, (nu, nu))):
         if M.shape != shape:
             raise ModelError(f"{name} must have shape {shape} for nu = {nu}, ny = {ny}, got {M.shape}")
@@ -61,9 +57,3 @@ def check_supply(Q, S, R, nu: int, ny: int) -> tuple[Rows, Rows, Rows]:
             f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
             "no model with outputs satisfies this supply rate: increase R or bring Q nearer to zero"
         )
-    return as_rows(Q), as_rows(S), as_rows(R)
-
-
-def as_rows(M: np.ndarray) -> Rows:
-    """Return a matrix as rows of floats."""
-    return tuple(tuple(float(entry) for entry in row) for row in M)

@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from .errors import RobustctlError
+from .errors import ModelError, RobustctlError
 from .lft import LFT, Claim, float64, rescaled
 from .registry import registered
 from .system import Parameterization, System, dtype_of
@@ -104,6 +106,30 @@ class Scaled(System):
         x_next, y = self.system.step(x, (u - self.u_mean) / self.u_std)
         _check_width("y", y.shape, self.y_std.shape)
         return x_next, self.y_std * y + self.y_mean
+
+    def numpy_step(self) -> tuple[Callable, PyTree] | None:
+        """Return the inner system's step in NumPy between the scales; it refuses an input of another shape."""
+        inner = self.system.numpy_step()
+        if inner is None:
+            return None
+        step, start = inner
+        u_mean, u_std, y_mean, y_std = (
+            np.asarray(a) for a in (self.u_mean, self.u_std, self.y_mean, self.y_std)
+        )
+
+        def scaled(x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if np.shape(u) != u_mean.shape:
+                raise ModelError(
+                    f"u must be one sample, an array of shape {u_mean.shape}, got shape {np.shape(u)}"
+                )
+            x_next, y = step(x, (u - u_mean) / u_std)
+            return x_next, y_std * y + y_mean
+
+        return scaled, start
+
+    def state_matrix(self) -> Array | None:
+        """Return the inner system's: the state is its own."""
+        return self.system.state_matrix()
 
     def scan(self, x0: PyTree, us: Float[Array, "T nu"]) -> tuple[PyTree, Float[Array, "T ny"], PyTree]:
         """Return `(xs, ys, x_final)` over a sequence, by the inner system's way."""

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from .errors import ModelError
 from .lft import LFT, Claim
@@ -96,6 +96,14 @@ class System(Certifiable):
     def prepare(self) -> "System":
         """Return the same system arranged for many steps; `rollout` calls it once before its scan."""
         return self
+
+    def numpy_step(self) -> tuple[Callable, PyTree] | None:
+        """Return `step(x, u) -> (x_next, y)` on NumPy vectors and the initial state; None where only JAX can step it."""
+        return None
+
+    def state_matrix(self) -> Array | None:
+        """Return the constant A, (nx, nx), of `x+ = A x + ...` that rollouts parallel in time iterate about; None without one."""
+        return None
 
     def scan(self, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence, time first: step by step, where no better way is known."""

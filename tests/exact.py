@@ -45,7 +45,7 @@ def dissipation(system, P, bound) -> np.ndarray:
     D11 = rational(system.D11) if hasattr(system, "D11") else rational(np.zeros((nv, nv)))
     X0, W, U = (rational(E) for E in np.split(np.eye(nx + nv + nu), [nx, nx + nv]))
     S, V, Y = np.hstack([A, B1, B2]), np.hstack([C1, D11, D12]), np.hstack([C2, D21, D22])
-    M = S.T @ P @ S - Fraction(system.rate) ** 2 * X0.T @ P @ X0
+    M = S.T @ P @ S - Fraction(float(system.rate)) ** 2 * X0.T @ P @ X0
     if isinstance(system, rc.nn.ExplicitR2DN):
         M = M + min(bound, Fraction(1)) ** 2 * V.T @ V - W.T @ W / max(bound, Fraction(1)) ** 2
     else:

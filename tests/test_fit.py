@@ -170,7 +170,7 @@ def test_a_nan_gradient_keeps_the_last_good_model_and_names_the_step():
         )
 
     with pytest.warns(
-        RobustctlWarning, match=rf"model\.X after the step .* gradient step {calls} \(epoch 0\)"
+        RobustctlWarning, match=rf"model\.core\.X after the step .* gradient step {calls} \(epoch 0\)"
     ):
         f = rc.fit(
             small(), plant(), epochs=20, segment=40, optimizer=explode(calls), progress=False, key=jr.key(0)

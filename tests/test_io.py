@@ -206,9 +206,10 @@ def test_inspect_tells_what_is_in_the_file(path):
     model = MODELS["LipschitzR2DN"](jnp.float32)
     save(path, model)
     header = inspect(path)
-    assert header["format"] == 1
+    assert header["format"] == 2
     assert set(header["versions"]) == {"python", "robustctl", "jax", "equinox", "numpy"}
-    assert header["structure"]["class"] == "LipschitzR2DN"
+    assert header["structure"]["class"] == "R2DN"
+    assert header["structure"]["fields"]["guarantee"]["class"] == "Lipschitz"
     assert header["arrays"]["core.X"] == {"dtype": "float32", "shape": [6, 6]}
     certificate = rc.certificates.Certificate.from_json(json.dumps(header["certificate"]))
     assert certificate.holds and certificate.weights_sha256 == rc.certificates.weights_sha256(
@@ -235,7 +236,10 @@ def with_x0(x0):
 
 
 REFUSED = {
-    "class": (foreign, r"model\.phi .*a Foo, which cannot be saved; use LBDN .* save its arrays yourself"),
+    "class": (
+        foreign,
+        r"model\.core\.phi .*a Foo, which cannot be saved; register its class with @rc\.registered",
+    ),
     "function": (
         lambda: rc.nn.LBDN(2, 2, (3,), activation=lambda x: x / 2, key=KEY),
         r"model\.activation .*the function <lambda>.* use one of relu, tanh",
@@ -283,7 +287,7 @@ def test_a_given_certificate_is_kept_and_must_be_of_these_weights(path):
 
 
 def test_a_certificate_that_no_longer_holds_is_refused(path):
-    model = eqx.tree_at(lambda m: m.X, MODELS["ContractingR2DN"](jnp.float64), jnp.full((6, 6), jnp.nan))
+    model = eqx.tree_at(lambda m: m.core.X, MODELS["ContractingR2DN"](jnp.float64), jnp.full((6, 6), jnp.nan))
     save(path, model)
     assert inspect(path)["certificate"]["holds"] is False
     load(path)
@@ -372,6 +376,7 @@ def reshape(name, shape):
 
 
 CORE = ("parameterization", "core")
+GUARANTEE = ("parameterization", "guarantee")
 ALTERED = {
     "unknown class": (
         lambda h, a: h["structure"].update({"class": "os.system"}),
@@ -398,8 +403,9 @@ ALTERED = {
     "channels": (edit(inputs=["u1"]), "fit together"),
     "names": (edit(inputs=5), "fit together"),
     "dt": (edit(dt=-1.0), "fit together"),
-    "rate": (edit(*CORE, rate="fast"), "fit together"),
-    "static array": (edit(*CORE, nu={"array": "jax"}), "must be an array"),
+    "rate": (edit(*GUARANTEE, rate="fast"), "fit together"),
+    "rate for every channel": (reshape("parameterization.guarantee.rate.words", (3, 2)), "fit together"),
+    "static array": (edit("initial", window={"array": "jax"}), "must be an array"),
     "scaling": (lambda h, a: a.update({"scaling.u_std": np.zeros(2)}), "must be > 0"),
     "no model": (
         lambda h, a: (h.update(structure=None), a.clear()),
@@ -411,8 +417,8 @@ ALTERED = {
     ),
     "no structure": (lambda h, a: (h.pop("structure"), a.clear()), "must be a parameterization"),
     "newer format": (
-        lambda h, a: h.update(format=2),
-        "at most 1, got 2, written by a newer robustctl: upgrade",
+        lambda h, a: h.update(format=3),
+        "at most 2, got 3, written by a newer robustctl: upgrade",
     ),
     "format of no kind": (lambda h, a: h.update(format=[1]), "number from 1, got a list"),
     "certificate of no kind": (lambda h, a: h.update(certificate=[]), "certificate must say"),

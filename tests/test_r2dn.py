@@ -46,15 +46,15 @@ def test_step_equals_the_definition_in_numpy(name, size):
 def test_contracting_form_equals_the_published_one():
     """[BWM25], eqs. (14)-(16): H, E and the solves, written out for the same free arrays."""
     m = draw(rc.nn.ContractingR2DN(nu=2, nx=4, nv=3, ny=2, hidden=(5,), key=jr.key(0)), jr.key(1), 1.0)
-    X, Y, B1, C1 = (np.asarray(a) for a in (m.X, m.Y, m.B1_imp, m.C1))
-    H = float(m.p) ** 2 * X.T @ X / np.sum(X**2)
+    X, Y, B1, C1 = (np.asarray(a) for a in (m.core.X, m.core.Y, m.core.B1_imp, m.core.C1))
+    H = float(m.core.p) ** 2 * X.T @ X / np.sum(X**2)
     H += np.block([[C1.T @ C1, np.zeros((4, 4))], [np.zeros((4, 4)), B1 @ B1.T]])
     E = (H[:4, :4] + H[4:, 4:] + Y - Y.T) / 2
     s = m.explicit()
     np.testing.assert_allclose(s.A, np.linalg.solve(E, H[4:, :4]), rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(s.B1, np.linalg.solve(E, B1), rtol=1e-8, atol=1e-10)
     for name in ("B2", "C1", "C2", "D12", "D21", "D22", "bx", "bv", "by"):
-        assert np.array_equal(getattr(s, name), getattr(m, name))
+        assert np.array_equal(getattr(s, name), getattr(m.core, name))
 
 
 def test_feedthrough_is_free():
@@ -84,10 +84,10 @@ def test_every_free_array_has_a_gradient(name, size):
 def test_gamma_is_trained_only_when_asked():
     held = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=3.0, key=jr.key(0))
     trained = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=3.0, train_gamma=True, key=jr.key(0))
-    assert held.log_gamma_ratio is None and float(held.gamma) == float(trained.gamma) == 3.0
+    assert held.guarantee.log_gamma_ratio is None and float(held.gamma) == float(trained.gamma) == 3.0
     slope = eqx.filter_grad(lambda m: m.gamma)(trained)
-    assert float(slope.log_gamma_ratio) == 3.0
-    moved = eqx.tree_at(lambda m: m.log_gamma_ratio, trained, jnp.log(jnp.asarray(2.0)))
+    assert float(slope.guarantee.log_gamma_ratio) == 3.0
+    moved = eqx.tree_at(lambda m: m.guarantee.log_gamma_ratio, trained, jnp.log(jnp.asarray(2.0)))
     np.testing.assert_allclose(rc.certify(moved).gamma, 6.0)
 
 

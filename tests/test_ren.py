@@ -130,7 +130,7 @@ def redraw(model, seed, scale):
 
 
 def core_of(model):
-    return model if isinstance(model, ContractingREN) else model.core
+    return model.core
 
 
 def float64(*arrays):

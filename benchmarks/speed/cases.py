@@ -33,7 +33,7 @@ class Case:
     neurons: int  # of the published REN
     activation: Callable
 
-    def model(self) -> nn.ContractingR2DN:
+    def model(self) -> nn.R2DN:
         """Return the R2DN."""
         return nn.ContractingR2DN(
             nu=self.nu, nx=self.nx, nv=self.nv, ny=self.ny, hidden=self.hidden, activation=self.activation, key=jr.key(0)
@@ -78,7 +78,7 @@ def ours(model: Parameterization, us: Array) -> Array:
     return jax.vmap(lambda u: rollout(system, u).ys)(us)
 
 
-def plain(model: nn.ContractingR2DN, us: Array) -> Array:
+def plain(model: nn.R2DN, us: Array) -> Array:
     """Return the same by the yardstick."""
     x0 = jnp.zeros((us.shape[0], model.bx.size), us.dtype)
     return jnp.swapaxes(yardstick.rollout(model, jnp.swapaxes(us, 0, 1), x0)[1], 0, 1)

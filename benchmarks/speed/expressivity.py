@@ -58,7 +58,7 @@ class Study:
         """Return all kinds with their sizes."""
         return [("R2DN", width) for width in self.widths] + [("REN", count) for count in self.neurons]
 
-    def model(self, kind: str, size: int, key: PRNGKeyArray) -> nn.ContractingR2DN | nn.ContractingREN:
+    def model(self, kind: str, size: int, key: PRNGKeyArray) -> nn.R2DN | nn.REN:
         """Return a fresh model."""
         if kind == "REN":
             return nn.ContractingREN(nu=1, nx=1, nv=size, ny=1, activation=jnp.tanh, key=key)
@@ -139,7 +139,8 @@ def errors(study: Study, kind: str, size: int) -> dict[str, Any]:
     run = jax.jit(lambda model, key: nrmse(train(study, model, key))).lower(models[0], keys[0]).compile()
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # steps are too small to keep more than one core busy
         found = [float(error) for error in pool.map(run, models, keys)]
-    output = sum(a.size for a in (models[0].C2, models[0].D21, models[0].D22, models[0].by))
+    core = models[0].core
+    output = sum(a.size for a in (core.C2, core.D21, core.D22, core.by))
     seconds = round(time.perf_counter() - begin, 1)
     return {
         "parameters": cases.parameters(models[0]) - output,

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from robustctl.linalg import slack
-from robustctl.nn import LBDN, ContractingR2DN
+from robustctl.nn import LBDN, R2DN
 
 
 class Layer(NamedTuple):
@@ -30,37 +30,37 @@ class Plain(NamedTuple):
 
     A: Array
     B1: Array
-    model: ContractingR2DN
+    model: R2DN
     layers: tuple[Layer, ...]
     last: Array
 
 
-def explicit(model: ContractingR2DN) -> Plain:
+def explicit(model: R2DN) -> Plain:
     """Map free arrays to matrices, one solve for each."""
-    nx = model.bx.size
-    X, p = model.X, model.p
+    core = model.core
+    nx, X, p = core.bx.size, core.X, core.p
     H = p**2 * (X.T @ X) / _norm(X) ** 2
     H = H + jnp.block(
         [
-            [model.C1.T @ model.C1, jnp.zeros((nx, nx), X.dtype)],
-            [jnp.zeros((nx, nx), X.dtype), model.B1_imp @ model.B1_imp.T],
+            [core.C1.T @ core.C1, jnp.zeros((nx, nx), X.dtype)],
+            [jnp.zeros((nx, nx), X.dtype), core.B1_imp @ core.B1_imp.T],
         ]
     )
     H = H + p**2 * slack(X.dtype) / (2 * nx) * jnp.eye(2 * nx, dtype=X.dtype)
-    E = (H[:nx, :nx] + H[nx:, nx:] / model.rate**2 + model.Y - model.Y.T) / 2
-    A, B1 = jnp.linalg.solve(E, H[nx:, :nx]), jnp.linalg.solve(E, model.B1_imp)
-    assert isinstance(model.phi, LBDN)
+    E = (H[:nx, :nx] + H[nx:, nx:] / model.rate**2 + core.Y - core.Y.T) / 2
+    A, B1 = jnp.linalg.solve(E, H[nx:, :nx]), jnp.linalg.solve(E, core.B1_imp)
+    assert isinstance(core.phi, LBDN)
     layers = []
-    for layer in model.phi.layers:
+    for layer in core.phi.layers:
         A_T, B_T = _cayley(layer.a / _norm(layer.XY) * layer.XY)
         layers.append(Layer(A_T, B_T.T, jnp.exp(20 * jnp.tanh(layer.d / 20)), layer.b))
-    last = _cayley(model.phi.a / _norm(model.phi.XY) * model.phi.XY)[1].T
+    last = _cayley(core.phi.a / _norm(core.phi.XY) * core.phi.XY)[1].T
     return Plain(A, B1, model, tuple(layers), last)
 
 
 def step(e: Plain, x: Float[Array, "B nx"], u: Float[Array, "B nu"]) -> tuple[Array, Array]:
     """Return `(x_next, y)` of a batch."""
-    m = e.model
+    m = e.model.core
     assert isinstance(m.phi, LBDN)
     v = x @ m.C1.T + u @ m.D12.T + m.bv[None]
     h, root2 = v, jnp.sqrt(jnp.asarray(2.0, v.dtype))
@@ -72,9 +72,7 @@ def step(e: Plain, x: Float[Array, "B nx"], u: Float[Array, "B nu"]) -> tuple[Ar
     return x_next, x @ m.C2.T + w @ m.D21.T + u @ m.D22.T + m.by[None]
 
 
-def rollout(
-    model: ContractingR2DN, us: Float[Array, "T B nu"], x0: Float[Array, "B nx"]
-) -> tuple[Array, Array]:
+def rollout(model: R2DN, us: Float[Array, "T B nu"], x0: Float[Array, "B nx"]) -> tuple[Array, Array]:
     """Return `(x_final, ys)` of a batch of sequences, time first."""
     e = explicit(model)
     return lax.scan(lambda x, u: step(e, x, u), x0, us)
@@ -91,7 +89,7 @@ def _cayley(W: Array) -> tuple[Array, Array]:
     return jnp.linalg.solve(eye + Z, eye - Z), -2 * jnp.linalg.solve((eye + Z).T, V.T).T
 
 
-def explicit_map(model: ContractingR2DN) -> tuple[Array, ...]:
+def explicit_map(model: R2DN) -> tuple[Array, ...]:
     """Return what the map computes, as arrays alone."""
     e = explicit(model)
     return e.A, e.B1, e.last, *jax.tree.leaves(e.layers)

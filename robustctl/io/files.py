@@ -16,6 +16,7 @@ from ..errors import ModelError, ModelFileError
 from ..store.atomic import write_atomic
 from ..store.container import pack, unpack
 from ..system import Parameterization
+from .format1 import upgrade
 from .structure import decode, encode
 from .verify import check_certificate, check_fit, check_weights, prove
 
@@ -73,7 +74,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     data = _read(path)
     with _about(path):
         header, arrays = unpack(data)
-        model = decode(header.get("structure"), arrays)
+        structure = header.get("structure")
+        if header["format"] == 1:
+            structure, arrays = upgrade(structure, arrays)
+        model = decode(structure, arrays)
         check_fit(model)
         check_certificate(header.get("certificate"), model)
     return model

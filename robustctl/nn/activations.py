@@ -22,6 +22,17 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 """Known activations by the name a model file stores."""
 
+IN_NUMPY: dict[Activation, Callable] = {
+    jax.nn.relu: lambda z: np.maximum(z, 0),
+    jnp.tanh: np.tanh,
+    jax.nn.leaky_relu: lambda z: np.maximum(z, z * z.dtype.type(0.01)),
+    jax.nn.hard_tanh: lambda z: np.clip(z, -1, 1),
+    jax.nn.sigmoid: lambda z: 1 / (1 + np.exp(-z)),
+    jax.nn.softplus: lambda z: np.logaddexp(z, 0),
+    jax.nn.identity: lambda z: z,
+}
+"""The known activations on NumPy arrays."""
+
 _PROBES = np.concatenate([-np.logspace(2, -3, 400), np.zeros(1), np.logspace(-3, 2, 400)])
 
 

@@ -17,7 +17,7 @@ def bounded_real(
     B_imp: Float[Array, "nx ns"],
     C: Float[Array, "nr nx"],
     D: Float[Array, "nr ns"] | None,
-    rate: float,
+    rate: Float[Array, ""] | float,
 ) -> tuple[Float[Array, "nx nx"], Float[Array, "nx ns"], Float[Array, "nx nx"]]:
     """Return `(A, B, P)` such that `x+ = A x + B s`, `r = C x + D s` has gain at most one at the given rate.
 

@@ -8,12 +8,12 @@ import jax.scipy.linalg as jsl
 import numpy as np
 from jaxtyping import Array
 
-from ..checks import Rows, as_rows
 from ..errors import ModelError
 from ..linalg import exact_map
 from ..registry import registered
 from ..system import Parameterization
-from .r2dn import ContractingR2DN, ExplicitR2DN
+from .fixed import Fixed
+from .r2dn import R2DN, ExplicitR2DN
 
 
 @registered()
@@ -37,44 +37,45 @@ class CorrectedR2DN(Parameterization):
     faster than the core's rate.
     """
 
-    core: ContractingR2DN
-    A: Rows = eqx.field(static=True)
-    B: Rows = eqx.field(static=True)
-    C: Rows = eqx.field(static=True)
-    D: Rows = eqx.field(static=True)
-    a: Rows = eqx.field(static=True)
-    d: Rows = eqx.field(static=True)
+    core: R2DN
+    A: Fixed
+    B: Fixed
+    C: Fixed
+    D: Fixed
+    a: Fixed
+    d: Fixed
+    P: Fixed
 
-    def __init__(self, A: Any, B: Any, C: Any, D: Any, a: Any, d: Any, *, core: ContractingR2DN):
+    def __init__(self, A: Any, B: Any, C: Any, D: Any, a: Any, d: Any, *, core: R2DN):
         self.core = core
-        self.A, self.B, self.C, self.D, self.a, self.d = (
-            as_rows(np.atleast_2d(np.asarray(M, np.float64))) for M in (A, B, C, D, a, d)
+        self.A, self.B, self.C, self.D = (
+            Fixed(np.atleast_2d(np.asarray(M, np.float64))) for M in (A, B, C, D)
         )
+        self.a, self.d = (Fixed(np.ravel(np.asarray(v, np.float64))) for v in (a, d))
+        _check_core(core)
+        self.P = Fixed(prior_metric(self.A.exact, float(core.guarantee.rate)))
 
     def __check_init__(self):
         """Refuse a prior that does not fit the core or does not forget."""
-        if not isinstance(self.core, ContractingR2DN):
-            raise ModelError(f"the core must be a ContractingR2DN, got {type(self.core).__name__}")
-        n, (ny, inputs) = len(self.A), self.core.D22.shape
+        _check_core(self.core)
+        prior_metric(self.A.exact, float(self.core.guarantee.rate))
+        n, (ny, inputs) = len(self.A.words), self.core.core.D22.shape
         nu = inputs - n
-        shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (1, n), "d": (1, ny)}
+        shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (n,), "d": (ny,), "P": (n, n)}
         for name, shape in shapes.items():
-            M = np.asarray(getattr(self, name))
+            M = getattr(self, name).exact
             if M.shape != shape or not np.isfinite(M).all():
                 raise ModelError(
                     f"{name} must be finite and of shape {shape} for a prior of {n} states and a core of {inputs} inputs and "
                     f"{ny} outputs, got {M.tolist()}"
                 )
-        _metric(self.A, self.core.rate)
 
     @exact_map
     def explicit(self) -> ExplicitR2DN:
         """Map to the whole observer; differentiable, one solve with an (nx, nx) matrix."""
-        dtype = self.core.X.dtype
-        A, B, C, D, a, d, P = (
-            jnp.asarray(M, dtype)
-            for M in (self.A, self.B, self.C, self.D, self.a, self.d, _metric(self.A, self.core.rate))
-        )
+        dtype = self.core.core.X.dtype
+        fixed = (self.A, self.B, self.C, self.D, self.a, self.d, self.P)
+        A, B, C, D, a, d, P = (M.value(dtype) for M in fixed)
         k = self.core.explicit()
         n, nu = B.shape
         (B2u, B2p), (D12u, D12p), (D22u, D22p) = ((M[:, :nu], M[:, nu:]) for M in (k.B2, k.D12, k.D22))
@@ -83,7 +84,7 @@ class CorrectedR2DN(Parameterization):
             B1=jnp.vstack([jnp.zeros((n, k.bv.size), dtype), k.B1]),
             B2=jnp.vstack([B, B2u]), C1=jnp.hstack([D12p, k.C1]), C2=jnp.hstack([C + D22p, k.C2]),
             D12=D12u, D21=k.D21, D22=D + D22u,
-            bx=jnp.concatenate([a[0], k.bx]), bv=k.bv, by=k.by + d[0], phi=k.phi,
+            bx=jnp.concatenate([a, k.bx]), bv=k.bv, by=k.by + d, phi=k.phi,
             P=jsl.block_diag(_weight(k, B2p, D12p) * P, k.P), supply=None, rate=k.rate,
         )  # fmt: skip
 
@@ -92,11 +93,18 @@ class CorrectedR2DN(Parameterization):
         return eqx.tree_at(lambda m: m.core, self, self.core.quiet(factor))
 
 
-def _metric(rows: Rows, rate: float) -> np.ndarray:
-    """The P of `A'PA - rate^2 P = -I`."""
+def _check_core(core: R2DN) -> None:
+    if not isinstance(core, R2DN) or core.guarantee.bounds_output:
+        given = type(getattr(core, "guarantee", core)).__name__
+        raise ModelError(f"the core must be a ContractingR2DN, got {given}")
+
+
+def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:
+    """Return the P of `A'PA - rate^2 P = -I`, or raise `ModelError` where A does not forget faster than the rate."""
     import scipy.linalg  # slow to import
 
-    A = np.asarray(rows)
+    if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.isfinite(A).all():
+        raise ModelError(f"A must be finite and square, got {A.tolist()}")
     slowest = np.abs(np.linalg.eigvals(A)).max()
     if not slowest < rate:
         raise ModelError(

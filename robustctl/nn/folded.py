@@ -1,11 +1,15 @@
 """An R2DN arranged for many steps: neighboring linear maps multiplied out once."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ..errors import ModelError
 from ..system import System
-from .activations import Activation
+from .activations import ACTIVATIONS, IN_NUMPY, Activation
 from .folded_scan import folded_scan
 
 
@@ -36,9 +40,8 @@ class FoldedR2DN(System):
         """Number of outputs."""
         return self.W.shape[0] - self.nx
 
-    @property
-    def A(self) -> Float[Array, "{self.nx} {self.nx}"]:
-        """The linear part's state matrix."""
+    def state_matrix(self) -> Float[Array, "{self.nx} {self.nx}"]:
+        """Return the A of the R2DN that it came from."""
         return self.G[: self.nx, : self.nx]
 
     def init_state(self) -> Float[Array, " {self.nx}"]:
@@ -61,6 +64,25 @@ class FoldedR2DN(System):
     def scan(self, x0: Float[Array, " {self.nx}"], us: Float[Array, "T nu"]) -> tuple[Array, Array, Array]:
         """Return `(xs, ys, x_final)` over a sequence; see `folded_scan`."""
         return folded_scan(self.activation, (self.G, self.g, self.hidden, self.W), x0, us)
+
+    def numpy_step(self) -> tuple[Callable, np.ndarray]:
+        """Return the same step on NumPy vectors, and the zero state."""
+        if self.activation not in IN_NUMPY:
+            raise ModelError(f"the activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
+        G, g, W = (np.asarray(a) for a in (self.G, self.g, self.W))
+        hidden = [(np.asarray(Wk), np.asarray(b)) for Wk, b in self.hidden]
+        activation, nx, n = IN_NUMPY[self.activation], self.nx, self.W.shape[0]
+        Gx, Gu = np.ascontiguousarray(G[:, :nx]), np.ascontiguousarray(G[:, nx:])
+
+        def step(x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            z = Gx @ x + Gu @ u + g
+            h = activation(z[n:])
+            for Wk, b in hidden:
+                h = activation(Wk @ h + b)
+            r = z[:n] + W @ h
+            return r[:nx], r[nx:]
+
+        return step, np.zeros(nx, g.dtype)
 
 
 def fold(s, phi) -> FoldedR2DN:

@@ -3,19 +3,19 @@
 import itertools
 from collections.abc import Callable, Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_rate, check_sizes
+from ..checks import check_sizes
 from ..errors import ModelError
 from ..linalg import exact_map, slack
 from ..registry import registered
-from ..system import Parameterization, System
+from ..system import System
 from .activations import Activation
+from .guarantee import Contracting, Guaranteed
 from .initializers import default_dtype, draw, lecun_normals, split
 from .numpy_maps import in_numpy, zeros
 from .r2dn import ExplicitR2DN
@@ -49,7 +49,7 @@ class InnovationSystem(System):
     bv: Float[Array, " nv"]
     by: Float[Array, " no"]
     phi: Callable
-    rate: float = eqx.field(static=True)
+    rate: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:
@@ -109,7 +109,7 @@ def _sizes(model: "InnovationR2DN") -> dict:
 
 
 @registered(sizes=_sizes)
-class InnovationR2DN(Parameterization):
+class InnovationR2DN(Guaranteed):
     """R2DN in innovation form that is contracting under every pattern of lost samples, whatever the free arrays.
 
     ::
@@ -145,7 +145,7 @@ class InnovationR2DN(Parameterization):
     bv: Float[Array, " nv"]
     by: Float[Array, " no"]
     phi: LBDN
-    rate: float = eqx.field(static=True)
+    guarantee: Contracting
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class InnovationR2DN(Parameterization):
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
         if nz < 0:
             raise ModelError(f"nz must be at least 0, got {nz}")
-        self.rate = check_rate(rate)
+        self.guarantee = Contracting(rate)
         dtype = default_dtype() if dtype is None else dtype
         if ny > MOST_OUTPUTS:
             raise ModelError(
@@ -233,9 +233,11 @@ def _continued(model: InnovationR2DN) -> Array:
     def contraction(X):
         return np.linalg.solve(np.linalg.cholesky(np.eye(X.shape[1]) + X.T @ X), X.T).T
 
+    rate = float(model.guarantee.rate)
+
     def compute(X, C1_free, C2, D21):
-        C1 = model.rate * (1 - 10 * slack(dtype)) * contraction(C1_free)
-        L = scipy.linalg.block_diag(np.linalg.cholesky(model.rate**2 * np.eye(nx) - C1.T @ C1), np.eye(nv))
+        C1 = rate * (1 - 10 * slack(dtype)) * contraction(C1_free)
+        L = scipy.linalg.block_diag(np.linalg.cholesky(rate**2 * np.eye(nx) - C1.T @ C1), np.eye(nv))
         Q, _ = np.linalg.qr(np.linalg.solve(L, np.hstack([C2[:ny], D21[:ny]]).T))
         NQ = contraction(X) @ Q
         rest = contraction(X) - NQ @ Q.T

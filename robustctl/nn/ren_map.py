@@ -6,12 +6,12 @@ stability and robustness", IEEE TAC 2023.
 
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..linalg import defect_factor, gram
 
 
-def explicit_matrices(H, Y, B2_imp, D12_imp, rate: float) -> dict[str, Array]:
+def explicit_matrices(H, Y, B2_imp, D12_imp, rate: Float[Array, ""]) -> dict[str, Array]:
     """Return `A B1 B2 C1 D11 D12 Lambda P` of `ExplicitREN` from a positive definite `H`.
 
     ::

@@ -4,12 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_rate, check_sizes
+from ..checks import check_sizes
 from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map
 from ..registry import registered
-from ..system import Parameterization, System
+from ..system import System
 from .bounded_real import bounded_real
+from .guarantee import Contracting, Guaranteed
 from .initializers import Initializer, default_dtype, lecun_normals, random, split
 from .numpy_maps import norm, zeros
 
@@ -33,7 +34,7 @@ class LinearSystem(System):
     bx: Float[Array, " nx"]
     by: Float[Array, " ny"]
     P: Float[Array, "nx nx"]
-    rate: float = eqx.field(static=True)
+    rate: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:
@@ -72,7 +73,7 @@ def _sizes(model: "StableLinear") -> dict:
 
 
 @registered(sizes=_sizes)
-class StableLinear(Parameterization):
+class StableLinear(Guaranteed):
     """Linear system with all modes inside the circle of radius `rate`, whatever the free arrays.
 
     ::
@@ -96,7 +97,7 @@ class StableLinear(Parameterization):
     D: Float[Array, "ny nu"]
     bx: Float[Array, " nx"]
     by: Float[Array, " ny"]
-    rate: float = eqx.field(static=True)
+    guarantee: Contracting
 
     def __init__(
         self,
@@ -110,10 +111,10 @@ class StableLinear(Parameterization):
         dtype=None,
     ):
         check_sizes(nu=nu, nx=nx, ny=ny)
-        self.rate = check_rate(rate)
+        self.guarantee = Contracting(rate)
         dtype = default_dtype() if dtype is None else dtype
         core_key, port_key = split(key, 2)
-        self.X, self.Y, _, _ = init(core_key, nx, zeros((0, 0), dtype), self.rate)
+        self.X, self.Y, _, _ = init(core_key, nx, zeros((0, 0), dtype), float(self.guarantee.rate))
         self.p = norm(self.X)
         self.B, self.C = lecun_normals(port_key, ((nx, nu), (ny, nx)), dtype)
         self.D = zeros((ny, nu), dtype)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from ..errors import ModelError
 from ..registry import registered
 from ..system import Parameterization
-from .r2dn import ContractingR2DN, ExplicitR2DN
-from .ren import ContractingREN, ExplicitREN
+from .guarantee import Recurrent
+from .lure import LureSystem
 
 
 @registered()
@@ -28,17 +28,18 @@ class StateObserver(Parameterization):
     **Raises:** `ModelError` for another core.
     """
 
-    core: ContractingR2DN | ContractingREN
+    core: Recurrent
 
     def __check_init__(self):
         """Refuse a core whose state has no guarantee of its own."""
-        if not isinstance(self.core, ContractingR2DN | ContractingREN):
+        if not isinstance(self.core, Recurrent) or self.core.guarantee.bounds_output:
+            given = getattr(self.core, "guarantee", self.core)
             raise ModelError(
-                f"the core must be a ContractingR2DN or ContractingREN, got {type(self.core).__name__}; a gain bound on "
+                f"the core must be a ContractingR2DN or ContractingREN, got {type(given).__name__}; a gain bound on "
                 "the core's own output says nothing about its state"
             )
 
-    def explicit(self) -> ExplicitR2DN | ExplicitREN:
+    def explicit(self) -> LureSystem:
         """Map to the observer."""
         core = self.core.explicit()
         nx, nv, nu = core.bx.size, core.bv.size, core.B2.shape[1]

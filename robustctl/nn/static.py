@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_gamma
 from ..lft import LFT, Claim, static
+from ..linalg import exact_map
 from ..registry import registered
-from ..system import Parameterization, System
+from ..system import System
 from .activations import Activation
+from .guarantee import Guaranteed, Lipschitz
 from .lipschitz import bounded
 from .sandwich import LBDN, SandwichNetwork
 
@@ -20,7 +20,7 @@ class StaticNetwork(System):
     """A network without memory: `y = gamma phi(u)`, `phi` 1-Lipschitz."""
 
     phi: SandwichNetwork
-    gamma: float = eqx.field(static=True)
+    gamma: Float[Array, ""] | float
 
     @property
     def nu(self) -> int:
@@ -57,7 +57,7 @@ class StaticNetwork(System):
 
 
 @registered()
-class LipschitzStatic(Parameterization):
+class LipschitzStatic(Guaranteed):
     """A static map of Lipschitz constant at most `gamma`, whatever the free arrays.
 
     ::
@@ -73,7 +73,7 @@ class LipschitzStatic(Parameterization):
     """
 
     phi: LBDN
-    gamma: float = eqx.field(static=True)
+    guarantee: Lipschitz
 
     def __init__(
         self,
@@ -86,9 +86,10 @@ class LipschitzStatic(Parameterization):
         key: PRNGKeyArray,
         dtype=None,
     ):
-        self.gamma = check_gamma(gamma)
+        self.guarantee = Lipschitz(gamma)
         self.phi = LBDN(nu, ny, hidden, activation=activation, key=key, dtype=dtype)
 
+    @exact_map
     def explicit(self) -> StaticNetwork:
         """Map to the network itself."""
         return StaticNetwork(self.phi.explicit(), self.gamma)

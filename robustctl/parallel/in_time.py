@@ -33,7 +33,7 @@ from jaxtyping import Array, Float
 from ..errors import RobustctlError
 from ..system import System, Trajectory
 from .converge import Effort, converge
-from .recurrence import Method, recurrence, unscaled
+from .recurrence import Method, recurrence
 
 STAGES: dict[str, tuple[Method, ...]] = {
     "picard": ("picard",),
@@ -86,7 +86,7 @@ def worthwhile(system: System, samples: int) -> bool:
 
     A CPU is busy with one sample after the other. A GPU waits for each step's kernels to be launched.
     """
-    return jax.default_backend() != "cpu" and samples >= _LONG and _is_r2dn(system)
+    return jax.default_backend() != "cpu" and samples >= _LONG and system.state_matrix() is not None
 
 
 @eqx.filter_jit
@@ -97,15 +97,11 @@ def _parallel_rollout(system, us, x0, method, limit):
     return Trajectory(_before(x0, x_nexts), ys, jnp.concatenate([x0[None], x_nexts])[-1]), effort
 
 
-def _is_r2dn(system) -> bool:
-    return all(hasattr(unscaled(system), name) for name in ("A", "B1", "C1", "phi"))
-
-
 def _check(system, method, limit) -> None:
-    if not _is_r2dn(system):
+    if system.state_matrix() is None:
         raise RobustctlError(
             "the system of a parallel rollout must be an ExplicitR2DN, linear apart from one network, or a Scaled "
-            f"one; got a {type(unscaled(system)).__name__}. Use method='scan', or call explicit() on an R2DN first"
+            f"one; got a {type(system).__name__}. Use method='scan', or call explicit() on an R2DN first"
         )
     if method not in get_args(Method):
         raise RobustctlError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")

@@ -8,18 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..scaled import Scaled
-
 Method = Literal["picard", "mean-slope", "newton"]
 
 _SAMPLES = (
     64  # of the mean slope: all samples would cost as much as Newton's method, few would not represent it
 )
-
-
-def unscaled(system):
-    """Return the system inside its scaling of inputs and outputs; both have the same state."""
-    return unscaled(system.system) if isinstance(system, Scaled) else system
 
 
 def recurrence(stage: Method, system, xs, us, *, reverse: bool = False) -> Callable:
@@ -36,7 +29,7 @@ def recurrence(stage: Method, system, xs, us, *, reverse: bool = False) -> Calla
     if stage == "newton":
         return _varying(_slopes(system, xs, us), reverse)
     if stage == "picard":
-        return _constant(unscaled(system).A, len(us), reverse)
+        return _constant(system.state_matrix(), len(us), reverse)
     stride = max(1, len(us) // _SAMPLES)
     return _constant(jnp.mean(_slopes(system, xs[::stride], us[::stride]), axis=0), len(us), reverse)
 

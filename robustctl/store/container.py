@@ -6,7 +6,7 @@ r"""The bytes of a model file: safetensors, whose metadata hold a JSON header wi
     safetensors header      {"__metadata__": {"robustctl": TEXT}, "name": {dtype, shape, data_offsets}, ...}
     arrays                  in the layout of safetensors
 
-    TEXT = {"sha256": SEAL, "format": 1, "versions": {...}, "structure": ..., "certificate": ...}
+    TEXT = {"sha256": SEAL, "format": 2, "versions": {...}, "structure": ..., "certificate": ...}
 
 SEAL is the sha256 of the whole file with 64 zeros in place of SEAL itself, so that it covers every byte. It detects
 accidental damage; it is no signature, because anyone who edits a file can compute it again.
@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from ..errors import ModelFileError
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "robustctl"
 _BLANK = "0" * 64
 _UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError)

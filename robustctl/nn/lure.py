@@ -1,0 +1,86 @@
+"""A linear system in feedback with a static nonlinearity (a Lur'e system), ready to step: what R2DN and REN share."""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..lft import LFT, Bounded, Claim, Slopes, float64
+from ..system import System
+from .supply import Supply, in_float64
+
+
+class LureSystem(System):
+    """A linear system in feedback with a static nonlinearity.
+
+    ::
+
+        x+ = A x + B1 w + B2 u + bx
+        w  = response(C1 x + D12 u + bv)
+        y  = C2 x + D21 w + D22 u + by
+
+    with the metric `P` of its storage function `V = dx' P dx`, the contraction `rate` and the supply rate
+    that it was built for (None: contraction alone). These last three are what `certify` checks; stepping
+    does not use them. Source: [BWM25], eqs. (2)-(4).
+    """
+
+    A: Float[Array, "nx nx"]
+    B1: Float[Array, "nx nv"]
+    B2: Float[Array, "nx nu"]
+    C1: Float[Array, "nv nx"]
+    C2: Float[Array, "ny nx"]
+    D12: Float[Array, "nv nu"]
+    D21: Float[Array, "ny nv"]
+    D22: Float[Array, "ny nu"]
+    bx: Float[Array, " nx"]
+    bv: Float[Array, " nv"]
+    by: Float[Array, " ny"]
+    P: Float[Array, "nx nx"]
+    supply: Supply | None
+    rate: Float[Array, ""] | float
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D22.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D22.shape[0]
+
+    @abc.abstractmethod
+    def response(self, b: Float[Array, " nv"]) -> Float[Array, " nv"]:
+        """Return w for what reaches the nonlinearity from the state and the input."""
+
+    def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
+        """Return the zero state."""
+        return jnp.zeros_like(self.bx)
+
+    def step(
+        self, x: Float[Array, " {self.A.shape[0]}"], u: Float[Array, " {self.B2.shape[1]}"]
+    ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C2.shape[0]}"]]:
+        """Return `(x_next, y)`."""
+        w = self.response(self.C1 @ x + self.D12 @ u + self.bv)
+        x_next = self.A @ x + self.B1 @ w + self.B2 @ u + self.bx
+        y = self.C2 @ x + self.D21 @ w + self.D22 @ u + self.by
+        return x_next, y
+
+    def form(self, D11, block: Slopes | Bounded, assumptions: tuple[str, ...]) -> LFT:
+        """Return the linear part with the nonlinearity as one block."""
+        A, B1, B2, C1 = float64(self.A, self.B1, self.B2, self.C1)
+        D11, D12, C2, D21, D22 = float64(D11, self.D12, self.C2, self.D21, self.D22)
+        return LFT(A, B1, B2, C1, D11, D12, C2, D21, D22, (block,), assumptions)
+
+    def claimed(self, multiplier: np.ndarray) -> Claim:
+        """Return the claim with the block's multiplier."""
+        (P,) = float64(self.P)
+        return Claim(float(self.rate), P, in_float64(self.supply), (multiplier,))
+
+
+def scaled_rows(core: eqx.Module, factor: float, *names: str) -> eqx.Module:
+    """Return a module with the arrays of these names multiplied by `factor`."""
+    arrays = [factor * getattr(core, name) for name in names]
+    return eqx.tree_at(lambda m: [getattr(m, name) for name in names], core, arrays)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from . import data as data
     from . import errors as errors
     from . import identify as identify
+    from . import lft as lft
     from . import loops as loops
     from . import nn as nn
     from . import observers as observers
@@ -43,7 +44,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from .trajectory import rollout as rollout
 
 _ROOMS = (
-    "advice", "certificates", "classical", "data", "errors", "identify", "loops", "nn", "observers", "parallel", "plants", "plot",
+    "advice", "certificates", "classical", "data", "errors", "identify", "lft", "loops", "nn", "observers", "parallel", "plants", "plot",
     "problems", "robustness", "runs", "train",
 )  # fmt: skip
 _NAMES = {

@@ -12,9 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..errors import ModelError
 from ..loops import Feedback
-from ..nn import LinearSystem
 from ..plants import Plant, PlantState, Sampled, undisturbed
-from ..state_space import StateSpace
 from ..system import Parameterization, System
 
 
@@ -64,12 +62,12 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     - `Sampled`: the input is `[u, d]`, the output without noise and references; the state is the physical one,
       then controls under way (with a delay), then the last control (with a rate limit);
     - `Feedback` about a `Sampled`: the input is `[d, r]` with the number of `references`, the output `[y, u]`;
-    - any other `System`: pytrees of states, inputs and outputs as one vector each. `u` is one sample of
+    - any other `System`, or a parameterization of one: pytrees of states, inputs and outputs as one vector each. `u` is one sample of
       the input, or its width; a system of known width does not need it.
 
     **Raises:** `ModelError` for any other class, and for an input of unknown width.
     """
-    system = to_float64(system)
+    system = to_float64(system.explicit() if isinstance(system, Parameterization) else system)
     if isinstance(system, Plant):
         return _plant(system)
     if isinstance(system, Sampled):
@@ -78,8 +76,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
         return _loop(system, references)
     if isinstance(system, System):
         return _system(system, u)
-    hint = "; call its explicit()" if isinstance(system, Parameterization) else ""
-    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}{hint}")
+    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
 
 
 # Each step is a module and not a closure, so that a compiled function which is given it a second time knows it.
@@ -207,19 +204,17 @@ def _system(system: System, u: Any) -> Flat:
     step = _SystemStep(system, example)
     ny = jax.eval_shape(lambda: step(x_flat, u_flat))[1].size
     x, v = np.asarray(x_flat, float), np.asarray(u_flat, float)
-    if isinstance(system, StateSpace):
-        return Flat(step, x, v, system.dt, system.inputs, system.outputs, system.states, step.restore)
-    names = numbered("u", v.size), numbered("y", ny), numbered("x", x.size)
-    return Flat(step, x, v, None, *names, restore=step.restore)
+    counts = (("u", system.inputs, v.size), ("y", system.outputs, ny), ("x", system.states, x.size))
+    names = (numbered(letter, count) if given is None else given for letter, given, count in counts)
+    return Flat(step, x, v, system.dt, *names, restore=step.restore)
 
 
 def _input(system: System, u: Any) -> Any:
-    if u is None and isinstance(system, StateSpace | LinearSystem):
-        u = system.B.shape[1]
+    u = system.nu if u is None else u
     if u is None:
         raise ModelError(
-            f"the input's width must be known, but a {type(system).__name__} does not define it; give one sample of "
-            "the input, or names for the inputs"
+            f"the input's width must be known, but a {type(system).__name__} does not define it; give the class an attribute "
+            "nu, or the call one sample of the input or names for the inputs"
         )
     return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
 

@@ -43,7 +43,7 @@ class Certifiable(eqx.Module):
         return None
 
 
-_HARMLESS = {"claim", "nu", "ny", "dt", "inputs", "outputs", "input_units", "output_units"}
+_HARMLESS = {"claim", "nu", "ny", "dt", "inputs", "outputs", "states", "input_units", "output_units"}
 """What a subclass may redefine without changing what its parents compute."""
 
 
@@ -70,11 +70,11 @@ class System(Certifiable):
     States, inputs and outputs are arrays or pytrees of arrays without a batch axis; batches are `jax.vmap`.
 
     Where they are known, `nu` and `ny` are the numbers of inputs and outputs, `dt` the sample time in seconds,
-    `inputs`, `outputs`, `input_units` and `output_units` one string a signal; None where not. `lft()` is what is known
+    `inputs`, `outputs`, `states`, `input_units` and `output_units` one string a signal; None where not. `lft()` is what is known
     of the system for a proof, and `claim` what it was built to satisfy; `certify` trusts neither.
     """
 
-    nu = ny = dt = inputs = outputs = input_units = output_units = Unknown()
+    nu = ny = dt = inputs = outputs = states = input_units = output_units = Unknown()
 
     @property
     def claim(self) -> Claim | None:

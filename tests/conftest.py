@@ -1,5 +1,6 @@
 """Strict JAX for every test: 64 bits, no silent promotion of dtypes or ranks, shapes checked at run time."""
 
+import importlib
 import os
 import pathlib
 import subprocess
@@ -37,7 +38,8 @@ from jaxtyping import install_import_hook
 # The rooms that compute with JAX; the others check their input themselves, which the tests are to see.
 CHECKED = ("linalg", "system", "parallel", "trajectory", "nn", "certificates", "runs", "train", "identify")
 with install_import_hook([f"robustctl.{room}" for room in CHECKED], "beartype.beartype"):
-    import robustctl  # noqa: F401
+    for room in (*CHECKED, "io", "reports"):  # the last two import the rest of the checked ones
+        importlib.import_module(f"robustctl.{room}")
 
 import hypothesis
 import jaxtyping

@@ -153,7 +153,7 @@ def test_norms_of_what_was_brought_over_and_matlabs(discrete):
         (lambda: classical.to_control(rc.nn.StableLinear(nu=1, nx=1, ny=1, key=jr.key(0)).explicit()), "give dt in seconds"),
         (lambda: classical.to_control(rc.StateSpace(0, 1, 1, 0, 0.1), dt=0.2), "0.1 s, got 0.2 s"),
         (lambda: classical.to_control(Pendulum()), "linearize"),
-        (lambda: classical.to_nonlinear_io(small_r2dn(), dt=0.1), "input's width must be known"),
+        (lambda: classical.to_nonlinear_io(Unsized(), dt=0.1), "input's width must be known"),
         (lambda: classical.to_nonlinear_io(small_r2dn(), inputs=1), "give dt in seconds"),
         (lambda: classical.to_nonlinear_io(Pendulum(), inputs=["a"]), "2 different names of inputs"),
         (lambda: classical.linearize(Pendulum(), x0=np.zeros(3)), "x0 must have 2 entries, got 3"),
@@ -164,6 +164,28 @@ def test_norms_of_what_was_brought_over_and_matlabs(discrete):
 def test_what_cannot_be_brought_over_is_refused(make, said):
     with pytest.raises(RobustctlError, match=said):
         make()
+
+
+class Unsized(rc.System):
+    """A system that does not say how many inputs it has."""
+
+    def init_state(self):
+        return jnp.zeros(1)
+
+    def step(self, x, u):
+        return 0.5 * x + u, x
+
+
+def test_a_fitted_model_is_linearized_with_its_own_sample_time_and_names():
+    model = rc.nn.StableLinear(nu=1, nx=2, ny=1, rate=0.9, key=jr.key(0))
+    scaling = rc.data.Scaling(np.ones(1), np.full(1, 2.0), np.ones(1), np.full(1, 3.0))
+    fitted = rc.train.FittedModel(
+        model, rc.train.ZeroState(), scaling, 0.5, ("flow",), ("level",), ("l/s",), ("m",)
+    )
+    found, s = classical.linearize(fitted), model.explicit()
+    assert (found.dt, found.input_labels, found.output_labels) == (0.5, ["flow"], ["level"])
+    np.testing.assert_allclose(found.B, np.asarray(s.B) / 2, rtol=1e-12)
+    np.testing.assert_allclose(found.C, np.asarray(s.C) * 3, rtol=1e-12)
 
 
 def small_r2dn():

@@ -30,11 +30,11 @@ ROOMS = sorted([*(ROOT / "robustctl").glob("**/__init__.py"), ROOT / "envs/robus
 def exported(room: Path) -> list[str]:
     """Names that an `__init__.py` offers: `from .x import y as y`, or `__all__`."""
     found = []
-    for node in ast.parse(room.read_text("utf-8")).body:
+    for node in ast.walk(ast.parse(room.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             found += [name.asname for name in node.names if name.asname]
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            found += ast.literal_eval(node.value)
+            found += [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
     return found
 
 

@@ -236,7 +236,10 @@ def with_x0(x0):
 
 
 REFUSED = {
-    "class": (foreign, r"model\.core\.phi .*a Foo, which cannot be saved; register its class with @rc\.registered"),
+    "class": (
+        foreign,
+        r"model\.core\.phi .*a Foo, which cannot be saved; register its class with @rc\.registered",
+    ),
     "function": (
         lambda: rc.nn.LBDN(2, 2, (3,), activation=lambda x: x / 2, key=KEY),
         r"model\.activation .*the function <lambda>.* use one of relu, tanh",

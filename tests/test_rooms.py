@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import robustctl as rc
+
 ROOT = Path(__file__).parent.parent
 ROOMS = [
     "errors",
     "checks",
+    "recipe",
     "store",
     "linalg",
     "lft",
@@ -84,10 +87,59 @@ def test_envs_do_not_reach_into_the_package_from_above():
         assert "robustctl_envs" not in path.read_text(), f"{path} imports the environments"
 
 
-def test_importing_stays_light_and_silent():
-    code = (
-        "import sys, robustctl; heavy = [m for m in ('matplotlib', 'control', 'pandas', 'h5py', 'gymnasium', 'diffrax') "
-        "if m in sys.modules]; print(heavy); import jax._src.xla_bridge as b; assert not b._backends"
-    )
+SLOW = (
+    "matplotlib", "control", "pandas", "h5py", "gymnasium", "diffrax", "tqdm", "tyro", "scipy.signal", "scipy.stats", "scipy.optimize",
+    "scipy.ndimage", "scipy.interpolate",
+)  # fmt: skip
+"""What a training or a certificate does without, and what takes long to import."""
+ALL_BUT_SCIPYS = [
+    name
+    for name in rc.__all__
+    if name not in ("classical", "loops", "observers", "plants", "problems", "robustness")
+]
+
+
+def imported(code: str, *among: str) -> str:
+    """Return which of those modules a program has imported at its end; it may print nothing and start no JAX backend."""
+    code += f"""
+import sys
+print([m for m in {among} if m in sys.modules])
+assert "jax" not in sys.modules or not sys.modules["jax._src.xla_bridge"]._backends"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (done.stdout.strip(), done.stderr, done.returncode) == ("[]", "", 0)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return done.stdout.strip()
+
+
+def test_importing_stays_light_and_silent():
+    assert imported("import robustctl", "jax", "equinox", "optax", "numpy", "scipy", *SLOW) == "[]"
+    assert (
+        imported(f"import robustctl; [getattr(robustctl, name) for name in {ALL_BUT_SCIPYS}]", *SLOW) == "[]"
+    )
+
+
+def test_the_command_line_helps_without_jax():
+    code = """
+import contextlib, io
+from robustctl.cli import main
+for command in ["--help"], ["fit", "--help"], ["--version"]:
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        main(command)
+    assert said.getvalue()"""
+    assert imported(code, "jax", "equinox", "optax", "numpy", "scipy", *set(SLOW) - {"tyro"}) == "[]"
+
+
+def test_names_at_the_top_are_the_ones_that_editors_see():
+    """The tables that names are imported by, and the imports for type checkers, say the same."""
+    tree = ast.parse((ROOT / "robustctl/__init__.py").read_text())
+    seen = {
+        (alias.name, node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.level
+        for alias in node.names
+    }
+    assert seen == {(name, None) for name in rc._ROOMS} | set(rc._NAMES.items())
+    assert set(rc.__all__) == {name for name, _ in seen} <= set(dir(rc))
+    for name in rc.__all__:
+        assert getattr(rc, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = rc.nothing

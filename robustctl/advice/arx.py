@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter, lfiltic
 
 from .series import FITTED_SHARE, OutputSeries
 
@@ -42,6 +41,8 @@ class Arx:
 
     def simulate(self, series: OutputSeries) -> np.ndarray:
         """Free run (T,) from equilibrium at the first measured output, with the first inputs held before it."""
+        from scipy.signal import lfilter, lfiltic  # slow to import
+
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
             drive += lags(u, self.delay, self.delay + self.order) @ b
@@ -54,6 +55,8 @@ class Arx:
         ``4.6 tau / dt`` for a first-order lag, plus the delay. The responses to several inputs are combined as the root
         of their summed squares. Infinite for more than `most` samples, NaN when no input has an effect.
         """
+        from scipy.signal import lfilter  # slow to import
+
         if np.abs(np.roots(self.a)).max() >= 1:
             return np.inf
         ones = np.ones(most + 1)

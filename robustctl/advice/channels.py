@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import maximum_filter
-from scipy.signal import correlate
 
 CONSTANT = 1e-12  # spread over largest value: rounding of a constant leaves about 1e-16, the same bound as in the scores
 # A run of 3 equal samples at an extreme; two occur by chance at a peak of a coarsely rounded signal. Steps and rounding hold
@@ -73,6 +71,8 @@ def spikes(y: np.ndarray, expected: np.ndarray, ok: np.ndarray, width: float) ->
     - `ok`: True where y was measured.
     - `width`: range of the output.
     """
+    from scipy.ndimage import maximum_filter  # slow to import
+
     if len(y) < 3:
         return 0
     height = _heights(y)
@@ -150,6 +150,8 @@ def period(u: np.ndarray) -> tuple[int, float]:
 
 
 def _autocorrelation(x: np.ndarray) -> np.ndarray:
+    from scipy.signal import correlate  # slow to import
+
     return correlate(x, x, "full", "fft")[len(x) - 1 :]
 
 

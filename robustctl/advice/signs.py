@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from .arx import best_arx, regression
 from .series import OutputSeries
@@ -159,6 +158,8 @@ def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) 
 
 def rise(series: Sequence[OutputSeries]) -> int:
     """Smallest number of samples in which the output covers half its range, 0 when it never does."""
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d  # slow to import
+
     half = 0.5 * span(np.concatenate([s.y[s.y_ok] for s in series]))
     longest = max(len(s.y) for s in series)
 
@@ -207,6 +208,8 @@ def steady_states(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray
 def _steady_states(
     s: OutputSeries, y_hat: np.ndarray, block: int, u_most: np.ndarray, y_most: float
 ) -> Iterator[tuple]:
+    from scipy.ndimage import maximum_filter1d, minimum_filter1d  # slow to import
+
     length = STEADY_RISES * block
     if len(s.y) < length:
         return

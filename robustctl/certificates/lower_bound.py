@@ -47,17 +47,21 @@ def gain_lower_bound(
     """
     _check(horizon, steps, starts)
 
-    def log_ratio(pair):
-        u, du = pair
-        y1, y2 = rollout(system, u).ys, rollout(system, u + du).ys
-        return _log_norm(y2 - y1) - _log_norm(du)
-
     dtype = jnp.result_type(float) if dtype is None else dtype
     pairs = (
         jr.normal(key, (starts, 2, horizon, nu), dtype)
         * jnp.logspace(-1, 1, starts, dtype=dtype)[:, None, None, None]
     )
-    return _ascend(log_ratio, (pairs[:, 0], pairs[:, 1]), steps)
+    return _ascend(_GainRatio(system), (pairs[:, 0], pairs[:, 1]), steps)
+
+
+class _GainRatio(eqx.Module):
+    system: System
+
+    def __call__(self, pair):
+        u, du = pair
+        y1, y2 = rollout(self.system, u).ys, rollout(self.system, u + du).ys
+        return _log_norm(y2 - y1) - _log_norm(du)
 
 
 def contraction_lower_bound(
@@ -81,22 +85,28 @@ def contraction_lower_bound(
     _check(horizon, steps, starts)
     L = jnp.linalg.cholesky(jnp.asarray(P))
 
-    def log_ratio(start):
-        x, dx, u = start
-        far = rollout(system, u, x + dx).x_final - rollout(system, u, x).x_final
-        return (_log_norm(L.T @ far) - _log_norm(L.T @ dx)) / horizon
-
     nx, dtype = L.shape[0], L.dtype
     x_key, dx_key, u_key = jr.split(key, 3)
     x, dx = jr.normal(x_key, (starts, nx), dtype), jr.normal(dx_key, (starts, nx), dtype)
-    return _ascend(log_ratio, (x, dx, jr.normal(u_key, (starts, horizon, nu), dtype)), steps)
+    us = jr.normal(u_key, (starts, horizon, nu), dtype)
+    return _ascend(_DistanceRatio(system, L, horizon), (x, dx, us), steps)
+
+
+class _DistanceRatio(eqx.Module):
+    system: System
+    L: Array
+    horizon: int = eqx.field(static=True)
+
+    def __call__(self, start):
+        x, dx, u = start
+        far = rollout(self.system, u, x + dx).x_final - rollout(self.system, u, x).x_final
+        return (_log_norm(self.L.T @ far) - _log_norm(self.L.T @ dx)) / self.horizon
 
 
 def _log_norm(a: Array) -> Array:
     return 0.5 * jnp.log(jnp.sum(a**2) + jnp.finfo(a.dtype).tiny)
 
 
-@eqx.filter_jit
 def _climb(log_ratio, start, steps: int):
     optimizer = optax.adam(0.05)
 
@@ -113,8 +123,13 @@ def _climb(log_ratio, start, steps: int):
     return best, values[0]
 
 
+@eqx.filter_jit
+def _climb_all(log_ratio, starts: Any, steps: int):
+    return jax.vmap(lambda start: _climb(log_ratio, start, steps))(starts)
+
+
 def _ascend(log_ratio, starts: Any, steps: int) -> LowerBound:
-    best, first = jax.vmap(lambda start: _climb(log_ratio, start, steps))(starts)
+    best, first = _climb_all(log_ratio, starts, steps)
     return LowerBound(float(jnp.exp(jnp.max(best))), float(jnp.exp(jnp.nanmax(first))))
 
 

@@ -1,7 +1,6 @@
 """A metric from the explicit matrices alone, where the one that came with them does not do."""
 
 import numpy as np
-import scipy.linalg as sl
 
 from .dissipation import Inequality, margin, quadratic_terms, sum_of_products
 
@@ -31,6 +30,8 @@ def find_metric(f: Inequality) -> tuple[np.ndarray | None, float]:
 
 
 def _riccati(f: Inequality, raise_by: float) -> np.ndarray | None:
+    import scipy.linalg as sl  # slow to import
+
     S, terms = quadratic_terms(f)
     nx = f.form.nx
     with np.errstate(over="ignore", invalid="ignore"):

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..errors import ModelError
 from ..loops import Feedback
-from ..nn import LinearSystem
 from ..plants import Plant, PlantState, Sampled, undisturbed
-from ..state_space import StateSpace
 from ..system import Parameterization, System
 
 
@@ -63,12 +62,12 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     - `Sampled`: the input is `[u, d]`, the output without noise and references; the state is the physical one,
       then controls under way (with a delay), then the last control (with a rate limit);
     - `Feedback` about a `Sampled`: the input is `[d, r]` with the number of `references`, the output `[y, u]`;
-    - any other `System`: pytrees of states, inputs and outputs as one vector each. `u` is one sample of
+    - any other `System`, or a parameterization of one: pytrees of states, inputs and outputs as one vector each. `u` is one sample of
       the input, or its width; a system of known width does not need it.
 
     **Raises:** `ModelError` for any other class, and for an input of unknown width.
     """
-    system = to_float64(system)
+    system = to_float64(system.explicit() if isinstance(system, Parameterization) else system)
     if isinstance(system, Plant):
         return _plant(system)
     if isinstance(system, Sampled):
@@ -77,20 +76,25 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
         return _loop(system, references)
     if isinstance(system, System):
         return _system(system, u)
-    hint = "; call its explicit()" if isinstance(system, Parameterization) else ""
-    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}{hint}")
+    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
+
+
+# Each step is a module and not a closure, so that a compiled function which is given it a second time knows it.
+
+
+class _PlantStep(eqx.Module):
+    plant: Plant
+    nu: int = eqx.field(static=True)
+
+    def __call__(self, x, v):
+        return self.plant.rates(x, v[: self.nu], v[self.nu :]), self.plant.output(x)
 
 
 def _plant(plant: Plant) -> Flat:
     x, u = (np.asarray(a, float) for a in plant.operating_point())
-    nu = u.size
-
-    def step(x, v):
-        return plant.rates(x, v[:nu], v[nu:]), plant.output(x)
-
     inputs, outputs, states = _names(plant)
     v = np.concatenate([u, np.zeros(len(plant.disturbances))])
-    return Flat(step, x, v, 0.0, inputs, outputs, states, lambda x: x)
+    return Flat(_PlantStep(plant, u.size), x, v, 0.0, inputs, outputs, states, lambda x: x)
 
 
 def _names(plant: Plant) -> tuple[tuple[str, ...], ...]:
@@ -98,19 +102,24 @@ def _names(plant: Plant) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(s.name for s in group) for group in signals)
 
 
+class _SampledStep(eqx.Module):
+    sampled: Sampled
+    nu: int = eqx.field(static=True)
+
+    def __call__(self, x, v):
+        pack, unpack, _ = plant_state(self.sampled)
+        w = _still(self.sampled)._replace(d=v[self.nu :])
+        after = self.sampled.advance(unpack(x), v[: self.nu], w)
+        return pack(after), self.sampled.output(unpack(x), w)
+
+
 def _sampled(sampled: Sampled) -> Flat:
     pack, unpack, states = plant_state(sampled)
-    still = _still(sampled)
     u = np.asarray(sampled.plant.operating_point()[1], float)
-
-    def step(x, v):
-        w = still._replace(d=v[u.size :])
-        return pack(sampled.advance(unpack(x), v[: u.size], w)), sampled.output(unpack(x), w)
-
     inputs, outputs, _ = _names(sampled.plant)
     v = np.concatenate([u, np.zeros(len(sampled.plant.disturbances))])
     x = np.asarray(pack(sampled.init_state()))
-    return Flat(step, x, v, sampled.dt, inputs, outputs, states, unpack)
+    return Flat(_SampledStep(sampled, u.size), x, v, sampled.dt, inputs, outputs, states, unpack)
 
 
 def _still(sampled: Sampled, references: int = 0):
@@ -142,53 +151,70 @@ def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
     return pack, unpack, tuple(names)
 
 
+class _LoopStep(eqx.Module):
+    loop: Feedback
+    references: int = eqx.field(static=True)
+
+    def restore(self, x):
+        _, unpack, states = plant_state(self._sampled)
+        unravel = ravelled(self.loop.policy.init_state())[1]
+        return unpack(x[: len(states)]), unravel(x[len(states) :])
+
+    def __call__(self, x, v):
+        sampled = self._sampled
+        nd, ny = len(sampled.plant.disturbances), len(sampled.plant.outputs)
+        w = _still(sampled, self.references)._replace(d=v[:nd], r=v[nd:])
+        (plant_next, policy_next), out = self.loop.step(self.restore(x), w)
+        x_next = jnp.concatenate([plant_state(sampled)[0](plant_next), ravelled(policy_next)[0]])
+        return x_next, jnp.concatenate([out.y[:ny], out.u])
+
+    @property
+    def _sampled(self) -> Sampled:
+        assert isinstance(self.loop.plant, Sampled)
+        return self.loop.plant
+
+
 def _loop(loop: Feedback, references: int) -> Flat:
-    sampled, policy = loop.plant, loop.policy
-    assert isinstance(sampled, Sampled)
-    pack, unpack, states = plant_state(sampled)
-    still, nd = _still(sampled, references), len(sampled.plant.disturbances)
-    start, policy_unravel = ravelled(policy.init_state())
-    nx = len(states)
-
-    def restore(x):
-        return unpack(x[:nx]), policy_unravel(x[nx:])
-
-    def step(x, v):
-        (plant_next, policy_next), out = loop.step(restore(x), still._replace(d=v[:nd], r=v[nd:]))
-        y = out.y[: len(sampled.plant.outputs)]
-        return jnp.concatenate([pack(plant_next), ravelled(policy_next)[0]]), jnp.concatenate([y, out.u])
-
+    sampled: Any = loop.plant
+    pack, _, states = plant_state(sampled)
+    start, _ = ravelled(loop.policy.init_state())
     outputs = tuple(s.name for s in (*sampled.plant.outputs, *sampled.plant.controls))
     inputs = tuple(s.name for s in sampled.plant.disturbances) + tuple(f"r[{k}]" for k in range(references))
     states = states + tuple(f"policy[{k}]" for k in range(start.size))
     x = np.concatenate([np.asarray(pack(sampled.init_state())), np.asarray(start, float)])
-    return Flat(step, x, np.zeros(nd + references), sampled.dt, inputs, outputs, states, restore)
+    step = _LoopStep(loop, references)
+    return Flat(step, x, np.zeros(len(inputs)), sampled.dt, inputs, outputs, states, step.restore)
+
+
+class _SystemStep(eqx.Module):
+    system: System
+    example: Any  # a sample of the input
+
+    def restore(self, x):
+        return ravelled(to_float64(self.system.init_state()))[1](x)
+
+    def __call__(self, x, v):
+        x_next, y = self.system.step(self.restore(x), ravelled(self.example)[1](v))
+        return ravelled(x_next)[0], ravelled(y)[0]
 
 
 def _system(system: System, u: Any) -> Flat:
     example = _input(system, u)
-    u_flat, u_unravel = ravelled(example)
-    x_flat, x_unravel = ravelled(to_float64(system.init_state()))
-
-    def step(x, v):
-        x_next, y = system.step(x_unravel(x), u_unravel(v))
-        return ravelled(x_next)[0], ravelled(y)[0]
-
+    u_flat, x_flat = ravelled(example)[0], ravelled(to_float64(system.init_state()))[0]
+    step = _SystemStep(system, example)
     ny = jax.eval_shape(lambda: step(x_flat, u_flat))[1].size
     x, v = np.asarray(x_flat, float), np.asarray(u_flat, float)
-    if isinstance(system, StateSpace):
-        return Flat(step, x, v, system.dt, system.inputs, system.outputs, system.states, x_unravel)
-    names = numbered("u", v.size), numbered("y", ny), numbered("x", x.size)
-    return Flat(step, x, v, None, *names, restore=x_unravel)
+    counts = (("u", system.inputs, v.size), ("y", system.outputs, ny), ("x", system.states, x.size))
+    names = (numbered(letter, count) if given is None else given for letter, given, count in counts)
+    return Flat(step, x, v, system.dt, *names, restore=step.restore)
 
 
 def _input(system: System, u: Any) -> Any:
-    if u is None and isinstance(system, StateSpace | LinearSystem):
-        u = system.B.shape[1]
+    u = system.nu if u is None else u
     if u is None:
         raise ModelError(
-            f"the input's width must be known, but a {type(system).__name__} does not define it; give one sample of "
-            "the input, or names for the inputs"
+            f"the input's width must be known, but a {type(system).__name__} does not define it; give the class an attribute "
+            "nu, or the call one sample of the input or names for the inputs"
         )
     return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
 

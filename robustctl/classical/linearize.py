@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import control as ct
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,9 +137,12 @@ def equilibrium(
 
 @in_float64
 def _later(flat: Flat, x: np.ndarray, u: np.ndarray, samples: int) -> np.ndarray:
-    held = jnp.asarray(u)
-    run = jax.jit(lambda x: jax.lax.fori_loop(0, samples, lambda _, x: flat.step(x, held)[0], x))
-    return np.asarray(run(jnp.asarray(x)))
+    return np.asarray(_run(flat.step, jnp.asarray(x), jnp.asarray(u), samples))
+
+
+@eqx.filter_jit
+def _run(step, x, u, samples: int):
+    return jax.lax.fori_loop(0, samples, lambda _, x: step(x, u)[0], x)
 
 
 def _few(a: np.ndarray) -> str:
@@ -147,7 +151,13 @@ def _few(a: np.ndarray) -> str:
 
 @in_float64
 def _output(flat: Flat, x: np.ndarray, u: np.ndarray) -> np.ndarray:
-    return np.asarray(flat.step(jnp.asarray(x), jnp.asarray(u))[1])
+    return np.asarray(evaluated(flat.step, jnp.asarray(x), jnp.asarray(u))[1])
+
+
+@eqx.filter_jit
+def evaluated(step, x, u):
+    """Return `step(x, u)`."""
+    return step(x, u)
 
 
 def linearize_along(system: SystemLike, us: ArrayLike, x0: PyTree = None, *, references: int = 0) -> Along:
@@ -178,33 +188,47 @@ def linearize_along(system: SystemLike, us: ArrayLike, x0: PyTree = None, *, ref
 
 @in_float64
 def _along(flat: Flat, x: np.ndarray, us: np.ndarray):
+    return _scanned(flat.step, jnp.asarray(x), jnp.asarray(us))
+
+
+@eqx.filter_jit
+def _scanned(step, x, us):
     def body(x, u):
-        x_next, y = flat.step(x, u)
-        (A, B), (C, D) = jax.jacobian(flat.step, (0, 1))(x, u)
+        x_next, y = step(x, u)
+        (A, B), (C, D) = jax.jacobian(step, (0, 1))(x, u)
         return x_next, (A, B, C, D, x, u, y)
 
-    return jax.jit(lambda x, us: jax.lax.scan(body, x, us)[1])(jnp.asarray(x), jnp.asarray(us))
+    return jax.lax.scan(body, x, us)[1]
 
 
 @in_float64
 def jacobians(flat: Flat, x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return A, B, C, D of a flat system at a point."""
-    (A, B), (C, D) = jax.jit(jax.jacobian(flat.step, (0, 1)))(jnp.asarray(x), jnp.asarray(u))
+    (A, B), (C, D) = _slopes(flat.step, jnp.asarray(x), jnp.asarray(u))
     return tuple(np.asarray(M) for M in (A, B, C, D))
 
 
+@eqx.filter_jit
+def _slopes(step, x, u):
+    return jax.jacobian(step, (0, 1))(x, u)
+
+
 def _residual(flat: Flat, u: np.ndarray):
-    def change(x, u):
-        f = flat.step(x, u)[0]
-        return f if flat.dt == 0 else f - x
-
-    compiled, slope = jax.jit(change), jax.jit(jax.jacobian(change))
-
     @in_float64
     def call(function, x):
-        return np.asarray(function(jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64)))
+        point = jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64)
+        return np.asarray(function(flat.step, flat.dt == 0, *point))
 
-    return lambda x: call(compiled, x), lambda x: call(slope, x)
+    return lambda x: call(_change, x), lambda x: call(_change_slope, x)
+
+
+@eqx.filter_jit
+def _change(step, continuous: bool, x, u):
+    f = step(x, u)[0]
+    return f if continuous else f - x
+
+
+_change_slope = eqx.filter_jit(jax.jacobian(_change, 2))
 
 
 def _newton(residual, slope, x: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import control as ct
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -88,16 +88,20 @@ def sample_time(known: float | None, given: float | None, system: SystemLike | L
 
 def _callbacks(step: Callable) -> tuple[Callable, Callable]:
     """Return `updfcn` and `outfcn`, compiled apart: each drops what only the other needs."""
-    compiled = [jax.jit(lambda x, u, k=k: step(x, u)[k]) for k in range(2)]
 
     @in_float64
-    def call(function, x, u):
-        return np.array(function(jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64)))
+    def call(part, x, u):
+        return np.array(_part(step, jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64), part))
 
     def update(t, x, u, params):
-        return call(compiled[0], x, u)
+        return call(0, x, u)
 
     def output(t, x, u, params):
-        return call(compiled[1], x, u)
+        return call(1, x, u)
 
     return update, output
+
+
+@eqx.filter_jit
+def _part(step, x, u, part: int):
+    return step(x, u)[part]

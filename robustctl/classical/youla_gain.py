@@ -90,7 +90,7 @@ class _Opened(System):
 def youla_gain(
     sampled: Sampled,
     base: System,
-    gamma: float,
+    gamma: float | None,
     *,
     performance: Callable[[Array, Array], Array] | None = None,
 ) -> YoulaGain:
@@ -114,7 +114,7 @@ def youla_gain(
     - `gamma`: certified gain of Q, controls' unit over outputs' unit, as in `rc.certify(q).gamma`
     - `performance`: `performance(x, u) -> z`, default the plant's output
 
-    **Raises:** `ModelError` for a gamma that is negative or not finite, and for a base controller whose
+    **Raises:** `ModelError` for a gamma that is None (a model without a gain), negative or not finite, and for a base controller whose
     innovation depends on Q's output (its model is not the plant's): then no gain of Q alone is safe.
 
     **Example:**
@@ -131,11 +131,11 @@ def youla_gain(
 def gain_of(
     sampled: Sampled,
     policy: Youla | Alongside,
-    gamma: float,
+    gamma: float | None,
     performance: Callable[[Array, Array], Array] | None,
 ) -> YoulaGain:
     """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used."""
-    if not 0 <= gamma < np.inf:
+    if gamma is None or not 0 <= gamma < np.inf:
         raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))
     nd, nu = len(sampled.plant.disturbances), len(sampled.plant.controls)

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import RobustctlError
-from ..identify.recipe import Recipe
+from ..recipe import Recipe
 from .arguments import arguments
 
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]

@@ -2,13 +2,14 @@
 
 import dataclasses
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-import numpy as np
 import tyro
 
 from ..errors import RobustctlError
@@ -80,7 +81,7 @@ def status(rows: list[dict[str, Any]], stopped: str, now: float) -> str:
 def _alive(times: list[float], now: float) -> str:
     """Return whether the last line is older than the times between earlier lines suggest."""
     # Five times the longest: a checkpoint or a busy machine delays a line, a killed process sends none.
-    pause, longest = now - times[-1], max(np.diff(times), default=0.0)
+    pause, longest = now - times[-1], max((later - before for before, later in pairwise(times)), default=0.0)
     late = pause > max(_FEW_SECONDS, 5 * longest)
     return f"no line for {pause:.0f} s, killed?" if late else "running"
 
@@ -97,7 +98,7 @@ def _numbers(rows: list[dict[str, Any]]) -> str:
 
 def _speed(times: list[float]) -> list[str]:
     """Epochs per second over the last half minute, or over the last epoch if that took longer."""
-    first = min(int(np.searchsorted(times, times[-1] - _FEW_SECONDS)), max(len(times) - 2, 0))
+    first = min(bisect_left(times, times[-1] - _FEW_SECONDS), max(len(times) - 2, 0))
     seconds = times[-1] - times[first]
     # Epochs of one compiled call are written together, so a shorter time would give no speed.
     return [f"{(len(times) - 1 - first) / seconds:.3g} epochs/s"] if seconds > 1 else []
@@ -126,6 +127,8 @@ def _check(run: Path, every: float) -> None:
 
 def _draw(run: Path, rows: list[dict[str, Any]], stopped: str) -> None:
     """Write the picture."""
+    import numpy as np
+
     from ..plot.histories import history
     from ..reports.folder import png
     from ..store.atomic import write_atomic

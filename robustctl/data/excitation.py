@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.signal
 
 from ..errors import DataError
 
@@ -61,6 +60,8 @@ def chirp(samples: int, *, rms: float = 1.0, lowest: float = 1e-3, highest: floa
 
     **Raises:** `DataError` for sizes below 1 and shares out of order.
     """
+    import scipy.signal  # slow to import
+
     _check(samples, 1, rms)
     if not 0 < lowest < highest <= 1:
         raise DataError(f"there must be 0 < lowest < highest <= 1, got {lowest} and {highest}")
@@ -117,6 +118,8 @@ def prbs(
 
     **Raises:** `DataError` for sizes below 1.
     """
+    import scipy.signal  # slow to import
+
     _check(samples, channels, amplitude)
     if hold < 1:
         raise DataError(f"hold must be at least 1 sample, got {hold}")

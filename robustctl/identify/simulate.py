@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from ..data import Record
@@ -102,6 +101,8 @@ def _unpack(
 
 
 def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
+    import scipy.optimize  # slow to import
+
     system = model.parameterization.explicit()
     start = ravel_pytree(system.init_state())[0]
     heads = zip(*(np.asarray(a)[:, :horizon] for a in (batch.u, batch.y, batch.mask)), strict=True)

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array
 
 from ..errors import ModelError
@@ -102,6 +101,8 @@ def _check_core(core: R2DN) -> None:
 
 def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:
     """Return the P of `A'PA - rate^2 P = -I`, or raise `ModelError` where A does not forget faster than the rate."""
+    import scipy.linalg  # slow to import
+
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.isfinite(A).all():
         raise ModelError(f"A must be finite and square, got {A.tolist()}")
     slowest = np.abs(np.linalg.eigvals(A)).max()

@@ -31,7 +31,7 @@ def split(key: PRNGKeyArray, count: int) -> tuple[PRNGKeyArray, ...]:
     return tuple(jr.wrap_key_data(each, impl=jr.key_impl(key)) for each in found)
 
 
-def key_bits(key: PRNGKeyArray) -> Array:
+def key_bits(key: Array) -> Array:
     """Return the numbers (n,) that a single key holds, or raise `ModelError` for a batch of keys."""
     bits = jr.key_data(key)
     if bits.ndim != 1:

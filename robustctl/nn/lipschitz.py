@@ -103,5 +103,9 @@ def _norm(weight) -> float:
 def _sampled(phi: Callable, nv: int, dtype) -> float:
     """Largest Jacobian norm at random points of several sizes."""
     points = jr.normal(jr.key(0), (64, nv), dtype) * jnp.logspace(-2, 2, 64, dtype=dtype)[:, None]
-    jacobians = jax.jit(jax.vmap(jax.jacfwd(phi)))(points)
-    return float(np.linalg.norm(np.asarray(jacobians, np.float64), 2, axis=(1, 2)).max())
+    return float(np.linalg.norm(np.asarray(_jacobians(phi, points), np.float64), 2, axis=(1, 2)).max())
+
+
+@eqx.filter_jit
+def _jacobians(phi: Callable, points):
+    return jax.vmap(jax.jacfwd(phi))(points)

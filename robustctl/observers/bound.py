@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import numpy as np
 
@@ -104,10 +105,14 @@ def _model_error(model: FittedModel, record: Record, P: np.ndarray) -> float:
     """The largest one-step error over the samples at which the states before and after are known."""
     check_channels(model, record)
     system = model.parameterization.explicit()
-    step = jax.jit(jax.vmap(lambda x, u: system.step(x, u)[0]))
     xs, vs, after = one_steps(model.scaling.apply(record))
-    error = after - np.asarray(step(xs.astype(model.dtype), vs.astype(model.dtype)), float)
+    error = after - np.asarray(_after(system, xs.astype(model.dtype), vs.astype(model.dtype)), float)
     return float(np.linalg.norm(error @ np.linalg.cholesky(P), axis=1).max(initial=0.0))
+
+
+@eqx.filter_jit
+def _after(system, xs, us):
+    return jax.vmap(lambda x, u: system.step(x, u)[0])(xs, us)
 
 
 def _noise(

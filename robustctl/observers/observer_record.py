@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.signal
 
 from ..data import Experiment, Record, Scaling
 from ..data.record_checks import as_names
@@ -156,6 +155,8 @@ def _local_slopes(
     y: np.ndarray, mask: np.ndarray, half_width: int, order: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slopes a sample of weighted local polynomials: the normal equations are convolutions of mask and data."""
+    import scipy.signal  # slow to import
+
     t = np.arange(-half_width, half_width + 1) / half_width
     weight = mask.astype(float)
     moments = np.stack([scipy.signal.correlate(weight, t**k, "same") for k in range(2 * order + 1)])

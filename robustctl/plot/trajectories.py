@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -56,13 +57,18 @@ def contraction(
     first = system.init_state()
     away = spread * jr.normal(key, (states, first.size), first.dtype)
     x0s = first[None] + away.at[0].set(0.0)
-    runs = jax.vmap(lambda x0: rollout(system, us, x0))(x0s)
+    runs = _runs(system, us, x0s)
     figure = _drawn(np.asarray(runs.ys, np.float64), _distances(np.asarray(runs.xs), P), rate)
     from .canvas import heading
 
     claim = f"{certificate.model}: no distance above the dashed line, for any states and any input"
     heading(figure, f"{states} initial states, one input", claim)
     return figure
+
+
+@eqx.filter_jit
+def _runs(system, us, x0s):
+    return jax.vmap(lambda x0: rollout(system, us, x0))(x0s)
 
 
 def _drawn(ys: np.ndarray, distances: np.ndarray, rate: float) -> "matplotlib.figure.Figure":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import control as ct
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +15,23 @@ from ..classical.flat import in_float64, to_float64
 from ..classical.linearize import equilibrium, linearize
 from ..classical.types import Realization, typed
 from ..loops import Feedback, noiseless
-from ..plants import Sampled
+from ..plants import Plant, Sampled
 
 _SETTLE = 2000
 """Samples simulated before the search: the equilibrium of a learned controller may be far from its initial state."""
 
 Performance = Callable[[Array, Array], Array]
 """`performance(x, u) -> z`, of the plant's physical state and the control."""
+
+
+class MeasuredOutput(eqx.Module):
+    """The performance output that is the measured one; a module, so that a second report finds the compiled functions."""
+
+    plant: Plant
+
+    def __call__(self, x: Array, u: Array) -> Array:
+        """Return the plant's output."""
+        return self.plant.output(x)
 
 
 class LinearLoop(NamedTuple):

@@ -18,7 +18,7 @@ from ..runs.provenance import provenance
 from ..store.json_text import finite, json_text
 from .analysis import Analysis, Findings
 from .certified import certified_gain
-from .linear_loop import LinearLoop, Performance, linear_loop, plain, sampled_plant
+from .linear_loop import LinearLoop, MeasuredOutput, Performance, linear_loop, plain, sampled_plant
 from .margins import all_channels, channel_margins, peaks
 from .page import page, pictures
 from .responses import episodes, sizes_of, steps
@@ -135,7 +135,7 @@ def report(
     sampled = _common_plant(loops)
     horizon = horizon if horizon is not None else 500 if task is None else task.horizon
     _check(horizon=(horizon, 10), count=(count, 1), search=(search, 0))
-    z: Performance = performance or (lambda x, u: sampled.plant.output(x))
+    z: Performance = performance or MeasuredOutput(sampled.plant)
     settings = {"horizon": horizon, "episodes": count, "search": search}
     analyzed = {name: _analyze(loop, task, z, settings, seed) for name, loop in loops.items()}
     unit = performance_unit or _joined(s.unit for s in sampled.plant.outputs)

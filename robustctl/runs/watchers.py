@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol, runtime_checkable
 
-from tqdm import tqdm
-
 from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
 from ..store.json_text import json_text
@@ -36,6 +34,8 @@ class ProgressBar:
     """
 
     def __init__(self, epochs: int):
+        from tqdm import tqdm  # slow to import
+
         self.bar = tqdm(total=epochs, desc="compiling", unit="epoch", disable=None, dynamic_ncols=True)
         self.begun = False
         self.margin = math.nan

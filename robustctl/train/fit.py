@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -87,7 +88,7 @@ def fit(
     segment: int | None = None,
     batch_size: int | None = None,
     loss: Loss = mean_squared_error,
-    regularizer: Callable[[Parameterization], Array] | None = None,
+    regularizer: Callable[[Any], Array] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 500,
     patience: int | None = None,
@@ -168,7 +169,7 @@ def prepared(
     segment: int | None = None,
     batch_size: int | None = None,
     loss: Loss = mean_squared_error,
-    regularizer: Callable[[Parameterization], Array] | None = None,
+    regularizer: Callable[[Any], Array] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     epochs: int,
     patience: int | None = None,

@@ -88,9 +88,15 @@ core = eqx.tree_at(lambda m: m.B2, core, 0.02 * core.B2)
 # %% [markdown]
 # ## Fit
 #
+<<<<<<< HEAD
 # The loss has two terms. First, the estimation error along the log from a wrong initial state (zero): `fit` uses windows of the log,
 # with one gradient step per segment. Second, the one-step penalty `exactness`: one step from the true field should give the next true
 # field, on a part of the log. Signals are between 0 and 1 and need no scaling, so the state is the field in its own unit.
+=======
+# Two wishes. Along the log, from a wrong start (zero), the estimate shall come to the field: `fit` takes windows of the log, with a
+# gradient step a segment. And one step from the true field shall give the next true field: `one_step_penalty`, on some of the
+# log. Signals lie between 0 and 1 and are left as they are, so the state is the field in its own unit.
+>>>>>>> 617e699 (Observers and identify: one-step penalty in place of exactness, one docstring form, reasons of thresholds, plain words)
 
 # %%
 windows = rc.data.windows(made, window, window)
@@ -98,7 +104,7 @@ some = rc.data.windows(made, min(200, window), window)
 steps = epochs * window // 100
 fitted = rc.fit(
     rc.nn.StateObserver(core), windows, scaling=rc.data.Scaling.identity(2, pde.NODES), segment=100, epochs=epochs,
-    regularizer=rc.observers.exactness(some, weight=1e4, scaling=rc.data.Scaling.identity(2, pde.NODES)),
+    regularizer=rc.observers.one_step_penalty(some, weight=1e4, scaling=rc.data.Scaling.identity(2, pde.NODES)),
     optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)), key=jr.key(2),
 )  # fmt: skip
 print(fitted)

@@ -121,6 +121,7 @@ def _closed(
 ) -> LinearLoop:
     """Close the loop `u = K y + v`, `y = P [u; d] + n`: P has no direct path, so K's direct path makes no algebraic loop."""
     A = np.block([[P.A + P.B @ K.D @ P.C, P.B @ K.C], [K.B @ P.C, K.A]])
+    # The states are the plant's, then the controller's; `into` and `below` are the rows of B for these.
     into = {"v": P.B, "n": P.B @ K.D, "d": Bd}
     below = {"v": np.zeros((K.nstates, P.ninputs)), "n": K.B, "d": np.zeros((K.nstates, Bd.shape[1]))}
     Cu = np.hstack([K.D @ P.C, K.C])

@@ -163,6 +163,7 @@ def _analyze(
     if not linear.stable:
         return Analysis(linear, (), (), None, None, None, None, certified, None, responses, runs, note)
     worst = None
+    # The search distributes one energy over all disturbances, so it takes the largest of their sizes.
     if settings["search"] and linear.disturbance.ninputs:
         worst = worst_case(
             loop, linear, z, reference, rms=float(np.max(sizes["disturbances"])), horizon=settings["horizon"],

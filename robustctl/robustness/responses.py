@@ -111,6 +111,7 @@ def _step(
     sampled = sampled_plant(loop)
     y = np.asarray(jax.vmap(sampled.plant.output)(x)) - linear.y
     u = np.asarray(u) - linear.u
+    # After the first sample out of bounds the loop counts as diverged, even if numbers come back.
     inside = np.cumprod(np.isfinite(y).all(1) & (np.abs(y) < BOUND).all(1)).astype(bool)
     y, u = (np.where(inside[:, None], a, np.nan) for a in (y, u))
     t = sampled.dt * np.arange(len(y))
@@ -185,6 +186,7 @@ def _episodes(scenario: PlantScenario, policy, batch) -> tuple[Array, Array, Arr
         loop = scenario.loop(policy, episode.plant)
         run: Any = rollout(loop, episode.ws, scenario.initial(loop, episode.x0))
         cost = jax.vmap(scenario.cost)(run.ys, episode.ws)
+        # The control applied at a sample is in the state after it.
         applied = jnp.concatenate([run.ys.x.applied[1:], run.x_final[0].applied[None]])
         left = jax.vmap(scenario.task.terminated)(run.ys.x.x)
         inside = jnp.all(jnp.isfinite(cost)) & jnp.all(jnp.abs(run.ys.x.x) < BOUND) & ~jnp.any(left)

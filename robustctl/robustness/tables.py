@@ -56,6 +56,7 @@ def _steps(report: Findings) -> list[Row]:
         group = " ".join(f"step of {step.size:g} {step.unit} in {step.name}".split())
         watched = plant.outputs[step.watched]
         own = [a.steps[k] if a.steps else None for a in loops]
+        # The first steps are those of the set points. A disturbance's response returns to zero, so it has no overshoot.
         if k < len(plant.outputs):
             made.append(Row(group, "overshoot", "%", tuple(s and s.overshoot for s in own)))
         else:

@@ -82,6 +82,7 @@ def worst_case(
     size = rms * np.sqrt(horizon * nd)
     noise = jr.normal(key, (RANDOMS, horizon, nd), jnp.float64)
     noise = size * noise / jnp.linalg.norm(noise, axis=(1, 2), keepdims=True)
+    # The sine is the worst input of the linearization for a long horizon, the noise reaches what is nonlinear or transient.
     starts = jnp.stack([noise[0], jnp.asarray(size * _worst_sine(linear, horizon))])
     d, gain = _ascend(deviation, starts, size, steps)
     gains, shown = _gains(deviation, noise, size)

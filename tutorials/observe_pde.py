@@ -88,15 +88,9 @@ core = eqx.tree_at(lambda m: m.B2, core, 0.02 * core.B2)
 # %% [markdown]
 # ## Fit
 #
-<<<<<<< HEAD
 # The loss has two terms. First, the estimation error along the log from a wrong initial state (zero): `fit` uses windows of the log,
-# with one gradient step per segment. Second, the one-step penalty `exactness`: one step from the true field should give the next true
+# with one gradient step per segment. Second, `one_step_penalty`: one step from the true field should give the next true
 # field, on a part of the log. Signals are between 0 and 1 and need no scaling, so the state is the field in its own unit.
-=======
-# Two wishes. Along the log, from a wrong start (zero), the estimate shall come to the field: `fit` takes windows of the log, with a
-# gradient step a segment. And one step from the true field shall give the next true field: `one_step_penalty`, on some of the
-# log. Signals lie between 0 and 1 and are left as they are, so the state is the field in its own unit.
->>>>>>> 617e699 (Observers and identify: one-step penalty in place of exactness, one docstring form, reasons of thresholds, plain words)
 
 # %%
 windows = rc.data.windows(made, window, window)

@@ -35,12 +35,6 @@ def modal_prior(
 
     **Raises:** `DataError` for missing samples, periods of several lengths, and unless 0 < band[0] < band[1] < 1 / (2 dt).
 
-    **Example:**
-
-    ```python
-    prior = rc.identify.modal.modal_prior(rc.data.average_periods(record, period), modes=3, band=(2.0, 40.0))
-    model = rc.nn.CorrectedR2DN(**prior, core=core)
-    ```
     """
     z, U, Y = _spectra(record, band)
 

@@ -80,7 +80,9 @@ def identify(
 
     - `record`: the log
     - `recipe`: model and training
-    - `run`, `resume`, `progress`: as for `fit`
+    - `run`: run folder, as for `fit`
+    - `resume`: as for `fit`
+    - `progress`: whether to print progress, as for `fit`
 
     **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """

@@ -32,9 +32,11 @@ class ResidualCorrelations:
     **Arguments:**
 
     - `lags`: of the autocorrelation, (max_lag + 1,)
-    - `auto`, `auto_band`: (ny, max_lag + 1)
+    - `auto`: autocorrelations (ny, max_lag + 1)
+    - `auto_band`: their bands, of the same shape
     - `cross_lags`: of the cross-correlation, (2 max_lag + 1,)
-    - `cross`, `cross_band`: (ny, nu, 2 max_lag + 1)
+    - `cross`: cross-correlations (ny, nu, 2 max_lag + 1)
+    - `cross_band`: their bands, of the same shape
     """
 
     lags: np.ndarray
@@ -75,12 +77,6 @@ def residual_correlations(simulation: Simulation, max_lag: int = 25) -> Residual
     **Raises:** `DataError` for a `max_lag` below 1 or so large that fewer than 10 pairs are left, and for a simulation
     that is not finite; same errors as `Simulation.scores`.
 
-    **Example:**
-
-    ```python
-    correlations = rc.identify.residual_correlations(rc.simulate(fitted.model, record))
-    print(correlations.cross_outside())
-    ```
     """
     errors = simulation.errors()
     _check_finite(simulation)

@@ -28,7 +28,8 @@ class ErrorBound(NamedTuple):
 
     **Arguments:**
 
-    - `names`, `units`: of the states
+    - `names`: of the states
+    - `units`: of the states
     - `dt`: seconds per sample
     - `rate`: certified contraction rate per sample
     - `model`: the largest one-step error `|x+ - f(x, [u, y])|_P` on a record
@@ -91,12 +92,6 @@ def error_bound(model: FittedModel, record: Record, noise: Mapping[str, float] |
     the core with a smaller rate), an unknown channel, and a noise that is negative or not finite; `DataError` for a record
     whose sample time, channels or units are not the model's, and one without two known samples in succession.
 
-    **Example:**
-
-    ```python
-    bound = rc.observers.error_bound(fitted.model, record, {"angle": 0.01})
-    print(bound)                        # each state's ultimate bound in its unit
-    ```
     """
     observer = model.parameterization
     if not isinstance(observer, StateObserver):

@@ -34,11 +34,11 @@ def for_observer(
 
     **Raises:** `DataError` for names that the record does not have, and for flags of channels without missing samples.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    made = rc.observers.for_observer(record, "angle", ("true angle", "true velocity"))
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
     """
     measured, estimated = as_names(measured, "measured"), as_names(estimated, "estimated")
     read, wanted = (_columns(record, names) for names in (measured, estimated))
@@ -97,12 +97,11 @@ def for_prediction(
 
     **Raises:** `DataError` for names that the record does not have, a share outside [0, 1) and bursts below 1 sample.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    made, scaling = rc.observers.for_prediction(record, hidden=0.2)
-    fitted = rc.fit(model, made, scaling=scaling, key=key)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record, scaling = rc.observers.for_prediction(log, "lower", hidden=0.2)   # both for rc.fit
     """
     if not 0 <= hidden < 1 or longest < 1:
         raise DataError(f"hidden must be in [0, 1) and longest at least 1, got {hidden} and {longest}")
@@ -168,11 +167,11 @@ def with_derivative(
 
     **Raises:** `DataError` for an unknown channel, and a window with no more samples than the polynomial has coefficients.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    with_rate = rc.observers.with_derivative(record, "angle", half_width=5)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        with_rate = rc.observers.with_derivative(log, "lower", half_width=5)
     """
     (column,) = _columns(record, (channel,))
     if not 1 <= order <= 2 * half_width:

@@ -37,12 +37,13 @@ def kalman_prior(
 
     **Raises:** `DataError` for a record with other numbers of channels, and states that the filter does not have.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    estimator = rc.classical.kalman(plant, W, V).estimator
-    model = rc.nn.CorrectedR2DN(**rc.observers.kalman_prior(estimator, record), core=core)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
+        prior = rc.observers.kalman_prior(rc.classical.kalman(sampled, 0.1, 0.1).estimator, record)
+        # model = rc.nn.CorrectedR2DN(**prior, core=core)
     """
     A, B, C, M, x0, u0, y0 = (np.asarray(getattr(estimator, k), float) for k in ("A", "B", "C", "M", "x0", "u0", "y0"))  # fmt: skip
     (nx, nu), ny = B.shape, C.shape[0]

@@ -47,12 +47,10 @@ def simulate_log(
     **Raises:** `DataError` for excitations of another width, a share outside [0, 1), and a simulation that diverges, with
     the time.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    record = rc.observers.simulate_log(sampled, [rc.data.multisine(400, rms=0.1)], key=jax.random.key(0))
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        record = rc.observers.simulate_log(sampled, [rc.data.multisine(400, rms=0.1)], key=jax.random.key(0))
     """
     if not 0 <= missing < 1:
         raise DataError(f"missing must be a share in [0, 1), got {missing}")

@@ -51,12 +51,15 @@ class Stream:
 
     **Raises:** `DataError` for channels that the model does not have.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    stream = rc.observers.Stream(fitted.model, measured="angle")
-    estimate = stream(u, y)          # once per sample; NaN for a sample that was not measured
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
+        core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=2, hidden=(2,), key=jax.random.key(1))
+        model = rc.fit(rc.nn.StateObserver(core), record, epochs=1, key=jax.random.key(2)).model
+        stream = rc.observers.Stream(model, measured="lower")
+        estimate = stream(0.1, np.nan)          # once per sample; NaN for a sample that was not measured
     """
 
     def __init__(

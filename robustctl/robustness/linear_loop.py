@@ -45,10 +45,12 @@ class LinearLoop(NamedTuple):
 
     - `P`: from control to output
     - `K`: from output to control
-    - `S_in`, `S_out`: sensitivities at the plant's input and output
+    - `S_in`: sensitivity at the plant's input
+    - `S_out`: sensitivity at the plant's output
     - `disturbance`: from d to the performance output z
     - `x`: the state of plant and policy at the equilibrium
-    - `y`, `u`: output (ny,) and control (nu,) at the equilibrium
+    - `y`: output (ny,) at the equilibrium
+    - `u`: control (nu,) at the equilibrium
     - `poles`: of the loop
     - `stable`: whether all poles are inside the unit circle
     """

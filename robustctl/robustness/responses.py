@@ -27,11 +27,15 @@ class Step(NamedTuple):
 
     **Arguments:**
 
-    - `name`, `unit`, `size`: of the step
+    - `name`: of the signal that steps
+    - `unit`: of the step
+    - `size`: of the step
     - `t`: time in s
-    - `y`, `u`: deviations (T, ny) and (T, nu) from the equilibrium, NaN after divergence
+    - `y`: outputs (T, ny) in deviations from the equilibrium, NaN after divergence
+    - `u`: controls (T, nu), likewise
     - `watched`: index of the output that the following numbers describe
-    - `peak`, `final`: its largest and its last deviation
+    - `peak`: its largest deviation
+    - `final`: its last deviation
     - `overshoot`: in percent of the final value; NaN if that is below 2 % of the peak
     - `settling`: seconds until it remains within 2 % of the final value (of the peak, if the final value is below 2 % of
       it), infinite if not within the horizon
@@ -56,7 +60,8 @@ class Episodes(NamedTuple):
     **Arguments:**
 
     - `count`: number of episodes
-    - `cost`, `worst`: mean and largest cost per sample, over the episodes that stayed in bounds
+    - `cost`: mean cost per sample, over the episodes that stayed in bounds
+    - `worst`: largest cost per sample of an episode, likewise
     - `stayed`: share of the episodes that stayed in bounds
     - `effort`: (nu,), root mean square of the applied control about the operating point, in its unit
     - `saturated`: share of the samples with a control at a limit
@@ -81,7 +86,8 @@ def steps(
 
     **Arguments:**
 
-    - `loop`, `linear`: the loop and its linearization
+    - `loop`: the feedback loop
+    - `linear`: its linearization
     - `reference`: the constant reference (nr,)
     - `sizes`: of the steps in "outputs" and "disturbances", see `sizes_of`
     - `horizon`: samples

@@ -68,7 +68,8 @@ def worst_case(
 
     **Arguments:**
 
-    - `loop`, `linear`: the loop and its linearization, at whose equilibrium it starts
+    - `loop`: the feedback loop
+    - `linear`: its linearization, at whose equilibrium the search starts
     - `performance`: `performance(x, u) -> z`
     - `reference`: the constant reference (nr,)
     - `rms`: root mean square of the disturbance
@@ -106,7 +107,8 @@ class Deviation(eqx.Module):
     **Arguments:**
 
     - `loop`: the loop without noise
-    - `x`, `z0`: state and performance output at the equilibrium
+    - `x`: the loop's state at the equilibrium
+    - `z0`: the performance output at the equilibrium
     - `nominal`: the exogenous inputs without disturbance
     - `performance`: `performance(x, u) -> z`
     """

@@ -7,7 +7,7 @@ from ..plants import Sampled
 from .certified import CertifiedGain
 from .linear_loop import LinearLoop
 from .margins import Margins, Peaks
-from .responses import Episodes, Step, imperfections_in_words
+from .responses import Episodes, StepResponse, imperfections_in_words
 from .worst_case import WorstCase
 
 
@@ -40,7 +40,7 @@ class Analysis:
     hinf: float | None
     certified: CertifiedGain
     worst: WorstCase | None
-    steps: tuple[Step, ...]
+    steps: tuple[StepResponse, ...]
     episodes: Episodes | None
     note: str
 

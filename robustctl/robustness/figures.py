@@ -9,7 +9,7 @@ from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, 
 from .analysis import Findings
 from .linear_loop import LinearLoop, complement, frequencies
 from .margins import opened
-from .responses import Step
+from .responses import StepResponse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,7 +172,7 @@ def _steps(report: Findings) -> "Figure":
     return figure
 
 
-def _until(steps: list[Step]) -> float:
+def _until(steps: list[StepResponse]) -> float:
     """Return the time to show: four times the settling time of the slowest loop, or all of it."""
     end = float(steps[0].t[-1])
     slowest = max(step.settling for step in steps)

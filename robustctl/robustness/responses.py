@@ -22,7 +22,7 @@ BOUND = 1e6
 """Size of a state or output beyond which a simulation counts as diverged, whatever its unit."""
 
 
-class Step(NamedTuple):
+class StepResponse(NamedTuple):
     """The response to a step in one signal, from the loop's equilibrium, without noise; time first.
 
     **Arguments:**
@@ -78,7 +78,7 @@ class Episodes(NamedTuple):
 @in_float64
 def steps(
     loop: Feedback, linear: LinearLoop, reference: np.ndarray, sizes: dict[str, np.ndarray], horizon: int
-) -> list[Step]:
+) -> list[StepResponse]:
     """Simulate a step of each set point and of each disturbance with the nonlinear loop.
 
     A step of a set point by `r` is an offset of `-r` on the sensor. This is the response of any controller that acts on
@@ -112,7 +112,7 @@ def steps(
 
 def _step(
     loop: Feedback, linear: LinearLoop, ws: Exogenous, name: str, unit: str, size: float, watched: int | None
-) -> Step:
+) -> StepResponse:
     x, u = _run(loop, ws, linear.x)
     sampled = sampled_plant(loop)
     y = np.asarray(jax.vmap(sampled.plant.output)(x)) - linear.y
@@ -123,7 +123,7 @@ def _step(
     t = sampled.dt * np.arange(len(y))
     if watched is None:
         watched = int(np.argmax(np.nan_to_num(np.abs(y)).max(0)))
-    return Step(name, unit, size, t, y, u, watched, *_numbers(t, y[:, watched]))
+    return StepResponse(name, unit, size, t, y, u, watched, *_numbers(t, y[:, watched]))
 
 
 def _numbers(t: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:

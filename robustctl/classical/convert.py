@@ -36,8 +36,8 @@ def from_control(
     - `input_units`: one label per input; python-control has none
     - `output_units`: one label per output
 
-    **Raises:** `RobustctlError` for any other class, a `dt` of True or None, a transfer function that is not
-    proper, and a continuous-time system with D.
+    **Raises:** `RobustctlError` for any other class and a transfer function that is not proper; `ModelError` for a `dt`
+    of True or None, another number of units, and a continuous-time system with D.
 
     **Warns:** `RobustctlWarning` if numbers lose digits because 64-bit JAX is off.
 

@@ -164,7 +164,10 @@ def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None 
 def filter_gains(
     model: Model, W: ArrayLike, V: ArrayLike, G: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return L, P and E of the steady-state filter; arguments and errors as for `kalman`."""
+    """Return L, P and E of the steady-state filter.
+
+    **Raises:** `ModelError`, same errors as `kalman`.
+    """
     sys = model.system
     G = np.eye(sys.nstates) if G is None else np.asarray(G, float)
     if G.ndim != 2 or G.shape[0] != sys.nstates:

@@ -18,7 +18,14 @@ from .types import ArrayLike, SystemLike
 
 
 class Equilibrium(NamedTuple):
-    """An equilibrium: the state `x` (in the system's own form), the input `u` and the output `y`."""
+    """An equilibrium of a system.
+
+    **Arguments:**
+
+    - `x`: the state, in the system's own form
+    - `u`: the input, a vector
+    - `y`: the output, a vector
+    """
 
     x: PyTree
     u: np.ndarray
@@ -26,7 +33,18 @@ class Equilibrium(NamedTuple):
 
 
 class Along(NamedTuple):
-    """Jacobians along a trajectory, time first: `A` (T, nx, nx), `B`, `C`, `D`, and the points `xs us ys`."""
+    """Jacobians along a trajectory, time first.
+
+    **Arguments:**
+
+    - `A`: (T, nx, nx)
+    - `B`: (T, nx, nu)
+    - `C`: (T, ny, nx)
+    - `D`: (T, ny, nu)
+    - `xs`: the states (T, nx)
+    - `us`: the inputs (T, nu)
+    - `ys`: the outputs (T, ny)
+    """
 
     A: np.ndarray
     B: np.ndarray

@@ -134,7 +134,10 @@ def lqr(
 
 
 def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return A and B with the integrators' states after the plant's."""
+    """Return A and B with the integrators' states after the plant's.
+
+    **Raises:** `ModelError` for another number of columns.
+    """
     sys, ni = model.system, Ci.shape[0]
     if Ci.shape[1] != sys.nstates:
         raise ModelError(f"integral must have one column per state, {sys.nstates}, got shape {Ci.shape}")
@@ -146,7 +149,10 @@ def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def gains(
     A: np.ndarray, B: np.ndarray, Q: ArrayLike, R: ArrayLike, N: ArrayLike | None, discrete: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return K, S and E of the regulator; arguments and errors as for `lqr`."""
+    """Return K, S and E of the regulator.
+
+    **Raises:** `ModelError`, same errors as `lqr`.
+    """
     nx, nu = B.shape
     Q, R = weight(Q, nx, "Q", definite=False), weight(R, nu, "R", definite=True)
     N = np.zeros((nx, nu)) if N is None else np.asarray(N, float)

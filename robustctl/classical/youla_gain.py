@@ -134,7 +134,10 @@ def gain_of(
     gamma: float | None,
     performance: Callable[[Array, Array], Array] | None,
 ) -> YoulaGain:
-    """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used."""
+    """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used.
+
+    **Raises:** `ModelError`, same errors as `youla_gain`.
+    """
     if gamma is None or not 0 <= gamma < np.inf:
         raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))

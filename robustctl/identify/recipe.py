@@ -52,7 +52,7 @@ def check_length(record: Record, recipe: Recipe) -> None:
 def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
     """Return a record's training part, its validation part (None without one), and the training part in windows.
 
-    **Raises:** same errors as `identify`.
+    **Raises:** `RobustctlError` for validation without windows; `DataError`, same errors as `check_length`.
     """
     if recipe.validation and not recipe.window:
         raise RobustctlError(

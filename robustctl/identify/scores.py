@@ -66,7 +66,7 @@ def channel_scores(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) 
 def residuals(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) -> list[np.ndarray]:
     """Return measured minus simulated (T, ny) of each experiment, NaN where skipped or not measured.
 
-    **Raises:** same errors as `channel_scores`.
+    **Raises:** `DataError`, same errors as `channel_scores`.
     """
     given, needed = [np.shape(y) for y in y_hat], [e.y.shape for e in record.experiments]
     if given != needed:

@@ -201,7 +201,7 @@ class WithoutReference(System):
         return self.inner.ny
 
     def lft(self) -> LFT | None:
-        """Return the matrices where the inner controller has some."""
+        """Return the affine form if the inner controller has an LFT, otherwise None."""
         return None if self.inner.lft() is None else affine_form(self, self.nu)
 
     def init_state(self) -> Array:

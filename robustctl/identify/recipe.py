@@ -1,4 +1,4 @@
-"""From a log to an identified model, with settings that suit many logs: what `robustctl fit` and the demo run."""
+"""From a log to a fitted model, with settings that suit many logs: used by `robustctl fit` and the demo."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,10 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
 
 
 def check_length(record: Record, recipe: Recipe) -> None:
-    """Raise `DataError` for an experiment with nothing left after the samples that its initial state is found from."""
+    """Check that every experiment is longer than the samples from which its initial state is estimated.
+
+    **Raises:** `DataError` with the experiment.
+    """
     for experiment in record.experiments:
         if experiment.samples <= recipe.warm_up:
             raise DataError(
@@ -47,20 +50,20 @@ def check_length(record: Record, recipe: Recipe) -> None:
 
 
 def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
-    """Return the part of a record that is trained on, the one that is kept to validate, and the first in windows.
+    """Return a record's training part, its validation part (None without one), and the training part in windows.
 
-    **Raises:** as `identify`.
+    **Raises:** `RobustctlError` for validation without windows; `DataError`, same errors as `check_length`.
     """
     if recipe.validation and not recipe.window:
         raise RobustctlError(
-            "validation needs training windows; give window a number of samples, or keep validation = 0"
+            "validation requires training windows, but window is 0; give window a number of samples, or leave validation at 0"
         )
     check_length(record, recipe)
-    kept, checked = (
+    training, validation = (
         (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
     )
-    data = windows(kept, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else kept
-    return kept, checked, data
+    data = windows(training, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else training
+    return training, validation, data
 
 
 def identify(
@@ -71,11 +74,19 @@ def identify(
     resume: bool = False,
     progress: bool = True,
 ) -> Fit:
-    """Fit the recipe's model to a record; `run` and `resume` as in `fit`.
+    """Fit the recipe's model to a record.
 
-    **Raises:** `DataError` or `RobustctlError` where record and recipe do not go together, before anything is written.
+    **Arguments:**
+
+    - `record`: the log
+    - `recipe`: model and training
+    - `run`: run folder, as for `fit`
+    - `resume`: as for `fit`
+    - `progress`: whether to print progress, as for `fit`
+
+    **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
-    kept, checked, data = parts(record, recipe)
+    training, validation, data = parts(record, recipe)
     if recipe.window:
         initial, batch = warm_up(recipe.warm_up), min(recipe.batch, len(data.experiments))
     else:
@@ -85,8 +96,8 @@ def identify(
     return fit(
         build(recipe, record.nu, record.ny),
         data,
-        validation=checked,
-        scaling=Scaling.fit(kept),
+        validation=validation,
+        scaling=Scaling.fit(training),
         initial=initial,
         batch_size=batch,
         optimizer=clipped_adam(schedule),
@@ -94,5 +105,5 @@ def identify(
         run=run,
         resume=resume,
         progress=progress,
-        key=jr.key(recipe.seed + 1),
+        key=jr.key(recipe.seed + 1),  # other draws than those of the initial weights
     )

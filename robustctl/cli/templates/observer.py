@@ -69,7 +69,7 @@ def main(quick: bool, out: Path) -> None:
         rc.nn.StateObserver(core),  # its state is the estimate
         train,
         washout=30,
-        regularizer=rc.observers.exactness(train, weight=10.0),
+        regularizer=rc.observers.one_step_penalty(train, weight=10.0),
         optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-2, epochs)),
         epochs=epochs,
         key=jr.key(1),

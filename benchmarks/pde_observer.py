@@ -77,7 +77,7 @@ def one_step_job(protocol: ObserverProtocol, fixed: PyTree, pairs: Pairs) -> One
 def train(
     protocol: ObserverProtocol, seed: int, folder: Path, *, progress: bool = True
 ) -> tuple[Parameterization, dict]:
-    """Train one seed, going on where a run in `folder` stopped, and certify every twentieth epoch.
+    """Train one seed, continuing a run in `folder`, and certify every twentieth epoch.
 
     Returns the last model, as published, and its scores, ready for JSON.
     """

@@ -52,7 +52,8 @@ def _test(protocol: YoulaProtocol) -> Episode:
 def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
     """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results.
 
-    The runs are kept in `youla_MODEL_seed_N`, and a benchmark that was interrupted goes on with them.
+    The runs are stored in `youla_MODEL_seed_N`, and an interrupted benchmark
+    continues them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     runs = []
@@ -75,7 +76,7 @@ def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, pr
 
 
 def draw(results: dict):
-    """Draw the test cost of every seed against epochs, beside the published mean."""
+    """Draw the test cost of every seed against epochs, with the published mean."""
     final = ", ".join(f"{run['final_test_cost']:.4f}" for run in results["runs"])
     return draw_seeds(
         results, "test_cost", "test cost, mean(|z| + 1e-4 u²)", 80,

@@ -57,7 +57,7 @@ def _line(row: dict) -> str:
 
 
 def figure(results: dict):
-    """Draw time against 1 / NRMSE with the fitted lines, inference and gradient side by side."""
+    """Draw time against 1 / NRMSE with the fitted lines, inference and gradient in two panels."""
     from robustctl.plot.canvas import BLUE, ORANGE, SMALL, heading, panels
 
     drawn, axes = panels(1, 2, (4.6, 3.6))

@@ -13,7 +13,7 @@ from .series import OutputSeries
 # Lags take up the plant's other dynamics, so that the root nearest to one is tested alone; fewer leave correlated noise.
 # EXACT is added to a standard error that is zero on data without noise.
 DRIFT_LAGS, EXACT = 5, 1e-8
-# Windows of a twentieth of an experiment average its fast dynamics out; R^2 of fewer than 10 changes says little.
+# Windows of a twentieth of an experiment average its fast dynamics out; R^2 of fewer than 10 changes is too uncertain.
 WINDOWS, FEWEST_WINDOWS = 20, 10
 RADII = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the input's range; a play beyond 0.5 hardly moves at all
 PLAY_ORDERS = (1, 2, 3)  # low: seven plays add their own inputs at every lag

@@ -121,11 +121,11 @@ class Task(eqx.Module):
         return self.plant.operating_point()[0]
 
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nd"]:
-        """Draw a disturbance, one row a sample."""
+        """Draw a disturbance, one row per sample."""
         return jnp.zeros((samples, len(self.plant.disturbances)))
 
     def reference(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nr"]:
-        """Draw a reference, one row a sample; the controller reads `[y, r]`."""
+        """Draw a reference, one row per sample; the controller reads `[y, r]`."""
         return jnp.zeros((samples, 0))
 
     def cost(

@@ -79,8 +79,7 @@ def advise(record: Record) -> Advice:
 
     **Example:** ::
 
-        u = rc.data.multisine(300)
-        print(rc.advice.advise(rc.data.from_arrays(u[:-1], np.diff(u, axis=0), 0.1)))
+        print(rc.advice.advise(rc.problems.two_tanks(600, seed=0)))
     """
     _check(record)
     u_standard, y_standard = standard(record, "u"), standard(record, "y")

@@ -16,7 +16,15 @@ from ..errors import RobustctlError
 
 
 class Signal(NamedTuple):
-    """A channel: its name, its unit and its range."""
+    """A channel of a plant.
+
+    **Arguments:**
+
+    - `name`: of the channel.
+    - `unit`: of its values.
+    - `low`: the lowest value that it can have, the limit of a control.
+    - `high`: the highest value.
+    """
 
     name: str
     unit: str = ""

@@ -1,6 +1,6 @@
 """Findings from numbers: what to know before training, and what to do about it.
 
-Ranges in the comments were measured on ten simulated logs a plant, of 1,200 samples with 2 to 5 % noise: linear lags, a cube
+Ranges in the comments were measured on ten simulated logs per plant, of 1,200 samples with 2 to 5 % noise: linear lags, a cube
 and a saturation around one, backlash and stick-slip of half and a fifth of the input's standard deviation, an integrator,
 a random walk, a bistable plant (the plants of `tests/test_advise.py`).
 """

@@ -18,7 +18,7 @@ from robustctl.store.json_text import write_json
 from robustctl.train import Fit, fit
 
 from .f16_ours import F16Settings
-from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 CERTIFIED = ("r2dn", "ren", "lipschitz", "linear")
 
@@ -31,7 +31,7 @@ def train(
     *,
     progress: bool = True,
 ) -> tuple[Fit, dict]:
-    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
+    """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
     model, data, settings = protocol.fit_arguments(records, start)
     certified = protocol.model in CERTIFIED
@@ -64,8 +64,8 @@ def benchmark(
 ) -> dict:
     """Train every seed, write `f16_MODEL.json` and `f16_MODEL.png` to the folder after each, return the results.
 
-    The runs are kept in `f16_MODEL_seed_N`, and a benchmark that was interrupted goes on with them. In the place of MODEL
-    stands "ours" for our settings.
+    The runs are stored in `f16_MODEL_seed_N`, and an interrupted benchmark continues them. MODEL is "ours" for our own
+    settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     published = isinstance(protocol, F16Protocol)
@@ -90,7 +90,7 @@ def benchmark(
 
 
 def draw(results: dict):
-    """Draw the training loss of every seed against epochs, beside the published band."""
+    """Draw the training loss of every seed against epochs, with the published band."""
     test = ", ".join(f"{run['test']['nrmse']:.3f}" for run in results["runs"])
     ours = "segment" not in results["protocol"]
     model = results["protocol"]["model"]

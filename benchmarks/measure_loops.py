@@ -1,8 +1,8 @@
-"""Measure what loops cost: stepping through Diffrax, and an epoch of benchmark problem 3.
+"""Measure the cost of loops: stepping through Diffrax, and an epoch of benchmark problem 3.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.measure_loops --out results/loops.json
 
-Ratios only, in one process, the two versions taking turns, medians, compilation left out.
+Only ratios, in one process, interleaved, medians, without compilation.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Pendulum(Plant):
 
 
 def hand_written(plant: Plant, dt: float, K: Array, x0: Array, ds: Array) -> Array:
-    """The loop of a gain and a plant by a hand-written RK4 in a scan that keeps the trajectory; returns the cost."""
+    """Return the cost of a loop of a gain and a plant, by a hand-written RK4 in a scan that stores the trajectory."""
 
     def body(x, d):
         y = plant.output(x)
@@ -71,7 +71,7 @@ def hand_written(plant: Plant, dt: float, K: Array, x0: Array, ds: Array) -> Arr
 
 
 def through_diffrax(sampled: Sampled, K: Array, x0: Array, ds: Array) -> Array:
-    """The same loop from the toolbox's own parts."""
+    """Return the cost of the same loop, made of the toolbox's parts."""
     zero = jnp.zeros(K.shape[0], K.dtype)
     loop = rc.loops.Feedback(sampled, Gain(K, jnp.zeros(K.shape[1], K.dtype), zero))
     ws = undisturbed(sampled, ds.shape[0])._replace(d=ds)
@@ -80,13 +80,13 @@ def through_diffrax(sampled: Sampled, K: Array, x0: Array, ds: Array) -> Array:
 
 
 def compared(a: Callable, b: Callable, repeats: int) -> dict:
-    """Time two compiled calls in turns; return median milliseconds and the median of the ratios b / a."""
+    """Time two compiled calls, interleaved; return median milliseconds and the median of the ratios b / a."""
     found = interleaved({"b": b, "a": a}, repeats)
     return {"a_ms": found["a"]["ms"], "b_ms": found["b"]["ms"], "ratio": found["a"]["ratio"]}
 
 
 def stepping(batch: int, samples: int, repeats: int) -> dict:
-    """Diffrax stepping (b) against the hand-written one (a), forward and gradient in the gain."""
+    """Compare stepping through Diffrax (b) with the hand-written version (a), forward and gradient in the gain."""
     plant = Pendulum()
     sampled = Sampled(plant, 0.02)
     K = jnp.array([[-0.5, 0.3]])
@@ -115,7 +115,7 @@ def stepping(batch: int, samples: int, repeats: int) -> dict:
 
 
 class Unprepared(rc.System):
-    """A system that steps as it is written, one product a term, whatever `prepare` could do for it."""
+    """A system without `prepare`: every term of its step is one product."""
 
     system: rc.System
 
@@ -129,7 +129,7 @@ class Unprepared(rc.System):
 
 
 class Plain(rc.Parameterization):
-    """The plain version of a parameterization: the same map, nothing arranged for speed."""
+    """A parameterization whose explicit system is not prepared for speed."""
 
     inner: rc.Parameterization
 
@@ -139,7 +139,7 @@ class Plain(rc.Parameterization):
 
 
 def epoch(repeats: int) -> dict:
-    """An epoch of problem 3 (4 segments, batch 64, published size): plain (b) against ours (a)."""
+    """Compare an epoch of problem 3 (4 segments, batch 64, published size): plain (b) with ours (a)."""
     protocol, scenario = youla.YoulaProtocol(), youla.YoulaScenario()
     ours = youla.model(protocol, jr.key(0))
     calls, costs = [], []
@@ -160,7 +160,7 @@ def epoch(repeats: int) -> dict:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     samples, repeats = (20, 2) if given.quick else (200, 41)

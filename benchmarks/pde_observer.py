@@ -26,7 +26,7 @@ from robustctl.train.engine import Job, Row, State, judge, row, run, update
 from robustctl.train.fit import everyone
 from robustctl.trajectory import rollout
 
-from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 
 class OneStep(Job):
@@ -77,7 +77,7 @@ def one_step_job(protocol: ObserverProtocol, fixed: PyTree, pairs: Pairs) -> One
 def train(
     protocol: ObserverProtocol, seed: int, folder: Path, *, progress: bool = True
 ) -> tuple[Parameterization, dict]:
-    """Train one seed, going on where a run in `folder` stopped, and certify every twentieth epoch.
+    """Train one seed, continuing a run in `folder`, and certify every twentieth epoch.
 
     Returns the last model, as published, and its scores, ready for JSON.
     """
@@ -131,9 +131,9 @@ def convergence(system: Any, found: Certificate, test: Field, key: PRNGKeyArray,
 
         worst_ratio = max over states, t > 0 of   |dx[t]|_P / (rate^t |dx[0]|_P),     |dx|_P = sqrt(dx' P dx)
 
-    with the certificate's metric; at most 1 is what it promises, with the `rate` that the model claims, and with
-    the smaller one that its metric proves, `rate_found`. Distances of a hundred roundings of the state and less do
-    not count. `distance_left`: the largest `|dx[T]|_P / |dx[0]|_P` at the end. `within_bound`: both ratios are at most 1.
+    with the certificate's metric, which guarantees at most 1, for the model's claimed `rate` and for
+    the smaller `rate_found` that the metric proves. Distances of at most a hundred roundings of the state are
+    ignored. `distance_left`: the largest `|dx[T]|_P / |dx[0]|_P` at the end. `within_bound`: both ratios are at most 1.
     """
     if not found.holds or found.P is None or found.rate is None or found.rate_found is None:
         return {"within_bound": False}
@@ -168,8 +168,8 @@ def benchmark(
     """Train every seed; write `pde_MODEL.json` and two figures to the folder after each, return the results.
 
     The figures are `pde_MODEL.png`, the losses, and `pde_MODEL_field.png`, the test of the first seed. The names of
-    the corrected generator's end in `_corrected`. The runs are kept in `pde_MODEL_seed_N`, and a benchmark that was
-    interrupted goes on with them.
+    the corrected generator's end in `_corrected`. The runs are stored in `pde_MODEL_seed_N`, and an interrupted benchmark
+    continues them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"pde_{protocol.model}" + "_corrected" * (protocol.generator == "corrected")
@@ -200,7 +200,7 @@ def _results(protocol: ObserverProtocol, seed: int, runs: list[dict]) -> dict:
 
 
 def draw_losses(results: dict):
-    """Draw the training loss of every seed against epochs, beside the published band and an affine observer."""
+    """Draw the training loss of every seed against epochs, with the published band and an affine observer."""
     final = ", ".join(f"{one['final_training_loss']:.3g}" for one in results["runs"])
     affine = results["runs"][0]["references"]["affine_fit"]["loss"]
     return draw_seeds(

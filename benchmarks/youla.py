@@ -1,4 +1,4 @@
-"""Train problem 3 for some seeds, certify on the way, and write results and figure."""
+"""Train problem 3 for some seeds, certify during training, and write results and figure."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from robustctl.scenario import Episode
 from robustctl.store.json_text import write_json
 from robustctl.train import PolicyFit, fit_policy
 
-from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 
 def train(
     protocol: YoulaProtocol, seed: int, folder: Path, *, progress: bool = True
 ) -> tuple[PolicyFit, dict]:
-    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
+    """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
     policy = model(protocol, start)
     fitted = fit_policy(
@@ -44,7 +44,7 @@ def train(
 
 
 def _test(protocol: YoulaProtocol) -> Episode:
-    """The published test episodes, for all seeds the same; the first part of them in a quick run."""
+    """The published test episodes, the same for all seeds; a quick run takes the first part of them."""
     episodes = YoulaScenario().published_test()
     return episodes._replace(ws=episodes.ws[: protocol.batch, : protocol.horizon])
 
@@ -52,7 +52,8 @@ def _test(protocol: YoulaProtocol) -> Episode:
 def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
     """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results.
 
-    The runs are kept in `youla_MODEL_seed_N`, and a benchmark that was interrupted goes on with them.
+    The runs are stored in `youla_MODEL_seed_N`, and an interrupted benchmark
+    continues them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     runs = []
@@ -75,7 +76,7 @@ def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, pr
 
 
 def draw(results: dict):
-    """Draw the test cost of every seed against epochs, beside the published mean."""
+    """Draw the test cost of every seed against epochs, with the published mean."""
     final = ", ".join(f"{run['final_test_cost']:.4f}" for run in results["runs"])
     return draw_seeds(
         results, "test_cost", "test cost, mean(|z| + 1e-4 u²)", 80,

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ..errors import ModelError
 from .plant import Plant, Signal
@@ -84,8 +85,8 @@ class LinearPlant(Plant):
         self.disturbances = _signals("d", disturbances, self.Bd.shape[1])
         self.outputs = _signals("y", outputs, self.C.shape[0])
 
+    @override
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:
-        """Return dx/dt."""
         return self.A @ x + self.B @ u + self.Bd @ d
 
     def output(self, x: Float[Array, " nx"]) -> Float[Array, " ny"]:

@@ -16,7 +16,15 @@ from ..errors import RobustctlError
 
 
 class Signal(NamedTuple):
-    """A channel: its name, its unit and its range."""
+    """A channel of a plant.
+
+    **Arguments:**
+
+    - `name`: of the channel.
+    - `unit`: of its values.
+    - `low`: the lowest value that it can have, the limit of a control.
+    - `high`: the highest value.
+    """
 
     name: str
     unit: str = ""
@@ -121,11 +129,11 @@ class Task(eqx.Module):
         return self.plant.operating_point()[0]
 
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nd"]:
-        """Draw a disturbance, one row a sample."""
+        """Draw a disturbance, one row per sample."""
         return jnp.zeros((samples, len(self.plant.disturbances)))
 
     def reference(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nr"]:
-        """Draw a reference, one row a sample; the controller reads `[y, r]`."""
+        """Draw a reference, one row per sample; the controller reads `[y, r]`."""
         return jnp.zeros((samples, 0))
 
     def cost(

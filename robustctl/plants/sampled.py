@@ -34,7 +34,14 @@ class Exogenous(NamedTuple):
 
 
 class PlantState(NamedTuple):
-    """State of a sampled plant: `x` (nx,), delayed controls `queue` (delay, nu), and the control last `applied` (nu,)."""
+    """State of a sampled plant.
+
+    **Arguments:**
+
+    - `x`: the plant's state (nx,).
+    - `queue`: delayed controls (delay, nu), the next one first.
+    - `applied`: the control last applied (nu,).
+    """
 
     x: Array
     queue: Array

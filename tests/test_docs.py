@@ -88,10 +88,11 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "LQG" in (site / "tutorials" / "compare_controllers.html").read_text("utf-8")
     assert "6.3e-6" in (site / "results.html").read_text("utf-8")  # a published figure, from a results file
     concepts = (site / "concepts.html").read_text("utf-8")
-    assert "<msub><mi>D</mi><mn>12</mn></msub>" in re.sub(r"<(/?)mrow>", "", concepts)  # drawn without a script
+    assert "<msub><mi>D</mi><mn>12</mn></msub>" in re.sub(
+        r"<(/?)mrow>", "", concepts
+    )  # drawn without a script
     assert "mathjax" not in concepts.lower()
     for page in site.glob("*.html"):  # what the pages link to came along
-
         for target in re.findall(r'href="(_downloads/[^"]+)"', page.read_text("utf-8")):
             assert (site / target).is_file(), f"{page.name} links to {target}"
 

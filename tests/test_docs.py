@@ -72,7 +72,7 @@ def test_every_page_is_in_the_contents():
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    for needed in ("sphinx", "furo", "myst_nb", "jupytext"):
+    for needed in ("sphinx", "furo", "myst_nb", "jupytext", "latex2mathml"):
         pytest.importorskip(needed, reason=f"the site needs {needed}; pip install 'robustctl[docs]'")
     command = ["-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", str(tmp_path / "doctrees")]
     site = tmp_path / "html"
@@ -87,9 +87,25 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert "ContractingR2DN" in (site / "api" / "nn.html").read_text("utf-8")
     assert "LQG" in (site / "tutorials" / "compare_controllers.html").read_text("utf-8")
     assert "6.3e-6" in (site / "results.html").read_text("utf-8")  # a published figure, from a results file
+    concepts = (site / "concepts.html").read_text("utf-8")
+    assert "<msub><mi>D</mi><mn>12</mn></msub>" in re.sub(
+        r"<(/?)mrow>", "", concepts
+    )  # drawn without a script
+    assert "mathjax" not in concepts.lower()
     for page in site.glob("*.html"):  # what the pages link to came along
         for target in re.findall(r'href="(_downloads/[^"]+)"', page.read_text("utf-8")):
             assert (site / target).is_file(), f"{page.name} links to {target}"
+
+
+def test_mathematics_that_cannot_be_drawn_stops_the_build():
+    pytest.importorskip("latex2mathml", reason="the site needs latex2mathml; pip install 'robustctl[docs]'")
+    from mathml import mathml
+    from sphinx.errors import ExtensionError
+
+    drawn = mathml(r"\lVert x\rVert_P \begin{aligned} a &= b \\ c &= d \end{aligned}", "block")
+    assert drawn.startswith("<math") and drawn.count("<mtr>") == 2 and 'form="prefix">&#x02016;' in drawn
+    with pytest.raises(ExtensionError, match=r"must be TeX .* know \\nosuchthing"):
+        mathml(r"\nosuchthing x", "inline")
 
 
 # The results pages

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import robustctl as rc
+from benchmarks import __main__ as benchmarks
 from robustctl import cli
 
 ROOT = Path(__file__).parent.parent
@@ -154,14 +155,18 @@ COMMANDS = [
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))
 def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
     program, *arguments = shlex.split(line, comments=True)
-    if program == "python":
-        assert (ROOT / arguments[0]).is_file()
+    if program == "python" and arguments[:2] != ["-m", "benchmarks"]:
+        script = (
+            Path(arguments[1].replace(".", "/")).with_suffix(".py") if arguments[0] == "-m" else arguments[0]
+        )
+        assert (ROOT / script).is_file()
         return
     ran = []
-    names = ("Benchmark", "Certify", "Demo", "Fit", "New", "Report", "Rerun", "Simulate", "Watch")
-    for command in (getattr(cli, name) for name in names):
+    names = ("Certify", "Demo", "FitLog", "New", "Report", "Rerun", "Simulate", "Watch")
+    for command in {*benchmarks.COMMANDS.values(), *(getattr(cli, name) for name in names)}:
         monkeypatch.setattr(command, "__call__", lambda self: ran.append(self) or 0)
-    assert cli.main(arguments) == 0 and len(ran) == 1
+    main, given = (benchmarks.main, arguments[2:]) if program == "python" else (cli.main, arguments)
+    assert main(given) == 0 and len(ran) == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

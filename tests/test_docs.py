@@ -71,6 +71,7 @@ def test_every_page_is_in_the_contents():
         )
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     for needed in ("sphinx", "furo", "myst_nb", "jupytext", "latex2mathml"):
         pytest.importorskip(needed, reason=f"the site needs {needed}; pip install 'robustctl[docs]'")

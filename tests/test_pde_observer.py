@@ -138,6 +138,7 @@ def test_unknown_names_are_refused(name):
         pde.ObserverProtocol(**{name: "none"})
 
 
+@pytest.mark.slow
 def test_the_command_leaves_results_and_figures(tmp_path, capsys):
     command = [
         "pde",

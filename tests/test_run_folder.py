@@ -362,6 +362,7 @@ def test_a_request_to_terminate_saves_first(tmp_path):
     assert (tmp_path / "training.jsonl").read_text().splitlines()[-1] == '{"stopped": "terminated"}'
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_cost_no_more_than_an_interval(tmp_path):
     """The short version of `benchmarks/kill_training.py`, which exits with 1 where anything was lost."""
     out = tmp_path / "kills.json"

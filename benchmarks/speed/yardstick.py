@@ -5,7 +5,7 @@ once per rollout by plain solves; the scan steps batch first, one product per te
 are plain automatic differentiation. Source of the arrangement: the code published with [BWM25], arXiv 2504.01250.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class Plain(NamedTuple):
 
 def explicit(model: R2DN) -> Plain:
     """Map free arrays to matrices, one solve for each."""
-    core = model.core
+    core: Any = model.core
     nx, X, p = core.bx.size, core.X, core.p
     H = p**2 * (X.T @ X) / _norm(X) ** 2
     H = H + jnp.block(
@@ -60,7 +60,7 @@ def explicit(model: R2DN) -> Plain:
 
 def step(e: Plain, x: Float[Array, "B nx"], u: Float[Array, "B nu"]) -> tuple[Array, Array]:
     """Return `(x_next, y)` of a batch."""
-    m = e.model.core
+    m: Any = e.model.core
     assert isinstance(m.phi, LBDN)
     v = x @ m.C1.T + u @ m.D12.T + m.bv[None]
     h, root2 = v, jnp.sqrt(jnp.asarray(2.0, v.dtype))

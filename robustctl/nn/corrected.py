@@ -59,7 +59,7 @@ class CorrectedR2DN(Parameterization):
         """Refuse a prior that does not fit the core or does not forget."""
         _check_core(self.core)
         prior_metric(self.A.exact, float(self.core.guarantee.rate))
-        n, (ny, inputs) = len(self.A.words), self.core.core.D22.shape
+        n, (ny, inputs) = len(self.A.words), (self.core.core.by.size, self.core.core.nu)
         nu = inputs - n
         shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (n,), "d": (ny,), "P": (n, n)}
         for name, shape in shapes.items():
@@ -76,7 +76,7 @@ class CorrectedR2DN(Parameterization):
         dtype = self.core.core.X.dtype
         fixed = (self.A, self.B, self.C, self.D, self.a, self.d, self.P)
         A, B, C, D, a, d, P = (M.value(dtype) for M in fixed)
-        k = self.core.explicit()
+        k: Any = self.core.explicit()
         n, nu = B.shape
         (B2u, B2p), (D12u, D12p), (D22u, D22p) = ((M[:, :nu], M[:, nu:]) for M in (k.B2, k.D12, k.D22))
         return ExplicitR2DN(

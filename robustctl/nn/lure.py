@@ -1,6 +1,7 @@
 """A linear system in feedback with a static nonlinearity (a Lur'e system), ready to step: what R2DN and REN share."""
 
 import abc
+from typing import TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jaxtyping import Array, Float
 from ..lft import LFT, Bounded, Claim, Slopes, float64
 from ..system import System
 from .supply import Supply, in_float64
+
+_M = TypeVar("_M", bound=eqx.Module)
 
 
 class LureSystem(System):
@@ -80,7 +83,7 @@ class LureSystem(System):
         return Claim(float(self.rate), P, in_float64(self.supply), (multiplier,))
 
 
-def scaled_rows(core: eqx.Module, factor: float, *names: str) -> eqx.Module:
+def scaled_rows(core: _M, factor: float, *names: str) -> _M:
     """Return a module with the arrays of these names multiplied by `factor`."""
     arrays = [factor * getattr(core, name) for name in names]
     return eqx.tree_at(lambda m: [getattr(m, name) for name in names], core, arrays)

@@ -232,13 +232,15 @@ class R2DN(Recurrent):
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
         dtype = default_dtype() if dtype is None else dtype
         core_key, phi_key = split(key, 2)
+        network: Callable | LBDN
         if phi is None:
-            phi = LBDN(nv, nv, tuple(hidden), activation=activation, key=phi_key, dtype=dtype)
+            network = LBDN(nv, nv, tuple(hidden), activation=activation, key=phi_key, dtype=dtype)
         else:
             check_phi(phi, nv, dtype)
+            network = phi
         self.guarantee = guarantee.for_ports(nu, ny, dtype)
         core = UnitGainR2DNCore if guarantee.bounds_output else ContractingR2DNCore
-        self.core = core((nu, nx, nv, ny), phi, init, float(guarantee.rate), core_key, dtype)
+        self.core = core((nu, nx, nv, ny), network, init, float(guarantee.rate), core_key, dtype)
 
 
 def ContractingR2DN(*, rate: float = 1.0, **settings: Any) -> R2DN:

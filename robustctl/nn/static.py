@@ -92,4 +92,4 @@ class LipschitzStatic(Guaranteed):
     @exact_map
     def explicit(self) -> StaticNetwork:
         """Map to the network itself."""
-        return StaticNetwork(self.phi.explicit(), self.gamma)
+        return StaticNetwork(self.phi.explicit(), self.guarantee.gamma(self.phi.b.dtype))

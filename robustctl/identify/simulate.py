@@ -120,9 +120,8 @@ def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
         def evaluated(fn):
             return lambda x0: np.asarray(fn(jnp.asarray(x0, start.dtype), system, *head), np.float64)
 
-        return scipy.optimize.least_squares(
-            evaluated(_residual), np.asarray(start, np.float64), jac=evaluated(_slope)
-        ).x  # pyright: ignore
+        jac = evaluated(_slope)
+        return scipy.optimize.least_squares(evaluated(_residual), np.asarray(start, np.float64), jac=jac).x  # pyright: ignore
 
     return _runs(system, batch.u, jnp.asarray(np.stack([estimated(head) for head in heads]), start.dtype))
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..certificates import certify
 from ..data import Record
 from ..errors import RobustctlError
-from ..nn import ExplicitR2DN, ExplicitREN, StateObserver, lipschitz_bound
+from ..nn import ExplicitR2DN, ExplicitREN, LureSystem, StateObserver, lipschitz_bound
 from ..train import FittedModel
 from ..train.fit import check_channels
 from .one_step_penalty import one_steps
@@ -131,9 +131,7 @@ def _after(system, xs, us):
     return jax.vmap(lambda x, u: system.step(x, u)[0])(xs, us)
 
 
-def _noise(
-    model: FittedModel, system: ExplicitR2DN | ExplicitREN, P: np.ndarray, noise: dict[str, float]
-) -> float:
+def _noise(model: FittedModel, system: LureSystem, P: np.ndarray, noise: dict[str, float]) -> float:
     """Return the bound on `|f(x, u + d) - f(x, u)|_P` over all measurement errors d.
 
     ::
@@ -159,7 +157,7 @@ def _noise(
     return float(total)
 
 
-def _network_gain(system: ExplicitR2DN | ExplicitREN) -> float:
+def _network_gain(system: LureSystem) -> float:
     """Return the largest `|dw| / |dv|`: the Lipschitz bound of phi, or that of a REN's implicit layer.
 
     ::
@@ -170,6 +168,7 @@ def _network_gain(system: ExplicitR2DN | ExplicitREN) -> float:
     """
     if isinstance(system, ExplicitR2DN):
         return float(lipschitz_bound(system.phi) or np.inf)
+    assert isinstance(system, ExplicitREN)  # the other core that a StateObserver accepts
     L, D11 = np.diag(np.asarray(system.Lambda, float)), np.asarray(system.D11, float)
     H = 2 * L - L @ D11 - D11.T @ L
     return float(2 * np.abs(L).max() / np.linalg.eigvalsh(H)[0])

@@ -128,7 +128,6 @@ def _name_links(app, docname: str, source: list[str]) -> None:
 
 def setup(app) -> None:
     """Write the generated pages and register the handlers above."""
-
     _copy_tutorials()
     make_results.write(HERE)
     app.connect("source-read", _name_links)

@@ -11,7 +11,7 @@ All seven records are one multisine realization at seven amplitudes.
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optax
@@ -87,21 +87,20 @@ class F16Protocol:
         return optax.chain(optax.clip(self.clip), optax.adam(rate))
 
     def fit_arguments(self, records: dict[int, Record], key: PRNGKeyArray) -> "FitArguments":
-        """Return the arguments of `rc.fit` for one seed."""
+        """Return the arguments of `rc.train.train` for one seed."""
         data = training(records)
-        settings = {
-            "scaling": Scaling.fit(records[REFERENCE]), "segment": self.segment, "epochs": self.epochs,
-            "loss": summed_squared_error, "optimizer": self.optimizer(data.experiments[0].samples),
-        }  # fmt: skip
-        return FitArguments(model(self, key), data, settings)
+        problem = Identification(
+            data, scaling=Scaling.fit(records[REFERENCE]), segment=self.segment, loss=summed_squared_error
+        )
+        return FitArguments(problem, model(self, key), self.optimizer(data.experiments[0].samples))
 
 
 class FitArguments(NamedTuple):
-    """Arguments of `rc.fit`: the model, the record, and keyword settings."""
+    """Arguments of `rc.train.train`: the problem, the model and the optimizer."""
 
+    problem: Identification
     model: Parameterization
-    data: Record
-    settings: dict[str, Any]
+    optimizer: optax.GradientTransformation
 
 
 def model(protocol: F16Protocol, key: PRNGKeyArray) -> Parameterization:

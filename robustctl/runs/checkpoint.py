@@ -42,7 +42,7 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]] |
         try:
             header, arrays = unpack(path.read_bytes())
             if type(header.get("checkpoint")) is not int:
-                raise ModelFileError("a checkpoint must say its epoch, got a file that does not")
+                raise ModelFileError("a checkpoint must have the number of its epoch, got a file without it")
             return path, header, arrays
         except (ModelFileError, OSError) as error:
             warnings.warn(

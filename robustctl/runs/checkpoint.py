@@ -81,16 +81,16 @@ def _shown(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{dtype}{list(shape)}"
 
 
-def _named(tree: PyTree) -> list[tuple[str, jax.Array]]:
+def _named(tree: PyTree) -> list[tuple[str, jax.Array | np.ndarray]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
 
 
-def _is_key(leaf: jax.Array) -> bool:
+def _is_key(leaf: jax.Array | np.ndarray) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(leaf: jax.Array) -> jax.Array:
+def _plain(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 

@@ -24,14 +24,27 @@ A, B = 0.8, 0.5
 ROOT = Path(__file__).parent.parent
 
 
+class Scalar(rc.System):
+    """x[t+1] = a x[t] + b u[t]."""
+
+    a: jax.Array
+    b: jax.Array
+
+    def init_state(self):
+        return jnp.zeros(1)
+
+    def step(self, x, u):
+        return self.a * x + self.b * u, x
+
+
 class Line(rc.Parameterization):
-    """A scalar affine system with two free numbers, contracting for any of them."""
+    """A scalar linear system with two free numbers, contracting for any of them."""
 
     a: jax.Array
     b: jax.Array
 
     def explicit(self):
-        return rc.StateSpace(*(jnp.reshape(v, (1, 1)) for v in (jnp.tanh(self.a), self.b, 1.0, 0.0)))
+        return Scalar(jnp.tanh(self.a), self.b)
 
 
 def line():
@@ -93,7 +106,7 @@ def test_a_problem_finds_the_system_that_made_its_data(problem):
     fitted = rc.train.train(problem, line(), epochs=200, optimizer=ADAM, monitor=None, key=jr.key(1))
     system = fitted.model.explicit()
     assert isinstance(fitted, rc.train.Outcome) and fitted.stopped == "finished" and fitted.trouble is None
-    np.testing.assert_allclose([system.A[0, 0], system.B[0, 0]], [A, B], atol=1e-2)
+    np.testing.assert_allclose([system.a, system.b], [A, B], atol=1e-2)
 
 
 def test_the_first_step_is_one_of_sgd_by_hand():
@@ -181,7 +194,7 @@ OLD = [
 
 
 @pytest.mark.parametrize(("called", "old", "new"), OLD)
-def test_an_old_argument_is_answered_with_the_new_one(called, old, new):
+def test_an_old_argument_is_answered_with_the_new_one(called, old, new, as_installed):
     with pytest.raises(ArgumentError, match=f"got {old}; give .*{new}"):
         called(**{old: None})
 
@@ -189,7 +202,7 @@ def test_an_old_argument_is_answered_with_the_new_one(called, old, new):
 @pytest.mark.parametrize(
     "settings", [rc.runs.Run, rc.runs.Monitor, rc.train.Identification, rc.train.PolicyGradient]
 )
-def test_an_unknown_setting_is_answered_with_those_there_are(settings):
+def test_an_unknown_setting_is_answered_with_those_there_are(settings, as_installed):
     first = next(iter(inspect.signature(settings).parameters))
     with pytest.raises(ArgumentError, match=f"{settings.__name__} must .* got washot; it takes {first}"):
         settings(washot=3)

@@ -19,12 +19,12 @@ def monitored(settings):
 
 def fit(model, record, **settings):
     problem = rc.train.Identification(record, **taken(settings, rc.train.Identification))
-    return rc.train.train(problem, model, **monitored(settings))
+    return rc.train.train(problem, model, **{"epochs": 500} | monitored(settings))
 
 
 def fit_policy(policy, scenario, **settings):
     problem = rc.train.PolicyGradient(scenario, **taken(settings, rc.train.PolicyGradient))
-    return rc.train.train(problem, policy, **monitored(settings))
+    return rc.train.train(problem, policy, **{"epochs": 100} | monitored(settings))
 
 
 def fit_seeds(build, record, **settings):

@@ -94,6 +94,6 @@ def _plain(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+def _like(leaf: jax.Array | np.ndarray, array: np.ndarray) -> jax.Array:
     values = jnp.asarray(array)
     return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else values

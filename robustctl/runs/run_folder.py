@@ -97,7 +97,7 @@ class RunFolder:
     def _prepare(self) -> None:
         """Make the folder and write `run.json`, unless the folder holds a run that is resumed."""
         found = (self.folder / SETTINGS).exists() or any(checkpoints(self._checkpoints))
-        there = bool(gathered(found, self.mesh)[0])  # asked before any process writes
+        there = bool(gathered(found, self.mesh)[0])  # read before any process writes
         if there and not self.run.resume:
             raise RobustctlError(
                 f"{self.folder} holds a run already; give run=rc.runs.Run(folder, resume=True) (--resume) to continue it, "
@@ -164,7 +164,7 @@ class RunFolder:
         return every - epoch % every if every else np.iinfo(np.int32).max
 
     def save(self, state: Any, history: Any, last: bool) -> None:
-        """Write a checkpoint where one is due; a disk that refuses it gives a warning, and training goes on."""
+        """Write a checkpoint where one is due; a disk that refuses it gives a warning, and training continues."""
         if not writes(self.mesh):
             return
         state, history = local((state, history))
@@ -182,7 +182,7 @@ class RunFolder:
             )
         except OSError as error:
             warnings.warn(
-                f"the checkpoint of epoch {epoch} could not be written ({error}); training goes on, and the newest "
+                f"the checkpoint of epoch {epoch} could not be written ({error}); training continues, and the newest "
                 f"checkpoint is {next(iter(checkpoints(self._checkpoints)), 'none')}. Make room in {self.folder}",
                 RobustctlWarning,
                 stacklevel=2,

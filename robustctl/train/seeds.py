@@ -123,10 +123,10 @@ def fit_policy_seeds(
     horizon: int,
     segment: int | None = None,
     batch: int = 64,
-    epochs: int = 100,
     optimizer: optax.GradientTransformation | None = None,
-    devices: int = 1,
+    epochs: int = 100,
     monitor: Monitor | None = SHOWN,
+    devices: int = 1,
 ) -> list[PolicyFit]:
     """Train one policy a key on the same scenario, all at once; each seed draws test episodes of its own.
 

@@ -21,7 +21,7 @@ from .. import nn
 from ..data import Record, Scaling, merge, read
 from ..errors import DataError, RobustctlError
 from ..system import Parameterization
-from ..train import summed_squared_error
+from ..train import Identification, summed_squared_error
 
 SAMPLES, RATE = 73_728, 400.0
 TRAIN, TEST, REFERENCE = (1, 3, 5, 7), (2, 4, 6), 4

@@ -157,7 +157,8 @@ class Identification(Problem[Fit]):
 
     def result(self, outcome: Outcome) -> Fit:
         """Return the fit."""
-        return Fit(**vars(outcome) | {"model": self._fitted(outcome.model)})
+        values: dict[str, Any] = vars(outcome) | {"model": self._fitted(outcome.model)}
+        return Fit(**values)
 
     def _initial(self, model: Parameterization, key: PRNGKeyArray) -> InitialState:
         system = model.explicit()

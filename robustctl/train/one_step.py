@@ -77,7 +77,7 @@ class OneStep(Problem[Outcome]):
             )
         free = eqx.is_inexact_array if self.free is None else self.free(model)
         trained, fixed = eqx.partition(model, free)
-        return trained, OneStepObjective(fixed, self.batches, self.loss)
+        return trained, OneStepObjective(fixed=fixed, batches=self.batches, loss=self.loss)
 
     def fingerprint(self, whole: Any) -> dict[str, str]:
         """Return hashes of the batches and of what is not trained."""

@@ -11,7 +11,9 @@ def clipped_adam(learning_rate: optax.ScalarOrSchedule = 1e-3) -> optax.Gradient
     A number or a schedule given again returns the same object, so that a second training compiles nothing.
     """
     known = isinstance(learning_rate, float | int) or callable(learning_rate)
-    return _made_once(learning_rate) if known else _made(learning_rate)
+    if known:
+        return _made_once(learning_rate)  # pyright: ignore[reportArgumentType]
+    return _made(learning_rate)
 
 
 def _made(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:

@@ -12,10 +12,12 @@ from robustctl.data import Record
 from robustctl.identify import simulate
 from robustctl.problems import f16
 from robustctl.problems.f16 import F16Protocol
+from robustctl.runs import Monitor, Run
 from robustctl.runs.fingerprint import data_hash
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
-from robustctl.train import Fit, fit
+from robustctl.train import Fit
+from robustctl.train import train as fit
 
 from .f16_ours import F16Settings
 from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
@@ -33,11 +35,11 @@ def train(
 ) -> tuple[Fit, dict]:
     """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
-    model, data, settings = protocol.fit_arguments(records, start)
+    problem, model, optimizer = protocol.fit_arguments(records, start)
     certified = protocol.model in CERTIFIED
+    monitor = Monitor(progress=progress, callback=certificate_margin if certified else None)
     fitted = fit(
-        model, data, **settings, run=folder, resume=True, progress=progress,
-        inspect=certificate_margin if certified else None, inspect_every=10, key=key,
+        problem, model, optimizer=optimizer, epochs=protocol.epochs, run=Run(folder, resume=True), monitor=monitor, key=key
     )  # fmt: skip
     simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
     return fitted, {

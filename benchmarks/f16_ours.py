@@ -9,6 +9,7 @@ from robustctl import nn
 from robustctl.data import Record, Scaling, average_periods, windows
 from robustctl.identify.modal import modal_prior
 from robustctl.problems.f16 import RATE, FitArguments, training
+from robustctl.train import Identification
 
 PERIOD = 8192
 BAND = (2.0, 180.0)
@@ -48,13 +49,9 @@ class F16Settings:
         levels = training(records)
         scaling = Scaling.fit(levels)
         data = windows(levels, self.washout + self.window, self.stride)
-        settings = {
-            "scaling": scaling, "washout": self.washout, "batch_size": self.batch, "epochs": self.epochs,
-            "optimizer": self.optimizer(len(data.experiments)),
-        }  # fmt: skip
-        return FitArguments(
-            self._model(average_periods(scaling.apply(levels), self.period), key), data, settings
-        )
+        problem = Identification(data, scaling=scaling, washout=self.washout, batch_size=self.batch)
+        model = self._model(average_periods(scaling.apply(levels), self.period), key)
+        return FitArguments(problem, model, self.optimizer(len(data.experiments)))
 
     def optimizer(self, experiments: int) -> optax.GradientTransformation:
         """Return Adam with its schedule for so many windows."""

@@ -40,7 +40,7 @@ class Notify:
     def __init__(self, event: Event):
         self.event = event
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """Set the event."""
         self.event.set()
 
@@ -53,12 +53,10 @@ def train(folder: Path, first_epoch: Event) -> rc.train.Fit:
     from robustctl.problems import two_tanks
 
     model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=3, ny=1, hidden=(4,), key=jr.key(0))
-    run = rc.runs.Run(folder, checkpoint_epochs=INTERVAL, keep=2)
-    record = rc.data.windows(two_tanks(200, seed=0), 50, 50)
-    return rc.fit(
-        model, record, epochs=EPOCHS, batch_size=2, run=run, resume=True, progress=False, key=jr.key(1),
-        watchers=[Notify(first_epoch)],
-    )  # fmt: skip
+    run = rc.runs.Run(folder, resume=True, checkpoint_epochs=INTERVAL, keep=2)
+    problem = rc.train.Identification(rc.data.windows(two_tanks(200, seed=0), 50, 50), batch_size=2)
+    monitor = rc.runs.Monitor([Notify(first_epoch)], progress=False)
+    return rc.train.train(problem, model, epochs=EPOCHS, run=run, monitor=monitor, key=jr.key(1))
 
 
 def child(folder: Path, moments: dict[str, Event], answer) -> None:

@@ -22,22 +22,24 @@ from robustctl.problems import youla_feedback as youla
 from robustctl.runs.devices import mesh_of, replicate
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
-from robustctl.train import policy
-from robustctl.train.engine import start
+from robustctl.train import PolicyGradient
+from robustctl.train.engine import one_epoch, start
+from robustctl.train.training import prepare
 
 from .speed.timing import check_quiet, interleaved
 
 
 def epoch_on(devices: int, protocol: youla.YoulaProtocol) -> Callable[[], Any]:
     """Return a call of the compiled epoch on `devices` devices."""
-    job, free = policy.prepared(
-        youla.model(protocol, jr.key(0)), youla.YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment,
-        batch=protocol.batch, epochs=1, optimizer=protocol.optimizer(), key=jr.key(1),
-    )  # fmt: skip
+    problem = PolicyGradient(
+        youla.YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch
+    )
+    model = youla.model(protocol, jr.key(0))
+    free, _, training = prepare(problem, model, 1, protocol.optimizer(), None, jr.key(1))
     mesh = mesh_of(devices, {"batch": protocol.batch})
-    job, state = policy.placed(job, mesh), replicate(start(job, free), mesh)
-    run = eqx.filter_jit(lambda job, state: job.epoch(state)[1])
-    return lambda: run(job, state)
+    training, state = training.on(mesh), replicate(start(training, free), mesh)
+    run = eqx.filter_jit(lambda training, state: one_epoch(training, state)[1])
+    return lambda: run(training, state)
 
 
 def measure(protocol: youla.YoulaProtocol, repeats: int) -> dict:

@@ -24,8 +24,9 @@ from robustctl.plants import Plant, Sampled, Signal, parameter, undisturbed
 from robustctl.problems import youla_feedback as youla
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
-from robustctl.train.engine import start
-from robustctl.train.policy import PolicyGradient
+from robustctl.train import PolicyGradient
+from robustctl.train.engine import one_epoch, start
+from robustctl.train.training import prepare
 
 from .speed.timing import interleaved
 
@@ -144,16 +145,15 @@ def epoch(repeats: int) -> dict:
     ours = youla.model(protocol, jr.key(0))
     calls, costs = [], []
     for model in (ours, Plain(ours)):
-        free, fixed = eqx.partition(model, eqx.is_inexact_array)
-        job = PolicyGradient(
-            fixed=fixed, scenario=scenario, test=scenario.published_test(), key=jr.key(1),
-            optimizer=protocol.optimizer(), adversary=None, horizon=protocol.horizon, segment=protocol.segment,
-            batch=protocol.batch, patience=0, checkpoint=None,
+        problem = PolicyGradient(
+            scenario, horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,
+            test=scenario.published_test(),
         )  # fmt: skip
-        run = eqx.filter_jit(lambda job, state: job.epoch(state))
-        state = start(job, free)
-        costs.append(float(run(job, state)[1].loss))
-        calls.append(lambda run=run, job=job, state=state: run(job, state)[1].loss)
+        free, _, training = prepare(problem, model, 1, protocol.optimizer(), None, jr.key(1))
+        run = eqx.filter_jit(lambda training, state: one_epoch(training, state)[1].loss)
+        state = start(training, free)
+        costs.append(float(run(training, state)))
+        calls.append(lambda run=run, training=training, state=state: run(training, state))
     return {"training_costs": costs, **compared(calls[0], calls[1], repeats)}
 
 

@@ -98,13 +98,14 @@ def gru(record: rc.data.Record, epochs: int, seed: int) -> rc.train.Fit:
     return fit(rc.nn.GRU(nu=5, nx=24, ny=2, key=jr.key(seed)), made, epochs, seed, 5e-3)
 
 
-def fit(model, made, epochs: int, seed: int, rate: float, **settings) -> rc.train.Fit:
+def fit(model, made, epochs: int, seed: int, rate: float, scaling=None) -> rc.train.Fit:
     data, batch = rc.data.windows(made, 250, 125), 32
     steps = epochs * (len(data.experiments) // batch)
-    return rc.fit(
-        model, data, washout=50, batch_size=batch, epochs=epochs, progress=False, key=jr.key(100 + seed),
-        optimizer=optax.chain(optax.clip(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps))), **settings,
-    )  # fmt: skip
+    optimizer = optax.chain(optax.clip(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
+    problem = rc.train.Identification(data, scaling=scaling, washout=50, batch_size=batch)
+    return rc.train.train(
+        problem, model, epochs=epochs, optimizer=optimizer, monitor=None, key=jr.key(100 + seed)
+    )
 
 
 def estimated(model, record: rc.data.Record) -> list[np.ndarray]:

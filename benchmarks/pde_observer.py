@@ -11,67 +11,38 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax import lax
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
+import robustctl as rc
 from robustctl.certificates import Certificate, certificate_margin, certify
 from robustctl.problems import pde_observer as pde
-from robustctl.problems.pde_observer import Field, ObserverProtocol, Pairs
-from robustctl.runs.fingerprint import array_hash, identity, model_hash
+from robustctl.problems.pde_observer import Field, ObserverProtocol
 from robustctl.runs.provenance import provenance
-from robustctl.runs.run_folder import Keeper, Run
 from robustctl.store.json_text import write_json
 from robustctl.system import Parameterization
-from robustctl.train.engine import Job, Row, State, judge, row, run, update
-from robustctl.train.fit import everyone
 from robustctl.trajectory import rollout
 
 from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 
-class OneStep(Job):
-    """One-step prediction: batches, optimizer, and the rule that lowers its rate after an epoch."""
-
-    fixed: PyTree
-    pairs: Pairs
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
-    plateau: optax.GradientTransformationExtraArgs = eqx.field(static=True)
-    patience: int = eqx.field(static=True, default=0)
-    mesh: None = eqx.field(static=True, default=None)
-
-    def epoch(self, state: State) -> tuple[State, Row]:
-        """Take a gradient step a batch, always in one order, then lower the rate where the mean loss stands still."""
-
-        def body(state, batch):
-            def loss(trained):
-                return pde.one_step_loss(eqx.combine(trained, self.fixed).explicit(), batch)
-
-            value, slope = jax.value_and_grad(loss)(state.trained)
-            return update(self, state, value, slope), (value, optax.tree.norm(slope))
-
-        after, (losses, norms) = lax.scan(body, state, self.pairs)
-        adam, scale = after.opt_state
-        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
-            _, scale = self.plateau.update({}, scale, value=jnp.mean(losses))
-        after = judge(self, after._replace(opt_state=(adam, scale)), None)
-        return after, row(state, after, losses, norms, None)
-
-
-def one_step_job(protocol: ObserverProtocol, fixed: PyTree, pairs: Pairs) -> OneStep:
-    """Return the published training: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
+def one_step_optimizer(protocol: ObserverProtocol) -> optax.GradientTransformationExtraArgs:
+    """Return the published training's: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
     adam = optax.adam(protocol.learning_rate)
     least = protocol.least_rate / protocol.learning_rate
-    plateau = optax.contrib.reduce_on_plateau(protocol.factor, protocol.patience, min_scale=least)
+    plateau = optax.contrib.reduce_on_plateau(
+        protocol.factor, protocol.patience, min_scale=least, accumulation_size=protocol.batches
+    )
 
     def init(params):
         return adam.init(params), plateau.init(params)
 
-    def scaled(updates, state, params=None):
+    def update(updates, state, params=None, *, value):
+        # The step itself takes the scale of the epochs before: Optax's own would lower it one step early.
         updates, moments = adam.update(updates, state[0], params)
-        return optax.tree.scale(state[1].scale, updates), (moments, state[1])
+        _, reduced = plateau.update({}, state[1], value=value)
+        return optax.tree.scale(state[1].scale, updates), (moments, reduced)
 
-    optimizer = optax.GradientTransformation(init, scaled)
-    return OneStep(fixed=fixed, pairs=pairs, optimizer=optimizer, plateau=plateau)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def train(
@@ -83,19 +54,16 @@ def train(
     """
     data_key, model_key, start_key = jr.split(jr.key(seed), 3)
     pairs = pde.training_pairs(protocol, data_key)
-    free, fixed = pde.split(pde.observer(protocol, model_key))
     settings = dataclasses.asdict(protocol)
     del settings["epochs"]
-    same = identity(jr.key(seed), settings, data=array_hash(pairs), model=model_hash((free, fixed)))
-    keeper = Keeper(Run(folder), same, resume=True)
-
-    def margin(epoch: int, trained: PyTree) -> float:
-        return certificate_margin(epoch, eqx.combine(trained, fixed))
-
-    job = one_step_job(protocol, fixed, pairs)
-    watchers = everyone((), progress, protocol.epochs, keeper)
-    state, history, stopped = run(job, free, protocol.epochs, watchers, margin, 20, keeper)
-    model = eqx.combine(state.best, fixed)
+    problem = rc.train.OneStep(pairs, loss=pde.one_step_loss, free=pde.free)
+    fitted = rc.train.train(
+        problem, pde.observer(protocol, model_key), epochs=protocol.epochs, optimizer=one_step_optimizer(protocol),
+        run=rc.runs.Run(folder, resume=True, settings=settings), key=jr.key(seed),
+        monitor=rc.runs.Monitor(progress=progress, callback=certificate_margin, every=20),
+    )  # fmt: skip
+    model, history = fitted.model, fitted.history
+    free, fixed = pde.split(model)
     return model, {
         "seed": seed,
         "commit": commit(folder),
@@ -105,8 +73,8 @@ def train(
         "references": pde.references(pairs, pde.published_test(protocol)),
         **scores(model, protocol, start_key),
         "certificates": certificates(history),
-        "final_learning_rate": protocol.learning_rate * float(state.opt_state[1].scale),
-        "stopped": stopped,
+        "final_learning_rate": protocol.learning_rate * float(fitted.optimizer_state[1].scale),
+        "stopped": fitted.stopped,
         "seconds_per_epoch": seconds_per_epoch(folder),
         "training_loss": history["loss"].tolist(),
     }

@@ -7,12 +7,14 @@ from pathlib import Path
 import jax.random as jr
 import numpy as np
 
+import robustctl as rc
 from robustctl.certificates import certify
 from robustctl.problems.unstable import Setting, costs, optimizer, under_faults, zero_q
+from robustctl.runs import Monitor
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.system import Parameterization
-from robustctl.train import fit_policy
+from robustctl.train import PolicyGradient
 
 
 def train(
@@ -22,9 +24,12 @@ def train(
     test = _test(setting)
     base = float(costs(setting.scenario, zero_q(setting.scenario.sampled.plant), test).mean())
     begin = time.monotonic()
-    fitted = fit_policy(
-        policy, setting.scenario, horizon=setting.horizon, segment=setting.segment, batch=64, epochs=epochs, test=test,
-        optimizer=optimizer(epochs, setting.horizon // setting.segment), progress=progress, key=jr.key(seed),
+    problem = PolicyGradient(
+        setting.scenario, horizon=setting.horizon, segment=setting.segment, batch=64, test=test
+    )
+    fitted = rc.train.train(
+        problem, policy, epochs=epochs, optimizer=optimizer(epochs, setting.horizon // setting.segment),
+        monitor=Monitor(progress=progress), key=jr.key(seed),
     )  # fmt: skip
     found = certify(fitted.policy)
     return fitted.policy, {

@@ -7,12 +7,14 @@ from pathlib import Path
 import jax.random as jr
 import numpy as np
 
+import robustctl as rc
 from robustctl.certificates import certificate_margin
 from robustctl.problems.youla_feedback import PUBLISHED, YoulaProtocol, YoulaScenario, model
+from robustctl.runs import Monitor, Run
 from robustctl.runs.provenance import provenance
 from robustctl.scenario import Episode
 from robustctl.store.json_text import write_json
-from robustctl.train import PolicyFit, fit_policy
+from robustctl.train import PolicyFit, PolicyGradient
 
 from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
@@ -23,10 +25,12 @@ def train(
     """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
     policy = model(protocol, start)
-    fitted = fit_policy(
-        policy, YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,
-        epochs=protocol.epochs, optimizer=protocol.optimizer(), progress=progress, inspect=certificate_margin,
-        run=folder, resume=True, test=_test(protocol), key=key,
+    problem = PolicyGradient(
+        YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch, test=_test(protocol)
+    )  # fmt: skip
+    fitted = rc.train.train(
+        problem, policy, epochs=protocol.epochs, optimizer=protocol.optimizer(), run=Run(folder, resume=True),
+        monitor=Monitor(progress=progress, callback=certificate_margin), key=key,
     )  # fmt: skip
     return fitted, {
         "seed": seed,

@@ -22,6 +22,8 @@ from robustctl.observers import (
 )
 from robustctl.plants import HoldLevels, Imperfections, LinearPlant, MagneticSuspension, Sampled, TwoTanks
 
+from . import trainings
+
 DT = 0.1
 PLANT = LinearPlant(
     [[0.0, 1.0], [-2.0, -0.8]], [[0.0], [1.0]], [[1.0, 0.0]], states=("place", "speed"), outputs=("place",)
@@ -209,7 +211,7 @@ def observer():
     )
     made = for_observer(record, "place", ("true place", "true speed"))
     core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=4, ny=2, hidden=(6,), rate=0.8, key=jr.key(0))
-    fitted = rc.fit(
+    fitted = trainings.fit(
         rc.nn.StateObserver(core), made, washout=30, regularizer=one_step_penalty(made, weight=10.0), epochs=300,
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 300)), progress=False, key=jr.key(1),
     )  # fmt: skip
@@ -404,7 +406,7 @@ def test_a_stream_tells_an_observer_with_flags_what_is_missing(record):
         rc.nn.LipschitzR2DN(nu=3, nx=2, nv=2, ny=1, hidden=(3,), gamma=5.0, key=jr.key(0)),
         made,
         epochs=2,
-        progress=False,
+        monitor=None,
         key=jr.key(1),
     ).model
     stream, whole = Stream(model, "place"), rc.simulate(model, made).y_hat[0]

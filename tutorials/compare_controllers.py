@@ -110,7 +110,7 @@ def learned(setting, q, seed):
     steps = max(horizon // setting.segment, 1)
     fitted = rc.fit_policy(
         q, setting.scenario, horizon=horizon, segment=min(setting.segment, horizon), batch=64, epochs=epochs,
-        optimizer=unstable.optimizer(epochs, steps), progress=False, key=jr.key(seed),
+        optimizer=unstable.optimizer(epochs, steps), monitor=None, key=jr.key(seed),
     )  # fmt: skip
     cost = fitted.history["validation"]
     print(

@@ -192,7 +192,7 @@ q = rc.nn.quiet(rc.Rescaled(q, u_scale=(0.5,), y_scale=(2.0,)))  # in its signal
 adam = optax.adam(optax.cosine_decay_schedule(1e-2, 4 * epochs))  # four steps an epoch
 fitted = rc.fit_policy(
     q, learning, horizon=horizon, segment=horizon // 4, batch=batch, epochs=epochs,
-    optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), progress=False, key=jr.key(3),
+    optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), monitor=None, key=jr.key(3),
 )  # fmt: skip
 cost = fitted.history["validation"]
 print(f"cost of a sample: {cost[0]:.4g} after an epoch, {min(cost):.4g} at best, in {fitted.seconds:.0f} s")

@@ -4,15 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import jax.random as jr
-import optax
 
 from .. import nn
 from ..data import Record, Scaling, split, windows
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
 from ..runs import Run
+from ..runs.monitor import SHOWN, Monitor
 from ..system import Parameterization
-from ..train import Fit, clipped_adam, fit, learned_state, warm_up
+from ..train import Fit, Identification, learned_state, train, warm_up
+from ..train.optimizer import cosine_adam
 
 
 def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
@@ -71,8 +72,7 @@ def identify(
     recipe: Recipe,
     *,
     run: Run | Path | None = None,
-    resume: bool = False,
-    progress: bool = True,
+    monitor: Monitor | None = SHOWN,
 ) -> Fit:
     """Fit the recipe's model to a record.
 
@@ -81,8 +81,7 @@ def identify(
     - `record`: the log
     - `recipe`: model and training
     - `run`: run folder, as for `fit`
-    - `resume`: as for `fit`
-    - `progress`: whether to print progress, as for `fit`
+    - `monitor`: progress line, watchers and callback, as for `fit`
 
     **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
@@ -92,18 +91,15 @@ def identify(
     else:
         initial, batch = learned_state(horizon=recipe.warm_up), len(data.experiments)
     steps = recipe.epochs * (len(data.experiments) // batch)
-    schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
-    return fit(
+    problem = Identification(
+        data, validation=validation, scaling=Scaling.fit(training), initial=initial, batch_size=batch
+    )
+    return train(
+        problem,
         build(recipe, record.nu, record.ny),
-        data,
-        validation=validation,
-        scaling=Scaling.fit(training),
-        initial=initial,
-        batch_size=batch,
-        optimizer=clipped_adam(schedule),
+        optimizer=cosine_adam(recipe.learning_rate, steps),
         epochs=recipe.epochs,
         run=run,
-        resume=resume,
-        progress=progress,
+        monitor=monitor,
         key=jr.key(recipe.seed + 1),  # other draws than those of the initial weights
     )

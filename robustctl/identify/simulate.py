@@ -11,9 +11,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..data import Record
-from ..train.batches import Batch, pack
-from ..train.fit import check_channels
-from ..train.fitted_model import FittedModel
+from ..train.batches import Experiments, pack
+from ..train.fitted_model import FittedModel, check_channels
 from ..train.identification import simulate_batch
 from ..train.initial_state import LearnedState
 from ..trajectory import rollout
@@ -109,7 +108,7 @@ def _unpack(
     return tuple(results)
 
 
-def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
+def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int):
     import scipy.optimize  # slow to import
 
     system = model.parameterization.explicit()

@@ -13,7 +13,7 @@ from ..data import Record
 from ..errors import RobustctlError
 from ..nn import ExplicitR2DN, ExplicitREN, LureSystem, StateObserver, lipschitz_bound
 from ..train import FittedModel
-from ..train.fit import check_channels
+from ..train.fitted_model import check_channels
 from .one_step_penalty import one_steps
 
 

@@ -1,4 +1,4 @@
-"""A learned system alongside a controller that stays as it is."""
+"""A learned system alongside an unchanged controller."""
 
 import dataclasses
 from typing import Any
@@ -18,7 +18,7 @@ from .youla import Base, Youla, check_model
 
 
 class Alongside(System):
-    """A controller that stays as it is, and a learned `q` on what a twin of its loop did not expect.
+    """An unchanged controller, and a learned `q` that reads the difference between the loop and a twin of it.
 
     ::
 

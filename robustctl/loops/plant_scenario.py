@@ -28,8 +28,8 @@ class PlantScenario(Scenario):
     - `base`: a controller that the learned system adds to: a `Base`, of which it becomes Youla's Q; any other that
       stabilizes the plant, for example a `PID`, to which it is added by `Alongside`; None for direct feedback.
     - `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode.
-    - `model`: model for `Alongside`; default the plant as given here. It stays as it is when the plant is changed
-      afterwards, for example by a fault, as the model in a `Base` does.
+    - `model`: model for `Alongside`; default the plant as given here. It does not change when the plant is
+      changed afterwards, for example by a fault; nor does the model in a `Base`.
     """
 
     task: Task
@@ -39,7 +39,7 @@ class PlantScenario(Scenario):
     model: Sampled | None = None
 
     def __post_init__(self):
-        """Keep the plant as given for the twin."""
+        """Take the plant as given for the model where none is."""
         self.model = self.sampled if self.model is None else self.model
 
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
@@ -57,10 +57,10 @@ class PlantScenario(Scenario):
         self, *, gamma: float, u_scale: Sequence[float], y_scale: Sequence[float], nx: int = 8, nv: int = 16,
         hidden: Sequence[int] = (32,), activation: Activation = jax.nn.relu, key: PRNGKeyArray,
     ) -> Parameterization:  # fmt: skip
-        """Return an R2DN of bounded gain to train: its sizes from the plant, its output next to zero at first.
+        """Return an R2DN of bounded gain to train: its sizes from the plant, its output scaled down.
 
-        The network reads the plant's outputs, or what its base controller did not expect of them, and the references; it
-        gives the controls, or what is added to them.
+        It reads the plant's outputs, or with a base controller the innovation, and the references; it gives the controls,
+        or with a base controller what is added to them.
 
         **Arguments:**
 

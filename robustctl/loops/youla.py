@@ -1,4 +1,4 @@
-"""Youla parameterization: a learned system on top of a base controller, and what it cannot break.
+"""Youla parameterization: a learned system added to a base controller that leaves the loop stable.
 
 A base controller keeps a model of the plant and corrects it with the innovation; a contracting Q that reads the
 innovation and adds to the control leaves the loop stable, because without disturbances or model error
@@ -20,7 +20,7 @@ from .parts import Of, forms, with_references
 
 
 class Base(StrictlyProper):
-    """A base controller in the form that Youla needs: model, output and law apart.
+    """A base controller whose observer and law are separate, as the Youla parameterization needs them.
 
     ::
 
@@ -39,7 +39,7 @@ class Base(StrictlyProper):
 
 
 class ModelBased(Base):
-    """An observer built on a sampled model of the plant, with an injection and a law of the user's.
+    """A base controller from a sampled model of the plant, with given correction and law.
 
     ::
 

@@ -273,7 +273,7 @@ def test_in_open_loop_a_plant_stays_at_its_operating_point():
     loop = feedback(P, open_loop(P))
     run = rc.rollout(loop, undisturbed(P, 3))
     np.testing.assert_allclose(run.ys.u, np.tile(P.plant.operating_point()[1], (3, 1)))
-    np.testing.assert_allclose(run.ys.x.x, np.tile(P.plant.operating_point()[0], (3, 1)), rtol=1e-6)
+    np.testing.assert_allclose(run.ys.x.x, np.tile(P.plant.operating_point()[0], (3, 1)), atol=1e-9)
     feedback(P, open_loop(P, references=2), P.undisturbed(2))
     assert not rc.rollout(zero_gain(3, 2), jnp.ones((4, 3))).ys.any()
 

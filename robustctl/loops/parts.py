@@ -10,10 +10,10 @@ class Of(Unknown):
     **Arguments:**
 
     - `part`: name of the field that holds the part.
-    - `name`: name of the part's attribute.
+    - `name`: name of the part's attribute; default this attribute's own.
     """
 
-    def __init__(self, part: str, name: str | None = None):
+    def __init__(self, part: str, name: str = ""):
         self.part, self.name = part, name
 
     def __set_name__(self, owner, name: str):

@@ -36,7 +36,12 @@ class Gain(System):
         return ()
 
     def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
-        """Return `(x, y)`."""
+        """Return `(x, y)`.
+
+        **Raises:** `ModelError` for inputs that are not as many as the gain's, which arithmetic would repeat.
+        """
+        if jnp.shape(u) != self.u0.shape:
+            raise ModelError(f"one sample of u must have the shape {self.u0.shape}, got {jnp.shape(u)}")
         return x, self.D @ (u - self.u0) + self.y0
 
 

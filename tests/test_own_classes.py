@@ -82,7 +82,9 @@ def test_own_model_from_a_log_to_a_report(tmp_path):
 
 def test_own_model_as_a_policy_on_an_own_plant():
     sampled = rc.plants.Sampled(Heater(), 0.2)
-    scenario = rc.loops.PlantScenario(rc.plants.Task(sampled.plant), sampled, rc.loops.internal_model(sampled))
+    scenario = rc.loops.PlantScenario(
+        rc.plants.Task(sampled.plant), sampled, rc.loops.internal_model(sampled)
+    )
     policy = rc.nn.quiet(OwnModel(1, 2, 1, key=jr.key(0)))
     fitted = rc.fit_policy(policy, scenario, horizon=20, epochs=3, monitor=None, key=jr.key(1))
     assert rc.certify(fitted.policy).holds

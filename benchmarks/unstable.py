@@ -9,7 +9,8 @@ import numpy as np
 
 import robustctl as rc
 from robustctl.certificates import certify
-from robustctl.problems.unstable import Setting, costs, optimizer, under_faults, zero_q
+from robustctl.loops import zero_gain
+from robustctl.problems.unstable import Setting, costs, optimizer, under_faults
 from robustctl.runs import Monitor
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
@@ -22,7 +23,11 @@ def train(
 ) -> tuple[Parameterization, dict]:
     """Train one policy; return it and its scores, ready for JSON."""
     test = _test(setting)
-    base = float(costs(setting.scenario, zero_q(setting.scenario.sampled.plant), test).mean())
+    base = float(
+        costs(
+            setting.scenario, zero_gain(setting.scenario.sampled.ny, setting.scenario.sampled.nu), test
+        ).mean()
+    )
     begin = time.monotonic()
     problem = PolicyGradient(
         setting.scenario, horizon=setting.horizon, segment=setting.segment, batch=64, test=test

@@ -43,7 +43,7 @@ def test_a_benchmark_needs_a_seed(tmp_path, capsys):
 @pytest.mark.parametrize("make", [unstable.magnetic_suspension, unstable.rotary_pendulum])
 def test_base_controllers_hold_their_plants_under_each_fault(make):
     setting = make()
-    still = unstable.zero_q(setting.scenario.sampled.plant)
+    still = rc.loops.zero_gain(setting.scenario.sampled.ny, setting.scenario.sampled.nu)
     mean = {}
     for name, fault in unstable.FAULTS.items():
         changed = unstable.with_fault(setting.scenario, fault)

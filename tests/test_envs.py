@@ -12,7 +12,7 @@ import robustctl as rc
 import robustctl_envs as envs
 from robustctl.classical import linear_base
 from robustctl.errors import ModelError, RobustctlError
-from robustctl.loops import Gain, Youla
+from robustctl.loops import Youla, zero_gain
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Task
 from robustctl_envs.ppo import PPO, Agent, _Transitions, advantages, loss, train_ppo
 
@@ -174,8 +174,7 @@ def test_a_controller_becomes_a_policy_with_its_state_inside():
     env = make("MagneticSuspension", horizon=100).unwrapped
     sampled = env.functional.sampled
     base = linear_base(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8])
-    zero = Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    policy = envs.Policy(Youla(base, zero), env)
+    policy = envs.Policy(Youla(base, zero_gain(nu=1, ny=1)), env)
     rewards = []
     for _ in range(2):  # the second episode must not remember the first
         y, _ = env.reset(seed=1)

@@ -81,7 +81,7 @@ def episodes(q):
     return run, jnp.mean(jax.vmap(jax.vmap(scenario.cost))(run, test.ws))
 
 
-zero = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
+zero = rc.loops.zero_gain(nu=1, ny=1)
 before, cost_before = episodes(zero)
 print(f"cost without control: {cost_before:.3f}")
 

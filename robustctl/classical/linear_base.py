@@ -1,13 +1,12 @@
 """A linear base controller for the Youla parameterization, at a plant's operating point."""
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
 from ..lft import LFT, float64, static_gain
-from ..loops import Gain, ModelBased, Youla, noiseless
+from ..loops import ModelBased, Youla, noiseless, zero_gain
 from ..plants import Sampled
 from ..system import Certifiable
 from .kalman import filter_gains
@@ -95,9 +94,8 @@ def stabilizes(base: ModelBased, sampled: Sampled) -> np.ndarray:
 
     **Raises:** `ModelError` with the closed-loop poles if one has a modulus of 1 or more.
     """
-    nu, ny = len(sampled.plant.controls), len(sampled.plant.outputs)
-    zero = Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
-    return require_stable(noiseless(sampled), Youla(base, zero), "the base controller")
+    alone = Youla(base, zero_gain(sampled.ny, sampled.nu))
+    return require_stable(noiseless(sampled), alone, "the base controller")
 
 
 def _without_delay(sampled: Sampled) -> Model:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from ..data import Record, from_arrays
 from ..errors import DataError
-from ..loops import Gain
+from ..loops import open_loop
 from ..plants import Exogenous, PlantState, Sampled, Task, draw
 from ..system import System
 
@@ -57,7 +57,7 @@ def simulate_log(
     plant = sampled.plant
     nu = len(plant.controls)
     task = Task(plant) if task is None else task
-    controller = _constant(sampled) if controller is None else controller
+    controller = open_loop(sampled) if controller is None else controller
     us, ys = [], []
     for k, excitation in enumerate(excitations):
         e = jnp.asarray(excitation, jnp.result_type(float))
@@ -76,13 +76,6 @@ def simulate_log(
         us, ys, sampled.dt, inputs=[s.name for s in plant.controls], outputs=names,
         input_units=[s.unit for s in plant.controls], output_units=units, name=type(plant).__name__,
     )  # fmt: skip
-
-
-def _constant(sampled: Sampled) -> Gain:
-    """Return a controller with the operating point's control as output, independent of the measurement."""
-    u = sampled.plant.operating_point()[1]
-    ny = len(sampled.plant.outputs)
-    return Gain(jnp.zeros((u.size, ny), u.dtype), jnp.zeros(ny, u.dtype), u)
 
 
 @eqx.filter_jit

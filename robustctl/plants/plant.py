@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import RobustctlError
+from ..system import Certifiable
 
 
 class Signal(NamedTuple):
@@ -53,7 +54,7 @@ def _as_array(value) -> Array:
     return value if isinstance(value, jax.Array) else jnp.asarray(value, jnp.result_type(float))
 
 
-class Plant(eqx.Module):
+class Plant(Certifiable):
     """A continuous-time system, with time in seconds and every signal in its own unit.
 
     ::
@@ -65,6 +66,8 @@ class Plant(eqx.Module):
 
     Your own plant defines the four tuples of `Signal` (the control's limits are those of its signals) and
     `rates`; everything else has a default. `Sampled` makes it a discrete-time `System`.
+
+    A linear plant can define `lft()`, in continuous time: the matrices of dx/dt and y, inputs `[u, d]`.
 
     **Example:** ::
 

@@ -145,7 +145,7 @@ def dissipation(system) -> np.ndarray:
     X0, W, U = np.split(np.eye(nx + nv + nu), [nx, nx + nv])
     S, V, Y = np.hstack([A, B1, B2]), np.hstack([C1, D11, D12]), np.hstack([C2, D21, D22])
     LW = np.diag(np.asarray(system.Lambda, np.float64)) @ W
-    M = S.T @ P @ S - system.rate**2 * X0.T @ P @ X0 + V.T @ LW + LW.T @ V - 2 * W.T @ LW
+    M = S.T @ P @ S - float(system.rate) ** 2 * X0.T @ P @ X0 + V.T @ LW + LW.T @ V - 2 * W.T @ LW
     if system.supply is None:
         return M[: nx + nv, : nx + nv]
     Q, Suy, R = float64(system.supply.Q, system.supply.S, system.supply.R)

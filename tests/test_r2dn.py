@@ -109,7 +109,7 @@ def test_map_asks_for_full_precision_whatever_the_default():
         return sum(jnp.sum(a) for a in jax.tree.leaves(eqx.filter(model.explicit(), eqx.is_inexact_array)))
 
     with jax.default_matmul_precision("bfloat16"):
-        text = str(jax.make_jaxpr(jax.value_and_grad(total))(model))
+        text = str(eqx.filter_make_jaxpr(eqx.filter_value_and_grad(total))(model)[0])
     asked = [line for line in text.splitlines() if "precision=" in line]
     assert asked and all("HIGHEST" in line for line in asked)
 

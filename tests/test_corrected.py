@@ -58,7 +58,8 @@ def test_it_is_the_prior_and_the_core_one_after_the_other():
 
 def test_training_leaves_the_prior_alone():
     model = rc.nn.CorrectedR2DN(**prior(), core=core())
-    slopes = eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), jnp.ones((9, 2))).ys ** 2))(draw(model, jr.key(1), 0.5))  # fmt: skip
+    slope = eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), jnp.ones((9, 2))).ys ** 2))
+    slopes = slope(draw(model, jr.key(1), 0.5))
     assert slopes.A == model.A
     for path, leaf in jax.tree_util.tree_leaves_with_path(slopes):
         assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)

@@ -1,1 +1,1 @@
-"""The published problems at full scale, speed, and what the results files are made of; not part of the wheel."""
+"""The published problems at full scale, speed measurements, and the scripts that write results files; not in the wheel."""

@@ -12,12 +12,12 @@ from robustctl.cli.arguments import run_command
 
 @dataclasses.dataclass(frozen=True)
 class Youla:
-    """Youla feedback on a stable linear plant, the published protocol; goes on where it was interrupted.
+    """Youla feedback on a stable linear plant by the published protocol; an interrupted run is continued.
 
     Args:
-        model: Which network, at its published size.
-        seeds: How many seeds, counted from 0.
-        quick: A few epochs, to see that it runs; its figures mean nothing.
+        model: The network, at its published size.
+        seeds: Number of seeds, starting with 0.
+        quick: A few epochs, to check that it runs; the figures are meaningless.
         out: Folder for the results.
     """
 
@@ -48,13 +48,13 @@ class Youla:
 
 @dataclasses.dataclass(frozen=True)
 class Pde:
-    """A learned observer for a reaction-diffusion equation, the published protocol; goes on where it was interrupted.
+    """A learned observer for a reaction-diffusion equation by the published protocol; an interrupted run is continued.
 
     Args:
-        model: Which network, at its published size.
-        seeds: How many seeds, counted from 0.
-        quick: A few epochs on little data, to see that it runs; its figures mean nothing.
-        generator: How the data are made: as published, or with the sub-step that is lost there.
+        model: The network, at its published size.
+        seeds: Number of seeds, starting with 0.
+        quick: A few epochs on little data, to check that it runs; the figures are meaningless.
+        generator: Data as published, or corrected by the sub-step that the published code drops.
         out: Folder for the results.
     """
 
@@ -93,8 +93,8 @@ class _Unstable:
     """Youla on an unstable plant.
 
     Args:
-        seeds: How many seeds, counted from 0.
-        quick: One gain and a few epochs, to see that it runs; its figures mean nothing.
+        seeds: Number of seeds, starting with 0.
+        quick: One gain and a few epochs, to check that it runs; the figures are meaningless.
         out: Folder for the results.
     """
 
@@ -120,13 +120,13 @@ class _Unstable:
 
 
 class MagneticSuspension(_Unstable):
-    """Youla on a ball in the air: cost against the gain of Q, beside an LSTM."""
+    """Youla policies for a magnetically suspended ball: cost against the gain of Q, compared with an LSTM."""
 
     setting = "magnetic_suspension"
 
 
 class RotaryPendulum(_Unstable):
-    """Youla on a pendulum that a rotating arm balances: cost against the gain of Q, beside an LSTM."""
+    """Youla policies for a rotary pendulum: cost against the gain of Q, compared with an LSTM."""
 
     setting = "rotary_pendulum"
 
@@ -136,9 +136,9 @@ class Speed:
     """Times of the R2DN at the published sizes: against the published arrangement and against rivals.
 
     Args:
-        gpu: In place of that, what only an accelerator shows: the recurrence as one kernel, the loop as one graph, iterations
+        gpu: Measure instead what concerns only accelerators: the recurrence as one kernel, the loop as one graph, iterations
             over all samples, each against the scan.
-        quick: Tiny sizes, to see that it runs; its figures mean nothing.
+        quick: Tiny sizes, to check that it runs; the figures are meaningless.
         out: Folder for the results.
     """
 
@@ -157,10 +157,10 @@ class Speed:
 
 @dataclasses.dataclass(frozen=True)
 class Expressivity:
-    """How time grows with accuracy: R2DN and REN of many sizes fitted to one curve, the published study.
+    """Time against accuracy: R2DN and REN of many sizes fitted to one curve, the published study.
 
     Args:
-        quick: Tiny sizes and little training, to see that it runs; its figures mean nothing.
+        quick: Tiny sizes and little training, to check that it runs; the figures are meaningless.
         out: Folder for the results.
     """
 
@@ -184,14 +184,14 @@ class Expressivity:
 
 @dataclasses.dataclass(frozen=True)
 class F16:
-    """Identify an F-16's ground vibration; a benchmark that was interrupted goes on where it stopped.
+    """Identify an F-16's ground vibration; an interrupted benchmark is continued.
 
     Args:
-        model: By the published protocol R2DN or REN at their published sizes, an R2DN with a bounded gain, an LSTM of as many
-            parameters, or a linear model; "ours" for an R2DN by our own recipe.
-        seeds: How many seeds, counted from 0.
-        data: Folder that the archive was unpacked in; brought from the network (148 MB) where left out.
-        quick: Two epochs, to see that it runs; its figures mean nothing.
+        model: By the published protocol R2DN or REN at their published sizes, an R2DN with a bounded gain, an LSTM of equal
+            size, or a linear model; "ours" for an R2DN with our own settings.
+        seeds: Number of seeds, starting with 0.
+        data: Folder in which the archive was unpacked; default: download it (148 MB).
+        quick: Two epochs, to check that it runs; the figures are meaningless.
         out: Folder for runs and results.
     """
 
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
     trains = bool(arguments) and hasattr(COMMANDS.get(arguments[0]), "seeds")
     if trains and "--quick" not in arguments and jax.default_backend() == "cpu":
         print(
-            "JAX sees no GPU here: a full run takes minutes to an hour a seed on a few CPU cores; --quick shows in less that it runs",
+            "JAX found no GPU: a full run takes minutes to an hour per seed on a few CPU cores; --quick checks that it runs",
             file=sys.stderr,
         )
     return run_command(COMMANDS, arguments, "python -m benchmarks")

@@ -1,7 +1,7 @@
-"""Run the readers' worker in a fork of a process that has its libraries loaded already.
+"""Run the readers' worker in a fork of a process that has already loaded its libraries.
 
-A fresh Python start for each of thousands of damaged files would take hours. The fork runs the same
-function with the same limits, and its crash or hang is seen from outside just as that of a fresh process.
+A new Python process for each of thousands of damaged files would take hours. The fork runs the same
+function with the same limits, and its crash or hang is visible from outside like that of a new process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIBRARIES = ("scipy.io.matlab", "h5py", "fastparquet")
 
 
 class ForkServer:
-    """Stands in for the `subprocess` module where the readers start their worker; one server a thread."""
+    """A replacement of the `subprocess` module for the readers' worker; one server per thread."""
 
     TimeoutExpired = subprocess.TimeoutExpired
     CompletedProcess = subprocess.CompletedProcess
@@ -60,7 +60,7 @@ class ForkServer:
 
 
 def serve(worker_path: str) -> None:
-    """Answer each line on stdin with the exit code of one fork, null when it had to be killed."""
+    """Answer each line on stdin with the exit code of one fork, or null if it was killed."""
     for name in LIBRARIES:
         importlib.import_module(name)
     spec = importlib.util.spec_from_file_location("worker", worker_path)

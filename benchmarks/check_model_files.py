@@ -1,4 +1,4 @@
-"""Flip bits of a model file, cut it, kill processes that write it, and count what is noticed.
+"""Flip bits of a model file, truncate it, kill processes that write it, and count the errors that are detected.
 
     python -m benchmarks.check_model_files --flips 1000 --truncations 1000 --kills 100 --seed 0 \
         --out results/model_files.json
@@ -45,7 +45,7 @@ def make_model() -> rc.nn.R2DN:
 
 
 def attempt(path: Path) -> tuple[str, str]:
-    """What loading does with a damaged file: refused, loaded, or raises something else."""
+    """Outcome of loading a damaged file: detected, undetected, or another error."""
     try:
         load(path)
     except ModelFileError:
@@ -83,7 +83,7 @@ def flips(raw: bytes, path: Path, times: int, rng: np.random.Generator) -> dict:
 
 
 def truncations(raw: bytes, path: Path, times: int, rng: np.random.Generator) -> dict:
-    """Cut at a place drawn evenly, every second time within the last kilobyte."""
+    """Truncated at a random position, every second time within the last kilobyte."""
 
     def change(index: int) -> tuple[bytes, str]:
         at = int(rng.integers(max(len(raw) - 1024, 0) if index % 2 else 0, len(raw)))
@@ -103,7 +103,7 @@ def save_forever(path: Path, started: Event) -> None:
 
 
 def write_forever(path: Path, started: Event) -> None:
-    """Repeat the last part of `save`, in which a kill could do harm, until killed."""
+    """Repeat the last part of `save`, in which a kill could damage the file, until killed."""
     files = [version.read_bytes() for version in _versions(path)]
     while True:
         for data in files:
@@ -121,12 +121,12 @@ def two_models(model: rc.nn.R2DN) -> tuple:
 
 
 def kills(path: Path, times: int, rng: np.random.Generator) -> dict:
-    """SIGKILL to a child at a random moment, then load what it left; every second child only writes."""
+    """Kill a child at a random moment, then load the file that it left; every second child only writes."""
     model = load(path)
     for file, version in zip(_versions(path), two_models(model), strict=True):
         save(file, version)
     allowed = {file.read_bytes(): file.suffix[1:] for file in _versions(path)}
-    # Children inherit these: each starts in seconds only where it finds what the first one compiled.
+    # Children inherit these: each starts in seconds only if it finds the first one's compiled code.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(path.parent / "cache")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     context = multiprocessing.get_context("forkserver")
@@ -185,13 +185,13 @@ def main() -> int:
     report = provenance(options.seed) | {"wall_s": round(time.perf_counter() - begin, 1)} | results
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.out, report)
-    return int(not _all_well(results))
+    return int(not _passed(results))
 
 
-def _all_well(results: dict) -> bool:
-    noticed = all(results[name]["detected"] == results[name]["times"] for name in ("flips", "truncations"))
+def _passed(results: dict) -> bool:
+    detected = all(results[name]["detected"] == results[name]["times"] for name in ("flips", "truncations"))
     left = results["kills"]
-    return noticed and left["a"] + left["b"] == left["times"] and not left["temporaries_after_the_next_save"]
+    return detected and left["a"] + left["b"] == left["times"] and not left["temporaries_after_the_next_save"]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Time our R2DN against the code published with it, in one process and with the same weights.
+"""Time our R2DN against the code published with [BWM25], in one process and with the same weights.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.compare_published FOLDER --out results/speed_published.json
 
-FOLDER is a clone of https://github.com/nic-barbara/R2DN [BWM25, arXiv 2504.01250], imported from there; it needs
+FOLDER is a clone of https://github.com/nic-barbara/R2DN [BWM25, arXiv 2504.01250], which is imported; it needs
 `pip install flax`. Its weights are drawn and transferred to our model, so that both compute the same function.
 """
 
@@ -32,22 +32,22 @@ from .speed.timing import check_quiet, compiled, difference, interleaved
 
 WHAT = "time of the published code over ours, medians of interleaved runs; compilation apart"
 NOTES = [
-    "free arrays and function are the same: ours takes the published network, whose last layer is nonlinear, as phi",
+    "free arrays and function are the same: ours uses the published network, whose last layer is nonlinear, as phi",
     "each in its own layout: the published code time first, ours batch first",
     "difference: largest deviation over largest value, of outputs, of A, of the gradient in C1, of the trained loss",
-    "their values differ by regularization: eps I in the published map, eps^(3/4) p^2 / (2 nx) I in ours",
-    "and gradients in float32 jump where that carries a relu across its kink: to 1e-3 with relu, 2e-5 with tanh, at f16",
+    "the values differ by regularization: eps I in the published map, eps^(3/4) p^2 / (2 nx) I in ours",
+    "where that moves a relu across its kink, gradients in float32 jump: by 1e-3 with relu, 2e-5 with tanh, at f16",
     "the explicit map is timed without the metric P, which the published map does not compute",
     "pde: a free output map in both; the published observer's is the identity",
     "training step: the published loss and loop; in both, Adam with clipped gradients at a constant rate",
-    "current JAX has not the argument names that the published network calls clip with: it is given one that has",
+    "current JAX does not accept the argument names of the published network's call of clip: a wrapper does",
 ]
 
 
 def published(folder: Path) -> tuple[Any, Any]:
     """Import the published R2DN and Youla loop from a clone.
 
-    **Raises:** `RobustctlError` where flax is missing or the folder is another one.
+    **Raises:** `RobustctlError` if flax is missing or the folder does not hold the published code.
     """
     if not (folder / "robustnn" / "r2dn.py").is_file():
         raise RobustctlError(
@@ -69,7 +69,7 @@ def published(folder: Path) -> tuple[Any, Any]:
 
 
 def drawn(net: Any) -> dict:
-    """Draw published weights, and add to those vectors that start at zero."""
+    """Draw published weights, and add noise to the vectors, which are zero initially."""
     params = net.init(jr.key(0), jnp.zeros((1, net.state_size)), jnp.zeros((1, net.input_size)))
     leaves, tree = jax.tree.flatten(params)
     keys = jr.split(jr.key(1), len(leaves))
@@ -108,7 +108,7 @@ def transferred(case: cases.Case, params: dict) -> rc.nn.R2DN:
     )
 
 
-# What is timed: calls `(fn, *args)` of the published code, time first, and of ours
+# Timed calls `(fn, *args)` of the published code, time first, and of ours
 
 
 def first(a: Array) -> Array:
@@ -142,12 +142,12 @@ def training_loss(case: cases.Case, net: Any, youla: Any) -> Callable:
 
 
 def arrays_of_map(e: Any) -> list[Array]:
-    """Return what the explicit map computes, of either model."""
+    """Return the arrays that the explicit map of either model computes."""
     return [e.A, e.B1, *jax.tree.leaves(e.network_params.layers if hasattr(e, "network_params") else e.phi.layers)]  # fmt: skip
 
 
 def comparisons(case: cases.Case, r2dn: Any, youla: Any, quick: bool) -> Iterator[tuple]:
-    """Yield a name, the two calls, and what to compare of the results of each."""
+    """Yield a name, the two calls, and functions that select the results to compare."""
     sizes = (case.nu, case.nx, case.nv, case.ny, case.hidden)
     net = r2dn.ContractingR2DN(*sizes, activation=case.activation)
     params = drawn(net)
@@ -178,7 +178,7 @@ def training_step(loss: Callable, model: Any, data: tuple[Array, ...]) -> tuple:
 
 
 def measured(calls: Any, pick: tuple[Callable, Callable], repeats: int) -> dict:
-    """Compile and time the published call and ours, having compared what they return."""
+    """Compile and time the published call and ours, after comparing their results."""
     made = dict(zip(("published", "ours"), (compiled(*call) for call in calls), strict=True))
     theirs, own = (p(call()) for p, (call, _, _) in zip(pick, made.values(), strict=True))
     found = interleaved({name: call for name, (call, _, _) in made.items()}, repeats)
@@ -192,7 +192,7 @@ def measured(calls: Any, pick: tuple[Callable, Callable], repeats: int) -> dict:
 
 
 def measurements(r2dn: Any, youla: Any, quick: bool) -> Iterator[dict]:
-    """Measure every size and print rows as they come."""
+    """Measure every size and print each row."""
     for case in cases.CASES.values():
         for what, calls, pick in comparisons(cases.small(case) if quick else case, r2dn, youla, quick):
             row = {"case": case.name, "what": what, **measured(calls, pick, 2 if quick else 21)}
@@ -205,7 +205,7 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="clone of the published code")
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--out", type=Path, default="results/speed_published.json")
     given = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")  # as the published scripts do

@@ -12,13 +12,15 @@ from robustctl.data import Record
 from robustctl.identify import simulate
 from robustctl.problems import f16
 from robustctl.problems.f16 import F16Protocol
+from robustctl.runs import Monitor, Run
 from robustctl.runs.fingerprint import data_hash
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
-from robustctl.train import Fit, fit
+from robustctl.train import Fit
+from robustctl.train import train as fit
 
 from .f16_ours import F16Settings
-from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 CERTIFIED = ("r2dn", "ren", "lipschitz", "linear")
 
@@ -31,13 +33,13 @@ def train(
     *,
     progress: bool = True,
 ) -> tuple[Fit, dict]:
-    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
+    """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
-    model, data, settings = protocol.fit_arguments(records, start)
+    problem, model, optimizer = protocol.fit_arguments(records, start)
     certified = protocol.model in CERTIFIED
+    monitor = Monitor(progress=progress, callback=certificate_margin if certified else None)
     fitted = fit(
-        model, data, **settings, run=folder, resume=True, progress=progress,
-        inspect=certificate_margin if certified else None, inspect_every=10, key=key,
+        problem, model, optimizer=optimizer, epochs=protocol.epochs, run=Run(folder, resume=True), monitor=monitor, key=key
     )  # fmt: skip
     simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
     return fitted, {
@@ -64,8 +66,8 @@ def benchmark(
 ) -> dict:
     """Train every seed, write `f16_MODEL.json` and `f16_MODEL.png` to the folder after each, return the results.
 
-    The runs are kept in `f16_MODEL_seed_N`, and a benchmark that was interrupted goes on with them. In the place of MODEL
-    stands "ours" for our settings.
+    The runs are stored in `f16_MODEL_seed_N`, and an interrupted benchmark continues them. MODEL is "ours" for our own
+    settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     published = isinstance(protocol, F16Protocol)
@@ -90,7 +92,7 @@ def benchmark(
 
 
 def draw(results: dict):
-    """Draw the training loss of every seed against epochs, beside the published band."""
+    """Draw the training loss of every seed against epochs, with the published band."""
     test = ", ".join(f"{run['test']['nrmse']:.3f}" for run in results["runs"])
     ours = "segment" not in results["protocol"]
     model = results["protocol"]["model"]

@@ -1,4 +1,4 @@
-"""Our own recipe for problem 1: a linear model fitted to spectra, and an R2DN that corrects it."""
+"""Our own settings for problem 1: a linear model fitted to spectra, and an R2DN that corrects it."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ from robustctl import nn
 from robustctl.data import Record, Scaling, average_periods, windows
 from robustctl.identify.modal import modal_prior
 from robustctl.problems.f16 import RATE, FitArguments, training
+from robustctl.train import Identification
 
 PERIOD = 8192
 BAND = (2.0, 180.0)
@@ -17,16 +18,16 @@ BAND = (2.0, 180.0)
 
 @dataclasses.dataclass(frozen=True)
 class F16Settings:
-    """What differs from the published protocol, and why.
+    """Differences from the published protocol, and their reasons.
 
     - Signals are scaled by the training levels alone.
-    - The nine periods of a record repeat one multisine. A linear model of `modes` oscillations is fitted to the spectra of their mean,
-      and stays as it is; an R2DN that hears the inputs and that model's states corrects it (`rc.nn.CorrectedR2DN`). One
-      certificate holds for both.
-    - Windows of `window` samples, after `washout` more to forget the start on, in batches of `batch`: the gradient goes through
-      all of a window. They begin every `stride` samples, which does not divide the period: of windows that begin at the same places of
-      every period a model learns what no other simulation has, when it was started.
-    - Adam, its rate rising over a twentieth of the steps and falling to zero along a cosine, the gradient's norm clipped.
+    - The nine periods of a record repeat one multisine. A linear model of `modes` modes is fitted to the spectra of their mean
+      and then fixed; an R2DN whose inputs are the plant's inputs and that model's states corrects it (`rc.nn.CorrectedR2DN`).
+      One certificate holds for both.
+    - Windows of `window` samples, after a washout of `washout` samples, in batches of `batch`: the gradient passes through
+      the whole window. They start every `stride` samples, which does not divide the period: from windows at equal phases of
+      every period, a model would learn the phase of the start, which other simulations do not have.
+    - Adam with a rate that rises over a twentieth of the steps and falls to zero along a cosine, and a clipped gradient norm.
     """
 
     model: str = "r2dn"
@@ -44,17 +45,13 @@ class F16Settings:
     period: int = PERIOD
 
     def fit_arguments(self, records: dict[int, Record], key: PRNGKeyArray) -> FitArguments:
-        """Return the training of one seed."""
+        """Return the arguments of `rc.fit` for one seed."""
         levels = training(records)
         scaling = Scaling.fit(levels)
         data = windows(levels, self.washout + self.window, self.stride)
-        settings = {
-            "scaling": scaling, "washout": self.washout, "batch_size": self.batch, "epochs": self.epochs,
-            "optimizer": self.optimizer(len(data.experiments)),
-        }  # fmt: skip
-        return FitArguments(
-            self._model(average_periods(scaling.apply(levels), self.period), key), data, settings
-        )
+        problem = Identification(data, scaling=scaling, washout=self.washout, batch_size=self.batch)
+        model = self._model(average_periods(scaling.apply(levels), self.period), key)
+        return FitArguments(problem, model, self.optimizer(len(data.experiments)))
 
     def optimizer(self, experiments: int) -> optax.GradientTransformation:
         """Return Adam with its schedule for so many windows."""

@@ -1,9 +1,9 @@
-"""Look for a certificate that holds of a model that exact arithmetic says nothing of.
+"""Search for false certificates: certificates that hold in floating point and fail in exact arithmetic.
 
     python -m benchmarks.false_certificates --draws 2000 --out results/false_certificates.json
 
 Free arrays of random sizes over twelve decades, random rates and gains; every certificate that holds is
-judged in rational arithmetic. The process exits with 1 after a false one.
+verified in rational arithmetic. The process exits with 1 after a false one.
 """
 
 import argparse
@@ -27,11 +27,10 @@ from tests.exact import proves
 from tests.models import MODELS, SIZES, draw
 
 
-def judge(rng: np.random.Generator, name: str, seed: int) -> str:
+def verify(rng: np.random.Generator, name: str, seed: int) -> str:
     log_scale, rate, gamma = rng.uniform(-6, 6), 10 ** rng.uniform(-4, 0), 10 ** rng.uniform(-2, 2)
-    with (
-        jax.disable_jit()
-    ):  # rates and gains are constants of a compiled map, which would compile anew each time
+    # Rates and gains are constants of a compiled map, which would be compiled again for each.
+    with jax.disable_jit():
         system = _system(rng, name, seed, log_scale, rate, gamma)
     certificate = rc.certify(system)
     if not certificate.holds:
@@ -57,7 +56,7 @@ def main() -> int:
     counts = {name: Counter() for name in MODELS}
     for k in range(given.draws):
         name = list(MODELS)[k % len(MODELS)]
-        counts[name][judge(rng, name, k)] += 1
+        counts[name][verify(rng, name, k)] += 1
     total = sum(counts.values(), Counter())
     results = provenance(given.seed) | {
         "draws": given.draws,

@@ -1,4 +1,4 @@
-"""Damage a valid log of each format at random, read it, and count what happens.
+"""Damage a valid log of each format at random, read it, and count the outcomes.
 
     python -m benchmarks.fuzz_readers --mutations 2000 --seed 0 --out results/fuzz_readers.json
 
@@ -117,7 +117,7 @@ def _write_parquet_packed(path: Path, data: dict) -> None:
 
 
 def mutate(raw: bytes, rng: np.random.Generator) -> bytes:
-    """`raw` with one, two or four damages, each at a place drawn from `rng`."""
+    """`raw` with one, two or four damages at random positions."""
     data = bytearray(raw)
     for _ in range(int(rng.choice([1, 1, 2, 4]))):
         if not data:
@@ -151,7 +151,7 @@ def _swap_chunks(data: bytearray, at: int, rng: np.random.Generator) -> None:
 
 
 def attempt(kind: str, path: Path, stamped: bool) -> tuple[str, str]:
-    """Outcome of reading `path`, and what to show of it."""
+    """Outcome of reading `path`, and a text about it."""
     try:
         if stamped:
             record = read(path, inputs="u", outputs="y", time="t", format=kind)
@@ -206,7 +206,7 @@ def main() -> int:
     parser.add_argument("--start", choices=["fork", "fresh"], default="fork", help="of the child processes")
     parser.add_argument("--out", type=Path, default=Path("results/fuzz_readers.json"))
     options = parser.parse_args()
-    # A stray numerical warning in this package counts as a fault too.
+    # A stray numerical warning in this package counts as an error too.
     warnings.simplefilter("error")
     start, results, server = time.perf_counter(), {}, ForkServer()
     if options.start == "fork":

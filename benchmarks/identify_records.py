@@ -1,4 +1,4 @@
-"""Identify the measured records with the settings that the documentation gives, and write the scores.
+"""Identify the measured records with the settings of the documentation, and write the scores.
 
     python -m benchmarks.identify_records cascaded_tanks --seeds 0 1 2 --out results/cascaded_tanks.json
     python -m benchmarks.identify_records silverbox --seeds 0 --out results/silverbox.json
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("problem", choices=PROBLEMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--epochs", type=int, help="fewer than the recipe's, to try that the script runs")
+    parser.add_argument("--epochs", type=int, help="fewer than the recipe's, to check that the script runs")
     parser.add_argument("--data", type=Path, default=os.environ.get("ROBUSTCTL_DATA", "../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

@@ -1,10 +1,10 @@
-"""Kill a training at random moments, go on with it, and compare its end with that of one left alone.
+"""Kill a training run at random moments, continue it, and compare its result with that of an uninterrupted run.
 
     python -m benchmarks.kill_training --kills 200 --seed 0 --out results/kill_training.json
 
-After every kill the training is begun again with `resume=True`. When it ends, its model and history must equal those of an
-uninterrupted one bit for bit, and a new run begins until all kills are spent. The process exits with 1 where a resume failed, a
-model differed, or a kill cost more epochs than lie between two checkpoints.
+After every kill the training is resumed with `resume=True`. When it ends, its model and history must be identical to those of an
+uninterrupted run, and a new run starts until all kills are done. The process exits with 1 if a resume failed, a
+model differed, or a kill lost more epochs than there are between two checkpoints.
 """
 
 from __future__ import annotations
@@ -31,52 +31,50 @@ from robustctl.runs.watchers import read_log
 from robustctl.store.json_text import write_json
 
 EPOCHS, INTERVAL = 3000, 50
-LONGEST = {"start": 4.0, "first epoch": 1.0}  # seconds that a child lives, counted from either, in turns
+LONGEST = {"start": 4.0, "first epoch": 1.0}  # seconds that a child lives, counted from either, alternately
 
 
-class Tell:
-    """Tells another process of the first epoch."""
+class Notify:
+    """A watcher that notifies another process of the first epoch."""
 
     def __init__(self, event: Event):
         self.event = event
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
-        """Tell."""
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """Set the event."""
         self.event.set()
 
     def close(self, stopped: str) -> None:
-        """Nothing is open."""
+        """Close nothing."""
 
 
 def train(folder: Path, first_epoch: Event) -> rc.train.Fit:
-    """Train a small model on a simulated log, going on where the folder's run stopped."""
+    """Train a small model on a simulated log, continuing the folder's run."""
     from robustctl.problems import two_tanks
 
     model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=3, ny=1, hidden=(4,), key=jr.key(0))
-    kept = rc.runs.Run(folder, checkpoint_epochs=INTERVAL, keep=2)
-    record = rc.data.windows(two_tanks(200, seed=0), 50, 50)
-    return rc.fit(
-        model, record, epochs=EPOCHS, batch_size=2, run=kept, resume=True, progress=False, key=jr.key(1),
-        watchers=[Tell(first_epoch)],
-    )  # fmt: skip
+    run = rc.runs.Run(folder, resume=True, checkpoint_epochs=INTERVAL, keep=2)
+    problem = rc.train.Identification(rc.data.windows(two_tanks(200, seed=0), 50, 50), batch_size=2)
+    monitor = rc.runs.Monitor([Notify(first_epoch)], progress=False)
+    return rc.train.train(problem, model, epochs=EPOCHS, run=run, monitor=monitor, key=jr.key(1))
 
 
 def child(folder: Path, moments: dict[str, Event], answer) -> None:
-    """Train until killed, or hand over what came out, as bytes."""
+    """Train until killed, or send the result as bytes."""
     moments["start"].set()
     fitted = train(folder, moments["first epoch"])
-    moments["first epoch"].set()  # of a run that was complete
+    moments["first epoch"].set()  # of a run that was already complete
     answer.send(result(fitted))
 
 
 def result(fitted: rc.train.Fit) -> bytes:
-    """All bits of a fit: weights and history but for wall times."""
+    """All bytes of a fit: weights and history without wall times."""
     arrays = jax.tree.leaves(eqx.filter(fitted.model, eqx.is_array)) + list(fitted.history.values())
     return b"".join(np.asarray(a).tobytes() for a in arrays)
 
 
 def live(folder: Path, context, since: str, seconds: float | None) -> tuple[str, bytes | None]:
-    """Let a child train for so long since a moment: `("killed" | "failed", None)` or `("ended", its result)`."""
+    """Let a child train for `seconds` since a moment: `("killed" | "failed", None)` or `("ended", its result)`."""
     moments = {name: context.Event() for name in LONGEST}
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=child, args=(folder, moments, there), daemon=True)
@@ -96,15 +94,15 @@ def live(folder: Path, context, since: str, seconds: float | None) -> tuple[str,
 
 
 def lost(folder: Path) -> int:
-    """Epochs that the log has and the newest checkpoint has not."""
+    """Number of epochs in the log after the newest checkpoint."""
     rows, _ = read_log(folder / LOG)
     files = checkpoints(folder / "checkpoints")
-    kept = int(files[0].stem.removeprefix("epoch_")) if files else 0
-    return len(rows) - kept
+    saved = int(files[0].stem.removeprefix("epoch_")) if files else 0
+    return len(rows) - saved
 
 
 def kills(folder: Path, times: int, rng: np.random.Generator) -> dict:
-    """Kill `times` children, and count what was lost and what came out."""
+    """Kill `times` children; count lost epochs and compare results."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["robustctl.train", "robustctl.problems"])
     _, alone = live(folder / "alone", context, "start", None)
@@ -138,7 +136,7 @@ def main() -> int:
     given = parser.parse_args()
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        # Children inherit these: each starts in seconds only where it finds what the first one compiled.
+        # Children inherit these: each starts in seconds only if it finds the first one's compiled code.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/cache"
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         found = kills(Path(folder), given.kills, np.random.default_rng(given.seed))
@@ -147,8 +145,8 @@ def main() -> int:
     report = provenance(given.seed) | {"wall_s": round(time.perf_counter() - begin, 1)} | found
     given.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.out, report)
-    well = found["equal"] == found["runs"] and not found["failed"] and found["most_epochs_lost"] <= INTERVAL
-    return 0 if well else 1
+    equal = found["equal"] == found["runs"]
+    return 0 if equal and not found["failed"] and found["most_epochs_lost"] <= INTERVAL else 1
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.measure_envs --out results/envs.json
 
-The two take turns in one process; medians; compilation left out.
+Both in one process, interleaved; medians, without compilation.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def compare(num_envs: int, repeats: int) -> dict:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     sizes, repeats = ((4,), 2) if given.quick else ((64, 1024), 11)

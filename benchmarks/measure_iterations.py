@@ -1,10 +1,10 @@
-"""Count what iterations over all samples take on trained models, one sequence at a time: those of the three published problems.
+"""Count iterations over all samples on trained models of the three published problems, one sequence at a time.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.measure_iterations FOLDER --runs runs/benchmark --out results/iterations.json
 
 FOLDER holds the F-16 records (see `python -m benchmarks f16 --help`). The models are seed 0 of `python -m benchmarks f16`, `pde` and
-`youla`; what --runs does not hold is trained first, which takes some ten minutes on two cores. They are driven by signals of their
-problems: Level 4's force and voltage, the measurements of the published test, and what Q sees of the published test's disturbance.
+`youla`; those missing in --runs are trained first, about ten minutes on two cores. Their inputs are signals of their
+problems: Level 4's force and voltage, the measurements of the published test, and the input of Q in the published test.
 Gradients are those of the mean square of the outputs in every array of the explicit model, by the iterations and by the scan.
 """
 
@@ -85,7 +85,7 @@ def rows(name: str, system: System, us: Array, repeats: int) -> Iterator[dict[st
 
 
 def main() -> None:
-    """Train what is missing, measure and write."""
+    """Train missing models, measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of the F-16 records")
     parser.add_argument("--runs", type=Path, default="runs/benchmark", help="folder of the benchmarks' runs")

@@ -1,8 +1,8 @@
-"""Measure what loops cost: stepping through Diffrax, and an epoch of benchmark problem 3.
+"""Measure the cost of loops: stepping through Diffrax, and an epoch of benchmark problem 3.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.measure_loops --out results/loops.json
 
-Ratios only, in one process, the two versions taking turns, medians, compilation left out.
+Only ratios, in one process, interleaved, medians, without compilation.
 """
 
 import argparse
@@ -24,8 +24,9 @@ from robustctl.plants import Plant, Sampled, Signal, parameter, undisturbed
 from robustctl.problems import youla_feedback as youla
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
-from robustctl.train.engine import start
-from robustctl.train.policy import PolicyGradient
+from robustctl.train import PolicyGradient
+from robustctl.train.engine import one_epoch, start
+from robustctl.train.training import prepare
 
 from .speed.timing import interleaved
 
@@ -55,7 +56,7 @@ class Pendulum(Plant):
 
 
 def hand_written(plant: Plant, dt: float, K: Array, x0: Array, ds: Array) -> Array:
-    """The loop of a gain and a plant by a hand-written RK4 in a scan that keeps the trajectory; returns the cost."""
+    """Return the cost of a loop of a gain and a plant, by a hand-written RK4 in a scan that stores the trajectory."""
 
     def body(x, d):
         y = plant.output(x)
@@ -71,7 +72,7 @@ def hand_written(plant: Plant, dt: float, K: Array, x0: Array, ds: Array) -> Arr
 
 
 def through_diffrax(sampled: Sampled, K: Array, x0: Array, ds: Array) -> Array:
-    """The same loop from the toolbox's own parts."""
+    """Return the cost of the same loop, made of the toolbox's parts."""
     zero = jnp.zeros(K.shape[0], K.dtype)
     loop = rc.loops.Feedback(sampled, Gain(K, jnp.zeros(K.shape[1], K.dtype), zero))
     ws = undisturbed(sampled, ds.shape[0])._replace(d=ds)
@@ -80,13 +81,13 @@ def through_diffrax(sampled: Sampled, K: Array, x0: Array, ds: Array) -> Array:
 
 
 def compared(a: Callable, b: Callable, repeats: int) -> dict:
-    """Time two compiled calls in turns; return median milliseconds and the median of the ratios b / a."""
+    """Time two compiled calls, interleaved; return median milliseconds and the median of the ratios b / a."""
     found = interleaved({"b": b, "a": a}, repeats)
     return {"a_ms": found["a"]["ms"], "b_ms": found["b"]["ms"], "ratio": found["a"]["ratio"]}
 
 
 def stepping(batch: int, samples: int, repeats: int) -> dict:
-    """Diffrax stepping (b) against the hand-written one (a), forward and gradient in the gain."""
+    """Compare stepping through Diffrax (b) with the hand-written version (a), forward and gradient in the gain."""
     plant = Pendulum()
     sampled = Sampled(plant, 0.02)
     K = jnp.array([[-0.5, 0.3]])
@@ -115,7 +116,7 @@ def stepping(batch: int, samples: int, repeats: int) -> dict:
 
 
 class Unprepared(rc.System):
-    """A system that steps as it is written, one product a term, whatever `prepare` could do for it."""
+    """A system without `prepare`: every term of its step is one product."""
 
     system: rc.System
 
@@ -129,7 +130,7 @@ class Unprepared(rc.System):
 
 
 class Plain(rc.Parameterization):
-    """The plain version of a parameterization: the same map, nothing arranged for speed."""
+    """A parameterization whose explicit system is not prepared for speed."""
 
     inner: rc.Parameterization
 
@@ -139,28 +140,27 @@ class Plain(rc.Parameterization):
 
 
 def epoch(repeats: int) -> dict:
-    """An epoch of problem 3 (4 segments, batch 64, published size): plain (b) against ours (a)."""
+    """Compare an epoch of problem 3 (4 segments, batch 64, published size): plain (b) with ours (a)."""
     protocol, scenario = youla.YoulaProtocol(), youla.YoulaScenario()
     ours = youla.model(protocol, jr.key(0))
     calls, costs = [], []
     for model in (ours, Plain(ours)):
-        free, fixed = eqx.partition(model, eqx.is_inexact_array)
-        job = PolicyGradient(
-            fixed=fixed, scenario=scenario, test=scenario.published_test(), key=jr.key(1),
-            optimizer=protocol.optimizer(), adversary=None, horizon=protocol.horizon, segment=protocol.segment,
-            batch=protocol.batch, patience=0, checkpoint=None,
+        problem = PolicyGradient(
+            scenario, horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,
+            test=scenario.published_test(),
         )  # fmt: skip
-        run = eqx.filter_jit(lambda job, state: job.epoch(state))
-        state = start(job, free)
-        costs.append(float(run(job, state)[1].loss))
-        calls.append(lambda run=run, job=job, state=state: run(job, state)[1].loss)
+        free, _, training = prepare(problem, model, 1, protocol.optimizer(), None, jr.key(1))
+        run = eqx.filter_jit(lambda training, state: one_epoch(training, state)[1].loss)
+        state = start(training, free)
+        costs.append(float(run(training, state)))
+        calls.append(lambda run=run, training=training, state=state: run(training, state))
     return {"training_costs": costs, **compared(calls[0], calls[1], repeats)}
 
 
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     samples, repeats = (20, 2) if given.quick else (200, 41)

@@ -1,11 +1,11 @@
-"""Measure what many seeds at once cost: one training step of benchmark problem 3 for one seed, and for ten.
+"""Measure the cost of many seeds at once: one training step of benchmark problem 3 for one seed, and for ten.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.measure_seeds --out results/seeds.json
 
-The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds go one after the other, as
-`fit_seeds` has them on a CPU, the same spread over two devices, and elsewhere through a `vmap`. In one process, taking turns,
-medians, compilation left out. On a CPU the process is given two devices for it, and the step of one seed is timed on one of
-them, which has threads for all cores. Floors: the operations that one seed and ten need, at the rate of one large product.
+The step is that of the speed table: 64 sequences of 200 samples, gradient and Adam. Ten seeds run one after the other, as in
+`fit_seeds` on a CPU, the same on two devices, and elsewhere in a `vmap`. All in one process, interleaved, medians, without
+compilation. A CPU is split into two devices, and the step of one seed is timed on one of them, which has threads for all cores.
+Floors: the operations of one seed and of ten, at the rate of one large product.
 """
 
 import argparse
@@ -27,12 +27,12 @@ ONE = "one seed"
 
 
 def copies(tree: Any, seeds: int) -> Any:
-    """Return a tree with a seed axis in front of every array."""
+    """Return a tree with a leading seed axis in every array."""
     return jax.tree.map(lambda a: jnp.stack([a] * seeds), tree)
 
 
 def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], dict[str, dict], int]:
-    """Return the compiled arrangements, what compiling them took, and the samples of one seed."""
+    """Return the compiled arrangements, the cost of compiling them, and the samples of one seed."""
     _, loss, (ws,) = cases.training(case, quick)
     step = cases.training_step(loss)
     model = case.model()
@@ -62,7 +62,7 @@ def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], di
 
 
 def measure(seeds: int, repeats: int, quick: bool) -> dict[str, Any]:
-    """Time the arrangements in turns, and set them against the floors."""
+    """Time the arrangements, interleaved, and compare them with the floors."""
     case = cases.small(cases.CASES["youla"]) if quick else cases.CASES["youla"]
     rates = floors.measure_rates()
     runs, effort, samples = calls(case, seeds, quick)
@@ -86,7 +86,7 @@ def measure(seeds: int, repeats: int, quick: bool) -> dict[str, Any]:
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--seeds", type=int, default=10, help="an even number")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Estimate a rotary pendulum's speeds from logged angles alone, beside extended Kalman filters and a GRU; write the scores.
+"""Estimate a rotary pendulum's speeds from logged angles alone, compare with extended Kalman filters and a GRU; write the scores.
 
     python -m benchmarks.observe_pendulum --out results/observe_pendulum.json
 
-The log is what a rig writes: the motor's voltage and both angles at 100 Hz, the pendulum hanging, with 0.01 rad of noise and a
-fifth of the samples lost. The speeds that the observers learn are slopes of local polynomials through the same log, which
-look ahead; the observers do not. All are judged by the true speeds, on excitations that training has not seen, beside
-filters that know the plant and that are given 30 % too much inertia.
+The log is that of a test bench: the motor's voltage and both angles at 100 Hz, the pendulum hanging, with 0.01 rad of noise and a
+fifth of the samples lost. The observers learn speeds that are slopes of local polynomials through the same log, which
+look ahead; the observers do not. All are scored with the true speeds, on excitations that are not in the training log, and
+compared with filters whose plant model is exact or has 30 % too much inertia.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PROCESS_NOISES = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 
 
 class Hanging(Task):
-    """Hang at rest, both angles up to 0.1 rad off."""
+    """Start near the hanging equilibrium, both angles within 0.1 rad of it."""
 
     def initial_state(self, key):
         """Draw both angles."""
@@ -42,7 +42,7 @@ class Hanging(Task):
 
 
 def log(excitations, key) -> rc.data.Record:
-    """Log a hanging pendulum whose arm a weak proportional law keeps near its middle."""
+    """Log a hanging pendulum whose arm is held near its middle by a weak proportional controller."""
     plant = RotaryPendulum()
     sampled = Sampled(plant, DT, Imperfections(saturate=True, noise=NOISE))
     middle = Gain(jnp.array([[-1.0, 0.0]]), jnp.zeros(2), jnp.zeros(1))
@@ -65,7 +65,7 @@ def training_log(experiments: int) -> rc.data.Record:
 
 
 def test_log() -> rc.data.Record:
-    """Steps, binary noise and a chirp, none of which training has seen."""
+    """Steps, a binary signal and a chirp, none of them in the training log."""
     return log(
         [
             rc.data.steps(1500, low=-3.0, high=3.0, hold=60, seed=1),
@@ -77,7 +77,7 @@ def test_log() -> rc.data.Record:
 
 
 def with_speeds(record: rc.data.Record) -> rc.data.Record:
-    """Add the slopes that stand for the speeds nobody measured, and leave the true ones out."""
+    """Replace the true speeds by slopes of the measured angles."""
     for angle, rate in zip(ANGLES, RATES, strict=True):
         record = with_derivative(record, angle, half_width=6, name=rate)
     return rc.data.select(record, outputs=(*ANGLES, *RATES))
@@ -98,13 +98,14 @@ def gru(record: rc.data.Record, epochs: int, seed: int) -> rc.train.Fit:
     return fit(rc.nn.GRU(nu=5, nx=24, ny=2, key=jr.key(seed)), made, epochs, seed, 5e-3)
 
 
-def fit(model, made, epochs: int, seed: int, rate: float, **settings) -> rc.train.Fit:
+def fit(model, made, epochs: int, seed: int, rate: float, scaling=None) -> rc.train.Fit:
     data, batch = rc.data.windows(made, 250, 125), 32
     steps = epochs * (len(data.experiments) // batch)
-    return rc.fit(
-        model, data, washout=50, batch_size=batch, epochs=epochs, progress=False, key=jr.key(100 + seed),
-        optimizer=optax.chain(optax.clip(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps))), **settings,
-    )  # fmt: skip
+    optimizer = optax.chain(optax.clip(10.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
+    problem = rc.train.Identification(data, scaling=scaling, washout=50, batch_size=batch)
+    return rc.train.train(
+        problem, model, epochs=epochs, optimizer=optimizer, monitor=None, key=jr.key(100 + seed)
+    )
 
 
 def estimated(model, record: rc.data.Record) -> list[np.ndarray]:
@@ -146,7 +147,7 @@ def nrmse(record: rc.data.Record, estimates: list[np.ndarray]) -> list[float]:
 
 
 def filters(test: rc.data.Record) -> dict:
-    """Return both filters' scores for every process noise that they are given."""
+    """Return both filters' scores for every assumed process noise."""
     return {
         name: {str(w): nrmse(test, filtered(test, inertia, w)) for w in PROCESS_NOISES}
         for name, inertia in (("exact model", 1.0), ("inertia 30 % too large", 1.3))

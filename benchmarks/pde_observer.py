@@ -11,91 +11,59 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jax import lax
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray
 
+import robustctl as rc
 from robustctl.certificates import Certificate, certificate_margin, certify
 from robustctl.problems import pde_observer as pde
-from robustctl.problems.pde_observer import Field, ObserverProtocol, Pairs
-from robustctl.runs.fingerprint import array_hash, identity, model_hash
+from robustctl.problems.pde_observer import Field, ObserverProtocol
 from robustctl.runs.provenance import provenance
-from robustctl.runs.run_folder import Keeper, Run
 from robustctl.store.json_text import write_json
 from robustctl.system import Parameterization
-from robustctl.train.engine import Job, Row, State, judge, row, run, update
-from robustctl.train.fit import everyone
 from robustctl.trajectory import rollout
 
-from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 
-class OneStep(Job):
-    """One-step prediction: batches, optimizer, and the rule that lowers its rate after an epoch."""
-
-    fixed: PyTree
-    pairs: Pairs
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
-    plateau: optax.GradientTransformationExtraArgs = eqx.field(static=True)
-    patience: int = eqx.field(static=True, default=0)
-    mesh: None = eqx.field(static=True, default=None)
-
-    def epoch(self, state: State) -> tuple[State, Row]:
-        """Take a gradient step a batch, always in one order, then lower the rate where the mean loss stands still."""
-
-        def body(state, batch):
-            def loss(trained):
-                return pde.one_step_loss(eqx.combine(trained, self.fixed).explicit(), batch)
-
-            value, slope = jax.value_and_grad(loss)(state.trained)
-            return update(self, state, value, slope), (value, optax.tree.norm(slope))
-
-        after, (losses, norms) = lax.scan(body, state, self.pairs)
-        adam, scale = after.opt_state
-        with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
-            _, scale = self.plateau.update({}, scale, value=jnp.mean(losses))
-        after = judge(self, after._replace(opt_state=(adam, scale)), None)
-        return after, row(state, after, losses, norms, None)
-
-
-def one_step_job(protocol: ObserverProtocol, fixed: PyTree, pairs: Pairs) -> OneStep:
-    """Return the published training: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
+def one_step_optimizer(protocol: ObserverProtocol) -> optax.GradientTransformationExtraArgs:
+    """Return the published training's: Adam, its steps scaled by what `reduce_on_plateau` made of the epochs before."""
     adam = optax.adam(protocol.learning_rate)
     least = protocol.least_rate / protocol.learning_rate
-    plateau = optax.contrib.reduce_on_plateau(protocol.factor, protocol.patience, min_scale=least)
+    plateau = optax.contrib.reduce_on_plateau(
+        protocol.factor, protocol.patience, min_scale=least, accumulation_size=protocol.batches
+    )
 
     def init(params):
         return adam.init(params), plateau.init(params)
 
-    def scaled(updates, state, params=None):
+    def update(updates, state, params=None, *, value):
+        # The step itself takes the scale of the epochs before: Optax's own would lower it one step early.
         updates, moments = adam.update(updates, state[0], params)
-        return optax.tree.scale(state[1].scale, updates), (moments, state[1])
+        _, reduced = plateau.update({}, state[1], value=value)
+        return optax.tree.scale(state[1].scale, updates), (moments, reduced)
 
-    optimizer = optax.GradientTransformation(init, scaled)
-    return OneStep(fixed=fixed, pairs=pairs, optimizer=optimizer, plateau=plateau)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def train(
     protocol: ObserverProtocol, seed: int, folder: Path, *, progress: bool = True
 ) -> tuple[Parameterization, dict]:
-    """Train one seed, going on where a run in `folder` stopped, and certify every twentieth epoch.
+    """Train one seed, continuing a run in `folder`, and certify every twentieth epoch.
 
     Returns the last model, as published, and its scores, ready for JSON.
     """
     data_key, model_key, start_key = jr.split(jr.key(seed), 3)
     pairs = pde.training_pairs(protocol, data_key)
-    free, fixed = pde.split(pde.observer(protocol, model_key))
     settings = dataclasses.asdict(protocol)
     del settings["epochs"]
-    same = identity(jr.key(seed), settings, data=array_hash(pairs), model=model_hash((free, fixed)))
-    keeper = Keeper(Run(folder), same, resume=True)
-
-    def margin(epoch: int, trained: PyTree) -> float:
-        return certificate_margin(epoch, eqx.combine(trained, fixed))
-
-    job = one_step_job(protocol, fixed, pairs)
-    watchers = everyone((), progress, protocol.epochs, keeper)
-    state, history, stopped = run(job, free, protocol.epochs, watchers, margin, 20, keeper)
-    model = eqx.combine(state.best, fixed)
+    problem = rc.train.OneStep(pairs, loss=pde.one_step_loss, free=pde.free)
+    fitted = rc.train.train(
+        problem, pde.observer(protocol, model_key), epochs=protocol.epochs, optimizer=one_step_optimizer(protocol),
+        run=rc.runs.Run(folder, resume=True, settings=settings), key=jr.key(seed),
+        monitor=rc.runs.Monitor(progress=progress, callback=certificate_margin, every=20),
+    )  # fmt: skip
+    model, history = fitted.model, fitted.history
+    free, fixed = pde.split(model)
     return model, {
         "seed": seed,
         "commit": commit(folder),
@@ -105,8 +73,8 @@ def train(
         "references": pde.references(pairs, pde.published_test(protocol)),
         **scores(model, protocol, start_key),
         "certificates": certificates(history),
-        "final_learning_rate": protocol.learning_rate * float(state.opt_state[1].scale),
-        "stopped": stopped,
+        "final_learning_rate": protocol.learning_rate * float(fitted.optimizer_state[1].scale),
+        "stopped": fitted.stopped,
         "seconds_per_epoch": seconds_per_epoch(folder),
         "training_loss": history["loss"].tolist(),
     }
@@ -131,9 +99,9 @@ def convergence(system: Any, found: Certificate, test: Field, key: PRNGKeyArray,
 
         worst_ratio = max over states, t > 0 of   |dx[t]|_P / (rate^t |dx[0]|_P),     |dx|_P = sqrt(dx' P dx)
 
-    with the certificate's metric; at most 1 is what it promises, with the `rate` that the model claims, and with
-    the smaller one that its metric proves, `rate_found`. Distances of a hundred roundings of the state and less do
-    not count. `distance_left`: the largest `|dx[T]|_P / |dx[0]|_P` at the end. `within_bound`: both ratios are at most 1.
+    with the certificate's metric, which guarantees at most 1, for the model's claimed `rate` and for
+    the smaller `rate_found` that the metric proves. Distances of at most a hundred roundings of the state are
+    ignored. `distance_left`: the largest `|dx[T]|_P / |dx[0]|_P` at the end. `within_bound`: both ratios are at most 1.
     """
     if not found.holds or found.P is None or found.rate is None or found.rate_found is None:
         return {"within_bound": False}
@@ -168,8 +136,8 @@ def benchmark(
     """Train every seed; write `pde_MODEL.json` and two figures to the folder after each, return the results.
 
     The figures are `pde_MODEL.png`, the losses, and `pde_MODEL_field.png`, the test of the first seed. The names of
-    the corrected generator's end in `_corrected`. The runs are kept in `pde_MODEL_seed_N`, and a benchmark that was
-    interrupted goes on with them.
+    the corrected generator's end in `_corrected`. The runs are stored in `pde_MODEL_seed_N`, and an interrupted benchmark
+    continues them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"pde_{protocol.model}" + "_corrected" * (protocol.generator == "corrected")
@@ -200,7 +168,7 @@ def _results(protocol: ObserverProtocol, seed: int, runs: list[dict]) -> dict:
 
 
 def draw_losses(results: dict):
-    """Draw the training loss of every seed against epochs, beside the published band and an affine observer."""
+    """Draw the training loss of every seed against epochs, with the published band and an affine observer."""
     final = ", ".join(f"{one['final_training_loss']:.3g}" for one in results["runs"])
     affine = results["runs"][0]["references"]["affine_fit"]["loss"]
     return draw_seeds(

@@ -1,12 +1,12 @@
-"""Train stable-baselines3's PPO on one of the environments, to compare with `robustctl_envs.ppo`.
+"""Train stable-baselines3's PPO on one of the environments, for comparison with `robustctl_envs.ppo`.
 
-Stable-baselines3 brings PyTorch, so it lives in an environment of its own, which has robustctl installed too:
+Stable-baselines3 depends on PyTorch, so it has a separate environment, in which robustctl is installed too:
 
     python -m venv .venv-sb3
     .venv-sb3/bin/pip install -e . stable-baselines3
     .venv-sb3/bin/python -m benchmarks.ppo_stable_baselines3 --steps 200000 --out runs/sb3
 
-The policy reads the last four observations, since the sensors measure no speeds. Not run by CI.
+The policy reads the last four observations, because the sensors measure no speeds. Not run by CI.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from gymnasium.wrappers import FlattenObservation, FrameStackObservation
 import robustctl_envs  # noqa: F401 - registers the environments
 
 MISSING = (
-    "this script needs stable-baselines3, which robustctl does not install; make it an environment of its own: "
+    "this script needs stable-baselines3, which robustctl does not install; make a separate environment: "
     "python -m venv .venv-sb3 && .venv-sb3/bin/pip install -e . stable-baselines3"
 )
 
 
 def make(name: str, history: int) -> gym.Env:
-    """Return the environment with the last `history` observations side by side."""
+    """Return the environment with the last `history` observations concatenated."""
     return FlattenObservation(FrameStackObservation(gym.make(f"robustctl/{name}-v0"), history))
 
 

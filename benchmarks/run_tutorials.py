@@ -1,9 +1,10 @@
-"""Run tutorials in full, and keep what they print and draw for their pages of the site.
+"""Run tutorials in full, and store their output and figures for their pages of the site.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.run_tutorials identify_your_log youla_feedback ...
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.run_tutorials identify_f16 --data FOLDER
 
-Writes `tutorials/full/NAME.json` and the figures beside it. Minutes each on two CPU cores; the tests run them in quick mode.
+Writes `tutorials/full/NAME.json` and the figures to the same folder. Each takes minutes on two CPU cores; the tests run them in
+quick mode.
 """
 
 import argparse
@@ -20,11 +21,11 @@ from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
-KEPT = TUTORIALS / "full"
+FULL = TUTORIALS / "full"
 
 
 def run(name: str, more: list[str]) -> dict:
-    """Run one in a folder of its own; return what it printed, its figures, kept, and how long it took."""
+    """Run one in a temporary folder and store its figures; return its output, the figures' names and its duration."""
     with tempfile.TemporaryDirectory() as folder:
         out, begin = Path(folder) / "out", time.monotonic()
         command = [sys.executable, str(TUTORIALS / f"{name}.py"), "--out", str(out), *more]
@@ -34,11 +35,11 @@ def run(name: str, more: list[str]) -> dict:
         )
         seconds = round(time.monotonic() - begin)
         figures, drawn = [], sorted(out.rglob("*.png"), key=lambda path: path.stat().st_mtime)
-        several = Counter(path.stem for path in drawn)  # a report of each of two plants, say
+        several = Counter(path.stem for path in drawn)  # for example the reports on two plants
         for path in drawn:
             stem = path.stem if several[path.stem] == 1 else f"{path.parent.name}-{path.stem}"
             figures.append(f"{name}-{stem}.png")
-            shutil.copy(path, KEPT / figures[-1])
+            shutil.copy(path, FULL / figures[-1])
         return {
             "seconds": seconds,
             "figures": figures,
@@ -47,16 +48,16 @@ def run(name: str, more: list[str]) -> dict:
 
 
 def main() -> None:
-    """Run what was asked for, one after the other."""
+    """Run the requested tutorials in sequence."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = sorted(path.stem for path in TUTORIALS.glob("*.py"))
     parser.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     given, more = parser.parse_known_args()
-    KEPT.mkdir(exist_ok=True)
+    FULL.mkdir(exist_ok=True)
     for name in given.names:
         results = {**provenance(0), **run(name, more)}
-        del results["seed"]  # each tutorial has seeds of its own
-        write_json(KEPT / f"{name}.json", results)
+        del results["seed"]  # each tutorial has its own seeds
+        write_json(FULL / f"{name}.json", results)
         print(f"{name}: {results['seconds']} s, {len(results['figures'])} figures")
 
 

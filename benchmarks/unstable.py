@@ -7,12 +7,15 @@ from pathlib import Path
 import jax.random as jr
 import numpy as np
 
+import robustctl as rc
 from robustctl.certificates import certify
-from robustctl.problems.unstable import Setting, costs, optimizer, under_faults, zero_q
+from robustctl.loops import zero_gain
+from robustctl.problems.unstable import Setting, costs, optimizer, under_faults
+from robustctl.runs import Monitor
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.system import Parameterization
-from robustctl.train import fit_policy
+from robustctl.train import PolicyGradient
 
 
 def train(
@@ -20,11 +23,18 @@ def train(
 ) -> tuple[Parameterization, dict]:
     """Train one policy; return it and its scores, ready for JSON."""
     test = _test(setting)
-    base = float(costs(setting.scenario, zero_q(setting.scenario.sampled.plant), test).mean())
+    base = float(
+        costs(
+            setting.scenario, zero_gain(setting.scenario.sampled.ny, setting.scenario.sampled.nu), test
+        ).mean()
+    )
     begin = time.monotonic()
-    fitted = fit_policy(
-        policy, setting.scenario, horizon=setting.horizon, segment=setting.segment, batch=64, epochs=epochs, test=test,
-        optimizer=optimizer(epochs, setting.horizon // setting.segment), progress=progress, key=jr.key(seed),
+    problem = PolicyGradient(
+        setting.scenario, horizon=setting.horizon, segment=setting.segment, batch=64, test=test
+    )
+    fitted = rc.train.train(
+        problem, policy, epochs=epochs, optimizer=optimizer(epochs, setting.horizon // setting.segment),
+        monitor=Monitor(progress=progress), key=jr.key(seed),
     )  # fmt: skip
     found = certify(fitted.policy)
     return fitted.policy, {
@@ -46,7 +56,7 @@ def benchmark(
     epochs: int = 100,
     progress: bool = True,
 ) -> dict:
-    """Train every gain and seed, and an LSTM in Q's place; write JSON and figure to the folder."""
+    """Train every gain and seed, and an LSTM as Q; write JSON and figure to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     runs: list[dict] = []
     shown: dict[str, Parameterization] = {}
@@ -84,7 +94,7 @@ def _mean(runs: list[dict], name: str) -> float:
 
 
 def draw(results: dict):
-    """Draw cost relative to the base against the certified gain, beside the published curve and the LSTM."""
+    """Draw cost relative to the base controller against the certified gain, with the published curve and the LSTM."""
     from robustctl.plot.canvas import BLUE, GREY, INK, SMALL, VERMILION, heading, panels
 
     figure, axes = panels(1, 1, (6.5, 3.6))
@@ -100,20 +110,20 @@ def draw(results: dict):
         list(results["published"].values()),
         color=INK,
         linestyle="--",
-        label="Youla-REN, published, its own base and cost",
+        label="Youla-REN, published, other base controller and cost",
     )
     ax.axhline(
         results["mean_relative_cost"]["LSTM"],
         color=VERMILION,
         linewidth=1.0,
-        label="LSTM in Q's place, no guarantee",
+        label="LSTM as Q, no guarantee",
     )
     ax.axhline(1.0, color=GREY, linewidth=1.0, label="base controller")
     ax.set_xscale("log")
     ax.set_xticks(gammas, [f"{g:g}" for g in gammas])
     ax.minorticks_off()
     ax.set_xlabel("gain bound of Q: control unit over innovation unit", fontsize=SMALL + 1)
-    ax.set_ylabel("cost relative to the base", fontsize=SMALL + 1)
+    ax.set_ylabel("cost relative to the base controller", fontsize=SMALL + 1)
     ax.legend(frameon=False, fontsize=SMALL)
-    heading(figure, f"Youla on the {results['problem']}: what a smaller gain costs")
+    heading(figure, f"Youla policies for the {results['problem']}: cost against the gain bound")
     return figure

@@ -1,4 +1,4 @@
-"""Train problem 3 for some seeds, certify on the way, and write results and figure."""
+"""Train problem 3 for some seeds, certify during training, and write results and figure."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,26 +7,30 @@ from pathlib import Path
 import jax.random as jr
 import numpy as np
 
+import robustctl as rc
 from robustctl.certificates import certificate_margin
 from robustctl.problems.youla_feedback import PUBLISHED, YoulaProtocol, YoulaScenario, model
+from robustctl.runs import Monitor, Run
 from robustctl.runs.provenance import provenance
 from robustctl.scenario import Episode
 from robustctl.store.json_text import write_json
-from robustctl.train import PolicyFit, fit_policy
+from robustctl.train import PolicyFit, PolicyGradient
 
-from .kept import certificates, commit, draw_seeds, parameters, seconds_per_epoch
+from .runs import certificates, commit, draw_seeds, parameters, seconds_per_epoch
 
 
 def train(
     protocol: YoulaProtocol, seed: int, folder: Path, *, progress: bool = True
 ) -> tuple[PolicyFit, dict]:
-    """Train one seed, going on where a run in `folder` stopped; return the fit and its scores, ready for JSON."""
+    """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
     policy = model(protocol, start)
-    fitted = fit_policy(
-        policy, YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch,
-        epochs=protocol.epochs, optimizer=protocol.optimizer(), progress=progress, inspect=certificate_margin,
-        run=folder, resume=True, test=_test(protocol), key=key,
+    problem = PolicyGradient(
+        YoulaScenario(), horizon=protocol.horizon, segment=protocol.segment, batch=protocol.batch, test=_test(protocol)
+    )  # fmt: skip
+    fitted = rc.train.train(
+        problem, policy, epochs=protocol.epochs, optimizer=protocol.optimizer(), run=Run(folder, resume=True),
+        monitor=Monitor(progress=progress, callback=certificate_margin), key=key,
     )  # fmt: skip
     return fitted, {
         "seed": seed,
@@ -44,7 +48,7 @@ def train(
 
 
 def _test(protocol: YoulaProtocol) -> Episode:
-    """The published test episodes, for all seeds the same; the first part of them in a quick run."""
+    """The published test episodes, the same for all seeds; a quick run takes the first part of them."""
     episodes = YoulaScenario().published_test()
     return episodes._replace(ws=episodes.ws[: protocol.batch, : protocol.horizon])
 
@@ -52,7 +56,8 @@ def _test(protocol: YoulaProtocol) -> Episode:
 def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, progress: bool = True) -> dict:
     """Train every seed, write `youla_MODEL.json` and `youla_MODEL.png` to the folder after each, return the results.
 
-    The runs are kept in `youla_MODEL_seed_N`, and a benchmark that was interrupted goes on with them.
+    The runs are stored in `youla_MODEL_seed_N`, and an interrupted benchmark
+    continues them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     runs = []
@@ -75,7 +80,7 @@ def benchmark(protocol: YoulaProtocol, seeds: Sequence[int], folder: Path, *, pr
 
 
 def draw(results: dict):
-    """Draw the test cost of every seed against epochs, beside the published mean."""
+    """Draw the test cost of every seed against epochs, with the published mean."""
     final = ", ".join(f"{run['final_test_cost']:.4f}" for run in results["runs"])
     return draw_seeds(
         results, "test_cost", "test cost, mean(|z| + 1e-4 u²)", 80,

@@ -68,7 +68,7 @@ _PLAINER = (
 
 
 def _plain_signature(app, what, name, obj, options, signature, returns):
-    """Write the types of a signature as its author did."""
+    """Write the types of a signature as in the source."""
     for pattern, plainer in _PLAINER:
         signature, returns = (text and re.sub(pattern, plainer, text) for text in (signature, returns))
     return signature, returns
@@ -82,7 +82,7 @@ def _plain_attributes(app, doctree) -> None:
 
 
 def _skip_fields(app, what, name, obj, skip: bool, options) -> bool | None:
-    """Leave out the fields of named tuples, which would say "Alias for field number 0"."""
+    """Leave out the fields of named tuples, whose documentation is "Alias for field number 0"."""
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
@@ -92,7 +92,7 @@ def _end_code(app, what, name, obj, options, lines: list[str]) -> None:
 
 
 def _copy_tutorials() -> None:
-    """Put the tutorials where Sphinx looks for pages, as notebooks, each with what a full run gave; git ignores them."""
+    """Write the tutorials as notebooks into docs/tutorials, each with the output of a full run; git ignores them."""
     folder = HERE / "tutorials"
     folder.mkdir(exist_ok=True)
     for script in (ROOT / "tutorials").glob("*.py"):
@@ -103,17 +103,17 @@ def _copy_tutorials() -> None:
 
 
 def _full_run(kept: dict) -> str:
-    """Write what a full run printed and drew, as `benchmarks/run_tutorials.py` kept it."""
+    """Return the output and figures of a full run, as `benchmarks/run_tutorials.py` stored them."""
     machine = f"{kept['machine']['platform']}, {kept['machine']['cpus']} cores, {kept['device']}"
     figures = "\n\n".join(f"![{Path(name).stem}](../../tutorials/full/{name})" for name in kept["figures"])
     return (
-        f"## What a full run gives\n\n{kept['seconds'] / 60:.1f} minutes; {machine}; commit {kept['commit'][:12]}.\n\n"
+        f"## Output of a full run\n\n{kept['seconds'] / 60:.1f} minutes; {machine}; commit {kept['commit'][:12]}.\n\n"
         f"```text\n{kept['printed'].rstrip()}\n```\n\n{figures}"
     )
 
 
 def _name_links(app, docname: str, source: list[str]) -> None:
-    """Let links to pages bear their titles, and links to a tutorial or to the results lead to their pages."""
+    """Give links to pages their titles, and point links to tutorials and results to their pages."""
     text = re.sub(
         r"\[(?:\.\./tutorials/|tutorials/)?\w+\.py\]\(\.\./tutorials/(\w+)\.py\)",
         r"[](tutorials/\1.ipynb)",
@@ -127,7 +127,7 @@ def _name_links(app, docname: str, source: list[str]) -> None:
 
 
 def setup(app) -> None:
-    """Register what stands above."""
+    """Write the generated pages and register the handlers above."""
     _copy_tutorials()
     make_results.write(HERE)
     app.connect("source-read", _name_links)

@@ -6,11 +6,20 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.errors import ExtensionError
 
+_SPELLINGS = (
+    (r"\\(begin|end)\{aligned\}", r"\\\1{align*}"),  # latex2mathml has no `aligned`
+    # a bar that is not known to open or close gets the space of an operator
+    (r"\\([lr])vert(?![A-Za-z])", lambda m: r"\left|" if m[1] == "l" else r"\right|"),
+    (r"\\([lr])Vert(?![A-Za-z])", lambda m: r"\left\|" if m[1] == "l" else r"\right\|"),
+)
+
 
 def mathml(tex: str, display: str) -> str:
     """Return one formula as a MathML element."""
-    # latex2mathml knows the environment for numbered lines only
-    element = convert(re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{align*}", tex), display=display)
+    spelled = tex
+    for pattern, other in _SPELLINGS:
+        spelled = re.sub(pattern, other, spelled)
+    element = convert(spelled, display=display)
     unknown = re.search(r">(\\[A-Za-z]+|&)<", element)  # what latex2mathml cannot read it copies
     if unknown:
         raise ExtensionError(

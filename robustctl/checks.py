@@ -1,10 +1,52 @@
 """Checks of what a user asks for, before anything is allocated."""
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import ArgumentError, ModelError, RobustctlError
+
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+def renamed(**now: str) -> Callable[[Called], Called]:
+    """Return a decorator for a function or a settings class that refuses unknown keywords with what to give instead.
+
+    `now`: by old name, what is given today. Other unknown names get the list of those there are.
+    """
+
+    def decorate(called: Called) -> Called:
+        if not isinstance(called, type):
+            return _refuse_unknown(called, called.__name__, now)  # pyright: ignore[reportReturnType]
+        called.__init__ = _refuse_unknown(called.__init__, called.__name__, now)
+        return called  # pyright: ignore[reportReturnType]
+
+    return decorate
+
+
+def _refuse_unknown(called: Callable, name: str, now: dict[str, str]) -> Callable:
+    known = [parameter for parameter in inspect.signature(called).parameters if parameter != "self"]
+
+    @functools.wraps(called)
+    def checked(*args, **keywords):
+        for keyword in keywords.keys() - set(known):
+            instead = now.get(keyword)
+            advice = f"give {instead}" if instead else f"it takes {', '.join(known)}"
+            raise ArgumentError(f"{name} must be called with arguments it has, got {keyword}; {advice}")
+        return called(*args, **keywords)
+
+    return checked
+
+
+def check_whole(least: int, **values: Any) -> None:
+    """Raise `RobustctlError` unless every value is a whole number of at least `least`."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise RobustctlError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_sizes(**sizes: int) -> None:

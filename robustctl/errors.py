@@ -5,6 +5,10 @@ class RobustctlError(ValueError):
     """Base of every error raised for bad input."""
 
 
+class ArgumentError(RobustctlError, TypeError):
+    """An argument that a function or a settings class does not have."""
+
+
 class DataError(RobustctlError):
     """A log or record that cannot be used as it is."""
 

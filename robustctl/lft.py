@@ -254,3 +254,37 @@ def rescaled(form: LFT, u, y) -> LFT:
         B2=form.B2 * u, D12=form.D12 * u, C2=y[:, None] * form.C2, D21=y[:, None] * form.D21,
         D22=y[:, None] * form.D22 * u,
     )  # fmt: skip
+
+
+def signals(parts: Sequence[LFT], *widths: int) -> list[np.ndarray]:
+    """Return the outputs of each part and then the inputs of the whole, `widths` of them, as rows of one identity.
+
+    Sums of rows and `np.vstack` of them are then sums and stacks of signals, from which `joined` reads its matrices.
+    """
+    counts = [*(part.ny for part in parts), *widths]
+    return np.split(np.eye(sum(counts)), np.cumsum(counts)[:-1])
+
+
+def joined(parts: Sequence[LFT], inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> LFT:
+    """Return the form of parts that read `inputs`, one block of signals after the other, seen at `outputs`.
+
+    **Raises:** `ModelError` for a loop that is algebraic without a solution.
+    """
+    ny = sum(part.ny for part in parts)
+    (F, G), (H, J) = (np.split(np.vstack(rows), [ny], axis=1) for rows in (inputs, outputs))
+    return interconnect(parts, F, G, H, J)
+
+
+def delay(width: int, samples: int) -> LFT:
+    """Return the form of `width` signals that come out `samples` samples later."""
+    nx, moved = width * samples, width * max(samples - 1, 0)
+    A, B, C = np.eye(nx, k=width), np.eye(nx, width, k=-moved), np.eye(width, nx)
+    return linear(A, B, C, np.zeros((width, width)) if samples else np.eye(width))
+
+
+def saturation(limited: np.ndarray) -> LFT:
+    """Return the form of signals of which those that are `limited` (n,) are clipped: their slopes are in [0, 1]."""
+    chosen = np.eye(limited.size)[limited]
+    ones = np.ones(len(chosen))
+    blocks = (Slopes(np.zeros_like(ones), ones),) if len(chosen) else ()
+    return static(np.zeros((len(chosen),) * 2), chosen, chosen.T, np.diag(1.0 - limited), blocks)

@@ -14,18 +14,18 @@ class Recipe:
         model: What to fit; linear, gru and lstm are baselines.
         gamma: Certified gain of the lipschitz models, between signals scaled to standard deviation one.
         rate: Certified contraction rate per sample, in (0, 1].
-        nx: States.
-        nv: Features of the network in the loop.
+        nx: Number of states.
+        nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.
         activation: Elementwise function with slope in [0, 1].
-        warm_up: Samples that the initial state is found from.
+        warm_up: Samples from which the initial state is estimated.
         window: Length of the training windows; 0 trains on whole experiments, each from a trained initial state.
         stride: Samples from the start of one window to the next.
-        batch: Windows a gradient step.
-        validation: Last part of each experiment, in [0, 1), kept to choose the best epoch; needs windows.
+        batch: Windows per gradient step.
+        validation: Share of each experiment, its last part, in [0, 1), that selects the best epoch; requires windows.
         epochs: Passes over the training data.
-        learning_rate: Of Adam, falling to zero along a cosine.
-        seed: Of the initial weights and the order of the windows.
+        learning_rate: Initial learning rate of Adam; it decays to zero along a cosine.
+        seed: Seed of the initial weights and the order of the windows.
     """
 
     model: ModelName = "contracting"

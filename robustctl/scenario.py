@@ -12,7 +12,14 @@ from .system import System
 
 
 class Episode(NamedTuple):
-    """One random draw: the plant's parameters, its initial state, and its exogenous inputs, time first."""
+    """One random draw.
+
+    **Arguments:**
+
+    - `plant`: the plant, or its parameters.
+    - `x0`: its initial state.
+    - `ws`: its exogenous inputs, time first.
+    """
 
     plant: PyTree
     x0: PyTree

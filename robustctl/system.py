@@ -142,7 +142,23 @@ class StrictlyProper(System):
 
     with the control `u` and everything else that acts on it, `w` (disturbances, references, noise). A
     controller can therefore read y[t] before it chooses u[t], and a loop about it is never algebraic.
+
+    `nu` and `inputs` are the controls alone. `lft()` has the inputs `[u, w]`, of w only what the class says, and the
+    outputs y without references, which a loop passes on to its controller.
     """
+
+    def undisturbed(self, references: int = 0) -> PyTree:
+        """Return one sample of `w` in which nothing but the control acts, with `references` zeros for references.
+
+        **Raises:** `ModelError` for a class that does not say what its `w` is.
+        """
+        raise ModelError(
+            f"a system to be controlled must say what acts on it, and {type(self).__name__} does not; give the class a method "
+            "undisturbed(references) that returns one sample of w, or give w to feedback"
+        )
+
+    def check_equations(self) -> None:
+        """Raise `ModelError` for equations that cannot be stepped; default: they can."""
 
     @abc.abstractmethod
     def output(self, x: PyTree, w: PyTree) -> PyTree:

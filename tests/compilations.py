@@ -11,7 +11,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 _counters: list[list[str]] = []
 
 
-def _listen(event: str, seconds: float, **about) -> None:
+def _listen(event: str, duration_secs: float, **about: str | int) -> None:
     if event == _EVENT:
         for names in _counters:
             names.append(str(about.get("fun_name", "?")))

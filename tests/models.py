@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 import robustctl as rc
 
@@ -50,11 +51,24 @@ def draw(model, key, scale: float):
     return eqx.combine(jax.tree.unflatten(treedef, drawn), model)
 
 
-def draw_of_unlike_sizes(model, key):
-    """As `draw`, each free array of a size of its own, from a tenth to ten."""
-    draw_key, size_key = jr.split(key)
-    leaves, treedef = jax.tree.flatten(draw(model, draw_key, 1.0))
-    sizes = 10 ** jr.uniform(size_key, (len(leaves),), minval=-1.0, maxval=1.0)
-    return jax.tree.unflatten(
-        treedef, [s.astype(leaf.dtype) * leaf for s, leaf in zip(sizes, leaves, strict=True)]
-    )
+@eqx.filter_jit
+def _explicit(arrays, rest):
+    return eqx.filter_vmap(lambda drawn: eqx.combine(drawn, rest).explicit())(arrays)
+
+
+def drawn_systems(model, scales, seed: int = 0) -> list:
+    """Return a system for each scale, at normal free arrays of that size, all from one compiled program.
+
+    A scale is a number, or a pair of bounds: then every array has a size of its own between them.
+    """
+    rng = np.random.default_rng(seed)
+    free, rest = eqx.partition(model, eqx.is_inexact_array)
+
+    def drawn(leaf):
+        sizes = [10 ** rng.uniform(*np.log10(np.broadcast_to(scale, 2))) for scale in scales]
+        values = [size * rng.normal(size=leaf.shape) for size in sizes]
+        return jnp.asarray(np.stack(values).astype(leaf.dtype))
+
+    leaves, treedef = jax.tree.flatten(_explicit(jax.tree.map(drawn, free), rest))
+    host = [np.asarray(leaf) for leaf in leaves]  # whose slices compile nothing
+    return [jax.tree.unflatten(treedef, [jnp.asarray(leaf[k]) for leaf in host]) for k in range(len(scales))]

@@ -15,8 +15,9 @@ import numpy as np
 import robustctl as rc
 from robustctl.errors import RobustctlError
 from robustctl.problems.youla_feedback import YoulaScenario
-from robustctl.train import engine as loop
-from robustctl.train import identification, policy
+from robustctl.train import engine, identification, policy
+
+from . import trainings
 
 EPOCHS = 25  # of two gradient steps each
 SETTINGS = dict(optimizer=rc.train.clipped_adam(1e-2), progress=False)
@@ -35,12 +36,12 @@ def model():
 
 def fit(**changed):
     given = dict(epochs=EPOCHS, segment=20, key=jr.key(1)) | SETTINGS | changed
-    return rc.fit(model(), record(), **given)
+    return trainings.fit(model(), record(), **given)
 
 
 def fit_policy(**changed):
     given = dict(epochs=EPOCHS, horizon=40, segment=20, batch=8, key=jr.key(1)) | SETTINGS | changed
-    return rc.fit_policy(model(), YoulaScenario(), **given)
+    return trainings.fit_policy(model(), YoulaScenario(), **given)
 
 
 def fit_seeds(devices):
@@ -50,7 +51,7 @@ def fit_seeds(devices):
         return rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=key)
 
     keys = jr.split(jr.key(2), len(jax.devices()))
-    fits = rc.train.fit_seeds(
+    fits = trainings.fit_seeds(
         build, record(), keys=keys, devices=devices, epochs=EPOCHS, segment=20, **SETTINGS
     )
     return [float(fitted.history["loss"][-1]) for fitted in fits]
@@ -84,7 +85,7 @@ def watch_the_arrays(seen):
                 largest, callback=lambda s: seen["parts"].append(s.shard_shape(shape)[0])
             )
 
-    note(loop, "run_epochs", state)
+    note(engine, "run_epochs", state)
     note(identification, "spread", part)
     note(policy, "spread", part)
 
@@ -128,7 +129,7 @@ def together(folder: Path):
     stopped = fit_policy(**kept, watchers=[Interrupt()] if process == 1 else [])
     return {
         "fit": costs(fit(devices=devices, run=folder / f"fit of {process}")),
-        "fit_policy": costs(fit_policy(**kept, resume=True)),
+        "fit_policy": costs(fit_policy(**kept | dict(run=rc.runs.Run(folder / "policy", resume=True)))),
         "stopped": [stopped.stopped, len(stopped.history["loss"])],
         "other keys": refused(devices=devices, key=jr.key(process)),
         "other folders": refused(devices=devices, run=folder / "policy"),

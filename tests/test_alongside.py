@@ -11,13 +11,13 @@ import pytest
 import robustctl as rc
 from robustctl.classical import PID, hinf_norm, linearize, youla_gain
 from robustctl.errors import RobustctlError
-from robustctl.loops import Alongside, Feedback, Gain, PlantScenario, feedback, noiseless
+from robustctl.loops import Alongside, Feedback, Gain, PlantScenario, feedback, noiseless, zero_gain
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Task, undisturbed
 from robustctl.robustness.certified import certified_gain
 from robustctl.robustness.linear_loop import linear_loop
 
 DT = 0.1
-SILENT = Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
+SILENT = zero_gain(1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,6 @@ def pid():
 
 def network(nu=1, ny=1, gamma=30.0):
     return rc.nn.LipschitzR2DN(nu=nu, nx=3, nv=4, ny=ny, hidden=(5,), gamma=gamma, key=jr.key(7))
-
-
-def still(plant):
-    return jax.tree.map(lambda a: a[0], undisturbed(plant, 1))
 
 
 def test_with_a_silent_q_it_is_the_controller(plant, pid):
@@ -66,7 +62,7 @@ def test_the_surprise_does_not_depend_on_q(plant, pid):
         start = plant.state_at(jnp.array([0.5, -1.0])), loop.policy.init_state()
         run = rc.rollout(loop, ws, start)
         twin = run.xs[1][0][1]
-        return run.ys.y - jax.vmap(lambda x: plant.output(x, still(plant)))(twin)
+        return run.ys.y - jax.vmap(lambda x: plant.output(x, plant.undisturbed()))(twin)
 
     with_q, without = surprise(network().explicit()), surprise(SILENT)
     np.testing.assert_allclose(with_q, without, atol=1e-9)
@@ -82,7 +78,7 @@ class Seen(rc.System):
         return self.loop.init_state()
 
     def step(self, x, u):
-        x_next, out = self.loop.step(x, still(self.loop.plant)._replace(d=u))
+        x_next, out = self.loop.step(x, self.loop.plant.undisturbed()._replace(d=u))
         return x_next, out.y
 
 
@@ -97,7 +93,7 @@ def test_no_disturbance_passes_the_bound(plant, pid):
 
 def test_the_maps_are_those_of_the_loop_without_q(plant, pid):
     bound = youla_gain(plant, pid, 1.0)
-    alone = linearize(feedback(plant, pid, still(plant)))  # [d, u alone] -> [y, u]
+    alone = linearize(feedback(plant, pid))  # [d, u alone] -> [y, u]
     norm = hinf_norm(alone[:1, :2])
     np.testing.assert_allclose([bound.norms[0], bound.norms[2]], norm, rtol=1e-6)
     np.testing.assert_allclose(
@@ -110,30 +106,30 @@ def certified(loop):
     """What the report says of a loop's gain, without the rest of it."""
 
     def performance(x, u):
-        return loop.plant.output(loop.plant.state_at(x), still(loop.plant))
+        return loop.plant.output(loop.plant.state_at(x), loop.plant.undisturbed())
 
     return certified_gain(loop, linear_loop(loop, performance, np.zeros(0)), performance)
 
 
 def test_the_report_knows_the_bound(plant, pid):
     q = network()
-    alone = certified(feedback(plant, pid, still(plant)))
-    both = certified(feedback(plant, Alongside(pid, plant, q.explicit()), still(plant)))
+    alone = certified(feedback(plant, pid))
+    both = certified(feedback(plant, Alongside(pid, plant, q.explicit())))
     assert alone.gain == pytest.approx(youla_gain(plant, pid, 0.0).gain)
     assert both.gain == pytest.approx(youla_gain(plant, pid, 30.0).gain, rel=1e-5)
 
 
 def test_what_is_not_linear_has_no_certified_gain(plant):
     limited = PID(8.0, 2.0, 4.0, dt=DT, low=-5.0, high=5.0)
-    found = certified(feedback(plant, Alongside(limited, plant, network().explicit()), still(plant)))
+    found = certified(feedback(plant, Alongside(limited, plant, network().explicit())))
     assert found.gain is None and "is not linear" in found.statement
-    assert certified(feedback(plant, limited, still(plant))).gain is None
+    assert certified(feedback(plant, limited)).gain is None
     assert not youla_gain(plant, limited, 1.0).certified
 
 
 def test_a_wrong_model_is_told(plant, pid):
     heavier = Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [0.8]], [[1.0, 0.0]], Bd=np.eye(2)), DT)
-    found = certified(feedback(plant, Alongside(pid, heavier, network().explicit()), still(plant)))
+    found = certified(feedback(plant, Alongside(pid, heavier, network().explicit())))
     assert found.gain is None and "must not depend on Q's output" in found.statement
 
 

@@ -78,7 +78,7 @@ def run(sampled, controller, x0, samples, d=None, r=None):
     w = undisturbed(sampled, samples, 0 if r is None else r.shape[1])
     w = w if d is None else w._replace(d=jnp.asarray(d))
     w = w if r is None else w._replace(r=jnp.asarray(r))
-    loop = feedback(sampled, controller, jax.tree.map(lambda a: a[0], w))
+    loop = feedback(sampled, controller, sampled.undisturbed(0 if r is None else r.shape[1]))
     start = sampled.state_at(jnp.asarray(x0)), controller.init_state()
     out = rc.rollout(loop, w, start).ys
     return out.x.x, out.y, out.u
@@ -245,7 +245,7 @@ def test_nonlinear_filters_follow_a_nonlinear_plant_and_stabilise_it(design):
     noise = jr.normal(jr.key(0), (400, 1))
     w = undisturbed(sampled, 400)._replace(noise=noise)
     start = sampled.state_at(jnp.asarray([0.4, 0.0])), controller.init_state()
-    out = rc.rollout(feedback(sampled, controller, jax.tree.map(lambda a: a[0], w)), w, start)
+    out = rc.rollout(feedback(sampled, controller), w, start)
     assert np.abs(out.ys.x.x[-50:, 0]).max() < 0.03
     error = np.asarray(out.xs[1][0].plant.x - out.ys.x.x)[-200:]
     assert np.sqrt(np.mean(error[:, 0] ** 2)) < 0.006  # the sensor's own noise is 0.01

@@ -15,7 +15,9 @@ from robustctl.cli.models import Demo, FitLog
 from robustctl.identify.recipe import Recipe
 from robustctl.problems import two_tanks
 
-ROOT = Path(__file__).parent.parent
+from .processes import ROOT
+from .processes import run as run_python
+
 QUICK = ["--epochs", "3", "--nx", "2", "--nv", "3", "--hidden", "4", "--warm-up", "5"]
 
 
@@ -179,14 +181,6 @@ def test_the_package_runs_as_a_command(tmp_path):
 
 def test_the_readme_example_runs(tmp_path):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
-    command = [sys.executable, "-W", "error::UserWarning", "-c", code]
-    environment = {
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(tmp_path),
-    }
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "HOLDS" in done.stdout and "(800, 1)" in done.stdout
+    said = run_python(tmp_path, "-c", code)
+    assert "HOLDS" in said and "(800, 1)" in said
     assert (tmp_path / "tanks.safetensors").is_file()

@@ -121,7 +121,7 @@ def test_the_correction_makes_a_wrong_filter_right_and_keeps_the_certificate(tan
     model = rc.nn.CorrectedR2DN(**kalman_prior(filter, train), core=inner)
     before = score(model, train, test).scores().nrmse
     fitted = rc.fit(
-        model, train, washout=20, epochs=500, progress=False, key=jr.key(1),
+        model, train, washout=20, epochs=500, monitor=None, key=jr.key(1),
         optimizer=optax.adam(optax.cosine_decay_schedule(1e-2, 500)),
     )  # fmt: skip
     after = rc.simulate(fitted.model, test).scores().nrmse

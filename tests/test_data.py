@@ -417,7 +417,7 @@ def test_a_slow_clock_drift_is_not_taken_for_uniform():
         (np.append(np.linspace(0.1, 0.103, 400), 7.5), r"\(\+2\.\d %\)"),
         (
             np.full(2000, 0.10005),
-            r"^they run at 0\.10005 s a step, not at dt = 0\.1 s, 1 samples off in all$",
+            r"^they run at 0\.10005 s per step, not at dt = 0\.1 s, 1 samples off in all$",
         ),
         (np.full(400, 0.098), "at dt = 0.1 s, 8 samples off in all"),
     ],

@@ -57,6 +57,7 @@ def together(tmp_path_factory):
 
 
 TRAININGS = ("fit", "fit_policy")
+two_processes = pytest.mark.slow
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -79,6 +80,7 @@ def test_seeds_on_eight_devices_end_as_on_one(alone):
     np.testing.assert_allclose(alone["fit_seeds 8"], alone["fit_seeds 1"], rtol=1e-9)
 
 
+@two_processes
 @pytest.mark.parametrize("training", TRAININGS)
 def test_two_processes_train_to_the_same_numbers(training, alone, together):
     for found in together[0]:
@@ -86,6 +88,7 @@ def test_two_processes_train_to_the_same_numbers(training, alone, together):
             np.testing.assert_allclose(found[training][name], values, rtol=1e-9)
 
 
+@two_processes
 def test_the_first_process_alone_writes(together):
     (first, _), folder = together
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["fit of 0", "policy"]
@@ -94,11 +97,13 @@ def test_the_first_process_alone_writes(together):
     assert len(list((folder / "policy" / "checkpoints").iterdir())) == 2
 
 
+@two_processes
 def test_all_processes_stop_where_one_is_interrupted_and_go_on_from_there(together):
     first, second = (found["stopped"] for found in together[0])
     assert first == second and first[0] == "interrupted" and 4 <= first[1] < small.EPOCHS
 
 
+@two_processes
 @pytest.mark.parametrize(
     ("case", "message"),
     [

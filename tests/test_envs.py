@@ -12,9 +12,9 @@ import robustctl as rc
 import robustctl_envs as envs
 from robustctl.classical import linear_base
 from robustctl.errors import ModelError, RobustctlError
-from robustctl.loops import Gain, Youla
+from robustctl.loops import Youla, zero_gain
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Task
-from robustctl_envs.ppo import PPO, Agent, _Seen, advantages, loss, train_ppo
+from robustctl_envs.ppo import PPO, Agent, _Transitions, advantages, loss, train_ppo
 
 NAMES = list(envs.ENVIRONMENTS)
 
@@ -174,8 +174,7 @@ def test_a_controller_becomes_a_policy_with_its_state_inside():
     env = make("MagneticSuspension", horizon=100).unwrapped
     sampled = env.functional.sampled
     base = linear_base(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8])
-    zero = Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    policy = envs.Policy(Youla(base, zero), env)
+    policy = envs.Policy(Youla(base, zero_gain(nu=1, ny=1)), env)
     rewards = []
     for _ in range(2):  # the second episode must not remember the first
         y, _ = env.reset(seed=1)
@@ -214,7 +213,7 @@ def test_advantages_are_their_definition():
     for t in reversed(range(T)):
         delta = reward[t] + discount * (1 - ended[t]) * after[t] - value[t]
         expected[t] = delta + discount * trace * (1 - ended[t]) * expected[t + 1]
-    seen = _Seen(*(jnp.asarray(a) for a in (value, value, value, value, reward, ended, ended)))
+    seen = _Transitions(*(jnp.asarray(a) for a in (value, value, value, value, reward, ended, ended)))
     np.testing.assert_allclose(advantages(seen, jnp.asarray(last), discount, trace), expected[:T], rtol=1e-12)
 
 
@@ -230,7 +229,7 @@ def test_the_surrogate_stops_where_the_ratio_is_clipped():
 
     def at(shift):
         none = jnp.zeros(2)
-        seen = _Seen(y, action, log_probability - shift, none, none, none, none)
+        seen = _Transitions(y, action, log_probability - shift, none, none, none, none)
         return loss(agent, seen, gain, values, jnp.ones(2), settings)
 
     np.testing.assert_allclose(at(0.0), 0.0, atol=1e-9)

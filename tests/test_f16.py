@@ -105,6 +105,7 @@ def small(monkeypatch):
     monkeypatch.setattr(f16, "model", lambda protocol, key: tiny)
 
 
+@pytest.mark.slow
 def test_the_benchmark_trains_scores_certifies_and_goes_on(small, tmp_path):
     made, protocol = records(300), f16.F16Protocol(epochs=3, segment=50)
     results = f16_run.benchmark(protocol, range(1), made, tmp_path, progress=False)

@@ -16,6 +16,8 @@ import robustctl as rc
 from robustctl.errors import DataError, RobustctlError, RobustctlWarning
 from robustctl.train.batches import pack
 
+from .trainings import fit
+
 
 def plant(samples=200, seed=0, x0=0.0, dt=0.1):
     """A first-order lag with a saturating sensor."""
@@ -39,7 +41,8 @@ FAST = dict(optimizer=optax.adam(1e-2), progress=False, key=jr.key(1))
 
 @pytest.fixture(scope="module")
 def fitted():
-    return rc.fit(small(), plant(), validation=plant(seed=1), epochs=150, **FAST)
+    short = dict(optimizer=optax.adam(1e-2), monitor=None, key=jr.key(1))
+    return rc.fit(small(), plant(), validation=plant(seed=1), epochs=150, **short)
 
 
 def test_fit_finds_the_plant_and_the_certificate_holds(fitted):
@@ -65,7 +68,7 @@ def test_explicit_works_in_the_units_of_the_log(fitted):
 
 
 def test_the_same_key_gives_the_same_numbers():
-    a, b = (rc.fit(small(), plant(), epochs=7, **FAST) for _ in range(2))
+    a, b = (fit(small(), plant(), epochs=7, **FAST) for _ in range(2))
     assert np.array_equal(a.history["loss"], b.history["loss"]) and eqx.tree_equal(
         a.model.parameterization, b.model.parameterization
     )
@@ -100,16 +103,16 @@ def test_truncated_segments_carry_the_state(dtype):
     """With a step of zero, segments see the same simulation as the whole: the mean of their losses is its loss."""
     still = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1), epochs=1)
     model = small(dtype=dtype)
-    whole = rc.fit(model, plant(), **still)
-    parts = rc.fit(model, plant(), segment=40, **still)
+    whole = fit(model, plant(), **still)
+    parts = fit(model, plant(), segment=40, **still)
     np.testing.assert_allclose(parts.history["loss"], whole.history["loss"], rtol=1e-5)
     assert parts.history["loss"].dtype == dtype
 
 
 def test_a_last_segment_that_is_short_counts_only_what_was_measured():
     still = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1), epochs=1)
-    whole = rc.fit(small(), plant(), **still)
-    padded = rc.fit(small(), plant(), segment=150, **still)
+    whole = fit(small(), plant(), **still)
+    padded = fit(small(), plant(), segment=150, **still)
     error = [rc.simulate(f.model, plant()).errors()[0] for f in (whole, padded)]
     np.testing.assert_allclose(*error)
     assert np.isfinite(padded.history["loss"]).all()
@@ -121,7 +124,7 @@ def test_missing_samples_and_unequal_lengths_do_not_count():
     gaps = u[1].copy()
     gaps[30:50] = np.nan
     record = rc.data.from_arrays([u[0], y[0]], [gaps, y[1]], 0.1)
-    f = rc.fit(small(), record, epochs=5, **FAST)
+    f = fit(small(), record, epochs=5, **FAST)
     batch = pack(record, dtype=jnp.float64)
     assert batch.mask.sum() == 200 - 20 + 100
     assert np.isfinite(f.history["loss"]).all()
@@ -136,14 +139,14 @@ def test_washout_leaves_the_start_out():
 
 def test_warm_up_finds_the_state_of_a_record_that_starts_elsewhere():
     windows = rc.data.windows(plant(300, x0=2.0), 60, 10)
-    f = rc.fit(small(), windows, initial=rc.train.warm_up(8, width=8), batch_size=10, epochs=60, **FAST)
+    f = fit(small(), windows, initial=rc.train.warm_up(8, width=8), batch_size=10, epochs=60, **FAST)
     run = rc.simulate(f.model, plant(seed=4, x0=-2.0))
     assert run.skipped == 8 and np.isnan(run.y_hat[0][:8]).all() and not np.isnan(run.y_hat[0][8:]).any()
     assert run.scores().pooled_nrmse() < 0.5 and "warm-up" in run.initial
 
 
 def test_learned_states_are_estimated_on_a_new_record():
-    f = rc.fit(small(), plant(x0=2.0), initial=rc.train.learned_state(horizon=15), epochs=150, **FAST)
+    f = fit(small(), plant(x0=2.0), initial=rc.train.learned_state(horizon=15), epochs=150, **FAST)
     assert np.any(np.asarray(f.model.initial.x0) != 0)
     run = rc.simulate(f.model, plant(seed=4, x0=-2.0))
     assert run.skipped == 15 and np.isnan(run.y_hat[0][:15]).all()
@@ -172,7 +175,7 @@ def test_a_nan_gradient_keeps_the_last_good_model_and_names_the_step():
     with pytest.warns(
         RobustctlWarning, match=rf"model\.core\.X after the step .* gradient step {calls} \(epoch 0\)"
     ):
-        f = rc.fit(
+        f = fit(
             small(), plant(), epochs=20, segment=40, optimizer=explode(calls), progress=False, key=jr.key(0)
         )
     assert (f.stopped, f.trouble.step, f.trouble.skipped, f.trouble.fatal) == ("not finite", calls, 10, True)
@@ -183,7 +186,7 @@ def test_a_nan_gradient_keeps_the_last_good_model_and_names_the_step():
 
 def test_patience_stops_at_an_epoch_that_does_not_depend_on_the_clock():
     still = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1))
-    f = rc.fit(small(), plant(), validation=plant(seed=1), epochs=400, patience=6, **still)
+    f = fit(small(), plant(), validation=plant(seed=1), epochs=400, patience=6, **still)
     assert f.stopped == "patience" and len(f.history["loss"]) == 7 and f.best_epoch == 0
 
 
@@ -198,13 +201,13 @@ def test_ctrl_c_keeps_the_best(monkeypatch):
 
     watcher = Stop()
     assert threading.current_thread() is threading.main_thread()
-    f = rc.fit(small(), plant(), epochs=10**6, watchers=[watcher], **FAST)
+    f = fit(small(), plant(), epochs=10**6, watchers=[watcher], **FAST)
     assert f.stopped == watcher.stopped == "interrupted" and len(f.history["loss"]) >= 4
 
 
 def test_json_lines_hold_every_epoch(tmp_path):
     folder = tmp_path / "runs" / "a"
-    f = rc.fit(small(), plant(), epochs=6, run=folder, **FAST)
+    f = fit(small(), plant(), epochs=6, run=folder, **FAST)
     *rows, end = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(6)) and end == {"stopped": "finished"}
     np.testing.assert_allclose([row["loss"] for row in rows], f.history["loss"])
@@ -215,13 +218,13 @@ def test_regularizer_moves_a_trained_gamma():
     model = rc.nn.LipschitzR2DN(
         nu=1, nx=2, nv=2, ny=1, hidden=(3,), gamma=9.0, train_gamma=True, key=jr.key(0)
     )
-    f = rc.fit(model, plant(), regularizer=lambda m: 10 * m.gamma, epochs=30, **FAST)
+    f = fit(model, plant(), regularizer=lambda m: 10 * m.gamma, epochs=30, **FAST)
     assert float(f.model.parameterization.gamma) < 8.0
 
 
 @pytest.mark.parametrize("model", ["GRU", "LSTM", "StableLinear"])
 def test_baselines_are_fitted_the_same_way(model):
-    f = rc.fit(getattr(rc.nn, model)(nu=1, nx=3, ny=1, key=jr.key(0)), plant(), epochs=40, **FAST)
+    f = fit(getattr(rc.nn, model)(nu=1, nx=3, ny=1, key=jr.key(0)), plant(), epochs=40, **FAST)
     assert f.history["loss"][-1] < f.history["loss"][0]
 
 
@@ -250,7 +253,7 @@ REFUSED = [
 @pytest.mark.parametrize(("wrong", "error", "message"), REFUSED)
 def test_bad_settings_are_refused_before_anything_is_written(wrong, error, message, tmp_path):
     with pytest.raises(error, match=message):
-        rc.fit(small(), plant(), run=tmp_path / "run", **(FAST | dict(epochs=2) | wrong))
+        fit(small(), plant(), run=tmp_path / "run", **(FAST | dict(epochs=2) | wrong))
     assert not (tmp_path / "run").exists()
 
 
@@ -258,7 +261,7 @@ def test_bad_settings_are_refused_before_anything_is_written(wrong, error, messa
 def test_a_model_of_other_sizes_is_refused(sizes):
     model = rc.nn.ContractingR2DN(nx=2, nv=2, **sizes, key=jr.key(0))
     with pytest.raises(DataError, match="build it with"):
-        rc.fit(model, plant(), **FAST)
+        fit(model, plant(), **FAST)
 
 
 @pytest.mark.parametrize("build", [rc.train.warm_up, lambda n: rc.train.learned_state(horizon=n)])

@@ -14,6 +14,7 @@ from robustctl.errors import DataError, ModelError
 from robustctl.observers import Stream, for_prediction, simulate_log, with_derivative
 from robustctl.plants import Imperfections, LinearPlant, Sampled
 
+from . import trainings
 from .models import draw
 
 DT = 0.1
@@ -107,7 +108,7 @@ def trained():
     log = rc.data.select(log, outputs=("place", "speed"))
     made, scaling = for_prediction(log, hidden=0.3, longest=8)
     model = rc.nn.InnovationR2DN(nu=1, nx=4, nv=3, ny=2, hidden=(4,), key=jr.key(1))
-    fitted = rc.fit(
+    fitted = trainings.fit(
         model, made, scaling=scaling, washout=20, epochs=300, progress=False, key=jr.key(2),
         optimizer=optax.adam(optax.cosine_decay_schedule(1e-2, 300)),
     )  # fmt: skip
@@ -146,7 +147,7 @@ def test_a_speed_that_nobody_logged_is_estimated_from_places(tmp_path):
     assert made.outputs == ("place predicted", "rate") and made.output_units == ("", "")
     assert made.inputs == ("u[0]", "place", "place is measured")
     model = rc.nn.InnovationR2DN(nu=1, nx=3, nv=3, ny=1, nz=1, hidden=(4,), key=jr.key(1))
-    fitted = rc.fit(
+    fitted = trainings.fit(
         model, made, scaling=scaling, washout=20, epochs=400, progress=False, key=jr.key(2),
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 400)),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Loops: feedback is what its equations say, Youla is affine for linear plants, divergence is told."""
 
+import dataclasses
 from typing import ClassVar
 
 import control as ct
@@ -13,8 +14,23 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.errors import ModelError, RobustctlError
-from robustctl.loops import Feedback, Gain, ModelBased, Series, Youla, YoulaMap, feedback, simulate
-from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter, undisturbed
+from robustctl.loops import (
+    Delay,
+    Feedback,
+    Gain,
+    ModelBased,
+    PlantScenario,
+    Series,
+    Youla,
+    YoulaMap,
+    feedback,
+    open_loop,
+    simulate,
+    zero_gain,
+)  # fmt: skip
+from robustctl.plants import Imperfections, LinearPlant, Plant, Sampled, Signal, Task, parameter, undisturbed
+
+from . import plants_list
 
 
 class Cart(Plant):
@@ -41,7 +57,7 @@ def sampled():
 @pytest.fixture(scope="module")
 def matrices(sampled):
     """The sampled cart as A, Bu, Bd, C, by Jacobians."""
-    x, u, w = sampled.init_state(), jnp.zeros(1), jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
+    x, u, w = sampled.init_state(), jnp.zeros(1), sampled.undisturbed()
 
     def after(x1, u1, d1):
         return sampled.advance(x._replace(x=x1), u1, w._replace(d=d1)).x
@@ -66,7 +82,7 @@ def pushed(sampled, samples):
 def test_feedback_is_the_matrices_closed_loop(sampled, matrices):
     A, Bu, Bd, C = matrices
     ws = pushed(sampled, 30)
-    run = rc.rollout(feedback(sampled, gain([[-0.7]]), jax.tree.map(lambda a: a[0], ws)), ws)
+    run = rc.rollout(feedback(sampled, gain([[-0.7]])), ws)
     x = np.zeros(2)
     for t in range(30):
         np.testing.assert_allclose(run.ys.x.x[t], x, atol=1e-12)
@@ -139,27 +155,24 @@ def test_youla_about_a_linear_plant_is_affine_in_what_q_says(sampled, matrices, 
 
 
 def test_a_policy_that_does_not_fit_is_refused(sampled):
-    w = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
     wide = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)).explicit()
     two = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=2, hidden=(3,), key=jr.key(0)).explicit()
     for policy in (wide, two):
         with pytest.raises(ModelError, match="must take the plant's 1 outputs"):
-            feedback(sampled, policy, w)
+            feedback(sampled, policy)
 
 
 def test_a_controller_of_another_sample_time_is_refused(sampled):
     pid = rc.classical.PID(1.0, dt=2 * sampled.dt)
-    w = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
     with pytest.raises(ModelError, match="the policy must have the plant's sample time"):
-        feedback(sampled, pid, w)
+        feedback(sampled, pid)
 
 
 @pytest.mark.usefixtures("as_installed")
 def test_a_policy_that_is_no_system_is_refused(sampled):
-    w = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
     for wrong in (ct.tf([1], [1], sampled.dt), rc.nn.ContractingR2DN(nu=1, nx=1, nv=1, ny=1, key=jr.key(0))):
         with pytest.raises(ModelError, match=r"must be a System, got .*explicit\(\) of a parameterization"):
-            feedback(sampled, wrong, w)
+            feedback(sampled, wrong)
 
 
 @pytest.mark.usefixtures("as_installed")
@@ -225,3 +238,93 @@ def test_state_space_refuses_what_does_not_fit(given, message):
     asked = dict(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]], dt=1.0) | given
     with pytest.raises(ModelError, match=message):
         rc.StateSpace(**asked)
+
+
+def test_nothing_acts_in_an_undisturbed_sample():
+    for imperfections in (Imperfections(noise=0.1), Imperfections()):
+        P = Sampled(Cart(), DT, imperfections)
+        w = jax.tree.map(lambda a: a[0], undisturbed(P, 1, references=2))
+        jax.tree.map(np.testing.assert_array_equal, P.undisturbed(2), w)
+
+
+def test_a_plant_of_ones_own_is_asked_for_one_sample():
+    class OwnPlant(rc.StrictlyProper):
+        def init_state(self):
+            return jnp.zeros(1)
+
+        def output(self, x, w):
+            return x + w
+
+        def advance(self, x, u, w):
+            return 0.5 * x + u
+
+    class Told(OwnPlant):
+        def undisturbed(self, references=0):
+            return jnp.zeros(1)
+
+    K = gain([[0.1]])
+    assert feedback(OwnPlant(), K, jnp.zeros(1)).policy is K and feedback(Told(), K).policy is K
+    with pytest.raises(ModelError, match=r"OwnPlant does not; give the class a method undisturbed"):
+        feedback(OwnPlant(), K)
+
+
+def test_in_open_loop_a_plant_stays_at_its_operating_point():
+    P = plants_list.sampled("magnetic suspension")
+    loop = feedback(P, open_loop(P))
+    run = rc.rollout(loop, undisturbed(P, 3))
+    np.testing.assert_allclose(run.ys.u, np.tile(P.plant.operating_point()[1], (3, 1)))
+    np.testing.assert_allclose(run.ys.x.x, np.tile(P.plant.operating_point()[0], (3, 1)), atol=1e-9)
+    feedback(P, open_loop(P, references=2), P.undisturbed(2))
+    assert not rc.rollout(zero_gain(3, 2), jnp.ones((4, 3))).ys.any()
+
+
+def test_a_delay_gives_its_inputs_later():
+    us = jr.normal(jr.key(0), (6, 2))
+    run = rc.rollout(Delay(jnp.array([1.0, 2.0]), 2), us)
+    np.testing.assert_array_equal(run.ys, jnp.concatenate([jnp.array([[1.0, 2.0]] * 2), us[:4]]))
+    for samples in (0, 1.5, True):
+        with pytest.raises(ModelError, match="samples must be a whole number"):
+            Delay(jnp.zeros(1), samples)
+
+
+def test_a_scenario_builds_its_q_and_its_nominal_loop(sampled, base):
+    """The network that it builds fits the plant, with its references; the loop is the one that feedback makes."""
+    scenario = PlantScenario(Task(sampled.plant), sampled, base)
+    q = scenario.q(gamma=3.0, u_scale=(0.1,), y_scale=(0.5,), nx=2, nv=3, hidden=(4,), key=jr.key(0))
+    assert rc.certify(q).gamma == pytest.approx(15.0, rel=1e-6)
+    loop = scenario.loop(q.explicit())
+    by_hand = feedback(sampled, Youla(base, q.explicit()))
+    ws = pushed(sampled, 20)
+    np.testing.assert_array_equal(rc.rollout(loop, ws).ys.u, rc.rollout(by_hand, ws).ys.u)
+    alone = rc.rollout(scenario.loop(zero_gain(1, 1)), ws).ys.u
+    loud = dataclasses.replace(q, parameterization=q.parameterization.quiet(1e3)).explicit()
+    np.testing.assert_allclose(rc.rollout(loop, ws).ys.u, alone, atol=0.1)
+    assert np.abs(rc.rollout(scenario.loop(loud), ws).ys.u - alone).max() > 0.1
+    with pytest.raises(ModelError, match="there must be 1 u_scale"):
+        scenario.q(gamma=3.0, u_scale=(0.1, 0.1), y_scale=(0.5,), key=jr.key(0))
+    with pytest.raises(ModelError, match="must take the plant's 1 outputs"):
+        scenario.loop(zero_gain(2, 1))
+
+
+class Following(Task):
+    """A task with two references."""
+
+    def reference(self, key, samples):
+        return jnp.ones((samples, 2))
+
+
+def test_a_scenario_with_references_gives_them_to_its_q(sampled):
+    scenario = PlantScenario(Following(sampled.plant), sampled)
+    q = scenario.q(gamma=3.0, u_scale=(1.0,) * 3, y_scale=(1.0,), nx=2, nv=3, hidden=(4,), key=jr.key(0))
+    loop = scenario.loop(q.explicit())
+    assert (scenario.references, loop.outputs) == (2, ("position", "r[0]", "r[1]", "force"))
+
+
+def test_the_certificate_of_a_loop_is_that_of_its_poles():
+    """Contraction of a linear loop: a pendulum upright, with a gain that holds it and with none."""
+    upright = Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]), DT)
+    for held in (True, False):
+        loop = feedback(upright, rc.classical.PID(8.0, 2.0, 4.0, dt=DT) if held else open_loop(upright))
+        assert rc.certify(loop).holds == held
+        assert (np.abs(np.linalg.eigvals(loop.lft().A)).max() < 1) == held
+    assert not rc.certify(upright).holds

@@ -4,9 +4,9 @@ import pytest
 
 import robustctl as rc
 from robustctl.cli import main
-from robustctl.cli.new import PLACE, TEMPLATES
+from robustctl.cli.new import PLACEHOLDER, TEMPLATES
 
-from .test_tutorials import run
+from .processes import run
 
 KINDS = ("observer", "policy", "sysid")
 
@@ -15,13 +15,15 @@ def test_there_is_a_template_for_each_kind():
     assert tuple(sorted(path.stem for path in TEMPLATES.glob("*.py"))) == KINDS
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["sysid", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("observer", "policy"))]
+)
 def test_the_script_runs_as_it_is(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["new", kind, "my_script"]) == 0
     assert "my_script.py" in capsys.readouterr().out
     text = (tmp_path / "my_script.py").read_text("utf-8")
-    assert PLACE not in text and "python my_script.py --quick" in text and text.count("CHANGE") > 2
+    assert PLACEHOLDER not in text and "python my_script.py --quick" in text and text.count("CHANGE") > 2
     assert 60 <= text.count("\n") <= 120
     assert "HOLDS" in run(tmp_path, "my_script.py", "--quick")
     made = tmp_path / "runs" / "my_script"

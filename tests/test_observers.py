@@ -15,12 +15,14 @@ from robustctl.errors import DataError, ModelError, RobustctlError
 from robustctl.observers import (
     Stream,
     error_bound,
-    exactness,
     for_observer,
+    one_step_penalty,
     simulate_log,
     with_derivative,
 )
 from robustctl.plants import HoldLevels, Imperfections, LinearPlant, MagneticSuspension, Sampled, TwoTanks
+
+from . import trainings
 
 DT = 0.1
 PLANT = LinearPlant(
@@ -209,8 +211,8 @@ def observer():
     )
     made = for_observer(record, "place", ("true place", "true speed"))
     core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=4, ny=2, hidden=(6,), rate=0.8, key=jr.key(0))
-    fitted = rc.fit(
-        rc.nn.StateObserver(core), made, washout=30, regularizer=exactness(made, weight=10.0), epochs=300,
+    fitted = trainings.fit(
+        rc.nn.StateObserver(core), made, washout=30, regularizer=one_step_penalty(made, weight=10.0), epochs=300,
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 300)), progress=False, key=jr.key(1),
     )  # fmt: skip
     return fitted.model, made
@@ -230,7 +232,7 @@ def test_an_observer_estimates_what_is_not_measured(force, missing, most, observ
     assert rc.certify(model).holds
 
 
-def test_exactness_is_the_mean_one_step_error(observer):
+def test_the_one_step_penalty_is_the_mean_one_step_error(observer):
     model, made = observer
     e, system = model.scaling.apply(made).experiments, model.parameterization.explicit()
     errors = [
@@ -238,7 +240,7 @@ def test_exactness_is_the_mean_one_step_error(observer):
         for k, t in ((0, 3), (3, 200))
     ]
     two = rc.data.merge(*(pair(made, k, t) for k, t in ((0, 3), (3, 200))))
-    penalty = exactness(two, weight=2.0, scaling=model.scaling)(model.parameterization)
+    penalty = one_step_penalty(two, weight=2.0, scaling=model.scaling)(model.parameterization)
     np.testing.assert_allclose(penalty, 2 * np.mean(np.square(errors)), rtol=1e-9)
     assert penalty < 0.02
     for wrong, said in (
@@ -246,7 +248,7 @@ def test_exactness_is_the_mean_one_step_error(observer):
         ({"record": blind(two)}, "it has none"),
     ):
         with pytest.raises(DataError, match=said):
-            exactness(**({"record": two, "scaling": model.scaling} | wrong))
+            one_step_penalty(**({"record": two, "scaling": model.scaling} | wrong))
 
 
 def pair(record, k, t):
@@ -320,7 +322,7 @@ def test_bounds_that_cannot_be_given_are_refused(observer, record):
         error_bound(model, made, {"speed": 1.0})
     for noise in (-0.1, float("nan"), float("inf")):
         with pytest.raises(
-            RobustctlError, match="the noise of 'place' is its largest error, at least 0 and finite"
+            RobustctlError, match="the noise of 'place' must be its largest error, at least 0 and finite"
         ):
             error_bound(model, made, {"place": noise})
     for wrong, said in (
@@ -330,7 +332,7 @@ def test_bounds_that_cannot_be_given_are_refused(observer, record):
         with pytest.raises(DataError, match=said):
             error_bound(model, wrong)
     plain = eqx.tree_at(lambda m: m.parameterization, model, model.parameterization.core)
-    with pytest.raises(RobustctlError, match="identified StateObserver, got ContractingR2DN"):
+    with pytest.raises(RobustctlError, match="must be a fitted StateObserver, got ContractingR2DN"):
         error_bound(plain, made)
 
 
@@ -404,7 +406,7 @@ def test_a_stream_tells_an_observer_with_flags_what_is_missing(record):
         rc.nn.LipschitzR2DN(nu=3, nx=2, nv=2, ny=1, hidden=(3,), gamma=5.0, key=jr.key(0)),
         made,
         epochs=2,
-        progress=False,
+        monitor=None,
         key=jr.key(1),
     ).model
     stream, whole = Stream(model, "place"), rc.simulate(model, made).y_hat[0]

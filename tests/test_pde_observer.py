@@ -11,7 +11,7 @@ import pytest
 
 import robustctl as rc
 from benchmarks.__main__ import main
-from benchmarks.pde_observer import convergence, one_step_job, train
+from benchmarks.pde_observer import convergence, one_step_optimizer, train
 from robustctl.errors import RobustctlError
 from robustctl.problems import pde_observer as pde
 
@@ -122,12 +122,14 @@ def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path
 
 def test_steps_are_scaled_as_the_plateau_says():
     protocol = pde.ObserverProtocol(**QUICK)
-    optimizer = one_step_job(protocol, None, pde.Pairs(*(jnp.zeros((1, 1, 1)),) * 3)).optimizer
+    optimizer = one_step_optimizer(protocol)
     params, slope = {"a": jnp.ones(3)}, {"a": jnp.asarray([1.0, -2.0, 3.0])}
     adam, plateau = optimizer.init(params)
     with jax.numpy_dtype_promotion("standard"):
-        full, _ = optimizer.update(slope, (adam, plateau), params)
-        tenth, _ = optimizer.update(slope, (adam, plateau._replace(scale=jnp.asarray(0.1))), params)
+        full, _ = optimizer.update(slope, (adam, plateau), params, value=jnp.ones(()))
+        tenth, _ = optimizer.update(
+            slope, (adam, plateau._replace(scale=jnp.asarray(0.1))), params, value=jnp.ones(())
+        )
     np.testing.assert_allclose(full["a"], [-2e-3, 2e-3, -2e-3], rtol=1e-6)
     np.testing.assert_allclose(tenth["a"], 0.1 * full["a"], rtol=1e-12)
 
@@ -138,6 +140,7 @@ def test_unknown_names_are_refused(name):
         pde.ObserverProtocol(**{name: "none"})
 
 
+@pytest.mark.slow
 def test_the_command_leaves_results_and_figures(tmp_path, capsys):
     command = [
         "pde",

@@ -82,7 +82,7 @@ def test_a_linear_plant_is_held_exactly():
     dt, u, x0 = 0.1, 0.7, np.array([0.3, -0.2])
     exact = scipy.linalg.expm(dt * np.block([[A, B], [np.zeros((1, 3))]]))
     system = Sampled(LinearPlant(A, B, [[1.0, 0.0]]), dt, substeps=20)
-    w = jax.tree.map(lambda a: a[0], undisturbed(system, 1))
+    w = system.undisturbed()
     after = system.advance(system.state_at(jnp.asarray(x0)), jnp.array([u]), w).x
     np.testing.assert_allclose(after, exact[:2, :2] @ x0 + exact[:2, 2] * u, rtol=1e-10)
 
@@ -169,7 +169,7 @@ def test_a_delay_of_two_samples_shifts_the_control_by_two(integrator):
 
 def test_outputs_lie_on_the_grid_of_the_resolution_and_keep_their_slope(integrator):
     system = Sampled(integrator, 1.0, Imperfections(resolution=0.25))
-    w = jax.tree.map(lambda a: a[0], undisturbed(system, 1))
+    w = system.undisturbed()
 
     def read(x):
         return system.output(system.state_at(x), w)[0]
@@ -196,7 +196,7 @@ def test_jitter_stretches_each_sample(integrator):
 
 def test_references_follow_the_outputs(integrator):
     system = Sampled(integrator, 1.0)
-    w = jax.tree.map(lambda a: a[0], undisturbed(system, 1, references=1))._replace(r=jnp.array([2.5]))
+    w = system.undisturbed(references=1)._replace(r=jnp.array([2.5]))
     np.testing.assert_array_equal(system.output(system.init_state(), w), [0.0, 2.5])
 
 
@@ -247,7 +247,7 @@ class Broken(Plant):
 def test_equations_that_cannot_be_solved_are_named(how, message):
     plant, K = Sampled(Broken(how), 0.1), Gain(jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
     with pytest.raises(ModelError, match=r"Broken.rates\(x, u, d\).*" + message):
-        feedback(plant, K, jax.tree.map(lambda a: a[0], undisturbed(plant, 1)))
+        feedback(plant, K)
 
 
 @pytest.mark.usefixtures("as_installed")

@@ -87,7 +87,7 @@ def test_compare_puts_undefined_scores_into_words():
     _, titles = texts(plot.compare(broken()))
     assert titles[:3] == [
         "fit undefined, constant measurement",
-        "fit undefined, nothing measured",
+        "fit undefined, no measured sample",
         "not finite",
     ]
     assert titles[3].startswith("fit 9")
@@ -125,11 +125,11 @@ def test_many_channels_are_cut_to_six_and_counted():
     assert len(figure.axes) == 42 and "first 6 of 8 outputs and 6 of 7 inputs" in figure.get_suptitle()
 
 
-def test_training_marks_the_kept_epoch():
+def test_training_marks_the_best_epoch():
     figure = plot.training(fitted([1.0, 0.1, 0.01], [2.0, 0.5, 0.7], best=1))
     ax = figure.axes[0]
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert ax.get_yscale() == "log" and labels == ["training", "validation", "kept: epoch 1, 0.5"]
+    assert ax.get_yscale() == "log" and labels == ["training", "validation", "best: epoch 1, 0.5"]
     assert figure.axes[-1].get_xlabel() == "epoch" and "kept epoch 1" in figure.get_suptitle()
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [2.0, 0.5, 0.7])
 

@@ -16,7 +16,9 @@ from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.loops import PlantScenario
 from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parameter
 from robustctl.problems.youla_feedback import YoulaProtocol, YoulaScenario, resonance
-from robustctl.train import Adversary, fit_policy, imitate
+from robustctl.train import Adversary, Imitation, imitate
+
+from .trainings import fit_policy
 
 
 class Mass(Plant):
@@ -63,7 +65,7 @@ def trained(scenario, policy):
     seen = []
     fitted = fit_policy(
         policy, scenario, epochs=25, optimizer=optax.adam(1e-2), **SETTINGS,
-        inspect=lambda epoch, p: seen.append((epoch, rc.certify(p).holds)),
+        callback=lambda epoch, p: seen.append((epoch, rc.certify(p).holds)),
     )  # fmt: skip
     return fitted, seen
 
@@ -145,8 +147,10 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
             return x, jnp.clip(jnp.array([[-1.0, -1.5]]) @ u, -0.8, 0.8)
 
     student = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=5.0, hidden=(16, 16), key=jr.key(4))
-    settings = dict(epochs=300, optimizer=optax.adam(1e-2), progress=False, key=jr.key(5))
-    fitted = imitate(student, Expert(), scenario, horizon=40, episodes=8, rounds=2, run=tmp_path, **settings)
+    settings = dict(epochs=300, optimizer=optax.adam(1e-2), monitor=None, key=jr.key(5))
+    fitted = imitate(
+        student, Imitation(Expert(), scenario, 40, episodes=8, rounds=2), run=tmp_path, **settings
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"round_0", "round_1"}
     found = rc.certify(fitted.model)
     assert found.holds and np.isfinite(found.gamma)
@@ -154,7 +158,7 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
     wanted, got = rc.rollout(Expert(), ys).ys, rc.rollout(fitted.model.explicit(), ys).ys
     assert jnp.sqrt(jnp.mean((got - wanted) ** 2)) < 0.2 * jnp.std(wanted)
     with pytest.raises(RobustctlError, match="rounds must be"):
-        imitate(student, Expert(), scenario, horizon=40, rounds=0, key=jr.key(0))
+        Imitation(Expert(), scenario, horizon=40, rounds=0)
 
 
 def test_the_benchmark_loop_is_its_difference_equation():

@@ -4,7 +4,6 @@ import json
 
 import control as ct
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 import robustctl as rc
 from robustctl.cli import main
 from robustctl.errors import RobustctlError
-from robustctl.plants import HoldBall, Imperfections, LinearPlant, MagneticSuspension, Sampled, undisturbed
+from robustctl.plants import HoldBall, Imperfections, LinearPlant, MagneticSuspension, Sampled
 from robustctl.robustness.margins import all_channels, disk_gain, disk_phase
 
 DT = 0.05
@@ -21,7 +20,7 @@ OSCILLATOR = LinearPlant([[0.0, 1.0], [-4.0, -0.2]], [[0.0], [1.0]], [[1.0, 0.0]
 
 
 def closed(sampled, policy):
-    return rc.loops.feedback(sampled, policy, jax.tree.map(lambda a: a[0], undisturbed(sampled, 1)))
+    return rc.loops.feedback(sampled, policy)
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +175,8 @@ def test_a_report_is_saved_as_page_text_json_and_figures(learned, tmp_path):
 
 def test_an_unstable_loop_is_reported_as_such():
     sampled = Sampled(MagneticSuspension(), 0.01)
-    u = sampled.plant.operating_point()[1]
-    still = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), u)
     report = rc.robustness.report(
-        closed(sampled, still), HoldBall(sampled.plant), horizon=300, count=4, search=5
+        closed(sampled, rc.loops.open_loop(sampled)), HoldBall(sampled.plant), horizon=300, count=4, search=5
     )
     analysis = report.loops["loop"]
     assert not analysis.linear.stable and analysis.inputs == () and analysis.worst is None
@@ -223,7 +220,7 @@ sampled = rc.plants.Sampled(plant, 0.05)
 
 def loops():
     gain = rc.loops.Gain(-jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    return {"P": rc.loops.feedback(sampled, gain, jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1)))}
+    return {"P": rc.loops.feedback(sampled, gain)}
 
 task = rc.plants.Task(plant)
 nothing = 3

@@ -143,3 +143,14 @@ def test_names_at_the_top_are_the_ones_that_editors_see():
         assert getattr(rc, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = rc.nothing
+
+
+def test_loading_a_model_needs_no_further_import():
+    """Classes are registered where they are defined: the room that loads imports all of those."""
+    code = """
+import robustctl as rc
+rc.load
+from robustctl.registry import CLASSES
+known = set(CLASSES)
+assert len(known) > 20 and [getattr(rc, room) for room in rc.__all__] and set(CLASSES) == known, set(CLASSES) - known"""
+    assert imported(code) == "[]"

@@ -14,6 +14,8 @@ import robustctl as rc
 from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.problems.youla_feedback import YoulaScenario
 
+from .trainings import fit, fit_seeds
+
 KEYS = jr.split(jr.key(3), 3)
 ADAM = rc.train.clipped_adam(1e-2)
 
@@ -36,12 +38,12 @@ SETTINGS = dict(
 
 @pytest.fixture(scope="module")
 def together():
-    return rc.train.fit_seeds(build, record(), keys=KEYS, **SETTINGS)
+    return fit_seeds(build, record(), keys=KEYS, **SETTINGS)
 
 
 def alone(k):
     begin, key = jr.split(KEYS[k])
-    return rc.fit(build(begin), record(), key=key, **SETTINGS)
+    return fit(build(begin), record(), key=key, **SETTINGS)
 
 
 def numbers(fitted):
@@ -86,7 +88,7 @@ def spoilt(key):
 def test_a_seed_that_blows_up_does_not_touch_the_others(together, monkeypatch):
     monkeypatch.setattr(rc.train.Fit, "caution", property(lambda fitted: f"kept {fitted.best_epoch}"))
     with pytest.warns(RobustctlWarning) as told:
-        fits = rc.train.fit_seeds(spoilt, record(), keys=KEYS, **SETTINGS)
+        fits = fit_seeds(spoilt, record(), keys=KEYS, **SETTINGS)
     texts = [str(warning.message) for warning in told]
     assert re.search("seed 0: .*gradient step 0", "\n".join(texts))
     assert all(f"seed {k}: kept {fitted.best_epoch}" in texts for k, fitted in enumerate(fits))
@@ -100,7 +102,7 @@ def test_policies_too():
     def build(key):
         return rc.nn.StableLinear(nu=1, nx=2, ny=1, key=key)
 
-    settings = dict(horizon=20, segment=10, batch=3, epochs=3, optimizer=ADAM, progress=False)
+    settings = dict(horizon=20, segment=10, batch=3, epochs=3, optimizer=ADAM, monitor=None)
     fits = rc.train.fit_policy_seeds(build, YoulaScenario(hold=5), keys=KEYS[:2], **settings)
     for key, fitted in zip(KEYS, fits, strict=False):
         begin, key = jr.split(key)
@@ -112,7 +114,7 @@ def test_side_by_side_as_on_an_accelerator(together, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     eqx.clear_caches()
     try:
-        fits = rc.train.fit_seeds(build, record(), keys=KEYS, **SETTINGS)
+        fits = fit_seeds(build, record(), keys=KEYS, **SETTINGS)
     finally:
         eqx.clear_caches()
     for k in range(len(KEYS)):
@@ -160,7 +162,7 @@ def test_watchers_see_the_mean_of_those_that_train(together):
             self.closed = stopped
 
     rows = Rows()
-    rc.train.fit_seeds(build, record(), keys=KEYS, watchers=[rows], **SETTINGS)
+    fit_seeds(build, record(), keys=KEYS, watchers=[rows], **SETTINGS)
     longest = max(len(fitted.history["loss"]) for fitted in together)
     assert [number for number, _ in rows] == list(range(longest))
     for number, seen in rows:
@@ -172,7 +174,7 @@ def test_watchers_see_the_mean_of_those_that_train(together):
 @pytest.mark.parametrize("keys", [[], jr.split(jr.key(0), 0), jr.key(0)])
 def test_keys_are_one_a_seed(keys, as_installed):
     with pytest.raises(RobustctlError, match="one key a seed"):
-        rc.train.fit_seeds(build, record(), keys=keys, **SETTINGS)
+        fit_seeds(build, record(), keys=keys, **SETTINGS)
 
 
 def sizes(key):
@@ -186,16 +188,16 @@ def functions(key):
 @pytest.mark.parametrize("wrong", [sizes, functions])
 def test_models_of_other_shapes_are_refused(wrong):
     with pytest.raises(RobustctlError, match="same model for every key"):
-        rc.train.fit_seeds(wrong, record(), keys=KEYS[:2], **SETTINGS)
+        fit_seeds(wrong, record(), keys=KEYS[:2], **SETTINGS)
 
 
 def test_devices_divide_the_seeds():
     with pytest.raises(RobustctlError, match="the number of keys must be a multiple of the 2 devices"):
-        rc.train.fit_seeds(build, record(), keys=KEYS, devices=2, **SETTINGS)
+        fit_seeds(build, record(), keys=KEYS, devices=2, **SETTINGS)
 
 
 def test_settings_are_checked_as_for_one():
     with pytest.raises(RobustctlError, match="segment"):
-        rc.train.fit_seeds(build, record(), keys=KEYS, **(SETTINGS | dict(segment=0)))
+        fit_seeds(build, record(), keys=KEYS, **(SETTINGS | dict(segment=0)))
     with pytest.raises(TypeError, match="run"):
-        rc.train.fit_seeds(build, record(), keys=KEYS, run="folder", **SETTINGS)
+        rc.train.fit_seeds(build, record(), keys=KEYS, run="folder")

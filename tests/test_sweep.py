@@ -25,7 +25,7 @@ def train(trial, run_folder, watchers, epochs=4):
     model = rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(0))
     fitted = rc.fit(
         model, record(), validation=record(1), optimizer=rc.train.clipped_adam(rate), epochs=epochs, run=run_folder,
-        watchers=watchers, progress=False, key=jr.key(1),
+        monitor=rc.runs.Monitor(watchers, progress=False), key=jr.key(1),
     )  # fmt: skip
     return float(fitted.history["validation"].min())
 
@@ -75,7 +75,7 @@ def test_a_trial_that_is_given_up_is_pruned_and_its_log_says_how_far_it_came(tmp
 def test_without_a_validation_record_nothing_is_reported(tmp_path):
     def unjudged(trial, run_folder, watchers):
         model = rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(0))
-        settings = dict(epochs=2, watchers=watchers, progress=False, key=jr.key(1))
+        settings = dict(epochs=2, monitor=rc.runs.Monitor(watchers, progress=False), key=jr.key(1))
         return float(rc.fit(model, record(), **settings).history["loss"][-1])
 
     study = sweep(unjudged, tmp_path, trials=1, pruner=optuna.pruners.ThresholdPruner(upper=1e-9))

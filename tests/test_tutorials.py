@@ -1,19 +1,18 @@
 """Tutorials and documentation, run as a reader runs them; the README's example stands in test_cli.py."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import robustctl as rc
+from benchmarks import __main__ as benchmarks
 from robustctl import cli
 
-ROOT = Path(__file__).parent.parent
+from .processes import ROOT, run
+
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 
@@ -22,22 +21,10 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """Run Python in a folder of its own, as it runs without the tests' strict settings."""
-    command = [sys.executable, "-W", "error::UserWarning", *arguments]
-    environment = {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "envs")]),
-        "JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
-        "PATH": "/usr/bin:/bin", "HOME": str(folder),
-        "XLA_FLAGS": os.environ["XLA_FLAGS"],
-    }  # fmt: skip
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+whole_run = pytest.mark.slow  # a minute of training and drawing each
 
 
+@whole_run
 def test_the_identification_tutorial_leaves_a_certified_model(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "identify_your_log.py"), "--quick", "--out", str(out))
@@ -50,6 +37,7 @@ def test_the_identification_tutorial_leaves_a_certified_model(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 
 
+@whole_run
 def test_the_comparison_tutorial_leaves_one_page(tmp_path):
     pytest.importorskip("qpax", reason="model-predictive control needs qpax; pip install 'robustctl[mpc]'")
     text = run(
@@ -67,6 +55,7 @@ def check_figures(folder, *names):
         assert (folder / name).read_bytes().startswith(b"\x89PNG"), name
 
 
+@whole_run
 def test_the_f16_tutorial_goes_through_on_its_stand_in(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "identify_f16.py"), "--quick", "--out", str(out))
@@ -83,6 +72,7 @@ def test_the_f16_tutorial_says_what_to_do_without_records(tmp_path):
         run(tmp_path, script, "--out", str(tmp_path / "out"), "--data", str(empty))
 
 
+@whole_run
 def test_the_observer_tutorial_leaves_an_observer_that_streams(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "observe_pde.py"), "--quick", "--out", str(out))
@@ -93,6 +83,7 @@ def test_the_observer_tutorial_leaves_an_observer_that_streams(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 
 
+@whole_run
 def test_the_youla_tutorial_leaves_a_policy_of_bounded_gain(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "youla_feedback.py"), "--quick", "--out", str(out))
@@ -103,6 +94,7 @@ def test_the_youla_tutorial_leaves_a_policy_of_bounded_gain(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 
 
+@whole_run
 def test_the_tutorial_on_your_own_plant_leaves_a_certified_policy_and_a_page(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "control_your_plant.py"), "--quick", "--out", str(out))
@@ -113,6 +105,7 @@ def test_the_tutorial_on_your_own_plant_leaves_a_certified_policy_and_a_page(tmp
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 
 
+@whole_run
 def test_the_reinforcement_tutorial_counts_what_each_training_took(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "train_by_reinforcement.py"), "--quick", "--out", str(out))
@@ -124,6 +117,7 @@ def test_the_reinforcement_tutorial_counts_what_each_training_took(tmp_path):
     assert rc.certify(rc.load(out / "tanks_policy.safetensors")).holds
 
 
+@whole_run
 def test_the_tutorial_on_the_guarantee_keeps_its_promises(tmp_path):
     out = tmp_path / "out"
     text = run(
@@ -135,6 +129,7 @@ def test_the_tutorial_on_the_guarantee_keeps_its_promises(tmp_path):
     assert rc.certify(rc.load(out / "tanks.safetensors")).holds
 
 
+@whole_run
 @pytest.mark.parametrize("page", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     script = tmp_path / "page.py"
@@ -154,14 +149,18 @@ COMMANDS = [
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))
 def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
     program, *arguments = shlex.split(line, comments=True)
-    if program == "python":
-        assert (ROOT / arguments[0]).is_file()
+    if program == "python" and arguments[:2] != ["-m", "benchmarks"]:
+        script = (
+            Path(arguments[1].replace(".", "/")).with_suffix(".py") if arguments[0] == "-m" else arguments[0]
+        )
+        assert (ROOT / script).is_file()
         return
     ran = []
-    names = ("Benchmark", "Certify", "Demo", "Fit", "New", "Report", "Rerun", "Simulate", "Watch")
-    for command in (getattr(cli, name) for name in names):
+    names = ("Certify", "Demo", "FitLog", "New", "Report", "Rerun", "Simulate", "Watch")
+    for command in {*benchmarks.COMMANDS.values(), *(getattr(cli, name) for name in names)}:
         monkeypatch.setattr(command, "__call__", lambda self: ran.append(self) or 0)
-    assert cli.main(arguments) == 0 and len(ran) == 1
+    main, given = (benchmarks.main, arguments[2:]) if program == "python" else (cli.main, arguments)
+    assert main(given) == 0 and len(ran) == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -17,6 +17,7 @@ from robustctl.cli.watch import status
 from robustctl.errors import RobustctlError
 
 from .test_fit import FAST, plant, small
+from .trainings import fit
 
 NAN = float("nan")
 
@@ -147,7 +148,7 @@ def scalars(folder):
 def test_tensorboard_holds_every_finite_number(tmp_path):
     pytest.importorskip("tensorboardX", reason="pip install 'robustctl[tensorboard]'")
     board = rc.runs.TensorBoard(tmp_path / "board")
-    f = rc.fit(small(), plant(), epochs=3, watchers=[board], **FAST)
+    f = fit(small(), plant(), epochs=3, watchers=[board], **FAST)
     found = scalars(tmp_path / "board")
     names = {"loss", "gradient_norm", "skipped"}  # the others are not finite here
     assert found.keys() == {(name, k) for name in names for k in range(3)}
@@ -167,9 +168,10 @@ class NoWatcher:
 
 @pytest.mark.parametrize("given", [[print], [NoWatcher()], [rc.runs.TensorBoard], NoWatcher()])
 def test_what_is_no_watcher_is_refused_before_anything_is_written(given, tmp_path, as_installed):
-    wanted = r"watchers must be a list|the methods epoch\(number, row\) and close\(stopped\)"
+    wanted = r"watchers must be a list|the methods epoch\(number, metrics\) and close\(stopped\)"
     with pytest.raises(RobustctlError, match=wanted):
-        rc.fit(small(), plant(), epochs=2, run=tmp_path / "run", watchers=given, **FAST)
+        fit(small(), plant(), epochs=2, run=tmp_path / "run", watchers=given, **FAST)
     with pytest.raises(RobustctlError, match=wanted):
-        rc.fit_policy(small(), None, horizon=10, run=tmp_path / "run", watchers=given, key=FAST["key"])
+        monitor = rc.runs.Monitor(given)
+        rc.fit_policy(small(), None, horizon=10, run=tmp_path / "run", monitor=monitor, key=FAST["key"])
     assert not list(tmp_path.iterdir())

@@ -27,7 +27,6 @@ import tempfile
 from pathlib import Path
 
 import control as ct
-import jax
 import jax.random as jr
 import numpy as np
 import scipy.linalg
@@ -110,7 +109,7 @@ def learned(setting, q, seed):
     steps = max(horizon // setting.segment, 1)
     fitted = rc.fit_policy(
         q, setting.scenario, horizon=horizon, segment=min(setting.segment, horizon), batch=64, epochs=epochs,
-        optimizer=unstable.optimizer(epochs, steps), progress=False, key=jr.key(seed),
+        optimizer=unstable.optimizer(epochs, steps), monitor=None, key=jr.key(seed),
     )  # fmt: skip
     cost = fitted.history["validation"]
     print(
@@ -142,8 +141,7 @@ def compare(setting):
         "Youla-R2DN": rc.loops.Youla(base, r2dn.explicit()),
         "LSTM": rc.loops.Youla(base, lstm.explicit()),
     }
-    w = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1))
-    loops = {policy: rc.loops.feedback(sampled, system, w) for policy, system in policies.items()}
+    loops = {policy: rc.loops.feedback(sampled, system) for policy, system in policies.items()}
     return rc.robustness.report(
         loops, setting.scenario.task, title=setting.name, horizon=horizon, count=episodes, search=search
     )

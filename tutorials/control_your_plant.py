@@ -185,14 +185,11 @@ print(
 base = rc.classical.linear_base(sampled, Q, R, [*tuned[1:], 1e-4], V)
 learning = rc.loops.PlantScenario(task, sampled, base, spread={"cooling": 0.03})
 
-q = rc.nn.LipschitzR2DN(
-    nu=1, nx=8, nv=16, ny=1, hidden=(32,), gamma=30.0, activation=jnp.tanh, init=rc.nn.long_memory, key=jr.key(2)
-)  # fmt: skip
-q = rc.nn.quiet(rc.Rescaled(q, u_scale=(0.5,), y_scale=(2.0,)))  # in its signals' units
+q = learning.q(gamma=30.0, u_scale=(0.5,), y_scale=(2.0,), activation=jnp.tanh, key=jr.key(2))
 adam = optax.adam(optax.cosine_decay_schedule(1e-2, 4 * epochs))  # four steps an epoch
 fitted = rc.fit_policy(
     q, learning, horizon=horizon, segment=horizon // 4, batch=batch, epochs=epochs,
-    optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), progress=False, key=jr.key(3),
+    optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), monitor=None, key=jr.key(3),
 )  # fmt: skip
 cost = fitted.history["validation"]
 print(f"cost of a sample: {cost[0]:.4g} after an epoch, {min(cost):.4g} at best, in {fitted.seconds:.0f} s")
@@ -214,12 +211,8 @@ print(rc.certify(fitted.policy))
 # that was trained on switches may be worse than the LQG under other disturbances; the figure of its worst disturbance shows which.
 
 # %%
-still = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(sampled, 1))  # nothing acts from outside
-policies = {
-    "LQG, tuned": lqg(*tuned),
-    "Youla-R2DN": rc.loops.Youla(base, fitted.policy.explicit()),
-}
-loops = {name: rc.loops.feedback(sampled, policy, still) for name, policy in policies.items()}
+loops = {"LQG, tuned": scenario.loop(lqg(*tuned)), "Youla-R2DN": learning.loop(fitted.policy.explicit())}
+policies = {name: loop.policy for name, loop in loops.items()}
 report = rc.robustness.report(
     loops, task=task, horizon=horizon, count=4 if given.quick else 64, search=search, seed=4, title="Reactor"
 )
@@ -255,7 +248,7 @@ rc.save(out / "reactor_policy.safetensors", fitted.policy)
 
 loaded = rc.load(out / "reactor_policy.safetensors")
 print("certified again:", rc.certify(loaded).holds)
-controller = rc.loops.Youla(base, loaded.explicit())
+controller = learning.loop(loaded.explicit()).policy
 step = jax.jit(lambda state, reading: controller.step(state, reading))
 state = controller.init_state()
 for reading in (350.1, 350.6, 351.3):

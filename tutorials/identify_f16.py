@@ -149,8 +149,9 @@ epochs, size = (3, 8) if given.quick else (400, 40)
 def fit(model):
     """Train a model on a period of each training level."""
     steps = epochs * period // segment
-    return rc.fit(
-        model, train, washout=washout, segment=segment, epochs=epochs, key=jr.key(1),
+    problem = rc.train.Identification(train, washout=washout, segment=segment)
+    return rc.train.train(
+        problem, model, epochs=epochs, key=jr.key(1),
         optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)),
     )  # fmt: skip
 

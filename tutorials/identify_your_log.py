@@ -98,12 +98,15 @@ warm_up = 20
 model = rc.nn.LipschitzR2DN(
     nu=1, nx=4, nv=8, ny=1, hidden=(16,), gamma=10.0, init=rc.nn.long_memory, key=jr.key(0)
 )
-fitted = rc.fit(
-    model,
+problem = rc.train.Identification(
     rc.data.windows(train, warm_up + 300, stride=30),
     validation=validation,
     scaling=rc.data.Scaling.fit(train),
     initial=rc.train.warm_up(warm_up),
+)
+fitted = rc.train.train(
+    problem,
+    model,
     optimizer=optax.chain(optax.clip(10.0), optax.adam(optax.cosine_decay_schedule(1e-2, epochs))),
     epochs=epochs,
     key=jr.key(1),

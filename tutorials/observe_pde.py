@@ -89,17 +89,20 @@ core = eqx.tree_at(lambda m: m.B2, core, 0.02 * core.B2)
 # ## Fit
 #
 # The loss has two terms. First, the estimation error along the log from a wrong initial state (zero): `fit` uses windows of the log,
-# with one gradient step per segment. Second, the one-step penalty `exactness`: one step from the true field should give the next true
+# with one gradient step per segment. Second, `one_step_penalty`: one step from the true field should give the next true
 # field, on a part of the log. Signals are between 0 and 1 and need no scaling, so the state is the field in its own unit.
 
 # %%
 windows = rc.data.windows(made, window, window)
 some = rc.data.windows(made, min(200, window), window)
 steps = epochs * window // 100
-fitted = rc.fit(
-    rc.nn.StateObserver(core), windows, scaling=rc.data.Scaling.identity(2, pde.NODES), segment=100, epochs=epochs,
-    regularizer=rc.observers.exactness(some, weight=1e4, scaling=rc.data.Scaling.identity(2, pde.NODES)),
-    optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)), key=jr.key(2),
+unscaled = rc.data.Scaling.identity(2, pde.NODES)
+problem = rc.train.Identification(
+    windows, scaling=unscaled, segment=100, regularizer=rc.observers.one_step_penalty(some, weight=1e4, scaling=unscaled)
+)  # fmt: skip
+fitted = rc.train.train(
+    problem, rc.nn.StateObserver(core), epochs=epochs, key=jr.key(2),
+    optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-3, steps)),
 )  # fmt: skip
 print(fitted)
 

@@ -129,7 +129,7 @@ def by_gradient(name, policy, base=None):
     adam = optax.adam(optax.cosine_decay_schedule(5e-3, 3 * epochs))  # three steps an epoch
     fitted = rc.fit_policy(
         policy, rc.loops.PlantScenario(task, sampled, base), horizon=task.horizon, segment=task.horizon // 3, batch=batch,
-        epochs=epochs, optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), progress=False, key=jr.key(1),
+        epochs=epochs, optimizer=optax.chain(optax.clip_by_global_norm(1.0), adam), monitor=None, key=jr.key(1),
     )  # fmt: skip
     seconds[name] = fitted.seconds
     samples[name] = 2 * epochs * batch * task.horizon  # half of them to choose the best epoch

@@ -64,11 +64,13 @@ optimizer = optax.chain(optax.clip(10.0), adam)
 
 def train(build, count=1, log=log, validation=validation):
     """Train `count` models from as many seeds, and return them."""
-    fits = rc.train.fit_seeds(
-        build, rc.data.windows(log, 220, stride=50), validation=validation, scaling=rc.data.Scaling.fit(log),
-        initial=rc.train.warm_up(20), batch_size=12, epochs=epochs, optimizer=optimizer, progress=False,
-        keys=jr.split(jr.key(0), count),
+    problem = rc.train.Identification(
+        rc.data.windows(log, 220, stride=50), validation=validation, scaling=rc.data.Scaling.fit(log),
+        initial=rc.train.warm_up(20), batch_size=12,
     )  # fmt: skip
+    fits = rc.train.train_seeds(
+        problem, build, keys=jr.split(jr.key(0), count), epochs=epochs, optimizer=optimizer, monitor=None
+    )
     return [fit.model for fit in fits]
 
 

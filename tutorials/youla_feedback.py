@@ -81,7 +81,7 @@ def episodes(q):
     return run, jnp.mean(jax.vmap(jax.vmap(scenario.cost))(run, test.ws))
 
 
-zero = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
+zero = rc.loops.zero_gain(nu=1, ny=1)
 before, cost_before = episodes(zero)
 print(f"cost without control: {cost_before:.3f}")
 
@@ -96,9 +96,11 @@ print(f"cost without control: {cost_before:.3f}")
 def learn(q):
     """Train a Q on the scenario, with its certificate checked every tenth epoch."""
     steps = epochs * (horizon // segment)
-    fitted = rc.fit_policy(
-        q, scenario, horizon=horizon, segment=segment, batch=batch, epochs=epochs, test=test, key=jr.key(1),
-        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(5e-3, steps)), inspect=rc.certificates.certificate_margin,
+    problem = rc.train.PolicyGradient(scenario, horizon=horizon, segment=segment, batch=batch, test=test)
+    fitted = rc.train.train(
+        problem, q, epochs=epochs, key=jr.key(1),
+        optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(5e-3, steps)),
+        monitor=rc.runs.Monitor(callback=rc.certificates.certificate_margin),
     )  # fmt: skip
     margins = fitted.history["certificate_margin"]
     checked = margins[~np.isnan(margins)]

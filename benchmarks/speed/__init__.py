@@ -1,3 +1,3 @@
-"""Speed, measured as ratios in one process: our R2DN, the published arrangement, a REN as strong as ours, LSTM and GRU."""
+"""Speed, measured as ratios in one process: our R2DN, the published arrangement, a REN of equal expressivity, LSTM and GRU."""
 
 from .measure import benchmark as benchmark

@@ -1,4 +1,4 @@
-"""What only an accelerator shows: a recurrence as one kernel, a loop as one graph, iterations over all samples, all against the scan."""
+"""Measurements for accelerators: a recurrence as one kernel, a loop as one graph, iterations over all samples, against the scan."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,24 +26,24 @@ IN_TIME = ((1, 1024), (64, 1024), (1, 8192), (64, 8192), (1, 65_536))
 """Sequences and samples of iterations over all samples."""
 
 ONE_GRAPH = {"xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,WHILE"}
-"""XLA's own choice of what goes into CUDA graphs, and loops."""
+"""XLA's default operations in CUDA graphs, and loops."""
 
 Version = tuple[Callable[..., Any], str | None, dict[str, Any] | None]
 """A rollout `(system, us) -> ys`, the precision of its products and XLA's options."""
 
-_LONG = 10_000  # samples: from here on a scan takes seconds, and two repeats must do
+_LONG = 10_000  # samples: a longer scan takes seconds, and two repeats must suffice
 
 
 def benchmark(folder: Path, *, quick: bool = False, repeats: int = 11) -> dict:
-    """Measure, print each row as it comes and write it to `speed_accelerator.json` in `folder`; go on where that file stops.
+    """Measure, print each row and write it to `speed_accelerator.json` in `folder`; an existing file is continued.
 
-    Rows that another commit, device or set of versions has left there are measured again.
+    Rows of another commit, device or set of versions are measured again.
 
-    **Raises:** `RobustctlError` where JAX sees a CPU alone, unless `quick`, whose figures mean nothing.
+    **Raises:** `RobustctlError` if JAX finds only a CPU, unless `quick`, whose figures are meaningless.
     """
     if jax.default_backend() == "cpu" and not quick:
         raise RobustctlError(
-            "this benchmark needs an accelerator that JAX sees, got a CPU alone; install JAX for it, "
+            "this benchmark needs an accelerator, JAX found only a CPU; install JAX for the accelerator, "
             "https://docs.jax.dev/en/latest/installation.html"
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 11) -> dict:
 
 
 def _begun(path: Path, origin: dict[str, Any]) -> dict[str, Any]:
-    """Return what a run before has left that would be measured alike, or a start."""
+    """Return the results of an earlier run under the same conditions, or empty results."""
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found if origin.items() <= found.items() else {**origin, "rows": []}
 
@@ -84,7 +84,7 @@ def _measured(
 
 
 def kernels() -> dict[str, Version]:
-    """Return the scan in full precision, in JAX's own (on a GPU TF32) and as one graph, and the kernels, which are in full."""
+    """Return the scan in full precision, in JAX's default (on a GPU TF32) and as one graph, and the kernels in full precision."""
     versions: dict[str, Version] = {
         "scan in full precision": (_recurrence(False), "highest", None),
         "scan": (_recurrence(False), None, None),
@@ -97,7 +97,7 @@ def kernels() -> dict[str, Version]:
 
 
 def in_time() -> dict[str, Version]:
-    """Return the scan and iterations over all samples, of freshly drawn models to within the tolerance of `rc.parallel`."""
+    """Return the scan and iterations over all samples to the tolerance of `rc.parallel`, for newly drawn models."""
 
     def run(method: str):
         return lambda system, us: jax.vmap(lambda u: rollout(system, u, method=method).ys)(us)
@@ -108,9 +108,9 @@ def in_time() -> dict[str, Version]:
 def compare(
     case: cases.Case, batch: int, samples: int, gradient: bool, repeats: int, versions: dict[str, Version]
 ) -> dict[str, Any]:
-    """Return times, ratios and largest differences against the first version; the map, the same for all, is left out.
+    """Return times, ratios and largest differences to the first version, without the map, which is the same for all.
 
-    A version that does not compile or run is named with what was said, and the others are compared.
+    A version that does not compile or run is listed with its error, and the others are compared.
     """
     system, (us, ys) = case.model().explicit(), cases.sequences(case, batch, samples)
     args = (system, us, ys) if gradient else (system, us)

@@ -1,4 +1,4 @@
-"""The three published sizes: their models, rivals of as many parameters, and one training step of each problem."""
+"""The three published sizes: their models, other models of equal size, and one training step of each problem."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from robustctl.problems import youla_feedback as youla
 from robustctl.system import Parameterization
 from robustctl.trajectory import rollout
 
-from ..kept import parameters as parameters
+from ..runs import parameters as parameters
 from . import yardstick
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A published size; see the module's functions for what is timed."""
+    """A published size; the module's functions are timed."""
 
     name: str
     nu: int
@@ -60,11 +60,11 @@ CASES = {
 
 
 def small(case: Case) -> Case:
-    """Return a tiny stand-in, to see that the measurements run."""
+    """Return a tiny case, to check that the measurements run."""
     return dataclasses.replace(case, nx=3, nv=4, hidden=(5, 5), ny=min(case.ny, 3), neurons=5)
 
 
-# Rollouts: of the yardstick time first, of ours a sequence each
+# Rollouts: of the yardstick time first, of ours one sequence each
 
 
 def sequences(case: Case, batch: int, samples: int) -> tuple[Array, Array]:
@@ -91,7 +91,7 @@ def squared_error(run: Callable[[Any, Array], Array]) -> Callable[[Any, Array, A
 
 
 def with_gradient(explicit_map: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
-    """Return `model -> (arrays, gradient of half their sum of squares)`: a loss of no cost, so that the map alone is timed."""
+    """Return `model -> (arrays, gradient of half their sum of squares)`: a loss without cost, so that only the map is timed."""
 
     def both(model):
         arrays, pull = eqx.filter_vjp(explicit_map, model)
@@ -162,7 +162,7 @@ def _loop(model, ws):
 
 
 def _loop_plain(model, ws):
-    """Batch first, time first, plant and Q in one scan."""
+    """The loss by the yardstick, with plant and Q in one scan."""
     scenario, e = youla.YoulaScenario(), yardstick.explicit(model)
     plant, batch = youla.resonance(1.0), ws.shape[0]
 
@@ -174,6 +174,6 @@ def _loop_plain(model, ws):
         after = [x @ plant.A.T + i @ plant.B.T for x, i in ((x0, w), (x1, u), (x2, w))]
         return (*after, xq), jnp.mean(jnp.sum(jnp.abs(z), axis=1) + 1e-4 * jnp.sum(u**2, axis=1))
 
-    rest = jnp.zeros((batch, plant.A.shape[0]), ws.dtype)
-    start = (rest, rest, rest, jnp.zeros((batch, model.bx.size), ws.dtype))
+    zero = jnp.zeros((batch, plant.A.shape[0]), ws.dtype)
+    start = (zero, zero, zero, jnp.zeros((batch, model.bx.size), ws.dtype))
     return jnp.mean(lax.scan(body, start, jnp.swapaxes(ws, 0, 1))[1])

@@ -1,4 +1,4 @@
-"""Expressivity against time: how much longer a model takes that fits a curve more closely, R2DN beside REN.
+"""Expressivity against time: the computing time of models that fit a curve more closely, R2DN compared with REN.
 
 ::
 
@@ -6,8 +6,8 @@
     slope = d log(time) / d log(1 / NRMSE),     NRMSE = |x+ - model| / |x+| over test points with u = 1
 
 Source: [BWM25] Barbara, Wang, Manchester, "R2DN: Scalable parameterization of contracting and Lipschitz recurrent deep networks",
-arXiv 2504.01250; the settings are those of the code published with it but for `differences`. Models have one input and one
-state; training sees single steps, the times are those of 64 sequences of 128 samples.
+arXiv 2504.01250; the settings are those of its code except for `differences`. Models have one input and one
+state; training uses single steps, and the times are those of 64 sequences of 128 samples.
 """
 
 import dataclasses
@@ -35,13 +35,13 @@ from .timing import compiled, interleaved
 PUBLISHED = {"R2DN": {"inference": 0.073, "gradient": 0.098}, "REN": {"inference": 0.63, "gradient": 0.61}}
 """Slopes given by [BWM25], on a GPU; the timer of their gradients did not wait for the device."""
 TARGET = 0.10
-"""What an R2DN's slopes are to stay below."""
+"""Upper bound for an R2DN's slopes."""
 PASSES = ("inference", "gradient")
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Settings: the published sizes, and as much training as two CPU cores do in a quarter of an hour."""
+    """Settings: the published sizes, and a quarter of an hour of training on two CPU cores."""
 
     widths: tuple[int, ...] = (8, 16, 24, 32, 48, 64, 80, 96)  # of each hidden layer of the R2DN
     layers: int = 6
@@ -66,9 +66,9 @@ class Study:
         return nn.ContractingR2DN(nu=1, nx=1, nv=self.features, ny=1, hidden=(size,) * self.layers, key=key)
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam, the rate rising over a tenth of the steps and falling along half a cosine, elements of the gradient clipped.
+        """Return Adam with a rate that rises over a tenth of the steps and falls along half a cosine, and a clipped gradient.
 
-        At full rate from the start some networks die within the first steps and fit a straight line for ever.
+        At full rate from the start, units of some networks die within the first steps, and they fit only a straight line.
         """
         rate = optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, self.steps // 10, self.steps)
         return optax.chain(optax.clip(10.0), optax.adam(rate))
@@ -77,11 +77,11 @@ class Study:
 QUICK = Study(
     widths=(2, 4), layers=2, features=3, neurons=(3, 5), seeds=2, steps=20, batch=32, sequences=2, horizon=8, repeats=2
 )  # fmt: skip
-"""To see that it runs; its figures mean nothing."""
+"""To check that it runs; the figures are meaningless."""
 
 
 def differences(study: Study) -> list[str]:
-    """Return where the study departs from the published one."""
+    """Return the differences from the published study."""
     return [
         f"{study.steps} training steps in place of 192000, {study.seeds} seeds in place of 5",
         f"a rate up to {study.learning_rate:g}, with a warm-up and half a cosine; there 1e-3, a tenth of it after each third",
@@ -115,7 +115,7 @@ def one_step_loss(
 
 
 def train(study: Study, model: Parameterization, key: PRNGKeyArray) -> Parameterization:
-    """Return the model after all steps of Adam, each on points of its own; compile it once a size."""
+    """Return the model after all steps of Adam, each on new points."""
     step = cases.training_step(one_step_loss, study.optimizer())
 
     def body(carry, key):
@@ -126,14 +126,14 @@ def train(study: Study, model: Parameterization, key: PRNGKeyArray) -> Parameter
 
 
 def nrmse(model: Parameterization) -> Float[Array, ""]:
-    """Return the error on 2,048 test points with u = 1, over the size of what is fitted."""
+    """Return the error on 2,048 test points with u = 1, relative to the fitted function."""
     x, _ = draw(jr.key(42), 2048)
     u = jnp.ones_like(x)
     return jnp.sqrt(one_step_loss(model, x, u) / jnp.mean(curve(x, u) ** 2))
 
 
 def errors(study: Study, kind: str, size: int) -> dict[str, Any]:
-    """Train one size from every seed; return its parameters (those that act on the state), test errors and seconds."""
+    """Train one size from every seed; return its parameters (without the output map), test errors and seconds."""
     begin = time.perf_counter()
     models = [study.model(kind, size, jr.key(seed)) for seed in range(study.seeds)]
     keys = [jr.key(1000 + seed) for seed in range(study.seeds)]
@@ -151,7 +151,7 @@ def errors(study: Study, kind: str, size: int) -> dict[str, Any]:
 
 
 def times(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return the times of every size in ms, from free arrays to states or to gradients, all sizes in turns."""
+    """Return the times of every size in ms, from free arrays to states or to gradients, interleaved."""
     x_key, u_key = jr.split(jr.key(0))
     x0 = jr.normal(x_key, (study.sequences, 1))
     us = jr.normal(u_key, (study.sequences, study.horizon, 1))

@@ -14,9 +14,9 @@ from .timing import check_quiet
 
 
 def benchmark(folder: Path, *, study: Study | None = None, quick: bool = False) -> dict[str, Any]:
-    """Time, then train all sizes; print a line each, write `expressivity.json` and `.png` into `folder`, return the results.
+    """Time and then train all sizes; print a line each, write `expressivity.json` and `.png` to `folder`, return the results.
 
-    **Raises:** `RobustctlError` on a busy machine, unless `quick`, whose figures mean nothing.
+    **Raises:** `RobustctlError` on a busy machine, unless `quick`, whose figures are meaningless.
     """
     study = (QUICK if quick else Study()) if study is None else study
     machine = {} if quick else check_quiet()
@@ -37,7 +37,7 @@ def benchmark(folder: Path, *, study: Study | None = None, quick: bool = False) 
 
 
 def _points(rows: list[dict], kind: str, name: str) -> np.ndarray:
-    """1 / NRMSE and ms (2, n) of every seed of every size: what the published lines are fitted to."""
+    """1 / NRMSE and ms (2, n) of every seed of every size, as for the published lines."""
     found = [
         (1 / error, row[f"{name}_ms"]) for row in rows if row["model"] == kind for error in row["test_nrmse"]
     ]
@@ -57,7 +57,7 @@ def _line(row: dict) -> str:
 
 
 def figure(results: dict):
-    """Draw time against 1 / NRMSE with the fitted lines, inference and gradient side by side."""
+    """Draw time against 1 / NRMSE with the fitted lines, inference and gradient in two panels."""
     from robustctl.plot.canvas import BLUE, ORANGE, SMALL, heading, panels
 
     drawn, axes = panels(1, 2, (4.6, 3.6))

@@ -1,10 +1,10 @@
-"""The least time that a row of the speed table could take here: its arithmetic and its memory, at the machine's own rates.
+"""Lower bounds for the times of the speed table: arithmetic and memory traffic at the machine's own rates.
 
 ::
 
     floor = operations / rate of one large product,      bytes floor = bytes moved / rate of one large copy
 
-Counted is what our arrangement does: the parameter map, the products folded once a rollout, and for each sample of each sequence
+The operations of our arrangement: the parameter map, the products folded once per rollout, and for each sample of each sequence
 
 ::
 
@@ -12,8 +12,8 @@ Counted is what our arrangement does: the parameter map, the products folded onc
     R = 2 h1 (nx + nu) + sum 2 h_k h_{k+1}                                     activations computed again
 
 so that a gradient costs F + R forwards and again, F for the adjoint state and F for the weights. A product of (m, k) and (k, n)
-is 2 m k n operations; what is not a product or an inverse (activations, sums, Adam, the plant of the Youla loop) is left out.
-Bytes: every argument read once, every result written once, and the states that a gradient keeps.
+is 2 m k n operations; operations other than products and inverses (activations, sums, Adam, the plant of the Youla loop) are
+ignored. Bytes: every argument read once, every result written once, and the states that a gradient stores.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from .timing import compiled, seconds_a_call
 
 
 class Rates(NamedTuple):
-    """What this machine reaches, on the threads that the rows run on: operations and bytes a second, in 1e9."""
+    """Rates of this machine with the threads of the rows: operations and bytes per second, in 1e9."""
 
     gflops: float
     gbytes: float
@@ -42,7 +42,7 @@ def measure_rates() -> Rates:
 
 
 def _seconds(fn: Callable, argument: jax.Array) -> float:
-    """The fastest of eleven: a floor is against the machine at its best."""
+    """The fastest of eleven runs, because a lower bound refers to the machine at its best."""
     call, _, _ = compiled(fn, argument)
     return min(seconds_a_call(call, 1) for _ in range(11))
 
@@ -50,15 +50,24 @@ def _seconds(fn: Callable, argument: jax.Array) -> float:
 def floors(
     rates: Rates, case: Case, what: str, samples: int, fn: Callable, args: tuple
 ) -> dict[str, float | None]:
-    """Return `floor_ms` and `bytes_floor_ms` of a row `fn(*args)` of so many samples, summed over its sequences.
+    """Return `floor_ms` and `bytes_floor_ms` of a row `fn(*args)`, None for a row that is not counted.
 
-    None where nothing is counted.
+    **Arguments:**
+
+    - `rates`: of the machine.
+    - `case`: the size.
+    - `what`: the row's name.
+    - `samples`: of all sequences together.
+    - `fn`: the row's function.
+    - `args`: its arguments.
     """
     flops = operations(case, what, samples)
     if flops is None:
         return {"floor_ms": None, "bytes_floor_ms": None}
-    kept = 0 if what == "rollout" or _single_steps(case, what) else samples * case.nx * jnp.ones(()).itemsize
-    moved = kept + sum(map(_bytes, (args, jax.eval_shape(fn, *args))))
+    stored = (
+        0 if what == "rollout" or _single_steps(case, what) else samples * case.nx * jnp.ones(()).itemsize
+    )
+    moved = stored + sum(map(_bytes, (args, jax.eval_shape(fn, *args))))
     return {"floor_ms": _ms(flops, rates.gflops), "bytes_floor_ms": _ms(moved, rates.gbytes)}
 
 
@@ -80,7 +89,7 @@ def operations(case: Case, what: str, samples: int) -> float | None:
         return slope
     if what == "rollout":
         return value + folds + samples * step
-    if _single_steps(case, what):  # nothing is computed again, and nobody asks for gradients in the data
+    if _single_steps(case, what):  # nothing is computed again, and no gradient in the data is needed
         data = 2 * (case.nx + case.ny + case.hidden[0]) * (case.nx + case.nu)
         return slope + 3 * folds + samples * (3 * step - data)
     if what == "training step" or "gradient" in what:
@@ -93,7 +102,7 @@ def _single_steps(case: Case, what: str) -> bool:
 
 
 def _step(case: Case) -> tuple[int, int]:
-    """F and R above."""
+    """F and R of the module's docstring."""
     inputs, outputs = case.nx + case.nu, case.nx + case.ny
     again = 2 * case.hidden[0] * inputs + sum(2 * a * b for a, b in pairwise(case.hidden))
     return again + 2 * outputs * (inputs + case.hidden[-1]), again

@@ -1,4 +1,4 @@
-"""How long one sample takes in a control loop."""
+"""Latency of one sample in a control loop."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ from .cases import Case
 
 
 def latencies(sizes: dict[str, Case], quick: bool) -> dict[str, dict]:
-    """Return median and 99th percentile in us of one step: jitted, compiled ahead of time, in NumPy; both ways include the copy."""
+    """Return median and 99th percentile in us of one step: jitted, compiled ahead of time, in NumPy; copies are included."""
     samples = 20 if quick else 5000
     return {name: _of(case, samples) for name, case in sizes.items()}
 
@@ -41,8 +41,8 @@ def _percentiles(step: Callable, x: np.ndarray, u: np.ndarray, samples: int) -> 
         x, y = step(x, u)
         np.asarray(y)
         times.append(1e6 * (time.perf_counter() - begin))
-    kept = times[10:]
+    times = times[10:]  # without the first calls, which compile and fill caches
     return {
-        "median_us": round(statistics.median(kept), 2),
-        "p99_us": round(float(np.percentile(kept, 99)), 2),
+        "median_us": round(statistics.median(times), 2),
+        "p99_us": round(float(np.percentile(times, 99)), 2),
     }

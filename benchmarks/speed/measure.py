@@ -1,4 +1,4 @@
-"""What the R2DN costs, beside the yardstick and its rivals: a table of ratios."""
+"""The cost of the R2DN, compared with the yardstick and other models: a table of ratios."""
 
 import functools
 from collections.abc import Callable
@@ -27,13 +27,13 @@ ACCEPTED = {
     "explicit map": {"f16": 1.6, "pde": 1.6, "youla": 1.6},
     "explicit map, with gradient": {"f16": 1.4, "pde": 1.4, "youla": 1.4},
 }
-"""Ratios that a change must not fall below, on a quiet machine."""
+"""Lower bounds for the ratios after a change, on an idle machine."""
 
 
 def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
-    """Measure everything, print rows as they come, and keep `speed.json` and `speed.txt` in `folder` up to date with them.
+    """Measure everything, print each row, and write `speed.json` and `speed.txt` to `folder` after each.
 
-    **Raises:** `RobustctlError` on a busy machine, unless `quick`, whose figures mean nothing.
+    **Raises:** `RobustctlError` on a busy machine, unless `quick`, whose figures are meaningless.
     """
     machine = {} if quick else check_quiet()
     repeats = 2 if quick else repeats
@@ -50,7 +50,7 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
         for row in _rows(case, rates, quick, repeats):
             rows.append(row)
             print(_line(row), flush=True)
-            _keep(results, folder)
+            _write(results, folder)
     others = {
         "rivals": lambda: {name: _rivals(case, quick, repeats) for name, case in sizes.items()},
         "scaling": lambda: scaling(quick, repeats),
@@ -59,11 +59,11 @@ def benchmark(folder: Path, *, quick: bool = False, repeats: int = 21) -> dict:
     }
     for name, measured in others.items():
         results[name] = measured()
-        _keep(results, folder)
+        _write(results, folder)
     return results
 
 
-def _keep(results: dict, folder: Path) -> None:
+def _write(results: dict, folder: Path) -> None:
     write_json(folder / "speed.json", results)
     write_atomic(folder / "speed.txt", ("\n".join(map(_line, results["rows"])) + "\n").encode())
 
@@ -91,12 +91,12 @@ def _rows(case: Case, rates: floors.Rates, quick: bool, repeats: int):
 
 
 def _samples(data: jax.Array) -> int:
-    """How many samples there are in all sequences."""
+    """Number of samples of all sequences."""
     return data.size // data.shape[-1]
 
 
 def _without_metric(model: Any) -> list:
-    """What a rollout needs of the map: the metric P is for certificates, and left out of training by the compiler."""
+    """The arrays of the map that a rollout needs; the metric P is for certificates, and the compiler drops it in training."""
     system = model.explicit()
     return jax.tree.leaves((system.A, system.B1, system.phi))
 
@@ -104,7 +104,7 @@ def _without_metric(model: Any) -> list:
 def _row(
     case: Case, rates: floors.Rates, repeats: int, what: str, samples: int, fns, args, compare: Callable | None = lambda out: out
 ) -> dict:  # fmt: skip
-    """One row: the yardstick `fns[0]` against ours `fns[1]`, having seen that they agree, and the least that ours could take."""
+    """One row: the yardstick `fns[0]` against ours `fns[1]`, after comparing their results, with the lower bounds of ours."""
     made = {name: compiled(fn, *args) for name, fn in zip(("plain", "ours"), fns, strict=True)}
     apart = None
     if compare is not None:
@@ -133,7 +133,7 @@ def _line(row: dict) -> str:
 
 
 def _rivals(case: Case, quick: bool, repeats: int) -> dict[str, dict[str, Any]]:
-    """Forward and gradient of a rollout, 64 x 128: R2DN, REN as strong as ours, LSTM and GRU of as many parameters."""
+    """Forward and gradient of a rollout, 64 x 128: R2DN, the published REN, LSTM and GRU of equal size."""
     us, ys = cases.sequences(case, 4 if quick else 64, 20 if quick else 128)
     models = {"R2DN": case.model(), **case.rivals()}
     found: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""How the cost grows: with samples, batch, states and layers; and in parallel over time."""
+"""Scaling of the cost with samples, batch, states and layers; and rollouts in parallel over time."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from .timing import compiled, difference, interleaved
 
 METHODS: tuple[Method, ...] = ("picard", "mean-slope", "newton")
 LENGTHS = (128, 1024, 8192)
-"""Samples of the one sequence that is solved for at once."""
+"""Samples of the sequence that is solved for at once."""
 VALUES = {
     "samples": (64, 128, 256, 512),
     "batch": (4, 16, 64, 256),
@@ -29,7 +29,7 @@ QUICK = {"samples": (8, 16), "batch": (1, 2), "nx": (2, 4), "layers": (1, 2)}
 
 
 def scaling(quick: bool, repeats: int) -> dict[str, dict[str, Any]]:
-    """Gradient of the F-16 size, 16 x 128 but for what is varied: times in ms and their slope on log axes."""
+    """Gradient of the F-16 size with 16 x 128 samples and one quantity varied: times in ms and their slope on log axes."""
     base = cases.small(CASES["f16"]) if quick else CASES["f16"]
     found = {}
     for name, values in (QUICK if quick else VALUES).items():
@@ -65,7 +65,7 @@ def in_time_of(system: Any, us: Array, repeats: int) -> dict[str, Any]:
     calls = {"scan": scan}
     for method in METHODS:
         if method == "newton" and len(us) * system.init_state().size ** 2 > 2e7:
-            continue  # one Jacobian a sample would not fit
+            continue  # one Jacobian per sample would not fit in memory
         calls[method], _, _ = compiled(functools.partial(parallel_rollout, method=method), system, us)
         run, effort = calls[method]()
         row[method] = {

@@ -1,4 +1,4 @@
-"""Time compiled calls against each other, on a machine that has nothing else to do."""
+"""Interleaved timing of compiled calls on an idle machine."""
 
 import math
 import os
@@ -13,22 +13,22 @@ import numpy as np
 from robustctl.errors import RobustctlError
 
 BUSY = 0.7
-"""Load average over the last minute above which timings are refused."""
+"""Load average over the last minute above which timings are refused: one busy core is half of a two-core machine."""
 
 _TURN = 0.01
-"""Seconds that a call's turn lasts at least."""
+"""Shortest duration of a call's turn, seconds: waking threads takes tens of microseconds, 1 % of it at most."""
 
 
 def check_quiet() -> dict[str, Any]:
     """Return load and thread settings of this machine.
 
-    **Raises:** `RobustctlError` where other work keeps the cores busy, or LAPACK has threads: on small matrices
-    they stall shared cores and flatter the faster version.
+    **Raises:** `RobustctlError` if other processes keep the cores busy, or LAPACK has threads, which stall shared cores on
+    small matrices and favor the faster version.
     """
     load, threads = os.getloadavg()[0], os.environ.get("OPENBLAS_NUM_THREADS")
     if load > BUSY:
         raise RobustctlError(
-            f"the machine must be quiet to time on, got a load average of {load:.2f} (at most {BUSY}); wait, or stop what runs"
+            f"the machine must be idle, got a load average of {load:.2f} (at most {BUSY}); wait, or stop other processes"
         )
     if threads != "1":
         raise RobustctlError(
@@ -40,7 +40,7 @@ def check_quiet() -> dict[str, Any]:
 def compiled(
     fn: Callable, *args: Any, options: dict[str, Any] | None = None
 ) -> tuple[Callable[[], Any], float, int]:
-    """Compile `fn` for `args` with XLA's options; return a call of it, the seconds that took, its temporary memory in bytes."""
+    """Compile `fn` for `args` with XLA's options; return a call of it, the seconds to compile, its temporary memory in bytes."""
     jax.clear_caches()
     begin = time.perf_counter()
     ready = jax.jit(fn).lower(*args).compile(options)
@@ -50,15 +50,15 @@ def compiled(
 
 
 def difference(own: Any, reference: Any) -> float:
-    """Return the largest difference of two arrays over the largest entry of the second, or over one where that is zero."""
+    """Return the largest difference of two arrays over the largest entry of the second, or over one if that is zero."""
     own, reference = (np.asarray(a, float) for a in (own, reference))
     return float(np.abs(own - reference).max() / (np.abs(reference).max() or 1.0))
 
 
 def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
-    """Run the calls in turns; return each one's median in ms, and the first one's time over it: median of the ratios.
+    """Run the calls in turns; return each one's median in ms, and the median ratio of the first one's time to its own.
 
-    A turn of a short call is several calls: alone, between two others, it would be timed with threads still to wake.
+    A turn of a short call is several calls, because a single call between two others would be timed while threads wake.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -78,7 +78,7 @@ def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
 
 
 def seconds_a_call(call: Callable[[], Any], count: int) -> float:
-    """Return the seconds a call takes, of so many one after the other."""
+    """Return the mean seconds of `count` consecutive calls."""
     begin = time.perf_counter()
     for _ in range(count):
         jax.block_until_ready(call())

@@ -1,8 +1,8 @@
-"""An R2DN computed as the published code computes it: what our speed is measured against.
+"""The yardstick for our speed: an R2DN computed as in the published code.
 
-The free arrays and the map are those of `ContractingR2DN`, so that both give the same numbers. The parameter map is made once
-a rollout by plain solves; the scan steps batch first, one product a term, nothing folded or hoisted; gradients are plain
-automatic differentiation. Source of the arrangement: the code published with [BWM25], arXiv 2504.01250.
+The free arrays and the map are those of `ContractingR2DN`, so that both give the same numbers. The parameter map is computed
+once per rollout by plain solves; the scan steps batch first, one product per term, with nothing folded or hoisted; gradients
+are plain automatic differentiation. Source of the arrangement: the code published with [BWM25], arXiv 2504.01250.
 """
 
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
 
 class Plain(NamedTuple):
-    """The explicit matrices, and the network's layers apart."""
+    """The explicit matrices, and the network's layers."""
 
     A: Array
     B1: Array
@@ -90,6 +90,6 @@ def _cayley(W: Array) -> tuple[Array, Array]:
 
 
 def explicit_map(model: R2DN) -> tuple[Array, ...]:
-    """Return what the map computes, as arrays alone."""
+    """Return the results of the map as arrays."""
     e = explicit(model)
     return e.A, e.B1, e.last, *jax.tree.leaves(e.layers)

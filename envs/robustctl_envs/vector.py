@@ -126,7 +126,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         return np.asarray(y, np.float32), {}
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """StepResult every environment."""
+        """Step every environment."""
         if self._batch is None:
             raise gym.error.ResetNeeded("reset must come before the first step")
         array = checked_action(actions, self._shape)

@@ -1,4 +1,4 @@
-"""What a log says before training: findings, the memory it shows, and the floors of linear models and noise."""
+"""Analysis of a log before training: findings, the plant's memory, and the errors of linear models and of noise."""
 
 from .advice import Advice as Advice
 from .advise import advise as advise

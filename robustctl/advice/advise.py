@@ -18,7 +18,7 @@ from .series import FITTED_SHARE, OutputSeries, series, standard
 # Of each output. 20 samples to fit leave 3 per parameter of the smallest model (order 1, one input: 4 parameters) with some
 # gaps; a score from 10 is uncertain by about a fifth.
 FEWEST_SAMPLES, FEWEST_HELD_OUT = 30, 10
-MEMORY_LIMIT = 4  # lengths of the longest experiment: a longer memory cannot be told from an infinite one
+MEMORY_LIMIT = 4  # lengths of the longest experiment: a longer memory looks like an infinite one
 FEWEST_REPEATED = 20  # degrees of freedom: a deviation from 20 is uncertain by 1 / sqrt(40), 16 %
 
 
@@ -74,13 +74,12 @@ def advise(record: Record) -> Advice:
     **Returns:** An `Advice` to print; its fields and ``to_dict()`` hold the numbers, ``findings`` the sentences,
     ``suits`` the verdict.
 
-    **Raises:** `DataError` for something other than a record, or an output with too few measured samples, in
+    **Raises:** `DataError` for an argument that is not a record, or an output with too few measured samples, in
     total, without a gap, or in the last third of its experiments.
 
     **Example:** ::
 
-        u = rc.data.multisine(300)
-        print(rc.advice.advise(rc.data.from_arrays(u[:-1], np.diff(u, axis=0), 0.1)))
+        print(rc.advice.advise(rc.problems.two_tanks(600, seed=0)))
     """
     _check(record)
     u_standard, y_standard = standard(record, "u"), standard(record, "y")

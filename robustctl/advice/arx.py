@@ -15,7 +15,7 @@ ROWS_PER_PARAMETER = 3  # fewer fit the noise, more refuse short records
 INSTRUMENT_ROUNDS = (
     3  # each refines the instruments; the best of all rounds is used, so a further one only costs time
 )
-# A longer model must bring the error below BETTER of a shorter one's, and EXACT standard deviations below it: the first
+# A model of higher order must reduce the error below BETTER of a shorter one's, and EXACT standard deviations below it: the first
 # keeps noise in the held-out score from adding orders, the second rounding where the error is zero.
 BETTER, EXACT = 0.98, 1e-6
 FORGOTTEN = 0.01  # of the peak of the step response: 4.6 time constants of a first-order lag

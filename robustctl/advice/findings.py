@@ -1,6 +1,6 @@
 """Findings from numbers: what to know before training, and what to do about it.
 
-Ranges in the comments were measured on ten simulated logs a plant, of 1,200 samples with 2 to 5 % noise: linear lags, a cube
+Ranges in the comments were measured on ten simulated logs per plant, of 1,200 samples with 2 to 5 % noise: linear lags, a cube
 and a saturation around one, backlash and stick-slip of half and a fifth of the input's standard deviation, an integrator,
 a random walk, a bistable plant (the plants of `tests/test_advise.py`).
 """
@@ -17,7 +17,7 @@ from .advice import Finding, InputAdvice, OutputAdvice, percent, short
 # The 5 % point of the Dickey-Fuller distribution with a constant.
 UNIT_ROOT_T = -2.86
 # Distances of a pole from one, over 1 / T. 1 - 5 / T is a time constant of a fifth of the record, which it forgets by its
-# end; 1 - 0.2 / T is one of five records, which no t value tells from an integrator; 1 + 1 / T grows e times over the record.
+# end; 1 - 0.2 / T is one of five records, which no t value distinguishes from an integrator; 1 + 1 / T grows e times over the record.
 SLOW_POLE, UNIT_POLE, GROWN = 5.0, 0.2, 1.0
 SUMMED = 0.5  # R^2: at least 0.89 for the integrator, at most 0.20 for the random walk
 # Play operators must remove two fifths of the error, and 2 % of the deviation, which noise can feign where the error is small.
@@ -25,7 +25,7 @@ SUMMED = 0.5  # R^2: at least 0.89 for the integrator, at most 0.20 for the rand
 # which is missed.
 PLAY_RATIO, PLAY_DROP = 0.6, 0.02
 # Shares of moves: stuck at most 0.06 for lags, at least 0.58 for wide stick-slip, 0.09 to 0.28 for narrow; jumps at most 0.04
-# and at least 0.12. A cube is flat in places: three of ten are flagged. The moves that a model with an NRMSE above 0.8 expects
+# and at least 0.12. A cube is partly flat: three of ten are flagged. The moves that a model with an NRMSE above 0.8 expects
 # mean nothing.
 STUCK, JUMPS, USABLE_NRMSE = 0.25, 0.05, 0.8
 STEADY_GAP = (
@@ -144,7 +144,7 @@ def _hysteresis(y: OutputAdvice) -> tuple[str, str]:
 
 def _sticking(y: OutputAdvice) -> tuple[str, str]:
     curved = y.curved_nrmse <= PLAY_RATIO * y.linear_nrmse
-    # A curve in the output is steep and flat in places, as sticking is: where curves explain it, no sticking is reported.
+    # A curve in the output is partly flat and partly steep, like sticking: where curves explain it, no sticking is reported.
     if curved or not (y.stuck >= STUCK and y.jumps >= JUMPS and y.linear_nrmse < USABLE_NRMSE):
         return "sticking", ""
     return "sticking", (

@@ -43,7 +43,7 @@ class OutputSeries:
         return np.arange(len(self.y)) >= FITTED_SHARE * len(self.y)
 
     def with_inputs(self, extra: np.ndarray) -> OutputSeries:
-        """OutputSeries with further inputs (T, n)."""
+        """Series with further inputs (T, n)."""
         return replace(self, u=np.column_stack([self.u, extra]))
 
 

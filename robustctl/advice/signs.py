@@ -13,7 +13,7 @@ from .series import OutputSeries
 # Lags take up the plant's other dynamics, so that the root nearest to one is tested alone; fewer leave correlated noise.
 # EXACT is added to a standard error that is zero on data without noise.
 DRIFT_LAGS, EXACT = 5, 1e-8
-# Windows of a twentieth of an experiment average its fast dynamics out; R^2 of fewer than 10 changes says little.
+# Windows of a twentieth of an experiment average its fast dynamics out; R^2 of fewer than 10 changes is too uncertain.
 WINDOWS, FEWEST_WINDOWS = 20, 10
 RADII = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the input's range; a play beyond 0.5 hardly moves at all
 PLAY_ORDERS = (1, 2, 3)  # low: seven plays add their own inputs at every lag
@@ -41,7 +41,7 @@ def unit_root(series: Sequence[OutputSeries], delay: int) -> tuple[float, float]
     Least squares of ``y[k] - y[k-1] = rho y[k-1] + sum_i c_i (y[k-i] - y[k-i-1]) + inputs + constant``, i = 1, ..., 4, with
     6 values of each input, over all measured samples; t = rho / its standard error. An integrator has rho = 0, and
     without inputs t > -2.86 in 95 of 100 records (Dickey, Fuller, J. Am. Stat. Assoc. 74, 1979). The pole is a root
-    of the characteristic polynomial in y; for a complex pair p, 1 - |1 - p| is given. NaN when samples are too few.
+    of the characteristic polynomial in y; for a complex pair p it is `1 - |1 - p|`. NaN when samples are too few.
     """
     phi, y, _ = regression(series, DRIFT_LAGS, delay, part=1.0)
     if len(y) <= 2 * phi.shape[1]:
@@ -128,7 +128,7 @@ def sticking(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) ->
 
     The linear model's free run is cut wherever it has traveled 4 % of the output's range. In each piece
     the mean moves from the first half to the second, by m in the measurement and m_hat in the model: the output is
-    stuck when |m| < 0.25 |m_hat| and jumps when |m| > 2 |m_hat|. A piece counts when the model's ends differ by 3.2 %
+    stuck when `|m| < 0.25 |m_hat|` and jumps when `|m| > 2 |m_hat|`. A piece counts when the model's ends differ by 3.2 %
     of the range or more, all of it is measured, and the output is not in the outer fifths of its range, where
     it may saturate. NaN below 30 pieces.
     """

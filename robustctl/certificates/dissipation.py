@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..lft import LFT, Claim, block_diagonal
-from ..system import System, dtype_of
+from ..system import StrictlyProper, System, dtype_of
 
 ROUNDING = float(np.finfo(np.float64).eps)
 
@@ -54,7 +54,8 @@ def check_sizes(system: System, form: LFT) -> None:
     """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
     x = eqx.filter_eval_shape(system.init_state)
     found, wanted = {"states": form.nx}, {"states": _size(x)}
-    if system.nu is not None:
+    # The input of a system to be controlled is a pair, not nu numbers.
+    if system.nu is not None and not isinstance(system, StrictlyProper):
         u = jax.ShapeDtypeStruct((system.nu,), dtype_of(system))
         _, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
         found |= {"inputs": form.nu, "outputs": form.ny}

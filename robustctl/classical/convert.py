@@ -33,19 +33,18 @@ def from_control(
     **Arguments:**
 
     - `system`: a `control.StateSpace` or `control.TransferFunction`
-    - `input_units`, `output_units`: one label a channel, which python-control does not have
+    - `input_units`: one label per input; python-control has none
+    - `output_units`: one label per output
 
-    **Raises:** `RobustctlError` for any other class, a `dt` of True or None, a transfer function that is not
-    proper, and a continuous-time system with D.
+    **Raises:** `RobustctlError` for any other class and a transfer function that is not proper; `ModelError` for a `dt`
+    of True or None, another number of units, and a continuous-time system with D.
 
     **Warns:** `RobustctlWarning` if numbers lose digits because 64-bit JAX is off.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    plant = rc.classical.from_control(ct.tf([1.0], [1.0, 0.4, 1.0]), input_units=["N"], output_units=["m"])
-    ```
+        import control as ct
+        plant = rc.classical.from_control(ct.tf([1.0], [1.0, 0.4, 1.0]), input_units=["N"], output_units=["m"])
     """
     sys = typed(realize(system))
     if sys.dt is None or sys.dt is True:

@@ -30,8 +30,10 @@ class NonlinearFilter(StrictlyProper):
     **Arguments:**
 
     - `model`: the plant without noise
-    - `W`, `V`: covariances (nx, nx) of the process noise and (ny, ny) of the measurement noise
-    - `P0`, `x0`: prior covariance (nx, nx) and mean (nx,)
+    - `W`: covariance (nx, nx) of the process noise
+    - `V`: covariance (ny, ny) of the measurement noise
+    - `P0`: prior covariance (nx, nx)
+    - `x0`: prior mean (nx,)
     """
 
     model: Sampled
@@ -108,17 +110,16 @@ def extended_kalman(
     - `sampled`: the plant
     - `W`: covariance (nx, nx) of the process noise per sample, or its diagonal
     - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
-    - `x0`, `P0`: prior mean (nx,) and covariance, default the operating point and W
+    - `x0`: prior mean (nx,), default the operating point
+    - `P0`: prior covariance (nx, nx), default W
 
     **Raises:** `ModelError` for covariances of the wrong shape or sign, and a plant that is not a `Sampled`.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    estimator = rc.classical.extended_kalman(sampled, 1e-3, 1e-3)
-    controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [10.0, 1.0], 1.0).controller)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        estimator = rc.classical.extended_kalman(sampled, 0.1, 0.1)
+        controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [1.0, 1.0], 1.0).controller)
     """
     if not isinstance(sampled, Sampled):
         raise ModelError(

@@ -79,7 +79,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
 
 
-# Each step is a module and not a closure, so that a compiled function which is given it a second time knows it.
+# Each step is a module and not a closure, so that a compiled function recognizes it at the second call.
 
 
 class _PlantStep(eqx.Module):

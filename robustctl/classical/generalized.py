@@ -42,7 +42,8 @@ def split(plant: ControlLike, nmeas: int, ncon: int) -> Generalized:
     **Arguments:**
 
     - `plant`: from (w, u) to (z, y)
-    - `nmeas`, `ncon`: numbers of measured outputs y and of controls u
+    - `nmeas`: number of measured outputs y
+    - `ncon`: number of controls u
 
     **Raises:** `ModelError` for numbers of measurements or controls that leave nothing to minimize, a dt of True
     or None, and an undetectable or unstabilizable mode.

@@ -47,20 +47,19 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     **Arguments:**
 
     - `P`: the generalized plant, of python-control
-    - `nmeas`, `ncon`: numbers of measured outputs and of controls
+    - `nmeas`: number of measured outputs y
+    - `ncon`: number of controls u
     - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
       `controller` is None)
 
     **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
     full rank, invariant zeros on the boundary of stability, and D11 in continuous time (the norm is infinite).
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    design = rc.classical.h2(P, 1, 1, dt=0.05)
-    ```
+        import control as ct
+        P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+        design = rc.classical.h2(P, 1, 1, dt=0.05)
     """
     P = realize(P)
     g = split(P, nmeas, ncon)

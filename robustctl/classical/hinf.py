@@ -59,7 +59,8 @@ def hinf(
     **Arguments:**
 
     - `P`: the generalized plant, of python-control
-    - `nmeas`, `ncon`: numbers of measured outputs and of controls
+    - `nmeas`: number of measured outputs y
+    - `ncon`: number of controls u
     - `gamma`: the bound to meet, default the smallest one, by bisection
     - `rtol`: relative tolerance of the bisection
     - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
@@ -68,13 +69,11 @@ def hinf(
     **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
     full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    design = rc.classical.hinf(P, 1, 1, dt=0.05)
-    ```
+        import control as ct
+        P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+        design = rc.classical.hinf(P, 1, 1, dt=0.05)
     """
     P = realize(P)
     g = _continuous(split(P, nmeas, ncon))

@@ -26,12 +26,10 @@ def hinf_norm(system: "ct.StateSpace | Realization") -> float:
 
     **Raises:** `ModelError` for a system with a pole on or outside the stability boundary, whose norm is infinite.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    gain = rc.classical.hinf_norm(ct.ss(-1.0, 1.0, 1.0, 0.0))   # 1.0
-    ```
+        import control as ct
+        gain = rc.classical.hinf_norm(ct.ss(-1.0, 1.0, 1.0, 0.0))   # 1.0
     """
     poles = system.poles()
     worst = np.max(np.abs(poles), initial=0.0) if system.dt else np.max(np.real(poles), initial=-np.inf)

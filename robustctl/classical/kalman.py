@@ -48,9 +48,13 @@ class KalmanFilter(StrictlyProper):
 
     **Arguments:**
 
-    - `A`, `B`, `C`: the model in deviations from the operating point
+    - `A`: (nx, nx), of the model in deviations from the operating point
+    - `B`: (nx, nu)
+    - `C`: (ny, nx)
     - `M`: the gain (nx, ny) of the correction
-    - `x0`, `u0`, `y0`: the operating point
+    - `x0`: the operating point's state
+    - `u0`: its control
+    - `y0`: its output
     """
 
     A: Array
@@ -94,13 +98,11 @@ class EstimateFeedback(System):
       `ExtendedKalmanFilter`
     - `law`: a system from the state to the control, for example the controller of `lqr` or `mpc`
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    estimator = rc.classical.kalman(sampled, 1e-3, 1e-3).estimator
-    controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [10.0, 1.0], 1.0).controller)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        estimator = rc.classical.kalman(sampled, 0.1, 0.1).estimator
+        controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [1.0, 1.0], 1.0).controller)
     """
 
     estimator: StrictlyProper
@@ -143,12 +145,10 @@ def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None 
     **Raises:** `ModelError` for covariances of the wrong shape or sign, an undetectable mode, and a mode on the
     boundary of stability that the process noise does not excite.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    estimator = rc.classical.kalman(sampled, 1e-3, 1e-3).estimator
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        estimator = rc.classical.kalman(sampled, 0.1, 0.1).estimator
     """
     model = linear_model(plant)
     L, P, E = filter_gains(model, W, V, G)
@@ -164,7 +164,10 @@ def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None 
 def filter_gains(
     model: Model, W: ArrayLike, V: ArrayLike, G: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return L, P and E of the steady-state filter; arguments and errors as for `kalman`."""
+    """Return L, P and E of the steady-state filter.
+
+    **Raises:** `ModelError`, same errors as `kalman`.
+    """
     sys = model.system
     G = np.eye(sys.nstates) if G is None else np.asarray(G, float)
     if G.ndim != 2 or G.shape[0] != sys.nstates:

@@ -1,13 +1,12 @@
 """A linear base controller for the Youla parameterization, at a plant's operating point."""
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
 from ..lft import LFT, float64, static_gain
-from ..loops import Gain, ModelBased, Youla, noiseless
+from ..loops import ModelBased, Youla, noiseless, zero_gain
 from ..plants import Sampled
 from ..system import Certifiable
 from .kalman import filter_gains
@@ -59,18 +58,18 @@ def linear_base(sampled: Sampled, Q: ArrayLike, R: ArrayLike, W: ArrayLike, V: A
     **Arguments:**
 
     - `sampled`: the plant; its delay and rate limit are in the model, but not in the design of the gains
-    - `Q`, `R`: (nx, nx) on the physical state, (nu, nu): cost of the regulator, matrices or their diagonals
-    - `W`, `V`: (nx, nx), (ny, ny): covariances of the process and the measurement noise, likewise
+    - `Q`: the regulator's weight (nx, nx) of the physical state, or its diagonal
+    - `R`: its weight (nu, nu) of the control, or its diagonal
+    - `W`: covariance (nx, nx) of the process noise, or its diagonal
+    - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
 
     **Raises:** same errors as `lqr` and `kalman`; `ModelError` with the closed-loop poles if the base controller does
     not stabilize the plant, for example because of a delay that the gains do not take into account.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    base = rc.classical.linear_base(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        base = rc.classical.linear_base(sampled, [1.0, 1.0], 1.0, 0.1, 0.1)
     """
     if not isinstance(sampled, Sampled):
         raise ModelError(
@@ -95,9 +94,8 @@ def stabilizes(base: ModelBased, sampled: Sampled) -> np.ndarray:
 
     **Raises:** `ModelError` with the closed-loop poles if one has a modulus of 1 or more.
     """
-    nu, ny = len(sampled.plant.controls), len(sampled.plant.outputs)
-    zero = Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
-    return require_stable(noiseless(sampled), Youla(base, zero), "the base controller")
+    alone = Youla(base, zero_gain(sampled.ny, sampled.nu))
+    return require_stable(noiseless(sampled), alone, "the base controller")
 
 
 def _without_delay(sampled: Sampled) -> Model:

@@ -18,7 +18,14 @@ from .types import ArrayLike, SystemLike
 
 
 class Equilibrium(NamedTuple):
-    """An equilibrium: the state `x` (in the system's own form), the input `u` and the output `y`."""
+    """An equilibrium of a system.
+
+    **Arguments:**
+
+    - `x`: the state, in the system's own form
+    - `u`: the input, a vector
+    - `y`: the output, a vector
+    """
 
     x: PyTree
     u: np.ndarray
@@ -26,7 +33,18 @@ class Equilibrium(NamedTuple):
 
 
 class Along(NamedTuple):
-    """Jacobians along a trajectory, time first: `A` (T, nx, nx), `B`, `C`, `D`, and the points `xs us ys`."""
+    """Jacobians along a trajectory, time first.
+
+    **Arguments:**
+
+    - `A`: (T, nx, nx)
+    - `B`: (T, nx, nu)
+    - `C`: (T, ny, nx)
+    - `D`: (T, ny, nu)
+    - `xs`: the states (T, nx)
+    - `us`: the inputs (T, nu)
+    - `ys`: the outputs (T, ny)
+    """
 
     A: np.ndarray
     B: np.ndarray
@@ -57,20 +75,18 @@ def linearize(
     **Arguments:**
 
     - `system`: a system, a plant, or a feedback loop about a sampled plant
-    - `x0`, `u0`: state and input as vectors or in the system's own form, default the initial state (a plant's
-      operating point); `u0` may also be the width of the input
+    - `x0`: state as a vector or in the system's own form, default the initial state (a plant's operating point)
+    - `u0`: input likewise, default zero (a plant's operating point); or the width of the input
     - `dt`: seconds per sample, for a system without a sample time of its own
     - `references`: number of references of a loop
 
     **Raises:** `ModelError` for sizes that do not fit, an unknown width of the input or sample time, and
     Jacobians that are not finite.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    plant = rc.plants.Pendulum()
-    linear = rc.classical.linearize(plant)          # a control.StateSpace
-    ```
+        plant = rc.plants.TwoTanks()
+        linear = rc.classical.linearize(plant)          # a control.StateSpace
     """
     flat = flatten(system, u0, references)
     x, u = _point(flat, x0, u0)
@@ -103,18 +119,18 @@ def equilibrium(
 
     **Arguments:**
 
-    - `system`, `u0`, `references`: as for `linearize`
+    - `system`: as for `linearize`
+    - `u0`: the input, as for `linearize`
+    - `references`: as for `linearize`
     - `x0`: where the search starts, default the initial state
     - `settle`: number of samples to simulate a discrete-time system from `x0` before the search
     - `tolerance`: largest residual, relative to the largest entry of x above 1
 
     **Raises:** `RobustctlError` if none is found near `x0`, with the residual.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    point = rc.classical.equilibrium(rc.plants.Pendulum(), x0=[0.1, 0.0])
-    ```
+        point = rc.classical.equilibrium(rc.plants.TwoTanks(), x0=[8.0, 12.0])
     """
     flat = flatten(system, u0, references)
     x, u = _point(flat, x0, u0)
@@ -169,7 +185,9 @@ def linearize_along(system: SystemLike, us: ArrayLike, x0: PyTree = None, *, ref
 
     **Arguments:**
 
-    - `system`, `x0`, `references`: as for `linearize`
+    - `system`: as for `linearize`
+    - `x0`: the initial state, as for `linearize`
+    - `references`: as for `linearize`
     - `us`: the inputs (T, nu), time first
 
     **Raises:** `ModelError` for a continuous-time plant (sample it) and inputs of another width.

@@ -25,8 +25,11 @@ class LQG(NamedTuple):
 
     **Arguments:**
 
-    - `K`, `S`, `E`: the regulator's gain, Riccati solution and poles, as in `LQR`
-    - `L`, `P`: the predictor's gain and covariance, as in `Kalman`
+    - `K`: the regulator's gain
+    - `S`: its Riccati solution
+    - `E`: the poles of A - B K
+    - `L`: the predictor's gain
+    - `P`: covariance of the prediction's error
     - `controller`: from the measured output y, or [y, r], to the control
     """
 
@@ -50,7 +53,8 @@ class IntegralLQG(System):
     **Arguments:**
 
     - `filter`: the estimator
-    - `K`, `Ki`: gains (nu, nx), (nu, ni)
+    - `K`: gain (nu, nx) of the estimate
+    - `Ki`: gain (nu, ni) of the integrators
     - `H`: (ni, ny), the outputs that are integrated
     """
 
@@ -112,20 +116,22 @@ def lqg(
     **Arguments:**
 
     - `plant`: as for `linear_model`
-    - `Q`, `R`, `N`: weights of the cost, as for `lqr`
-    - `W`, `V`, `G`: covariances of the noise, as for `kalman`
+    - `Q`: weight (nx, nx) or (nx + ni, nx + ni) of the state, as for `lqr`
+    - `R`: weight (nu, nu) of the control, as for `lqr`
+    - `N`: cross weight, as for `lqr`
+    - `W`: covariance (nw, nw) of the process noise, as for `kalman`
+    - `V`: covariance (ny, ny) of the measurement noise, as for `kalman`
+    - `G`: (nx, nw), how the process noise enters, default the identity
     - `integral`: H (ni, ny), or True for all outputs. The outputs `H y` are integrated and Q is of size nx + ni;
       constant disturbances and references of these outputs then leave no error
     - `dt`: sample time of the controller, for a continuous-time plant
 
-    **Raises:** same errors as `lqr` and `kalman`.
+    **Raises:** `ModelError` for an `integral` of another width; same errors as `lqr` and `kalman`.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    design = rc.classical.lqg(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        design = rc.classical.lqg(sampled, [1.0, 1.0], 1.0, 0.1, 0.1)
     """
     model = linear_model(plant)
     step = require_discrete(model, dt, "the controller")
@@ -195,7 +201,7 @@ class WithoutReference(System):
         return self.inner.ny
 
     def lft(self) -> LFT | None:
-        """Return the matrices where the inner controller has some."""
+        """Return the affine form if the inner controller has an LFT, otherwise None."""
         return None if self.inner.lft() is None else affine_form(self, self.nu)
 
     def init_state(self) -> Array:

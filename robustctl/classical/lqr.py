@@ -44,9 +44,11 @@ class StateFeedback(System):
 
     **Arguments:**
 
-    - `K`, `Ki`: gains (nu, nx), (nu, ni)
+    - `K`: gain (nu, nx) of the state
+    - `Ki`: gain (nu, ni) of the integrators
     - `Ci`: (ni, nx), the combinations of the state that are integrated
-    - `x0`, `u0`: the operating point
+    - `x0`: the operating point's state
+    - `u0`: its control
     - `dt_i`: the sample time for gains of a continuous-time design, else 1
     """
 
@@ -103,7 +105,8 @@ def lqr(
     **Arguments:**
 
     - `plant`: as for `linear_model`
-    - `Q`, `R`: weights (nx, nx) or (nx + ni, nx + ni), and (nu, nu): matrices or their diagonals
+    - `Q`: weight (nx, nx) of the state, or its diagonal; with integrators (nx + ni, nx + ni)
+    - `R`: weight (nu, nu) of the control, or its diagonal
     - `N`: cross weight (nx, nu), default zero
     - `integral`: (ni, nx); the state is then extended by the running sum (or integral) of `integral @ x`
     - `dt`: sample time of the integrators, for a continuous-time plant
@@ -111,12 +114,10 @@ def lqr(
     **Raises:** `ModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on
     the boundary of stability that Q does not weight, and a missing dt.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    design = rc.classical.lqr(sampled, [10.0, 1.0], 1.0)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        design = rc.classical.lqr(sampled, [1.0, 1.0], 1.0)
     """
     model = linear_model(plant)
     Ci = np.zeros((0, model.x.size)) if integral is None else np.atleast_2d(np.asarray(integral, float))
@@ -133,7 +134,10 @@ def lqr(
 
 
 def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return A and B with the integrators' states after the plant's."""
+    """Return A and B with the integrators' states after the plant's.
+
+    **Raises:** `ModelError` for another number of columns.
+    """
     sys, ni = model.system, Ci.shape[0]
     if Ci.shape[1] != sys.nstates:
         raise ModelError(f"integral must have one column per state, {sys.nstates}, got shape {Ci.shape}")
@@ -145,7 +149,10 @@ def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def gains(
     A: np.ndarray, B: np.ndarray, Q: ArrayLike, R: ArrayLike, N: ArrayLike | None, discrete: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return K, S and E of the regulator; arguments and errors as for `lqr`."""
+    """Return K, S and E of the regulator.
+
+    **Raises:** `ModelError`, same errors as `lqr`.
+    """
     nx, nu = B.shape
     Q, R = weight(Q, nx, "Q", definite=False), weight(R, nu, "R", definite=True)
     N = np.zeros((nx, nu)) if N is None else np.asarray(N, float)

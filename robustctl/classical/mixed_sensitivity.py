@@ -59,19 +59,20 @@ def mixed_sensitivity(
     **Arguments:**
 
     - `plant`: as for `linear_model`
-    - `W1`, `W3`: weights on the outputs: python-control systems with the plant's dt, or numbers, for all channels at
-      once or one a channel
-    - `W2`: the weight on the controls, in the same form
-    - `gamma`, `rtol`, `dt`: as for `hinf`
+    - `W1`: weight of the error r - y: a python-control system with the plant's dt, or numbers, for all channels at once
+      or one per channel
+    - `W2`: weight of the control, in the same form
+    - `W3`: weight of the output, in the same form
+    - `gamma`: the bound to meet, as for `hinf`
+    - `rtol`: of the bisection, as for `hinf`
+    - `dt`: sample time of the controller, as for `hinf`
 
     **Raises:** `ModelError` for weights of another dt or size; same errors as `hinf`.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    design = rc.classical.mixed_sensitivity(ct.ss(-1.0, 1.0, 1.0, 0.0), ct.tf([1.0], [10.0, 0.1]), 0.1, dt=0.05)
-    ```
+        import control as ct
+        design = rc.classical.mixed_sensitivity(ct.ss(-1.0, 1.0, 1.0, 0.0), ct.tf([1.0], [10.0, 0.1]), 0.1, dt=0.05)
     """
     model = linear_model(plant)
     P = augment(model.system, W1, W2, W3)
@@ -93,6 +94,13 @@ def augment(
     ::
 
         z = [W1 e; W2 u; W3 G u],    y = e = w - G u
+
+    **Arguments:**
+
+    - `plant`: G, a system of python-control
+    - `W1`: weight of the error, as for `mixed_sensitivity`
+    - `W2`: weight of the control
+    - `W3`: weight of the output
 
     **Raises:** `ModelError` for no weight at all, and weights of another dt or size.
     """

@@ -28,7 +28,9 @@ class Model(NamedTuple):
 
     - `system`: a `control.StateSpace` from controls to outputs, (A, B, C) with D = 0
     - `Bd`: (nx, nd), how the disturbances enter
-    - `x`, `u`, `y`: the operating point `x_e` (nx,), `u_e` (nu,), `y_e` (ny,)
+    - `x`: the operating point's state `x_e` (nx,)
+    - `u`: its control `u_e` (nu,)
+    - `y`: its output `y_e` (ny,)
     """
 
     system: Realization
@@ -56,12 +58,10 @@ def linear_model(plant: PlantLike) -> Model:
     **Raises:** `ModelError` for any other class, a dt of True or None, and an output that depends on the control
     of the same sample, with which the loop would be algebraic.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    model = rc.classical.linear_model(rc.plants.Sampled(rc.plants.Pendulum(), 0.05))
-    regulator = rc.classical.lqr(model, [10.0, 1.0], 1.0)
-    ```
+        model = rc.classical.linear_model(rc.plants.Sampled(rc.plants.TwoTanks(), 2.0))
+        regulator = rc.classical.lqr(model, [1.0, 1.0], 1.0)
     """
     if isinstance(plant, Model):
         return plant
@@ -133,7 +133,8 @@ def require_stable(sampled: Sampled, policy: System, what: str = "the controller
 
     **Arguments:**
 
-    - `sampled`, `policy`: as for `closed_loop_poles`
+    - `sampled`: the plant
+    - `policy`: the controller, from the measured output to the control
     - `what`: what the message calls the policy
 
     **Raises:** `ModelError` with the poles if one has a modulus of 1 or more.

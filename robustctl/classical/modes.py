@@ -19,7 +19,8 @@ def check_stabilizable(A: np.ndarray, B: np.ndarray, discrete: bool, pair: str =
 
     **Arguments:**
 
-    - `A`, `B`: (nx, nx), (nx, nu)
+    - `A`: (nx, nx)
+    - `B`: (nx, nu)
     - `discrete`: whether stable means inside the unit circle
     - `pair`: what the message calls them
 

@@ -23,7 +23,9 @@ class MPC(NamedTuple):
 
     **Arguments:**
 
-    - `K`, `S`, `E`: gain, Riccati solution and poles of the LQR that the controller equals while no constraint is active
+    - `K`: gain of the LQR, which the controller equals while no constraint is active
+    - `S`: its Riccati solution
+    - `E`: its closed-loop poles
     - `controller`: from the state x to the control
     """
 
@@ -47,10 +49,15 @@ class LinearMPC(System):
     **Arguments:**
 
     - `K`: gain of the LQR
-    - `H`, `f`: quadratic and linear cost of (v, s)
-    - `G`, `h`, `E`: the constraints G (v, s) <= h - E x
-    - `low`, `high`: limits of the control, in deviations
-    - `x0`, `u0`: the operating point
+    - `H`: quadratic cost of (v, s)
+    - `f`: linear cost of (v, s)
+    - `G`: of the constraints G (v, s) <= h - E x
+    - `h`: their right side
+    - `E`: their dependence on the state
+    - `low`: lowest control, in deviations
+    - `high`: highest control, in deviations
+    - `x0`: the operating point's state
+    - `u0`: its control
     - `iterations`: iterations of the solver
     """
 
@@ -107,22 +114,23 @@ def mpc(
     **Arguments:**
 
     - `plant`: in discrete time, as for `linear_model`
-    - `Q`, `R`: weights, as for `lqr`
+    - `Q`: weight of the state, as for `lqr`
+    - `R`: weight of the control, as for `lqr`
     - `horizon`: N, samples
-    - `u_low`, `u_high`: limits of the controls, in their units, default those of the plant's control signals
-    - `x_low`, `x_high`: limits of the states, in their units, default none
+    - `u_low`: lowest controls, in their units, default those of the plant's control signals
+    - `u_high`: highest controls, likewise
+    - `x_low`: lowest states, in their units, default none
+    - `x_high`: highest states, likewise
     - `penalty`: cost of exceeding the limits of the states
     - `iterations`: largest number of the solver's iterations
 
     **Raises:** `ModelError` for a plant in continuous time, weights or limits that do not fit, an operating point
     outside the limits, a horizon below 1; `RobustctlError` without qpax.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    design = rc.classical.mpc(sampled, [10.0, 1.0], 1.0, horizon=15, x_high=[0.3, 2.0])
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        design = rc.classical.mpc(sampled, [1.0, 1.0], 1.0, horizon=15, x_high=[12.0, 12.0])
     """
     require_qpax()
     model = linear_model(plant)
@@ -168,7 +176,8 @@ def bounds(
 
     **Arguments:**
 
-    - `low`, `high`: the limits as given, one number or one a signal
+    - `low`: the lower limits as given, one number or one per signal
+    - `high`: the upper limits, likewise
     - `at`: the operating point (n,)
     - `default`: the limits if none are given
     - `letter`: the signals' name for messages

@@ -39,7 +39,8 @@ def to_nonlinear_io(
     - `system`: a system, a plant, or a feedback loop about a sampled plant
     - `dt`: seconds per sample, for a system without a sample time of its own
     - `inputs`: names, or a number if only the width is missing
-    - `outputs`, `states`: names
+    - `outputs`: names
+    - `states`: names
     - `references`: number of references of a loop
     - `u0`: one sample of the input, for a system whose input is not one array
     - `name`: the name of the result
@@ -47,13 +48,11 @@ def to_nonlinear_io(
     **Raises:** `ModelError` for a missing or contradicting `dt`, names that do not fit, and an unknown width of
     the input.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    pendulum = rc.classical.to_nonlinear_io(rc.plants.Pendulum())
-    response = ct.input_output_response(pendulum, [0.0, 0.1, 0.2], 0.0, [0.1, 0.0])
-    ```
+        import control as ct
+        tanks = rc.classical.to_nonlinear_io(rc.plants.TwoTanks())
+        response = ct.input_output_response(tanks, [0.0, 1.0, 2.0], 0.0, [8.0, 12.0])
     """
     width = u0 if u0 is not None else inputs if isinstance(inputs, int) or inputs is None else len(inputs)
     flat = flatten(system, width, references)

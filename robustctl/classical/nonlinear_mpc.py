@@ -60,10 +60,14 @@ class NonlinearMPC(System):
     **Arguments:**
 
     - `model`: the plant without noise
-    - `K`, `S`: gain and Riccati solution of the LQR at the operating point
-    - `Q`, `R`: weights (n, n), (nu, nu)
-    - `xe`, `ue`: the operating point (n,), (nu,)
-    - `u_bounds`, `x_bounds`: lowest and highest deviations, (2, nu) and (2, number of limited states)
+    - `K`: gain of the LQR at the operating point
+    - `S`: its Riccati solution
+    - `Q`: weight (n, n) of the state
+    - `R`: weight (nu, nu) of the control
+    - `xe`: the operating point's state (n,)
+    - `ue`: its control (nu,)
+    - `u_bounds`: lowest and highest deviation of the controls, (2, nu)
+    - `x_bounds`: of the limited states, (2, number of them)
     - `penalty`: cost of exceeding the limits of the states
     - `limited`: which states have limits
     - `horizon`: N, samples
@@ -235,19 +239,22 @@ def nonlinear_mpc(
     **Arguments:**
 
     - `sampled`: the plant
-    - `Q`, `R`: weights (nx, nx) on the physical state and (nu, nu), or their diagonals
+    - `Q`: weight (nx, nx) of the physical state, or its diagonal
+    - `R`: weight (nu, nu) of the control, or its diagonal
     - `horizon`: N, samples
-    - `u_low`, `u_high`, `x_low`, `x_high`, `penalty`: limits, as for `mpc`; those of the states on the physical state
+    - `u_low`: lowest controls, as for `mpc`
+    - `u_high`: highest controls, as for `mpc`
+    - `x_low`: lowest physical states, as for `mpc`
+    - `x_high`: highest physical states, as for `mpc`
+    - `penalty`: cost of exceeding the limits of the states
     - `solver`: numbers of steps and iterations
 
-    **Raises:** same errors as `mpc`.
+    **Raises:** `ModelError` for a plant that is not a `Sampled` and numbers below 1; same errors as `mpc`.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    design = rc.classical.nonlinear_mpc(sampled, [10.0, 1.0], 1.0, horizon=15, solver=rc.classical.SQP(steps=3))
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        design = rc.classical.nonlinear_mpc(sampled, [1.0, 1.0], 1.0, horizon=15, solver=rc.classical.SQP(steps=3))
     """
     require_qpax()
     if not isinstance(sampled, Sampled):

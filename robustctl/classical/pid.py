@@ -28,21 +28,23 @@ class PID(System):
 
     **Arguments:**
 
-    - `kp`, `ki`, `kd`: gains, one number or one per channel, as all others
+    - `kp`: proportional gain; like all others one number or one per channel
+    - `ki`: integral gain
+    - `kd`: derivative gain
     - `dt`: seconds per sample
     - `tf`: time constant of the derivative's filter in s, default kd / (10 kp)
     - `tt`: tracking time of the anti-windup in s, default sqrt(kd / ki) with a derivative and kp / ki without
-    - `low`, `high`: limits of the control
-    - `y0`, `u0`: operating point
+    - `low`: lowest control
+    - `high`: highest control
+    - `y0`: the operating point's output
+    - `u0`: its control
     - `b`: weight of the reference in the proportional part
 
     **Raises:** `ModelError` for gains of different lengths, negative times, and limits in the wrong order.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    pid = rc.classical.PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0)
-    ```
+        pid = rc.classical.PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0)
     """
 
     kp: Array

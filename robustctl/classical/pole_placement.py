@@ -59,12 +59,10 @@ def pole_placement(
     **Raises:** `ModelError` for poles that are not nx in number, in conjugate pairs and stable, for an
     uncontrollable or unobservable mode, and for too many repetitions.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    design = rc.classical.pole_placement(sampled, [0.8, 0.85], [0.4, 0.5])
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        design = rc.classical.pole_placement(sampled, [0.8, 0.85], [0.4, 0.5])
     """
     model = linear_model(plant)
     sys = model.system

@@ -28,7 +28,8 @@ class ErrorFeedback(System):
     **Arguments:**
 
     - `K`: the controller, from the error to the control
-    - `y0`, `u0`: the operating point
+    - `y0`: the operating point's output
+    - `u0`: its control
     """
 
     K: StateSpace
@@ -104,13 +105,11 @@ def policy(controller: LinearLike, plant: PlantLike, *, error: bool = True) -> S
     **Raises:** `ModelError` for another dt, other numbers of signals, and names (other than python-control's
     default ones) that are not the plant's.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    import control as ct
-    lead = ct.tf([12.0, -10.0], [1.0, -0.5], 0.05)
-    policy = rc.classical.policy(lead, rc.plants.Sampled(rc.plants.Pendulum(), 0.05))
-    ```
+        import control as ct
+        lead = ct.tf([12.0, -10.0], [1.0, -0.5], 2.0)
+        policy = rc.classical.policy(lead, rc.plants.Sampled(rc.plants.TwoTanks(), 2.0))
     """
     model, K = linear_model(plant), typed(to_control(controller))
     if K.dt == 0 or not model.discrete:

@@ -31,8 +31,10 @@ def solve_qp(H: Array, f: Array, G: Array, h: Array, iterations: int) -> Array:
 
     **Arguments:**
 
-    - `H`, `f`: (n, n), (n,), the cost
-    - `G`, `h`: (m, n), (m,), the constraints
+    - `H`: (n, n), quadratic cost
+    - `f`: (n,), linear cost
+    - `G`: (m, n), of the constraints
+    - `h`: (m,), their right side
     - `iterations`: largest number of interior-point iterations
     """
     import qpax

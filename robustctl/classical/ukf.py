@@ -66,16 +66,15 @@ def unscented_kalman(
     - `sampled`: the plant
     - `W`: covariance (nx, nx) of the process noise per sample, positive definite, or its diagonal
     - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
-    - `x0`, `P0`: prior mean (nx,) and covariance, default the operating point and W
+    - `x0`: prior mean (nx,), default the operating point
+    - `P0`: prior covariance (nx, nx), default W
 
     **Raises:** same errors as `extended_kalman`.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    estimator = rc.classical.unscented_kalman(sampled, 1e-3, 1e-3)
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        estimator = rc.classical.unscented_kalman(sampled, 0.1, 0.1)
     """
     like = extended_kalman(sampled, W, V, x0=x0, P0=P0)
     return UnscentedKalmanFilter(like.model, like.W, like.V, like.P0, like.x0)

@@ -36,7 +36,9 @@ class YoulaGain(NamedTuple):
 
     **Arguments:**
 
-    - `t0`, `t1`, `t2`: the maps, each a `control.StateSpace`
+    - `t0`: the map T0 from d to z without Q, a `control.StateSpace`
+    - `t1`: T1, from Q's output to z
+    - `t2`: T2, from d to the innovation
     - `norms`: H-infinity norms of T0, T1, T2
     - `gain`: `|T0| + |T1| gamma |T2|`
     - `certified`: whether the gain is proven for the plant itself
@@ -117,13 +119,11 @@ def youla_gain(
     **Raises:** `ModelError` for a gamma that is None (a model without a gain), negative or not finite, and for a base controller whose
     innovation depends on Q's output (its model is not the plant's): then no gain of Q alone is safe.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    base = rc.classical.linear_base(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3)
-    print(rc.classical.youla_gain(sampled, base, gamma=0.5))
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        base = rc.classical.linear_base(sampled, [1.0, 1.0], 1.0, 0.1, 0.1)
+        print(rc.classical.youla_gain(sampled, base, gamma=0.5))
     """
     return gain_of(sampled, learned_with(base, sampled, _Open()), gamma, performance)
 
@@ -134,7 +134,10 @@ def gain_of(
     gamma: float | None,
     performance: Callable[[Array, Array], Array] | None,
 ) -> YoulaGain:
-    """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used."""
+    """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used.
+
+    **Raises:** `ModelError`, same errors as `youla_gain`.
+    """
     if gamma is None or not 0 <= gamma < np.inf:
         raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))

@@ -48,8 +48,8 @@ class Demo:
         print(
             "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test on"
         )
-        run = Run(self.out, command=("demo", *arguments(self)))
-        return _identify(*self.records(), self.recipe, self.out / "tanks.safetensors", run, resume=True)
+        run = Run(self.out, resume=True, command=("demo", *arguments(self)))
+        return _identify(*self.records(), self.recipe, self.out / "tanks.safetensors", run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +105,8 @@ class FitLog:
         from ..runs import Run
 
         out = self.out or Path(self.log.stem + ".safetensors")
-        run = Run(self.run or out.with_suffix(""), command=("fit", *arguments(self)))
-        return _identify(*self.records(), self.recipe, out, run, self.resume)
+        run = Run(self.run or out.with_suffix(""), self.resume, command=("fit", *arguments(self)))
+        return _identify(*self.records(), self.recipe, out, run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Simulate:
         return 0
 
 
-def _identify(record, test, recipe: Recipe, out: Path, run, resume: bool) -> int:
+def _identify(record, test, recipe: Recipe, out: Path, run) -> int:
     from ..certificates import certify
     from ..identify.recipe import check_length, identify
     from ..io import save
@@ -191,7 +191,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run, resume: bool) -> int
 
     print(record)
     check_length(record if test is None else test, recipe)
-    fitted = identify(record, recipe, run=run, resume=resume)
+    fitted = identify(record, recipe, run=run)
     proof = certify(fitted.model)
     # Saved before the report, which may refuse the test record after minutes of training.
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ def as_floats(values: Any, what: str) -> np.ndarray:
             f"{what} must hold real numbers, not dtype {array.dtype}; "
             "give real and imaginary parts as two channels, and convert text or dates to numbers"
         )
-    # A copy only where masked entries are overwritten: the caller's array stays as it is.
+    # A copy only where masked entries are overwritten: the caller's array is not changed.
     array = array.astype(np.float64, copy=hidden is not None)
     if hidden is not None:
         array[hidden] = np.nan

@@ -11,7 +11,7 @@ from .record_checks import as_floats, check_dt, refuse_infinite
 
 # Share of a step. Stamps printed with three digits per step pass; a real jitter is larger and is resampled.
 STAMP_TOLERANCE = 1e-3
-# A million float64 samples take 8 MB a channel; more only where at least every hundredth sample was measured, since
+# A million float64 samples take 8 MB per channel; more only where at least every hundredth sample was measured, since
 # stamps in milliseconds with dt in seconds ask for a thousand times as many.
 LEAST_GRID_LIMIT = 1_000_000
 GRID_PER_STAMP = 100
@@ -150,7 +150,7 @@ def clock_drift(t: Any, dt: float) -> str:
     lost = (stamps[-1] - stamps[0]) * abs(1 / step - 1 / dt)
     if abs(step / dt - 1) < SAME_RATE and lost > 0.5:
         found.append(
-            f"they run at {step:.6g} s a step, not at dt = {dt:.6g} s, {lost:.3g} samples off in all"
+            f"they run at {step:.6g} s per step, not at dt = {dt:.6g} s, {lost:.3g} samples off in all"
         )
     return " and ".join(found)
 

@@ -1,4 +1,4 @@
-"""What becomes of a fitted model: free-run simulation, scores, residuals; and the recipe behind `robustctl fit`."""
+"""Evaluation of fitted models: free-run simulation, scores, residuals; and the settings behind `robustctl fit`."""
 
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations

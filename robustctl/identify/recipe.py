@@ -1,18 +1,19 @@
-"""From a log to an identified model, with settings that suit many logs: what `robustctl fit` and the demo run."""
+"""From a log to a fitted model, with settings that suit many logs: used by `robustctl fit` and the demo."""
 
 from pathlib import Path
 from typing import Any
 
 import jax.random as jr
-import optax
 
 from .. import nn
 from ..data import Record, Scaling, split, windows
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
 from ..runs import Run
+from ..runs.monitor import SHOWN, Monitor
 from ..system import Parameterization
-from ..train import Fit, clipped_adam, fit, learned_state, warm_up
+from ..train import Fit, Identification, learned_state, train, warm_up
+from ..train.optimizer import cosine_adam
 
 
 def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
@@ -37,7 +38,10 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
 
 
 def check_length(record: Record, recipe: Recipe) -> None:
-    """Raise `DataError` for an experiment with nothing left after the samples that its initial state is found from."""
+    """Check that every experiment is longer than the samples from which its initial state is estimated.
+
+    **Raises:** `DataError` with the experiment.
+    """
     for experiment in record.experiments:
         if experiment.samples <= recipe.warm_up:
             raise DataError(
@@ -47,20 +51,20 @@ def check_length(record: Record, recipe: Recipe) -> None:
 
 
 def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
-    """Return the part of a record that is trained on, the one that is kept to validate, and the first in windows.
+    """Return a record's training part, its validation part (None without one), and the training part in windows.
 
-    **Raises:** as `identify`.
+    **Raises:** `RobustctlError` for validation without windows; `DataError`, same errors as `check_length`.
     """
     if recipe.validation and not recipe.window:
         raise RobustctlError(
-            "validation needs training windows; give window a number of samples, or keep validation = 0"
+            "validation requires training windows, but window is 0; give window a number of samples, or leave validation at 0"
         )
     check_length(record, recipe)
-    kept, checked = (
+    training, validation = (
         (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
     )
-    data = windows(kept, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else kept
-    return kept, checked, data
+    data = windows(training, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else training
+    return training, validation, data
 
 
 def identify(
@@ -68,31 +72,34 @@ def identify(
     recipe: Recipe,
     *,
     run: Run | Path | None = None,
-    resume: bool = False,
-    progress: bool = True,
+    monitor: Monitor | None = SHOWN,
 ) -> Fit:
-    """Fit the recipe's model to a record; `run` and `resume` as in `fit`.
+    """Fit the recipe's model to a record.
 
-    **Raises:** `DataError` or `RobustctlError` where record and recipe do not go together, before anything is written.
+    **Arguments:**
+
+    - `record`: the log
+    - `recipe`: model and training
+    - `run`: run folder, as for `fit`
+    - `monitor`: progress line, watchers and callback, as for `fit`
+
+    **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
-    kept, checked, data = parts(record, recipe)
+    training, validation, data = parts(record, recipe)
     if recipe.window:
         initial, batch = warm_up(recipe.warm_up), min(recipe.batch, len(data.experiments))
     else:
         initial, batch = learned_state(horizon=recipe.warm_up), len(data.experiments)
     steps = recipe.epochs * (len(data.experiments) // batch)
-    schedule = optax.cosine_decay_schedule(recipe.learning_rate, steps)
-    return fit(
+    problem = Identification(
+        data, validation=validation, scaling=Scaling.fit(training), initial=initial, batch_size=batch
+    )
+    return train(
+        problem,
         build(recipe, record.nu, record.ny),
-        data,
-        validation=checked,
-        scaling=Scaling.fit(kept),
-        initial=initial,
-        batch_size=batch,
-        optimizer=clipped_adam(schedule),
+        optimizer=cosine_adam(recipe.learning_rate, steps),
         epochs=recipe.epochs,
         run=run,
-        resume=resume,
-        progress=progress,
-        key=jr.key(recipe.seed + 1),
+        monitor=monitor,
+        key=jr.key(recipe.seed + 1),  # other draws than those of the initial weights
     )

@@ -1,4 +1,4 @@
-"""What a free-run simulation leaves unexplained: the correlations of its residuals."""
+"""The correlations of a free-run simulation's residuals."""
 
 import dataclasses
 
@@ -8,23 +8,35 @@ from ..errors import DataError
 from .scores import FLAT, divergence
 from .simulate import Simulation
 
-QUANTILE = 2.575829303548901  # of the standard normal: 99 % lie within plus and minus this
+QUANTILE = 2.575829303548901
+"""Of the standard normal distribution: 99 % lie within plus and minus this."""
+
 MIN_PAIRS = 10
+"""Pairs of samples below which a correlation is not computed: its band would be 2.6 / sqrt(10), nearly one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ResidualCorrelations:
-    """Correlations of the residuals e = y - y_hat, and the bands that 99 % of them lie in for a true model.
+    """Correlations of the residuals e = y - y_hat, and their 99 % bands for a true model.
 
     ::
 
         auto[i, k]     = corr(e_i[t], e_i[t + lags[k]]),            lags = 0 ... max_lag
         cross[i, j, k] = corr(u_j[t], e_i[t + cross_lags[k]]),      cross_lags = -max_lag ... max_lag
 
-    with `auto_band` and `cross_band` of the same shapes. A value outside its band at a cross lag >= 0 means
-    that the input holds something about the output which the model does not use; at a lag < 0, that the input
-    was fed back from the output. One outside its band in `auto` may be colored noise, which a simulation
-    model does not describe. NaN where fewer than 10 pairs were measured or a channel is constant.
+    A value outside its band at a cross lag >= 0 means that the input has information about the output that the model
+    does not use; at a lag < 0, that the input was fed back from the output. A value outside its band in `auto` may be
+    colored noise, which a simulation model does not describe. A correlation of fewer than 10 measured pairs or of a
+    constant channel is NaN.
+
+    **Arguments:**
+
+    - `lags`: of the autocorrelation, (max_lag + 1,)
+    - `auto`: autocorrelations (ny, max_lag + 1)
+    - `auto_band`: their bands, of the same shape
+    - `cross_lags`: of the cross-correlation, (2 max_lag + 1,)
+    - `cross`: cross-correlations (ny, nu, 2 max_lag + 1)
+    - `cross_band`: their bands, of the same shape
     """
 
     lags: np.ndarray
@@ -35,11 +47,11 @@ class ResidualCorrelations:
     cross_band: np.ndarray
 
     def auto_outside(self) -> np.ndarray:
-        """Fraction (ny,) of the lags 1 ... max_lag outside the band, NaN where nothing is defined."""
+        """Return the fraction (ny,) of the lags 1 ... max_lag outside the band, NaN if none is defined."""
         return _fraction_outside(self.auto[:, 1:], self.auto_band[:, 1:])
 
     def cross_outside(self) -> np.ndarray:
-        """Fraction (ny, nu) of the lags 0 ... max_lag outside the band, NaN where nothing is defined."""
+        """Return the fraction (ny, nu) of the lags 0 ... max_lag outside the band, NaN if none is defined."""
         first = len(self.lags) - 1
         return _fraction_outside(self.cross[..., first:], self.cross_band[..., first:])
 
@@ -49,16 +61,22 @@ def residual_correlations(simulation: Simulation, max_lag: int = 25) -> Residual
 
     ::
 
-        corr(a[t], b[t+k]) = sum a[t] b[t+k] / sqrt(sum a[t]^2  sum b[t+k]^2),    means taken off
+        corr(a[t], b[t+k]) = sum a[t] b[t+k] / sqrt(sum a[t]^2  sum b[t+k]^2),    means removed
         auto_band  = 2.576 / sqrt(pairs)
         cross_band = 2.576 sqrt(max(1, sum over |m| <= max_lag of rho_u[m] rho_e[m])) / sqrt(pairs)
 
     The sums run over the pairs of samples that were both measured, of all experiments; no pair spans two
-    experiments. The cross band allows for residuals and inputs that are not white, which free-run residuals
-    seldom are. Source: Ljung, "System Identification", 2nd ed., Section 16.6.
+    experiments. The cross band allows for residuals and inputs that are not white, because free-run residuals
+    are rarely white. Source: Ljung, "System Identification", 2nd ed., Section 16.6.
 
-    **Raises:** `DataError` for a `max_lag` below 1 or so long that fewer than 10 pairs are left, and for what
-    `Simulation.scores` refuses.
+    **Arguments:**
+
+    - `simulation`: of `rc.simulate`
+    - `max_lag`: largest lag in samples
+
+    **Raises:** `DataError` for a `max_lag` below 1 or so large that fewer than 10 pairs are left, and for a simulation
+    that is not finite; same errors as `Simulation.scores`.
+
     """
     errors = simulation.errors()
     _check_finite(simulation)
@@ -70,6 +88,8 @@ def residual_correlations(simulation: Simulation, max_lag: int = 25) -> Residual
     rho_u, _ = _own_correlations(u, lags)
     results = [_correlation(u, e, int(k)) for k in cross_lags]
     cross, pairs = (np.stack([r[i].T for r in results], axis=-1) for i in (0, 1))
+    # Variance of sqrt(N) times a cross-correlation of independent signals, sum over m of rho_u[m] rho_e[m], by symmetry
+    # once m = 0 and twice m > 0. An estimate of it can fall below that of white signals, which would narrow the band.
     spread = 1 + 2 * np.nansum(auto[:, None, 1:] * rho_u[None, :, 1:], axis=-1)
     cross_band = QUANTILE * np.sqrt(np.maximum(spread, 1.0))[..., None] / np.sqrt(np.maximum(pairs, 1))
     auto_band = QUANTILE / np.sqrt(np.maximum(auto_pairs, 1))
@@ -85,7 +105,7 @@ def _check_finite(simulation: Simulation) -> None:
         record.outputs, divergence(record, simulation.y_hat, simulation.skipped), strict=True
     ):
         if note:
-            raise DataError(f"simulated outputs must be finite, but for {name!r} {note}; fit the model anew")
+            raise DataError(f"simulated outputs must be finite, but for {name!r} {note}; fit the model again")
 
 
 def _check_lag(simulation: Simulation, max_lag: int) -> None:
@@ -107,12 +127,17 @@ def _check_lag(simulation: Simulation, max_lag: int) -> None:
 
 
 def _standardized(values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Mean zero, deviation one over what was measured: pairs (values, 0 where missing; mask as floats)."""
+    """Return (values, mask) of each experiment, with mean 0 and standard deviation 1 of the measured values.
+
+    A missing value is 0, and its mask, a float, too.
+    """
     pooled = np.concatenate(values)
     mask = ~np.isnan(pooled)
     count = np.maximum(mask.sum(axis=0), 1)
     mean = np.where(mask, pooled, 0.0).sum(axis=0) / count
-    with np.errstate(over="ignore"):  # an infinite deviation leaves zeros, which correlate with nothing
+    with np.errstate(
+        over="ignore"
+    ):  # an infinite deviation gives zeros, whose correlations are 0 / 0, not defined
         std = np.sqrt((np.where(mask, pooled - mean, 0.0) ** 2).sum(axis=0) / count)
     flat = std <= FLAT * np.abs(pooled).max(axis=0, where=mask, initial=0.0)
     std = np.where(flat, np.inf, std)  # a constant channel becomes zero, and its correlations 0 / 0
@@ -126,7 +151,7 @@ def _own_correlations(a, lags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _correlation(a, b, lag: int) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation (na, nb) of a[t] and b[t + lag] over all experiments, and the number of measured pairs."""
+    """Return the correlation (na, nb) of a[t] and b[t + lag] over all experiments, and the number of measured pairs."""
     sums = np.zeros((4, a[0][0].shape[1], b[0][0].shape[1]))
     ahead, behind = max(lag, 0), max(-lag, 0)
     for (x, x_mask), (z, z_mask) in zip(a, b, strict=True):

@@ -1,4 +1,4 @@
-"""Scores of a free-run simulation, one an output."""
+"""Scores of a free-run simulation, per output."""
 
 import dataclasses
 
@@ -7,7 +7,8 @@ import numpy as np
 from ..data import Record
 from ..errors import DataError
 
-FLAT = 1e-12  # spread over largest value below which a channel counts as constant
+FLAT = 1e-12
+"""Standard deviation over largest absolute value below which a channel counts as constant: rounding of an offset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +19,16 @@ class ChannelScores:
 
         nrmse = sqrt(mean (y - y_hat)^2 / mean (y - mean y)^2),   fit_percent = 100 (1 - nrmse)
 
-    `samples`: how many; `rmse` and `mean_error` (measured minus simulated) in the output's unit; `nrmse` and
-    `fit_percent` as follows, the latter as MATLAB's `compare` gives it. NaN is what is not defined, infinite the error of a simulation
-    that is not finite; `notes` says so in words for each output, and is "" elsewhere.
+    An undefined score is NaN; the errors of a simulation that is not finite are infinite.
+
+    **Arguments:**
+
+    - `samples`: number of samples
+    - `rmse`: root mean square error, in the output's unit
+    - `mean_error`: mean of measured minus simulated, in the output's unit
+    - `nrmse`: normalized root mean square error
+    - `fit_percent`: as in MATLAB's `compare`
+    - `notes`: why a score is undefined or infinite, otherwise ""
     """
 
     samples: np.ndarray
@@ -31,15 +39,21 @@ class ChannelScores:
     notes: tuple[str, ...]
 
     def pooled_nrmse(self) -> float:
-        """Root of the mean square of `nrmse` over the outputs that have one, NaN where none has."""
+        """Return the root mean square of `nrmse` over the outputs for which it is defined, NaN if there is none."""
         defined = self.nrmse[~np.isnan(self.nrmse)]
         return float(np.sqrt(np.mean(defined**2))) if defined.size else float("nan")
 
 
 def channel_scores(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) -> ChannelScores:
-    """Score simulated outputs `y_hat`, one array (T, ny) an experiment, the first `skipped` samples left out.
+    """Score simulated outputs against a record.
 
-    **Raises:** `DataError` where no sample is both measured and not skipped, or shapes do not fit the record.
+    **Arguments:**
+
+    - `record`: the measured outputs
+    - `y_hat`: the simulated outputs, one array (T, ny) per experiment
+    - `skipped`: number of first samples of each experiment that do not count
+
+    **Raises:** `DataError` if no sample is both measured and not skipped, or shapes do not fit the record.
     """
     errors = np.concatenate(residuals(record, y_hat, skipped))
     measured = np.concatenate([e.y for e in record.experiments])
@@ -52,7 +66,7 @@ def channel_scores(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) 
 def residuals(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) -> list[np.ndarray]:
     """Return measured minus simulated (T, ny) of each experiment, NaN where skipped or not measured.
 
-    **Raises:** as `channel_scores`.
+    **Raises:** `DataError`, same errors as `channel_scores`.
     """
     given, needed = [np.shape(y) for y in y_hat], [e.y.shape for e in record.experiments]
     if given != needed:
@@ -69,7 +83,7 @@ def residuals(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) -> li
 
 
 def divergence(record: Record, y_hat: tuple[np.ndarray, ...], skipped: int) -> list[str]:
-    """Return for each output where its simulation first is not finite, in words, else ""."""
+    """Return for each output, as text, the first sample at which its simulation is not finite, otherwise ""."""
     notes = [""] * record.ny
     for experiment, y in zip(record.experiments, y_hat, strict=True):
         bad = ~np.isfinite(y)
@@ -89,7 +103,7 @@ def _score(error: np.ndarray, y: np.ndarray, diverged: str) -> tuple[int, float,
         return error.size, inf, nan, inf, -inf, diverged
     if not error.size:
         return 0, nan, nan, nan, nan, "no measured sample to score"
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # a finite error can have an infinite square
         rmse, mean, spread = float(np.sqrt(np.mean(error**2))), float(np.mean(error)), float(np.std(y))
     if spread <= FLAT * float(np.max(np.abs(y))):
         return error.size, rmse, mean, nan, nan, "NRMSE and fit are undefined: the measurement is constant"

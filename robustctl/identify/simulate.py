@@ -1,4 +1,4 @@
-"""Run an identified model over a record, and score it."""
+"""Free-run simulation of a fitted model over a record, and its scores."""
 
 import csv
 import dataclasses
@@ -11,9 +11,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..data import Record
-from ..train.batches import Batch, pack
-from ..train.fit import check_channels
-from ..train.fitted_model import FittedModel
+from ..train.batches import Experiments, pack
+from ..train.fitted_model import FittedModel, check_channels
 from ..train.identification import simulate_batch
 from ..train.initial_state import LearnedState
 from ..trajectory import rollout
@@ -22,10 +21,14 @@ from .scores import ChannelScores, channel_scores, residuals
 
 @dataclasses.dataclass(frozen=True)
 class Simulation:
-    """Free-run outputs beside the measured ones, in their own units.
+    """Simulated outputs of every experiment of a record, in their own units.
 
-    `y_hat[k]`: outputs (T, ny) of experiment k, NaN in its first `skipped` samples; `record`: what was
-    simulated; `initial`: in words, where it started.
+    **Arguments:**
+
+    - `record`: the record that was simulated, with the measured outputs
+    - `y_hat`: the outputs (T, ny) of each experiment, NaN in its first `skipped` samples
+    - `skipped`: number of samples that determine the initial state and are not scored
+    - `initial`: the choice of the initial state, in words
     """
 
     record: Record
@@ -34,18 +37,18 @@ class Simulation:
     initial: str
 
     def errors(self) -> list[np.ndarray]:
-        """Measured minus simulated (T, ny) of each experiment, NaN where skipped or not measured."""
+        """Return measured minus simulated (T, ny) of each experiment, NaN where skipped or not measured."""
         return residuals(self.record, self.y_hat, self.skipped)
 
     def scores(self) -> ChannelScores:
         """Score each output, all experiments pooled.
 
-        **Raises:** `DataError` where no sample is both measured and not skipped.
+        **Raises:** `DataError` if no sample is both measured and not skipped.
         """
         return channel_scores(self.record, self.y_hat, self.skipped)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write experiment, time in seconds, and each output as measured and as simulated; empty: none."""
+        """Write experiment, time in seconds, and each output as measured and as simulated; a missing value is empty."""
         record = self.record
         names = [f"{name}{kind}" for name in record.outputs for kind in ("", "_simulated")]
         with Path(path).open("w", newline="", encoding="utf-8") as file:
@@ -61,12 +64,17 @@ class Simulation:
 
 
 def simulate(model: FittedModel, record: Record) -> Simulation:
-    """Run a model in free run over every experiment of a record (an infinite prediction horizon).
+    """Simulate a fitted model over every experiment of a record, with an infinite prediction horizon.
 
-    The outputs are used only for the initial state: a warm-up model sees its window, a model with learned
-    states fits one to the first `horizon` samples; these samples are not scored.
+    The measured outputs determine only the initial state: a model with a warm-up reads its window, for a model with
+    learned initial states one is fitted to the first `horizon` samples. These samples are not scored.
 
-    **Raises:** `DataError` where sample time, channels or units differ from the model's, or an experiment is too short.
+    **Arguments:**
+
+    - `model`: the fitted model
+    - `record`: with the model's channels, units and sample time
+
+    **Raises:** `DataError` if sample time, channels or units differ from the model's, or an experiment is too short.
     """
     check_channels(model, record)
     estimate = isinstance(model.initial, LearnedState)
@@ -95,12 +103,12 @@ def _unpack(
     results = []
     for experiment, scaled in zip(record.experiments, outputs, strict=True):
         start = skipped if whole else 0
-        kept = model.scaling.undo_y(scaled[start : start + experiment.samples - skipped])
-        results.append(np.concatenate([np.full((skipped, record.ny), np.nan), kept]))
+        scored = model.scaling.undo_y(scaled[start : start + experiment.samples - skipped])
+        results.append(np.concatenate([np.full((skipped, record.ny), np.nan), scored]))
     return tuple(results)
 
 
-def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
+def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int):
     import scipy.optimize  # slow to import
 
     system = model.parameterization.explicit()
@@ -111,9 +119,9 @@ def _from_estimated_states(model: FittedModel, batch: Batch, horizon: int):
         def evaluated(fn):
             return lambda x0: np.asarray(fn(jnp.asarray(x0, start.dtype), system, *head), np.float64)
 
-        return scipy.optimize.least_squares(
-            evaluated(_residual), np.asarray(start, np.float64), jac=evaluated(_slope)
-        ).x  # pyright: ignore
+        first = np.asarray(start, np.float64)
+        jac = evaluated(_slope)
+        return scipy.optimize.least_squares(evaluated(_residual), first, jac=jac).x  # pyright: ignore
 
     return _runs(system, batch.u, jnp.asarray(np.stack([estimated(head) for head in heads]), start.dtype))
 

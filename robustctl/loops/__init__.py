@@ -1,11 +1,14 @@
-"""Systems made of systems: feedback, series, Youla, a learned system beside a controller."""
+"""Systems made of systems: feedback, series, Youla, a learned system alongside a controller."""
 
 from .alongside import Alongside as Alongside
 from .feedback import Feedback as Feedback
-from .feedback import Gain as Gain
 from .feedback import LoopOutput as LoopOutput
 from .feedback import Series as Series
 from .feedback import feedback as feedback
+from .gain import Delay as Delay
+from .gain import Gain as Gain
+from .gain import open_loop as open_loop
+from .gain import zero_gain as zero_gain
 from .internal_model import internal_model as internal_model
 from .internal_model import noiseless as noiseless
 from .internal_model import plant_poles as plant_poles

@@ -1,27 +1,30 @@
-"""A learned system beside a controller that stays as it is."""
+"""A learned system alongside an unchanged controller."""
 
 import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..errors import ModelError
+from ..lft import LFT, joined, signals
 from ..plants import Sampled
 from ..system import System
 from .feedback import check_sample_time
 from .internal_model import noiseless
-from .youla import Base, Youla, check_model, still
+from .parts import Of, forms, with_references
+from .youla import Base, Youla, check_model
 
 
 class Alongside(System):
-    """A controller that stays as it is, and a learned `q` on what a twin of its loop did not expect.
+    """An unchanged controller, and a learned `q` that reads the difference between the loop and a twin of it.
 
     ::
 
         e = y - y_twin,     u = C(y) + q(e),     u_twin = C(y_twin) + q(e),     x_twin+ = f(x_twin, u_twin)
 
-    The twin, a model of the plant with a copy of the controller, runs in the computer and feels q as the plant does.
+    The twin, a model of the plant with a copy of the controller, runs in the computer and receives q's control as the plant does.
     Without disturbances and with an exact model `e` does not depend on q: q leaves stable what the controller stabilizes.
     On a linear plant, with a linear controller, `z = T0 d + T1 q(T2 d)` with T0 from disturbance to performance, T1 from control to
     performance and T2 from disturbance to output in the controller's own loop; `rc.classical.youla_gain` bounds its gain.
@@ -31,8 +34,11 @@ class Alongside(System):
     closes; for nonlinear ones Furieri, Galimberti, Ferrari-Trecate, "Learning to boost the performance of stable nonlinear systems",
     2024, arXiv 2405.00871.
 
-    **Arguments:** `controller`: any system from y (ny,) to u (nu,), a `PID` say; `model`: the plant's model as a `Sampled` without
-    noise or jitter, its saturation included; see `noiseless`; `q`: a system from e (ny,) to u (nu,).
+    **Arguments:**
+
+    - `controller`: any system from y (ny,) to u (nu,), for example a `PID`.
+    - `model`: the plant's model as a `Sampled` without noise or jitter, its saturation included; see `noiseless`.
+    - `q`: a system from e (ny,) to u (nu,).
 
     **Raises:** `ModelError` for a model with noise or jitter, for a controller or q of another sample time than the
     model's, and, at the first step, for a controller or q that does not take the outputs or give the controls.
@@ -41,12 +47,39 @@ class Alongside(System):
     controller: System
     model: Sampled
     q: System
+    ny, dt = Of("model", "nu"), Of("model")
+    outputs, output_units = Of("model", "inputs"), Of("model", "input_units")
+
+    @property
+    def nu(self) -> int | None:
+        """Number of outputs and references that it reads; None where unknown."""
+        return self.q.nu if self.controller.nu is None else self.controller.nu
+
+    @property
+    def inputs(self) -> tuple[str, ...] | None:
+        """Names of the outputs and references that it reads; None where unknown."""
+        return with_references(self.model.outputs, self.nu)
+
+    @property
+    def input_units(self) -> tuple[str, ...] | None:
+        """Units of the outputs that it reads, none for references; None where unknown."""
+        return with_references(self.model.output_units, self.nu, "")
+
+    def lft(self) -> LFT | None:
+        """Return the form from `[y, r]` to u, where controller, model and q have one."""
+        parts = forms(self.controller, self.model, self.controller, self.q)
+        if parts is None:
+            return None
+        own, expected, copy, added, y, r = signals(parts, self.model.ny, parts[0].nu - self.model.ny)
+        d = np.zeros((len(self.model.plant.disturbances), y.shape[1]))
+        inputs = [y, r, copy + added, d, expected, r, y - expected, r]
+        return joined(parts, inputs, [own + added])
 
     def __check_init__(self):
         """Refuse a model that would draw noise, and parts of other sample times."""
         check_model(self.model, "the twin's model")
-        for name in ("controller", "q"):
-            check_sample_time(name, getattr(self, name), "the model's", self.model)
+        check_sample_time("controller", self.controller, "the model's", self.model)
+        check_sample_time("q", self.q, "the model's", self.model)
 
     def init_state(self) -> tuple[tuple[PyTree, PyTree, PyTree], PyTree]:
         """Return the initial states of the controller, the twin's plant, the twin's controller; and of q."""
@@ -56,15 +89,15 @@ class Alongside(System):
     def step(self, x: tuple[Any, PyTree], u: Float[Array, " nyr"]) -> tuple[tuple[Any, PyTree], Array]:
         """Return `(x_next, control)`; here the input is the measured output."""
         (own, plant, copy), q_state = x
-        expected = self.model.output(plant, still(self.model))
-        ny, nu = expected.shape[0], len(self.model.plant.controls)
+        expected = self.model.output(plant, self.model.undisturbed())
+        ny, nu = self.model.ny, self.model.nu
         if u.shape[0] < ny:
             raise ModelError(f"the plant must have the {ny} outputs of the twin's model, got {u.shape[0]}")
         y, r = u[:ny], u[ny:]
         q_state, added = _stepped("q", self.q, q_state, jnp.concatenate([y - expected, r]), nu)
         own, control = _stepped("the controller", self.controller, own, u, nu)
         copy, believed = self.controller.step(copy, jnp.concatenate([expected, r]))
-        plant = self.model.advance(plant, believed + added, still(self.model))
+        plant = self.model.advance(plant, believed + added, self.model.undisturbed())
         return ((own, plant, copy), q_state), control + added
 
     def prepare(self) -> "Alongside":

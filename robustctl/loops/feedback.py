@@ -1,4 +1,4 @@
-"""Two systems in a loop, and two in a row."""
+"""Two systems in a loop, and two in series."""
 
 import math
 from typing import NamedTuple
@@ -8,9 +8,9 @@ import jax
 from jaxtyping import Array, PyTree
 
 from ..errors import ModelError
-from ..plants import Sampled
-from ..plants.sampled import check_rates
+from ..lft import LFT, joined, series, signals
 from ..system import StrictlyProper, System, step_by_step
+from .parts import Of, forms, with_references
 
 
 class LoopOutput(NamedTuple):
@@ -30,10 +30,41 @@ class Feedback(System):
 
     The loop's input is `w`, what acts on the plant from outside; its state the pair (plant's, policy's);
     its output a `LoopOutput`.
+
+    `lft()` goes from `[w, r]`, with w as in the plant's own form and the references r, to `[y, u]`, r in y included; so
+    do `ny`, `outputs` and `output_units`, which leave out the plant's state. `nu` is None: w is no vector.
     """
 
     plant: StrictlyProper
     policy: System
+    dt = Of("plant")
+
+    @property
+    def ny(self) -> int | None:
+        """Number of outputs `[y, u]`; None where unknown."""
+        policy = self.policy
+        return None if policy.nu is None or policy.ny is None else policy.nu + policy.ny
+
+    @property
+    def outputs(self) -> tuple[str, ...] | None:
+        """Names of what the policy reads and of what it chooses; None where unknown."""
+        read, chosen = with_references(self.plant.outputs, self.policy.nu), self.plant.inputs
+        return None if read is None or chosen is None else read + chosen
+
+    @property
+    def output_units(self) -> tuple[str, ...] | None:
+        """Units of what the policy reads and of what it chooses, none for references; None where unknown."""
+        read, chosen = with_references(self.plant.output_units, self.policy.nu, ""), self.plant.input_units
+        return None if read is None or chosen is None else read + chosen
+
+    def lft(self) -> LFT | None:
+        """Return the form from `[w, r]` to `[y, r, u]`."""
+        parts = forms(self.plant, self.policy)
+        if parts is None:
+            return None
+        plant, policy = parts
+        y, u, w, r = signals(parts, plant.nu - policy.ny, policy.nu - plant.ny)
+        return joined(parts, [u, w, y, r], [y, r, u])
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of plant and policy."""
@@ -58,10 +89,15 @@ class Feedback(System):
         return Feedback(self.plant, self.policy.prepare())
 
 
-def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
+def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedback:
     """Return the loop of a plant and a policy that reads its output, having checked that they fit.
 
-    `w`: one sample of what acts on the plant, such as `jax.tree.map(lambda a: a[0], ws)`.
+    **Arguments:**
+
+    - `plant`: what is controlled.
+    - `policy`: the controller.
+    - `w`: one sample of what acts on the plant; default `plant.undisturbed()`. For a controller that reads n references
+      `plant.undisturbed(n)`.
 
     **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
     policy that is no system, of another sample time or one that does not take the plant's outputs or give its controls;
@@ -69,7 +105,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     """
     if not isinstance(plant, StrictlyProper):
         raise ModelError(
-            f"the plant must be a StrictlyProper system (a Sampled plant, say), got {type(plant).__name__}: with a "
+            f"the plant must be a StrictlyProper system (a Sampled plant, for example), got {type(plant).__name__}: with a "
             "direct path from control to output the loop would be algebraic; put a sample's delay in it"
         )
     if not isinstance(policy, System):
@@ -80,6 +116,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     check_sample_time("the policy", policy, "the plant's", plant)
     loop = Feedback(plant, policy)
     state = loop.init_state()
+    w = plant.undisturbed() if w is None else w
     y = eqx.filter_eval_shape(plant.output, state[0], w)
     try:
         _, u = eqx.filter_eval_shape(policy.step, state[1], y)
@@ -92,19 +129,19 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree) -> Feedback:
     except Exception as error:
         fits, said = False, str(error)
     if not fits:
-        if isinstance(plant, Sampled):
-            check_rates(plant.plant)  # whose fault is it?
+        plant.check_equations()  # The plant's own mistakes first, which are not the policy's.
         raise ModelError(
             f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
-            f"{y.shape[0]} (it reads them) and ny = the number of controls. A step said: {said}"
+            f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
+            f"w = plant.undisturbed(n). A step said: {said}"
         )
     return loop
 
 
 def check_sample_time(name: str, system: System, whose: str, other: System) -> None:
     """Raise `ModelError` for two systems that both have a sample time, and not the same."""
-    dt, wanted = getattr(system, "dt", None), getattr(other, "dt", None)
-    if dt and wanted and not math.isclose(dt, wanted, rel_tol=1e-9):
+    dt, wanted = system.dt, other.dt
+    if dt is not None and wanted is not None and not math.isclose(dt, wanted, rel_tol=1e-9):
         raise ModelError(
             f"{name} must have {whose} sample time of {wanted} s, got {dt} s; design or convert it for that"
         )
@@ -120,6 +157,18 @@ class Series(System):
 
     first: System
     second: System
+    nu, inputs, input_units = Of("first"), Of("first"), Of("first")
+    ny, outputs, output_units = Of("second"), Of("second"), Of("second")
+
+    @property
+    def dt(self) -> float | None:
+        """Sample time in seconds, of the one or the other; None where both work at any."""
+        return self.second.dt if self.first.dt is None else self.first.dt
+
+    def lft(self) -> LFT | None:
+        """Return the forms in series."""
+        parts = forms(self.first, self.second)
+        return None if parts is None else series(*parts)
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return both initial states."""
@@ -140,19 +189,3 @@ class Series(System):
     def prepare(self) -> "Series":
         """Return the same with its parts prepared for many steps."""
         return Series(self.first.prepare(), self.second.prepare())
-
-
-class Gain(System):
-    """A static gain without state about an offset: `y = D (u - u0) + y0`."""
-
-    D: Array
-    u0: Array
-    y0: Array
-
-    def init_state(self) -> tuple[()]:
-        """Return the empty state."""
-        return ()
-
-    def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
-        """Return `(x, y)`."""
-        return x, self.D @ (u - self.u0) + self.y0

@@ -1,4 +1,4 @@
-"""A ready base controller for plants that are stable by themselves."""
+"""A ready base controller for open-loop stable plants."""
 
 import dataclasses
 
@@ -9,22 +9,47 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
-from ..plants import Sampled, undisturbed
+from ..lft import LFT, static_gain
+from ..plants import Sampled
+from ..system import Certifiable
 from .youla import ModelBased
 
 
-class NoCorrection(eqx.Module):
-    """An observer's correction that leaves the prediction as it is."""
+class NoCorrection(Certifiable):
+    """An observer's correction that leaves the prediction as it is.
+
+    **Arguments:**
+
+    - `nx`, `ny`: numbers of states and outputs.
+    """
+
+    nx: int = eqx.field(static=True)
+    ny: int = eqx.field(static=True)
+
+    def lft(self) -> LFT:
+        """Return zero of `[x, innovation]`."""
+        return static_gain(np.zeros((self.nx, self.nx + self.ny)))
 
     def __call__(self, x: Array, innovation: Array) -> Array:
         """Return zero."""
         return jnp.zeros_like(x)
 
 
-class Constant(eqx.Module):
-    """A law that holds one control."""
+class Constant(Certifiable):
+    """A law that holds one control.
+
+    **Arguments:**
+
+    - `value`: the control (nu,).
+    - `nx`: number of states.
+    """
 
     value: Array
+    nx: int = eqx.field(static=True)
+
+    def lft(self) -> LFT:
+        """Return zero of x."""
+        return static_gain(np.zeros((self.value.size, self.nx)))
 
     def __call__(self, x: Array) -> Array:
         """Return the control."""
@@ -46,20 +71,27 @@ def internal_model(sampled: Sampled) -> ModelBased:
     if not np.abs(poles).max(initial=0.0) < 1:
         listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))
         raise ModelError(
-            f"the plant must be stable by itself at its operating point, got the poles {listed} (stable: inside the unit "
+            f"the plant must be open-loop stable at its operating point, got the poles {listed} (stable: inside the unit "
             "circle); robustctl.classical.linear_base gives a base controller that stabilizes it"
         )
-    return ModelBased(noiseless(sampled), NoCorrection(), Constant(sampled.plant.operating_point()[1]))
+    nx = len(sampled.plant.states)
+    law = Constant(sampled.plant.operating_point()[1], nx)
+    return ModelBased(noiseless(sampled), NoCorrection(nx, sampled.ny), law)
 
 
 def plant_poles(sampled: Sampled) -> np.ndarray:
     """Return the poles of a sampled plant, linearized at its operating point in float64."""
     with jax.enable_x64(True):
         sampled = jax.tree.map(_to_float64, sampled)
-        x, u = sampled.plant.operating_point()
-        still = jax.tree.map(lambda a: a[0], undisturbed(sampled, 1))
-        start = sampled.state_at(x)
-        return np.linalg.eigvals(jax.jacobian(lambda x: sampled.advance(start._replace(x=x), u, still).x)(x))
+        return np.linalg.eigvals(_state_matrix(sampled))
+
+
+@eqx.filter_jit
+def _state_matrix(sampled: Sampled) -> Array:
+    """Return the Jacobian of one sample in the physical state, at the operating point."""
+    x, u = sampled.plant.operating_point()
+    start, w = sampled.state_at(x), sampled.undisturbed()
+    return jax.jacobian(lambda x: sampled.advance(start._replace(x=x), u, w).x)(x)
 
 
 def _to_float64(leaf):

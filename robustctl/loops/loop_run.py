@@ -1,4 +1,4 @@
-"""Run a loop and say plainly where it left its bounds."""
+"""Run a loop, and report where it left its bounds."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,16 @@ from .feedback import Feedback
 class LoopRun(NamedTuple):
     """A simulated loop about a sampled plant; every number in it is finite.
 
-    `t` (T,) in seconds, `x` (T, nx), `y` (T, ny) as the policy read it, references included, `u` (T, nu) as
-    the policy chose it, `applied` (T, nu) as the actuator did; `w`: what acted from outside. `diverged`: whether
-    the state left its bounds, `escape_time`: when, in seconds (infinite if it did not); from then on all
-    signals are held at their last values inside.
+    **Arguments:**
+
+    - `t` (T,): time in seconds.
+    - `x` (T, nx): the plant's physical state.
+    - `y` (T, ny): what the policy read, references included.
+    - `u` (T, nu): what the policy chose.
+    - `applied` (T, nu): what the actuator applied.
+    - `w`: what acted from outside.
+    - `diverged`: whether the state left its bounds.
+    - `escape_time`: when, in seconds; infinite if it did not. From then on all signals are held at their last values inside.
     """
 
     t: Float[Array, " T"]

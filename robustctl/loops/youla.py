@@ -1,4 +1,4 @@
-"""Youla parameterization: a learned system on top of a base controller, and what it cannot break.
+"""Youla parameterization: a learned system added to a base controller that leaves the loop stable.
 
 A base controller keeps a model of the plant and corrects it with the innovation; a contracting Q that reads the
 innovation and adds to the control leaves the loop stable, because without disturbances or model error
@@ -8,17 +8,19 @@ Lipschitz closed-loops for partially-observed nonlinear systems", CDC 2023; [BWM
 
 import abc
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..errors import ModelError
-from ..plants import Sampled, undisturbed
-from ..system import StrictlyProper, System
+from ..lft import LFT, joined, signals
+from ..plants import Sampled
+from ..system import Certifiable, StrictlyProper, System
+from .parts import Of, forms, with_references
 
 
 class Base(StrictlyProper):
-    """A base controller in the form that Youla needs: model, output and law apart.
+    """A base controller whose observer and law are separate, as the Youla parameterization needs them.
 
     ::
 
@@ -31,27 +33,64 @@ class Base(StrictlyProper):
     def control(self, x: PyTree) -> Array:
         """Return the base law's control at the estimated state."""
 
+    def lft_with_law(self) -> LFT | None:
+        """Return the form from `[u, innovation]` to `[y_hat, law's control]`; `lft()` has y_hat alone."""
+        return None
+
 
 class ModelBased(Base):
-    """An observer built on a sampled model of the plant, with an injection and a law of the user's.
+    """A base controller from a sampled model of the plant, with given correction and law.
 
     ::
 
         x_hat+ = model(x_hat, u) + correct(x_hat, y - y_hat),    u = law(x_hat)
 
-    **Arguments:** `model`: the plant's model as a `Sampled` without noise or jitter, its saturation
-    included so that the estimate knows what the actuator did; `correct(x_hat, innovation) -> dx` (nx,);
-    `law(x_hat) -> u`; both functions or Modules on the physical state. See `internal_model` and
-    `linear_base` for ready ones.
+    **Arguments:**
+
+    - `model`: the plant's model as a `Sampled` without noise or jitter, its saturation included so that the estimate
+      follows what the actuator did.
+    - `correct(x_hat, innovation) -> dx` (nx,), `law(x_hat) -> u`: functions or Modules on the physical state.
+
+    `internal_model` and `linear_base` give ready ones.
     """
 
     model: Sampled
     correct: PyTree
     law: PyTree
+    nu, ny, dt = Of("model"), Of("model"), Of("model")
+    inputs, outputs = Of("model"), Of("model")
+    input_units, output_units = Of("model"), Of("model")
 
     def __check_init__(self):
         """Refuse a model that would draw noise."""
         check_model(self.model, "the base controller's model")
+
+    def lft(self) -> LFT | None:
+        """Return the form from `[u, innovation]` to y_hat, of a model, correction and law that have forms.
+
+        A correction's form reads `[x_hat, innovation]`, a law's reads x_hat.
+        """
+        form = self.lft_with_law()
+        if form is None:
+            return None
+        return form._replace(C2=form.C2[: self.ny], D21=form.D21[: self.ny], D22=form.D22[: self.ny])
+
+    def lft_with_law(self) -> LFT | None:
+        """Return the form from `[u, innovation]` to `[y_hat, law's control]`."""
+        if not (isinstance(self.correct, Certifiable) and isinstance(self.law, Certifiable)):
+            return None
+        parts = forms(self.model, self.correct, self.law)
+        if parts is None:
+            return None
+        parts[0] = _seen_inside(parts[0], len(self.model.plant.states))
+        x_and_y, dx, law, u, innovation = signals(parts, self.nu, self.ny)
+        y, x = np.split(x_and_y, [self.ny])
+        d = np.zeros((len(self.model.plant.disturbances), u.shape[1]))
+        return joined(parts, [u, d, dx, x, innovation, x], [y, law])
+
+    def undisturbed(self, references: int = 0) -> Array:
+        """Return an innovation of zero."""
+        return jnp.zeros(self.ny + references)
 
     def init_state(self) -> PyTree:
         """Return the model's initial state."""
@@ -59,7 +98,7 @@ class ModelBased(Base):
 
     def output(self, x: PyTree, w: PyTree = None) -> Array:
         """Return the output the model expects."""
-        return self.model.output(x, still(self.model))
+        return self.model.output(x, self.model.undisturbed())
 
     def control(self, x: PyTree) -> Array:
         """Return the base law's control."""
@@ -67,13 +106,18 @@ class ModelBased(Base):
 
     def advance(self, x: PyTree, u: Array, w: Array) -> PyTree:
         """Return the corrected next estimate; `w` is the innovation."""
-        after = self.model.advance(x, u, still(self.model))
+        after = self.model.advance(x, u, self.model.undisturbed())
         return after._replace(x=after.x + self.correct(x.x, w))
 
 
-def still(model: Sampled):
-    """Return one sample in which nothing but the control acts."""
-    return jax.tree.map(lambda a: a[0], undisturbed(model, 1))
+def _seen_inside(form: LFT, nx: int) -> LFT:
+    """Return the form of a sampled plant with its physical state as further outputs, and moved by further inputs."""
+    shown = np.eye(nx, form.nx)
+    wide = form._replace(
+        B2=np.hstack([form.B2, shown.T]), D12=np.hstack([form.D12, np.zeros((len(form.D12), nx))]),
+        C2=np.vstack([form.C2, shown]), D21=np.vstack([form.D21, np.zeros((nx, form.D21.shape[1]))]),
+    )  # fmt: skip
+    return wide._replace(D22=np.pad(form.D22, ((0, nx), (0, nx))))
 
 
 def check_model(model: Sampled, name: str) -> None:
@@ -99,6 +143,32 @@ class Youla(System):
 
     base: Base
     q: System
+    nu, ny, dt = Of("q"), Of("q"), Of("base")
+    outputs, output_units = Of("base", "inputs"), Of("base", "input_units")
+
+    @property
+    def inputs(self) -> tuple[str, ...] | None:
+        """Names of the outputs and references that it reads; None where unknown."""
+        return with_references(self.base.outputs, self.nu)
+
+    @property
+    def input_units(self) -> tuple[str, ...] | None:
+        """Units of the outputs that it reads, none for references; None where unknown."""
+        return with_references(self.base.output_units, self.nu, "")
+
+    def lft(self) -> LFT | None:
+        """Return the form from `[y, r]` to u, of a base with a form and a q with one."""
+        # A base whose methods were overridden has no lft(), whatever its lft_with_law() says.
+        known, base = forms(self.base, self.q), self.base.lft_with_law()
+        if known is None or base is None:
+            return None
+        estimator, q = known
+        parts = [base, q]
+        ny = estimator.ny
+        expected_and_law, added, y, r = signals(parts, ny, q.nu - ny)
+        expected, law = np.split(expected_and_law, [ny])
+        u = law + added
+        return joined(parts, [u, y - expected, y - expected, r], [u])
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of base and q."""

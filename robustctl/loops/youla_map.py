@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..errors import ModelError
+from ..lft import LFT, joined, saturation, signals
 from ..state_space import StateSpace
 from ..system import System
+from .parts import Of, forms
 
 
 class YoulaOutput(NamedTuple):
@@ -35,6 +38,37 @@ class YoulaMap(System):
     t2: StateSpace
     q: System
     limit: float = eqx.field(static=True)
+    dt, inputs, input_units = Of("t0"), Of("t0"), Of("t0")
+
+    @property
+    def nu(self) -> int:
+        """Number of disturbances."""
+        return self.t0.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs `[z, u]`."""
+        return sum(self.t1.D.shape)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of z and of the learned control."""
+        return self.t0.outputs + self.t1.inputs
+
+    @property
+    def output_units(self) -> tuple[str, ...]:
+        """Units of z and of the learned control."""
+        return self.t0.output_units + self.t1.input_units
+
+    def lft(self) -> LFT | None:
+        """Return the form from d to `[z, u]`; a limit is a block with slopes in [0, 1]."""
+        parts = forms(self.t0, self.t1, self.t2, self.q)
+        if parts is None:
+            return None
+        nu = self.t1.D.shape[1]
+        parts.append(saturation(np.full(nu, np.isfinite(self.limit))))
+        z0, z1, y, v, u, d = signals(parts, self.nu)
+        return joined(parts, [d, u, d, y, v], [z0 + z1, u])
 
     def __check_init__(self):
         """Refuse maps that do not fit each other."""

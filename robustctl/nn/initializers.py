@@ -135,13 +135,13 @@ def _resonances(
     return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
 
 
-def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> LinearPart:
-    """Return the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
+def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> tuple[np.ndarray, ...]:
+    """Return the arrays of the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
     (nr, ns), nx = D.shape, e.size
     Y, B, C = _normals(rng, ((nx, nx), (nx, ns), (nr, nx)))
     B, C = rate * np.sqrt(e)[:, None] * _unit(B), _unit(C) * np.sqrt(e)[None, :]
     X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate)
-    return LinearPart(X, skew * Y, B, C)
+    return X, skew * Y, B, C
 
 
 def _unit(M: np.ndarray) -> np.ndarray:

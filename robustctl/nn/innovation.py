@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
@@ -237,7 +236,8 @@ def _continued(model: InnovationR2DN) -> Array:
 
     def compute(X, C1_free, C2, D21):
         C1 = rate * (1 - 10 * slack(dtype)) * contraction(C1_free)
-        L = scipy.linalg.block_diag(np.linalg.cholesky(rate**2 * np.eye(nx) - C1.T @ C1), np.eye(nv))
+        L = np.eye(nx + nv)
+        L[:nx, :nx] = np.linalg.cholesky(rate**2 * np.eye(nx) - C1.T @ C1)
         Q, _ = np.linalg.qr(np.linalg.solve(L, np.hstack([C2[:ny], D21[:ny]]).T))
         NQ = contraction(X) @ Q
         rest = contraction(X) - NQ @ Q.T

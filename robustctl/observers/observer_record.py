@@ -1,4 +1,4 @@
-"""A log rearranged for an observer: what it may read on one side, what it is to estimate on the other."""
+"""Records for training observers: measured channels as inputs, channels to estimate as outputs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,29 +10,41 @@ from ..data.record_checks import as_names
 from ..errors import DataError
 
 MEASURED = " is measured"
-"""What a channel's flag is called after the channel's name: 1 where the sample was measured, 0 where it is held."""
+"""Suffix of a channel's flag: 1 if the sample was measured, 0 if the last one is held."""
 
 
 def for_observer(
     record: Record, measured: Sequence[str] | str, estimated: Sequence[str] | str, *, flags: bool = False
 ) -> Record:
-    """Return a record whose inputs are what an observer reads and whose outputs are what it is to estimate.
+    """Return a record whose inputs are the channels that an observer reads and whose outputs are those it estimates.
 
     ::
 
         inputs: [u, y]  or with flags  [u, y, is y measured],    outputs: the estimated channels
 
-    A missing sample of a measured channel is the last one measured, as a computer in the loop would hold it; a flag tells the
-    observer so. It is then identified like any model: `rc.fit` minimizes the error of the estimate along the log,
-    from any initial state, so what it learns does not lean on knowing the start.
+    A missing sample of a measured channel is replaced by the last measured one, as a computer in the loop would do. The
+    observer is then fitted like any model: `rc.fit` minimizes the estimation error along the log.
 
-    **Raises:** `DataError` for names that the record does not have, and for flags of channels that miss nothing.
+    **Arguments:**
+
+    - `record`: a log with the measured and the estimated channels as outputs
+    - `measured`: names of the outputs that the observer reads
+    - `estimated`: names of the outputs that it estimates
+    - `flags`: whether the observer also reads, for each measured channel, whether the sample was measured
+
+    **Raises:** `DataError` for names that the record does not have, and for flags of channels without missing samples.
+
+    **Example:** ::
+
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
     """
     measured, estimated = as_names(measured, "measured"), as_names(estimated, "estimated")
     read, wanted = (_columns(record, names) for names in (measured, estimated))
     if flags and all(e.y_mask[:, read].all() for e in record.experiments):
         raise DataError(
-            f"flags must be of channels that miss samples, but {', '.join(measured)} miss none; leave them out"
+            f"flags must be of channels with missing samples, but {', '.join(measured)} miss none; omit flags"
         )
     experiments = tuple(_rearranged(e, read, wanted, flags) for e in record.experiments)
     units = tuple(record.output_units[k] for k in read)
@@ -47,7 +59,7 @@ def for_observer(
 
 
 def _rearranged(e: Experiment, read: list[int], wanted: list[int], flags: bool) -> Experiment:
-    """A masked output already holds the last value measured, see `Experiment`."""
+    """Rearrange an experiment; a masked output already has the last measured value, see `Experiment`."""
     extra = [e.y_mask[:, read].astype(float)] if flags else []
     u = np.hstack([e.u, e.y[:, read], *extra])
     known = np.ones((e.samples, u.shape[1] - e.u.shape[1]), bool)
@@ -64,19 +76,32 @@ def for_prediction(
     longest: int = 10,
     seed: int = 0,
 ) -> tuple[Record, Scaling]:
-    """Return a record to train a predictor in innovation form on (`rc.nn.InnovationR2DN`), and the scaling that `fit` needs.
+    """Return a record for training a predictor in innovation form (`rc.nn.InnovationR2DN`), and the scaling for `fit`.
 
     ::
 
-        inputs [u, y, is y measured],    outputs  y, called "level predicted" and so on, then z by its own names
+        inputs [u, y, is y measured],    outputs  y, named "level predicted" and so on, then z with its own names
 
-    The prediction of a sample is made before it is read, so `fit` minimizes the one-step prediction error; where samples are lost,
-    the error of several steps. `measured`: the y, default all outputs; the others, z, are estimated and never read: a
-    derivative say. `hidden`: share of the samples that is kept from the predictor in bursts of up to `longest`,
-    on top of those that are lost, so that it learns to predict further. The scaling is the same for y as input
-    and as output, and none for the flags.
+    A sample is predicted before it is read, so `fit` minimizes the one-step prediction error, or the error of several
+    steps if samples are missing. y has the same scaling as input and as output, the flags have none.
+
+    **Arguments:**
+
+    - `record`: the log
+    - `measured`: names of the outputs y, default all; the other outputs, z, are estimated and never read, for example a
+      derivative
+    - `hidden`: share of the samples that are withheld from the predictor, in addition to missing ones, so that it learns
+      to predict several steps
+    - `longest`: largest length of the bursts in which they are withheld
+    - `seed`: of the bursts
 
     **Raises:** `DataError` for names that the record does not have, a share outside [0, 1) and bursts below 1 sample.
+
+    **Example:** ::
+
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record, scaling = rc.observers.for_prediction(log, "lower", hidden=0.2)   # both for rc.fit
     """
     if not 0 <= hidden < 1 or longest < 1:
         raise DataError(f"hidden must be in [0, 1) and longest at least 1, got {hidden} and {longest}")
@@ -86,6 +111,7 @@ def for_prediction(
     order = [*read, *never]
     rng, experiments = np.random.default_rng(seed), []
     for e in record.experiments:
+        # Only the flag is cleared: the value remains in the record as the output that the prediction is compared with.
         flags = (e.y_mask[:, read] & ~_bursts(rng, e.samples, hidden, longest)[:, None]).astype(float)
         u_mask = np.hstack([e.u_mask, np.ones((e.samples, 2 * len(read)), bool)])
         u = np.hstack([e.u, e.y[:, read], flags])
@@ -100,6 +126,7 @@ def for_prediction(
         input_units=(*record.input_units, *(record.output_units[k] for k in read), *[""] * len(read)),
         output_units=tuple(record.output_units[k] for k in order),
     )
+    # One scaling for y as input and as output, because the innovation is their difference; mean 0 and scale 1 for flags
     own, flag = Scaling.fit(record), np.zeros(len(read))
     mean = np.concatenate([own.u_mean, own.y_mean[read], flag])
     std = np.concatenate([own.u_std, own.y_std[read], flag + 1])
@@ -107,8 +134,10 @@ def for_prediction(
 
 
 def _bursts(rng: np.random.Generator, samples: int, share: float, longest: int) -> np.ndarray:
-    """Samples (T,) hidden in bursts of 1 to `longest`, as many as make up the share on average."""
-    starts = rng.random(samples) < share / ((longest + 1) / 2)
+    """Return which samples (T,) are withheld in bursts of 1 to `longest`, about the given share on average."""
+    starts = rng.random(samples) < share / (
+        (longest + 1) / 2
+    )  # a burst has (longest + 1) / 2 samples on average
     hidden = np.zeros(samples, bool)
     for k in np.flatnonzero(starts):
         hidden[k : k + rng.integers(1, longest + 1)] = True
@@ -118,17 +147,31 @@ def _bursts(rng: np.random.Generator, samples: int, share: float, longest: int) 
 def with_derivative(
     record: Record, channel: str, *, half_width: int, order: int = 3, name: str | None = None
 ) -> Record:
-    """Return the record with the time derivative of an output as one more output, for an observer to learn.
+    """Return the record with the time derivative of an output as an additional output, for training an observer.
 
     ::
 
-        at each sample the slope of the polynomial of `order` that fits the 2 half_width + 1 samples about it best
+        dy/dt[t] = p'(t),    p = argmin over polynomials of `order`  sum over |k| <= half_width of (y[t+k] - p(t+k))^2
 
-    The fit is least squares over the samples that were measured, before and after: it needs the future, which a log has
-    and a loop has not. Where too few were measured the derivative is missing too. Source: A. Savitzky, M. Golay, Analytical
-    Chemistry, 1964, here with gaps.
+    The sum runs over the measured samples before and after t, so it needs future samples, which a log has and a loop does
+    not have. If too few were measured, the derivative is missing too. Source: A. Savitzky, M. Golay, Analytical Chemistry,
+    1964, here with gaps.
+
+    **Arguments:**
+
+    - `record`: the log
+    - `channel`: name of the output
+    - `half_width`: samples on each side
+    - `order`: of the polynomial
+    - `name`: of the derivative, default the channel's name and "rate"
 
     **Raises:** `DataError` for an unknown channel, and a window with no more samples than the polynomial has coefficients.
+
+    **Example:** ::
+
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        with_rate = rc.observers.with_derivative(log, "lower", half_width=5)
     """
     (column,) = _columns(record, (channel,))
     if not 1 <= order <= 2 * half_width:
@@ -154,7 +197,14 @@ def _differentiated(e: Experiment, column: int, half_width: int, order: int, dt:
 def _local_slopes(
     y: np.ndarray, mask: np.ndarray, half_width: int, order: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes a sample of weighted local polynomials: the normal equations are convolutions of mask and data."""
+    """Return the slope per sample of local polynomials, and where it is known.
+
+    ::
+
+        gram[i, j] = sum over k of m[t+k] (k / h)^(i+j),    right[i] = sum over k of m[t+k] y[t+k] (k / h)^i,    h = half_width
+
+    the normal equations with the mask m as weight: correlations of mask and data with powers.
+    """
     import scipy.signal  # slow to import
 
     t = np.arange(-half_width, half_width + 1) / half_width
@@ -162,6 +212,7 @@ def _local_slopes(
     moments = np.stack([scipy.signal.correlate(weight, t**k, "same") for k in range(2 * order + 1)])
     right = np.stack([scipy.signal.correlate(weight * y, t**k, "same") for k in range(order + 1)])
     gram = moments[np.add.outer(np.arange(order + 1), np.arange(order + 1))].transpose(2, 0, 1)
+    # 1e8: the powers of t in [-1, 1] have a condition of 1e3 or so without gaps; half the digits are then still good.
     known = np.linalg.cond(gram) < 1e8
     solved = np.linalg.solve(np.where(known[:, None, None], gram, np.eye(order + 1)), right.T[..., None])
     return np.where(known, solved[:, 1, 0] / half_width, 0.0), known

@@ -1,4 +1,4 @@
-"""The wish that a plant's own trajectories be solutions of its observer."""
+"""A penalty on the one-step error of an observer, which is zero if the plant's trajectories are its solutions."""
 
 from collections.abc import Callable
 
@@ -13,22 +13,32 @@ from ..nn import StateObserver
 from ..system import dtype_of
 
 
-def exactness(
+def one_step_penalty(
     record: Record, *, weight: float = 1.0, scaling: Scaling | None = None
 ) -> Callable[[StateObserver], Array]:
-    """Return a regularizer for `rc.fit`: the mean one-step error of an observer at the true states.
+    """Return a regularizer for `rc.fit`: the mean squared one-step error of an observer at the true states.
 
     ::
 
         weight * mean over t of |x[t+1] - f(x[t], [u[t], y[t]])|^2       (scaled states)
 
-    Where it is zero the plant's trajectories are solutions, and every estimate converges to the state. The error that stays
-    is the `model` share of `error_bound`. Source: [BWM25], Sec. VI, where it is the whole loss.
+    If it is zero, the plant's trajectories are solutions of the observer, and every estimate converges to the state. The
+    remaining error is the `model` term of `error_bound`. Source: [BWM25], Sec. VI, where it is the whole loss.
 
-    **Arguments:** `record`: of `for_observer`, with all states for outputs, the one that is fitted; `scaling`: the one given
-    to `fit`, if any.
+    **Arguments:**
 
-    **Raises:** `DataError` for a weight that is not positive and a record in which no step is known.
+    - `record`: the record of `for_observer` that is fitted, with all states as outputs
+    - `weight`: of the penalty relative to the loss of `fit`
+    - `scaling`: the one given to `fit`, if any
+
+    **Raises:** `DataError` for a weight that is not positive, and a record without two known samples in succession.
+
+    **Example:** ::
+
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
+        penalty = rc.observers.one_step_penalty(record, weight=10.0)   # rc.fit(..., regularizer=penalty)
     """
     if not weight > 0:
         raise DataError(f"weight must be positive, got {weight}")
@@ -46,17 +56,19 @@ def exactness(
 
 
 def one_steps(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return states, inputs and next states (n, .) at all samples of a record where they are known.
+    """Return states, inputs and next states (n, .) at all samples of a record at which all three are known.
 
-    **Raises:** `DataError` where there is no such sample.
+    **Raises:** `DataError` if there is no such sample.
     """
     parts = []
     for e in record.experiments:
+        # A held value in place of a missing one would count as an error of the model.
         known = (e.y_mask[:-1] & e.y_mask[1:]).all(axis=1) & e.u_mask[:-1].all(axis=1)
         parts.append((e.y[:-1][known], e.u[:-1][known], e.y[1:][known]))
     xs, vs, after = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not len(xs):
         raise DataError(
-            "the record must have a sample with all states known and the next one too; it has none"
+            "the record must have a sample with all states known and the next one too, but it has none; measure or simulate "
+            "all states"
         )
     return xs, vs, after

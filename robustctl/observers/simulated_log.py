@@ -1,25 +1,25 @@
-"""A plant's simulated log: what a rig would have written, and what it could not measure beside it."""
+"""A simulated log of a plant: the channels that a test rig would record, and the true states."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray, PyTree
+from numpy.typing import ArrayLike
 
 from ..data import Record, from_arrays
 from ..errors import DataError
-from ..loops import Gain
+from ..loops import open_loop
 from ..plants import Exogenous, PlantState, Sampled, Task, draw
 from ..system import System
 
 
 def simulate_log(
     sampled: Sampled,
-    excitations: Sequence[Any],
+    excitations: Sequence[ArrayLike],
     *,
     task: Task | None = None,
     controller: System | None = None,
@@ -32,28 +32,38 @@ def simulate_log(
 
         u = excitation                 or, with a controller,     u = controller(y) + excitation
 
-    The record's inputs are the controls as applied, its outputs what the sensors read, then the true states, named
-    "true gap" and so on: to train and to judge an observer by.
+    The record's inputs are the applied controls; its outputs are the sensors' readings and then the true states, named
+    "true gap" and so on, for training and evaluating an observer.
 
-    **Arguments:** `excitations`: arrays (T, nu) in the controls' units about the operating point, see
-    `rc.data.multisine` and its siblings; `task`: draws initial states and disturbances, default `Task(plant)`: rest
-    at the operating point; `controller`: for a plant that does not stay by itself; `missing`: share of the
-    sensors' samples that are lost, in [0, 1).
+    **Arguments:**
 
-    **Raises:** `DataError` for excitations of another width, a share outside [0, 1), and a run that left finite
-    numbers, with its time.
+    - `sampled`: the plant with its imperfections
+    - `excitations`: arrays (T, nu) in the controls' units about the operating point, for example of `rc.data.multisine`
+    - `task`: draws initial states and disturbances, default `Task(plant)`: at the operating point, undisturbed
+    - `controller`: a stabilizing controller, for a plant that is not open-loop stable
+    - `missing`: share of the sensors' samples that are lost, in [0, 1)
+    - `key`: of the draws
+
+    **Raises:** `DataError` for excitations of another width, a share outside [0, 1), and a simulation that diverges, with
+    the time.
+
+    **Example:** ::
+
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        record = rc.observers.simulate_log(sampled, [rc.data.multisine(400, rms=0.1)], key=jax.random.key(0))
     """
     if not 0 <= missing < 1:
         raise DataError(f"missing must be a share in [0, 1), got {missing}")
     plant = sampled.plant
     nu = len(plant.controls)
     task = Task(plant) if task is None else task
-    controller = _nothing(sampled) if controller is None else controller
+    controller = open_loop(sampled) if controller is None else controller
     us, ys = [], []
     for k, excitation in enumerate(excitations):
         e = jnp.asarray(excitation, jnp.result_type(float))
         if e.ndim != 2 or e.shape[1] != nu:
             raise DataError(f"an excitation must have shape (T, {nu}), time first, got {e.shape}")
+        # Experiment k has the same draws whatever the others are, and the same trajectory whatever is lost.
         run_key, lost_key = jr.split(jr.fold_in(key, k))
         u, y, x = (np.asarray(a, float) for a in _run(sampled, controller, task, e, run_key))
         _check_finite(x, sampled.dt, k)
@@ -68,20 +78,13 @@ def simulate_log(
     )  # fmt: skip
 
 
-def _nothing(sampled: Sampled) -> Gain:
-    """The operating point's control, whatever is measured."""
-    u = sampled.plant.operating_point()[1]
-    ny = len(sampled.plant.outputs)
-    return Gain(jnp.zeros((u.size, ny), u.dtype), jnp.zeros(ny, u.dtype), u)
-
-
 @eqx.filter_jit
 def _run(
     sampled: Sampled, controller: System, task: Task, excitation: Array, key: PRNGKeyArray
 ) -> tuple[Array, Array, Array]:
-    """Applied controls, readings and true states, time first."""
+    """Return applied controls, readings and true states, time first."""
     x_key, w_key = jr.split(key)
-    start: tuple[PlantState, Any] = sampled.state_at(task.initial_state(x_key)), controller.init_state()
+    start: tuple[PlantState, PyTree] = sampled.state_at(task.initial_state(x_key)), controller.init_state()
     ws = draw(task, sampled, w_key, excitation.shape[0])
 
     def body(carry, now: tuple[Exogenous, Array]):
@@ -90,6 +93,7 @@ def _run(
         y = sampled.output(x, w)
         c, u = controller.step(c, y)
         after = sampled.advance(x, u + e, w)
+        # the control as the actuators applied it, after delay and saturation, which is what a rig would log
         return (after, c), (after.applied, y[: len(sampled.plant.outputs)], x.x)
 
     _, (us, ys, xs) = jax.lax.scan(body, start, (ws, excitation))
@@ -101,5 +105,5 @@ def _check_finite(x: np.ndarray, dt: float, k: int) -> None:
     if bad.size:
         raise DataError(
             f"experiment {k} must stay finite, but its state did not after {dt * bad[0]:g} s; give a smaller excitation or "
-            "a controller that holds the plant"
+            "a controller that stabilizes the plant"
         )

@@ -1,13 +1,14 @@
-"""A trained observer beside a running plant: one sample a call, through gaps, NaN and spikes."""
+"""A trained observer alongside a running plant: one sample per call, with missing and implausible samples."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
+from numpy.typing import ArrayLike
 
 from ..data.record_checks import as_names
 from ..errors import DataError
@@ -17,10 +18,12 @@ from .observer_record import MEASURED
 
 
 class Estimate(NamedTuple):
-    """What an observer says at one sample.
+    """An observer's output at one sample.
 
-    `values` (nz,) in the estimated channels' units; `stale` (ny,): seconds since each measured channel was last
-    measured, 0 where it just was, infinite before the first time.
+    **Arguments:**
+
+    - `values`: (nz,), in the estimated channels' units
+    - `stale`: (ny,), seconds since the last measurement of each measured channel, infinite before the first
     """
 
     values: np.ndarray
@@ -28,23 +31,35 @@ class Estimate(NamedTuple):
 
 
 class Stream:
-    """An observer that keeps its state from call to call.
+    """An observer with a state from call to call.
 
     ::
 
-        stream = Stream(fitted.model, measured="angle")
-        estimate = stream(u, y)          # once a sample; NaN for what was not measured
+        x+, estimate = step(x, [u, y]),     with y[k] the last value that was measured
 
-    A sample that is NaN, infinite, outside its limits or too large for the model's dtype counts as not measured: the last one
-    is held (the training mean before there is one), and the flag, if the observer was trained with flags, says so. The
-    observer's input is then an ordinary one, so its guarantees hold throughout: the estimate stays finite, and two
-    estimates that have been fed the same samples approach each other at the certified rate, whatever was lost before.
+    A sample that is NaN, infinite, outside its limits or too large for the model's dtype counts as not measured: the last
+    measured value is held (before the first, the training mean), and the flag, if the observer was trained with flags, is
+    0. The observer's input is therefore always finite, so its guarantees hold throughout: the estimate remains finite, and
+    two estimates with the same samples converge at the certified rate, whatever was lost before.
 
-    **Arguments:** `model`: what `rc.fit` made of a record of `for_observer`; `measured`: the names given there;
-    `limits`: lowest and highest possible value of a channel, by its name; a sensor that saturates reads the end of its
-    range, so give limits just inside.
+    **Arguments:**
+
+    - `model`: the model that `rc.fit` made from a record of `for_observer`
+    - `measured`: the names given there
+    - `limits`: lowest and highest possible value of a channel, by its name; a saturated sensor reads the end of its range,
+      so give limits just inside
 
     **Raises:** `DataError` for channels that the model does not have.
+
+    **Example:** ::
+
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
+        record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
+        core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=2, hidden=(2,), key=jax.random.key(1))
+        model = rc.fit(rc.nn.StateObserver(core), record, epochs=1, key=jax.random.key(2)).model
+        stream = rc.observers.Stream(model, measured="lower")
+        estimate = stream(0.1, np.nan)          # once per sample; NaN for a sample that was not measured
     """
 
     def __init__(
@@ -67,11 +82,12 @@ class Stream:
         self.controls = tuple(n for n in model.inputs if n not in self.measured and n not in flags)
         read = (*self.controls, *self.measured)
         self._limits = np.asarray([limits.get(name, (-np.inf, np.inf)) for name in read], float)
-        # Sums of squares of what the observer computes stay finite.
+        # A scaled input of at most sqrt(largest number), so that its square, in norms, is finite
         self._most = (
             float(np.sqrt(np.finfo(model.dtype).max))
             * model.scaling.u_std[[model.inputs.index(n) for n in read]]
         )
+        # Channels in the order of the model's inputs, which the record's names set
         self._order = [(*read, *(flags if self.flagged else ())).index(name) for name in model.inputs]
         self._mean = np.asarray([model.scaling.u_mean[model.inputs.index(name)] for name in read])
         self._dtype = model.dtype
@@ -79,17 +95,18 @@ class Stream:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the observer's own initial state, nothing measured yet."""
-        self._x: Any = self._system.init_state()
+        """Return to the observer's own initial state, before any measurement."""
+        self._x: PyTree = self._system.init_state()
         self._held = self._mean.copy()
         self._stale = np.full(len(self.measured), np.inf)
 
-    def __call__(self, u: Any, y: Any) -> Estimate:
+    def __call__(self, u: ArrayLike, y: ArrayLike) -> Estimate:
         """Take one sample of the controls (nu,) and of the measured channels (ny,), and return the estimate.
 
-        **Raises:** `DataError` for another number of channels; the observer is then as it was.
+        **Raises:** `DataError` for another number of channels; the observer's state is then unchanged.
         """
         given = np.concatenate([self._checked(u, self.controls), self._checked(y, self.measured)])
+        # A comparison with NaN is False, so NaN counts as not measured.
         good = (
             (np.abs(given - self._mean) < self._most)
             & (given >= self._limits[:, 0])
@@ -103,18 +120,19 @@ class Stream:
         return Estimate(np.asarray(values, float), self._stale)
 
     def skip(self, samples: int) -> Estimate:
-        """Go on over samples that never came, the last values held.
+        """Advance over missing samples, with the last values held, and return the estimate.
 
         **Raises:** `DataError` for a number below 1.
         """
         if samples < 1:
             raise DataError(f"samples must be at least 1, got {samples}")
+        # The steps are the same as for NaN samples, so the state is exactly that of calls without measurements.
         nothing = np.full(len(self.controls), np.nan), np.full(len(self.measured), np.nan)
         for _ in range(samples - 1):
             self(*nothing)
         return self(*nothing)
 
-    def _checked(self, values: Any, names: tuple[str, ...]) -> np.ndarray:
+    def _checked(self, values: ArrayLike, names: tuple[str, ...]) -> np.ndarray:
         array = np.atleast_1d(np.asarray(values, float))
         if array.shape != (len(names),):
             raise DataError(f"there must be one number for each of {names}, got shape {array.shape}")
@@ -122,6 +140,6 @@ class Stream:
 
 
 @eqx.filter_jit
-def _step(system: System, x: Any, u: Array) -> tuple[Any, Array]:
+def _step(system: System, x: PyTree, u: Array) -> tuple[PyTree, Array]:
     with jax.named_scope("observer"):
         return system.step(x, u)

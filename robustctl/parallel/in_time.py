@@ -62,7 +62,7 @@ def parallel_rollout(
 
         stop where  |dx| max(1, q / (1 - q)) <= eps^(3/4) |x|,   q = |dx| / |dx of the iteration before|
 
-    in the maximum norm; |dx| q / (1 - q) estimates the remaining distance to the limit, as of a geometric series.
+    in the maximum norm; `|dx| q / (1 - q)` estimates the remaining distance to the limit, as of a geometric series.
     Differentiable once, in reverse mode, in the system's arrays, `us` and `x0`; batches are `jax.vmap`, which
     iterates until the slowest has converged.
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from typing_extensions import override
 
 from .plant import Plant, Signal, Task, parameter
 
@@ -39,8 +40,8 @@ class CartPole(Plant):
     friction: Array = parameter(0.0005, "N s/m", _SOURCE)
     gravity: Array = parameter(9.8, "m/s^2", _SOURCE)
 
+    @override
     def rates(self, x: Float[Array, "4"], u: Float[Array, "1"], d: Float[Array, "1"]) -> Array:
-        """Return dx/dt."""
         _, theta, v, w = x
         sin, cos = jnp.sin(theta), jnp.cos(theta)
         total, ml = self.cart_mass + self.pole_mass, self.pole_mass * self.half_length
@@ -73,8 +74,8 @@ class BalancePole(Task):
             :samples
         ]
 
+    @override
     def cost(self, x: Float[Array, "4"], u: Float[Array, "1"], r: Float[Array, " nr"]) -> Float[Array, ""]:
-        """Return the cost of one sample."""
         return x[0] ** 2 + (x[1] / 0.1) ** 2 + 0.1 * (u[0] / 10.0) ** 2
 
     def terminated(self, x: Float[Array, "4"]) -> Bool[Array, ""]:

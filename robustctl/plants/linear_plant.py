@@ -6,8 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ..errors import ModelError
+from ..lft import LFT, linear
 from .plant import Plant, Signal
 
 
@@ -84,8 +86,15 @@ class LinearPlant(Plant):
         self.disturbances = _signals("d", disturbances, self.Bd.shape[1])
         self.outputs = _signals("y", outputs, self.C.shape[0])
 
+    @override
+    def lft(self) -> LFT:
+        """Return the matrices, in continuous time; inputs `[u, d]`."""
+        A, B, Bd, C = (np.asarray(M) for M in (self.A, self.B, self.Bd, self.C))
+        driven = np.hstack([B, Bd])
+        return linear(A, driven, C, np.zeros((len(C), driven.shape[1])))
+
+    @override
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:
-        """Return dx/dt."""
         return self.A @ x + self.B @ u + self.Bd @ d
 
     def output(self, x: Float[Array, " nx"]) -> Float[Array, " ny"]:

@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from typing_extensions import override
 
 from .plant import Plant, Signal, Task, parameter
 
@@ -37,8 +38,8 @@ class MagneticSuspension(Plant):
     resistance: Array = parameter(1.0, "ohm", _SOURCE)
     setpoint: Array = parameter(0.05, "m", "ours: the middle of the gap's range")
 
+    @override
     def rates(self, x: Float[Array, "3"], u: Float[Array, "1"], d: Float[Array, "1"]) -> Array:
-        """Return dx/dt."""
         gap, speed, current = x
         # -dL/dx: half of it times i^2 is the magnetic force, times x' i it is the induced voltage.
         pull = self.L0 * self.a / (self.a + gap) ** 2
@@ -76,8 +77,8 @@ class HoldBall(Task):
             :samples
         ]
 
+    @override
     def cost(self, x: Float[Array, "3"], u: Float[Array, "1"], r: Float[Array, " nr"]) -> Float[Array, ""]:
-        """Return the cost of one sample."""
         x_e, u_e = self.plant.operating_point()
         e = x - x_e
         return (e[0] / 0.005) ** 2 + 0.1 * (e[1] / 0.5) ** 2 + 0.1 * ((u[0] - u_e[0]) / 10.0) ** 2

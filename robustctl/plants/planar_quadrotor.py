@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from typing_extensions import override
 
 from .plant import Plant, Signal, Task, parameter
 
@@ -39,8 +40,8 @@ class PlanarQuadrotor(Plant):
     arm: Array = parameter(0.25, "m", _SOURCE)
     gravity: Array = parameter(9.81, "m/s^2")
 
+    @override
     def rates(self, x: Float[Array, "6"], u: Float[Array, "2"], d: Float[Array, "2"]) -> Array:
-        """Return dx/dt."""
         lift, roll = u[0] + u[1], x[2]
         ax = (d[0] - lift * jnp.sin(roll)) / self.mass
         az = (d[1] + lift * jnp.cos(roll)) / self.mass - self.gravity
@@ -74,8 +75,8 @@ class Hover(Task):
             :samples
         ]
 
+    @override
     def cost(self, x: Float[Array, "6"], u: Float[Array, "2"], r: Float[Array, " nr"]) -> Float[Array, ""]:
-        """Return the cost of one sample."""
         effort = jnp.sum((u - self.plant.operating_point()[1]) ** 2) / 4.0
         return jnp.sum((x[:2] / 0.5) ** 2) + (x[2] / 0.3) ** 2 + 0.1 * effort
 

@@ -13,10 +13,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import RobustctlError
+from ..system import Certifiable
 
 
 class Signal(NamedTuple):
-    """A channel: its name, its unit and its range."""
+    """A channel of a plant.
+
+    **Arguments:**
+
+    - `name`: of the channel.
+    - `unit`: of its values.
+    - `low`: the lowest value that it can have, the limit of a control.
+    - `high`: the highest value.
+    """
 
     name: str
     unit: str = ""
@@ -45,7 +54,7 @@ def _as_array(value) -> Array:
     return value if isinstance(value, jax.Array) else jnp.asarray(value, jnp.result_type(float))
 
 
-class Plant(eqx.Module):
+class Plant(Certifiable):
     """A continuous-time system, with time in seconds and every signal in its own unit.
 
     ::
@@ -57,6 +66,8 @@ class Plant(eqx.Module):
 
     Your own plant defines the four tuples of `Signal` (the control's limits are those of its signals) and
     `rates`; everything else has a default. `Sampled` makes it a discrete-time `System`.
+
+    A linear plant can define `lft()`, in continuous time: the matrices of dx/dt and y, inputs `[u, d]`.
 
     **Example:** ::
 
@@ -121,11 +132,11 @@ class Task(eqx.Module):
         return self.plant.operating_point()[0]
 
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nd"]:
-        """Draw a disturbance, one row a sample."""
+        """Draw a disturbance, one row per sample."""
         return jnp.zeros((samples, len(self.plant.disturbances)))
 
     def reference(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nr"]:
-        """Draw a reference, one row a sample; the controller reads `[y, r]`."""
+        """Draw a reference, one row per sample; the controller reads `[y, r]`."""
         return jnp.zeros((samples, 0))
 
     def cost(

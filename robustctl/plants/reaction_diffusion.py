@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
+from typing_extensions import override
 
 from .plant import Plant, Signal, Task, parameter
 
@@ -34,8 +35,8 @@ class ReactionDiffusion(Plant):
     lag: Array = parameter(0.05, "s", "ours")
     level: Array = parameter(0.5, "1", "ours: the operating point, an equilibrium of the reaction")
 
+    @override
     def rates(self, x: Float[Array, "51"], u: Float[Array, "1"], d: Float[Array, "1"]) -> Array:
-        """Return dx/dt."""
         dz = self.length / (NODES - 1)
         inner = (x[2:] - 2 * x[1:-1] + x[:-2]) / dz**2
         inner = inner + 0.5 * x[1:-1] * (1 - x[1:-1]) * (x[1:-1] - 0.5) + d[0]
@@ -68,7 +69,7 @@ class HoldProfile(Task):
             :samples
         ]
 
+    @override
     def cost(self, x: Float[Array, "51"], u: Float[Array, "1"], r: Float[Array, " nr"]) -> Float[Array, ""]:
-        """Return the cost of one sample."""
         x_e, u_e = self.plant.operating_point()
         return jnp.mean((x - x_e) ** 2) / 0.01 + jnp.sum((u - u_e) ** 2)

@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from typing_extensions import override
 
 from .plant import Plant, Signal, Task, parameter
 
@@ -47,8 +48,8 @@ class RotaryPendulum(Plant):
     resistance: Array = parameter(8.4, "ohm", _SOURCE)
     gravity: Array = parameter(9.81, "m/s^2")
 
+    @override
     def rates(self, x: Float[Array, "4"], u: Float[Array, "1"], d: Float[Array, "1"]) -> Array:
-        """Return dx/dt."""
         _, alpha, v, w = x
         sin, cos = jnp.sin(alpha), jnp.cos(alpha)
         # The two equations as M (theta'', alpha'') = (arm, rod), with the symmetric mass matrix M = [M11 M12; M12 J2].
@@ -86,8 +87,8 @@ class BalanceArm(Task):
             :samples
         ]
 
+    @override
     def cost(self, x: Float[Array, "4"], u: Float[Array, "1"], r: Float[Array, " nr"]) -> Float[Array, ""]:
-        """Return the cost of one sample."""
         return (x[0] / 0.5) ** 2 + (x[1] / 0.1) ** 2 + 0.1 * (u[0] / 5.0) ** 2
 
     def terminated(self, x: Float[Array, "4"]) -> Bool[Array, ""]:

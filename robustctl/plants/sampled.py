@@ -11,8 +11,10 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ModelError
+from ..lft import LFT
 from ..system import StrictlyProper
-from .plant import Plant, Task, limits
+from .plant import Plant, Signal, Task, limits
+from .sampled_form import sampled_form
 from .solvers import RK4
 
 
@@ -34,7 +36,14 @@ class Exogenous(NamedTuple):
 
 
 class PlantState(NamedTuple):
-    """State of a sampled plant: `x` (nx,), delayed controls `queue` (delay, nu), and the control last `applied` (nu,)."""
+    """State of a sampled plant.
+
+    **Arguments:**
+
+    - `x`: the plant's state (nx,).
+    - `queue`: delayed controls (delay, nu), the next one first.
+    - `applied`: the control last applied (nu,).
+    """
 
     x: Array
     queue: Array
@@ -103,7 +112,7 @@ class Sampled(StrictlyProper):
     **Example:** ::
 
         tanks = rc.plants.Sampled(rc.plants.TwoTanks(), dt=2.0)
-        x, y = tanks.step(tanks.init_state(), (jnp.array([3.0]), jax.tree.map(lambda a: a[0], rc.plants.undisturbed(tanks, 1))))
+        x, y = tanks.step(tanks.init_state(), (jnp.array([3.0]), tanks.undisturbed()))
     """
 
     plant: Plant
@@ -126,6 +135,53 @@ class Sampled(StrictlyProper):
             raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
             raise ModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
+
+    @property
+    def nu(self) -> int:
+        """Number of controls."""
+        return len(self.plant.controls)
+
+    @property
+    def ny(self) -> int:
+        """Number of measured outputs, references apart."""
+        return len(self.plant.outputs)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the controls."""
+        return _names(self.plant.controls)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the measured outputs."""
+        return _names(self.plant.outputs)
+
+    @property
+    def input_units(self) -> tuple[str, ...]:
+        """Units of the controls."""
+        return _units(self.plant.controls)
+
+    @property
+    def output_units(self) -> tuple[str, ...]:
+        """Units of the measured outputs."""
+        return _units(self.plant.outputs)
+
+    def lft(self) -> LFT | None:
+        """Return the form of a linear plant, from `[u, d]` to y; None with a rate limit, a resolution or jitter.
+
+        Its states are those of a `PlantState`; a saturation is a block with slopes in [0, 1].
+        Two trajectories have the same noise, so that it drops out.
+        """
+        return sampled_form(self)
+
+    def undisturbed(self, references: int = 0) -> Exogenous:
+        """Return one sample in which nothing but the control acts: no disturbance, zero references, no noise."""
+        episode = undisturbed(self, 1, references)
+        return Exogenous(*(a[0] for a in episode))
+
+    def check_equations(self) -> None:
+        """Raise `ModelError` for `rates` that JAX cannot trace, or that do not give an array like x."""
+        check_rates(self.plant)
 
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
@@ -154,7 +210,7 @@ class Sampled(StrictlyProper):
         length = jnp.asarray(self.dt, x.x.dtype)
         if self.imperfections.jitter:
             length = length * (1 + self.imperfections.jitter * w.jitter)
-        return PlantState(self._hold(x.x, applied, w.d, length), queue[1:], applied)
+        return PlantState(self.hold(x.x, applied, w.d, length), queue[1:], applied)
 
     def within_limits(self, u: Float[Array, " nu"]) -> Float[Array, " nu"]:
         """Return the control, clipped to its limits if the imperfections include saturation."""
@@ -170,7 +226,8 @@ class Sampled(StrictlyProper):
             u = jnp.clip(u, before - most, before + most)
         return u
 
-    def _hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
+    def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
+        """Return the physical state after `length` seconds of held inputs."""
         term = dfx.ODETerm(lambda t, y, args: self.plant.rates(y, *args))
         if self.stepsize_controller is not None:
             solution = dfx.diffeqsolve(
@@ -194,6 +251,14 @@ class Sampled(StrictlyProper):
             body, (x, solver_state), None, length=self.substeps, unroll=min(self.substeps, 8)
         )
         return x
+
+
+def _names(signals: tuple[Signal, ...]) -> tuple[str, ...]:
+    return tuple(s.name for s in signals)
+
+
+def _units(signals: tuple[Signal, ...]) -> tuple[str, ...]:
+    return tuple(s.unit for s in signals)
 
 
 def check_rates(plant: Plant) -> None:

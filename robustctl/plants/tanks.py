@@ -5,6 +5,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
+from typing_extensions import override
 
 from .plant import Plant, Signal, Task, parameter
 
@@ -41,8 +42,8 @@ class TwoTanks(Plant):
     gravity: Array = parameter(981.0, "cm/s^2", _JOHANSSON)
     setpoint: Array = parameter(10.0, "cm", "ours")
 
+    @override
     def rates(self, x: Float[Array, "2"], u: Float[Array, "1"], d: Float[Array, "1"]) -> Array:
-        """Return dx/dt."""
         out = self.outlet * jnp.sqrt(2 * self.gravity) * _outflow(x)
         return jnp.stack([self.pump_gain * u[0] + d[0] - out[0], out[0] - out[1]]) / self.area
 
@@ -83,8 +84,8 @@ class QuadrupleTank(Plant):
     gravity: Array = parameter(981.0, "cm/s^2", _JOHANSSON)
     pumps: Array = parameter((3.0, 3.0), "V", _JOHANSSON + ": voltages of the operating point")
 
+    @override
     def rates(self, x: Float[Array, "4"], u: Float[Array, "2"], d: Float[Array, "2"]) -> Array:
-        """Return dx/dt."""
         q = self.outlets * jnp.sqrt(2 * self.gravity) * _outflow(x)
         f1, f2 = self.pump_gain_1 * u[0], self.pump_gain_2 * u[1]
         net = [
@@ -129,10 +130,10 @@ class HoldLevels(Task):
         shape = (-(-samples // 50), len(self.plant.disturbances))
         return jnp.repeat(jr.uniform(key, shape, minval=-2.0, maxval=2.0), 50, axis=0)[:samples]
 
+    @override
     def cost(
         self, x: Float[Array, " nx"], u: Float[Array, " nu"], r: Float[Array, " nr"]
     ) -> Float[Array, ""]:
-        """Return the cost of one sample."""
         x_e, u_e = self.plant.operating_point()
         error = self.plant.output(x) - self.plant.output(x_e)
         return jnp.sum(error**2) + 0.1 * jnp.sum((u - u_e) ** 2)

@@ -11,7 +11,7 @@ All seven records are one multisine realization at seven amplitudes.
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optax
@@ -21,7 +21,7 @@ from .. import nn
 from ..data import Record, Scaling, merge, read
 from ..errors import DataError, RobustctlError
 from ..system import Parameterization
-from ..train import summed_squared_error
+from ..train import Identification, summed_squared_error
 
 SAMPLES, RATE = 73_728, 400.0
 TRAIN, TEST, REFERENCE = (1, 3, 5, 7), (2, 4, 6), 4
@@ -87,21 +87,20 @@ class F16Protocol:
         return optax.chain(optax.clip(self.clip), optax.adam(rate))
 
     def fit_arguments(self, records: dict[int, Record], key: PRNGKeyArray) -> "FitArguments":
-        """Return the arguments of `rc.fit` for one seed."""
+        """Return the arguments of `rc.train.train` for one seed."""
         data = training(records)
-        settings = {
-            "scaling": Scaling.fit(records[REFERENCE]), "segment": self.segment, "epochs": self.epochs,
-            "loss": summed_squared_error, "optimizer": self.optimizer(data.experiments[0].samples),
-        }  # fmt: skip
-        return FitArguments(model(self, key), data, settings)
+        problem = Identification(
+            data, scaling=Scaling.fit(records[REFERENCE]), segment=self.segment, loss=summed_squared_error
+        )
+        return FitArguments(problem, model(self, key), self.optimizer(data.experiments[0].samples))
 
 
 class FitArguments(NamedTuple):
-    """Arguments of `rc.fit`: the model, the record, and keyword settings."""
+    """Arguments of `rc.train.train`: the problem, the model and the optimizer."""
 
+    problem: Identification
     model: Parameterization
-    data: Record
-    settings: dict[str, Any]
+    optimizer: optax.GradientTransformation
 
 
 def model(protocol: F16Protocol, key: PRNGKeyArray) -> Parameterization:

@@ -226,10 +226,15 @@ def _with(layer, XY: Array, b: Array):
     return eqx.tree_at(lambda p: (p.XY, p.a, p.b), layer, (XY, frobenius(XY), b))
 
 
-def split(model: Parameterization) -> tuple[PyTree, PyTree]:
-    """Return the trained and the fixed arrays; the output map `C2 D21 D22 by` is fixed at the identity."""
+def free(model: Parameterization) -> PyTree:
+    """Return which arrays are trained, as a tree of booleans; the output map `C2 D21 D22 by` is fixed at the identity."""
     floats = jax.tree.map(eqx.is_inexact_array, model)
-    return eqx.partition(model, eqx.tree_at(lambda m: (m.C2, m.D21, m.D22, m.by), floats, (False,) * 4))
+    return eqx.tree_at(lambda m: (m.C2, m.D21, m.D22, m.by), floats, (False,) * 4)
+
+
+def split(model: Parameterization) -> tuple[PyTree, PyTree]:
+    """Return the trained and the fixed arrays."""
+    return eqx.partition(model, free(model))
 
 
 def one_step_loss(system: System, batch: Pairs) -> Float[Array, ""]:

@@ -18,13 +18,12 @@ from jaxtyping import Array, PRNGKeyArray
 
 from .. import nn
 from ..classical import linear_base
-from ..loops import Gain, PlantScenario
+from ..loops import PlantScenario, zero_gain
 from ..plants import (
     BalanceArm,
     HoldBall,
     Imperfections,
     MagneticSuspension,
-    Plant,
     RotaryPendulum,
     Sampled,
     Task,
@@ -110,12 +109,6 @@ def _scenario(task: Task, sampled: Sampled, weights) -> PlantScenario:
     return PlantScenario(task, sampled, linear_base(sampled, *weights))
 
 
-def zero_q(plant: Plant) -> Gain:
-    """Return a Q with zero output: the base controller alone."""
-    nu, ny = len(plant.controls), len(plant.outputs)
-    return Gain(jnp.zeros((nu, ny)), jnp.zeros(ny), jnp.zeros(nu))
-
-
 def optimizer(epochs: int, steps: int) -> optax.GradientTransformation:
     """Return Adam with a cosine schedule from 5e-3 and the gradient's norm clipped at 1."""
     return optax.chain(
@@ -170,7 +163,7 @@ def under_faults(
     for name, fault in FAULTS.items():
         changed = with_fault(scenario, fault)
         episodes = changed.draw_batch(key, 64, horizon)
-        systems: dict[str, System] = {"base": zero_q(scenario.sampled.plant)}
+        systems: dict[str, System] = {"base": zero_gain(scenario.sampled.ny, scenario.sampled.nu)}
         systems |= {policy: p.explicit() for policy, p in policies.items()}
         report[name] = {
             policy: _summary(costs(changed, system, episodes)) for policy, system in systems.items()

@@ -107,7 +107,7 @@ class YoulaScenario(Scenario):
 
 
 def resonance(sign: float) -> StateSpace:
-    """Return `sign 0.3 / (z^2 - 1.6 cos(0.2 pi) z + 0.64)`, poles of modulus 0.8, one sample a step."""
+    """Return `sign 0.3 / (z^2 - 1.6 cos(0.2 pi) z + 0.64)`, poles of modulus 0.8, with a sample time of one."""
     dtype = np.dtype(jnp.result_type(float))
     A = np.array([[1.6 * np.cos(0.2 * np.pi), -0.64], [1.0, 0.0]], dtype)
     return StateSpace(

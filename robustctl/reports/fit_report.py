@@ -131,7 +131,7 @@ def fit_report(
 
         u = rc.data.multisine(200)
         record = rc.data.from_arrays(u, np.roll(u, 1), 0.1)
-        model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=4, ny=1, key=jax.random.key(0))
+        model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=4, ny=1, hidden=(4,), key=jax.random.key(0))
         fitted = rc.fit(model, record, epochs=2, key=jax.random.key(1))
         print(rc.fit_report(fitted.model, record, fit=fitted, certificate=rc.certify(fitted.model)))
     """

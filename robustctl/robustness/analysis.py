@@ -7,7 +7,7 @@ from ..plants import Sampled
 from .certified import CertifiedGain
 from .linear_loop import LinearLoop
 from .margins import Margins, Peaks
-from .responses import Episodes, Step, imperfections_in_words
+from .responses import Episodes, StepResponse, imperfections_in_words
 from .worst_case import WorstCase
 
 
@@ -18,8 +18,10 @@ class Analysis:
     **Arguments:**
 
     - `linear`: the linearization, None if there is no equilibrium
-    - `inputs`, `outputs`: margins with the loop opened at each control and each output
-    - `disk_inputs`, `disk_outputs`: lower bounds on the disk margin of all channels at once
+    - `inputs`: margins with the loop opened at each control
+    - `outputs`: margins with the loop opened at each output
+    - `disk_inputs`: lower bound on the disk margin of all controls at once
+    - `disk_outputs`: lower bound on the disk margin of all outputs at once
     - `peaks`: of the sensitivities
     - `hinf`: H-infinity norm from disturbance to performance output
     - `certified`: the gain that is proven
@@ -38,7 +40,7 @@ class Analysis:
     hinf: float | None
     certified: CertifiedGain
     worst: WorstCase | None
-    steps: tuple[Step, ...]
+    steps: tuple[StepResponse, ...]
     episodes: Episodes | None
     note: str
 

@@ -37,6 +37,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
     """
     sampled, policy = loop.plant, loop.policy
     assert isinstance(sampled, Sampled)
+    # Only for a loop that is linear itself is its linearization's norm its gain.
     if linear is not None and linear.stable and is_linear(sampled) and is_linear_policy(policy):
         return CertifiedGain(
             hinf_norm(linear.disturbance), "The loop is linear, so its H-infinity norm is its gain."

@@ -9,7 +9,7 @@ from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, 
 from .analysis import Findings
 from .linear_loop import LinearLoop, complement, frequencies
 from .margins import opened
-from .responses import Step
+from .responses import StepResponse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,9 @@ def _bode(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
 def _phase(L: np.ndarray) -> np.ndarray:
     """Return the phase in degrees, unwrapped, between -360 and 0 where the gain is closest to one."""
     phase = np.degrees(np.unwrap(np.angle(L)))
-    k = int(np.argmin(np.abs(np.log(np.maximum(np.abs(L), 1e-300)))))
+    k = int(
+        np.argmin(np.abs(np.log(np.maximum(np.abs(L), 1e-300))))
+    )  # 1e-300: the logarithm of a gain of zero
     return phase - 360 * np.ceil(phase[k] / 360)
 
 
@@ -91,6 +93,7 @@ def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
         ax = axes[0, j]
         ax.plot(np.real(circle), np.imag(circle), color=GREY, linewidth=0.8)
         for name, loop in loops.items():
+            # more points than in the other figures: equal steps in frequency are far apart in the plane near a resonance
             L = opened(loop.S_in[j, j], frequencies(loop, 4000))
             style = _style(report, name)
             ax.plot(np.real(L), np.imag(L), label=plain(name), **style)
@@ -124,7 +127,9 @@ def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     if disturbed:
         axes[0, 2].set_ylabel(f"disturbance to output [{report.gain_unit}]", fontsize=SMALL)
         low, high = axes[0, 2].get_ylim()
-        axes[0, 2].set_ylim(bottom=max(low, 1e-4 * high))
+        axes[0, 2].set_ylim(
+            bottom=max(low, 1e-4 * high)
+        )  # four decades; a roll-off to zero would take the scale
     for ax in axes[0]:
         ax.set_xlabel("frequency [rad/s]", fontsize=SMALL)
     heading(figure, "Sensitivities at the plant's output: largest singular values")
@@ -167,11 +172,13 @@ def _steps(report: Findings) -> "Figure":
     return figure
 
 
-def _until(steps: list[Step]) -> float:
+def _until(steps: list[StepResponse]) -> float:
     """Return the time to show: four times the settling time of the slowest loop, or all of it."""
     end = float(steps[0].t[-1])
     slowest = max(step.settling for step in steps)
-    return min(end, max(4 * slowest, 0.05 * end))
+    return min(
+        end, max(4 * slowest, 0.05 * end)
+    )  # 5 %: a loop that settles in no time still shows its first samples
 
 
 def _worst(report: Findings) -> "Figure":

@@ -45,10 +45,12 @@ class LinearLoop(NamedTuple):
 
     - `P`: from control to output
     - `K`: from output to control
-    - `S_in`, `S_out`: sensitivities at the plant's input and output
+    - `S_in`: sensitivity at the plant's input
+    - `S_out`: sensitivity at the plant's output
     - `disturbance`: from d to the performance output z
     - `x`: the state of plant and policy at the equilibrium
-    - `y`, `u`: output (ny,) and control (nu,) at the equilibrium
+    - `y`: output (ny,) at the equilibrium
+    - `u`: control (nu,) at the equilibrium
     - `poles`: of the loop
     - `stable`: whether all poles are inside the unit circle
     """
@@ -121,6 +123,7 @@ def _closed(
 ) -> LinearLoop:
     """Close the loop `u = K y + v`, `y = P [u; d] + n`: P has no direct path, so K's direct path makes no algebraic loop."""
     A = np.block([[P.A + P.B @ K.D @ P.C, P.B @ K.C], [K.B @ P.C, K.A]])
+    # The states are the plant's, then the controller's; `into` and `below` are the rows of B for these.
     into = {"v": P.B, "n": P.B @ K.D, "d": Bd}
     below = {"v": np.zeros((K.nstates, P.ninputs)), "n": K.B, "d": np.zeros((K.nstates, Bd.shape[1]))}
     Cu = np.hstack([K.D @ P.C, K.C])

@@ -123,13 +123,11 @@ def report(
     **Raises:** `RobustctlError` for loops about anything other than a `Sampled` plant, about plants with different
     signals, sample times or imperfections, and for counts that are too small.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    sampled = rc.plants.Sampled(rc.plants.Pendulum(), 0.05)
-    loop = rc.loops.Feedback(sampled, rc.classical.lqg(sampled, [10.0, 1.0], 1.0, 1e-3, 1e-3).controller)
-    print(rc.robustness.report({"LQG": loop}, horizon=100, search=10))
-    ```
+        sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
+        loop = rc.loops.Feedback(sampled, rc.classical.lqg(sampled, [1.0, 1.0], 1.0, 0.1, 0.1).controller)
+        print(rc.robustness.report({"LQG": loop}, horizon=100, search=10))
     """
     loops = {"loop": loops} if isinstance(loops, Feedback) else dict(loops)
     sampled = _common_plant(loops)
@@ -163,6 +161,7 @@ def _analyze(
     if not linear.stable:
         return Analysis(linear, (), (), None, None, None, None, certified, None, responses, runs, note)
     worst = None
+    # The search distributes one energy over all disturbances, so it takes the largest of their sizes.
     if settings["search"] and linear.disturbance.ninputs:
         worst = worst_case(
             loop, linear, z, reference, rms=float(np.max(sizes["disturbances"])), horizon=settings["horizon"],

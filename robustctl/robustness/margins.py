@@ -17,12 +17,14 @@ class Margins(NamedTuple):
     **Arguments:**
 
     - `channel`: its name
-    - `gain_up`, `gain_down`: largest and smallest factor on the loop gain, in dB
+    - `gain_up`: largest factor on the loop gain, in dB
+    - `gain_down`: smallest factor on the loop gain, in dB
     - `phase`: phase margin in degrees
     - `crossover`: frequency of the smallest phase margin, where the loop gain is one, in rad/s
     - `disk`: the disk margin alpha of `(S - T) / 2`: any complex factor in its disk leaves the loop stable, so gain and
       phase may change at once
-    - `disk_gain`, `disk_phase`: the disk's gain in dB and phase in degrees, in both directions
+    - `disk_gain`: the disk's gain in dB, in both directions
+    - `disk_phase`: the disk's phase in degrees, in both directions
     """
 
     channel: str
@@ -55,7 +57,8 @@ def channel_margins(loop: LinearLoop, S: Realization, channel: int, name: str) -
 
     - `loop`: the linearization
     - `S`: its sensitivity at the plant's input or output
-    - `channel`, `name`: index and name of the channel
+    - `channel`: index of the channel
+    - `name`: of the channel
     """
     own = S[channel, channel]
     omega = frequencies(loop)

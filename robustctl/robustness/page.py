@@ -101,6 +101,6 @@ def _table(report: Findings) -> str:
 
 
 def _figure(name: str, picture: bytes) -> str:
-    data = base64.b64encode(picture).decode()
+    data = base64.b64encode(picture).decode()  # embedded, so that the page is one file
     caption = html.escape(_CAPTIONS[name])
     return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'

@@ -22,16 +22,20 @@ BOUND = 1e6
 """Size of a state or output beyond which a simulation counts as diverged, whatever its unit."""
 
 
-class Step(NamedTuple):
+class StepResponse(NamedTuple):
     """The response to a step in one signal, from the loop's equilibrium, without noise; time first.
 
     **Arguments:**
 
-    - `name`, `unit`, `size`: of the step
+    - `name`: of the signal that steps
+    - `unit`: of the step
+    - `size`: of the step
     - `t`: time in s
-    - `y`, `u`: deviations (T, ny) and (T, nu) from the equilibrium, NaN after divergence
+    - `y`: outputs (T, ny) in deviations from the equilibrium, NaN after divergence
+    - `u`: controls (T, nu), likewise
     - `watched`: index of the output that the following numbers describe
-    - `peak`, `final`: its largest and its last deviation
+    - `peak`: its largest deviation
+    - `final`: its last deviation
     - `overshoot`: in percent of the final value; NaN if that is below 2 % of the peak
     - `settling`: seconds until it remains within 2 % of the final value (of the peak, if the final value is below 2 % of
       it), infinite if not within the horizon
@@ -56,7 +60,8 @@ class Episodes(NamedTuple):
     **Arguments:**
 
     - `count`: number of episodes
-    - `cost`, `worst`: mean and largest cost per sample, over the episodes that stayed in bounds
+    - `cost`: mean cost per sample, over the episodes that stayed in bounds
+    - `worst`: largest cost per sample of an episode, likewise
     - `stayed`: share of the episodes that stayed in bounds
     - `effort`: (nu,), root mean square of the applied control about the operating point, in its unit
     - `saturated`: share of the samples with a control at a limit
@@ -73,7 +78,7 @@ class Episodes(NamedTuple):
 @in_float64
 def steps(
     loop: Feedback, linear: LinearLoop, reference: np.ndarray, sizes: dict[str, np.ndarray], horizon: int
-) -> list[Step]:
+) -> list[StepResponse]:
     """Simulate a step of each set point and of each disturbance with the nonlinear loop.
 
     A step of a set point by `r` is an offset of `-r` on the sensor. This is the response of any controller that acts on
@@ -81,7 +86,8 @@ def steps(
 
     **Arguments:**
 
-    - `loop`, `linear`: the loop and its linearization
+    - `loop`: the feedback loop
+    - `linear`: its linearization
     - `reference`: the constant reference (nr,)
     - `sizes`: of the steps in "outputs" and "disturbances", see `sizes_of`
     - `horizon`: samples
@@ -106,17 +112,18 @@ def steps(
 
 def _step(
     loop: Feedback, linear: LinearLoop, ws: Exogenous, name: str, unit: str, size: float, watched: int | None
-) -> Step:
+) -> StepResponse:
     x, u = _run(loop, ws, linear.x)
     sampled = sampled_plant(loop)
     y = np.asarray(jax.vmap(sampled.plant.output)(x)) - linear.y
     u = np.asarray(u) - linear.u
+    # After the first sample out of bounds the loop counts as diverged, even if numbers come back.
     inside = np.cumprod(np.isfinite(y).all(1) & (np.abs(y) < BOUND).all(1)).astype(bool)
     y, u = (np.where(inside[:, None], a, np.nan) for a in (y, u))
     t = sampled.dt * np.arange(len(y))
     if watched is None:
         watched = int(np.argmax(np.nan_to_num(np.abs(y)).max(0)))
-    return Step(name, unit, size, t, y, u, watched, *_numbers(t, y[:, watched]))
+    return StepResponse(name, unit, size, t, y, u, watched, *_numbers(t, y[:, watched]))
 
 
 def _numbers(t: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
@@ -185,6 +192,7 @@ def _episodes(scenario: PlantScenario, policy, batch) -> tuple[Array, Array, Arr
         loop = scenario.loop(policy, episode.plant)
         run: Any = rollout(loop, episode.ws, scenario.initial(loop, episode.x0))
         cost = jax.vmap(scenario.cost)(run.ys, episode.ws)
+        # The control applied at a sample is in the state after it.
         applied = jnp.concatenate([run.ys.x.applied[1:], run.x_final[0].applied[None]])
         left = jax.vmap(scenario.task.terminated)(run.ys.x.x)
         inside = jnp.all(jnp.isfinite(cost)) & jnp.all(jnp.abs(run.ys.x.x) < BOUND) & ~jnp.any(left)

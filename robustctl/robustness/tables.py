@@ -18,7 +18,7 @@ _MARGINS = (
 )
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A quantity in its unit with a value for each controller; NaN or None if undefined."""
 
     group: str
@@ -27,45 +27,48 @@ class Row(NamedTuple):
     values: tuple[float | None, ...]
 
 
-def rows(report: Findings) -> list[Row]:
+def rows(report: Findings) -> list[TableRow]:
     """Return all rows of the table."""
     return [*_task(report), *_steps(report), *_margins(report), *_robustness(report), *_gains(report)]
 
 
-def _task(report: Findings) -> list[Row]:
+def _task(report: Findings) -> list[TableRow]:
     runs = [a.episodes for a in report.loops.values() if a.episodes is not None]
     if not runs:
         return []
     effort = [
-        Row("task", f"effort: rms of {s.name}", s.unit, tuple(float(e.effort[k]) for e in runs))
+        TableRow("task", f"effort: rms of {s.name}", s.unit, tuple(float(e.effort[k]) for e in runs))
         for k, s in enumerate(report.sampled.plant.controls)
     ]
     return [
-        Row("task", "cost of a sample, mean", "", tuple(e.cost for e in runs)),
-        Row("task", "cost of a sample, worst episode", "", tuple(e.worst for e in runs)),
-        Row("task", "episodes that stayed in bounds", "%", tuple(100 * e.stayed for e in runs)),
+        TableRow("task", "cost of a sample, mean", "", tuple(e.cost for e in runs)),
+        TableRow("task", "cost of a sample, worst episode", "", tuple(e.worst for e in runs)),
+        TableRow("task", "episodes that stayed in bounds", "%", tuple(100 * e.stayed for e in runs)),
         *effort,
-        Row("task", "time with a control at its limit", "%", tuple(100 * e.saturated for e in runs)),
+        TableRow("task", "time with a control at its limit", "%", tuple(100 * e.saturated for e in runs)),
     ]
 
 
-def _steps(report: Findings) -> list[Row]:
+def _steps(report: Findings) -> list[TableRow]:
     loops = list(report.loops.values())
     plant, made = report.sampled.plant, []
     for k, step in enumerate(max((a.steps for a in loops), key=len)):
         group = " ".join(f"step of {step.size:g} {step.unit} in {step.name}".split())
         watched = plant.outputs[step.watched]
         own = [a.steps[k] if a.steps else None for a in loops]
+        # The first steps are those of the set points. A disturbance's response returns to zero, so it has no overshoot.
         if k < len(plant.outputs):
-            made.append(Row(group, "overshoot", "%", tuple(s and s.overshoot for s in own)))
+            made.append(TableRow(group, "overshoot", "%", tuple(s and s.overshoot for s in own)))
         else:
-            made.append(Row(group, f"largest {watched.name}", watched.unit, tuple(s and s.peak for s in own)))
-        made.append(Row(group, f"final {watched.name}", watched.unit, tuple(s and s.final for s in own)))
-        made.append(Row(group, "settling time", "s", tuple(s and s.settling for s in own)))
+            made.append(
+                TableRow(group, f"largest {watched.name}", watched.unit, tuple(s and s.peak for s in own))
+            )
+        made.append(TableRow(group, f"final {watched.name}", watched.unit, tuple(s and s.final for s in own)))
+        made.append(TableRow(group, "settling time", "s", tuple(s and s.settling for s in own)))
     return made
 
 
-def _margins(report: Findings) -> list[Row]:
+def _margins(report: Findings) -> list[TableRow]:
     plant, loops = report.sampled.plant, list(report.loops.values())
     made = _opened_at([s.name for s in plant.controls], [a.inputs for a in loops])
     if len(plant.controls) > 1:
@@ -77,10 +80,10 @@ def _margins(report: Findings) -> list[Row]:
     return made
 
 
-def _opened_at(names: list[str], found: list) -> list[Row]:
+def _opened_at(names: list[str], found: list) -> list[TableRow]:
     """Return the rows of each channel; `found` has the margins of each loop, () for a loop without."""
     return [
-        Row(
+        TableRow(
             f"margins at {name}",
             label,
             unit,
@@ -91,16 +94,18 @@ def _opened_at(names: list[str], found: list) -> list[Row]:
     ]
 
 
-def _together(what: str, disks: list[float | None]) -> Row:
-    return Row(f"margins at all {what} at once", "disk margin, at least", "", tuple(disks))
+def _together(what: str, disks: list[float | None]) -> TableRow:
+    return TableRow(f"margins at all {what} at once", "disk margin, at least", "", tuple(disks))
 
 
-def _robustness(report: Findings) -> list[Row]:
+def _robustness(report: Findings) -> list[TableRow]:
     loops: list[Analysis] = list(report.loops.values())
     what = "peak of" if len(report.sampled.plant.outputs) == 1 else "largest singular value of"
     return [
-        Row("robustness", f"{what} sensitivity S", "", tuple(a.peaks and a.peaks.sensitivity for a in loops)),
-        Row(
+        TableRow(
+            "robustness", f"{what} sensitivity S", "", tuple(a.peaks and a.peaks.sensitivity for a in loops)
+        ),
+        TableRow(
             "robustness",
             f"{what} complementary T",
             "",
@@ -109,16 +114,16 @@ def _robustness(report: Findings) -> list[Row]:
     ]
 
 
-def _gains(report: Findings) -> list[Row]:
+def _gains(report: Findings) -> list[TableRow]:
     if not report.sampled.plant.disturbances:
         return []
     loops, group, unit = list(report.loops.values()), "gain from disturbance to output", report.gain_unit
     found = [a.worst for a in loops]
     return [
-        Row(group, "certified: none is larger", unit, tuple(a.certified.gain for a in loops)),
-        Row(group, "H-infinity norm of the linearization", unit, tuple(a.hinf for a in loops)),
-        Row(group, "worst disturbance found", unit, tuple(w and w.gain for w in found)),
-        Row(
+        TableRow(group, "certified: none is larger", unit, tuple(a.certified.gain for a in loops)),
+        TableRow(group, "H-infinity norm of the linearization", unit, tuple(a.hinf for a in loops)),
+        TableRow(group, "worst disturbance found", unit, tuple(w and w.gain for w in found)),
+        TableRow(
             group,
             f"largest of {RANDOMS} random ones, same energy",
             unit,
@@ -134,7 +139,7 @@ def shown(value: float | None) -> str:
     return f"{value:.4g}".replace("inf", "∞")
 
 
-def text_table(table: list[Row], names: list[str]) -> str:
+def text_table(table: list[TableRow], names: list[str]) -> str:
     """Return rows as text, with a heading for each group."""
     width = max([12, *(len(name) + 2 for name in names)])
     lines, group = [" " * (_WIDEST + 14) + "".join(f"{name:>{width}}" for name in names)], ""

@@ -68,7 +68,8 @@ def worst_case(
 
     **Arguments:**
 
-    - `loop`, `linear`: the loop and its linearization, at whose equilibrium it starts
+    - `loop`: the feedback loop
+    - `linear`: its linearization, at whose equilibrium the search starts
     - `performance`: `performance(x, u) -> z`
     - `reference`: the constant reference (nr,)
     - `rms`: root mean square of the disturbance
@@ -82,6 +83,7 @@ def worst_case(
     size = rms * np.sqrt(horizon * nd)
     noise = jr.normal(key, (RANDOMS, horizon, nd), jnp.float64)
     noise = size * noise / jnp.linalg.norm(noise, axis=(1, 2), keepdims=True)
+    # The sine is the worst input of the linearization for a long horizon, the noise reaches what is nonlinear or transient.
     starts = jnp.stack([noise[0], jnp.asarray(size * _worst_sine(linear, horizon))])
     d, gain = _ascend(deviation, starts, size, steps)
     gains, shown = _gains(deviation, noise, size)
@@ -105,7 +107,8 @@ class Deviation(eqx.Module):
     **Arguments:**
 
     - `loop`: the loop without noise
-    - `x`, `z0`: state and performance output at the equilibrium
+    - `x`: the loop's state at the equilibrium
+    - `z0`: the performance output at the equilibrium
     - `nominal`: the exogenous inputs without disturbance
     - `performance`: `performance(x, u) -> z`
     """

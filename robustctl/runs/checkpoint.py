@@ -42,7 +42,7 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]] |
         try:
             header, arrays = unpack(path.read_bytes())
             if type(header.get("checkpoint")) is not int:
-                raise ModelFileError("a checkpoint must say its epoch, got a file that does not")
+                raise ModelFileError("a checkpoint must have the number of its epoch, got a file without it")
             return path, header, arrays
         except (ModelFileError, OSError) as error:
             warnings.warn(
@@ -81,19 +81,19 @@ def _shown(shape: tuple[int, ...], dtype: Any) -> str:
     return f"{dtype}{list(shape)}"
 
 
-def _named(tree: PyTree) -> list[tuple[str, jax.Array]]:
+def _named(tree: PyTree) -> list[tuple[str, jax.Array | np.ndarray]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
 
 
-def _is_key(leaf: jax.Array) -> bool:
+def _is_key(leaf: jax.Array | np.ndarray) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _plain(leaf: jax.Array) -> jax.Array:
+def _plain(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _like(leaf: jax.Array, array: np.ndarray) -> jax.Array:
+def _like(leaf: jax.Array | np.ndarray, array: np.ndarray) -> jax.Array:
     values = jnp.asarray(array)
     return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else values

@@ -73,7 +73,7 @@ def for_each(
     """Return `fn(shared, *one)` for each element `one` of `batched`, each device with its own part of the batch.
 
     `over`: maps a function over the elements of a part. The compiler would spread a `jax.vmap` by itself, but gather at each
-    sample what a backward pass lays side by side.
+    sample the arrays that a backward pass stacks.
     """
     arrays, rest = eqx.partition(shared, eqx.is_array)
 

@@ -1,4 +1,4 @@
-"""What must stay the same for a run to be gone on with: data, key and settings."""
+"""What must stay the same for a run to be resumed: data, key and settings."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from ..errors import RobustctlError
 
 
 def data_hash(record: Record | None) -> str:
-    """Return a hash of what a record measured: samples, masks and sample time, not names."""
+    """Return a hash of a record's samples, masks and sample time; names do not count."""
     if record is None:
         return "none"
     arrays = [a for e in record.experiments for a in (e.u, e.y, e.u_mask, e.y_mask)]
@@ -35,20 +35,20 @@ def array_hash(tree: PyTree) -> str:
 
 
 def model_hash(model: PyTree) -> str:
-    """Return a hash of what training leaves alone in a model: its classes, functions by name, settings and other numbers."""
+    """Return a hash of what training does not change in a model: classes, functions by name, settings and other numbers."""
     trained, fixed = eqx.partition(model, eqx.is_inexact_array)
     structure = re.sub(r" at 0x[0-9a-f]+", "", str(jax.tree.structure(trained)))
     return hashlib.sha256((structure + array_hash(fixed)).encode()).hexdigest()
 
 
-def identity(key: PRNGKeyArray, settings: dict[str, Any], **hashes: str) -> dict[str, str]:
+def fingerprint(key: PRNGKeyArray, settings: dict[str, Any], **hashes: str) -> dict[str, str]:
     """Return what must stay the same for a run to be resumed: data, key and settings, as text."""
     words = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     return {**hashes, "key": str(jax.random.key_data(key).tolist()), "settings": words}
 
 
-def check_identity(there: Any, here: dict[str, str], where: str) -> None:
-    """Raise `RobustctlError` for the first thing that is not as it was; `where`: the file that says how it was."""
+def check_fingerprint(there: Any, here: dict[str, str], where: str) -> None:
+    """Raise `RobustctlError` for the first value of `here` that differs in `there`; `where`: the file that `there` is from."""
     there = there if isinstance(there, dict) else {}
     for name, value in here.items():
         if there.get(name) != value:

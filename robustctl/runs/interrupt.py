@@ -1,4 +1,4 @@
-"""Ctrl-C and a request to terminate, heard between compiled calls so that nothing is lost."""
+"""Ctrl-C and a request to terminate, handled between compiled calls so that nothing is lost."""
 
 import signal
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ def stop_requests() -> Iterator[Request]:
     """Turn the first SIGINT or SIGTERM into a request.
 
     A second Ctrl-C raises `KeyboardInterrupt` at once. A SIGTERM takes its usual effect when the block is left.
-    Threads other than the main one hear no signals.
+    Only the main thread receives signals.
     """
     request = Request()
 
-    def heard(number, frame):
+    def received(number, frame):
         if request.reason == "interrupted" and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.reason = "interrupted" if number == signal.SIGINT else "terminated"
 
     before = {}
     with suppress(ValueError):  # not the main thread
-        before = {number: signal.signal(number, heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield request
     finally:

@@ -1,4 +1,4 @@
-"""The folder of a run: what was trained with what, its log, its checkpoints, and going on from the newest."""
+"""The folder of a run: its settings, log and checkpoints, and how training resumes from the newest one."""
 
 import dataclasses
 import json
@@ -6,99 +6,111 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from ..checks import check_whole, renamed
 from ..errors import RobustctlError, RobustctlWarning
 from ..store.json_text import write_json
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
-from .fingerprint import check_identity
+from .fingerprint import check_fingerprint
 from .provenance import commit, environment
 from .watchers import keep_lines_before
 
 LOG, SETTINGS = "training.jsonl", "run.json"
 
 
+@renamed()
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Where a training is kept, and how often.
+    """The folder that a training is kept in, and how often.
 
-    Args:
-        folder: Folder of the run: settings, log and checkpoints.
-        checkpoint_minutes: Minutes between checkpoints; there is always one at the end.
-        checkpoint_epochs: Epochs between checkpoints, beside the minutes; none where left out.
-        keep: How many of the newest checkpoints stay.
-        budget_minutes: Minutes after which training ends, to be resumed at will; no limit where left out.
-        command: Arguments of the `robustctl` command that trains, for `robustctl rerun`.
+    **Arguments:**
+
+    - `folder`: holds settings, log and checkpoints; it is made where it does not exist.
+    - `resume`: continue from the newest checkpoint, to the same numbers as if it had not been interrupted; where there
+      is none yet, begin; where the run is finished, return what it found. False: a folder that holds a run is refused.
+    - `checkpoint_minutes`: minutes between checkpoints; there is always one at the end.
+    - `checkpoint_epochs`: epochs between checkpoints, in addition to the minutes; None: none.
+    - `keep`: how many of the newest checkpoints stay.
+    - `budget_minutes`: minutes after which training ends, to be resumed later; None: no limit.
+    - `settings`: what else must be the same for the run to be resumed, such as the optimizer's learning rate, by name.
+    - `command`: arguments of the `robustctl` command that trains, for `robustctl rerun`.
+
+    **Raises:** `RobustctlError` for a setting out of range.
     """
 
     folder: str | os.PathLike[str]
+    resume: bool = False
     checkpoint_minutes: float = 5.0
     checkpoint_epochs: int | None = None
     keep: int = 3
     budget_minutes: float | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     command: tuple[str, ...] = ()
 
-    def check(self) -> None:
-        """Raise `RobustctlError` for a setting out of range."""
-        for name, whole in (
-            ("checkpoint_minutes", False), ("checkpoint_epochs", True), ("keep", True), ("budget_minutes", False)
-        ):  # fmt: skip
+    def __post_init__(self):
+        """Refuse settings out of range."""
+        check_whole(1, keep=self.keep)
+        if self.checkpoint_epochs is not None:
+            check_whole(1, checkpoint_epochs=self.checkpoint_epochs)
+        for name in ("checkpoint_minutes", "budget_minutes"):
             value = getattr(self, name)
-            kinds = int if whole else (int, float)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, kinds) or not value > 0
-            ):
-                kind = "a whole number of at least 1" if whole else "a number above zero"
-                raise RobustctlError(f"{name} must be {kind}, got {value!r}")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
+                raise RobustctlError(f"{name} must be a number above zero, got {value!r}")
 
 
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
-    """Return a run, for a folder one with the usual settings."""
+    """Return a run; a folder gets the default settings."""
     return run if isinstance(run, Run) else Run(run)
 
 
 def inside(run: Run | str | os.PathLike[str], name: str) -> Run:
-    """Return the same run in a folder of its own within its folder."""
+    """Return the same run in a subfolder of its folder."""
     run = as_run(run)
     return dataclasses.replace(run, folder=Path(run.folder) / name)
 
 
-class Keeper:
-    """Writes a run's folder while it is trained. `identity`: what must be the same for it to be resumed, as text.
+class RunFolder:
+    """Writes a run's folder during training; `fingerprint`: what must be the same for the run to be resumed, as text.
 
     Of several processes on one `mesh` the first writes and all read.
+
+    **Raises:** `RobustctlError` for a folder that holds a run which is not to be resumed or has another fingerprint;
+    `OSError` where the folder cannot be written.
     """
 
-    def __init__(self, run: Run, identity: dict[str, str], resume: bool, mesh: Mesh | None = None):
-        run.check()
-        self.run, self.identity, self.mesh = run, identity, mesh
+    def __init__(self, run: Run, fingerprint: dict[str, str], mesh: Mesh | None = None):
+        self.run, self.fingerprint, self.mesh = run, fingerprint, mesh
         self.folder = Path(run.folder)
         self.begun = self.saved = time.monotonic()
-        self._prepare(resume)
+        self._prepare()
 
-    def _prepare(self, resume: bool) -> None:
-        """Make the folder and write what is run in it, unless a run is there to be resumed."""
+    def _prepare(self) -> None:
+        """Make the folder and write `run.json`, unless the folder holds a run that is resumed."""
         found = (self.folder / SETTINGS).exists() or any(checkpoints(self._checkpoints))
-        there = bool(gathered(found, self.mesh)[0])  # asked before any process writes
-        if there and not resume:
+        there = bool(gathered(found, self.mesh)[0])  # read before any process writes
+        if there and not self.run.resume:
             raise RobustctlError(
-                f"{self.folder} holds a run already; give resume=True (--resume) to go on with it, or another "
-                "folder (--run)"
+                f"{self.folder} holds a run already; give run=rc.runs.Run(folder, resume=True) (--resume) to continue it, "
+                "or another folder (--run)"
             )
         if there:
-            _check_versions(self.folder / SETTINGS, self.identity)
+            _check_versions(self.folder / SETTINGS, self.fingerprint)
             return
         if not writes(self.mesh):
             return
         self._checkpoints.mkdir(parents=True, exist_ok=True)
         text = {
-            "identity": self.identity, "command": list(self.run.command), "folder": str(Path.cwd()), **environment(),
+            "identity": self.fingerprint, "command": list(self.run.command), "folder": str(Path.cwd()), **environment(),
             "commit_of_folder": commit(Path.cwd()),
         }  # fmt: skip
         write_json(self.folder / SETTINGS, text)
@@ -112,8 +124,8 @@ class Keeper:
         """The file of one JSON line an epoch."""
         return self.folder / LOG
 
-    def resume(self, state: Any, rows: Any) -> tuple[Any, Any]:
-        """Return state and rows as the newest readable checkpoint has them, or as given where there is none.
+    def resume(self, state: Any, history: Any) -> tuple[Any, Any]:
+        """Return state and history as the newest readable checkpoint has them, or as given where there is none.
 
         **Raises:** `RobustctlError` for a checkpoint of another run, or of more epochs than are asked for, and where
         several processes do not find the same.
@@ -121,21 +133,22 @@ class Keeper:
         found = latest(self._checkpoints)
         self._check_all_found(-1 if found is None else found[1]["checkpoint"])
         if found is None:
-            return state, rows
+            return state, history
         path, header, arrays = found
-        check_identity(header.get("identity"), self.identity, str(path))
-        done, epochs = header["checkpoint"], len(rows[0])
+        check_fingerprint(header.get("identity"), self.fingerprint, str(path))
+        done, epochs = header["checkpoint"], len(history[0])
         if done > epochs:
             raise RobustctlError(
                 f"the run in {self.folder} has {done} epochs, so at least as many must be asked for, got {epochs}"
             )
-        history = type(rows)(*(a[:done] for a in rows))
-        state, history = restore((state, history), arrays, path)
+        state, begun = restore((state, _first(history, done)), arrays, path)
         if writes(self.mesh) and self.log.exists():
-            # Whoever watches is not to leave at the word of the run before. A full disk is told of by the next line.
+            # `robustctl watch` ends at the last line's reason, which was that of the run before. A full disk shows with the next line.
             with suppress(OSError):
                 keep_lines_before(self.log, math.inf)
-        return state, type(rows)(*(a.at[:done].set(b) for a, b in zip(rows, history, strict=True)))
+        rest = (np.asarray(a)[done:] for a in history)
+        joined = (jnp.asarray(np.concatenate([a, b])) for a, b in zip(begun, rest, strict=True))
+        return state, type(history)(*joined)
 
     def _check_all_found(self, epoch: int) -> None:
         epochs = gathered(epoch, self.mesh)
@@ -145,28 +158,31 @@ class Keeper:
                 "(-1: none); put the folder where all of them read it"
             )
 
-    def left(self, epoch: int) -> int:
-        """How many epochs may run until a checkpoint is due by their number."""
+    def epochs_left(self, epoch: int) -> int:
+        """Return how many epochs may run until a checkpoint is due by their number."""
         every = self.run.checkpoint_epochs
         return every - epoch % every if every else np.iinfo(np.int32).max
 
-    def save(self, state: Any, rows: Any, last: bool) -> None:
-        """Write a checkpoint where one is due; a disk that refuses it gives a warning, and training goes on."""
+    def save(self, state: Any, history: Any, last: bool) -> None:
+        """Write a checkpoint where one is due; a disk that refuses it gives a warning, and training continues."""
         if not writes(self.mesh):
             return
-        state, rows = local((state, rows))
+        state, history = local((state, history))
         epoch, every = int(state.epoch), self.run.checkpoint_epochs
         waited = time.monotonic() - self.saved > 60 * self.run.checkpoint_minutes
         if not (last or waited or (every and epoch % every == 0)):
             return
-        history = type(rows)(*(a[:epoch] for a in rows))
         try:
             save_checkpoint(
-                self._checkpoints, epoch, (state, history), {"identity": self.identity}, self.run.keep
+                self._checkpoints,
+                epoch,
+                (state, _first(history, epoch)),
+                {"identity": self.fingerprint},
+                self.run.keep,
             )
         except OSError as error:
             warnings.warn(
-                f"the checkpoint of epoch {epoch} could not be written ({error}); training goes on, and the newest "
+                f"the checkpoint of epoch {epoch} could not be written ({error}); training continues, and the newest "
                 f"checkpoint is {next(iter(checkpoints(self._checkpoints)), 'none')}. Make room in {self.folder}",
                 RobustctlWarning,
                 stacklevel=2,
@@ -174,34 +190,24 @@ class Keeper:
         self.saved = time.monotonic()
 
     def out_of_time(self) -> bool:
-        """Whether the run's budget is spent."""
+        """Return whether the run's budget is spent."""
         budget = self.run.budget_minutes
         return budget is not None and time.monotonic() - self.begun > 60 * budget
 
 
-def keeper_of(
-    run: Run | str | os.PathLike[str] | None, identity: dict[str, str], resume: bool, mesh: Mesh | None = None
-) -> Keeper | None:
-    """Return the keeper of a run, None where there is none to keep; `mesh`: the devices that it is trained on.
-
-    **Raises:** `RobustctlError` for settings out of range, a folder that holds a run where none is to be resumed,
-    a run that was begun otherwise; `OSError` where the folder cannot be written.
-    """
-    if run is None:
-        if resume:
-            raise RobustctlError("resume=True needs the folder of a run, got none; give run=FOLDER")
-        return None
-    return Keeper(as_run(run), identity, resume, mesh)
+def _first(history: Any, epochs: int) -> Any:
+    """Return the first epochs of a history, cut by NumPy: JAX compiles a slice for each length."""
+    return type(history)(*(np.asarray(a)[:epochs] for a in history))
 
 
 def _check_versions(file: Path, here: dict[str, str]) -> None:
-    """Refuse a run that was begun otherwise; warn where packages changed, for their last digits may."""
+    """Refuse a run of another fingerprint; warn where packages changed, because last digits may differ."""
     try:
         text = json.loads(file.read_text(encoding="utf-8"))
         there, versions = text["identity"], dict(text["versions"])
     except (OSError, ValueError, KeyError, TypeError):
         return  # the checkpoints say the same
-    check_identity(there, here, str(file))
+    check_fingerprint(there, here, str(file))
     now = environment()["versions"]
     changed = [
         f"{name} {versions.get(name)} -> {now[name]}" for name in now if versions.get(name) != now[name]

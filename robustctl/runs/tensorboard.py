@@ -9,9 +9,11 @@ from ..errors import RobustctlError
 class TensorBoard:
     """A watcher that writes every finite number of an epoch as a TensorBoard scalar.
 
-    Of a run that is resumed, TensorBoard shows the epochs from there on as they were trained last.
+    After a run is resumed, TensorBoard shows the later epochs as they were trained last.
 
-    **Arguments:** `folder`: where the event files go.
+    **Arguments:**
+
+    - `folder`: where the event files are written.
 
     **Raises:** `RobustctlError` where tensorboardX is not installed.
     """
@@ -26,16 +28,16 @@ class TensorBoard:
         self.folder = str(folder)
         self._kind, self._writer = SummaryWriter, None
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
-        """Write one epoch's numbers."""
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """Write the metrics of one epoch."""
         if self._writer is None:  # not before there is something to write
             self._writer = self._kind(self.folder, purge_step=number or None, flush_secs=10)
-        for name, value in row.items():
+        for name, value in metrics.items():
             if math.isfinite(value):
                 self._writer.add_scalar(name, value, number)
 
     def close(self, stopped: str) -> None:
-        """Write what is left."""
+        """Flush and close the file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""What people and programs see of a training: one live line, and one JSON line an epoch."""
+"""Watchers of a training: a progress line, and a log with one JSON line an epoch."""
 
 import json
 import math
@@ -16,10 +16,10 @@ from ..store.json_text import json_text
 
 @runtime_checkable
 class Watcher(Protocol):
-    """Something that is told of every epoch, in order."""
+    """An object that is notified of every epoch, in order."""
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
-        """Take one epoch's numbers."""
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """Take the metrics of one epoch."""
         ...
 
     def close(self, stopped: str) -> None:
@@ -28,9 +28,9 @@ class Watcher(Protocol):
 
 
 class ProgressBar:
-    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; silent where no terminal reads it.
+    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; none where there is no terminal.
 
-    Until the first epoch is done it says that the step is being compiled.
+    Until the first epoch is done the line reads "compiling".
     """
 
     def __init__(self, epochs: int):
@@ -40,18 +40,19 @@ class ProgressBar:
         self.begun = False
         self.margin = math.nan
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
-        """Move on by one epoch."""
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """Advance by one epoch."""
         if not self.begun:
             self.begun, self.bar.initial, self.bar.n = True, number, number
             self.bar.set_description("fit", refresh=False)
             self.bar.unpause()
-        self.margin = row["certificate_margin"] if not math.isnan(row["certificate_margin"]) else self.margin
-        self.bar.set_postfix(_shown(row | {"certificate_margin": self.margin}), refresh=False)
+        margin = metrics["certificate_margin"]
+        self.margin = self.margin if math.isnan(margin) else margin
+        self.bar.set_postfix(_shown(metrics | {"certificate_margin": self.margin}), refresh=False)
         self.bar.update(1)
 
     def close(self, stopped: str) -> None:
-        """Leave the line as it is, and none where there was no epoch."""
+        """Leave the line on the terminal, but none where there was no epoch."""
         self.bar.leave = self.begun
         self.bar.close()
 
@@ -62,17 +63,17 @@ _SHORT = {
 }  # fmt: skip
 
 
-def _shown(row: dict[str, float]) -> dict[str, str]:
-    shown = {short: f"{row[name]:.4g}" for name, short in _SHORT.items() if not math.isnan(row[name])}
-    return shown | ({"skipped": f"{row['skipped']:.0f}"} if row["skipped"] else {})
+def _shown(metrics: dict[str, float]) -> dict[str, str]:
+    shown = {short: f"{metrics[name]:.4g}" for name, short in _SHORT.items() if not math.isnan(metrics[name])}
+    return shown | ({"skipped": f"{metrics['skipped']:.0f}"} if metrics["skipped"] else {})
 
 
 class JsonLines:
-    """One JSON object an epoch, appended to a file and flushed, so that a run can be read while it goes on.
+    """A log with one JSON object an epoch, appended and flushed, so that it can be read during training.
 
-    Each has the row's numbers, null for what is not finite, and `time`, seconds since 1970. An epoch after which no
-    certificate was computed has no `certificate_margin`; null stands for one that does not hold. The last line says why
-    training ended. A run that is resumed keeps the lines of the epochs before. A disk that refuses a line gives a
+    Each has the epoch's metrics, null for what is not finite, and `time`, seconds since 1970. An epoch after which no
+    certificate was computed has no `certificate_margin`; null stands for one that does not hold. The last line has the
+    reason for the end. A run that is resumed keeps the lines of the epochs before. A disk that refuses a line gives a
     warning, and no more lines are written.
     """
 
@@ -82,9 +83,9 @@ class JsonLines:
         self.file: IO[str] | None = None
         self.failed = False
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """Write one line."""
-        known = {name: v for name, v in row.items() if name != "certificate_margin" or not math.isnan(v)}
+        known = {name: v for name, v in metrics.items() if name != "certificate_margin" or not math.isnan(v)}
         self._write({"epoch": number, **known, "time": round(time.time(), 3)}, number)
 
     def close(self, stopped: str) -> None:
@@ -114,14 +115,14 @@ class JsonLines:
         except OSError as error:
             self.failed = True
             warnings.warn(
-                f"the log {self.path} could not be written ({error}) and has no more lines; training goes on",
+                f"the log {self.path} could not be written ({error}) and has no more lines; training continues",
                 RobustctlWarning,
                 stacklevel=2,
             )
 
 
 def read_log(path: str | Path) -> tuple[list[dict], str]:
-    """Return the rows of a log, one an epoch, and why training ended, "" while it goes on or was killed."""
+    """Return the lines of a log, one an epoch, and why training ended, "" while it runs or if it was killed."""
     rows, stopped = [], ""
     with suppress(FileNotFoundError):
         for line in Path(path).read_text(encoding="utf-8").splitlines():
@@ -133,6 +134,6 @@ def read_log(path: str | Path) -> tuple[list[dict], str]:
 
 
 def keep_lines_before(path: Path, number: int | float) -> None:
-    """Leave in a log the lines of the epochs before one, and no reason for an end."""
+    """Keep in a log only the lines of the epochs before a number, without the reason for the end."""
     lines = [json_text(row) + "\n" for row in read_log(path)[0] if row["epoch"] < number]
     write_atomic(path, "".join(lines).encode())

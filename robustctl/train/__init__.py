@@ -1,9 +1,11 @@
-"""Training: losses, initial states, and the short forms that train a model, a policy or many seeds."""
+"""Training: problems, the engine, initial states, and short forms that train a model, a policy or many seeds."""
 
-from .fit import Fit as Fit
 from .fit import fit as fit
 from .fitted_model import FittedModel as FittedModel
 from .health import Trouble as Trouble
+from .identification import Fit as Fit
+from .identification import Identification as Identification
+from .imitate import Imitation as Imitation
 from .imitate import imitate as imitate
 from .initial_state import LearnedState as LearnedState
 from .initial_state import WarmUp as WarmUp
@@ -13,10 +15,18 @@ from .initial_state import warm_up as warm_up
 from .initial_state import zero_state as zero_state
 from .losses import mean_squared_error as mean_squared_error
 from .losses import summed_squared_error as summed_squared_error
+from .one_step import OneStep as OneStep
 from .optimizer import clipped_adam as clipped_adam
 from .policy import Adversary as Adversary
 from .policy import PolicyFit as PolicyFit
+from .policy import PolicyGradient as PolicyGradient
 from .policy import fit_policy as fit_policy
+from .problem import Objective as Objective
+from .problem import Outcome as Outcome
+from .problem import Problem as Problem
+from .problem import State as State
 from .seeds import fit_policy_seeds as fit_policy_seeds
 from .seeds import fit_seeds as fit_seeds
+from .seeds import train_seeds as train_seeds
 from .sweep import sweep as sweep
+from .training import train as train

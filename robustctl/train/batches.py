@@ -10,7 +10,7 @@ from ..data import Record
 from ..errors import DataError
 
 
-class Batch(NamedTuple):
+class Experiments(NamedTuple):
     """Experiments side by side: `head_*` are the samples of the warm-up window, the rest is simulated.
 
     Shorter experiments are padded at the end with samples whose mask is False.
@@ -24,8 +24,8 @@ class Batch(NamedTuple):
     index: Int[Array, " B"]
 
 
-def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1, dtype) -> Batch:
-    """Return the record's experiments as one `Batch`, padded to a multiple of `multiple` samples.
+def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1, dtype) -> Experiments:
+    """Return the record's experiments as one `Experiments`, padded to a multiple of `multiple` samples.
 
     The first `washout` samples after the window are simulated but masked.
 
@@ -51,7 +51,7 @@ def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1
     head_u = np.stack([e.u[:window] for e in record.experiments])
     head_y = np.stack([e.y[:window] for e in record.experiments])
     head_u, head_y, u, y = (jnp.asarray(a, dtype) for a in (head_u, head_y, u, y))
-    return Batch(head_u, head_y, u, y, jnp.asarray(mask, bool), jnp.arange(len(record.experiments)))
+    return Experiments(head_u, head_y, u, y, jnp.asarray(mask, bool), jnp.arange(len(record.experiments)))
 
 
 def in_segments(a: Array, length: int) -> Array:

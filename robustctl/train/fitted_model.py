@@ -1,11 +1,14 @@
-"""An identified model: what was trained, with all that is needed to use it on a log."""
+"""A fitted model: what was trained, with all that is needed to use it on a log."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 
-from ..data import Scaling
+from ..data import Record, Scaling
+from ..errors import DataError, RobustctlError
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, dtype_of
@@ -46,3 +49,29 @@ class FittedModel(Parameterization):
     def dtype(self):
         """The dtype of the trained arrays."""
         return dtype_of(self.parameterization)
+
+
+def check_record(record: Any) -> None:
+    """Raise `RobustctlError` unless a record is one."""
+    if not isinstance(record, Record):
+        raise RobustctlError(
+            f"a record must be a rc.data.Record (read, from_arrays and split make some), got {type(record).__name__}"
+        )
+
+
+def check_channels(model: FittedModel, record: Record) -> None:
+    """Raise `DataError` unless the record has the model's sample time, channels and units."""
+    if not isinstance(model, FittedModel):
+        raise RobustctlError(f"the model must be what fit returns as .model, got {type(model).__name__}")
+    check_record(record)
+    if not np.isclose(record.dt, model.dt, rtol=1e-6):
+        raise DataError(
+            f"the record must have the model's sample time {model.dt:g} s, got {record.dt:g} s; resample it"
+        )
+    for what in ("inputs", "outputs", "input_units", "output_units"):
+        ours, theirs = getattr(model, what), getattr(record, what)
+        if ours != theirs:
+            raise DataError(
+                f"the record must have the model's {what} {ours}, got {theirs}; rc.data.select picks "
+                f"channels, dataclasses.replace(record, {what}=...) renames them"
+            )

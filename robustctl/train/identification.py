@@ -1,48 +1,202 @@
-"""One epoch of identification: free-run simulation of a record, segment by segment."""
+"""Identification from a record: the error of a simulation, segment by segment."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import optax
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from ..runs.devices import for_each, replicate, spread
+from ..checks import check_whole, renamed
+from ..data import Record, Scaling
+from ..errors import DataError, RobustctlError
+from ..runs.devices import for_each, spread
+from ..runs.fingerprint import data_hash, model_hash
+from ..system import Parameterization, dtype_of
 from ..trajectory import rollout
-from .batches import Batch, in_segments
-from .engine import Job, Row, State, judge, row, update
-from .losses import Loss
+from .batches import Experiments, in_segments, pack
+from .fitted_model import FittedModel, check_channels, check_record
+from .initial_state import Builder, InitialState, LearnedState, zero_state
+from .losses import Loss, mean_squared_error
+from .problem import Descend, Objective, Outcome, Problem, State, Steps
+
+EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
 
 
-class Trained(NamedTuple):
-    """What identification trains."""
+@dataclasses.dataclass(frozen=True)
+class Fit(Outcome):
+    """What identification returns: an `Outcome` whose `model` is a `FittedModel`; losses are those of scaled signals."""
+
+    model: FittedModel
+
+    def __str__(self) -> str:
+        """Return a summary for people."""
+        epochs = len(self.history["loss"])
+        text = f"fit ended ({self.stopped}) after {epochs} epochs in {self.seconds:.1f} s; kept epoch {self.best_epoch}"
+        return text if self.trouble is None else f"{text}; {self.trouble}"
+
+    @property
+    def caution(self) -> str:
+        """A warning, or "": the validation record chose an early epoch while the training loss went on to fall far."""
+        losses, best = self.history["loss"], self.best_epoch
+        later = len(losses) - 1 - best
+        if best < 0 or np.isnan(self.history["validation"]).all() or later < LATER:
+            return ""
+        before, after = losses[best], np.nanmin(losses[best:])
+        if best > EARLY * len(losses) or not after < FELL * before:
+            return ""
+        return (
+            f"the validation record chose epoch {best} of {len(losses)}, and in the epochs after it the training loss fell "
+            f"from {before:.3g} to {after:.3g}: that record is too short or unlike the one trained on, or the model is "
+            "too large; validate on another part, train without validation, or take a smaller model"
+        )
+
+
+class Learned(NamedTuple):
+    """What identification trains: the model and its rule for the initial state."""
 
     model: Any
     initial: Any
 
 
-class Identification(Job):
-    """Free-run simulation of a record's experiments: data, optimizer and settings."""
+@renamed()
+@dataclasses.dataclass(frozen=True)
+class Identification(Problem[Fit]):
+    """Minimize the free-run simulation error of a parameterization on a record.
+
+    ::
+
+        min over free arrays  sum over segments of  loss(y_hat, y, mask),   y_hat = rollout(explicit(), u, x0)
+
+    Signals are scaled to mean zero and standard deviation one on `record`.
+
+    **Arguments:**
+
+    - `record`: the experiments to train on.
+    - `validation`: a record to judge each epoch by; the best model is kept.
+    - `scaling`: used in place of the one fitted on `record`.
+    - `initial`: `zero_state()` (default), `learned_state()` or `warm_up(window)`, or an `InitialState`.
+    - `washout`: samples at the start of each experiment that are simulated but not counted.
+    - `segment`: samples between gradient steps (truncated backpropagation): the state is carried from segment to
+      segment, the gradient is not. None: the whole experiment.
+    - `batch_size`: experiments a gradient step, drawn anew each epoch. None: all.
+    - `loss(y_hat, y, mask)`: of a batch of simulations.
+    - `regularizer`: a function of the parameterization added to the loss, such as `lambda m: 1e-3 * m.gamma`. Make it and
+      `loss` once: a new function compiles again.
+
+    The result is a `Fit`.
+
+    **Raises:** `RobustctlError` for settings out of range; with a model, `DataError` for a record that does not fit it or
+    is too short.
+    """
+
+    record: Record
+    validation: Record | None = None
+    scaling: Scaling | None = None
+    initial: Builder | InitialState | None = None
+    washout: int = 0
+    segment: int | None = None
+    batch_size: int | None = None
+    loss: Loss = mean_squared_error
+    regularizer: Callable[[Any], Array] | None = None
+
+    def __post_init__(self):
+        """Refuse settings out of range."""
+        check_record(self.record)
+        if self.validation is not None:
+            check_record(self.validation)
+        given = {name: getattr(self, name) for name in ("segment", "batch_size")}
+        check_whole(0, washout=self.washout)
+        check_whole(1, **{name: value for name, value in given.items() if value is not None})
+        experiments = len(self.record.experiments)
+        if self.batch_size is not None and self.batch_size > experiments:
+            raise RobustctlError(
+                f"batch_size must be at most the number of experiments, {experiments}, got {self.batch_size}; "
+                "cut the record with rc.data.windows to have more of them"
+            )
+
+    def prepare(self, model: Parameterization, key: PRNGKeyArray) -> tuple[PyTree, "SimulationObjective"]:
+        """Return the arrays to train and the objective."""
+        if not isinstance(model, Parameterization):
+            raise RobustctlError(
+                f"the model must be a Parameterization; give what explicit() is called on, got {type(model).__name__}"
+            )
+        initial_key, order_key = jr.split(key)
+        untrained = self._fitted(Learned(model, self._initial(model, initial_key)))
+        if self.validation is not None and isinstance(untrained.initial, LearnedState):
+            raise RobustctlError(
+                "a validation record needs an initial state of its own, and learned_state() has one for each training "
+                "experiment only; use warm_up(window), or zero_state() with a washout"
+            )
+        data = self._pack(untrained, self.record)
+        trained, fixed = eqx.partition(Learned(model, untrained.initial), eqx.is_inexact_array)
+        return trained, SimulationObjective(
+            fixed=fixed, data=data, validation=None if self.validation is None else self._pack(untrained, self.validation),
+            key=order_key, loss=self.loss, regularizer=self.regularizer, segment=self.segment or data.u.shape[1],
+            batch_size=self.batch_size or len(self.record.experiments),
+        )  # fmt: skip
+
+    def fingerprint(self, whole: Learned) -> dict[str, str]:
+        """Return hashes of both records and of the untrained model."""
+        model = model_hash(self._fitted(whole))
+        return {"data": data_hash(self.record), "validation": data_hash(self.validation), "model": model}
+
+    def settings(self) -> dict[str, Any]:
+        """Return how the record is cut."""
+        return {"washout": self.washout, "segment": self.segment, "batch_size": self.batch_size}
+
+    def sizes(self, objective: "SimulationObjective") -> dict[str, int]:
+        """Return the batch size."""
+        return {"batch_size (the number of experiments where it is left out)": objective.batch_size}
+
+    def result(self, outcome: Outcome) -> Fit:
+        """Return the fit."""
+        values: dict[str, Any] = vars(outcome) | {"model": self._fitted(outcome.model)}
+        return Fit(**values)
+
+    def _initial(self, model: Parameterization, key: PRNGKeyArray) -> InitialState:
+        system = model.explicit()
+        _check_sizes(system, self.record)
+        build = zero_state() if self.initial is None else self.initial
+        if isinstance(build, InitialState):
+            return build
+        return build(system, self.record.nu, self.record.ny, len(self.record.experiments), key)
+
+    def _fitted(self, learned: Learned) -> FittedModel:
+        record = self.record
+        return FittedModel(
+            learned.model, learned.initial, Scaling.fit(record) if self.scaling is None else self.scaling,
+            record.dt, record.inputs, record.outputs, record.input_units, record.output_units,
+        )  # fmt: skip
+
+    def _pack(self, model: FittedModel, record: Record) -> Experiments:
+        check_channels(model, record)
+        scaled = model.scaling.apply(record)
+        window, multiple = model.initial.window, self.segment or 1
+        return pack(scaled, window=window, washout=self.washout, multiple=multiple, dtype=model.dtype)
+
+
+class SimulationObjective(Objective):
+    """Free-run simulation of a record's experiments: packed data and settings."""
 
     fixed: PyTree
-    data: Batch
-    validation: Batch | None
+    data: Experiments
+    validation: Experiments | None
     key: PRNGKeyArray
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
-    loss: Loss = eqx.field(static=True)
-    regularizer: Any = eqx.field(static=True)
+    loss: Loss
+    regularizer: Callable[[Any], Array] | None
     segment: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
-    patience: int = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True, default=None)
 
-    def epoch(self, state: State) -> tuple[State, Row]:
-        """Draw the order, take a gradient step a segment of each batch, and judge."""
+    def epoch(self, state: State, descend: Descend) -> tuple[State, Steps]:
+        """Draw the order of the experiments and take a gradient step for each segment of each batch."""
         size = self.batch_size
         experiments = self.data.index.size
         order = (
@@ -51,62 +205,64 @@ class Identification(Job):
             else self.data.index
         )
         batches = order[: experiments // size * size].reshape(-1, size)
-        after, (losses, norms) = lax.scan(lambda s, chosen: _train_on(self, s, chosen), state, batches)
-        validation = None if self.validation is None else _validate(self, after.trained)
-        return judge(self, after, validation), row(state, after, losses, norms, validation)
+        return lax.scan(lambda s, chosen: self._train_on(s, descend, chosen), state, batches)
+
+    def validate(self, trained: PyTree) -> Array | None:
+        """Return the loss on the validation record."""
+        v = self.validation
+        return None if v is None else self.loss(simulate_batch(trained, self.fixed, v), v.y, v.mask)
+
+    def shown(self, trained: PyTree) -> Any:
+        """Return the parameterization."""
+        return self.whole(trained).model
+
+    def _train_on(self, state: State, descend: Descend, chosen: Int[Array, " b"]) -> tuple[State, Steps]:
+        """Pass over the chosen experiments, a gradient step for each segment, the state carried between."""
+        batch = spread(Experiments(*(a[chosen] for a in self.data)), self.mesh)
+        segments = jax.tree.map(lambda a: in_segments(a, self.segment), (batch.u, batch.y, batch.mask))
+        first = jnp.arange(segments[0].shape[0]) == 0
+        states = eqx.filter_eval_shape(_initial_states, state.trained, self.fixed, batch)[1]
+        x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), states)  # the first segment sets it
+
+        def loss(trained, x, segment):
+            return self._segment_loss(trained, batch, x, *segment)
+
+        return descend(state, loss, spread(x, self.mesh), (*segments, first))
+
+    def _segment_loss(self, trained, batch: Experiments, x, u, y, mask, first) -> tuple[Array, PyTree]:
+        system, x0 = _initial_states(trained, self.fixed, batch)
+        x = jax.tree.map(lambda a, b: jnp.where(first, a, b), x0, x)
+        run = for_each(rollout, self.mesh, system, u, x)
+        loss = self.loss(run.ys, y, mask)
+        if self.regularizer is not None:
+            loss = loss + self.regularizer(self.shown(trained))
+        return loss, run.x_final
 
 
-def _train_on(
-    job: Identification, state: State, chosen: Int[Array, " b"]
-) -> tuple[State, tuple[Array, Array]]:
-    """One pass over the chosen experiments, a gradient step for each segment, the state carried between."""
-    batch = spread(Batch(*(a[chosen] for a in job.data)), job.mesh)
-    segments = jax.tree.map(lambda a: in_segments(a, job.segment), (batch.u, batch.y, batch.mask))
-    first = jnp.arange(segments[0].shape[0]) == 0
-    states = eqx.filter_eval_shape(_initial_states, state.trained, job.fixed, batch)[1]
-    x = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), states)  # the first segment sets it
-    x = spread(x, job.mesh)
-
-    def body(carry, segment):
-        state, x = carry
-        (loss, x_next), slope = jax.value_and_grad(_segment_loss, has_aux=True)(
-            state.trained, job, batch, x, *segment
-        )
-        return (update(job, state, loss, slope), lax.stop_gradient(x_next)), (loss, optax.tree.norm(slope))
-
-    (state, _), (losses, norms) = lax.scan(body, (state, x), (*segments, first))
-    return state, (losses, norms)
-
-
-def placed(job: Identification, mesh: Mesh | None) -> Identification:
-    """Return the job on a mesh: its data whole on every device, of which each takes its part of a batch."""
-    return replicate(dataclasses.replace(job, mesh=mesh), mesh)
-
-
-def _initial_states(trained, fixed, batch: Batch):
+def _initial_states(trained, fixed, batch: Experiments):
     parameterization, initial = eqx.combine(trained, fixed)
     system = parameterization.explicit()
     zero = system.init_state()
     return system, jax.vmap(lambda u, y, i: initial(u, y, i, zero))(batch.head_u, batch.head_y, batch.index)
 
 
-def simulate_batch(trained, fixed, batch: Batch) -> Array:
+def simulate_batch(trained, fixed, batch: Experiments) -> Array:
     """Return the free-run outputs (B, T, ny) of a whole batch from its initial states."""
     system, x0 = _initial_states(trained, fixed, batch)
     return jax.vmap(lambda u, x: rollout(system, u, x).ys)(batch.u, x0)
 
 
-def _segment_loss(trained, job: Identification, batch: Batch, x, u, y, mask, first):
-    system, x0 = _initial_states(trained, job.fixed, batch)
-    x = jax.tree.map(lambda a, b: jnp.where(first, a, b), x0, x)
-    run = for_each(rollout, job.mesh, system, u, x)
-    loss = job.loss(run.ys, y, mask)
-    if job.regularizer is not None:
-        loss = loss + job.regularizer(eqx.combine(trained, job.fixed)[0])
-    return loss, run.x_final
-
-
-def _validate(job: Identification, trained) -> Array:
-    v = job.validation
-    assert v is not None
-    return job.loss(simulate_batch(trained, job.fixed, v), v.y, v.mask)
+def _check_sizes(system, record: Record) -> None:
+    u = jax.ShapeDtypeStruct((record.nu,), dtype_of(system))
+    try:
+        _, y = eqx.filter_eval_shape(system.step, system.init_state(), u)
+        got = y.shape
+    except Exception as error:
+        raise DataError(
+            f"the model must take the record's {record.nu} inputs {record.inputs}, but a step with them raised: {error}; "
+            f"build it with nu={record.nu}, ny={record.ny}"
+        ) from error
+    if got != (record.ny,):
+        raise DataError(
+            f"the model must give the record's {record.ny} outputs {record.outputs}, got {got}; build it with ny={record.ny}"
+        )

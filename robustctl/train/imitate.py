@@ -1,32 +1,69 @@
-"""Imitate an expert, an MPC or LQR say, by a policy with a guarantee."""
+"""Imitate an expert, such as an MPC or LQR, by a policy with a guarantee."""
 
+import dataclasses
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.random as jr
 import numpy as np
+import optax
 from jaxtyping import PRNGKeyArray
 
+from ..checks import check_whole, renamed
 from ..data import Record, from_arrays
 from ..errors import RobustctlError
+from ..runs.monitor import SHOWN, Monitor
 from ..runs.run_folder import Run, inside
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
 from ..trajectory import rollout
-from .fit import Fit, fit
+from .fit import IDENTIFICATION, fit
+from .identification import Fit
+from .policy import draw_episodes
+from .training import RENAMED
 
 
+@renamed()
+@dataclasses.dataclass(frozen=True)
+class Imitation:
+    """What `imitate` learns from: an expert's controls on episodes of a scenario, visited in rounds.
+
+    **Arguments:**
+
+    - `expert`: any system from outputs to controls.
+    - `scenario`: its loops must give outputs with fields `y` and `u`, as `Feedback` does.
+    - `horizon`: samples of an episode.
+    - `episodes`: how many each round adds.
+    - `rounds`: the first visits the expert's own loops, each further one those of the policy fitted so far.
+
+    **Raises:** `RobustctlError` for `horizon`, `episodes` or `rounds` below 1.
+    """
+
+    expert: System
+    scenario: Scenario
+    horizon: int
+    episodes: int = 32
+    rounds: int = 3
+
+    def __post_init__(self):
+        """Refuse settings out of range."""
+        check_whole(1, horizon=self.horizon, episodes=self.episodes, rounds=self.rounds)
+
+
+@renamed(
+    **RENAMED, **IDENTIFICATION,
+    **{name: f"rc.train.Imitation(expert, scenario, {name}=..., ...)" for name in ("horizon", "episodes", "rounds")},
+)  # fmt: skip
 def imitate(
     parameterization: Parameterization,
-    expert: System,
-    scenario: Scenario,
+    imitation: Imitation,
     *,
-    horizon: int,
-    episodes: int = 32,
-    rounds: int = 3,
+    epochs: int = 500,
+    optimizer: optax.GradientTransformation | None = None,
     run: Run | str | Path | None = None,
+    monitor: Monitor | None = SHOWN,
     key: PRNGKeyArray,
-    **settings,
 ) -> Fit:
     """Fit a policy to what an expert does from the same outputs, on episodes that the policy itself visits.
 
@@ -35,43 +72,48 @@ def imitate(
         min over free arrays   mean |policy(y) - expert(y)|^2,    y from loops with the expert, then with the policy
 
     The first round visits the expert's own loops; each further one adds loops of the policy fitted so far,
-    labeled with what the expert would have done, so that the policy learns to come back from its own
+    labeled with what the expert would have done, so that the policy learns to return from its own
     errors. Source: Ross, Gordon, Bagnell, "A reduction of imitation learning and structured prediction to
     no-regret online learning" (DAgger), AISTATS 2011, Algorithm 3.1 with beta = 0 after the first round.
 
     A log of measured outputs and an expert's controls needs no loop: `fit` takes it as a record with the outputs for
     inputs.
 
-    **Arguments:** `parameterization`: a policy, `LipschitzStatic` or a recurrent one, from outputs to controls;
-    `expert`: any system from outputs to controls; `scenario`: its loops must give outputs with fields `y` and
-    `u`, as `Feedback` does; `run`: folder that each round has a run's folder in, `round_0` and so on; `settings`:
-    of `fit`, such as `resume`.
+    **Arguments:**
 
-    **Raises:** `RobustctlError` for `horizon`, `episodes` or `rounds` below 1 and for loops that leave finite
-    numbers; what `fit` raises.
+    - `parameterization`: a policy, `LipschitzStatic` or a recurrent one, from outputs to controls.
+    - `imitation`: expert, scenario and rounds.
+    - `epochs`: of each round.
+    - `run`: each round has a run folder in this one, `round_0` and so on.
+    - `optimizer`, `monitor`, `key`: see `train`.
+
+    **Raises:** `RobustctlError` for loops that leave finite numbers; what `train` raises.
     """
-    for name, value in (("horizon", horizon), ("episodes", episodes), ("rounds", rounds)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RobustctlError(f"{name} must be a whole number of at least 1, got {value!r}")
     draw_key, fit_key = jr.split(key)
-    seen, done, driver = [], [], expert
+    seen, done, driver = [], [], imitation.expert
     fitted: Fit | None = None
-    for k in range(rounds):
-        batch = scenario.draw_batch(jr.fold_in(draw_key, k), episodes, horizon)
-        y, u = jax.jit(lambda batch, driver: _visit(scenario, driver, expert, batch))(batch, driver)
+    for k in range(imitation.rounds):
+        batch = draw_episodes(
+            imitation.scenario, jr.fold_in(draw_key, k), imitation.episodes, imitation.horizon
+        )
+        y, u = _visit(imitation.scenario, driver, imitation.expert, batch)
         _check_finite(y, u, k)
         seen += list(np.asarray(y, float))
         done += list(np.asarray(u, float))
-        kept = None if run is None else inside(run, f"round_{k}")
-        fitted = fit(parameterization, _record(seen, done), run=kept, key=jr.fold_in(fit_key, k), **settings)
+        folder = None if run is None else inside(run, f"round_{k}")
+        fitted = fit(
+            parameterization, _record(seen, done), epochs=epochs, optimizer=optimizer, run=folder, monitor=monitor,
+            key=jr.fold_in(fit_key, k),
+        )  # fmt: skip
         driver = fitted.model.explicit()
         parameterization = fitted.model.parameterization
     assert fitted is not None
     return fitted
 
 
+@eqx.filter_jit
 def _visit(scenario: Scenario, driver: System, expert: System, batch: Episode):
-    """Outputs along loops that `driver` closes, and what the expert does when it reads them."""
+    """Return the outputs along loops that `driver` closes, and the expert's controls for them."""
 
     def one(episode: Episode):
         loop = scenario.loop(driver, episode.plant)

@@ -13,100 +13,133 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from ..checks import renamed
 from ..data import Record
 from ..errors import RobustctlError
 from ..runs.devices import for_each, mesh_of, one_by_one, several, spread
 from ..runs.interrupt import Request, stop_requests
+from ..runs.monitor import SHOWN, SILENT, Monitor
 from ..runs.watchers import Watcher
 from ..scenario import Scenario
 from ..system import Parameterization
-from .engine import Job, Row, State, paced, run_epochs, start, tell, why
-from .fit import Fit, check_watchers, everyone, finished, prepared, warn_of
-from .optimizer import clipped_adam
-from .policy import PolicyFit
-from .policy import finished as finished_policy
-from .policy import prepared as prepared_policy
+from .engine import Metrics, Training, empty_history, history_of, notify, paced, reason, run_epochs, start
+from .fit import IDENTIFICATION
+from .identification import Fit, Identification
+from .initial_state import Builder, InitialState
+from .policy import POLICY, PolicyFit, PolicyGradient
+from .problem import Problem, Result, State
+from .training import RENAMED, finish, prepare
 
 Build = Callable[[PRNGKeyArray], Parameterization]
 End = tuple[State, dict[str, np.ndarray], str]
 
+_RENAMED = {name: text for name, text in RENAMED.items() if name in ("progress", "watchers")}
+_NONE = "nothing: many seeds trained as one have no run folder and no callback; train one after the other for these"
+SEEDS = _RENAMED | dict.fromkeys(("run", "resume", "inspect", "inspect_every"), _NONE)
 
+
+@renamed(**SEEDS)
+def train_seeds(
+    problem: Problem[Result],
+    build: Build,
+    *,
+    keys: Iterable[PRNGKeyArray],
+    epochs: int,
+    optimizer: optax.GradientTransformation | None = None,
+    patience: int | None = None,
+    devices: int = 1,
+    monitor: Monitor | None = SHOWN,
+) -> list[Result]:
+    """Train one model a key on the same problem, all at once.
+
+    ::
+
+        for start, key in map(jr.split, keys):   train(problem, build(start), key=key, ...)
+
+    gives the same to rounding. A seed that stops, by `patience` or for numbers that are not finite, stays as it is
+    while the others continue. Nothing is written to disk.
+
+    **Arguments:**
+
+    - `build(key)`: the untrained model, the same for every key except for its numbers.
+    - `keys`: such as `jr.split(jr.key(0), 10)`.
+    - `devices`: how many of `jax.devices()` to spread the seeds over, a divisor of their number.
+    - `monitor`: notified of the mean over the seeds that still train; it has no callback.
+    - `epochs`, `optimizer`, `patience`: see `train`.
+
+    `seconds` of each result is that of all.
+
+    **Raises:** `RobustctlError` for no keys, for models that differ in more than numbers, for a callback, and for several
+    processes; what `train` raises.
+    """
+    begin, monitor = time.monotonic(), monitor or SILENT
+    if monitor.callback is not None:
+        raise RobustctlError(
+            "monitor must have no callback where seeds are trained as one, got one; leave it out"
+        )
+    made = [prepare(problem, build(a), epochs, optimizer, patience, b) for a, b in _pairs(keys)]
+    ends = _train([each for *_, each in made], [free for free, *_ in made], epochs, devices, monitor)
+    seconds = time.monotonic() - begin
+    return [
+        finish(problem, objective, *end, seconds, f"seed {k}: ")
+        for k, ((_, objective, _), end) in enumerate(zip(made, ends, strict=True))
+    ]
+
+
+@renamed(**SEEDS, **IDENTIFICATION)
 def fit_seeds(
     build: Build,
     record: Record,
     *,
     keys: Iterable[PRNGKeyArray],
+    validation: Record | None = None,
+    initial: Builder | InitialState | None = None,
+    washout: int = 0,
     epochs: int = 500,
     optimizer: optax.GradientTransformation | None = None,
     devices: int = 1,
-    progress: bool = True,
-    watchers: Sequence[Watcher] = (),
-    **settings: Any,
+    monitor: Monitor | None = SHOWN,
 ) -> list[Fit]:
     """Fit one model a key to the same record, all at once.
 
-    ::
+    The short form of::
 
-        for start, key in map(jr.split, keys):   fit(build(start), record, key=key, ...)
+        rc.train.train_seeds(rc.train.Identification(record, ...), build, keys=keys, ...)
 
-    gives the same to rounding. A seed that stops, by `patience` or for numbers that are not finite, stays as it is
-    while the others go on.
-
-    **Arguments:** `build(key)`: the untrained model, the same for every key but for its numbers; `keys`: such as
-    `jr.split(jr.key(0), 10)`; `devices`: how many of `jax.devices()` to spread the seeds over, a divisor of their number;
-    `progress`, `watchers`: as in `fit`, shown the mean over the seeds that still train; `settings`: the others of `fit` but
-    `run`, `resume` and `inspect`: nothing is kept on disk. `seconds` of each result is that of all.
-
-    **Raises:** `RobustctlError` for no keys, for models that differ in more than numbers, and for several processes; what
-    `fit` raises.
+    which has all settings. `validation`, `initial` and `washout`: see `Identification`; the others: see `train_seeds`.
     """
-    begin, optimizer = time.monotonic(), optimizer or clipped_adam()
-    made = [
-        prepared(build(a), record, epochs=epochs, optimizer=optimizer, key=b, **settings)
-        for a, b in _pairs(keys)
-    ]
-    jobs, frees = [job for _, job, _ in made], [free for *_, free in made]
-    ends = _train(jobs, frees, epochs, devices, watchers, progress)
-    seconds = time.monotonic() - begin
-    fits = [finished(m, job, *end, seconds) for (m, job, _), end in zip(made, ends, strict=True)]
-    for k, each in enumerate(fits):
-        warn_of(each.trouble, each.caution, who=f"seed {k}: ")
-    return fits
+    problem = Identification(record, validation=validation, initial=initial, washout=washout)
+    return train_seeds(
+        problem, build, keys=keys, epochs=epochs, optimizer=optimizer, devices=devices, monitor=monitor
+    )
 
 
+@renamed(**SEEDS, **POLICY)
 def fit_policy_seeds(
     build: Build,
     scenario: Scenario,
     *,
     keys: Iterable[PRNGKeyArray],
-    epochs: int = 100,
+    horizon: int,
+    segment: int | None = None,
+    batch: int = 64,
     optimizer: optax.GradientTransformation | None = None,
+    epochs: int = 100,
+    monitor: Monitor | None = SHOWN,
     devices: int = 1,
-    progress: bool = True,
-    watchers: Sequence[Watcher] = (),
-    **settings: Any,
 ) -> list[PolicyFit]:
-    """Train one policy a key on the same scenario, all at once.
+    """Train one policy a key on the same scenario, all at once; each seed draws test episodes of its own.
 
-    ::
+    The short form of::
 
-        for start, key in map(jr.split, keys):   fit_policy(build(start), scenario, key=key, ...)
+        rc.train.train_seeds(rc.train.PolicyGradient(scenario, horizon=200, ...), build, keys=keys, ...)
 
-    gives the same to rounding; test episodes that are not given are drawn by each seed. Arguments and faults as of
-    `fit_seeds`; `settings`: those of `fit_policy` but the same three.
+    which has all settings. `horizon`, `segment` and `batch`: see `PolicyGradient`; the others: see `train_seeds`.
     """
-    begin, optimizer = time.monotonic(), optimizer or clipped_adam()
-    made = [
-        prepared_policy(build(a), scenario, epochs=epochs, optimizer=optimizer, key=b, **settings)
-        for a, b in _pairs(keys)
-    ]
-    jobs, frees = [job for job, _ in made], [free for _, free in made]
-    ends = _train(jobs, frees, epochs, devices, watchers, progress)
-    seconds = time.monotonic() - begin
-    fits = [finished_policy(job, *end, seconds) for job, end in zip(jobs, ends, strict=True)]
-    for k, each in enumerate(fits):
-        warn_of(each.trouble, who=f"seed {k}: ")
-    return fits
+    problem = PolicyGradient(scenario, horizon=horizon, segment=segment, batch=batch)
+    return train_seeds(
+        problem, build, keys=keys, epochs=epochs, optimizer=optimizer, devices=devices, monitor=monitor
+    )
 
 
 def _pairs(keys: Iterable[PRNGKeyArray]) -> list[Array]:
@@ -123,62 +156,59 @@ def _pairs(keys: Iterable[PRNGKeyArray]) -> list[Array]:
 
 
 def _train(
-    jobs: Sequence[Job], frees: Sequence[PyTree], epochs: int, devices: int, watchers: Sequence[Watcher], progress: bool
-) -> list[End]:  # fmt: skip
+    trainings: Sequence[Training], frees: Sequence[PyTree], epochs: int, devices: int, monitor: Monitor
+) -> list[End]:
     """Train all; return each one's state, history and why it ended."""
-    check_watchers(watchers)
-    mesh = mesh_of(devices, {"the number of keys": len(jobs)})
+    mesh = mesh_of(devices, {"the number of keys": len(trainings)})
     if several(mesh):
         raise RobustctlError(
             f"seeds are spread over the devices of one process, got {jax.process_count()} processes; give each process keys of "
             "its own and devices=1"
         )
-    everybody = everyone(watchers, progress, epochs, None)
-    _check_alike(list(zip(jobs, frees, strict=True)))
-    own, shared = _apart(jobs)
-    states = _stacked([start(job, free) for job, free in zip(jobs, frees, strict=True)])
-    rows = Row(*(jnp.full((len(jobs), epochs), jnp.nan, states.best_loss.dtype) for _ in Row._fields))
-    own, states, rows = spread((own, states, rows), mesh)
-    ends = ["failed"]
+    _check_alike(list(zip(trainings, frees, strict=True)))
+    own, shared = _apart(trainings)
+    states = _stacked([start(each, free) for each, free in zip(trainings, frees, strict=True)])
+    history = empty_history((len(trainings), epochs), states)
+    own, states, history = spread((own, states, history), mesh)
+    watchers, ends = monitor.open(epochs, None), ["failed"]
     with stop_requests() as asked:
         try:
-            states, rows, ends = _until_all_stop((own, shared, mesh), states, rows, everybody, asked)
+            states, history, ends = _until_all_stop((own, shared, mesh), states, history, watchers, asked)
         finally:
-            for watcher in everybody:
+            for watcher in watchers:
                 watcher.close(", ".join(sorted(set(ends))))
-    parts = zip(_each(states, len(jobs)), _each(rows, len(jobs)), ends, strict=True)
-    return [
-        (state, {name: np.asarray(a)[: int(state.epoch)] for name, a in row._asdict().items()}, end)
-        for state, row, end in parts
-    ]
+    count = len(trainings)
+    parts = zip(_each(states, count), _each(history, count), ends, strict=True)
+    return [(state, history_of(state, own), end) for state, own, end in parts]
 
 
 def _until_all_stop(
-    jobs: tuple[Job, Job, Mesh | None], states: State, rows: Row, watchers: Sequence[Watcher], asked: Request
-) -> tuple[State, Row, list[str]]:
-    """The loop of `loop.run`, without a folder; everyone is shown the mean over the seeds that still train."""
-    epochs, done, count = rows.loss.shape[1], 0, 1
+    trainings: tuple[Training, Training, Mesh | None], states: State, history: Metrics, watchers: Sequence[Watcher],
+    asked: Request,
+) -> tuple[State, Metrics, list[str]]:  # fmt: skip
+    """The loop of the engine, without a folder; watchers get the mean over the seeds that still train."""
+    epochs, done, count = history.loss.shape[1], 0, 1
     while not all(ends := _ends(states, epochs, asked)):
         begin, left = time.monotonic(), min(count, epochs - done)
-        states, rows = _run_epochs((*jobs, jnp.asarray(left, jnp.int32)), states, rows)
+        states, history = _run_epochs((*trainings, jnp.asarray(left, jnp.int32)), states, history)
         jax.block_until_ready(states)
         count, before = paced(count, left, time.monotonic() - begin), done
         done = int(jnp.max(states.epoch))
-        tell(watchers, Row(*(jnp.nanmean(a, axis=0) for a in rows)), before, done)
-    return states, rows, ends
+        notify(watchers, Metrics(*(jnp.nanmean(a, axis=0) for a in history)), before, done)
+    return states, history, ends
 
 
 def _ends(states: State, epochs: int, asked: Request) -> list[str]:
-    """Why each seed's training is over, "" where it is not."""
+    """Return why each seed's training is over, "" where it is not."""
     flags = jax.device_get(states._replace(trained=(), opt_state=(), best=()))
-    return [why(state, epochs, None, asked) for state in _each(flags, flags.epoch.size)]
+    return [reason(state, epochs, None, asked) for state in _each(flags, flags.epoch.size)]
 
 
 @eqx.filter_jit(donate="all-except-first")
 def _run_epochs(
-    given: tuple[Job, Job, Mesh | None, Int[Array, ""]], states: State, rows: Row
-) -> tuple[State, Row]:
-    """Run up to `count` epochs of every seed; mapped over, the loop leaves alone the seeds that have stopped.
+    given: tuple[Training, Training, Mesh | None, Int[Array, ""]], states: State, history: Metrics
+) -> tuple[State, Metrics]:
+    """Run up to `count` epochs of every seed; under the map, the loop does not change seeds that have stopped.
 
     On a CPU one after the other: vmapped, two batched factorizations run at once and fill XLA's pool of threads, each waiting
     there for parts of its own that only this pool could run. On two cores, a step of ten seeds of the third published problem
@@ -186,16 +216,16 @@ def _run_epochs(
     """
     own, shared, mesh, count = given
 
-    def one(common: tuple[Job, Array], own: Job, state: State, rows: Row) -> tuple[State, Row]:
+    def one(common: tuple[Training, Array], own: Training, state: State, history: Metrics):
         shared, count = common
-        return run_epochs((eqx.combine(own, shared), count), state, rows)
+        return run_epochs((eqx.combine(own, shared), count), state, history)
 
     over = one_by_one if jax.default_backend() == "cpu" else jax.vmap
-    return for_each(one, mesh, (shared, count), own, states, rows, over=over)
+    return for_each(one, mesh, (shared, count), own, states, history, over=over)
 
 
 def _check_alike(seeds: Sequence[PyTree]) -> None:
-    """Raise `RobustctlError` where something else than the values of arrays differs."""
+    """Raise `RobustctlError` where more than the values of arrays differs."""
 
     def kind(leaf: Any) -> Any:
         return (leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else leaf
@@ -208,11 +238,11 @@ def _check_alike(seeds: Sequence[PyTree]) -> None:
         )
 
 
-def _apart(jobs: Sequence[Job]) -> tuple[Job, Job]:
+def _apart(trainings: Sequence[Training]) -> tuple[Training, Training]:
     """Return the arrays that differ from seed to seed, stacked, and what all seeds share."""
-    same = jax.tree.map(lambda a, *others: all(bool(eqx.tree_equal(a, b)) for b in others), *jobs)
-    own = [eqx.filter(job, same, inverse=True) for job in jobs]
-    return _stacked(own), eqx.filter(jobs[0], same)
+    same = jax.tree.map(lambda a, *others: all(bool(eqx.tree_equal(a, b)) for b in others), *trainings)
+    own = [eqx.filter(each, same, inverse=True) for each in trainings]
+    return _stacked(own), eqx.filter(trainings[0], same)
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

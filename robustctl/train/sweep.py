@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..checks import check_whole
 from ..errors import RobustctlError
 from ..runs.watchers import Watcher
 
@@ -29,16 +30,23 @@ def sweep(
 
         def objective(trial, run_folder, watchers):
             rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
-            fitted = fit(..., optimizer=clipped_adam(rate), run=run_folder, watchers=watchers)
+            monitor = rc.runs.Monitor(watchers=watchers)
+            fitted = rc.fit(..., optimizer=rc.train.clipped_adam(rate), run=run_folder, monitor=monitor)
             return float(fitted.history["validation"].min())
 
-    `folder` keeps the study, `study.journal`, and each trial's run, `trial_0007`. Called again, it goes on until
+    The folder holds the study, `study.journal`, and each trial's run, `trial_0007`. A second call continues until
     `trials` are complete or pruned; a trial that was killed or interrupted, or failed, is replaced by a new one.
     The watchers report the validation loss of each epoch, and end a trial that the pruner gives up by raising
     `optuna.TrialPruned`. An error of the objective ends the sweep.
 
-    **Arguments:** `sampler`: one of Optuna's (None: `TPESampler`, seeded with `seed` and the trial's number, so that
-    a sweep in two calls tries the same as one in a single call); `pruner`: one of Optuna's (None: `MedianPruner()`).
+    **Arguments:**
+
+    - `objective`: runs one trial and returns its score.
+    - `folder`: of the sweep; it is made where it does not exist.
+    - `trials`: how many are to be complete or pruned in all.
+    - `sampler`: one of Optuna's; None: `TPESampler`, seeded with `seed` and the trial's number, so that a sweep in two
+      calls tries the same as one in a single call.
+    - `pruner`: one of Optuna's; None: `MedianPruner()`.
 
     **Raises:** `RobustctlError` where Optuna is not installed and for settings out of range; what `objective` raises.
     """
@@ -61,7 +69,7 @@ def sweep(
 
 
 def _score(objective: Objective, trial: Any, folder: Path) -> float:
-    """Run one trial; what was interrupted is no score, and ends the sweep."""
+    """Run one trial; an interrupted one has no score, and ends the sweep."""
     reporter = _Reporter(trial)
     score = objective(trial, folder / f"trial_{trial.number:04d}", [reporter])
     if reporter.stopped == "interrupted":
@@ -75,11 +83,11 @@ class _Reporter:
     def __init__(self, trial: Any):
         self.trial, self.stopped = trial, ""
 
-    def epoch(self, number: int, row: dict[str, float]) -> None:
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """Report one epoch."""
-        if math.isnan(row["validation"]):  # pruners take NaN for the worst
+        if math.isnan(metrics["validation"]):  # pruners take NaN for the worst
             return
-        self.trial.report(row["validation"], number)
+        self.trial.report(metrics["validation"], number)
         if self.trial.should_prune():
             raise _optuna().TrialPruned(f"after epoch {number}")
 
@@ -98,7 +106,7 @@ def _optuna() -> Any:
 
 @contextmanager
 def _quiet(optuna: Any) -> Iterator[None]:
-    """Show no line of Optuna's a trial, which the progress lines would be lost among; warnings stay."""
+    """Silence Optuna's line for each trial, which would hide the progress lines; warnings stay."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
     try:
@@ -112,9 +120,8 @@ def _check(optuna: Any, objective: Any, trials: Any, sampler: Any, pruner: Any, 
         raise RobustctlError(
             f"objective must be a function (trial, run_folder, watchers) -> score, got {objective!r}"
         )
-    for name, value, least in (("trials", trials, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise RobustctlError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    check_whole(1, trials=trials)
+    check_whole(0, seed=seed)
     kinds = (
         ("sampler", sampler, optuna.samplers.BaseSampler, "TPESampler"),
         ("pruner", pruner, optuna.pruners.BasePruner, "MedianPruner"),

@@ -65,11 +65,12 @@ def main(quick: bool, out: Path) -> None:
     core = rc.nn.ContractingR2DN(
         nu=train.nu, nx=train.ny, nv=8, ny=train.ny, hidden=(16,), rate=0.9, key=jr.key(0)
     )
-    fitted = rc.fit(
+    problem = rc.train.Identification(
+        train, washout=30, regularizer=rc.observers.one_step_penalty(train, weight=10.0)
+    )
+    fitted = rc.train.train(
+        problem,
         rc.nn.StateObserver(core),  # its state is the estimate
-        train,
-        washout=30,
-        regularizer=rc.observers.exactness(train, weight=10.0),
         optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(2e-2, epochs)),
         epochs=epochs,
         key=jr.key(1),

@@ -67,10 +67,7 @@ def main(quick: bool, out: Path) -> None:
 
     # CHANGE the scales, typical sizes of measurements and controls, and gamma, the bound on the gain between signals of
     # that size: a smaller one is safer where the plant differs from the model.
-    q = rc.nn.LipschitzR2DN(
-        nu=1, nx=6, nv=8, ny=1, hidden=(12,), gamma=5.0, init=rc.nn.long_memory, key=jr.key(0)
-    )
-    q = rc.nn.quiet(rc.Rescaled(q, u_scale=(0.1,), y_scale=(0.5,)))  # its output is nearly zero at first
+    q = scenario.q(gamma=5.0, u_scale=(0.1,), y_scale=(0.5,), nx=6, nv=8, hidden=(12,), key=jr.key(0))
     steps = epochs * horizon // segment
     fitted = rc.fit_policy(
         q, scenario, horizon=horizon, segment=segment, batch=batch, epochs=epochs, key=jr.key(1),
@@ -81,15 +78,9 @@ def main(quick: bool, out: Path) -> None:
 
     certificate = rc.certify(fitted.policy)
     print(certificate)
-    print(rc.classical.youla_gain(SAMPLED, BASE, certificate.gamma))  # what that bound means for the loop
 
-    undisturbed = jax.tree.map(lambda a: a[0], rc.plants.undisturbed(SAMPLED, 1))
-    zero = rc.loops.Gain(jnp.zeros((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    both = {"base alone": zero, "learned": fitted.policy.explicit()}
-    loops = {
-        name: rc.loops.feedback(SAMPLED, rc.loops.Youla(BASE, part), undisturbed)
-        for name, part in both.items()
-    }
+    zero = rc.loops.zero_gain(nu=1, ny=1)
+    loops = {"base alone": scenario.loop(zero), "learned": scenario.loop(fitted.policy.explicit())}
     report = rc.robustness.report(
         loops, task=task, horizon=horizon, count=batch, search=0 if quick else 60, title="NAME"
     )

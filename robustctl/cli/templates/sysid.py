@@ -44,12 +44,15 @@ def main(quick: bool, out: Path) -> None:
     # training (some time constants of the plant), and the distance between the starts of two windows.
     warm_up, length, stride = 20, 300, 30
     epochs = 3 if quick else 600
-    fitted = rc.fit(
-        model,
+    problem = rc.train.Identification(
         rc.data.windows(train, warm_up + length, stride),
         validation=validation,
         scaling=rc.data.Scaling.fit(train),
         initial=rc.train.warm_up(warm_up),
+    )
+    fitted = rc.train.train(
+        problem,
+        model,
         optimizer=rc.train.clipped_adam(optax.cosine_decay_schedule(1e-2, epochs)),
         epochs=epochs,
         key=jr.key(1),

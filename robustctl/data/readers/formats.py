@@ -199,7 +199,7 @@ def load_in_child(path: Path, kind: str, names: list[str]) -> tuple[list[str], A
     worker = Path(__file__).with_name("worker.py")
     seconds = BASE_SECONDS + SECONDS_PER_BYTE * path.stat().st_size
     with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
-        # -P keeps the worker's folder off the import path, where a file of ours could shadow a package.
+        # -P keeps the worker's folder off the import path, where one of our files could shadow a package.
         try:
             done = subprocess.run(
                 [sys.executable or "python3", "-P", str(worker), kind, str(path.absolute()), folder],

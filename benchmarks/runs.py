@@ -1,4 +1,4 @@
-"""What the results of the benchmarks say of their trainings, and how they are drawn."""
+"""Summaries and figures of the benchmarks' training runs."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from robustctl.runs.watchers import read_log
 
 
 def certificates(history: dict[str, np.ndarray]) -> list[dict]:
-    """Return epochs done, margin and whether the certificate holds, for each time that it was computed."""
+    """Return the epoch, the margin, and whether the certificate holds, each time that it was computed."""
     margins = history["certificate_margin"]
     known = np.flatnonzero(~np.isnan(margins))
     return [{"epoch": int(k) + 1, "holds": bool(margins[k] < 0), "margin": float(margins[k])} for k in known]
@@ -22,19 +22,19 @@ def certificates(history: dict[str, np.ndarray]) -> list[dict]:
 def seconds_per_epoch(run: Path) -> float | None:
     """Return the median over the epochs after the first, which compiles; None for fewer than two.
 
-    So the pause of a run that was interrupted does not count, nor do the few epochs that certify the model.
+    The median excludes the pause of an interrupted run and the few epochs that certify the model.
     """
     times = [row["time"] for row in read_log(run / LOG)[0]]
     return round(float(np.median(np.diff(times))), 3) if len(times) > 1 else None
 
 
 def commit(run: Path) -> str:
-    """Return the commit of this package that a run was begun at; the results may be read from it at a later one."""
+    """Return the commit of this package at the start of a run; its results may be evaluated at a later commit."""
     return json.loads((run / SETTINGS).read_text(encoding="utf-8"))["commit"]
 
 
 def parameters(model: Any) -> int:
-    """Return how many free numbers a model has."""
+    """Return the number of free parameters of a model."""
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
 
 
@@ -46,17 +46,23 @@ def draw_seeds(
     *lines: str,
     references: dict[str, float] | None = None,
 ):
-    """Draw `curve` of every run against epochs, beside the published band where there is one.
+    """Draw `curve` of every run against epochs, with the published band if there is one.
 
-    `label`: of the vertical axis; `epochs`: of the published trainings; `lines`: of the heading; `references`: other
-    values to compare with, by name.
+    **Arguments:**
+
+    - `results`: with `runs` and `published`.
+    - `curve`: the name of the values in each run.
+    - `label`: of the vertical axis.
+    - `epochs`: of the published training.
+    - `lines`: of the heading.
+    - `references`: other values to compare with, by name.
     """
     from robustctl.plot.canvas import CYCLE, INK, SMALL, heading, panels
 
     figure, axes = panels(1, 1, (6.5, 3.6))
     ax = axes[0, 0]
     runs = results["runs"]
-    many = {"color": CYCLE[0], "linewidth": 0.7, "label": f"{len(runs)} seeds"}  # more than there are colors
+    many = {"color": CYCLE[0], "linewidth": 0.7, "label": f"{len(runs)} seeds"}  # for more seeds than colors
     for k, run in enumerate(runs):
         style = {"color": CYCLE[k % len(CYCLE)], "linewidth": 1.2, "label": f"seed {run['seed']}"}
         if len(runs) > len(CYCLE):

@@ -1,0 +1,114 @@
+"""The simplest systems: a static gain, a constant control, a delay."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..errors import ModelError
+from ..lft import LFT, delay, static_gain
+from ..plants import Sampled
+from ..system import System
+
+
+class Gain(System):
+    """A static gain without state about an offset: `y = D (u - u0) + y0`."""
+
+    D: Array
+    u0: Array
+    y0: Array
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D.shape[0]
+
+    def lft(self) -> LFT:
+        """Return D; the offsets drop out."""
+        return static_gain(self.D)
+
+    def init_state(self) -> tuple[()]:
+        """Return the empty state."""
+        return ()
+
+    def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
+        """Return `(x, y)`.
+
+        **Raises:** `ModelError` for inputs that are not as many as the gain's, which arithmetic would repeat.
+        """
+        if jnp.shape(u) != self.u0.shape:
+            raise ModelError(f"one sample of u must have the shape {self.u0.shape}, got {jnp.shape(u)}")
+        return x, self.D @ (u - self.u0) + self.y0
+
+
+def zero_gain(nu: int, ny: int) -> Gain:
+    """Return the system whose outputs are zero: a Q that leaves the base controller alone, for example.
+
+    **Arguments:**
+
+    - `nu`, `ny`: numbers of inputs and outputs.
+    """
+    return Gain(jnp.zeros((ny, nu)), jnp.zeros(nu), jnp.zeros(ny))
+
+
+def open_loop(plant: Sampled, references: int = 0) -> Gain:
+    """Return the controller that holds the control of the plant's operating point, whatever it reads.
+
+    **Arguments:**
+
+    - `plant`: the plant to leave in open loop.
+    - `references`: number of references that the controller reads besides the outputs.
+    """
+    u = plant.plant.operating_point()[1]
+    nu = plant.ny + references
+    return Gain(jnp.zeros((u.size, nu), u.dtype), jnp.zeros(nu, u.dtype), u)
+
+
+class Delay(System):
+    """A delay of whole samples: `y[t] = u[t - samples]`.
+
+    **Arguments:**
+
+    - `initial`: output (nu,) of the first samples.
+    - `samples`: length of the delay, at least 1.
+
+    **Raises:** `ModelError` for a delay that is not a whole number of at least 1.
+    """
+
+    initial: Float[Array, " nu"]
+    samples: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        """Refuse a delay that means nothing."""
+        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
+            raise ModelError(
+                f"samples must be a whole number of samples of at least 1, got {self.samples!r}; without a delay leave it out"
+            )
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.initial.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.initial.shape[0]
+
+    def lft(self) -> LFT:
+        """Return the shift register."""
+        return delay(self.nu, self.samples)
+
+    def init_state(self) -> Float[Array, "{self.samples} nu"]:
+        """Return the inputs that are still to come out."""
+        return jnp.tile(self.initial, (self.samples, 1))
+
+    def step(
+        self, x: Float[Array, "{self.samples} nu"], u: Float[Array, " nu"]
+    ) -> tuple[Float[Array, "{self.samples} nu"], Float[Array, " nu"]]:
+        """Return `(x_next, y)`."""
+        return jnp.concatenate([x[1:], u[None]]), x[0]

@@ -1,0 +1,43 @@
+"""What systems made of systems share: attributes read from a part, and the forms of parts."""
+
+from ..lft import LFT
+from ..system import Certifiable, Unknown
+
+
+class Of(Unknown):
+    """A class attribute that is an attribute of one of the system's parts, by default of the same name.
+
+    **Arguments:**
+
+    - `part`: name of the field that holds the part.
+    - `name`: name of the part's attribute; default this attribute's own.
+    """
+
+    def __init__(self, part: str, name: str = ""):
+        self.part, self.name = part, name
+
+    def __set_name__(self, owner, name: str):
+        """Take the attribute's own name where none was given."""
+        self.name = self.name or name
+
+    def __get__(self, instance, owner=None):
+        """Return the part's attribute."""
+        if instance is None:
+            return super().__get__(instance, owner)
+        return getattr(getattr(instance, self.part), self.name)
+
+
+def with_references(
+    names: tuple[str, ...] | None, count: int | None, reference: str = "r[{}]"
+) -> tuple[str, ...] | None:
+    """Return the names of `count` signals `[y, r]` where those of y are known; None where names or count are not."""
+    if names is None or count is None:
+        return None
+    return (*names, *(reference.format(k) for k in range(count - len(names))))
+
+
+def forms(*parts: Certifiable) -> list[LFT] | None:
+    """Return the parts' forms, None where one of them has none: then nothing is known of the whole."""
+    found = [part.lft() for part in parts]
+    known = [form for form in found if form is not None]
+    return known if len(known) == len(found) else None

@@ -155,7 +155,9 @@ def comparisons(case: cases.Case, r2dn: Any, youla: Any, quick: bool) -> Iterato
     us, _ = cases.sequences(case, 4 if quick else 64, 16 if quick else 128)
     yield "rollout", ((simulated(net), params, first(us)), (cases.ours, model, us)), (first, jnp.asarray)
     in_C1 = (lambda out: out[1]["params"]["C1"], lambda out: out[1].C1)
-    losses = [jax.value_and_grad(loss) for loss in (squared_error(net), cases.squared_error(cases.ours))]
+    losses = [
+        eqx.filter_value_and_grad(loss) for loss in (squared_error(net), cases.squared_error(cases.ours))
+    ]
     for batch, samples in ((4, 16),) if quick else ((64, 128), (4, 256), (1, 256)):
         data = cases.sequences(case, batch, samples)
         calls = (losses[0], params, *map(first, data)), (losses[1], model, *data)
@@ -172,7 +174,7 @@ def comparisons(case: cases.Case, r2dn: Any, youla: Any, quick: bool) -> Iterato
 
 def training_step(loss: Callable, model: Any, data: tuple[Array, ...]) -> tuple:
     """Return the call of one training step."""
-    return cases.training_step(loss), model, cases.optimizer_of_all().init(model), *data
+    return cases.training_step(loss), model, cases.optimizer_of_all().init(cases.free(model)), *data
 
 
 def measured(calls: Any, pick: tuple[Callable, Callable], repeats: int) -> dict:

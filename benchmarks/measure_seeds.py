@@ -36,7 +36,7 @@ def calls(case: cases.Case, seeds: int, quick: bool) -> tuple[dict[str, Any], di
     _, loss, (ws,) = cases.training(case, quick)
     step = cases.training_step(loss)
     model = case.model()
-    single = (model, cases.optimizer_of_all().init(model))  # pyright: ignore
+    single = (model, cases.optimizer_of_all().init(cases.free(model)))  # pyright: ignore
     pairs = copies(single, seeds)
     ways = {"one after the other": (None, one_by_one)}
     if len(jax.devices()) > 1:

@@ -43,6 +43,12 @@ MODELS = {
 }
 
 
+def rounded_down(number: float, dtype) -> float:
+    """The largest number of a dtype that is not above a positive one."""
+    nearest = np.asarray(number, dtype)
+    return float(nearest if float(nearest) <= number else np.nextafter(nearest, np.asarray(0, dtype)))
+
+
 def draw(model, key, scale: float):
     """Replace every free array by normal entries of the given size: a point far from any initial value."""
     leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array))

@@ -1,5 +1,6 @@
 """A known model corrected: certified whatever the weights, the prior itself at first, better than it once trained."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +13,7 @@ from robustctl.errors import DataError, ModelError
 from robustctl.observers import for_observer, kalman_prior, simulate_log
 from robustctl.plants import Imperfections, Sampled, TwoTanks
 
-from .models import draw
+from .models import draw, rounded_down
 
 DT = 5.0
 STATES = ("true upper", "true lower")
@@ -38,7 +39,7 @@ def test_every_weight_is_certified_with_the_metric_that_comes_along(scale, rate,
     inner = core(rate, dtype)
     model = rc.nn.CorrectedR2DN(**prior(), core=inner if scale is None else draw(inner, jr.key(1), scale))
     found = rc.certify(model)
-    assert found.holds and found.rate == rate
+    assert found.holds and found.rate == rounded_down(rate, dtype)
     np.testing.assert_array_equal(found.P, np.asarray(model.explicit().P, float))
 
 
@@ -57,8 +58,9 @@ def test_it_is_the_prior_and_the_core_one_after_the_other():
 
 def test_training_leaves_the_prior_alone():
     model = rc.nn.CorrectedR2DN(**prior(), core=core())
-    slopes = jax.grad(lambda m: jnp.sum(rc.rollout(m.explicit(), jnp.ones((9, 2))).ys ** 2))(draw(model, jr.key(1), 0.5))  # fmt: skip
-    assert slopes.A == model.A
+    slope = eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), jnp.ones((9, 2))).ys ** 2))
+    slopes = slope(draw(model, jr.key(1), 0.5))
+    assert not jax.tree.leaves([slopes.A, slopes.B, slopes.C, slopes.D, slopes.a, slopes.d, slopes.P])
     for path, leaf in jax.tree_util.tree_leaves_with_path(slopes):
         assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
 

@@ -75,6 +75,16 @@ def slopes(system, scan):
     return jax.jit(jax.value_and_grad(run, (0, 1, 2)))(system, *data())
 
 
+def gradient(fn, argnums=0, of=jax.grad):
+    """Return `of(fn, argnums)`, of the floating-point arrays of the model that is its first argument."""
+
+    def taken(model, *others):
+        free, fixed = eqx.partition(model, eqx.is_inexact_array)
+        return of(lambda m, *rest: fn(eqx.combine(m, fixed), *rest), argnums)(free, *others)
+
+    return taken
+
+
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.relu])
 @pytest.mark.parametrize("hidden", [(6,), (6, 5, 7)])
 @pytest.mark.parametrize(("few", "many"), [(16, 128), (0, 128), (0, 0)])
@@ -91,8 +101,8 @@ def test_gradients_are_those_of_the_general_scan(monkeypatch, columns, few, many
 def test_gradients_are_those_of_the_yardstick():
     """Through the map from free arrays, too."""
     model = make(hidden=(6, 5, 7))
-    found = jax.jit(jax.value_and_grad(cost, (0, 1, 2)))(model, *data())
-    close(found, jax.jit(jax.value_and_grad(plain_cost, (0, 1, 2)))(model, *data()), 1e-9)
+    found = jax.jit(gradient(cost, (0, 1, 2), jax.value_and_grad))(model, *data())
+    close(found, jax.jit(gradient(plain_cost, (0, 1, 2), jax.value_and_grad))(model, *data()), 1e-9)
 
 
 def test_single_precision_is_about_as_exact_as_plain():
@@ -123,7 +133,7 @@ def test_single_precision_is_about_as_exact_as_plain():
 
 def test_one_sequence_and_a_checkpoint_agree_with_a_batch():
     model, (us, x0, target) = make(), data()
-    batch = jax.jit(jax.grad(cost))(model, us, x0, target)
+    batch = jax.jit(gradient(cost))(model, us, x0, target)
 
     def one_by_one(model, checkpoint):
         def single(u, x, y):
@@ -133,10 +143,10 @@ def test_one_sequence_and_a_checkpoint_agree_with_a_batch():
 
         return sum(single(*(a[k] for a in (us, x0, target))) for k in range(2)) / 2
 
-    expected = jax.jit(jax.grad(cost))(model, us[:2], x0[:2], target[:2])
-    close(jax.jit(jax.grad(one_by_one), static_argnums=1)(model, None), expected, 1e-10)
-    close(jax.jit(jax.grad(one_by_one), static_argnums=1)(model, 1), expected, 1e-10)
-    close(jax.jit(jax.grad(cost), static_argnums=4)(model, us, x0, target, 4), batch, 1e-10)
+    expected = jax.jit(gradient(cost))(model, us[:2], x0[:2], target[:2])
+    close(jax.jit(gradient(one_by_one), static_argnums=1)(model, None), expected, 1e-10)
+    close(jax.jit(gradient(one_by_one), static_argnums=1)(model, 1), expected, 1e-10)
+    close(jax.jit(gradient(cost), static_argnums=4)(model, us, x0, target, 4), batch, 1e-10)
 
 
 def test_a_batch_of_models_on_a_batch_of_sequences():
@@ -144,10 +154,10 @@ def test_a_batch_of_models_on_a_batch_of_sequences():
     models = [make(key=k) for k in (0, 7)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     us, x0, target = data()
-    both = jax.jit(jax.vmap(jax.grad(cost), in_axes=(0, None, None, None)))(stacked, us, x0, target)
+    both = jax.jit(jax.vmap(gradient(cost), in_axes=(0, None, None, None)))(stacked, us, x0, target)
     single = jax.jit(jax.vmap(lambda m, u, x: rc.rollout(m.explicit(), u, x).ys))(stacked, us[:2], x0[:2])
     for k, model in enumerate(models):
-        close(jax.tree.map(lambda a, k=k: a[k], both), jax.grad(cost)(model, us, x0, target), 1e-10)
+        close(jax.tree.map(lambda a, k=k: a[k], both), gradient(cost)(model, us, x0, target), 1e-10)
         np.testing.assert_allclose(single[k], rc.rollout(model.explicit(), us[k], x0[k]).ys, atol=1e-12)
 
 

@@ -403,7 +403,13 @@ ALTERED = {
     "channels": (edit(inputs=["u1"]), "fit together"),
     "names": (edit(inputs=5), "fit together"),
     "dt": (edit(dt=-1.0), "fit together"),
-    "rate": (edit(*GUARANTEE, rate="fast"), "fit together"),
+    "rate": (
+        lambda h, a: (
+            fields(h, *GUARANTEE).update(rate="fast"),
+            a.pop("parameterization.guarantee.rate.words"),
+        ),
+        "fit together",
+    ),
     "rate for every channel": (reshape("parameterization.guarantee.rate.words", (3, 2)), "fit together"),
     "static array": (edit("initial", window={"array": "jax"}), "must be an array"),
     "scaling": (lambda h, a: a.update({"scaling.u_std": np.zeros(2)}), "must be > 0"),
@@ -420,7 +426,7 @@ ALTERED = {
         lambda h, a: h.update(format=3),
         "at most 2, got 3, written by a newer robustctl: upgrade",
     ),
-    "format of no kind": (lambda h, a: h.update(format=[1]), "number from 1, got a list"),
+    "format of no kind": (lambda h, a: h.update(format=[1]), "integer of at least 1, got a list"),
     "certificate of no kind": (lambda h, a: h.update(certificate=[]), "certificate must say"),
 }
 

@@ -109,7 +109,7 @@ def test_map_asks_for_full_precision_whatever_the_default():
         return sum(jnp.sum(a) for a in jax.tree.leaves(eqx.filter(model.explicit(), eqx.is_inexact_array)))
 
     with jax.default_matmul_precision("bfloat16"):
-        text = str(jax.make_jaxpr(jax.value_and_grad(total))(model))
+        text = str(eqx.filter_make_jaxpr(eqx.filter_value_and_grad(total))(model)[0])
     asked = [line for line in text.splitlines() if "precision=" in line]
     assert asked and all("HIGHEST" in line for line in asked)
 
@@ -253,11 +253,12 @@ def test_a_rescaled_model_is_certified_in_its_signals_units():
 @pytest.mark.usefixtures("as_installed")
 def test_scaled_signals_are_not_repeated():
     inner = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=2, key=jr.key(0))
-    for u_scale, y_scale, us in (
-        ((1.0, 1.0), (1.0, 1.0), jnp.ones((5, 1))),
-        ((1.0, 1.0), (1.0, 1.0), jnp.ones(5)),
-        ((1.0,), (1.0, 1.0), jnp.ones((5, 2))),
-        ((1.0, 1.0), (1.0,), jnp.ones((5, 2))),
+    sample = r"one sample of u must have the shape of its scales"
+    for u_scale, y_scale, us, message in (
+        ((1.0, 1.0), (1.0, 1.0), jnp.ones((5, 1)), sample),
+        ((1.0, 1.0), (1.0, 1.0), jnp.ones(5), sample),
+        ((1.0,), (1.0, 1.0), jnp.ones((5, 2)), "one scale for each channel of u, 2 in the system"),
+        ((1.0, 1.0), (1.0,), jnp.ones((5, 2)), "one scale for each channel of y, 2 in the system"),
     ):
-        with pytest.raises(RobustctlError, match=r"one sample of [uy] must have the shape of its scales"):
+        with pytest.raises(RobustctlError, match=message):
             rc.rollout(rc.Rescaled(inner, u_scale, y_scale).explicit(), us)

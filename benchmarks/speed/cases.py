@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -93,7 +94,7 @@ def with_gradient(explicit_map: Callable[[Any], Any]) -> Callable[[Any], tuple[A
     """Return `model -> (arrays, gradient of half their sum of squares)`: a loss without cost, so that only the map is timed."""
 
     def both(model):
-        arrays, pull = jax.vjp(explicit_map, model)
+        arrays, pull = eqx.filter_vjp(explicit_map, model)
         return arrays, *pull(arrays)
 
     return both
@@ -121,10 +122,10 @@ def training_step(loss: Callable, optimizer: optax.GradientTransformation | None
     optimizer = optimizer_of_all() if optimizer is None else optimizer
 
     def step(model, state, *data):
-        value, slope = jax.value_and_grad(loss)(model, *data)
+        value, slope = eqx.filter_value_and_grad(loss)(model, *data)
         with jax.numpy_dtype_promotion("standard"):  # Optax counts in integers
             updates, state = optimizer.update(slope, state)
-            return optax.apply_updates(model, updates), state, value
+            return eqx.apply_updates(model, updates), state, value
 
     return step
 
@@ -132,6 +133,11 @@ def training_step(loss: Callable, optimizer: optax.GradientTransformation | None
 def optimizer_of_all() -> optax.GradientTransformation:
     """Return Adam with elements of the gradient clipped, as published."""
     return optax.chain(optax.clip(10.0), optax.adam(1e-3))
+
+
+def free(model: Any) -> Any:
+    """Return what training moves of a model: its floating-point arrays."""
+    return eqx.filter(model, eqx.is_inexact_array)
 
 
 def _one_step_plain(model, xs, us, after):

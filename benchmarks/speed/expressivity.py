@@ -16,6 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -120,7 +121,7 @@ def train(study: Study, model: Parameterization, key: PRNGKeyArray) -> Parameter
     def body(carry, key):
         return step(*carry, *draw(key, study.batch))[:2], None
 
-    start = model, study.optimizer().init(model)  # pyright: ignore
+    start = model, study.optimizer().init(cases.free(model))  # pyright: ignore
     return lax.scan(body, start, jr.split(key, study.steps))[0][0]
 
 
@@ -156,7 +157,7 @@ def times(study: Study) -> dict[tuple[str, int], dict[str, Any]]:
     us = jr.normal(u_key, (study.sequences, study.horizon, 1))
     models = {size: study.model(*size, jr.key(0)) for size in study.sizes()}
     found: dict[tuple[str, int], dict[str, Any]] = {size: {} for size in models}
-    for name, fn in zip(PASSES, (_states, jax.grad(_mean_square)), strict=True):
+    for name, fn in zip(PASSES, (_states, eqx.filter_grad(_mean_square)), strict=True):
         made = {str(size): compiled(fn, model, x0, us) for size, model in models.items()}
         taken = interleaved({size: call for size, (call, _, _) in made.items()}, study.repeats)
         for size, row in found.items():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 
 from robustctl.runs.provenance import provenance
@@ -71,12 +72,12 @@ def _rows(case: Case, rates: floors.Rates, quick: bool, repeats: int):
     model = case.model()
     row = functools.partial(_row, case, rates, repeats)
     *losses, data = cases.training(case, quick)
-    state = cases.optimizer_of_all().init(model)  # pyright: ignore
+    state = cases.optimizer_of_all().init(cases.free(model))  # pyright: ignore
     steps = [cases.training_step(loss) for loss in losses]
     yield row("training step", _samples(data[0]), steps, (model, state, *data), lambda out: out[2])
     us, ys = cases.sequences(case, 4 if quick else 64, 20 if quick else 128)
     yield row("rollout", _samples(us), [cases.plain, cases.ours], (model, us))
-    gradients = [jax.value_and_grad(cases.squared_error(run)) for run in (cases.plain, cases.ours)]
+    gradients = [eqx.filter_value_and_grad(cases.squared_error(run)) for run in (cases.plain, cases.ours)]
     yield row("rollout gradient", _samples(us), gradients, (model, us, ys), lambda out: out[0])
     for batch in (4, 1):
         data = cases.sequences(case, batch, 20 if quick else 256)
@@ -140,7 +141,7 @@ def _rivals(case: Case, quick: bool, repeats: int) -> dict[str, dict[str, Any]]:
     }
     for what, fn, args in (
         ("rollout", cases.ours, (us,)),
-        ("gradient", jax.value_and_grad(cases.squared_error(cases.ours)), (us, ys)),
+        ("gradient", eqx.filter_value_and_grad(cases.squared_error(cases.ours)), (us, ys)),
     ):
         made = {name: compiled(fn, model, *args) for name, model in models.items()}
         times = interleaved({name: call for name, (call, _, _) in made.items()}, max(2, repeats // 3))

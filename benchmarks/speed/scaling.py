@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array
@@ -42,7 +43,7 @@ def _gradient_ms(base: cases.Case, name: str, value: int, repeats: int) -> float
     changes = {"nx": {"nx": value}, "layers": {"hidden": base.hidden[:1] * value}}.get(name, {})
     case = dataclasses.replace(base, **changes)
     data = cases.sequences(case, value if name == "batch" else 16, value if name == "samples" else 128)
-    gradient = jax.value_and_grad(cases.squared_error(cases.ours))
+    gradient = eqx.filter_value_and_grad(cases.squared_error(cases.ours))
     call, _, _ = compiled(gradient, case.model(), *data)
     return interleaved({"ours": call}, max(2, repeats // 3))["ours"]["ms"]
 

@@ -27,7 +27,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
         linear loop:                          |z|_2 / |d|_2 <= H-infinity norm, exact
         certified Q about a linear plant:     |z(d) - z(0)|_2 / |d|_2 <= |T0| + |T1| gamma |T2|
 
-    The second is for `Youla` and `Alongside`; about a nonlinear plant the statement says what still holds.
+    The second is for `Youla` and `Alongside`; about a nonlinear plant the statement gives what still holds.
 
     **Arguments:**
 

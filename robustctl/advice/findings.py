@@ -61,6 +61,11 @@ def of_output(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt:
         if text:
             yield Finding(kind, y.name, text)
     yield from _log(y)
+    if y.spikes:
+        text = (
+            f"{y.spikes} single sample(s) are outliers; set those to NaN that the plant cannot have produced."
+        )
+        yield Finding("spikes", y.name, text)
 
 
 def of_input(u: InputAdvice) -> Iterator[Finding]:
@@ -226,8 +231,3 @@ def _log(c: InputAdvice | OutputAdvice) -> Iterator[Finding]:
         filled = "inputs are interpolated there" if is_input else "they do not count in training"
         text = f"{percent(c.missing)} of its samples are missing, up to {c.longest_gap} in a row; {filled}; split the log at long gaps."
         yield Finding("gaps", c.name, text)
-    if isinstance(c, OutputAdvice) and c.spikes:
-        text = (
-            f"{c.spikes} single sample(s) are outliers; set those to NaN that the plant cannot have produced."
-        )
-        yield Finding("spikes", c.name, text)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ from ..errors import RobustctlError
 from ..lft import BOUND_ROUNDING
 from ..scaled import Scaled
 from ..store.json_text import json_text
-from ..system import Parameterization, System
+from ..system import Parameterization, System, explicit_of
 from .dissipation import Inequality, inequality, positive_definite
 from .metric import find_metric
 
@@ -120,7 +119,7 @@ def certify(model: Parameterization | System) -> Certificate:
 
     **Raises:** `RobustctlError` for something that is neither a parameterization nor a system.
     """
-    system: Any = model.explicit() if isinstance(model, Parameterization) else model
+    system = explicit_of(model)
     if not isinstance(system, System):
         raise RobustctlError(
             f"certify needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "

@@ -60,6 +60,10 @@ class LureSystem(System):
     def response(self, b: Float[Array, " nv"]) -> Float[Array, " nv"]:
         """Return w for what reaches the nonlinearity from the state and the input."""
 
+    @abc.abstractmethod
+    def response_gain(self) -> float:
+        """Return a bound on `|dw| / |db|` of the response, infinite where none is known."""
+
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
         return jnp.zeros_like(self.bx)

@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -193,12 +195,18 @@ def _of_modes(found: list[Certificate]) -> Certificate:
 def weights_sha256(system: System) -> str:
     """Return the sha256 of every array of a system: its place, dtype, shape and bytes."""
     digest = hashlib.sha256()
+    for place, leaf in _arrays(system):
+        array = np.asarray(leaf)
+        digest.update(f"{place} {array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _arrays(system: System) -> Iterator[tuple[str, Any]]:
+    """Places and arrays of a system."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(system):
         if isinstance(leaf, jax.Array | np.ndarray):
-            array = np.asarray(leaf)
-            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+            yield jax.tree_util.keystr(path), leaf
 
 
 def _why_not(f: Inequality, found: float) -> str:
@@ -243,4 +251,4 @@ def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | N
 
 
 def _dtype(system: System) -> str:
-    return ", ".join(sorted({str(leaf.dtype) for leaf in jax.tree.leaves(system) if hasattr(leaf, "dtype")}))
+    return ", ".join(sorted({str(array.dtype) for _, array in _arrays(system)}))

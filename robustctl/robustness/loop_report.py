@@ -203,17 +203,14 @@ def _common_plant(loops: dict[str, Feedback]) -> Sampled:
         raise RobustctlError("there must be at least one loop to report on, got none")
     described = {}
     for name, loop in loops.items():
-        if not (isinstance(loop, Feedback) and isinstance(loop.plant, Sampled)):
-            what = (
-                type(loop).__name__
-                if not isinstance(loop, Feedback)
-                else f"one about a {type(loop.plant).__name__}"
-            )
+        plant = loop.plant if isinstance(loop, Feedback) else None
+        if not isinstance(plant, Sampled):
+            what = type(loop).__name__ if plant is None else f"one about a {type(plant).__name__}"
             raise RobustctlError(
                 f"{name} must be a feedback loop about a Sampled plant, got {what}; rc.loops.feedback makes one"
             )
-        p = loop.plant.plant
-        described[name] = (p.controls, p.outputs, p.disturbances, loop.plant.dt, loop.plant.imperfections)
+        p = plant.plant
+        described[name] = (p.controls, p.outputs, p.disturbances, plant.dt, plant.imperfections)
     first, *others = described.items()
     for name, signals in others:
         for what, a, b in zip(

@@ -22,8 +22,7 @@ def affine_form(system: System, nu: int | PyTree) -> LFT:
     - `nu`: number of inputs, or one sample of the input where that is a pytree.
     """
     with jax.enable_x64(True):
-        cast = jax.tree.map(_to_float64, system)
-        u = jnp.zeros(nu) if isinstance(nu, int) else jax.tree.map(_to_float64, nu)
+        cast, u = to_float64(system), input_sample(nu)
         x, _ = ravel_pytree(cast.init_state())
         whole = np.asarray(_derivative(cast, u), np.float64)
     nx = x.size
@@ -43,5 +42,16 @@ def _derivative(system: System, u: PyTree):
     return jax.jacfwd(step)(jnp.concatenate([x, u]))
 
 
-def _to_float64(leaf):
-    return jnp.asarray(leaf, jnp.float64) if eqx.is_inexact_array(leaf) else leaf
+def input_sample(u: int | PyTree) -> PyTree:
+    """Return one sample of an input in float64: zeros where `u` is its width, else `u` itself."""
+    return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
+
+
+def to_float64(tree: PyTree) -> PyTree:
+    """Return a pytree with every floating-point array in float64; call it under 64-bit JAX."""
+
+    def cast(leaf):
+        real = eqx.is_inexact_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.asarray(leaf, jnp.float64) if real else leaf
+
+    return jax.tree.map(cast, tree)

@@ -42,23 +42,34 @@ def _refuse_unknown(called: Callable, name: str, now: dict[str, str]) -> Callabl
     return checked
 
 
+def is_whole(value: Any, least: int) -> bool:
+    """Return whether a value is a whole number of at least `least`; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+
+
+def is_positive(value: Any) -> bool:
+    """Return whether a value is one positive, finite number; True is none."""
+    number = isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
+
+
 def check_whole(least: int, **values: Any) -> None:
     """Raise `RobustctlError` unless every value is a whole number of at least `least`."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise RobustctlError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def check_sizes(**sizes: int) -> None:
     """Raise `ModelError` unless every size is a whole number of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        if not is_whole(size, 1):
             raise ModelError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
 def check_rate(rate: float) -> float:
     """Return the contraction rate as a float, or raise `ModelError` outside (0, 1]."""
-    if not (isinstance(rate, float | int | np.floating) and 0 < rate <= 1):
+    if not (is_positive(rate) and rate <= 1):
         raise ModelError(
             f"rate must be in (0, 1], got {rate!r}; it is the factor by which two trajectories approach "
             "each other each sample, and 1.0 asks only that they do"
@@ -68,7 +79,7 @@ def check_rate(rate: float) -> float:
 
 def check_gamma(gamma: float) -> float:
     """Return the gain bound as a float, or raise `ModelError` unless it is positive and finite."""
-    if not (isinstance(gamma, float | int | np.floating) and 0 < gamma < math.inf):
+    if not is_positive(gamma):
         raise ModelError(f"gamma must be a positive, finite gain from input to output, got {gamma!r}")
     return float(gamma)
 

@@ -166,9 +166,9 @@ class Rescaled(Parameterization):
 
     def __check_init__(self):
         """Refuse a scale that means nothing."""
-        for name in ("u_scale", "y_scale"):
-            if not all(0 < s < math.inf for s in getattr(self, name)):
-                raise RobustctlError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        for name, scale in (("u_scale", self.u_scale), ("y_scale", self.y_scale)):
+            if not all(0 < s < math.inf for s in scale):
+                raise RobustctlError(f"{name} must be positive and finite, got {scale}")
 
     def explicit(self) -> Scaled:
         """Map to the system in the signals' own units."""

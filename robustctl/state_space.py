@@ -8,6 +8,7 @@ import numpy as np
 from jax.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
+from .checks import is_positive
 from .errors import ModelError
 from .lft import LFT, linear
 from .system import System
@@ -69,7 +70,7 @@ class StateSpace(System):
     ):
         matrices = {name: np.atleast_2d(np.asarray(M)) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
         _check_matrices(matrices)
-        if isinstance(dt, bool) or not (isinstance(dt, float | int | np.floating) and 0 < dt < np.inf):
+        if not is_positive(dt):
             raise ModelError(
                 f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
             )

@@ -197,6 +197,11 @@ class Parameterization(eqx.Module):
         )
 
 
+def explicit_of(model: Any) -> Any:
+    """Return what a parameterization maps to; anything else is its own explicit form."""
+    return model.explicit() if isinstance(model, Parameterization) else model
+
+
 def dtype_of(model: PyTree):
     """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
     leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))

@@ -172,7 +172,7 @@ class Advice:
     def _output(self, y: OutputAdvice) -> list[str]:
         found = {f.kind for f in self.findings if f.channel == y.name}
         lines = [*_output_lines(self, y, found)] if y.varies else [("varies", "never")]
-        return _block("Output", y, [*lines, ("log", _faults(y))])
+        return _block("Output", y, [*lines, ("log", _faults(y, y.spikes))])
 
     def _input(self, u: InputAdvice) -> list[str]:
         return _block(
@@ -259,12 +259,13 @@ def _input_lines(a: Advice, u: InputAdvice) -> Iterator[tuple[str, str]]:
         yield "other inputs", f"explain {percent(u.explained)} of its variance"
 
 
-def _faults(c: ChannelAdvice) -> str:
+def _faults(c: ChannelAdvice, spikes: int | None = None) -> str:
+    """Faults of a channel's log in words; `spikes` is None for an input, where they are not looked for."""
     parts = [f"{percent(c.missing)} missing, longest gap {c.longest_gap}"] if c.longest_gap else []
     for share, end in ((c.at_low, "lowest"), (c.at_high, "highest")):
         parts += [f"{percent(share)} at the {end} value"] if share else []
-    parts += [f"{c.spikes} spike{'s' * (c.spikes > 1)}"] if isinstance(c, OutputAdvice) and c.spikes else []
-    return "; ".join(parts) or "no gaps, no clipping" + (", no spikes" if isinstance(c, OutputAdvice) else "")
+    parts += [f"{spikes} spike{'s' * (spikes > 1)}"] if spikes else []
+    return "; ".join(parts) or "no gaps, no clipping" + (", no spikes" if spikes == 0 else "")
 
 
 def short(value: float) -> str:

@@ -124,13 +124,16 @@ def _check(record: Any) -> None:
 
 def _log(record: Record, field: str, channel: int) -> dict[str, Any]:
     """Name, unit and faults of a channel, the fields that inputs and outputs share."""
-    kind = "input" if field == "u" else "output"
-    masks = [getattr(e, f"{field}_mask")[:, channel] for e in record.experiments]
-    values = [getattr(e, field)[:, channel][m] for e, m in zip(record.experiments, masks, strict=True)]
+    names, units = (
+        (record.inputs, record.input_units) if field == "u" else (record.outputs, record.output_units)
+    )
+    signals = [e.signal(field) for e in record.experiments]
+    masks = [mask[:, channel] for _, mask in signals]
+    values = [values[:, channel][m] for (values, _), m in zip(signals, masks, strict=True)]
     at_low, at_high = channels.at_ends(values)
     return {
-        "name": getattr(record, f"{kind}s")[channel],
-        "unit": getattr(record, f"{kind}_units")[channel],
+        "name": names[channel],
+        "unit": units[channel],
         "missing": float(1 - np.concatenate(masks).mean()),
         "longest_gap": max(channels.longest_gap(m) for m in masks),
         "at_low": at_low,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .advice import Finding, InputAdvice, OutputAdvice, percent, short
+from .advice import ChannelAdvice, Finding, InputAdvice, OutputAdvice, percent, short
 
 # The 5 % point of the Dickey-Fuller distribution with a constant.
 UNIT_ROOT_T = -2.86
@@ -60,7 +60,12 @@ def of_output(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt:
     ):
         if text:
             yield Finding(kind, y.name, text)
-    yield from _log(y)
+    yield from _log(y, is_input=False)
+    if y.spikes:
+        text = (
+            f"{y.spikes} single sample(s) are outliers; set those to NaN that the plant cannot have produced."
+        )
+        yield Finding("spikes", y.name, text)
 
 
 def of_input(u: InputAdvice) -> Iterator[Finding]:
@@ -87,7 +92,7 @@ def of_input(u: InputAdvice) -> Iterator[Finding]:
             "vary it independently, or combine them into one input."
         )
         yield Finding("collinear", u.name, text)
-    yield from _log(u)
+    yield from _log(u, is_input=True)
 
 
 def of_sizes(channels: Sequence[str], sizes: np.ndarray, names: Sequence[str]) -> Iterator[Finding]:
@@ -207,13 +212,12 @@ def _linear(y: OutputAdvice) -> tuple[str, str]:
     return "linear", ""
 
 
-def _log(c: InputAdvice | OutputAdvice) -> Iterator[Finding]:
+def _log(c: ChannelAdvice, is_input: bool) -> Iterator[Finding]:
     ends = [
         f"{percent(s)} of the samples are at its {e} value"
         for s, e in ((c.at_low, "lowest"), (c.at_high, "highest"))
         if s >= CLIPPED
     ]
-    is_input = isinstance(c, InputAdvice)
     if ends:
         todo = (
             "log the value that reaches the plant (for a clipped reading, set these samples to NaN)"
@@ -226,8 +230,3 @@ def _log(c: InputAdvice | OutputAdvice) -> Iterator[Finding]:
         filled = "inputs are interpolated there" if is_input else "they do not count in training"
         text = f"{percent(c.missing)} of its samples are missing, up to {c.longest_gap} in a row; {filled}; split the log at long gaps."
         yield Finding("gaps", c.name, text)
-    if isinstance(c, OutputAdvice) and c.spikes:
-        text = (
-            f"{c.spikes} single sample(s) are outliers; set those to NaN that the plant cannot have produced."
-        )
-        yield Finding("spikes", c.name, text)

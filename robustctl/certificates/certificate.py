@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from ..errors import RobustctlError
 from ..lft import BOUND_ROUNDING
 from ..scaled import Scaled
 from ..store.json_text import json_text
-from ..system import Parameterization, System
+from ..system import Parameterization, System, explicit_of
 from .dissipation import Inequality, inequality, positive_definite
 from .metric import find_metric
 
@@ -120,7 +121,7 @@ def certify(model: Parameterization | System) -> Certificate:
 
     **Raises:** `RobustctlError` for something that is neither a parameterization nor a system.
     """
-    system: Any = model.explicit() if isinstance(model, Parameterization) else model
+    system = explicit_of(model)
     if not isinstance(system, System):
         raise RobustctlError(
             f"certify needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "
@@ -194,12 +195,18 @@ def _of_modes(found: list[Certificate]) -> Certificate:
 def weights_sha256(system: System) -> str:
     """Return the sha256 of every array of a system: its place, dtype, shape and bytes."""
     digest = hashlib.sha256()
+    for place, leaf in _arrays(system):
+        array = np.asarray(leaf)
+        digest.update(f"{place} {array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _arrays(system: System) -> Iterator[tuple[str, Any]]:
+    """Places and arrays of a system."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(system):
         if isinstance(leaf, jax.Array | np.ndarray):
-            array = np.asarray(leaf)
-            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+            yield jax.tree_util.keystr(path), leaf
 
 
 def _why_not(f: Inequality, found: float) -> str:
@@ -244,4 +251,4 @@ def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | N
 
 
 def _dtype(system: System) -> str:
-    return ", ".join(sorted({str(leaf.dtype) for leaf in jax.tree.leaves(system) if hasattr(leaf, "dtype")}))
+    return ", ".join(sorted({str(array.dtype) for _, array in _arrays(system)}))

@@ -52,7 +52,7 @@ def from_control(
             f"dt must be a number, got {sys.dt}, which leaves the sample time open; set system.dt to 0 (continuous time) "
             "or to seconds"
         )
-    A, B, C, D = (_in_default_dtype(letter, getattr(sys, letter)) for letter in "ABCD")
+    A, B, C, D = map(_in_default_dtype, "ABCD", (sys.A, sys.B, sys.C, sys.D))
     if sys.dt > 0:
         names = {"inputs": sys.input_labels, "outputs": sys.output_labels, "states": sys.state_labels}
         units = {"input_units": input_units, "output_units": output_units}

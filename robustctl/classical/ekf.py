@@ -12,7 +12,7 @@ from ..errors import ModelError
 from ..loops import noiseless
 from ..plants import PlantState, Sampled, undisturbed
 from ..system import StrictlyProper
-from .model import as_array
+from .model import as_array, require_sampled
 from .modes import weight
 from .types import ArrayLike
 
@@ -121,10 +121,7 @@ def extended_kalman(
         estimator = rc.classical.extended_kalman(sampled, 0.1, 0.1)
         controller = rc.classical.EstimateFeedback(estimator, rc.classical.lqr(sampled, [1.0, 1.0], 1.0).controller)
     """
-    if not isinstance(sampled, Sampled):
-        raise ModelError(
-            f"the plant must be a Sampled, got {type(sampled).__name__}; Sampled(plant, dt) makes one"
-        )
+    require_sampled(sampled)
     nx, ny = len(sampled.plant.states), len(sampled.plant.outputs)
     W, V = weight(W, nx, "W", definite=False), weight(V, ny, "V", definite=True)
     P0 = W if P0 is None else weight(P0, nx, "P0", definite=False)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..affine import input_sample, to_float64
 from ..errors import ModelError
 from ..loops import Feedback
 from ..plants import Plant, PlantState, Sampled, undisturbed
-from ..system import Parameterization, System
+from ..system import System, explicit_of
 
 
 class Flat(NamedTuple):
@@ -44,16 +45,6 @@ def in_float64(function: Callable) -> Callable:
     return wrapped
 
 
-def to_float64(tree: Any) -> Any:
-    """Return a pytree with every floating-point array in float64; call it under `in_float64`."""
-
-    def cast(leaf):
-        floating = isinstance(leaf, jax.Array | np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return jnp.asarray(leaf, jnp.float64) if floating else leaf
-
-    return jax.tree.map(cast, tree)
-
-
 @in_float64
 def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     """Return a system, plant or loop on float64 vectors.
@@ -67,7 +58,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
 
     **Raises:** `ModelError` for any other class, and for an input of unknown width.
     """
-    system = to_float64(system.explicit() if isinstance(system, Parameterization) else system)
+    system = to_float64(explicit_of(system))
     if isinstance(system, Plant):
         return _plant(system)
     if isinstance(system, Sampled):
@@ -151,6 +142,12 @@ def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
     return pack, unpack, tuple(names)
 
 
+def sampled_plant(loop: Feedback) -> Sampled:
+    """Return the plant of a loop that was checked to be about a `Sampled`."""
+    assert isinstance(loop.plant, Sampled)
+    return loop.plant
+
+
 class _LoopStep(eqx.Module):
     loop: Feedback
     references: int = eqx.field(static=True)
@@ -170,12 +167,11 @@ class _LoopStep(eqx.Module):
 
     @property
     def _sampled(self) -> Sampled:
-        assert isinstance(self.loop.plant, Sampled)
-        return self.loop.plant
+        return sampled_plant(self.loop)
 
 
 def _loop(loop: Feedback, references: int) -> Flat:
-    sampled: Any = loop.plant
+    sampled = sampled_plant(loop)
     pack, _, states = plant_state(sampled)
     start, _ = ravelled(loop.policy.init_state())
     outputs = tuple(s.name for s in (*sampled.plant.outputs, *sampled.plant.controls))
@@ -216,7 +212,7 @@ def _input(system: System, u: Any) -> Any:
             f"the input's width must be known, but a {type(system).__name__} does not define it; give the class an attribute "
             "nu, or the call one sample of the input or names for the inputs"
         )
-    return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
+    return input_sample(u)
 
 
 def ravelled(tree: Any) -> tuple[jax.Array, Callable]:
@@ -235,8 +231,8 @@ def chosen_names(given: Sequence[str] | int | None, default: Sequence[str], what
 
     **Raises:** `ModelError` for another number of names, and equal names.
     """
-    names = list(default) if given is None or isinstance(given, int) else list(given)
-    count = given if isinstance(given, int) else len(names)
+    given = len(default) if given is None else given
+    names, count = (list(default), given) if isinstance(given, int) else (list(given), len(given))
     if count != len(default) or len(set(names)) != len(names):
         raise ModelError(f"there must be {len(default)} different names of {what}, got {given}")
     return names

@@ -4,14 +4,13 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array
 
-from ..errors import ModelError
 from ..lft import LFT, float64, static_gain
 from ..loops import ModelBased, Youla, noiseless, zero_gain
 from ..plants import Sampled
 from ..system import Certifiable
 from .kalman import filter_gains
 from .lqr import gains
-from .model import Model, as_array, linear_model, require_stable
+from .model import Model, as_array, linear_model, require_sampled, require_stable
 from .types import ArrayLike
 
 
@@ -71,10 +70,7 @@ def linear_base(sampled: Sampled, Q: ArrayLike, R: ArrayLike, W: ArrayLike, V: A
         sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
         base = rc.classical.linear_base(sampled, [1.0, 1.0], 1.0, 0.1, 0.1)
     """
-    if not isinstance(sampled, Sampled):
-        raise ModelError(
-            f"the plant must be a Sampled, got {type(sampled).__name__}; Sampled(plant, dt) makes one"
-        )
+    require_sampled(sampled)
     model = _without_delay(sampled)
     K, _, _ = gains(model.system.A, model.system.B, Q, R, None, True)
     L, _, _ = filter_gains(model, W, V)

@@ -1,6 +1,6 @@
 """The linear model at the operating point, on which every design is based."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import control as ct
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def linear_model(plant: PlantLike) -> Model:
 def _at_operating_point(plant: Plant | Sampled) -> Model:
     flat = flatten(plant)
     A, B, C, _ = jacobians(flat, flat.x, flat.u)
-    inner = plant.plant if isinstance(plant, Sampled) else plant
+    inner = physical(plant)
     nu = len(inner.controls)
     system = ct.StateSpace(
         A,
@@ -96,6 +96,19 @@ def _at_operating_point(plant: Plant | Sampled) -> Model:
     )
     y = np.asarray(inner.output(jnp.asarray(inner.operating_point()[0])), float)
     return Model(typed(system), B[:, nu:], flat.x, flat.u[:nu], y)
+
+
+def physical(plant: Plant | Sampled) -> Plant:
+    """Return the plant in continuous time."""
+    return plant.plant if isinstance(plant, Sampled) else plant
+
+
+def require_sampled(plant: Any) -> None:
+    """Raise `ModelError` unless the plant is a `Sampled`."""
+    if not isinstance(plant, Sampled):
+        raise ModelError(
+            f"the plant must be a Sampled, got {type(plant).__name__}; Sampled(plant, dt) makes one"
+        )
 
 
 def require_discrete(model: Model, dt: float | None, what: str) -> float:

@@ -8,11 +8,12 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array
 
+from ..checks import is_whole
 from ..errors import ModelError
 from ..plants import Plant, Sampled, limits
 from ..system import System
 from .lqr import gains
-from .model import as_array, linear_model
+from .model import as_array, linear_model, physical
 from .modes import weight
 from .qp import require_qpax, solve_qp
 from .types import ArrayLike, PlantLike
@@ -138,7 +139,7 @@ def mpc(
         raise ModelError(
             "the plant must be discrete; Sampled(plant, dt) or control.c2d(system, dt) makes it so"
         )
-    if isinstance(horizon, bool) or horizon < 1:
+    if not is_whole(horizon, 1):
         raise ModelError(f"horizon must be at least 1 sample, got {horizon}")
     A, B = model.system.A, model.system.B
     nx, nu = B.shape
@@ -161,8 +162,9 @@ def mpc(
 
 def control_limits(plant: PlantLike, nu: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the limits of a plant's control signals; infinite for a linear system without signals."""
-    inner = plant.plant if isinstance(plant, Sampled) else plant
-    return limits(inner.controls) if isinstance(inner, Plant) else (np.full(nu, -np.inf), np.full(nu, np.inf))
+    if isinstance(plant, Plant | Sampled):
+        return limits(physical(plant).controls)
+    return np.full(nu, -np.inf), np.full(nu, np.inf)
 
 
 def bounds(

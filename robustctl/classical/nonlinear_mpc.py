@@ -16,7 +16,7 @@ from ..plants import PlantState, Sampled, undisturbed
 from ..system import System
 from .flat import plant_state
 from .lqr import gains
-from .model import as_array, linear_model
+from .model import as_array, linear_model, require_sampled
 from .modes import weight
 from .mpc import MPC, bounds, control_limits
 from .qp import require_qpax, solve_qp
@@ -257,10 +257,7 @@ def nonlinear_mpc(
         design = rc.classical.nonlinear_mpc(sampled, [1.0, 1.0], 1.0, horizon=15, solver=rc.classical.SQP(steps=3))
     """
     require_qpax()
-    if not isinstance(sampled, Sampled):
-        raise ModelError(
-            f"the plant must be a Sampled, got {type(sampled).__name__}; Sampled(plant, dt) makes one"
-        )
+    require_sampled(sampled)
     if min(horizon, *solver) < 1:
         raise ModelError(f"horizon, steps and iterations must be at least 1, got {horizon} and {solver}")
     sampled = noiseless(sampled)

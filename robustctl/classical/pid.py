@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..affine import affine_form
+from ..checks import is_positive
 from ..errors import ModelError
 from ..lft import LFT
 from ..system import System
@@ -94,7 +95,7 @@ class PID(System):
                 else np.broadcast_to(tt, p.shape)
             )
         tf, tt = np.where(np.isfinite(tf), tf, dt), np.maximum(tt, dt)
-        if isinstance(dt, bool) or not 0 < dt < np.inf or not (tf >= 0).all() or not (low < high).all():
+        if not is_positive(dt) or not (tf >= 0).all() or not (low < high).all():
             raise ModelError(
                 f"dt must be positive, tf at least 0 and low below high, got dt = {dt}, tf = {tf}, low = {low}, high = {high}"
             )

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import tyro
 
@@ -48,7 +48,7 @@ def arguments(command: Any) -> tuple[str, ...]:
     first, named = [], []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
-        positional = tyro.conf.Positional in getattr(hints[field.name], "__metadata__", ())
+        positional = tyro.conf.Positional in get_args(hints[field.name])
         if dataclasses.is_dataclass(value):
             named += arguments(value)
         elif positional:

@@ -172,8 +172,14 @@ class Simulate:
         record = read(
             self.log, inputs=inputs, outputs=outputs, dt=None if self.time else model.dt, time=self.time
         )
-        names = {name: getattr(model, name) for name in ("inputs", "outputs", "input_units", "output_units")}
-        made = fit_report(model, dataclasses.replace(record, **names))
+        named = dataclasses.replace(
+            record,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            input_units=model.input_units,
+            output_units=model.output_units,
+        )
+        made = fit_report(model, named)
         print(made)
         made.simulation.to_csv(out)
         print(f"simulated outputs: {out}")

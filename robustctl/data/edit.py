@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..checks import is_whole
 from ..errors import DataError, RobustctlWarning
 from .record import MIN_SAMPLES, Experiment, Record
 from .record_checks import as_names
@@ -33,12 +34,14 @@ def merge(*records: Record) -> Record:
                 f"mixed sample times: dt = {first.dt!r} s and dt = {other.dt!r} s; records to merge must share "
                 "dt, so resample one of them"
             )
-        for field in ("inputs", "outputs", "input_units", "output_units"):
-            if getattr(first, field) != getattr(other, field):
-                raise DataError(
-                    f"records to merge must share their {field}: "
-                    f"{getattr(first, field)} and {getattr(other, field)} differ"
-                )
+        for field, one, another in (
+            ("inputs", first.inputs, other.inputs),
+            ("outputs", first.outputs, other.outputs),
+            ("input_units", first.input_units, other.input_units),
+            ("output_units", first.output_units, other.output_units),
+        ):
+            if one != another:
+                raise DataError(f"records to merge must share their {field}: {one} and {another} differ")
     return dataclasses.replace(first, experiments=tuple(e for record in records for e in record.experiments))
 
 
@@ -110,7 +113,7 @@ def windows(record: Record, length: int, stride: int) -> Record:
     **Raises:** `DataError` for other numbers, or when every experiment is shorter than `length`.
     """
     for name, value, least in (("length", length, MIN_SAMPLES), ("stride", stride, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        if not is_whole(value, least):
             raise DataError(f"{name} must be an integer number of samples >= {least}, got {value!r}")
     long = [experiment for experiment in record.experiments if experiment.samples >= length]
     if not long:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from ..checks import is_whole
 from ..errors import DataError
 from .arrays import from_arrays
 from .record import MIN_SAMPLES, Experiment, Record
@@ -31,7 +32,7 @@ def average_periods(record: Record, period: int, *, skip: int = 1) -> Record:
     **Raises:** `DataError` for other numbers, and for an experiment without a whole period left.
     """
     for name, value, least in (("period", period, MIN_SAMPLES), ("skip", skip, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        if not is_whole(value, least):
             raise DataError(f"{name} must be an integer >= {least}, got {value!r}")
     means = [_mean(e, period, skip) for e in record.experiments]
     us, ys = ([m[part].T for m in means] for part in (slice(record.nu), slice(record.nu, None)))

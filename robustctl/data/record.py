@@ -51,8 +51,9 @@ class Experiment:
 
     def __post_init__(self):
         for field in ("u", "y"):
-            values = as_floats(getattr(self, field), f"experiment {self.name!r}: {field}")
-            mask = np.asarray(getattr(self, f"{field}_mask"))
+            given, given_mask = self.signal(field)
+            values = as_floats(given, f"experiment {self.name!r}: {field}")
+            mask = np.asarray(given_mask)
             self._check(field, values, mask)
             object.__setattr__(self, field, _frozen(values))
             object.__setattr__(self, f"{field}_mask", _frozen(mask))
@@ -84,6 +85,10 @@ class Experiment:
                 f"{where}every sample must be finite, masked ones too; {field}[{sample}, {channel}] is "
                 f"{values[sample, channel]} and {state}; use from_arrays, which marks and fills NaN"
             )
+
+    def signal(self, field: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values and mask of the inputs, ``"u"``, or of the outputs, ``"y"``."""
+        return (self.u, self.u_mask) if field == "u" else (self.y, self.y_mask)
 
     @property
     def samples(self) -> int:
@@ -120,9 +125,12 @@ class Record:
             raise DataError("a record must hold at least one experiment, got none")
         object.__setattr__(self, "experiments", experiments)
         object.__setattr__(self, "dt", check_dt(self.dt))
-        for kind in ("input", "output"):
-            names = as_names(getattr(self, f"{kind}s"), f"{kind}s")
-            units = as_names(getattr(self, f"{kind}_units"), f"{kind}_units") or ("",) * len(names)
+        for kind, given_names, given_units in (
+            ("input", self.inputs, self.input_units),
+            ("output", self.outputs, self.output_units),
+        ):
+            names = as_names(given_names, f"{kind}s")
+            units = as_names(given_units, f"{kind}_units") or ("",) * len(names)
             if len(units) != len(names):
                 raise DataError(
                     f"{kind}_units must be one per channel, got {len(units)} units for {len(names)} names"
@@ -169,7 +177,7 @@ class Record:
         return "\n".join(lines)
 
     def _channels(self, field: str, names: tuple[str, ...], units: tuple[str, ...]) -> str:
-        masks = [getattr(experiment, f"{field}_mask") for experiment in self.experiments]
+        masks = [experiment.signal(field)[1] for experiment in self.experiments]
         missing = 100.0 * np.mean(~np.concatenate(masks), axis=0)
         return ", ".join(
             f"{name}{f' [{unit}]' if unit else ''} ({lost:.3g} % missing)"

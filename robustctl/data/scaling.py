@@ -49,15 +49,14 @@ class Scaling:
     y_std: np.ndarray
 
     def __post_init__(self):
-        for name in FIELDS:
-            array = as_floats(getattr(self, name), name)
+        for name, given in self._numbers().items():
+            array = as_floats(given, name)
             if array.ndim != 1 or not np.isfinite(array).all():
                 raise DataError(f"{name} must be one finite number per channel, shape (n,), got {array!r}")
             if name.endswith("std") and not (array > 0).all():
                 raise DataError(f"{name} must be > 0, got {array!r}")
             object.__setattr__(self, name, array)
-        for kind in "uy":
-            mean, std = getattr(self, f"{kind}_mean"), getattr(self, f"{kind}_std")
+        for kind, mean, std in (("u", self.u_mean, self.u_std), ("y", self.y_mean, self.y_std)):
             if mean.shape != std.shape:
                 raise DataError(f"{kind}_mean and {kind}_std must match, got {mean.shape} and {std.shape}")
 
@@ -67,7 +66,7 @@ class Scaling:
 
     def __hash__(self) -> int:
         """Hash of the numbers."""
-        return hash(tuple(getattr(self, name).tobytes() for name in FIELDS))
+        return hash(tuple(numbers.tobytes() for numbers in self._numbers().values()))
 
     @classmethod
     def fit(cls, record: Record) -> Scaling:
@@ -118,7 +117,10 @@ class Scaling:
 
     def to_dict(self) -> dict[str, list[float]]:
         """Lists of floats that JSON can hold and `from_dict` reads back without loss."""
-        return {name: getattr(self, name).tolist() for name in FIELDS}
+        return {name: numbers.tolist() for name, numbers in self._numbers().items()}
+
+    def _numbers(self) -> dict[str, np.ndarray]:
+        return dict(zip(FIELDS, (self.u_mean, self.u_std, self.y_mean, self.y_std), strict=True))
 
     @classmethod
     def from_dict(cls, numbers: Mapping[str, Any]) -> Scaling:
@@ -126,8 +128,8 @@ class Scaling:
 
         **Raises:** `DataError` for missing or unknown keys, or numbers that a scaling may not hold.
         """
-        if not isinstance(numbers, Mapping) or set(numbers) != set(FIELDS):
-            given = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else type(numbers).__name__
+        given = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else type(numbers).__name__
+        if given != sorted(FIELDS):
             raise DataError(f"a scaling needs exactly the keys {FIELDS}, got {given}")
         return cls(**{name: as_floats(numbers[name], name) for name in FIELDS})
 

@@ -118,7 +118,7 @@ def _lines(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.ndarr
 
 
 def _line(t: np.ndarray, experiment: Experiment, field: str, names: tuple[str, ...]):
-    values, mask = getattr(experiment, field), getattr(experiment, f"{field}_mask")
+    values, mask = experiment.signal(field)
     _require(mask.sum(axis=0), 2, names, f"experiment {experiment.name!r}")
     # Centered times keep the fit well conditioned when t0 is a clock time.
     times = np.broadcast_to(t[:, None], values.shape)
@@ -138,6 +138,5 @@ def _require(counts: np.ndarray, least: int, names: tuple[str, ...], where: str)
 
 def pooled(record: Record, field: str) -> tuple[np.ndarray, np.ndarray]:
     """Values and mask of ``"u"`` or ``"y"`` of all experiments, one after the other: (samples, n) each."""
-    values = np.concatenate([getattr(experiment, field) for experiment in record.experiments])
-    mask = np.concatenate([getattr(experiment, f"{field}_mask") for experiment in record.experiments])
-    return values, mask
+    values, masks = zip(*(experiment.signal(field) for experiment in record.experiments), strict=True)
+    return np.concatenate(values), np.concatenate(masks)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from ..checks import is_whole
 from ..errors import DataError
 from .scores import FLAT, divergence
 from .simulate import Simulation
@@ -109,7 +110,7 @@ def _check_finite(simulation: Simulation) -> None:
 
 
 def _check_lag(simulation: Simulation, max_lag: int) -> None:
-    if isinstance(max_lag, bool) or not isinstance(max_lag, int | np.integer) or max_lag < 1:
+    if not is_whole(max_lag, 1):
         raise DataError(f"max_lag must be a whole number of samples of at least 1, got {max_lag!r}")
     scored = [e.samples - simulation.skipped for e in simulation.record.experiments]
     longest = max(scored)

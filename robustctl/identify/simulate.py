@@ -77,8 +77,9 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
     **Raises:** `DataError` if sample time, channels or units differ from the model's, or an experiment is too short.
     """
     check_channels(model, record)
-    estimate = isinstance(model.initial, LearnedState)
-    skipped = model.initial.horizon if isinstance(model.initial, LearnedState) else model.initial.window
+    initial = model.initial
+    estimate = isinstance(initial, LearnedState)
+    skipped = initial.horizon if estimate else initial.window
     scaled = model.scaling.apply(record)
     batch = pack(scaled, window=model.initial.window, washout=skipped if estimate else 0, dtype=model.dtype)
     if estimate:

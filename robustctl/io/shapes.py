@@ -31,12 +31,17 @@ def _built(cls: type, arguments: dict[str, Any]) -> Any:
     )
 
 
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass or module, by name in order."""
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+
+
 def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, eqx.Module):
         yield value
         # The layers of an MLP are checked with it; with scan=True they are stacked, unlike any on its own.
         whole = isinstance(value, eqx.nn.MLP)
-        value = () if whole else tuple(getattr(value, f.name) for f in dataclasses.fields(value))
+        value = () if whole else tuple(fields_of(value).values())
     if isinstance(value, tuple):
         for item in value:
             yield from _parts(item)
@@ -44,7 +49,8 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _static_fields(part: eqx.Module) -> dict[str, Any]:
     """Equinox's networks keep the arguments of their constructors as static fields."""
-    return {f.name: getattr(part, f.name) for f in dataclasses.fields(part) if f.metadata.get("static")}
+    static = {f.name for f in dataclasses.fields(part) if f.metadata.get("static")}
+    return {name: value for name, value in fields_of(part).items() if name in static}
 
 
 def _mlp_sizes(part: eqx.nn.MLP) -> dict[str, Any]:

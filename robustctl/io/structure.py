@@ -27,6 +27,7 @@ from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
 from ..registry import CLASSES, name_of
 from ..store.container import shown
+from .shapes import fields_of
 
 # Equinox' own identity has no public name; a network without a final activation holds it.
 _MLP_DEFAULTS = inspect.signature(eqx.nn.MLP.__init__).parameters
@@ -67,8 +68,7 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
     name = name_of(type(value))
     if name is None:
         _refuse(value, path)
-    names = [f.name for f in dataclasses.fields(value)]
-    fields = {field: encode(getattr(value, field), (*path, field), arrays) for field in names}
+    fields = {field: encode(part, (*path, field), arrays) for field, part in fields_of(value).items()}
     return {"class": name, "fields": fields}
 
 

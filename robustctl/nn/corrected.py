@@ -61,9 +61,16 @@ class CorrectedR2DN(Parameterization):
         prior_metric(self.A.exact, float(self.core.guarantee.rate))
         n, (ny, inputs) = len(self.A.words), (self.core.core.by.size, self.core.core.nu)
         nu = inputs - n
-        shapes = {"A": (n, n), "B": (n, nu), "C": (ny, n), "D": (ny, nu), "a": (n,), "d": (ny,), "P": (n, n)}
-        for name, shape in shapes.items():
-            M = getattr(self, name).exact
+        for name, given, shape in (
+            ("A", self.A, (n, n)),
+            ("B", self.B, (n, nu)),
+            ("C", self.C, (ny, n)),
+            ("D", self.D, (ny, nu)),
+            ("a", self.a, (n,)),
+            ("d", self.d, (ny,)),
+            ("P", self.P, (n, n)),
+        ):
+            M = given.exact
             if M.shape != shape or not np.isfinite(M).all():
                 raise ModelError(
                     f"{name} must be finite and of shape {shape} for a prior of {n} states and a core of {inputs} inputs and "

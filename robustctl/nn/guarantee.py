@@ -113,7 +113,7 @@ class Lipschitz(Guarantee):
         return eqx.tree_at(lambda g: g.log_gamma_ratio, self, zeros((), dtype))
 
 
-@registered(sizes=lambda guarantee: {name: getattr(guarantee, name).exact for name in "QSR"})
+@registered(sizes=lambda guarantee: {"Q": guarantee.Q.exact, "S": guarantee.S.exact, "R": guarantee.R.exact})
 class Dissipative(Guarantee):
     """An incremental supply rate is respected.
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
-import jax.core
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
 from ..errors import ModelError
 from ..lft import Bounded
-from ..system import Certifiable, Parameterization
+from ..system import Certifiable, explicit_of
 from .activations import ACTIVATIONS, check_activation
+from .numpy_maps import traced
 
 _TOLERANCE = 1e-6
 
@@ -70,7 +70,7 @@ def check_phi(phi: Callable, nv: int, dtype) -> None:
     A network with a bound must have one of at most 1; one without is tried at 64 random points, which
     can refuse it but not certify it. Inside `jit` or `vmap` only the shapes are checked.
     """
-    network = phi.explicit() if isinstance(phi, Parameterization) else phi
+    network = explicit_of(phi)
     v = jax.ShapeDtypeStruct((nv,), dtype)
     try:
         out = eqx.filter_eval_shape(network, v)
@@ -78,11 +78,10 @@ def check_phi(phi: Callable, nv: int, dtype) -> None:
         raise ModelError(
             f"phi must accept a vector of nv = {nv} features; calling it raised: {error}"
         ) from error
-    if getattr(out, "shape", None) != (nv,):
-        raise ModelError(
-            f"phi must map nv = {nv} features to {nv}, got an output of shape {getattr(out, 'shape', out)}"
-        )
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(network)):
+    shape = getattr(out, "shape", out)
+    if shape != (nv,):
+        raise ModelError(f"phi must map nv = {nv} features to {nv}, got an output of shape {shape}")
+    if traced(network):
         return
     bound = lipschitz_bound(network)
     found, how = (

@@ -1,9 +1,11 @@
 """A linear system in feedback with a static nonlinearity (a Lur'e system), ready to step: what R2DN and REN share."""
 
 import abc
+from operator import attrgetter
 from typing import TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -58,6 +60,10 @@ class LureSystem(System):
     def response(self, b: Float[Array, " nv"]) -> Float[Array, " nv"]:
         """Return w for what reaches the nonlinearity from the state and the input."""
 
+    @abc.abstractmethod
+    def response_gain(self) -> float:
+        """Return a bound on `|dw| / |db|` of the response, infinite where none is known."""
+
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
         return jnp.zeros_like(self.bx)
@@ -85,5 +91,5 @@ class LureSystem(System):
 
 def scaled_rows(core: _M, factor: float, *names: str) -> _M:
     """Return a module with the arrays of these names multiplied by `factor`."""
-    arrays = [factor * getattr(core, name) for name in names]
-    return eqx.tree_at(lambda m: [getattr(m, name) for name in names], core, arrays)
+    arrays = attrgetter(*names)
+    return eqx.tree_at(arrays, core, jax.tree.map(lambda a: factor * a, arrays(core)))

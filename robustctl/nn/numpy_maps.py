@@ -32,10 +32,15 @@ def in_numpy(
         wide = (a.astype(np.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a for a in values)
         return tuple(np.asarray(value).astype(dtype) for value in fn(*wide))
 
-    if not any(isinstance(a, jax.core.Tracer) for a in arrays):
+    if not traced(arrays):
         return jax.device_put(compute(*arrays))
     like = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
     return jax.pure_callback(compute, like, *arrays, vmap_method="sequential")
+
+
+def traced(tree: Any) -> bool:
+    """Return whether any leaf of a pytree is being traced, so that its value is unknown."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any) -> Array:

@@ -35,7 +35,7 @@ from .bounded_real import bounded_real, feedthrough
 from .folded import fold
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
 from .initializers import Initializer, default_dtype, lecun_normals, random, split
-from .lipschitz import bounded, check_phi
+from .lipschitz import bounded, check_phi, lipschitz_bound
 from .lure import LureSystem, scaled_rows
 from .numpy_maps import first_feedthrough, norm, zeros
 from .sandwich import LBDN, SandwichNetwork
@@ -53,6 +53,10 @@ class ExplicitR2DN(LureSystem):
     def response(self, b: Float[Array, " nv"]) -> Float[Array, " nv"]:
         """Return `phi(b)`."""
         return self.phi(b)
+
+    def response_gain(self) -> float:
+        """Return the network's Lipschitz bound."""
+        return float(lipschitz_bound(self.phi) or np.inf)
 
     @exact_map
     def prepare(self) -> System:

@@ -47,6 +47,19 @@ class ExplicitREN(LureSystem):
         """Return the solution of the implicit layer."""
         return equilibrium_layer(self.D11, b, self.activation)
 
+    def response_gain(self) -> float:
+        """Return the bound of the implicit layer.
+
+        ::
+
+            w = sigma(D11 w + v):    dw' (2 L - L D11 - D11' L) dw <= 2 dw' L dv,     |dw| <= 2 |L| |dv| / (least eigenvalue)
+
+        for slopes in [0, 1] and `2 L - L D11 - D11' L > 0`, with L = Lambda: each neuron has dw (dv + D11 dw - dw) >= 0.
+        """
+        L, D11 = np.diag(np.asarray(self.Lambda, float)), np.asarray(self.D11, float)
+        H = 2 * L - L @ D11 - D11.T @ L
+        return float(2 * np.abs(L).max() / np.linalg.eigvalsh(H)[0])
+
     def lft(self) -> LFT:
         """Return the linear part with its neurons as one block."""
         neurons = Slopes(np.zeros(self.bv.size), np.ones(self.bv.size))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..certificates import certify
 from ..data import Record
 from ..errors import RobustctlError
-from ..nn import ExplicitR2DN, ExplicitREN, LureSystem, StateObserver, lipschitz_bound
+from ..nn import LureSystem, StateObserver
 from ..train import FittedModel
 from ..train.fitted_model import check_channels
 from .one_step_penalty import one_steps
@@ -149,26 +149,9 @@ def _noise(model: FittedModel, system: LureSystem, P: np.ndarray, noise: dict[st
             )
     root = np.linalg.cholesky(P).T  # |x|_P = |root x|
     B1, B2, D12 = (np.asarray(a, float) for a in (system.B1, system.B2, system.D12))
-    through = np.linalg.norm(root @ B1, 2) * _network_gain(system)
+    through = np.linalg.norm(root @ B1, 2) * system.response_gain()
     total = 0.0
     for k, name in enumerate(model.inputs):
         one = np.linalg.norm(root @ B2[:, k]) + through * np.linalg.norm(D12[:, k])
         total += noise.get(name, 0.0) / model.scaling.u_std[k] * one  # the observer reads scaled channels
     return float(total)
-
-
-def _network_gain(system: LureSystem) -> float:
-    """Return the largest `|dw| / |dv|`: the Lipschitz bound of phi, or that of a REN's implicit layer.
-
-    ::
-
-        w = sigma(D11 w + v):    dw' (2 L - L D11 - D11' L) dw <= 2 dw' L dv,     |dw| <= 2 |L| |dv| / (least eigenvalue)
-
-    for slopes in [0, 1] and `2 L - L D11 - D11' L > 0`, with L = Lambda: each neuron has dw (dv + D11 dw - dw) >= 0.
-    """
-    if isinstance(system, ExplicitR2DN):
-        return float(lipschitz_bound(system.phi) or np.inf)
-    assert isinstance(system, ExplicitREN)  # the other core that a StateObserver accepts
-    L, D11 = np.diag(np.asarray(system.Lambda, float)), np.asarray(system.D11, float)
-    H = 2 * L - L @ D11 - D11.T @ L
-    return float(2 * np.abs(L).max() / np.linalg.eigvalsh(H)[0])

@@ -45,7 +45,8 @@ def kalman_prior(
         prior = rc.observers.kalman_prior(rc.classical.kalman(sampled, 0.1, 0.1).estimator, record)
         # model = rc.nn.CorrectedR2DN(**prior, core=core)
     """
-    A, B, C, M, x0, u0, y0 = (np.asarray(getattr(estimator, k), float) for k in ("A", "B", "C", "M", "x0", "u0", "y0"))  # fmt: skip
+    e = estimator
+    A, B, C, M, x0, u0, y0 = (np.asarray(a, float) for a in (e.A, e.B, e.C, e.M, e.x0, e.u0, e.y0))
     (nx, nu), ny = B.shape, C.shape[0]
     states = range(nx) if states is None else states
     if not all(0 <= k < nx for k in states) or len(states) != record.ny:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..certificates import Certificate
 from ..errors import RobustctlError
-from ..system import Parameterization, System
+from ..system import Parameterization, System, explicit_of
 from ..trajectory import rollout
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def contraction(
     **Raises:** `RobustctlError` for a certificate that does not hold or is of another state size, and for
     fewer than two states.
     """
-    system: Any = model.explicit() if isinstance(model, Parameterization) else model
+    system = explicit_of(model)
     P, rate = _metric(certificate, system, states)
     first = system.init_state()
     away = spread * jr.normal(key, (states, first.size), first.dtype)

@@ -19,6 +19,7 @@ which `simulate` repeats.
 """
 
 import dataclasses
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -78,9 +79,12 @@ class ObserverProtocol:
 
     def __post_init__(self):
         """Refuse unknown names."""
-        for name, known in (("model", PUBLISHED), ("generator", SUBSTEPS)):
-            if getattr(self, name) not in known:
-                raise RobustctlError(f"{name} must be one of {sorted(known)}, got {getattr(self, name)!r}")
+        for name, given, known in (
+            ("model", self.model, PUBLISHED),
+            ("generator", self.generator, SUBSTEPS),
+        ):
+            if given not in known:
+                raise RobustctlError(f"{name} must be one of {sorted(known)}, got {given!r}")
 
 
 class Field(NamedTuple):
@@ -190,7 +194,7 @@ def observer(protocol: ObserverProtocol, key: PRNGKeyArray) -> Parameterization:
         none = dict(B1_imp=jnp.zeros((NODES, 50)), C1=jnp.zeros((50, NODES)), D21=jnp.zeros((NODES, 50)))
         arrays = none | dict(B2=B2, D12=D12, phi=_network(model.core.phi, phi_key))
     arrays |= dict(X=X, p=frobenius(X), Y=eye, C2=eye)
-    return eqx.tree_at(lambda m: [getattr(m.core, name) for name in arrays], model, list(arrays.values()))
+    return eqx.tree_at(lambda m: attrgetter(*arrays)(m.core), model, tuple(arrays.values()))
 
 
 def _by_rows(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..classical.flat import in_float64, to_float64
+from ..affine import to_float64
+from ..classical.flat import in_float64, sampled_plant
 from ..classical.linearize import equilibrium, linearize
 from ..classical.types import Realization, typed
 from ..loops import Feedback, noiseless
-from ..plants import Plant, Sampled
+from ..plants import Plant
 
 _SETTLE = 2000
 """Samples simulated before the search: the equilibrium of a learned controller may be far from its initial state."""
@@ -70,12 +71,6 @@ class LinearLoop(NamedTuple):
 def plain(loop: Feedback) -> Feedback:
     """Return the loop in float64, about its plant without noise, jitter and quantization."""
     return in_float64(to_float64)(Feedback(noiseless(sampled_plant(loop)), loop.policy))
-
-
-def sampled_plant(loop: Feedback) -> Sampled:
-    """Return the loop's plant, which `report` has checked to be a `Sampled`."""
-    assert isinstance(loop.plant, Sampled)
-    return loop.plant
 
 
 def linear_loop(loop: Feedback, performance: Performance, reference: np.ndarray) -> LinearLoop:

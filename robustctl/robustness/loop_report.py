@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jax.random as jr
 import numpy as np
 
+from ..checks import check_whole
+from ..classical.flat import sampled_plant
 from ..classical.hinf_norm import hinf_norm
 from ..errors import RobustctlError
 from ..loops import Feedback
@@ -18,7 +20,7 @@ from ..runs.provenance import provenance
 from ..store.json_text import finite, json_text
 from .analysis import Analysis, Findings
 from .certified import certified_gain
-from .linear_loop import LinearLoop, MeasuredOutput, Performance, linear_loop, plain, sampled_plant
+from .linear_loop import LinearLoop, MeasuredOutput, Performance, linear_loop, plain
 from .margins import all_channels, channel_margins, peaks
 from .page import page, pictures
 from .responses import episodes, sizes_of, steps
@@ -132,7 +134,9 @@ def report(
     loops = {"loop": loops} if isinstance(loops, Feedback) else dict(loops)
     sampled = _common_plant(loops)
     horizon = horizon if horizon is not None else 500 if task is None else task.horizon
-    _check(horizon=(horizon, 10), count=(count, 1), search=(search, 0))
+    check_whole(10, horizon=horizon)
+    check_whole(1, count=count)
+    check_whole(0, search=search)
     z: Performance = performance or MeasuredOutput(sampled.plant)
     settings = {"horizon": horizon, "episodes": count, "search": search}
     analyzed = {name: _analyze(loop, task, z, settings, seed) for name, loop in loops.items()}
@@ -199,17 +203,14 @@ def _common_plant(loops: dict[str, Feedback]) -> Sampled:
         raise RobustctlError("there must be at least one loop to report on, got none")
     described = {}
     for name, loop in loops.items():
-        if not (isinstance(loop, Feedback) and isinstance(loop.plant, Sampled)):
-            what = (
-                type(loop).__name__
-                if not isinstance(loop, Feedback)
-                else f"one about a {type(loop.plant).__name__}"
-            )
+        plant = loop.plant if isinstance(loop, Feedback) else None
+        if not isinstance(plant, Sampled):
+            what = type(loop).__name__ if plant is None else f"one about a {type(plant).__name__}"
             raise RobustctlError(
                 f"{name} must be a feedback loop about a Sampled plant, got {what}; rc.loops.feedback makes one"
             )
-        p = loop.plant.plant
-        described[name] = (p.controls, p.outputs, p.disturbances, loop.plant.dt, loop.plant.imperfections)
+        p = plant.plant
+        described[name] = (p.controls, p.outputs, p.disturbances, plant.dt, plant.imperfections)
     first, *others = described.items()
     for name, signals in others:
         for what, a, b in zip(
@@ -223,12 +224,6 @@ def _common_plant(loops: dict[str, Feedback]) -> Sampled:
     one = next(iter(loops.values()))
     # in float64 as `plain` gives it, but with the imperfections that episodes are simulated with
     return dataclasses.replace(sampled_plant(plain(one)), imperfections=sampled_plant(one).imperfections)
-
-
-def _check(**least: tuple[int, int]) -> None:
-    for name, (value, bound) in least.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-            raise RobustctlError(f"{name} must be a whole number of at least {bound}, got {value!r}")
 
 
 def _joined(units) -> str:

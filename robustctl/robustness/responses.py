@@ -12,11 +12,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..classical.flat import in_float64, to_float64
+from ..affine import to_float64
+from ..classical.flat import in_float64, sampled_plant
 from ..loops import Feedback, PlantScenario
 from ..plants import Exogenous, Sampled, Task, limits, undisturbed
 from ..trajectory import rollout
-from .linear_loop import LinearLoop, plain, sampled_plant, with_sensor_offsets
+from .linear_loop import LinearLoop, plain, with_sensor_offsets
 
 BOUND = 1e6
 """Size of a state or output beyond which a simulation counts as diverged, whatever its unit."""

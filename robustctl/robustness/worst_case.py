@@ -10,12 +10,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..classical.flat import in_float64
+from ..classical.flat import in_float64, sampled_plant
 from ..loops import Feedback
 from ..plants import Exogenous, undisturbed
 from ..system import System
 from ..trajectory import rollout
-from .linear_loop import LinearLoop, Performance, frequencies, plain, sampled_plant
+from .linear_loop import LinearLoop, Performance, frequencies, plain
 
 RANDOMS = 16
 """Random disturbances that the worst one is compared with."""

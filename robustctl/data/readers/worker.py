@@ -101,7 +101,7 @@ def load_mat(path: str, names: list[str]) -> tuple[list[str], Arrays]:
 
 def struct_field(value: Any, field: str) -> Any:
     """One field of a 1-by-1 struct as loadmat gives it, None when there is none."""
-    names = getattr(getattr(value, "dtype", None), "names", None) or ()
+    names = np.asarray(value).dtype.names or ()
     return value[field].flat[0] if field in names and value.size == 1 else None
 
 
@@ -174,7 +174,7 @@ def load_parquet(path: str, names: list[str]) -> tuple[list[str], Arrays]:
 
 def plain(column: Any) -> np.ndarray:
     """NumPy array of a pandas column; missing integers and truth values become NaN."""
-    nullable = getattr(column.dtype, "kind", "O") in "iubf" and not isinstance(column.dtype, np.dtype)
+    nullable = column.dtype.kind in "iubf" and not isinstance(column.dtype, np.dtype)
     return column.to_numpy(np.float64, na_value=np.nan) if nullable else column.to_numpy()
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import jax
 
 from robustctl.cli.arguments import run_command
+from robustctl.errors import RobustctlError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +228,12 @@ COMMANDS: dict[str, Any] = {
     "f16": F16, "youla": Youla, "pde": Pde, "magnetic-suspension": MagneticSuspension, "rotary-pendulum": RotaryPendulum,
     "speed": Speed, "expressivity": Expressivity,
 }  # fmt: skip
+
+
+def _seeds(count: int) -> range:
+    if count < 1:
+        raise RobustctlError(f"seeds must be at least 1, got {count}")
+    return range(count)
 
 
 def main(argv: list[str] | None = None) -> int:

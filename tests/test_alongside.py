@@ -31,8 +31,8 @@ def pid():
     return PID(8.0, 2.0, 4.0, dt=DT)
 
 
-def network(nu=1, ny=1, gamma=30.0):
-    return rc.nn.LipschitzR2DN(nu=nu, nx=3, nv=4, ny=ny, hidden=(5,), gamma=gamma, key=jr.key(7))
+def network(nu=1, ny=1, gamma=30.0, seed=9):
+    return rc.nn.LipschitzR2DN(nu=nu, nx=3, nv=4, ny=ny, hidden=(5,), gamma=gamma, key=jr.key(seed))
 
 
 def test_with_a_silent_q_it_is_the_controller(plant, pid):

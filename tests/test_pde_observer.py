@@ -109,7 +109,7 @@ def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path
     assert scores["final_learning_rate"] == pytest.approx(reduced(protocol, losses))
     assert scores["certificate"]["holds"] and all(check["holds"] for check in scores["certificates"])
     assert scores["convergence"]["within_bound"] and 0 < scores["convergence"]["worst_ratio"] <= 1
-    np.testing.assert_array_equal(model.C2, np.eye(51))
+    np.testing.assert_array_equal(model.core.C2, np.eye(51))
     # A finished run is read, not repeated.
     assert train(protocol, 0, tmp_path / "run", progress=False)[1] == scores
     with pytest.raises(RobustctlError, match="resumed with the settings"):

@@ -12,15 +12,20 @@ import robustctl as rc
 from robustctl.classical import hinf_norm, linear_base, youla_gain
 from robustctl.errors import ModelError
 from robustctl.loops import Feedback, ModelBased, Youla, internal_model
-from robustctl.plants import Imperfections, LinearPlant, Sampled, undisturbed
+from robustctl.plants import Imperfections, LinearPlant, Sampled, Signal, undisturbed
 
 from .plants_list import sampled
+
+LIMITED = Signal(
+    "u[0]", low=-1.0, high=1.0
+)  # where saturation is on; without limits there would be nothing to clip
 
 
 @pytest.fixture(scope="module")
 def plant():
     """An unstable oscillator with two disturbances."""
-    return Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]], Bd=np.eye(2)), 0.1)
+    matrices = [[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]
+    return Sampled(LinearPlant(*matrices, Bd=np.eye(2), controls=[LIMITED]), 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +91,20 @@ def test_a_nonlinear_plant_gets_a_weaker_statement():
         system, linear_base(system, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8]), 100.0
     )
     assert not found.certified and "tube" in found.statement and "local, not certified" in str(found)
-    stable = Sampled(LinearPlant([[-1.0]], [[1.0]], [[1.0]]), 0.1, Imperfections(saturate=True))
+    limited = LinearPlant([[-1.0]], [[1.0]], [[1.0]], controls=[LIMITED])
+    stable = Sampled(limited, 0.1, Imperfections(saturate=True))
     assert not youla_gain(stable, internal_model(stable), 1.0).certified
+
+
+def test_saturation_without_limits_is_linear():
+    unlimited = Sampled(LinearPlant([[-1.0]], [[1.0]], [[1.0]]), 0.1, Imperfections(saturate=True))
+    assert youla_gain(unlimited, internal_model(unlimited), 1.0).certified
+
+
+def test_a_law_or_correction_that_is_not_known_to_be_linear_is_not_certified(plant, base):
+    """The loop with u = -K x - 2 x^3 has the linearization of the linear one, and diverges from one step of size 2."""
+    cubic = ModelBased(base.model, base.correct, lambda x: base.law(x) - 2 * x[:1] ** 3)
+    assert not youla_gain(plant, cubic, 1.0).certified
 
 
 def test_a_base_that_hears_q_is_refused(plant, base):

@@ -83,7 +83,7 @@ print(f"{samples} samples of {made.dt:g} s; reads {made.inputs}, estimates {made
 core = rc.nn.ContractingR2DN(
     nu=2, nx=pde.NODES, nv=size, ny=pde.NODES, hidden=(size, size), rate=0.998, init=rc.nn.long_memory, key=jr.key(1)
 )  # fmt: skip
-core = eqx.tree_at(lambda m: m.B2, core, 0.02 * core.B2)
+core = eqx.tree_at(lambda m: m.core.B2, core, 0.02 * core.core.B2)
 
 # %% [markdown]
 # ## Fit

@@ -14,7 +14,7 @@ def to_continuous(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) ->
     """
     I = np.eye(len(A))
     # The distance of the poles from -1, because the condition of I + A would depend on the states' units.
-    # 1e-12: closer than that, rounding of the eigenvalues cannot tell the pole from -1.
+    # 1e-12: closer than that, rounding of the eigenvalues hides the distance.
     if np.abs(1 + np.linalg.eigvals(A)).min(initial=1.0) < 1e-12:
         raise ModelError("the discrete plant must have no pole at -1; change the sample time")
     # (z I - A)^-1 = -M + 2 M (s I - M (A - I))^-1 M  with  M = (I + A)^-1. B and C get sqrt(2) M each, so that the

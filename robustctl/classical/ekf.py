@@ -67,7 +67,7 @@ class ExtendedKalmanFilter(NonlinearFilter):
     It is a strictly proper system: control `u`, and `w` the measured output. Source: Anderson and Moore, "Optimal
     Filtering", 1979, section 8.2.
 
-    **Arguments:** as for `NonlinearFilter`; `extended_kalman` makes one.
+    The arguments are those of `NonlinearFilter`; `extended_kalman` makes one.
     """
 
     def _corrected(self, belief: Belief, y: Array) -> Belief:

@@ -55,7 +55,7 @@ def split(plant: ControlLike, nmeas: int, ncon: int) -> Generalized:
             f"outputs and disturbances), got {nmeas} and {ncon}"
         )
     if P.dt is None or P.dt is True:
-        raise ModelError(f"dt must be a number, got {P.dt}; set P.dt to 0 or to seconds a sample")
+        raise ModelError(f"dt must be a number, got {P.dt}; set P.dt to 0 or to seconds per sample")
     m, p = P.ninputs - ncon, P.noutputs - nmeas
     g = Generalized(
         P.A, P.B[:, :m], P.B[:, m:], P.C[:p], P.C[p:],
@@ -127,7 +127,7 @@ def closed_loop(plant: ControlLike, controller: ControlLike) -> ct.StateSpace:
     **Arguments:**
 
     - `plant`: P from (w, u) to (z, y)
-    - `controller`: K, whose sizes say how many of the plant's last signals are y and u
+    - `controller`: K; its sizes are the numbers of the plant's last signals y and u
 
     **Raises:** `ModelError` for a controller of another dt and for an algebraic loop without a solution.
     """

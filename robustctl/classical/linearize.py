@@ -77,7 +77,7 @@ def linearize(
     - `system`: a system, a plant, or a feedback loop about a sampled plant
     - `x0`: state as a vector or in the system's own form, default the initial state (a plant's operating point)
     - `u0`: input likewise, default zero (a plant's operating point); or the width of the input
-    - `dt`: seconds per sample, for a system without a sample time of its own
+    - `dt`: seconds per sample, for a system that does not define its sample time
     - `references`: number of references of a loop
 
     **Raises:** `ModelError` for sizes that do not fit, an unknown width of the input or sample time, and

@@ -69,7 +69,7 @@ def linear_model(plant: PlantLike) -> Model:
         return _at_operating_point(plant)
     system = typed(to_control(plant))
     if system.dt is None or system.dt is True:
-        raise ModelError(f"dt must be a number, got {system.dt}; set system.dt to 0 or to seconds a sample")
+        raise ModelError(f"dt must be a number, got {system.dt}; set system.dt to 0 or to seconds per sample")
     if np.any(system.D):
         raise ModelError(
             f"the plant must have D = 0, got {system.D.tolist()}: the output would depend on the control of the same "

@@ -37,7 +37,7 @@ def to_nonlinear_io(
     **Arguments:**
 
     - `system`: a system, a plant, or a feedback loop about a sampled plant
-    - `dt`: seconds per sample, for a system without a sample time of its own
+    - `dt`: seconds per sample, for a system that does not define its sample time
     - `inputs`: names, or a number if only the width is missing
     - `outputs`: names
     - `states`: names

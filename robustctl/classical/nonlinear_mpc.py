@@ -267,7 +267,7 @@ def nonlinear_mpc(
     model = linear_model(sampled)
     A, B = model.system.A, model.system.B
     (n, nu), nx = B.shape, len(sampled.plant.states)
-    # The entries after the physical state (delay, rate limit) have no cost of their own.
+    # The entries after the physical state (delay, rate limit) have no cost.
     Q = np.asarray(scipy.linalg.block_diag(weight(Q, nx, "Q", definite=False), np.zeros((n - nx, n - nx))))
     K, S, E = gains(A, B, Q, R, None, True)
     u_bounds = bounds(u_low, u_high, model.u, control_limits(sampled, nu), "u")

@@ -84,7 +84,7 @@ class PID(System):
             ) from error
         p, i, d, low, high, y0, u0, b = parts
         # The rules of the source: a filter a decade above the derivative's corner, a tracking time between
-        # integral and derivative time. A missing gain makes a quotient infinite or NaN; a sample takes its place.
+        # integral and derivative time. A missing gain makes a quotient infinite or NaN; dt is used instead.
         with np.errstate(divide="ignore", invalid="ignore"):
             tf = np.where(d != 0, np.abs(d / p) / 10, dt) if tf is None else np.broadcast_to(tf, p.shape)
             longest = np.where(d != 0, np.sqrt(np.abs(d / i)), np.abs(p / i))

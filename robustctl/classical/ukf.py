@@ -22,7 +22,7 @@ class UnscentedKalmanFilter(NonlinearFilter):
     and `w` the measured output. Source: Julier, Uhlmann, "Unscented filtering and nonlinear estimation", Proc. IEEE,
     2004, with kappa = 1, so that all weights are positive.
 
-    **Arguments:** as for `NonlinearFilter`; `unscented_kalman` makes one.
+    The arguments are those of `NonlinearFilter`; `unscented_kalman` makes one.
     """
 
     def _corrected(self, belief: Belief, y: Array) -> Belief:

@@ -10,12 +10,12 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ModelError
-from ..loops import Alongside, Youla, noiseless
+from ..lft import is_linear
+from ..loops import Alongside, Youla, noiseless, zero_gain
 from ..loops.alongside import learned_with
 from ..plants import Sampled, undisturbed
 from ..system import System
 from .hinf_norm import hinf_norm
-from .linearity import is_linear, is_linear_policy
 from .linearize import linearize
 from .types import Realization, typed
 
@@ -150,17 +150,11 @@ def gain_of(
     t0, t1, t2 = whole[:nz, :nd], whole[:nz, nd:], whole[nz:-ny, :nd]
     _check_decoupled(whole[nz:-ny, nd:], whole[-ny:, nd:])
     norms = (hinf_norm(t0), hinf_norm(t1), hinf_norm(t2))
-    linear = is_linear(sampled) and _is_linear_base(policy)
+    # With Q's place taken by zero, what is left must be linear for certain: its form has no block.
+    base = dataclasses.replace(policy, q=zero_gain(sampled.ny, sampled.nu))
+    linear = is_linear(sampled.lft()) and is_linear(base.lft())
     gain = norms[0] + norms[1] * gamma * norms[2]
     return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)
-
-
-def _is_linear_base(policy: Youla | Alongside) -> bool:
-    """Correction and law of a `Base` are the user's functions, which `youla_gain` requires to be linear."""
-    if isinstance(policy, Alongside):
-        return is_linear(policy.model) and is_linear_policy(policy.controller)
-    model = getattr(policy.base, "model", None)
-    return not isinstance(model, Sampled) or is_linear(model)
 
 
 def _check_decoupled(innovation: Realization, reading: Realization) -> None:

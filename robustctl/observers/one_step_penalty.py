@@ -38,7 +38,7 @@ def one_step_penalty(
         sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
         log = rc.observers.simulate_log(sampled, [rc.data.multisine(100, rms=0.1)], key=jax.random.key(0))
         record = rc.observers.for_observer(log, "lower", ("true upper", "true lower"))
-        penalty = rc.observers.one_step_penalty(record, weight=10.0)   # rc.fit(..., regularizer=penalty)
+        penalty = rc.observers.one_step_penalty(record, weight=10.0)   # rc.train.Identification(..., regularizer=penalty)
     """
     if not weight > 0:
         raise DataError(f"weight must be positive, got {weight}")

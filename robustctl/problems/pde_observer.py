@@ -188,9 +188,9 @@ def observer(protocol: ObserverProtocol, key: PRNGKeyArray) -> Parameterization:
         X, D12 = _slow(core_key, 0), _by_rows(d_key, (50, 2))
         model = nn.ContractingR2DN(nv=50, hidden=(96,) * 4, **shared)
         none = dict(B1_imp=jnp.zeros((NODES, 50)), C1=jnp.zeros((50, NODES)), D21=jnp.zeros((NODES, 50)))
-        arrays = none | dict(B2=B2, D12=D12, phi=_network(model.phi, phi_key))
+        arrays = none | dict(B2=B2, D12=D12, phi=_network(model.core.phi, phi_key))
     arrays |= dict(X=X, p=frobenius(X), Y=eye, C2=eye)
-    return eqx.tree_at(lambda m: [getattr(m, name) for name in arrays], model, list(arrays.values()))
+    return eqx.tree_at(lambda m: [getattr(m.core, name) for name in arrays], model, list(arrays.values()))
 
 
 def _by_rows(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
@@ -229,7 +229,9 @@ def _with(layer, XY: Array, b: Array):
 def free(model: Parameterization) -> PyTree:
     """Return which arrays are trained, as a tree of booleans; the output map `C2 D21 D22 by` is fixed at the identity."""
     floats = jax.tree.map(eqx.is_inexact_array, model)
-    return eqx.tree_at(lambda m: (m.C2, m.D21, m.D22, m.by), floats, (False,) * 4)
+    return eqx.tree_at(
+        lambda m: [getattr(m.core, name) for name in ("C2", "D21", "D22", "by")], floats, [False] * 4
+    )
 
 
 def split(model: Parameterization) -> tuple[PyTree, PyTree]:

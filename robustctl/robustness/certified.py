@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from ..certificates import certify
 from ..classical.hinf_norm import hinf_norm
-from ..classical.linearity import is_linear, is_linear_policy
 from ..classical.youla_gain import gain_of
 from ..errors import RobustctlError
+from ..lft import is_linear
 from ..loops import Alongside, Feedback, Youla
 from ..plants import Sampled
 from .linear_loop import LinearLoop, Performance
@@ -27,7 +27,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
         linear loop:                          |z|_2 / |d|_2 <= H-infinity norm, exact
         certified Q about a linear plant:     |z(d) - z(0)|_2 / |d|_2 <= |T0| + |T1| gamma |T2|
 
-    The second is for `Youla` and `Alongside`; about a nonlinear plant the statement says what still holds.
+    The second is for `Youla` and `Alongside`; about a nonlinear plant the statement gives what still holds.
 
     **Arguments:**
 
@@ -38,7 +38,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
     sampled, policy = loop.plant, loop.policy
     assert isinstance(sampled, Sampled)
     # Only for a loop that is linear itself is its linearization's norm its gain.
-    if linear is not None and linear.stable and is_linear(sampled) and is_linear_policy(policy):
+    if linear is not None and linear.stable and is_linear(loop.lft()):
         return CertifiedGain(
             hinf_norm(linear.disturbance), "The loop is linear, so its H-infinity norm is its gain."
         )

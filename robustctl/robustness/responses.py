@@ -82,7 +82,7 @@ def steps(
     """Simulate a step of each set point and of each disturbance with the nonlinear loop.
 
     A step of a set point by `r` is an offset of `-r` on the sensor. This is the response of any controller that acts on
-    the error, learned or not, with or without references of its own.
+    the error, learned or not, with or without references.
 
     **Arguments:**
 

@@ -76,7 +76,7 @@ def test_every_free_array_has_a_gradient():
     u = jnp.concatenate(
         [jr.normal(jr.key(3), (20, 3)), jr.bernoulli(jr.key(4), 0.5, (20, 2)).astype(float)], axis=1
     )
-    slopes = jax.jit(eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), u).ys ** 2)))(model)
+    slopes = eqx.filter_jit(eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), u).ys ** 2)))(model)
     for path, leaf in jax.tree_util.tree_leaves_with_path(slopes):
         assert np.isfinite(leaf).all() and np.any(leaf != 0), jax.tree_util.keystr(path)
 

@@ -98,7 +98,7 @@ def _parallel_rollout(system, us, x0, method, limit):
 
 
 def _check(system, method, limit) -> None:
-    if system.state_matrix() is None:
+    if not isinstance(system, System) or system.state_matrix() is None:
         raise RobustctlError(
             "the system of a parallel rollout must be an ExplicitR2DN, linear apart from one network, or a Scaled "
             f"one; got a {type(system).__name__}. Use method='scan', or call explicit() on an R2DN first"

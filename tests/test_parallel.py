@@ -159,8 +159,8 @@ def test_short_sequences(length):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(system=rc.nn.ContractingREN), "needs an ExplicitR2DN.*got a ExplicitREN.*scan"),
-        (dict(system=None), "got a ContractingR2DN.*call explicit"),
+        (dict(system=rc.nn.ContractingREN), "must be an ExplicitR2DN.*got a ExplicitREN.*scan"),
+        (dict(system=None), "got a R2DN.*call explicit"),
         (dict(method="deer"), "method must be one of picard, mean-slope, newton, got 'deer'"),
         (dict(limit=0), "limit must be.*got 0"),
     ],

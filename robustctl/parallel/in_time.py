@@ -31,7 +31,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from ..errors import RobustctlError
-from ..system import System, Trajectory
+from ..system import Parameterization, System, Trajectory
 from .converge import Effort, converge
 from .recurrence import Method, recurrence
 
@@ -98,7 +98,7 @@ def _parallel_rollout(system, us, x0, method, limit):
 
 
 def _check(system, method, limit) -> None:
-    if system.state_matrix() is None:
+    if isinstance(system, Parameterization) or system.state_matrix() is None:
         raise RobustctlError(
             "the system of a parallel rollout must be an ExplicitR2DN, linear apart from one network, or a Scaled "
             f"one; got a {type(system).__name__}. Use method='scan', or call explicit() on an R2DN first"

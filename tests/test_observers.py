@@ -332,7 +332,7 @@ def test_bounds_that_cannot_be_given_are_refused(observer, record):
         with pytest.raises(DataError, match=said):
             error_bound(model, wrong)
     plain = eqx.tree_at(lambda m: m.parameterization, model, model.parameterization.core)
-    with pytest.raises(RobustctlError, match="must be a fitted StateObserver, got ContractingR2DN"):
+    with pytest.raises(RobustctlError, match="must be a fitted StateObserver, got R2DN"):
         error_bound(plain, made)
 
 

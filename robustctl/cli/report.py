@@ -53,7 +53,7 @@ class Report:
         loops, task = _built(names[self.loops]), _built(names.get(self.task))
         if not isinstance(loops, Feedback | dict):
             raise RobustctlError(
-                f"{self.loops} must be a loop or a dictionary of loops, got a {type(loops).__name__}"
+                f"{self.loops} must be a loop or a dictionary of loops, got {type(loops).__name__}"
             )
         made = report(
             loops,

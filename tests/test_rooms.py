@@ -154,3 +154,20 @@ from robustctl.registry import CLASSES
 known = set(CLASSES)
 assert len(known) > 20 and [getattr(rc, room) for room in rc.__all__] and set(CLASSES) == known, set(CLASSES) - known"""
     assert imported(code) == "[]"
+
+
+def parameters(function: ast.FunctionDef) -> int:
+    given = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    return sum(a.arg not in ("self", "cls") for a in given)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_parameter_lists_stay_short(path):
+    """Constructors apart, which may take one argument a field."""
+    text = path.read_text()
+    assert text.count("\n") <= 350, f"{path} has more than 350 lines; divide it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and node.name != "__init__":
+            assert parameters(node) <= 10, (
+                f"{path}: {node.name} takes more than 10 parameters; group them in a settings object"
+            )

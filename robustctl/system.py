@@ -186,6 +186,11 @@ class Parameterization(eqx.Module):
     def explicit(self) -> Any:
         """Return the model itself: a `System`, or for a network a callable."""
 
+    @property
+    def label(self) -> str:
+        """What reports call the model: its class, unless it says otherwise."""
+        return type(self).__name__
+
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 

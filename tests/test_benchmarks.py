@@ -37,7 +37,7 @@ def test_a_benchmark_needs_a_seed(tmp_path, capsys):
     assert main(["youla", "--seeds", "0", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "seeds must be at least 1, got 0" in said
-    assert ("no GPU here" in said and "--quick" in said) == (jax.default_backend() == "cpu")
+    assert ("no GPU" in said and "--quick" in said) == (jax.default_backend() == "cpu")
 
 
 @pytest.mark.parametrize("make", [unstable.magnetic_suspension, unstable.rotary_pendulum])

@@ -16,7 +16,7 @@ from robustctl.problems.youla_feedback import YoulaScenario
 
 from .trainings import fit, fit_seeds
 
-KEYS = jr.split(jr.key(3), 3)
+KEYS = jr.split(jr.key(4), 3)
 ADAM = rc.train.clipped_adam(1e-2)
 
 
@@ -82,7 +82,7 @@ def is_first(key):
 def spoilt(key):
     """The first seed's model has a number that is not one."""
     model = build(key)
-    return eqx.tree_at(lambda m: m.by, model, jnp.where(is_first(key), jnp.nan, model.by))
+    return eqx.tree_at(lambda m: m.core.by, model, jnp.where(is_first(key), jnp.nan, model.core.by))
 
 
 def test_a_seed_that_blows_up_does_not_touch_the_others(together, monkeypatch):
@@ -124,7 +124,7 @@ def test_side_by_side_as_on_an_accelerator(together, monkeypatch):
 def test_gradients_of_many_models_are_those_of_each():
     """Weights mapped over outside the batch of sequences, inside it, and a sequence for each model."""
     models = [build(key) for key in KEYS]
-    stacked = jax.tree.map(lambda *a: jnp.stack(a) if eqx.is_array(a[0]) else a[0], *models)
+    stacked = jax.tree.map(lambda *a: jnp.stack(a) if eqx.is_inexact_array(a[0]) else a[0], *models)
     free, fixed = eqx.partition(stacked, eqx.is_inexact_array)
     us = jr.normal(jr.key(0), (3, 9, 1))
 

@@ -81,7 +81,7 @@ def ours(model: Parameterization, us: Array) -> Array:
 
 def plain(model: nn.R2DN, us: Array) -> Array:
     """Return the same by the yardstick."""
-    x0 = jnp.zeros((us.shape[0], model.bx.size), us.dtype)
+    x0 = jnp.zeros((us.shape[0], model.core.bx.size), us.dtype)
     return jnp.swapaxes(yardstick.rollout(model, jnp.swapaxes(us, 0, 1), x0)[1], 0, 1)
 
 
@@ -175,5 +175,5 @@ def _loop_plain(model, ws):
         return (*after, xq), jnp.mean(jnp.sum(jnp.abs(z), axis=1) + 1e-4 * jnp.sum(u**2, axis=1))
 
     zero = jnp.zeros((batch, plant.A.shape[0]), ws.dtype)
-    start = (zero, zero, zero, jnp.zeros((batch, model.bx.size), ws.dtype))
+    start = (zero, zero, zero, jnp.zeros((batch, model.core.bx.size), ws.dtype))
     return jnp.mean(lax.scan(body, start, jnp.swapaxes(ws, 0, 1))[1])

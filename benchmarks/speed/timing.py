@@ -43,7 +43,8 @@ def compiled(
     """Compile `fn` for `args` with XLA's options; return a call of it, the seconds to compile, its temporary memory in bytes."""
     jax.clear_caches()
     begin = time.perf_counter()
-    ready = jax.jit(fn).lower(*args).compile(options)
+    # In a lambda, because the gradients of Equinox cannot be hashed.
+    ready = jax.jit(lambda *a: fn(*a)).lower(*args).compile(options)
     seconds = time.perf_counter() - begin
     analysis: Any = ready.memory_analysis()
     return (lambda: ready(*args)), seconds, int(getattr(analysis, "temp_size_in_bytes", 0))

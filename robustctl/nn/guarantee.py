@@ -193,6 +193,11 @@ class Recurrent(Guaranteed):
 
     core: eqx.AbstractVar[Any]
 
+    @property
+    def label(self) -> str:
+        """The guarantee and the class, `ContractingR2DN` for example."""
+        return type(self.guarantee).__name__ + type(self).__name__
+
     def sizes(self) -> dict[str, Any]:
         """Return the arguments of the constructor that the arrays' shapes follow from."""
         core = self.core

@@ -52,7 +52,7 @@ class InnovationSystem(System):
 
     @property
     def nu(self) -> int:
-        """Number of inputs: controls, measured outputs, and what was seen of these."""
+        """Number of inputs, which are controls, measured outputs and flags of what was seen of these."""
         return self.B2.shape[1] + 2 * self.K.shape[1]
 
     @property

@@ -155,7 +155,7 @@ def fit_report(
 def _described(model: FittedModel) -> str:
     arrays = jax.tree.leaves(eqx.filter(model.parameterization, eqx.is_inexact_array))
     count = sum(a.size for a in arrays)
-    return f"{type(model.parameterization).__name__}, {count} trained numbers, {model.dtype}"
+    return f"{model.parameterization.label}, {count} trained numbers, {model.dtype}"
 
 
 def _weights_note(model: FittedModel, certificate: Certificate) -> str:

@@ -151,6 +151,22 @@ def test_a_subclass_of_ours_that_steps_otherwise_makes_no_claim():
     assert doubled.lft() is None and doubled.claim is None
 
 
+def test_a_network_that_computes_otherwise_than_its_parent_has_no_bound():
+    network = rc.nn.LBDN(2, 2, (3,), key=jr.key(0)).explicit()
+
+    class Louder(type(network)):
+        def __call__(self, h):
+            return 100 * super().__call__(h)
+
+    class LouderMLP(eqx.nn.MLP):
+        def __call__(self, x, *, key=None):
+            return 100 * super().__call__(x)
+
+    louder = Louder(network.layers, network.W, network.b, network.activation)
+    assert rc.nn.lipschitz_bound(network) <= 1 and rc.nn.lipschitz_bound(louder) is None
+    assert rc.nn.lipschitz_bound(LouderMLP(2, 2, 3, 1, key=jr.key(0))) is None
+
+
 def test_a_form_of_other_sizes_than_the_step_is_refused():
     with pytest.raises(ModelError, match=r"must describe what its step does.*'states': 2"):
         rc.certify(Wronger(jnp.array([0.5, 0.9])))

@@ -25,13 +25,18 @@ def lipschitz_bound(phi: Callable) -> float | None:
     """Return a checked upper bound on the network's Lipschitz constant in the 2-norm, None where there is none.
 
     A network may offer one as a method `lipschitz_bound() -> float`, computed from its own weights;
-    for `equinox.nn.Linear` and `equinox.nn.MLP` it is the product of the weights' spectral norms (float64).
+    for `equinox.nn.Linear` and `equinox.nn.MLP` it is the product of the weights' spectral norms (float64). A subclass that
+    overrides what its parent computes has no bound until it defines one itself.
     """
+    kind = type(phi)
+    if isinstance(phi, Certifiable) and kind.lft is Certifiable.lft and "lipschitz_bound" not in vars(kind):
+        return None  # a subclass that computes something else than the parent whose bound it inherited
     if hasattr(phi, "lipschitz_bound"):
         return float(phi.lipschitz_bound())  # pyright: ignore[reportFunctionMemberAccess]
-    if isinstance(phi, eqx.nn.Linear):
+    # The classes themselves: a subclass may compute something else.
+    if kind is eqx.nn.Linear:
         return _norm(phi.weight)
-    if isinstance(phi, eqx.nn.MLP):
+    if kind is eqx.nn.MLP:
         try:
             check_activation(phi.activation)
             check_activation(phi.final_activation)

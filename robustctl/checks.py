@@ -44,13 +44,13 @@ def _refuse_unknown(called: Callable, name: str, now: dict[str, str]) -> Callabl
 
 def is_whole(value: Any, least: int) -> bool:
     """Return whether a value is a whole number of at least `least`; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
 
 
 def is_positive(value: Any) -> bool:
     """Return whether a value is one positive, finite number; True is none."""
     number = isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
-    return number and 0 < value < math.inf
+    return number and bool(0 < value < math.inf)
 
 
 def check_whole(least: int, **values: Any) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,15 +22,15 @@ _TOLERANCE = 1e-6
 _IDENTITY = inspect.signature(eqx.nn.MLP.__init__).parameters["final_activation"].default
 
 
-def lipschitz_bound(phi: Callable) -> float | None:
+def lipschitz_bound(phi: Any) -> float | None:
     """Return a checked upper bound on the network's Lipschitz constant in the 2-norm, None where there is none.
 
     A network may offer one as a method `lipschitz_bound() -> float`, computed from its own weights;
     for `equinox.nn.Linear` and `equinox.nn.MLP` it is the product of the weights' spectral norms (float64). A subclass that
     overrides what its parent computes has no bound until it defines one itself.
     """
-    kind = type(phi)
-    if isinstance(phi, Certifiable) and kind.lft is Certifiable.lft and "lipschitz_bound" not in vars(kind):
+    kind: Any = type(phi)
+    if issubclass(kind, Certifiable) and kind.lft is Certifiable.lft and "lipschitz_bound" not in vars(kind):
         return None  # a subclass that computes something else than the parent whose bound it inherited
     if hasattr(phi, "lipschitz_bound"):
         return float(phi.lipschitz_bound())  # pyright: ignore[reportFunctionMemberAccess]

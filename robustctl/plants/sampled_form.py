@@ -27,7 +27,7 @@ def sampled_form(sampled: "Sampled") -> LFT | None:
         return None
     held = _held(sampled, continuous)
     nu = sampled.nu
-    bounded = np.isfinite(np.array(limits(sampled.plant.controls))).any(axis=0)
+    bounded = np.asarray(np.isfinite(np.array(limits(sampled.plant.controls))).any(axis=0))
     limited = bounded if imperfections.saturate else np.zeros_like(bounded)
     parts = [held, delay(nu, imperfections.delay), saturation(limited), delay(nu, 1)]
     y, due, applied, _, u, d = signals(parts, nu, held.nu - nu)

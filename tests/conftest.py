@@ -20,6 +20,8 @@ QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0",
     "",
 )
+# Eight devices on two busy cores may wait for each other longer than the 40 seconds after which XLA ends the process.
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds=300 --xla_cpu_collective_timeout_seconds=300"
 
 
 def known(flags: str) -> bool:
@@ -28,7 +30,8 @@ def known(flags: str) -> bool:
 
 
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = next(filter(known, QUICK_TO_COMPILE))
+    quick = next(filter(known, QUICK_TO_COMPILE))
+    os.environ["XLA_FLAGS"] = next(filter(known, (f"{quick} {PATIENT}", quick)))
 
 # What one process compiled, the others read: the workers and the programs that tests start, which inherit this.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

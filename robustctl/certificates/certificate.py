@@ -117,7 +117,8 @@ def certify(model: Parameterization | System) -> Certificate:
     (rounded, exported or edited weights), one found again by a Riccati equation. Outside what float64 can
     prove the answer is "does not hold"; a certificate that holds is a proof, rounding included.
 
-    A model without a claim (GRU, LSTM) gets a certificate that does not hold and says so.
+    Without a claim contraction alone is tried, from `lft()`. A model without an `lft()` (GRU, LSTM) gets a certificate that
+    does not hold and gives that reason.
 
     **Raises:** `RobustctlError` for something that is neither a parameterization nor a system.
     """

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ..errors import ModelError
 from ..loops import noiseless
-from ..plants import PlantState, Sampled, undisturbed
+from ..plants import PlantState, Sampled
 from ..system import StrictlyProper
 from .model import as_array, require_sampled
 from .modes import weight
@@ -86,7 +86,7 @@ class ExtendedKalmanFilter(NonlinearFilter):
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
         plant, P = self._corrected(x, w)
-        nominal = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
+        nominal = self.model.undisturbed()
 
         def predict(state):
             return self.model.advance(plant._replace(x=state), u, nominal)

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from ..affine import input_sample, to_float64
 from ..errors import ModelError
 from ..loops import Feedback
-from ..plants import Plant, PlantState, Sampled, undisturbed
+from ..plants import Plant, PlantState, Sampled
 from ..system import System, explicit_of
 
 
@@ -114,7 +114,7 @@ def _sampled(sampled: Sampled) -> Flat:
 
 
 def _still(sampled: Sampled, references: int = 0):
-    return jax.tree.map(lambda a: a[0], undisturbed(sampled, 1, references))
+    return sampled.undisturbed(references)
 
 
 def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:

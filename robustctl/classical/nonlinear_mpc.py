@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from ..errors import ModelError
 from ..loops import noiseless
-from ..plants import PlantState, Sampled, undisturbed
+from ..plants import PlantState, Sampled
 from ..system import System
 from .flat import plant_state
 from .lqr import gains
@@ -112,7 +112,7 @@ class NonlinearMPC(System):
 
     def _f(self, x: Array, u: Array) -> Array:
         pack, unpack, _ = plant_state(self.model)
-        nominal = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
+        nominal = self.model.undisturbed()
         return pack(self.model.advance(unpack(x), u, nominal))
 
     def _clip(self, u: Array) -> Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..plants import Sampled, undisturbed
+from ..plants import Sampled
 from .ekf import Belief, NonlinearFilter, extended_kalman
 from .types import ArrayLike
 
@@ -42,7 +42,7 @@ class UnscentedKalmanFilter(NonlinearFilter):
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
         plant, P = self._corrected(x, w)
-        nominal = jax.tree.map(lambda a: a[0], undisturbed(self.model, 1))
+        nominal = self.model.undisturbed()
         points, weights = _points(plant.x, P)
         ahead = jax.vmap(lambda state: self.model.advance(plant._replace(x=state), u, nominal).x)(points)
         mean, spread = _moments(ahead, weights)

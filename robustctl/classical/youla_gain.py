@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -13,7 +12,7 @@ from ..errors import ModelError
 from ..lft import is_linear
 from ..loops import Alongside, Youla, noiseless, zero_gain
 from ..loops.alongside import learned_with
-from ..plants import Sampled, undisturbed
+from ..plants import Sampled
 from ..system import System
 from .hinf_norm import hinf_norm
 from .linearize import linearize
@@ -82,7 +81,7 @@ class _Opened(System):
 
     def step(self, x, u):
         nd = len(self.plant.plant.disturbances)
-        w = jax.tree.map(lambda a: a[0], undisturbed(self.plant, 1))._replace(d=u[:nd])
+        w = self.plant.undisturbed()._replace(d=u[:nd])
         y = self.plant.output(x[0], w)
         (own, (_, innovation)), control = self.policy.step((x[1], (u[nd:], None)), y)
         after = self.plant.advance(x[0], control, w), own

@@ -34,7 +34,7 @@ class Guarantee(eqx.Module):
     bounds_output: ClassVar[bool] = True
 
     def gamma(self, dtype) -> Float[Array, ""] | None:
-        """Return the gain bound, None where none is asked for by itself."""
+        """Return the gain bound, None without one; a general supply rate has none of its own."""
         return None
 
     @abc.abstractmethod
@@ -181,7 +181,7 @@ class Guaranteed(Parameterization):
 
     @property
     def gamma(self) -> Float[Array, ""] | None:
-        """The gain bound, None where none is asked for by itself."""
+        """The gain bound, None without one; a general supply rate has none of its own."""
         return self.guarantee.gamma(dtype_of(self))
 
 

@@ -43,7 +43,7 @@ class Fit(Outcome):
 
     @property
     def caution(self) -> str:
-        """A warning, or "": the validation record chose an early epoch while the training loss went on to fall far."""
+        """A warning, or "": the validation record chose an early epoch, after which the training loss fell far."""
         losses, best = self.history["loss"], self.best_epoch
         later = len(losses) - 1 - best
         if best < 0 or np.isnan(self.history["validation"]).all() or later < LATER:

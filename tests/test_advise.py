@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy.signal import lfilter
+from scipy.signal import lfilter, lfiltic
 
 from robustctl.advice import Advice, advise, findings
 from robustctl.advice.arx import OutputSeries, best_arx
+from robustctl.advice.baseline import linear_baseline
 from robustctl.advice.channels import at_ends, explained, period, spectrum
 from robustctl.advice.signs import play
 from robustctl.data import Record, from_arrays
@@ -288,3 +289,14 @@ def test_the_cascaded_tanks(shared_data):  # noqa: F811
     advice = advise(train)
     assert kinds(advice) == {"saturation"} and advice.suits  # the level sensor ends at 10 V
     assert 0.15 < advice.outputs[0].linear_nrmse < 0.4 and 80 < advice.outputs[0].memory < 400
+
+
+def test_a_linear_model_starts_from_a_state_fitted_to_the_first_samples():
+    """A ringing system released far from equilibrium: its own equations, without noise, from its true state."""
+    a, b = [1.0, -2 * 0.995 * np.cos(0.3), 0.995**2], [0.0, 0.4, 0.2]
+    u = np.random.default_rng(0).standard_normal((2, 600))
+    starts = lfiltic(b, a, [0, 0]), lfiltic(b, a, [40.0, -15.0])
+    y = [lfilter(b, a, v, zi=z)[0] for v, z in zip(u, starts, strict=True)]
+    trained, released = (from_arrays(v, w, 0.1) for v, w in zip(u, y, strict=True))
+    error = [linear_baseline(trained, released, head).y_hat[0][:, 0] - y[1] for head in (0, 20)]
+    assert np.abs(error[1]).max() < 1e-6 * np.abs(y[1]).max() < np.abs(error[0][20:]).max()

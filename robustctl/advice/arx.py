@@ -19,6 +19,7 @@ INSTRUMENT_ROUNDS = (
 # keeps noise in the held-out score from adding orders, the second rounding where the error is zero.
 BETTER, EXACT = 0.98, 1e-6
 FORGOTTEN = 0.01  # of the peak of the step response: 4.6 time constants of a first-order lag
+DEPENDENT = 1e-8  # of the largest singular value: states that the first samples tell apart only by rounding stay uncorrected
 TOO_LARGE = 1e6  # standard deviations; a larger simulated output has diverged
 
 
@@ -39,15 +40,26 @@ class Arx:
         """Number n of past outputs."""
         return len(self.a) - 1
 
-    def simulate(self, series: OutputSeries) -> np.ndarray:
-        """Free run (T,) from equilibrium at the first measured output, with the first inputs held before it."""
+    def simulate(self, series: OutputSeries, head: int = 0) -> np.ndarray:
+        """Free run (T,) from equilibrium at the first measured output, with the first inputs held before it.
+
+        With `head`, the run starts from the state that fits the measured outputs among the first `head` samples best,
+        the smallest correction of that equilibrium by least squares.
+        """
         from scipy.signal import lfilter, lfiltic  # slow to import
 
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
             drive += lags(u, self.delay, self.delay + self.order) @ b
         with np.errstate(over="ignore", invalid="ignore"):
-            return lfilter([1.0], self.a, drive, zi=lfiltic([1.0], self.a, [series.start] * self.order))[0]
+            run = lfilter([1.0], self.a, drive, zi=lfiltic([1.0], self.a, [series.start] * self.order))[0]
+            if not (fitted := series.y_ok & (np.arange(len(run)) < head)).any():
+                return run
+            # The output is linear in the state, so each state's free response is one regressor.
+            free = np.stack([lfilter([1.0], self.a, 0 * drive, zi=z)[0] for z in np.eye(self.order)], axis=1)
+            if not np.isfinite(free[fitted]).all() or not np.isfinite(run[fitted]).all():
+                return run  # diverged among the first samples: no state fits, and the score says so
+            return run + free @ np.linalg.lstsq(free[fitted], (series.y - run)[fitted], rcond=DEPENDENT)[0]
 
     def memory(self, most: int) -> float:
         """Samples after which the step response stays within 1 % of its peak around its final value.

@@ -25,11 +25,12 @@ class LinearBaseline:
     models: tuple[Arx | None, ...]
 
 
-def linear_baseline(trained: Record, record: Record) -> LinearBaseline:
+def linear_baseline(trained: Record, record: Record, head: int = 0) -> LinearBaseline:
     """Fit the best ARX model of each output to one record (`best_arx`), and simulate another record with it.
 
-    The simulation starts in equilibrium at the first measured output. An output has no model where it is constant, has too
-    few samples, or where all inputs are constant.
+    The simulation starts in equilibrium at the first measured output, or with `head` from the state that fits the first
+    `head` samples best, as a network's initial state is fitted to them. An output has no model where it is constant, has
+    too few samples, or where all inputs are constant.
     """
     u, y = standard(trained, "u"), standard(trained, "y")
     y_hat = tuple(np.full(e.y.shape, np.nan) for e in record.experiments)
@@ -40,5 +41,5 @@ def linear_baseline(trained: Record, record: Record) -> LinearBaseline:
         models.append(None if found is None else found[0])
         if found is not None:
             for e, run in zip(record.experiments, y_hat, strict=True):
-                run[:, i] = y.mean[i] + y.std[i] * found[0].simulate(series(e, i, u, y))
+                run[:, i] = y.mean[i] + y.std[i] * found[0].simulate(series(e, i, u, y), head)
     return LinearBaseline(y_hat, tuple(models))

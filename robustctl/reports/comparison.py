@@ -19,7 +19,8 @@ class Comparison:
     **Arguments:**
 
     - `trained`: fit of the model on the training record (ny,).
-    - `linear`: fit of the ARX models (ny,), on the samples that the model is scored on; NaN where there is none.
+    - `linear`: fit of the ARX models (ny,), on the samples that the model is scored on, from a state fitted to the
+      samples before them, as the model's is; NaN where there is none.
     - `models`: the ARX models, fitted to the training record; None where there is none.
     - `seen`: True if the simulated record is the training record.
     """
@@ -43,7 +44,7 @@ def compare_fits(model: FittedModel, trained: Record, simulation: Simulation) ->
     """
     seen = trained is simulation.record
     on_trained = (simulation if seen else simulate(model, trained)).scores().fit_percent
-    linear = linear_baseline(trained, simulation.record)
+    linear = linear_baseline(trained, simulation.record, simulation.skipped)
     scores = channel_scores(simulation.record, linear.y_hat, simulation.skipped).fit_percent
     found = [m is not None for m in linear.models]
     return Comparison(on_trained, np.where(found, scores, np.nan), linear.models, seen)

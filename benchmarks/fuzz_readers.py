@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks._fork_server import ForkServer
 from robustctl.data import read
-from robustctl.data.readers import formats
+from robustctl.data.readers import child
 from robustctl.errors import DataError
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
@@ -210,7 +210,7 @@ def main() -> int:
     warnings.simplefilter("error")
     start, results, server = time.perf_counter(), {}, ForkServer()
     if options.start == "fork":
-        formats.subprocess = server
+        child.subprocess = server
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.formats:
             with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import fuzz_readers
 from robustctl.data import read
-from robustctl.data.readers import formats
+from robustctl.data.readers import child, formats
 from robustctl.errors import RobustctlWarning
 
 from .data_fixtures import refused, shared_data  # noqa: F401
@@ -348,20 +348,20 @@ def test_a_child_that_crashes_hangs_or_cannot_start_is_a_data_error(tmp_path, mo
 
         return run
 
-    monkeypatch.setattr(formats.subprocess, "run", instead("import os; os.kill(os.getpid(), 11)"))
+    monkeypatch.setattr(child.subprocess, "run", instead("import os; os.kill(os.getpid(), 11)"))
     refuse(path, "crashed with signal 11")
-    monkeypatch.setattr(formats.subprocess, "run", instead("raise SystemExit('no such library')"))
+    monkeypatch.setattr(child.subprocess, "run", instead("raise SystemExit('no such library')"))
     refuse(path, "failed: no such library")
-    monkeypatch.setattr(formats, "BASE_SECONDS", 0.2)
-    monkeypatch.setattr(formats.subprocess, "run", instead("while True: pass"))
+    monkeypatch.setattr(child, "BASE_SECONDS", 0.2)
+    monkeypatch.setattr(child.subprocess, "run", instead("while True: pass"))
     refuse(path, "not read in 0 s")
-    monkeypatch.setattr(formats.subprocess, "run", real)
-    monkeypatch.setattr(formats.sys, "executable", str(tmp_path / "no-python"))
+    monkeypatch.setattr(child.subprocess, "run", real)
+    monkeypatch.setattr(child.sys, "executable", str(tmp_path / "no-python"))
     refuse(path, "could not start")
 
 
 def test_the_child_imports_neither_jax_nor_this_package(tmp_path):
-    worker = Path(formats.__file__).with_name("worker.py")
+    worker = Path(child.__file__).with_name("worker.py")
     code = f"import runpy, sys; runpy.run_path({str(worker)!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert not {"jax", "robustctl", "scipy", "pandas", "h5py"} & set(done.stdout.split())
@@ -393,7 +393,7 @@ def test_damaged_files_give_a_record_or_a_data_error(tmp_path, monkeypatch, kind
         valid = fuzz_readers.write_valid(tmp_path, kind)
     server, slow = fuzz_readers.ForkServer(), kind in SLOW_FORMATS
     if slow and hasattr(os, "fork"):
-        monkeypatch.setattr(formats, "subprocess", server)
+        monkeypatch.setattr(child, "subprocess", server)
     result = fuzz_readers.fuzz(kind, valid, 10 if slow else 60, seed=1, workers=1)
     server.close()
     assert result["counts"]["other"] == 0, result["others"]

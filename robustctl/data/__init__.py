@@ -12,6 +12,7 @@ from .excitation import random_walk as random_walk
 from .excitation import steps as steps
 from .periods import average_periods as average_periods
 from .readers.read import read as read
+from .readers.request import Format as Format
 from .record import Experiment as Experiment
 from .record import Record as Record
 from .resample import resample as resample

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,11 @@ from ...errors import DataError, RobustctlWarning
 from ..arrays import from_arrays
 from ..edit import merge
 from ..record import Record
-from ..record_checks import as_floats, as_names, check_dt, check_names, refuse_infinite
+from ..record_checks import as_names, check_dt, check_names, refuse_infinite
 from ..resample import clock_drift, to_grid
-from .formats import FORMATS, SUFFIXES, load
-
-SHOWN_NAMES = 30  # of a file's columns in a message; a log of a vehicle bus has thousands
+from .blocks import block, check_columns, check_lengths, stack
+from .formats import as_format, load
+from .request import Format, Wanted
 
 
 def read(
@@ -28,7 +27,7 @@ def read(
     outputs: str | Sequence[str],
     dt: float | None = None,
     time: str | None = None,
-    format: str | None = None,
+    format: str | Format | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Record:
     r"""Record from a log file, or from several files with one experiment each.
@@ -48,7 +47,7 @@ def read(
     - `time`: column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the
       log skips become missing samples.
     - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; from the file's suffix when
-      None.
+      None. A `Format` also holds how a text file is written.
     - `units`: unit labels by channel name.
 
     **Raises:** `DataError` for a file that is absent, damaged or of an unknown format; columns that are
@@ -70,12 +69,13 @@ def read(
     if time is not None and (not isinstance(time, str) or time in inputs + outputs):
         raise DataError(f"time must name a column that is neither an input nor an output, got {time!r}")
     dt = None if dt is None else check_dt(dt)
-    labels = _units(units)
+    labels, form = _units(units), as_format(format)
+    wanted = Wanted((*inputs, *outputs, *(() if time is None else (time,))), time, form)
     records = []
     for one in paths:
         file = _file(one)
         try:
-            records.append(_read_one(file, _kind(file, format), inputs, outputs, dt, time, labels))
+            records.append(_read_one(file, wanted, inputs, outputs, dt, labels))
         except OSError as error:
             raise DataError(f"{file}: cannot be opened: {error.strerror or error}") from error
         except MemoryError as error:
@@ -97,17 +97,6 @@ def _file(path) -> Path:
     if not found:
         raise DataError(f"{file}: there is no such file" + (", it is a folder" if folder else ""))
     return file
-
-
-def _kind(file: Path, given: str | None) -> str:
-    if given is not None and given not in FORMATS:
-        raise DataError(f"format must be one of {FORMATS}, got {given!r}")
-    kind = given or SUFFIXES.get(file.suffix.lower())
-    if kind is None:
-        npy = "one array without names, save with np.savez"
-        why = npy if file.suffix == ".npy" else f"give format=, one of {FORMATS}"
-        raise DataError(f"the suffix must be one of {tuple(SUFFIXES)}, got {file.suffix!r}: {why}")
-    return kind
 
 
 def _units(units: Mapping[str, str] | None) -> dict[str, str]:
@@ -132,20 +121,18 @@ def _base(channel: str) -> str:
 
 def _read_one(
     file: Path,
-    kind: str,
+    wanted: Wanted,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     dt: float | None,
-    time: str | None,
     units: dict[str, str],
 ) -> Record:
-    names = [*inputs, *outputs, *([] if time is None else [time])]
-    available, arrays = load(file, kind, names)
-    _check_columns(names, available, arrays)
-    blocks = {name: _block(arrays[name], name) for name in names}
-    _check_lengths(blocks)
-    u_names, u = _stack(blocks, inputs)
-    y_names, y = _stack(blocks, outputs)
+    found, time = load(file, wanted), wanted.time
+    check_columns(wanted.names, found.available, found.arrays)
+    blocks = {name: block(found.arrays[name], name) for name in wanted.names}
+    check_lengths(blocks)
+    u_names, u_sources, u = stack(blocks, inputs, found.names)
+    y_names, y_sources, y = stack(blocks, outputs, found.names)
     values, t0 = np.concatenate([u, y], axis=1), 0.0
     refuse_infinite(values, u_names + y_names)
     if time is not None:
@@ -164,8 +151,8 @@ def _read_one(
         check_dt(dt),
         inputs=u_names,
         outputs=y_names,
-        input_units=_labels(u_names, units),
-        output_units=_labels(y_names, units),
+        input_units=_labels(u_names, u_sources, units, found.units),
+        output_units=_labels(y_names, y_sources, units, found.units),
         t0=t0,
         name=file.stem,
     )
@@ -180,45 +167,10 @@ def _warn_of_drift(where: str, drift: str) -> None:
     )
 
 
-def _labels(names: list[str], units: dict[str, str]) -> list[str]:
-    return [units.get(name, units.get(_base(name), "")) for name in names]
-
-
-def _check_columns(names: list[str], available: list[str], arrays: Mapping[str, np.ndarray]) -> None:
-    for name in names:
-        count = available.count(name)
-        if count > 1:
-            raise DataError(f"the file has {count} columns called {name!r}; rename all but one")
-        if name not in arrays:
-            folded = {other.lower(): other for other in available}
-            close = difflib.get_close_matches(name.lower(), folded, 1)
-            hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
-            more = f" and {len(available) - SHOWN_NAMES} more" if len(available) > SHOWN_NAMES else ""
-            raise DataError(f"there is no column {name!r}; there are {available[:SHOWN_NAMES]}{more}.{hint}")
-
-
-def _block(array: np.ndarray, name: str) -> np.ndarray:
-    array = as_floats(array, f"variable {name!r}")
-    # MATLAB stores a signal as a row as often as a column.
-    if array.ndim == 2 and array.shape[0] == 1:
-        array = array.T
-    array = array[:, None] if array.ndim == 1 else array
-    if not array.size:
-        raise DataError(f"variable {name!r} holds no samples, shape {array.shape}")
-    if array.ndim != 2:
-        raise DataError(f"variable {name!r} must be (T,), (T, 1), (1, T) or (T, k), got shape {array.shape}")
-    return array
-
-
-def _check_lengths(blocks: dict[str, np.ndarray]) -> None:
-    lengths = {name: len(block) for name, block in blocks.items()}
-    if len(set(lengths.values())) > 1:
-        raise DataError(f"variables must have one length, time first; got samples {lengths}")
-
-
-def _stack(blocks: dict[str, np.ndarray], names: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
-    channels = []
-    for name in names:
-        width = blocks[name].shape[1]
-        channels += [name] if width == 1 else [f"{name}[{index}]" for index in range(width)]
-    return channels, np.concatenate([blocks[name] for name in names], axis=1)
+def _labels(
+    names: list[str], sources: list[str], given: Mapping[str, str], found: Mapping[str, str]
+) -> list[str]:
+    return [
+        given.get(name, given.get(source, found.get(source, "")))
+        for name, source in zip(names, sources, strict=True)
+    ]

@@ -6,8 +6,9 @@ import control as ct
 import numpy as np
 
 from ..errors import ModelError
+from .balance import power_of_two, state_scales
 from .convert import realize
-from .modes import check_detectable, check_stabilizable, rank_defect
+from .modes import check_detectable, check_stabilizable, immovable, rank_defect
 from .types import ControlLike, Realization, typed
 
 
@@ -99,17 +100,27 @@ def check_zeros(g: Generalized) -> None:
     ):
         # With D of full column rank, u = -D^+ C x is the control that can hold C x + D u at zero; the zeros are the
         # modes of A - B D^+ C that the rest of the output, (I - D D^+) C x, does not show.
-        pinv = np.linalg.pinv(D)
+        unit = power_of_two(np.linalg.norm(D, axis=0))
+        pinv = np.linalg.pinv(D / unit) / unit[:, None]
         inner, rest = A - B @ pinv @ C, C - D @ pinv @ C
-        for zero in np.linalg.eigvals(inner):
-            # The Riccati equation's Hamiltonian has eigenvalues at this distance on both sides of the boundary; below
-            # 1e-9 rounding, which moves such a pair by sqrt(eps) = 1e-8, mixes them.
-            distance = abs(abs(zero) - 1) if g.discrete else abs(zero.real) / max(1.0, np.linalg.norm(A, 2))
-            if distance < 1e-9 and rank_defect(np.vstack([inner - zero * np.eye(len(A)), rest]), len(A)):
+        # 1e-13: the rest of an output that u holds at zero is a difference of equal numbers
+        size = np.abs(C) + np.abs(D @ pinv) @ np.abs(C)
+        rest = np.where(np.abs(rest) > 1e-13 * size, rest, 0)
+        for zero in immovable(inner.T, rest.T):
+            # The Riccati equation's Hamiltonian has eigenvalues at this distance on both sides of the boundary, relative to the
+            # plant's fastest rate; below 1e-9 rounding, which moves such a pair by sqrt(eps) = 1e-8, mixes them.
+            distance = abs(abs(zero) - 1) if g.discrete else abs(zero.real) / _fastest(inner, rest)
+            if distance < 1e-9:
                 raise ModelError(
                     f"{name} must have no zero on the boundary of stability, but has one at {zero:.6g}; weight that "
                     "state, or shift an integrator of plant or weights a little into the stable region"
                 )
+
+
+def _fastest(A: np.ndarray, C: np.ndarray) -> float:
+    """Return the size of A with its states balanced."""
+    t = state_scales(A, np.zeros((len(A), 0)), C)
+    return max(float(np.linalg.norm(A * t / t[:, None], 2)), np.finfo(float).tiny)
 
 
 def realized(system: ControlLike) -> Realization:
@@ -137,7 +148,7 @@ def closed_loop(plant: ControlLike, controller: ControlLike) -> ct.StateSpace:
     m, p = P.ninputs - K.noutputs, P.noutputs - K.ninputs
     D22 = P.D[p:, m:]
     loop = np.eye(K.noutputs) - K.D @ D22
-    if rank_defect(loop, len(loop)):
+    if rank_defect(loop, len(loop), np.eye(K.noutputs) + np.abs(K.D) @ np.abs(D22)):
         raise ModelError(
             "the loop must be well posed, but I - D_K D22 is singular; add a delay or a lag to the plant"
         )
@@ -167,7 +178,7 @@ def with_feedthrough(controller: ct.StateSpace, D22: np.ndarray) -> ct.StateSpac
     # K was designed for the input v = y - D22 u. With u = C_K x_K + D_K v this is M v = y - D22 C_K x_K.
     K = typed(controller)
     M = np.eye(len(D22)) + D22 @ K.D
-    if rank_defect(M, len(M)):
+    if rank_defect(M, len(M), np.eye(len(M)) + np.abs(D22) @ np.abs(K.D)):
         raise ModelError(
             "the loop must be well posed, but I + D22 D_K is singular; add a delay or a lag to the plant"
         )

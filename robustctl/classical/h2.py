@@ -8,14 +8,15 @@ from typing import NamedTuple
 
 import control as ct
 import numpy as np
-import scipy.linalg
 
 from ..errors import ModelError
 from ..state_space import StateSpace
 from .convert import realize
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
+from .modes import is_stable
 from .policies import implement
-from .types import ControlLike
+from .riccati import h2_norm, riccati
+from .types import ControlLike, typed
 
 
 class H2(NamedTuple):
@@ -73,10 +74,16 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
         K = with_feedthrough(_discrete(g) if g.discrete else _continuous(g), g.D22)
     except np.linalg.LinAlgError as error:
         raise ModelError(
-            f"both Riccati equations must have a solution, but SciPy reports: {error}; scale weights and states"
+            f"both Riccati equations must have a stabilizing solution, but the solver reports: {error}; weight every control and "
+            "disturb every measurement, at all frequencies"
         ) from error
     CL = closed_loop(P, K)
-    return H2(K, CL, float(ct.system_norm(CL, 2, print_warning=False)), implement(K, dt))
+    loop = typed(CL)
+    if not is_stable(loop.poles(), g.discrete):
+        raise ModelError(
+            f"the closed loop must be stable, but rounding leaves it the poles {loop.poles()}; move weights and plant closer together"
+        )
+    return H2(K, CL, h2_norm(loop.A, loop.B, loop.C, loop.D, g.discrete), implement(K, dt))
 
 
 def _continuous(g: Generalized) -> ct.StateSpace:
@@ -87,10 +94,8 @@ def _continuous(g: Generalized) -> ct.StateSpace:
         dx_hat/dt = A x_hat + B2 u - L (y - C2 x_hat),    u = F x_hat
     """
     R, V = g.D12.T @ g.D12, g.D21 @ g.D21.T
-    X = scipy.linalg.solve_continuous_are(g.A, g.B2, g.C1.T @ g.C1, R, s=g.C1.T @ g.D12)
-    Y = scipy.linalg.solve_continuous_are(g.A.T, g.C2.T, g.B1 @ g.B1.T, V, s=g.B1 @ g.D21.T)
-    F = -np.linalg.solve(R, g.B2.T @ X + g.D12.T @ g.C1)
-    L = -np.linalg.solve(V, (Y @ g.C2.T + g.B1 @ g.D21.T).T).T
+    F = -riccati(g.A, g.B2, g.C1.T @ g.C1, R, g.C1.T @ g.D12, False).K
+    L = -riccati(g.A.T, g.C2.T, g.B1 @ g.B1.T, V, g.B1 @ g.D21.T, False).K.T
     return ct.StateSpace(g.A + g.B2 @ F + L @ g.C2, -L, F, np.zeros((F.shape[0], L.shape[1])), 0)
 
 
@@ -101,12 +106,11 @@ def _discrete(g: Generalized) -> ct.StateSpace:
 
         x_hat+ = A x_hat + B2 u - L (y - C2 x_hat),    u = F x_hat + D (y - C2 x_hat)
     """
-    X = scipy.linalg.solve_discrete_are(g.A, g.B2, g.C1.T @ g.C1, g.D12.T @ g.D12, s=g.C1.T @ g.D12)
-    Y = scipy.linalg.solve_discrete_are(g.A.T, g.C2.T, g.B1 @ g.B1.T, g.D21 @ g.D21.T, s=g.B1 @ g.D21.T)
+    regulator = riccati(g.A, g.B2, g.C1.T @ g.C1, g.D12.T @ g.D12, g.C1.T @ g.D12, True)
+    filtered = riccati(g.A.T, g.C2.T, g.B1 @ g.B1.T, g.D21 @ g.D21.T, g.B1 @ g.D21.T, True)
+    X, Y, F, L = regulator.X, filtered.X, -regulator.K, -filtered.K.T
     R, V = g.D12.T @ g.D12 + g.B2.T @ X @ g.B2, g.D21 @ g.D21.T + g.C2 @ Y @ g.C2.T
-    F = -np.linalg.solve(R, g.B2.T @ X @ g.A + g.D12.T @ g.C1)
     F0 = -np.linalg.solve(R, g.B2.T @ X @ g.B1 + g.D12.T @ g.D11)  # the optimal control is u = F x + F0 w
-    L = -np.linalg.solve(V, (g.A @ Y @ g.C2.T + g.B1 @ g.D21.T).T).T
     # D (y - C2 x_hat) is the estimate of F (x - x_hat) + F0 w from the innovation, whose covariance is V
     D = np.linalg.solve(V, (F @ Y @ g.C2.T + F0 @ g.D21.T).T).T
     A = g.A + g.B2 @ F + (L - g.B2 @ D) @ g.C2

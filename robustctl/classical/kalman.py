@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import control as ct
 import numpy as np
 from jaxtyping import Array, PyTree
 
@@ -11,7 +10,8 @@ from ..errors import ModelError
 from ..lft import LFT, is_linear
 from ..system import StrictlyProper, System
 from .model import Model, as_array, linear_model
-from .modes import check_detectable, check_stabilizable, is_stable, weight
+from .modes import LIKELY, check_detectable, check_stabilizable, weight
+from .riccati import riccati
 from .types import ArrayLike, PlantLike
 
 
@@ -133,7 +133,7 @@ def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None 
 
         x+ = A x + B u + G w,   y = C x + v,     cov w = W,  cov v = V     (dx/dt and intensities in continuous time)
 
-    Computed by `control.lqe` or `control.dlqe`, whose `L` is the predictor's gain.
+    Computed on balanced matrices and checked, as `lqr` is. `L` is the predictor's gain.
 
     **Arguments:**
 
@@ -174,15 +174,14 @@ def filter_gains(
         raise ModelError(f"G must have one row per state, {sys.nstates}, got shape {G.shape}")
     W, V = weight(W, G.shape[1], "W", definite=False), weight(V, sys.noutputs, "V", definite=True)
     check_detectable(sys.A, sys.C, model.discrete)
-    try:
-        L, P, E = (ct.dlqe if model.discrete else ct.lqe)(sys.A, G, sys.C, W, V)
-        stable = is_stable(np.asarray(E), model.discrete)
-    except (np.linalg.LinAlgError, ct.ControlSlycot, ValueError):
-        stable = False
-    if not stable:
+    try:  # the filter is the regulator of the transposed system
+        found = riccati(sys.A.T, sys.C.T, G @ W @ G.T, V, None, model.discrete)
+    except np.linalg.LinAlgError as error:
+        check_detectable(sys.A, sys.C, model.discrete, tolerance=LIKELY)
         # Only after a failure: an unstable mode that the noise does not excite has a solution, one on the boundary has not
-        check_stabilizable(sys.A, G @ W, model.discrete, "(A, G W)")
+        check_stabilizable(sys.A, G @ W, model.discrete, "(A, G W)", LIKELY)
         raise ModelError(
-            "the filter's Riccati equation must have a stabilizing solution; scale the states, W and V"
-        )
-    return np.asarray(L), np.asarray(P), np.asarray(E)
+            f"the filter's Riccati equation must have a stabilizing solution, but its solver reports: {error}; let the noise W excite "
+            "every state, and check the plant's numbers"
+        ) from error
+    return found.K.T, found.X, found.poles

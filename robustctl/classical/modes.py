@@ -3,12 +3,23 @@
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.linalg
 
 from ..errors import ModelError
+from .balance import equilibrated, state_scales
 from .types import ArrayLike
 
 
-def check_stabilizable(A: np.ndarray, B: np.ndarray, discrete: bool, pair: str = "(A, B)") -> None:
+_CERTAIN = 1e-12
+"""Size of what is left of a rank, relative to the entries, that is rounding for certain: eigenvalues and balanced entries have 1e-15."""
+
+LIKELY = 1e-6
+"""The same for a design that failed: an eigenvalue of a nearly defective matrix, which errs by 1e-8, is the cause rather than chance."""
+
+
+def check_stabilizable(
+    A: np.ndarray, B: np.ndarray, discrete: bool, pair: str = "(A, B)", tolerance: float = _CERTAIN
+) -> None:
     """Refuse a pair with a mode that is neither stable nor controllable.
 
     ::
@@ -23,48 +34,77 @@ def check_stabilizable(A: np.ndarray, B: np.ndarray, discrete: bool, pair: str =
     - `B`: (nx, nu)
     - `discrete`: whether stable means inside the unit circle
     - `pair`: what the message calls them
+    - `tolerance`: what counts as rounding, relative to the entries
 
     **Raises:** `ModelError` with the mode.
     """
-    for mode in _uncontrollable(A, B, discrete):
+    for mode in immovable(A, B, tolerance, discrete):
         raise ModelError(
             f"{pair} must be stabilizable, but the mode {_described(mode, discrete)} is uncontrollable; give the plant an "
             "actuator that moves it, or leave that state out"
         )
 
 
-def check_detectable(A: np.ndarray, C: np.ndarray, discrete: bool, pair: str = "(C, A)") -> None:
+def check_detectable(
+    A: np.ndarray, C: np.ndarray, discrete: bool, pair: str = "(C, A)", tolerance: float = _CERTAIN
+) -> None:
     """Refuse a pair with a mode that is neither stable nor observable; the dual of `check_stabilizable`.
 
     **Raises:** `ModelError` with the mode.
     """
-    for mode in _uncontrollable(A.T, C.T, discrete):
+    for mode in immovable(A.T, C.T, tolerance, discrete):
         raise ModelError(
             f"{pair} must be detectable, but the mode {_described(mode, discrete)} is unobservable; measure an output that "
             "shows it, or leave that state out"
         )
 
 
-def _uncontrollable(A: np.ndarray, B: np.ndarray, discrete: bool) -> Iterator[complex]:
-    """Yield the modes that are neither stable nor controllable."""
-    n = A.shape[0]
-    for mode in np.linalg.eigvals(A):
-        # 1e-9: an integrator's eigenvalue comes out of rounding on either side of the boundary
-        unstable = (
-            abs(mode) >= 1 - 1e-9 if discrete else np.real(mode) >= -1e-9 * max(1.0, np.linalg.norm(A, 2))
-        )
-        if unstable and rank_defect(np.hstack([A - mode * np.eye(n), B]), n):
+def immovable(
+    A: np.ndarray, B: np.ndarray, tolerance: float = _CERTAIN, discrete: bool | None = None
+) -> Iterator[complex]:
+    """Yield the uncontrollable modes; with `discrete` given, only those that are not stable."""
+    t = state_scales(A, B, np.zeros((0, len(A))))
+    A, B = A * t / t[:, None], B / t[:, None]
+    for mode, error in _eigenvalues(A):
+        if discrete is not None and (abs(mode) < 1 - error if discrete else np.real(mode) < -error):
+            continue
+        test = np.hstack([A - mode * np.eye(len(A)), B])
+        size = np.hstack([np.abs(A) + abs(mode) * np.eye(len(A)), np.abs(B)])
+        if rank_defect(test, len(A), size, tolerance):
             yield mode
 
 
-def rank_defect(M: np.ndarray, rank: int) -> bool:
-    """Return whether a matrix has less than the given rank, up to rounding."""
+def _eigenvalues(A: np.ndarray) -> Iterator[tuple[complex, float]]:
+    """Yield the eigenvalues, and by how much rounding of A's entries may have moved each."""
+    if not len(A):
+        return
+    values, left, right = scipy.linalg.eig(A, left=True, right=True)
+    for value, v, u in zip(values, left.T, right.T, strict=True):
+        # The condition for relative changes of each entry, which no unit of a state changes. 10 eps: what eigenvalue routines leave
+        # of a balanced matrix; a defective eigenvalue has the condition 1e8 and more, and errs by eps to a root.
+        condition = np.abs(v) @ np.abs(A) @ np.abs(u) / max(abs(v.conj() @ u), np.finfo(float).eps)
+        yield complex(value), 10 * np.finfo(float).eps * float(condition)
+
+
+def rank_defect(
+    M: np.ndarray, rank: int, size: np.ndarray | None = None, tolerance: float = _CERTAIN
+) -> bool:
+    """Return whether a matrix has less than the given rank, that of all its rows or columns, up to rounding.
+
+    **Arguments:**
+
+    - `M`: the matrix
+    - `rank`: the smaller of its numbers of rows and columns
+    - `size`: sizes of the numbers whose differences its entries are, default those of the entries
+    - `tolerance`: what counts as rounding, relative to the entries
+    """
     if rank == 0:
         return False
-    # 1e-10 relative: above what rounding leaves of a zero (1e-16 times the size, and the error of a computed mode),
-    # below the smallest value of a pair that is only weakly controllable
-    values = np.linalg.svd(M, compute_uv=False)
-    return values.size < rank or bool(values[rank - 1] <= 1e-10 * values[0])
+    if size is not None:
+        # Before rows are scaled: an entry that is a difference of equal numbers must stay nothing.
+        M = np.where(np.abs(M) > 10 * np.finfo(float).eps * size, M, 0)
+    values = np.linalg.svd(equilibrated(M), compute_uv=False)
+    return values.size < rank or bool(values[rank - 1] <= tolerance * values[0])
 
 
 def is_stable(poles: np.ndarray, discrete: bool) -> bool:
@@ -94,12 +134,16 @@ def weight(M: ArrayLike, n: int, what: str, *, definite: bool) -> np.ndarray:
     M = M * np.eye(n) if M.ndim == 0 else np.diag(M) if M.ndim == 1 else M
     if M.shape != (n, n):
         raise ModelError(f"{what} must be {n} by {n}, or {n} diagonal entries, got shape {M.shape}")
-    if not np.isfinite(M).all() or not np.allclose(M, M.T, rtol=1e-8, atol=1e-12):
+    # Relative to the diagonal, so that neither test depends on the units of the channels.
+    diagonal = np.abs(np.diagonal(M))
+    unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    own = M / unit / unit[:, None]
+    if not np.isfinite(M).all() or not np.allclose(own, own.T, rtol=1e-8, atol=1e-12):
         raise ModelError(f"{what} must be finite and symmetric, got {M.tolist()}")
     # A product like C' C has eigenvalues of zero that rounding makes slightly negative: -1e-9 relative is let pass.
     # A definite weight is inverted, so it must be above rounding, 1e-14.
-    low = np.linalg.eigvalsh(M).min(initial=np.inf)
-    if low < (1e-14 if definite else -1e-9) * np.abs(M).max(initial=0.0) or (definite and low <= 0):
+    low = np.linalg.eigvalsh(own).min(initial=np.inf)
+    if low < (1e-14 if definite else -1e-9) or (definite and not (np.diagonal(M) > 0).all()):
         kind = "definite" if definite else "semidefinite"
-        raise ModelError(f"{what} must be positive {kind}, got the eigenvalue {low:.6g}")
+        raise ModelError(f"{what} must be positive {kind}, got the eigenvalue {np.linalg.eigvalsh(M).min():.6g}")
     return (M + M.T) / 2

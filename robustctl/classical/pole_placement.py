@@ -7,10 +7,11 @@ import numpy as np
 
 from ..errors import ModelError
 from ..system import System
+from .balance import reachable_sizes
 from .lqg import about, observer_controller
 from .lqr import StateFeedback
 from .model import as_array, linear_model, require_discrete
-from .modes import is_stable, rank_defect
+from .modes import immovable, is_stable
 from .policies import implement
 from .types import ArrayLike, PlantLike
 
@@ -90,15 +91,32 @@ def _place(
         raise ModelError(
             f"{what} must be {A.shape[0]} values {where}, complex ones in conjugate pairs, got {poles}"
         )
-    for mode in np.linalg.eigvals(A):
-        if rank_defect(np.hstack([A - mode * np.eye(len(A)), B]), len(A)):
-            kind = "uncontrollable" if pair == "(A, B)" else "unobservable"
-            raise ModelError(
-                f"every mode of {pair} must be movable, but the mode lambda = {mode:.6g} is {kind}; leave that state out"
-            )
+    for mode in immovable(A, B):
+        kind = "uncontrollable" if pair == "(A, B)" else "unobservable"
+        raise ModelError(
+            f"every mode of {pair} must be movable, but the mode lambda = {mode:.6g} is {kind}; leave that state out"
+        )
+    t, s, rate = reachable_sizes(A, B, poles)
+    rate = 1.0 if discrete else rate
+    A, B, poles = A * t / t[:, None] / rate, B * s / t[:, None] / rate, poles / rate
     try:
-        return np.asarray(ct.place(A, B, np.real_if_close(poles)))
+        K = np.asarray(ct.place(A, B, np.real_if_close(poles)))
     except (ValueError, ct.ControlDimension) as error:
         raise ModelError(
             f"no value of {what} may be repeated more than rank(B) times; move them apart a little ({error})"
         ) from error
+    _check_placed(A - B @ K, poles, what)
+    return K * s[:, None] / t
+
+
+def _check_placed(A: np.ndarray, poles: np.ndarray, what: str) -> None:
+    """Refuse a gain whose closed loop is not, up to rounding, one with the poles."""
+    size = np.linalg.norm(A, 2)
+    for pole in poles:
+        # The distance to a matrix that has the pole. The pole itself may be far more sensitive, of a chain of equal ones.
+        left = np.linalg.svd(A - pole * np.eye(len(A)), compute_uv=False)[-1] / size
+        if not left < 1e-8:  # far above the rounding of a well-posed placement, 1e-14
+            raise ModelError(
+                f"{what} must be reachable with a gain that rounding leaves intact, but {pole:.6g} is missed by {left:.3g} of the "
+                "closed loop's size; choose poles nearer to the plant's own"
+            )

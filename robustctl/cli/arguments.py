@@ -1,8 +1,10 @@
 """Command-line arguments to a command, and a command to its arguments."""
 
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -37,6 +39,61 @@ def parsed(commands: dict[str, Any], arguments: Sequence[str] | None, prog: str 
     return tyro.extras.subcommand_cli_from_dict(
         commands, args=arguments, prog=prog, description=about, config=bare
     )
+
+
+def rebuilt(commands: dict[str, Any], words: Any) -> Any:
+    """Return the command of arguments that a file has, as `arguments` gives them after its name.
+
+    The parser has flags that no command has, one of which writes a file anywhere: words that begin as flags must be those
+    of the command's fields.
+
+    **Raises:** `RobustctlError` for anything else.
+    """
+    texts = isinstance(words, list) and all(isinstance(word, str) and _is_plain(word) for word in words)
+    if not texts or not words or words[0] not in commands:
+        raise RobustctlError(
+            f"a repeated command must be one of {', '.join(commands)} with its arguments, got {str(words)[:80]!r}"
+        )
+    known = _flags(commands[words[0]])
+    for word in words[1:]:
+        if word.startswith("-") and word not in known and not _is_number(word):
+            raise RobustctlError(
+                f"{words[0]} must be repeated with its own options, got {word[:80]!r}; it has {', '.join(sorted(known))}"
+            )
+    try:
+        with (
+            redirect_stderr(io.StringIO()),
+            redirect_stdout(io.StringIO()),
+        ):  # its help is that of a user's command line
+            return parsed(commands, words)
+    except SystemExit:
+        raise RobustctlError(
+            f"{words[0]} must be repeated with arguments that it can read, got {' '.join(words)[:400]!r}"
+        ) from None
+
+
+def _flags(command: type) -> set[str]:
+    """Return the flags of a command's fields; those of a field that is a dataclass have no prefix."""
+    found = set()
+    for name, hint in get_type_hints(command).items():
+        if dataclasses.is_dataclass(hint):
+            found |= _flags(hint)  # pyright: ignore[reportArgumentType]
+        else:
+            flag = name.replace("_", "-")
+            found |= {f"--{flag}", f"--no-{flag}"} if hint is bool else {f"--{flag}"}
+    return found
+
+
+def _is_plain(word: str) -> bool:
+    """Return whether a word can be one of a command line and a file's name."""
+    return word.isprintable() and len(word) < 4096
+
+
+def _is_number(word: str) -> bool:
+    with suppress(ValueError):
+        float(word)
+        return True
+    return False
 
 
 def arguments(command: Any) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """The command that repeats a run from its folder and compares the numbers."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from ..errors import DataError, RobustctlError
-from .arguments import parsed
+from ..store.json_text import parse_json
+from .arguments import rebuilt
 from .models import Demo, FitLog
 
 
@@ -31,11 +31,11 @@ class Rerun:
         from ..runs.run_folder import LOG
         from ..runs.watchers import read_log
 
-        made = _read(self.run)
-        out = self.out or self.run.with_name(self.run.name + "-again")
-        command = parsed({"fit": FitLog, "demo": Demo}, made["command"])
-        data = parts(command.records()[0], command.recipe)[2]
-        if data_hash(data) != made["identity"]["data"]:
+        folder = self.run.resolve()  # "." has no name
+        out = self.out or folder.with_name(folder.name + "-again")
+        words, data = _made(self.run)
+        command = rebuilt({"fit": FitLog, "demo": Demo}, words)
+        if data_hash(parts(command.records()[0], command.recipe)[2]) != data:
             raise DataError(
                 f"the data of {self.run} must not have changed, but {getattr(command, 'log', 'they')} did; "
                 "restore them to repeat the run"
@@ -44,13 +44,13 @@ class Rerun:
         return _compare(read_log(self.run / LOG)[0], read_log(out / LOG)[0])
 
 
-def _read(run: Path) -> dict[str, Any]:
+def _made(run: Path) -> tuple[Any, Any]:
+    """Return the command of a run and the hash of its data, as `run.json` has them."""
     from ..runs.run_folder import SETTINGS
 
     try:
-        made = json.loads((run / SETTINGS).read_text(encoding="utf-8"))
-        command = made["command"]
-        made["identity"]["data"]
+        made = parse_json((run / SETTINGS).read_bytes())
+        command, data = made["command"], made["identity"]["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise RobustctlError(
             f"{run / 'run.json'} must describe the run, but it is damaged: {error}; repeat the run from its command"
@@ -59,7 +59,7 @@ def _read(run: Path) -> dict[str, Any]:
         raise RobustctlError(
             f"{run} must be a run of a robustctl command, got one of a Python script; run the script again with another folder"
         )
-    return made
+    return command, data
 
 
 def _compare(before: list[dict], after: list[dict]) -> int:

@@ -15,6 +15,7 @@ import tyro
 from ..errors import RobustctlError
 
 PICTURE = "training.png"
+_DRAWN = ("epoch", "loss", "validation", "gradient_norm", "learning_rate", "certificate_margin")
 _FEW_SECONDS = 30.0  # over which the speed is measured, and the shortest pause that is reported
 
 
@@ -133,12 +134,12 @@ def _draw(run: Path, rows: list[dict[str, Any]], stopped: str) -> None:
     from ..reports.folder import png
     from ..store.atomic import write_atomic
 
-    epochs, best = rows[-1]["epoch"] + 1, _best(rows)
-    columns = {name: np.full(epochs, np.nan) for row in rows for name in row if name not in ("epoch", "time")}
-    for row in rows:
+    best = _best(rows)
+    columns = {name: np.full(len(rows), np.nan) for name in _DRAWN if any(name in row for row in rows)}
+    for k, row in enumerate(rows):
         for name in columns.keys() & row:
             lost = np.inf if name == "certificate_margin" else np.nan  # as in the log
-            columns[name][row["epoch"]] = lost if row[name] is None else row[name]
+            columns[name][k] = lost if row[name] is None else row[name]
     text = f"{stopped or 'so far'}: {_numbers(rows)}"
     figure = history(columns, -1 if best is None else best["epoch"], run.name, text)
     write_atomic(run / PICTURE, png(figure))

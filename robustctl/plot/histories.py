@@ -37,7 +37,7 @@ def history(columns: Mapping[str, np.ndarray], best: int, *lines: str) -> "matpl
 
     **Arguments:**
 
-    - `columns`: as in `Fit.history`, one entry per epoch.
+    - `columns`: as in `Fit.history`, one entry per epoch; `epoch`, where not every epoch has an entry.
     - `best`: the epoch to mark, -1 for none.
     - `lines`: of text below the title.
     """
@@ -48,43 +48,44 @@ def history(columns: Mapping[str, np.ndarray], best: int, *lines: str) -> "matpl
     below = [name for name in _BELOW if not np.isnan(columns.get(name, np.nan)).all()]
     heights = [3.4, *(1.5 for _ in below)]
     figure, axes = panels(len(heights), 1, (6.5, float(np.mean(heights))), sharex=True, height_ratios=heights)
-    _losses(axes[0, 0], columns, best)
+    epochs = np.asarray(columns.get("epoch", np.arange(len(columns["loss"]))))
+    _losses(axes[0, 0], epochs, columns, best)
     for ax, name in zip(axes[1:, 0], below, strict=True):
-        _panel(ax, name, columns[name])
-    ax, epochs = axes[-1, 0], len(columns["loss"])
+        _panel(ax, name, epochs, columns[name])
+    ax, last = axes[-1, 0], float(epochs.max())
     ax.set_xlabel("epoch", fontsize=SMALL + 1)
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    room = max(0.5, 0.02 * epochs)
-    ax.set_xlim(-room, epochs - 1 + room)
+    room = max(0.5, 0.02 * (last + 1))
+    ax.set_xlim(-room, last + room)
     figure.align_ylabels()
     heading(figure, "Training", *lines)
     return figure
 
 
-def _losses(ax: "Axes", columns: Mapping[str, np.ndarray], best: int) -> None:
+def _losses(ax: "Axes", epochs: np.ndarray, columns: Mapping[str, np.ndarray], best: int) -> None:
     from .canvas import BLUE, ORANGE, SMALL
 
     loss, validation = columns["loss"], columns["validation"]
-    _curve(ax, loss, label="training", color=BLUE)
+    _curve(ax, epochs, loss, label="training", color=BLUE)
     if not np.isnan(validation).all():
-        _curve(ax, validation, label="validation", color=ORANGE)
-    _mark(ax, loss, validation, best)
+        _curve(ax, epochs, validation, label="validation", color=ORANGE)
+    _mark(ax, best, *(column[epochs == best] for column in (validation, loss)))
     _logarithmic(ax, np.concatenate([loss, validation]))
     ax.set_ylabel("loss", fontsize=SMALL + 1)
     ax.legend(frameon=False, fontsize=SMALL)
 
 
-def _panel(ax: "Axes", name: str, values: np.ndarray) -> None:
+def _panel(ax: "Axes", name: str, epochs: np.ndarray, values: np.ndarray) -> None:
     from .canvas import INK, PURPLE, SMALL, VERMILION
 
     ax.set_ylabel(_BELOW[name], fontsize=SMALL + 1)
     if name != "certificate_margin":
-        _curve(ax, values, color=PURPLE)
+        _curve(ax, epochs, values, color=PURPLE)
         return _logarithmic(ax, values)
     computed, broken = np.flatnonzero(np.isfinite(values)), np.flatnonzero(np.isposinf(values))
     ax.axhline(0.0, color=INK, linewidth=0.8)
-    ax.plot(computed, values[computed], color=PURPLE, linewidth=1.4, marker=".", markersize=4)
-    ax.plot(broken, np.zeros(len(broken)), "x", color=VERMILION, markersize=5)
+    ax.plot(epochs[computed], values[computed], color=PURPLE, linewidth=1.4, marker=".", markersize=4)
+    ax.plot(epochs[broken], np.zeros(len(broken)), "x", color=VERMILION, markersize=5)
     sizes = np.abs(values[computed])
     if (sizes > 0).any():
         # Margins of 1e-12 and of 1 are both shown; below the smallest the axis is linear, because zero has no logarithm.
@@ -92,10 +93,10 @@ def _panel(ax: "Axes", name: str, values: np.ndarray) -> None:
     ax.margins(y=0.1)
 
 
-def _curve(ax: "Axes", values: np.ndarray, **style) -> None:
+def _curve(ax: "Axes", epochs: np.ndarray, values: np.ndarray, **style) -> None:
     from .canvas import line
 
-    line(ax, np.arange(len(values)), values, linewidth=1.4, **style)
+    line(ax, epochs, values, linewidth=1.4, **style)
 
 
 def _logarithmic(ax: "Axes", values: np.ndarray) -> None:
@@ -104,13 +105,14 @@ def _logarithmic(ax: "Axes", values: np.ndarray) -> None:
         ax.set_yscale("log")
 
 
-def _mark(ax: "Axes", loss: np.ndarray, validation: np.ndarray, best: int) -> None:
-    """Mark an epoch on the curve by which it was selected."""
+def _mark(ax: "Axes", best: int, *at_best: np.ndarray) -> None:
+    """Mark an epoch on the curve by which it was selected; `at_best`: the values there, none where it has no entry."""
     from .canvas import INK
 
-    if not 0 <= best < len(loss):
+    found = np.concatenate(at_best)
+    if not found.size:
         return
-    value = next((v for v in (validation[best], loss[best]) if np.isfinite(v)), None)
     ax.axvline(best, color=INK, linewidth=0.9, linestyle=":")
-    if value is not None:
+    if np.isfinite(found).any():
+        value = found[np.isfinite(found)][0]
         ax.plot([best], [value], "o", color=INK, markersize=5, label=f"best: epoch {best}, {value:.3g}")

@@ -12,38 +12,63 @@ from jaxtyping import PyTree
 
 from ..errors import ModelFileError, RobustctlError, RobustctlWarning
 from ..store.atomic import write_atomic
-from ..store.container import pack, unpack
+from ..store.container import NewerFormatError, pack, shown, unpack
 
-_NAME = re.compile(r"epoch_(\d+)\.safetensors")
+_NAME = re.compile(r"epoch_(\d{1,9})\.safetensors")
+FEWEST = 2
+"""Readable checkpoints that always stay: the newest may be damaged after it was written and verified."""
 
 
 def save_checkpoint(folder: Path, epoch: int, tree: PyTree, header: dict[str, Any], keep: int) -> Path:
-    """Write the arrays of `tree` as the checkpoint of `epoch`, then remove all but the newest `keep`.
+    """Write the arrays of `tree` as the checkpoint of `epoch`, verify it, then remove old ones.
 
-    **Raises:** `OSError` where it cannot be written; the older ones are then still there.
+    Of the readable ones the newest `keep` stay, and at least two.
+
+    **Raises:** `OSError` where it cannot be written or reads back otherwise; the older ones are then still there.
     """
     path = folder / f"epoch_{epoch:07d}.safetensors"
     arrays = {name: np.asarray(_plain(leaf)) for name, leaf in _named(tree)}
     write_atomic(path, pack({"checkpoint": epoch, **header}, arrays))
-    for old in checkpoints(folder)[keep:]:
-        old.unlink(missing_ok=True)
+    try:
+        _read(path)
+    except ModelFileError as error:
+        raise OSError(f"{path} does not have the bytes that were written to it: {error}") from error
+    _prune(folder, path, max(keep, FEWEST))
     return path
+
+
+def _prune(folder: Path, newest: Path, keep: int) -> None:
+    """Remove what is older than the `keep` newest that can be read, of which `newest` is one."""
+    # A damaged file may have a higher epoch than the one just written: training then continued from an earlier one.
+    older, left = [path for path in checkpoints(folder) if _epoch(path) < _epoch(newest)], keep - 1
+    for path in older:
+        if left == 0:
+            path.unlink(missing_ok=True)
+        elif _is_readable(path):
+            left -= 1
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoint files of a folder, newest first."""
-    found = [(int(match[1]), path) for path in folder.glob("*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    return sorted((path for path in folder.glob("*") if _epoch(path) >= 0), key=_epoch, reverse=True)
+
+
+def _epoch(path: Path) -> int:
+    """Return the epoch that a checkpoint's name has, -1 for another file."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
 
 
 def latest(folder: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]] | None:
-    """Return path, header and arrays of the newest checkpoint that can be read; warn of each that cannot."""
+    """Return path, header and arrays of the newest checkpoint that can be read; warn of each that cannot.
+
+    **Raises:** `NewerFormatError` for one that a newer version wrote.
+    """
     for path in checkpoints(folder):
         try:
-            header, arrays = unpack(path.read_bytes())
-            if type(header.get("checkpoint")) is not int:
-                raise ModelFileError("a checkpoint must have the number of its epoch, got a file without it")
-            return path, header, arrays
+            return path, *_read(path)
+        except NewerFormatError as error:
+            raise NewerFormatError(f"the checkpoint {path} cannot be used: {error}") from error
         except (ModelFileError, OSError) as error:
             warnings.warn(
                 f"the checkpoint {path} cannot be read and the one before is used: {error}",
@@ -51,6 +76,24 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]] |
                 stacklevel=2,
             )
     return None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    header, arrays = unpack(path.read_bytes())
+    epoch = header.get("checkpoint")
+    if type(epoch) is not int or epoch != _epoch(path):
+        raise ModelFileError(
+            f"a checkpoint must have the number of its epoch, as its name has, got {shown(epoch)}; use another copy"
+        )
+    return header, arrays
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        _read(path)
+    except (ModelFileError, OSError):
+        return False
+    return True
 
 
 def restore(template: PyTree, arrays: dict[str, np.ndarray], path: Path) -> PyTree:

@@ -1,7 +1,6 @@
 """The folder of a run: its settings, log and checkpoints, and how training resumes from the newest one."""
 
 import dataclasses
-import json
 import math
 import os
 import time
@@ -17,10 +16,11 @@ from jax.sharding import Mesh
 
 from ..checks import check_whole, renamed
 from ..errors import RobustctlError, RobustctlWarning
-from ..store.json_text import write_json
+from ..store.json_text import parse_json, write_json
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
 from .fingerprint import check_fingerprint
+from .lock import FolderLock
 from .provenance import commit, environment
 from .watchers import keep_lines_before
 
@@ -39,7 +39,7 @@ class Run:
       is none yet, begin; where the run is finished, return what it found. False: a folder that holds a run is refused.
     - `checkpoint_minutes`: minutes between checkpoints; there is always one at the end.
     - `checkpoint_epochs`: epochs between checkpoints, in addition to the minutes; None: none.
-    - `keep`: how many of the newest checkpoints stay.
+    - `keep`: how many of the newest checkpoints that can be read stay; two at least.
     - `budget_minutes`: minutes after which training ends, to be resumed later; None: no limit.
     - `settings`: what else must be the same for the run to be resumed, such as the optimizer's learning rate, by name.
     - `command`: arguments of the `robustctl` command that trains, for `robustctl rerun`.
@@ -80,22 +80,46 @@ def inside(run: Run | str | os.PathLike[str], name: str) -> Run:
 
 
 class RunFolder:
-    """Writes a run's folder during training; `fingerprint`: what must be the same for the run to be resumed, as text.
+    """Writes a run's folder during training, as a context in which no other process can.
 
     Of several processes on one `mesh` the first writes and all read.
 
-    **Raises:** `RobustctlError` for a folder that holds a run which is not to be resumed or has another fingerprint;
-    `OSError` where the folder cannot be written.
+    **Arguments:**
+
+    - `run`: folder and settings.
+    - `fingerprint`: what must be the same for the run to be resumed, as text.
+    - `mesh`: the devices that are trained on.
+
+    **Raises:** when entered, `RobustctlError` for a folder that another process writes to, and for one that holds a run
+    which is not to be resumed or has another fingerprint; `OSError` where the folder cannot be written.
     """
 
     def __init__(self, run: Run, fingerprint: dict[str, str], mesh: Mesh | None = None):
         self.run, self.fingerprint, self.mesh = run, fingerprint, mesh
         self.folder = Path(run.folder)
         self.begun = self.saved = time.monotonic()
-        self._prepare()
+        self.lock: FolderLock | None = None
 
-    def _prepare(self) -> None:
-        """Make the folder and write `run.json`, unless the folder holds a run that is resumed."""
+    def __enter__(self) -> "RunFolder":
+        """Lock the folder for this process and write `run.json`, unless the folder holds a run that is resumed."""
+        self._check_resumed()
+        try:
+            self._take_lock()
+            # Again: another process may have begun a run and ended before the lock was taken.
+            if not self._check_resumed() and writes(self.mesh):
+                self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Let other processes have the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def _check_resumed(self) -> bool:
+        """Return whether the folder holds a run, or raise `RobustctlError` for one that is not to be resumed."""
         found = (self.folder / SETTINGS).exists() or any(checkpoints(self._checkpoints))
         there = bool(gathered(found, self.mesh)[0])  # read before any process writes
         if there and not self.run.resume:
@@ -105,10 +129,24 @@ class RunFolder:
             )
         if there:
             _check_versions(self.folder / SETTINGS, self.fingerprint)
-            return
-        if not writes(self.mesh):
-            return
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
+        return there
+
+    def _take_lock(self) -> None:
+        refused = ""
+        if writes(self.mesh):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise NotADirectoryError(f"a run folder must be a folder, got the file {self.folder}")
+            self._checkpoints.mkdir(parents=True, exist_ok=True)
+            try:
+                self.lock = FolderLock(self.folder)
+            except RobustctlError as error:
+                refused = str(error)
+        if gathered(bool(refused), self.mesh)[0]:  # all processes of a training end together
+            raise RobustctlError(
+                refused or f"another process has {self.folder}; the first process reports which"
+            )
+
+    def _begin(self) -> None:
         text = {
             "identity": self.fingerprint, "command": list(self.run.command), "folder": str(Path.cwd()), **environment(),
             "commit_of_folder": commit(Path.cwd()),
@@ -142,6 +180,10 @@ class RunFolder:
                 f"the run in {self.folder} has {done} epochs, so at least as many must be asked for, got {epochs}"
             )
         state, begun = restore((state, _first(history, done)), arrays, path)
+        if int(state.epoch) != done:
+            raise RobustctlError(
+                f"the checkpoint {path} must be of the {done} epochs that its name has, got {int(state.epoch)}; remove it"
+            )
         if writes(self.mesh) and self.log.exists():
             # `robustctl watch` ends at the last line's reason, which was that of the run before. A full disk shows with the next line.
             with suppress(OSError):
@@ -203,14 +245,16 @@ def _first(history: Any, epochs: int) -> Any:
 def _check_versions(file: Path, here: dict[str, str]) -> None:
     """Refuse a run of another fingerprint; warn where packages changed, because last digits may differ."""
     try:
-        text = json.loads(file.read_text(encoding="utf-8"))
+        text = parse_json(file.read_bytes())
         there, versions = text["identity"], dict(text["versions"])
     except (OSError, ValueError, KeyError, TypeError):
-        return  # the checkpoints say the same
+        return  # the checkpoints have the same
     check_fingerprint(there, here, str(file))
     now = environment()["versions"]
     changed = [
-        f"{name} {versions.get(name)} -> {now[name]}" for name in now if versions.get(name) != now[name]
+        f"{name} {str(versions.get(name))[:40]} -> {now[name]}"
+        for name in now
+        if versions.get(name) != now[name]
     ]
     if changed:
         warnings.warn(

@@ -1,17 +1,20 @@
 """Watchers of a training: a progress line, and a log with one JSON line an epoch."""
 
-import json
 import math
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, runtime_checkable
 
+from ..checks import is_whole
 from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
-from ..store.json_text import json_text
+from ..store.json_text import json_text, parse_json
+
+_MOST = 1 << 53
+"""Of an integer in a log: floats hold each one up to it."""
 
 
 @runtime_checkable
@@ -122,15 +125,43 @@ class JsonLines:
 
 
 def read_log(path: str | Path) -> tuple[list[dict], str]:
-    """Return the lines of a log, one an epoch, and why training ended, "" while it runs or if it was killed."""
+    """Return the lines of a log, one an epoch, and why training ended, "" while it runs or if it was killed.
+
+    Lines that are damaged are left out, such as the last one of a killed run, which may be a part of one.
+    """
     rows, stopped = [], ""
     with suppress(FileNotFoundError):
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError, AttributeError):  # the last line of a killed run may be a part of one
-                entry = json.loads(line)
-                stopped = entry.get("stopped", "")
-                rows += [entry] if "epoch" in entry else []
+        for line in Path(path).read_bytes().splitlines():
+            entry = _entry(line)
+            stopped = entry.get("stopped", "" if entry else stopped)
+            rows += [entry] if "epoch" in entry else []
     return rows, stopped
+
+
+def _entry(line: bytes) -> dict:
+    """Return the object of a log's line, {} for a line that the log would not have."""
+    try:
+        entry = parse_json(line)
+    except ValueError:
+        return {}
+    if not isinstance(entry, dict):
+        return {}
+    if isinstance(entry.get("stopped"), str):
+        return {"stopped": entry["stopped"][:80]}
+    return entry if _is_row(entry) else {}
+
+
+def _is_row(entry: dict) -> bool:
+    known = all(name in entry for name in ("epoch", "loss", "validation", "skipped", "time"))
+    numbers = all(value is None or _is_float(value) for value in entry.values())
+    return known and numbers and is_whole(entry["epoch"], 0) and entry["time"] is not None
+
+
+def _is_float(value: Any) -> bool:
+    """Return whether a value is a finite number that a float can be; an integer of JSON may have thousands of digits."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return is_whole(value, -_MOST) and value <= _MOST
 
 
 def keep_lines_before(path: Path, number: int | float) -> None:

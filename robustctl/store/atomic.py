@@ -42,12 +42,13 @@ def _sweep(target: Path) -> None:
     leftover = re.compile(rf"\.{re.escape(target.name)}\.{_HOST}-(\d{{1,9}})\.[0-9a-f]{{8}}\.tmp")
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         match = leftover.fullmatch(path.name)
-        if match and not _alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             with suppress(OSError):
                 path.unlink()
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine runs."""
     if os.name == "nt":  # Windows has no signal without an effect, and does not remove a file that is open
         return False
     try:

@@ -30,6 +30,10 @@ _UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError, Ove
 _SEAL = re.compile(rb'\\"sha256\\":\\"([0-9a-f]{64})\\"')
 
 
+class NewerFormatError(ModelFileError):
+    """A file of a format that only a newer version reads."""
+
+
 def pack(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     """Return the file's bytes with their checksum."""
     text = json.dumps({"sha256": _BLANK, "format": FORMAT, **header}, allow_nan=False, separators=(",", ":"))
@@ -68,7 +72,7 @@ def _check_format(version: Any) -> None:
             f"the format must be an integer of at least 1, got {shown(version)}; save the model again"
         )
     if version > FORMAT:
-        raise ModelFileError(
+        raise NewerFormatError(
             f"the format must be at most {FORMAT}, got {version}, written by a newer robustctl: upgrade robustctl"
         )
 

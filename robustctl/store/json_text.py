@@ -18,6 +18,17 @@ def write_json(target: Path, value: Any) -> None:
     write_atomic(target, (json_text(value, indent=2) + "\n").encode())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text.
+
+    **Raises:** `ValueError` for anything else, bytes that are no UTF-8 and too deep a nesting included.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def finite(value: Any) -> Any:
     """Return the value with None for every number in it that is not finite, and lists for tuples."""
     if isinstance(value, dict):

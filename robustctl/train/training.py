@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,10 @@ def train(
     same = fingerprint(key, settings, **problem.fingerprint(objective.whole(trained)))
     mesh = mesh_of(devices, problem.sizes(objective))
     check_same(mesh, array_hash(trained), *same.values())
-    folder = None if run is None else RunFolder(as_run(run), same, mesh)
-    watchers = monitor.open(epochs, folder and folder.log, mesh)
-    callback = PeriodicCallback(monitor.callback, monitor.every, objective)
-    end = run_engine(training, trained, epochs, watchers, callback, folder, mesh)
+    with nullcontext() if run is None else RunFolder(as_run(run), same, mesh) as folder:
+        watchers = monitor.open(epochs, folder and folder.log, mesh)
+        callback = PeriodicCallback(monitor.callback, monitor.every, objective)
+        end = run_engine(training, trained, epochs, watchers, callback, folder, mesh)
     return finish(problem, objective, *end, time.monotonic() - begin)
 
 

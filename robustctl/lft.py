@@ -66,12 +66,14 @@ class Bounded:
     - `nv`, `nw`: numbers of inputs and outputs.
     - `gain`: the bound as computed in float64, infinite where none is known; `form` adds what rounding can do to it.
     - `inside`: its own form without state, from v to w, for proofs that look inside; None where unknown.
+    - `reason`: why no bound is known, in words.
     """
 
     nv: int
     nw: int
     gain: float
     inside: "LFT | None" = None
+    reason: str = ""
 
     def form(self, multiplier: np.ndarray) -> np.ndarray:
         """Return the Pi of `[dv; dw]' Pi [dv; dw] = lambda (gain^2 |dv|^2 - |dw|^2) >= 0`, lambda >= 0.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ..errors import RobustctlError
-from ..lft import BOUND_ROUNDING
+from ..lft import BOUND_ROUNDING, Bounded
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
@@ -178,9 +178,8 @@ def _of_static(f: Inequality) -> Certificate:
     proven = np.linalg.norm(form.D21, 2) * gain * np.linalg.norm(form.D12, 2) + np.linalg.norm(form.D22, 2)
     margin = float(proven * (1 + BOUND_ROUNDING) / claimed - 1) if np.isfinite(proven) else float("inf")
     holds = margin < 0 and np.isfinite(claimed)
-    return _certificate(
-        f, margin, None, "" if holds else "the network's bound could not be proven to be below one"
-    )
+    reason = _without_bound(f) or "the network's bound could not be proven to be below one"
+    return _certificate(f, margin, None, "" if holds else reason)
 
 
 def _of_modes(found: list[Certificate]) -> Certificate:
@@ -214,12 +213,19 @@ def _why_not(f: Inequality, found: float) -> str:
     if not all(np.isfinite(M).all() for M in f.form.matrices):
         return "the model has weights that are not finite; train again with a smaller step"
     if not np.isfinite(f.network_bound or 0.0):
-        return "the network inside offers no finite bound that can be checked; give it a method lipschitz_bound(), or use LBDN"
+        return (
+            _without_bound(f)
+            or "the network inside offers no finite bound that can be checked; give it a method lipschitz_bound(), or use LBDN"
+        )
     if f.claim.supply is not None and not positive_definite(-f.claim.supply[0]):
         return "Q of the supply rate must be negative definite for it to bound anything"
     if not found < 0:
         return "the dissipation inequality could not be proven in float64 for this rate and supply rate"
     return ""
+
+
+def _without_bound(f: Inequality) -> str:
+    return next((block.reason for block in f.form.blocks if isinstance(block, Bounded) and block.reason), "")
 
 
 def _rate_found(f: Inequality, P: np.ndarray) -> float:

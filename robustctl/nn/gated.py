@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..checks import check_sizes
 from ..registry import registered
 from ..system import Parameterization, System
-from .initializers import default_dtype, draw, lecun_normals, split
+from .arrays import check_free, check_one, free_dtype
+from .initializers import draw, lecun_normals, split
 from .numpy_maps import zeros
 
 
@@ -50,6 +51,7 @@ class GatedSystem(System):
         self, x: Float[Array, " nh"], u: Float[Array, " {self.D.shape[1]}"]
     ) -> tuple[Float[Array, " nh"], Float[Array, " {self.C.shape[0]}"]]:
         """Return `(x_next, y)`."""
+        check_one(self, self.by)
         if isinstance(self.cell, eqx.nn.LSTMCell):
             h, c = jnp.split(x, 2)
             h, c = self.cell(u, (h, c))
@@ -83,6 +85,7 @@ class GRU(Parameterization):
 
     def explicit(self) -> GatedSystem:
         """Return the model: its arrays are the free ones."""
+        check_free(self, self.system.by)
         return self.system
 
     def quiet(self, factor: float = 1e-2) -> "GRU":
@@ -110,6 +113,7 @@ class LSTM(Parameterization):
 
     def explicit(self) -> GatedSystem:
         """Return the model: its arrays are the free ones."""
+        check_free(self, self.system.by)
         return self.system
 
     def quiet(self, factor: float = 1e-2) -> "LSTM":
@@ -119,7 +123,7 @@ class LSTM(Parameterization):
 
 def _gated(cell, nu, nx, ny, key, dtype) -> GatedSystem:
     check_sizes(nu=nu, nx=nx, ny=ny)
-    dtype = default_dtype() if dtype is None else dtype
+    dtype = free_dtype(dtype)
     cell_key, C_key = split(key, 2)
     (C,) = lecun_normals(C_key, ((ny, nx),), dtype)
     return GatedSystem(

@@ -13,8 +13,8 @@ from ..errors import ModelError
 from ..linalg import exact_map
 from ..registry import registered
 from ..system import Parameterization, dtype_of
+from .arrays import check_free, free_dtype
 from .fixed import Fixed
-from .initializers import default_dtype
 from .lure import LureSystem
 from .numpy_maps import zeros
 from .supply import Supply, gain_supply
@@ -95,7 +95,7 @@ class Lipschitz(Guarantee):
 
     def __init__(self, gamma: float, rate: float = 1.0, *, trainable: bool = False):
         self.start, self.rate = Fixed(check_gamma(gamma)), Fixed(check_rate(rate))
-        self.log_gamma_ratio = zeros((), default_dtype()) if trainable else None
+        self.log_gamma_ratio = zeros((), free_dtype()) if trainable else None
 
     def gamma(self, dtype) -> Float[Array, ""]:
         """Return the gain bound."""
@@ -207,6 +207,7 @@ class Recurrent(Guaranteed):
     @exact_map
     def explicit(self) -> LureSystem:
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
+        check_free(self, self.core.bx)
         supply = self.guarantee.supply(self.core.nu, self.core.by.size, self.core.bx.dtype)
         return self.core.explicit(self.rate, supply)
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import scipy.linalg
@@ -13,11 +12,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ModelError
 from .numpy_maps import Shapes, in_numpy, invert_bounded_real
-
-
-def default_dtype():
-    """Return float64 where JAX runs in 64 bits, else float32."""
-    return jnp.result_type(float)
 
 
 def split(key: PRNGKeyArray, count: int) -> tuple[PRNGKeyArray, ...]:

@@ -14,8 +14,9 @@ from ..linalg import exact_map, slack
 from ..registry import registered
 from ..system import System
 from .activations import Activation
+from .arrays import check_free, check_one, free_dtype
 from .guarantee import Contracting, Guaranteed
-from .initializers import default_dtype, draw, lecun_normals, split
+from .initializers import draw, lecun_normals, split
 from .numpy_maps import in_numpy, zeros
 from .r2dn import ExplicitR2DN
 from .sandwich import LBDN
@@ -62,6 +63,7 @@ class InnovationSystem(System):
 
     def modes(self) -> tuple[System, ...]:
         """Return the model under each pattern of seen outputs."""
+        check_one(self, self.bx)
         return tuple(self.under(seen) for seen in itertools.product((0.0, 1.0), repeat=self.K.shape[1]))
 
     def init_state(self) -> Float[Array, " nx"]:
@@ -78,6 +80,7 @@ class InnovationSystem(System):
 
     def step(self, x: Float[Array, " nx"], u: Float[Array, " n"]) -> tuple[Array, Array]:
         """Return `(x_next, y_hat)`; here the input is `[u, y, seen]`."""
+        check_one(self, self.bx)
         nu, ny = self.B2.shape[1], self.K.shape[1]
         x_next, y_hat = self.predict(x, u[:nu])
         y, seen = u[nu : nu + ny], u[nu + ny :]
@@ -164,7 +167,7 @@ class InnovationR2DN(Guaranteed):
         if nz < 0:
             raise ModelError(f"nz must be at least 0, got {nz}")
         self.guarantee = Contracting(rate)
-        dtype = default_dtype() if dtype is None else dtype
+        dtype = free_dtype(dtype)
         if ny > MOST_OUTPUTS:
             raise ModelError(
                 f"ny must be at most {MOST_OUTPUTS}, for every pattern of lost outputs counts, got {ny}"
@@ -186,6 +189,7 @@ class InnovationR2DN(Guaranteed):
     @exact_map
     def explicit(self) -> InnovationSystem:
         """Map to the model; differentiable, a few factorizations of (nx + nv)-sized matrices."""
+        check_free(self, self.bx)
         nx = self.bx.size
         L, C1, N, Q, R = self._parts()
         keep = 1 - slack(L.dtype)

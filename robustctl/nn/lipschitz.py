@@ -1,6 +1,5 @@
 """What is known of a network's Lipschitz bound."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +10,12 @@ import jax.random as jr
 import numpy as np
 
 from ..errors import ModelError
-from ..lft import Bounded
+from ..lft import LFT, Bounded
 from ..system import Certifiable, explicit_of
-from .activations import ACTIVATIONS, check_activation
+from .activations import assumed, dtypes_of, fault
 from .numpy_maps import traced
 
 _TOLERANCE = 1e-6
-
-# Equinox' own identity has no public name; a network without a final activation holds it.
-_IDENTITY = inspect.signature(eqx.nn.MLP.__init__).parameters["final_activation"].default
 
 
 def lipschitz_bound(phi: Any) -> float | None:
@@ -33,19 +29,29 @@ def lipschitz_bound(phi: Any) -> float | None:
     if issubclass(kind, Certifiable) and kind.lft is Certifiable.lft and "lipschitz_bound" not in vars(kind):
         return None  # a subclass that computes something else than the parent whose bound it inherited
     if hasattr(phi, "lipschitz_bound"):
-        return float(phi.lipschitz_bound())  # pyright: ignore[reportFunctionMemberAccess]
+        bound = float(phi.lipschitz_bound())  # pyright: ignore[reportFunctionMemberAccess]
+        return bound if bound >= 0 else np.inf
     # The classes themselves: a subclass may compute something else.
     if kind is eqx.nn.Linear:
-        return _norm(phi.weight)
-    if kind is eqx.nn.MLP:
-        try:
-            check_activation(phi.activation)
-            check_activation(phi.final_activation)
-        except ModelError:
-            return None
-        if phi.layers and all(layer.weight.ndim <= 2 for layer in phi.layers):  # not with scan=True
-            return float(np.prod([_norm(layer.weight) for layer in phi.layers]))
+        return _linear_bound(phi)
+    if kind is eqx.nn.MLP and phi.layers and not _mlp_fault(phi):
+        bounds = [_linear_bound(layer) for layer in phi.layers]
+        return None if None in bounds else float(np.prod(bounds))  # pyright: ignore[reportArgumentType]
     return None
+
+
+def _linear_bound(layer: Any) -> float | None:
+    """Norm of the weight; None for a subclass, a stack of layers (scan=True) and a bias that would repeat the output."""
+    if type(layer) is not eqx.nn.Linear or layer.weight.ndim != 2:
+        return None
+    if layer.bias is not None and layer.bias.shape != layer.weight.shape[:1]:
+        return None
+    weight = np.asarray(layer.weight, np.float64)
+    return float(np.linalg.norm(weight, 2)) if np.isfinite(weight).all() else np.inf
+
+
+def _mlp_fault(phi: eqx.nn.MLP) -> str:
+    return next(filter(None, (fault(a, *dtypes_of(phi)) for a in (phi.activation, phi.final_activation))), "")
 
 
 def bounded(phi: Callable, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
@@ -54,20 +60,20 @@ def bounded(phi: Callable, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
     gain = np.inf if bound is None else bound
     inside = phi.lft() if isinstance(phi, Certifiable) else None
     if inside is not None:
-        assumptions = inside.assumptions
-    elif isinstance(phi, eqx.nn.MLP):
-        assumptions = assumed(phi.activation, phi.final_activation)
-    else:
-        assumptions = ()
-    return Bounded(nv, nw, gain, inside), assumptions
+        return Bounded(nv, nw, gain, inside, _reason(inside)), inside.assumptions
+    if type(phi) is eqx.nn.MLP:
+        reason = _mlp_fault(phi)
+        return Bounded(nv, nw, gain, reason=reason), () if reason else assumed(
+            phi.activation, phi.final_activation
+        )
+    # A network of another class vouches for its own bound.
+    own = bound is not None and type(phi) is not eqx.nn.Linear
+    text = f"the Lipschitz constant of {type(phi).__name__} is at most what its lipschitz_bound() returns: not checked"
+    return Bounded(nv, nw, gain), (text,) if own else ()
 
 
-def assumed(*activations: Callable) -> tuple[str, ...]:
-    """Return what is assumed of activations, in words: nothing of the known ones, whose slopes were derived."""
-    known = (*ACTIVATIONS.values(), _IDENTITY)
-    if all(any(activation is other for other in known) for activation in activations):
-        return ()
-    return ("the activation's slope is in [0, 1]: tried at points, not proven",)
+def _reason(form: LFT) -> str:
+    return next((block.reason for block in form.blocks if isinstance(block, Bounded) and block.reason), "")
 
 
 def check_phi(phi: Callable, nv: int, dtype) -> None:
@@ -98,11 +104,6 @@ def check_phi(phi: Callable, nv: int, dtype) -> None:
             f"phi must be 1-Lipschitz, got a Lipschitz constant of {found:.6g} ({how}); "
             "divide its output by that or use LBDN, which is 1-Lipschitz for all weights"
         )
-
-
-def _norm(weight) -> float:
-    weight = np.asarray(weight, np.float64)
-    return float(np.linalg.norm(weight.reshape(1, -1) if weight.ndim < 2 else weight, 2))
 
 
 def _sampled(phi: Callable, nv: int, dtype) -> float:

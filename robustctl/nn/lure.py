@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..checks import check_rate
 from ..lft import LFT, Bounded, Claim, Slopes, float64
 from ..system import System
+from .arrays import check_one, check_shapes, number
 from .supply import Supply, in_float64
 
 _M = TypeVar("_M", bound=eqx.Module)
@@ -72,6 +74,7 @@ class LureSystem(System):
         self, x: Float[Array, " {self.A.shape[0]}"], u: Float[Array, " {self.B2.shape[1]}"]
     ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C2.shape[0]}"]]:
         """Return `(x_next, y)`."""
+        check_one(self, self.bx)
         w = self.response(self.C1 @ x + self.D12 @ u + self.bv)
         x_next = self.A @ x + self.B1 @ w + self.B2 @ u + self.bx
         y = self.C2 @ x + self.D21 @ w + self.D22 @ u + self.by
@@ -79,6 +82,12 @@ class LureSystem(System):
 
     def form(self, D11, block: Slopes | Bounded, assumptions: tuple[str, ...]) -> LFT:
         """Return the linear part with the nonlinearity as one block."""
+        check_one(self, self.bx)
+        nx, nv, ny, nu = self.bx.size, self.bv.size, self.by.size, self.B2.shape[-1]
+        check_shapes(
+            self, A=(nx, nx), B1=(nx, nv), B2=(nx, nu), C1=(nv, nx), C2=(ny, nx), D12=(nv, nu), D21=(ny, nv), D22=(ny, nu),
+            bv=(nv,), by=(ny,), P=(nx, nx),
+        )  # fmt: skip
         A, B1, B2, C1 = float64(self.A, self.B1, self.B2, self.C1)
         D11, D12, C2, D21, D22 = float64(D11, self.D12, self.C2, self.D21, self.D22)
         return LFT(A, B1, B2, C1, D11, D12, C2, D21, D22, (block,), assumptions)
@@ -86,7 +95,7 @@ class LureSystem(System):
     def claimed(self, multiplier: np.ndarray) -> Claim:
         """Return the claim with the block's multiplier."""
         (P,) = float64(self.P)
-        return Claim(float(self.rate), P, in_float64(self.supply), (multiplier,))
+        return Claim(check_rate(number(self, "rate")), P, in_float64(self.supply), (multiplier,))
 
 
 def scaled_rows(core: _M, factor: float, *names: str) -> _M:

@@ -31,10 +31,11 @@ from ..linalg import exact_map, headroom
 from ..registry import registered
 from ..system import Parameterization, System
 from .activations import Activation
+from .arrays import check_one, free_dtype
 from .bounded_real import bounded_real, feedthrough
 from .folded import fold
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
-from .initializers import Initializer, default_dtype, lecun_normals, random, split
+from .initializers import Initializer, lecun_normals, random, split
 from .lipschitz import bounded, check_phi, lipschitz_bound
 from .lure import LureSystem, scaled_rows
 from .numpy_maps import first_feedthrough, norm, zeros
@@ -61,6 +62,7 @@ class ExplicitR2DN(LureSystem):
     @exact_map
     def prepare(self) -> System:
         """Return the same system in one matrix product a layer, where phi is a sandwich network."""
+        check_one(self, self.bx)
         if isinstance(self.phi, SandwichNetwork) and self.phi.layers:
             return fold(self, self.phi)
         return self
@@ -234,7 +236,7 @@ class R2DN(Recurrent):
         key: PRNGKeyArray, dtype=None,
     ):  # fmt: skip
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
-        dtype = default_dtype() if dtype is None else dtype
+        dtype = free_dtype(dtype)
         core_key, phi_key = split(key, 2)
         network: Callable | LBDN
         if phi is None:

@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
-from ..lft import LFT, Claim, Slopes, float64
+from ..lft import LFT, Claim, float64
 from ..linalg import contraction, headroom, polar_gram, slack
 from ..registry import registered
-from .activations import Activation, check_activation
+from .activations import Activation, check_activation, dtypes_of, fault, neurons
+from .arrays import check_one, check_shapes, free_dtype
 from .equilibrium import equilibrium_layer
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
-from .initializers import Initializer, default_dtype, lecun_normals, split
-from .lipschitz import assumed
+from .initializers import Initializer, lecun_normals, split
 from .lure import LureSystem, scaled_rows
 from .numpy_maps import from_linear_part, norm, small_feedthrough, zeros
 from .ren_map import explicit_matrices, port_factors, port_gram
@@ -56,20 +56,26 @@ class ExplicitREN(LureSystem):
 
         for slopes in [0, 1] and `2 L - L D11 - D11' L > 0`, with L = Lambda: each neuron has dw (dv + D11 dw - dw) >= 0.
         """
-        L, D11 = np.diag(np.asarray(self.Lambda, float)), np.asarray(self.D11, float)
-        H = 2 * L - L @ D11 - D11.T @ L
-        return float(2 * np.abs(L).max() / np.linalg.eigvalsh(H)[0])
+        if fault(self.activation, *dtypes_of(self)):
+            return float("inf")
+        L, D11 = np.diag(np.asarray(self.Lambda, float)), np.tril(np.asarray(self.D11, float), -1)
+        least = float(np.linalg.eigvalsh(2 * L - L @ D11 - D11.T @ L)[0])
+        return float(2 * np.abs(L).max() / least) if least > 0 else float("inf")
 
     def lft(self) -> LFT:
         """Return the linear part with its neurons as one block."""
-        neurons = Slopes(np.zeros(self.bv.size), np.ones(self.bv.size))
+        check_one(self, self.bx)
+        nv = self.bv.size
+        check_shapes(self, D11=(nv, nv), Lambda=(nv,))
         # Entries on and above the diagonal are not read by the layer: see `equilibrium_layer`.
-        return self.form(np.tril(self.D11, -1), neurons, assumed(self.activation))
+        return self.form(np.tril(self.D11, -1), *neurons(nv, self.activation, dtypes_of(self)))
 
     @property
     def claim(self) -> Claim:
         """The rate and the supply rate that it was built for, its metric and its multipliers."""
-        return self.claimed(*float64(self.Lambda))
+        (Lambda,) = float64(self.Lambda)
+        # A block without a bound has one multiplier, which proves nothing.
+        return self.claimed(np.ones(1) if fault(self.activation, *dtypes_of(self)) else Lambda)
 
 
 @registered()
@@ -240,8 +246,8 @@ class REN(Recurrent):
         init: Initializer | None = None, key: PRNGKeyArray, dtype=None,
     ):  # fmt: skip
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
-        check_activation(activation)
-        dtype = default_dtype() if dtype is None else dtype
+        dtype = free_dtype(dtype)
+        check_activation(activation, dtype)
         self.guarantee = guarantee.for_ports(nu, ny, dtype)
         core = UnitGainRENCore if guarantee.bounds_output else ContractingRENCore
         self.core = core((nu, nx, nv, ny), activation, init, float(guarantee.rate), key, dtype)

@@ -13,13 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
-from ..lft import LFT, Slopes, float64, static
+from ..lft import LFT, float64, static
 from ..linalg import exact_map, polar_cayley, slack
 from ..registry import registered
 from ..system import Certifiable, Parameterization
-from .activations import Activation, check_activation
-from .initializers import default_dtype, lecun_normals, split
-from .lipschitz import assumed
+from .activations import Activation, check_activation, dtypes_of, fault, neurons
+from .arrays import check_free, check_one, check_shapes, free_dtype
+from .initializers import lecun_normals, split
 from .numpy_maps import norm, zeros
 
 
@@ -63,16 +63,20 @@ class SandwichNetwork(Certifiable):
     @property
     def ni(self) -> int:
         """Number of features in."""
-        return (self.layers[0].W_in if self.layers else self.W).shape[1]
+        return (self.layers[0].W_in if self.layers else self.W).shape[-1]
 
     def __call__(self, h: Float[Array, " ni"]) -> Float[Array, " no"]:
         """Evaluate the network on one feature vector."""
+        check_one(self, self.b)
         for layer in self.layers:
             h = layer.W_out @ self.activation(layer.W_in @ h + layer.b)
         return self.W @ h + self.b
 
     def lipschitz_bound(self) -> float:
-        """Product of the layers' bounds, in float64 from the weights that run."""
+        """Product of the layers' bounds, in float64 from the weights that run; infinite for a faulty activation."""
+        self._check()
+        if fault(self.activation, *dtypes_of(self)):
+            return float("inf")
         last = np.asarray(self.W, np.float64)
         norm = float(np.linalg.norm(last, 2)) if np.isfinite(last).all() else float("inf")
         return float(np.prod([layer.lipschitz_bound() for layer in self.layers])) * norm
@@ -84,6 +88,7 @@ class SandwichNetwork(Certifiable):
 
             pre_1 = W_in,1 u,     pre_i = W_in,i W_out,i-1 z_i-1,     y = W W_out,L z_L
         """
+        self._check()
         ins = [*float64(*(layer.W_in for layer in self.layers)), *float64(self.W)]
         outs = float64(*(layer.W_out for layer in self.layers))
         ends = np.cumsum([0, *(W.shape[1] for W in outs)])
@@ -93,11 +98,21 @@ class SandwichNetwork(Certifiable):
         chain[: rows[1], :n] = ins[0]
         for i, W_out in enumerate(outs):
             chain[rows[i + 1] : rows[i + 2], n + ends[i] : n + ends[i + 1]] = ins[i + 1] @ W_out
-        blocks = [Slopes(np.zeros(W.shape[1]), np.ones(W.shape[1])) for W in outs]
-        v = ends[-1]
-        return static(
-            chain[:v, n:], chain[:v, :n], chain[v:, n:], chain[v:, :n], blocks, assumed(self.activation)
-        )
+        dtypes, v = dtypes_of(self), ends[-1]
+        found = [neurons(W.shape[1], self.activation, dtypes) for W in outs]
+        assumptions = found[0][1] if found else ()
+        blocks = [block for block, _ in found]
+        return static(chain[:v, n:], chain[:v, :n], chain[v:, n:], chain[v:, :n], blocks, assumptions)
+
+    def _check(self) -> None:
+        """Raise `ModelError` for arrays that do not fit each other."""
+        check_one(self, self.b)
+        n = self.ni
+        for layer in self.layers:
+            nh = layer.b.size
+            check_shapes(layer, W_in=(nh, n), W_out=(nh, nh), b=(nh,), psi=(nh,))
+            n = nh
+        check_shapes(self, W=(self.b.size, n))
 
 
 @registered()
@@ -164,8 +179,8 @@ class LBDN(Parameterization):
         dtype=None,
     ):
         check_sizes(ni=ni, no=no, **{f"hidden[{k}]": width for k, width in enumerate(hidden)})
-        check_activation(activation)
-        dtype = default_dtype() if dtype is None else dtype
+        dtype = free_dtype(dtype)
+        check_activation(activation, dtype)
         widths = (ni, *hidden, no)
         shapes = tuple((m + n, m) for n, m in itertools.pairwise(widths))
         weight_key, bias_key = split(key, 2)
@@ -182,6 +197,7 @@ class LBDN(Parameterization):
     @exact_map
     def explicit(self) -> SandwichNetwork:
         """Map to the network's weights."""
+        check_free(self, self.b)
         no = self.b.size
         B = polar_cayley(self.XY, self.a)[no:].T
         layers = tuple(layer.explicit() for layer in self.layers)

@@ -4,14 +4,15 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_sizes
+from ..checks import check_rate, check_sizes
 from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map
 from ..registry import registered
 from ..system import System
+from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bounded_real import bounded_real
 from .guarantee import Contracting, Guaranteed
-from .initializers import Initializer, default_dtype, lecun_normals, random, split
+from .initializers import Initializer, lecun_normals, random, split
 from .numpy_maps import norm, zeros
 
 
@@ -48,13 +49,16 @@ class LinearSystem(System):
 
     def lft(self) -> LFT:
         """Return the matrices."""
+        check_one(self, self.bx)
+        nx, nu, ny = self.bx.size, self.B.shape[-1], self.by.size
+        check_shapes(self, A=(nx, nx), B=(nx, nu), C=(ny, nx), D=(ny, nu), by=(ny,), P=(nx, nx))
         return linear(self.A, self.B, self.C, self.D)
 
     @property
     def claim(self) -> Claim:
         """The rate and its metric."""
         (P,) = float64(self.P)
-        return Claim(float(self.rate), P, None, ())
+        return Claim(check_rate(number(self, "rate")), P, None, ())
 
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
@@ -64,6 +68,7 @@ class LinearSystem(System):
         self, x: Float[Array, " {self.A.shape[0]}"], u: Float[Array, " {self.B.shape[1]}"]
     ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C.shape[0]}"]]:
         """Return `(x_next, y)`."""
+        check_one(self, self.bx)
         return self.A @ x + self.B @ u + self.bx, self.C @ x + self.D @ u + self.by
 
 
@@ -112,7 +117,7 @@ class StableLinear(Guaranteed):
     ):
         check_sizes(nu=nu, nx=nx, ny=ny)
         self.guarantee = Contracting(rate)
-        dtype = default_dtype() if dtype is None else dtype
+        dtype = free_dtype(dtype)
         core_key, port_key = split(key, 2)
         self.X, self.Y, _, _ = init(core_key, nx, zeros((0, 0), dtype), float(self.guarantee.rate))
         self.p = norm(self.X)
@@ -123,6 +128,7 @@ class StableLinear(Guaranteed):
     @exact_map
     def explicit(self) -> LinearSystem:
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
+        check_free(self, self.bx)
         nx, dtype = self.bx.size, self.X.dtype
         B, C, D = (jnp.zeros(shape, dtype) for shape in ((nx, 0), (0, nx), (0, 0)))
         A, _, P = bounded_real(self.X, self.p, self.Y, B, C, D, self.rate)

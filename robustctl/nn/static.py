@@ -6,11 +6,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import check_gamma
 from ..lft import LFT, Claim, static
 from ..linalg import exact_map
 from ..registry import registered
 from ..system import System
 from .activations import Activation
+from .arrays import check_one, number
 from .guarantee import Guaranteed, Lipschitz
 from .lipschitz import bounded
 from .sandwich import LBDN, SandwichNetwork
@@ -34,14 +36,17 @@ class StaticNetwork(System):
 
     def lft(self) -> LFT:
         """Return `v = u`, `y = gamma w` about the network as one block."""
+        check_one(self.phi, self.phi.b)
         block, assumptions = bounded(self.phi, self.nu, self.ny)
         D11, D22 = np.zeros((self.nu, self.ny)), np.zeros((self.ny, self.nu))
-        return static(D11, np.eye(self.nu), float(self.gamma) * np.eye(self.ny), D22, [block], assumptions)
+        return static(
+            D11, np.eye(self.nu), number(self, "gamma") * np.eye(self.ny), D22, [block], assumptions
+        )
 
     @property
     def claim(self) -> Claim:
         """The gain; there is nothing to forget, so that the rate means nothing."""
-        gamma = float(self.gamma)
+        gamma = check_gamma(number(self, "gamma"))
         supply = -np.eye(self.ny) / gamma, np.zeros((self.nu, self.ny)), gamma * np.eye(self.nu)
         # Any multiplier in (gamma, gamma / gain^2) proves it; this one leaves as much room on either side.
         gain = self.lft().blocks[0].gain
@@ -53,6 +58,7 @@ class StaticNetwork(System):
 
     def step(self, x: tuple[()], u: Float[Array, " nu"]) -> tuple[tuple[()], Float[Array, " ny"]]:
         """Return `((), y)`."""
+        check_one(self.phi, self.phi.b)
         return x, self.gamma * self.phi(u)
 
 

@@ -43,7 +43,9 @@ class Certifiable(eqx.Module):
         return None
 
 
-_HARMLESS = {"claim", "nu", "ny", "dt", "inputs", "outputs", "states", "input_units", "output_units"}
+_HARMLESS = {
+    "claim", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
+}  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
 
@@ -71,9 +73,11 @@ class System(Certifiable):
 
     Where they are known, `nu` and `ny` are the numbers of inputs and outputs, `dt` the sample time in seconds,
     `inputs`, `outputs`, `states`, `input_units` and `output_units` one string a signal; None where not. `lft()` is what is known
-    of the system for a proof, and `claim` what it was built to satisfy; `certify` trusts neither.
+    of the system for a proof, and `claim` what it was built to satisfy; `certify` trusts neither. Of the `nu` inputs the last
+    `references` are references that the system also works without.
     """
 
+    references = 0
     nu = ny = dt = inputs = outputs = states = input_units = output_units = Unknown()
 
     @property

@@ -94,6 +94,11 @@ def base(**imperfections):
     return ModelBased(plant(**imperfections), Times(L, before=3), Times(-K))
 
 
+def integral():
+    ones = np.ones(3)
+    return rc.classical.lqg(plant(), np.ones(5), np.ones(2), ones, np.ones(2), integral=True).controller
+
+
 class Case(NamedTuple):
     """A system, and how its inputs and outputs are flattened."""
 
@@ -140,6 +145,10 @@ CASES = {
     "feedback": lambda: of_loop(Feedback(plant(), own(2, 2))),
     "feedback with references": lambda: of_loop(Feedback(plant(delay=1), own(4, 2)), 2),
     "feedback, saturation": lambda: of_loop(Feedback(plant(saturate=True), own(2, 2))),
+    "integral action": lambda: of_loop(feedback(plant(), integral())),
+    "integral action with references": lambda: of_loop(feedback(plant(), integral(), plant().undisturbed(2)), 2),
+    "integral controller": lambda: Case(integral(), 4),
+    "integral controller alongside": lambda: Case(Alongside(integral(), plant(), own(2, 2)), 2),
     "Youla": lambda: Case(Youla(base(delay=1), own(2, 2)), 2),
     "Youla with references": lambda: Case(Youla(base(), own(3, 2)), 3),
     "Youla, saturation": lambda: Case(Youla(base(saturate=True), own(2, 2)), 2),

@@ -162,6 +162,44 @@ def test_a_policy_that_does_not_fit_is_refused(sampled):
             feedback(sampled, policy)
 
 
+@pytest.fixture(scope="module")
+def two_outputs():
+    return Sampled(
+        LinearPlant([[0.0, 1.0], [-1.0, -1.0]], np.eye(2), np.eye(2), outputs=("place", "speed")), DT
+    )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "controls", "references", "message"),
+    [
+        (
+            2,
+            1,
+            0,
+            r"2 outputs \(place, speed\) and the 0 references .* reads 1 outputs and, if there are any, 1 references",
+        ),
+        (1, 2, 1, r"the plant's 1 outputs \(position\) and the 1 references"),
+        (1, 1, 2, "the 2 references of w"),
+    ],
+)
+def test_an_output_is_not_taken_for_a_reference(sampled, two_outputs, outputs, controls, references, message):
+    """A PID of n channels reads n outputs, or as many and their set points: 2 numbers may be either."""
+    plant = two_outputs if outputs == 2 else sampled
+    pid = rc.classical.PID(np.ones(controls), dt=DT)
+    with pytest.raises(ModelError, match=message):
+        feedback(plant, pid, plant.undisturbed(references))
+
+
+def test_a_controller_that_fits_reads_outputs_with_or_without_references(two_outputs):
+    pid = rc.classical.PID([1.0, 2.0], dt=DT)
+    for references in (0, 2):
+        loop = feedback(two_outputs, pid, two_outputs.undisturbed(references))
+        run = rc.rollout(loop, undisturbed(two_outputs, 1, references))
+        assert loop.ny == run.ys.y.size + run.ys.u.size == len(loop.outputs)
+    exact = feedback(two_outputs, gain(np.ones((2, 3))), two_outputs.undisturbed(1))
+    assert exact.outputs[:3] == ("place", "speed", "r[0]")
+
+
 def test_a_controller_of_another_sample_time_is_refused(sampled):
     pid = rc.classical.PID(1.0, dt=2 * sampled.dt)
     with pytest.raises(ModelError, match="the policy must have the plant's sample time"):

@@ -65,8 +65,13 @@ class IntegralLQG(System):
 
     @property
     def nu(self) -> int:
-        """Number of inputs, references left out."""
-        return self.filter.y0.shape[0]
+        """Number of inputs, references included."""
+        return sum(self.H.shape)
+
+    @property
+    def references(self) -> int:
+        """Number of references, without which it works too."""
+        return self.H.shape[0]
 
     @property
     def ny(self) -> int:
@@ -192,8 +197,13 @@ class WithoutReference(System):
 
     @property
     def nu(self) -> int:
-        """Number of inputs, references left out."""
-        return self.inner.nu - self.r0.shape[0]
+        """Number of inputs, references included."""
+        return self.inner.nu
+
+    @property
+    def references(self) -> int:
+        """Number of references, without which it works too."""
+        return self.r0.shape[0]
 
     @property
     def ny(self) -> int:

@@ -61,8 +61,13 @@ class StateFeedback(System):
 
     @property
     def nu(self) -> int:
-        """Number of inputs, references left out."""
-        return self.x0.shape[0]
+        """Number of inputs, references included."""
+        return sum(self.Ci.shape)
+
+    @property
+    def references(self) -> int:
+        """Number of references, without which it works too."""
+        return self.Ci.shape[0]
 
     @property
     def ny(self) -> int:

@@ -109,7 +109,12 @@ class PID(System):
 
     @property
     def nu(self) -> int:
-        """Number of inputs, references left out."""
+        """Number of inputs, references included."""
+        return 2 * self.y0.shape[0]
+
+    @property
+    def references(self) -> int:
+        """Number of references, without which it works too."""
         return self.y0.shape[0]
 
     @property

@@ -13,7 +13,7 @@ from ..plants import Sampled
 from ..system import System
 from .feedback import check_sample_time
 from .internal_model import noiseless
-from .parts import Of, forms, with_references
+from .parts import Of, forms, narrowed, with_references
 from .youla import Base, Youla, check_model
 
 
@@ -53,7 +53,7 @@ class Alongside(System):
     @property
     def nu(self) -> int | None:
         """Number of outputs and references that it reads; None where unknown."""
-        return self.q.nu if self.controller.nu is None else self.controller.nu
+        return self.controller.nu if self.q.nu is None else self.q.nu
 
     @property
     def inputs(self) -> tuple[str, ...] | None:
@@ -70,7 +70,11 @@ class Alongside(System):
         parts = forms(self.controller, self.model, self.controller, self.q)
         if parts is None:
             return None
-        own, expected, copy, added, y, r = signals(parts, self.model.ny, parts[0].nu - self.model.ny)
+        ny, nu = self.model.ny, parts[3].nu
+        parts[0] = parts[2] = narrowed(
+            parts[0], nu
+        )  # the controller may do without references that q does not read
+        own, expected, copy, added, y, r = signals(parts, ny, nu - ny)
         d = np.zeros((len(self.model.plant.disturbances), y.shape[1]))
         inputs = [y, r, copy + added, d, expected, r, y - expected, r]
         return joined(parts, inputs, [own + added])

@@ -1,5 +1,6 @@
 """Two systems in a loop, and two in series."""
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, PyTree
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
 from ..system import StrictlyProper, System, step_by_step
-from .parts import Of, forms, with_references
+from .parts import Of, forms, narrowed, with_references
 
 
 class LoopOutput(NamedTuple):
@@ -33,28 +34,41 @@ class Feedback(System):
 
     `lft()` goes from `[w, r]`, with w as in the plant's own form and the references r, to `[y, u]`, r in y included; so
     do `ny`, `outputs` and `output_units`, which leave out the plant's state. `nu` is None: w is no vector.
+
+    **Arguments:**
+
+    - `plant`: what is controlled.
+    - `policy`: the controller.
+    - `reads`: number of outputs and references that the policy reads; default all that it must have. `feedback` knows it.
     """
 
     plant: StrictlyProper
     policy: System
+    reads: int | None = eqx.field(static=True, default=None)
     dt = Of("plant")
+
+    def _width(self) -> int | None:
+        """Return the number of outputs and references that the policy reads; None where unknown."""
+        if self.reads is not None or self.policy.nu is None:
+            return self.reads
+        return self.policy.nu - self.policy.references
 
     @property
     def ny(self) -> int | None:
         """Number of outputs `[y, u]`; None where unknown."""
-        policy = self.policy
-        return None if policy.nu is None or policy.ny is None else policy.nu + policy.ny
+        width, nu = self._width(), self.policy.ny
+        return None if width is None or nu is None else width + nu
 
     @property
     def outputs(self) -> tuple[str, ...] | None:
         """Names of what the policy reads and of what it chooses; None where unknown."""
-        read, chosen = with_references(self.plant.outputs, self.policy.nu), self.plant.inputs
+        read, chosen = with_references(self.plant.outputs, self._width()), self.plant.inputs
         return None if read is None or chosen is None else read + chosen
 
     @property
     def output_units(self) -> tuple[str, ...] | None:
         """Units of what the policy reads and of what it chooses, none for references; None where unknown."""
-        read, chosen = with_references(self.plant.output_units, self.policy.nu, ""), self.plant.input_units
+        read, chosen = with_references(self.plant.output_units, self._width(), ""), self.plant.input_units
         return None if read is None or chosen is None else read + chosen
 
     def lft(self) -> LFT | None:
@@ -63,8 +77,9 @@ class Feedback(System):
         if parts is None:
             return None
         plant, policy = parts
-        y, u, w, r = signals(parts, plant.nu - policy.ny, policy.nu - plant.ny)
-        return joined(parts, [u, w, y, r], [y, r, u])
+        policy = narrowed(policy, self._width() or policy.nu)
+        y, u, w, r = signals([plant, policy], plant.nu - policy.ny, policy.nu - plant.ny)
+        return joined([plant, policy], [u, w, y, r], [y, r, u])
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of plant and policy."""
@@ -86,7 +101,7 @@ class Feedback(System):
 
     def prepare(self) -> "Feedback":
         """Return the same with its parts prepared for many steps."""
-        return Feedback(self.plant, self.policy.prepare())
+        return dataclasses.replace(self, policy=self.policy.prepare())
 
 
 def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedback:
@@ -100,8 +115,8 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
       `plant.undisturbed(n)`.
 
     **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
-    policy that is no system, of another sample time or one that does not take the plant's outputs or give its controls;
-    for a plant whose `rates` JAX cannot trace or that are not (nx,).
+    policy that is no system, of another sample time, that does not read the plant's outputs and references, all of them and
+    no others, or does not give its controls.
     """
     if not isinstance(plant, StrictlyProper):
         raise ModelError(
@@ -114,10 +129,11 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             "controller, and explicit() of a parameterization"
         )
     check_sample_time("the policy", policy, "the plant's", plant)
-    loop = Feedback(plant, policy)
-    state = loop.init_state()
     w = plant.undisturbed() if w is None else w
+    state = plant.init_state(), policy.init_state()
     y = eqx.filter_eval_shape(plant.output, state[0], w)
+    if plant.ny is not None:
+        _check_widths(plant, policy, y.shape[0] - plant.ny)
     try:
         _, u = eqx.filter_eval_shape(policy.step, state[1], y)
         after = eqx.filter_eval_shape(plant.advance, state[0], u, w)
@@ -135,7 +151,28 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
             f"w = plant.undisturbed(n). A step said: {said}"
         )
-    return loop
+    return Feedback(plant, policy, y.shape[0])
+
+
+def _check_widths(plant: StrictlyProper, policy: System, references: int) -> None:
+    """Refuse a policy that would read an output as a reference, or the other way round.
+
+    **Raises:** `ModelError`.
+    """
+    ny, nu, extra = plant.ny, policy.nu, policy.references
+    if (
+        nu is None
+        or (extra == 0 and nu == ny + references)
+        or (nu - extra == ny and references in (0, extra))
+    ):
+        return
+    named = "" if plant.outputs is None else f" ({', '.join(plant.outputs)})"
+    wanted = f"{nu - extra} outputs and, if there are any, {extra} references" if extra else f"{nu} signals"
+    raise ModelError(
+        f"the policy must take the plant's {ny} outputs{named} and the {references} references of w, but it reads {wanted}; build it "
+        "for those outputs, or give the plant only the outputs that it reads. For one that reads n references too, give "
+        "w = plant.undisturbed(n)"
+    )
 
 
 def check_sample_time(name: str, system: System, whose: str, other: System) -> None:

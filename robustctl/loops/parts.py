@@ -36,6 +36,11 @@ def with_references(
     return (*names, *(reference.format(k) for k in range(count - len(names))))
 
 
+def narrowed(form: LFT, nu: int) -> LFT:
+    """Return a form with its first `nu` inputs alone: the others are constant, so that they drop out of differences."""
+    return form._replace(B2=form.B2[:, :nu], D12=form.D12[:, :nu], D22=form.D22[:, :nu])
+
+
 def forms(*parts: Certifiable) -> list[LFT] | None:
     """Return the parts' forms, None where one of them has none: then nothing is known of the whole."""
     found = [part.lft() for part in parts]

@@ -93,7 +93,8 @@ class PlantScenario(Scenario):
         controller = policy if self.base is None else learned_with(self.base, self.model, policy)
         if plant is None:
             return feedback(self.sampled, controller, self.sampled.undisturbed(self.references))
-        return Feedback(eqx.tree_at(lambda s: s.plant, self.sampled, plant), controller)
+        drawn = eqx.tree_at(lambda s: s.plant, self.sampled, plant)
+        return Feedback(drawn, controller, self.sampled.ny + self.references)
 
     def initial(self, loop: System, x0: Array) -> PyTree:
         """Return the loop's state with the plant at `x0` and the controller in its initial state."""

@@ -42,7 +42,11 @@ def merge(*records: Record) -> Record:
         ):
             if one != another:
                 raise DataError(f"records to merge must share their {field}: {one} and {another} differ")
-    return dataclasses.replace(first, experiments=tuple(e for record in records for e in record.experiments))
+    return dataclasses.replace(
+        first,
+        experiments=tuple(e for record in records for e in record.experiments),
+        guesses=tuple(dict.fromkeys(guess for record in records for guess in record.guesses)),
+    )
 
 
 def cut(experiment: Experiment, start: int, stop: int, dt: float, name: str | None = None) -> Experiment:
@@ -163,6 +167,7 @@ def select(
         tuple(record.outputs[index] for index in y),
         tuple(record.input_units[index] for index in u),
         tuple(record.output_units[index] for index in y),
+        record.guesses,
     )
 
 

@@ -108,6 +108,7 @@ class Record:
     - `outputs`: channel names, at least one, all different and none of the inputs.
     - `input_units`: one label per input, ``""`` where it has none; empty for no labels at all.
     - `output_units`: one label per output, likewise.
+    - `guesses`: what `read` found out about the file without being told, a phrase each; the text shows them.
 
     **Raises:** `DataError` when an argument breaks one of these rules.
     """
@@ -118,6 +119,7 @@ class Record:
     outputs: tuple[str, ...]
     input_units: tuple[str, ...] = ()
     output_units: tuple[str, ...] = ()
+    guesses: tuple[str, ...] = ()
 
     def __post_init__(self):
         experiments = tuple(self.experiments)
@@ -137,6 +139,7 @@ class Record:
                 )
             object.__setattr__(self, f"{kind}s", names)
             object.__setattr__(self, f"{kind}_units", units)
+        object.__setattr__(self, "guesses", as_names(self.guesses, "guesses"))
         check_names(self.inputs, self.outputs)
         for experiment in experiments:
             given = experiment.u.shape[1], experiment.y.shape[1]
@@ -174,6 +177,8 @@ class Record:
         ]
         lines.append(f"  inputs  {self._channels('u', self.inputs, self.input_units)}")
         lines.append(f"  outputs {self._channels('y', self.outputs, self.output_units)}")
+        if self.guesses:
+            lines.append(f"  guessed {'; '.join(self.guesses)}")
         return "\n".join(lines)
 
     def _channels(self, field: str, names: tuple[str, ...], units: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -98,14 +99,17 @@ def check_stamps(t: Any) -> np.ndarray:
     return stamps
 
 
-def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float, float, np.ndarray]:
+def to_grid(
+    t: Any, values: np.ndarray, dt: float | None = None, *, hold: Sequence[int] = (), exact: bool = False
+) -> tuple[float, float, np.ndarray]:
     """Sample time, first time and samples on a uniform grid, from stamped samples (T, n).
 
     Stamps within 1e-3 of a step of a uniform grid are rounded to it, with NaN rows where the log skips whole
-    steps. Other stamps are resampled to `dt` where it is given.
+    steps. Other stamps are resampled to `dt` where it is given, unless `exact`. The columns `hold` keep each value until
+    the next.
 
     **Raises:** `DataError` for stamps that `check_stamps` refuses, or stamps that are not uniform when `dt`
-    is None.
+    is None, or with `exact`.
     """
     stamps = check_stamps(t)
     given = None if dt is None else check_dt(dt)
@@ -113,18 +117,37 @@ def to_grid(t: Any, values: np.ndarray, dt: float | None = None) -> tuple[float,
     count = _grid_size(stamps[0], stamps[-1], step, len(stamps))
     index = np.rint((stamps - stamps[0]) / step)
     off = np.abs(stamps - stamps[0] - index * step).max()
-    if off > STAMP_TOLERANCE * step or (np.diff(index) < 1).any():
-        if given is None:
-            steps = np.diff(stamps)
-            raise DataError(
-                f"time stamps must be uniform for dt to be found from them: steps run from {steps.min():g} "
-                f"to {steps.max():g} s, up to {off:g} s off a uniform grid; give dt= as well to resample"
-            )
-        return given, float(stamps[0]), resample(stamps, values, given)[1]
-    full = np.full((count, values.shape[1]), np.nan)
-    full[index.astype(int)] = values
+    if off <= STAMP_TOLERANCE * step and not (np.diff(index) < 1).any():
+        full = np.full((count, values.shape[1]), np.nan)
+        full[index.astype(int)] = values
+    elif given is None or exact:
+        steps = np.diff(stamps)
+        raise DataError(
+            f"time stamps must be uniform for dt to be found from them: steps run from {steps.min():g} "
+            f"to {steps.max():g} s, up to {off:g} s off a uniform grid; give dt= as well to resample"
+        )
+    else:
+        full = resample(stamps, values, given)[1]
+    columns = list(hold)
+    full[:, columns] = held(values[:, columns], (stamps - stamps[0]) / step, len(full))
     # Nine digits remove the rounding of the stamps: 0.1 s, not 0.10000000000000009 s.
     return (float(f"{step:.9g}") if given is None else given), float(stamps[0]), full
+
+
+def held(values: np.ndarray, positions: np.ndarray, count: int) -> np.ndarray:
+    """Last known value of each column at the samples 0, 1, ..., count - 1; NaN before the first.
+
+    **Arguments:**
+
+    - `values`: (T, n), NaN where a row holds none.
+    - `positions`: of the rows on the grid, samples, increasing.
+    - `count`: samples.
+    """
+    new = np.full((count, values.shape[1]), np.nan)
+    for column, known in enumerate(~np.isnan(values).T):
+        at = np.searchsorted(positions[known], np.arange(count) + STAMP_TOLERANCE, side="right") - 1
+        new[at >= 0, column] = values[known, column][at[at >= 0]]
+    return new
 
 
 def clock_drift(t: Any, dt: float) -> str:
@@ -169,6 +192,6 @@ def _grid_size(start: float, stop: float, dt: float, stamps: int) -> int:
     if not stop - start < dt * most:
         raise DataError(
             f"{stamps} time stamps from {start:g} to {stop:g} s at dt = {dt:g} s would make over {most} "
-            "samples, nearly all missing; check that dt and the stamps are both in seconds"
+            "samples, nearly all missing; check that dt and the stamps are both in seconds, and that dt is the time between two rows"
         )
     return int(np.floor((stop - start) / dt + 2 * STAMP_TOLERANCE)) + 1

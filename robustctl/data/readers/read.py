@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from ...errors import DataError, RobustctlWarning
 from ..arrays import from_arrays
 from ..edit import merge
 from ..record import Record
-from ..record_checks import as_names, check_dt, check_names, refuse_infinite
-from ..resample import clock_drift, to_grid
+from ..record_checks import as_names, check_names, refuse_infinite
 from .blocks import block, check_columns, check_lengths, stack
 from .formats import as_format, load
-from .request import Format, Wanted
+from .request import Columns, Format, Wanted
+from .stamps import Stamps, to_seconds
+from .timing import MOSTLY, Runs, Timing, to_runs
 
 
 def read(
@@ -29,6 +31,9 @@ def read(
     time: str | None = None,
     format: str | Format | None = None,
     units: Mapping[str, str] | None = None,
+    hold: str | Sequence[str] = (),
+    split_gaps: float | None = None,
+    time_unit: str | None = None,
 ) -> Record:
     r"""Record from a log file, or from several files with one experiment each.
 
@@ -68,21 +73,24 @@ def read(
         raise DataError("a record needs a sample time: give dt= (seconds) or time= (column of time stamps)")
     if time is not None and (not isinstance(time, str) or time in inputs + outputs):
         raise DataError(f"time must name a column that is neither an input nor an output, got {time!r}")
-    dt = None if dt is None else check_dt(dt)
+    timing, hold = Timing(dt, split_gaps, time_unit), as_names(hold, "hold")
+    if timing.time_unit and time is None:
+        raise DataError(f"time_unit needs time=, the column of time stamps that are in {time_unit}")
     labels, form = _units(units), as_format(format)
     wanted = Wanted((*inputs, *outputs, *(() if time is None else (time,))), time, form)
     records = []
     for one in paths:
         file = _file(one)
         try:
-            records.append(_read_one(file, wanted, inputs, outputs, dt, labels))
+            records.append(_read_one(file, wanted, (inputs, outputs), timing, hold, labels))
         except OSError as error:
             raise DataError(f"{file}: cannot be opened: {error.strerror or error}") from error
         except MemoryError as error:
             raise DataError(f"{file}: it does not fit in memory") from error
         except DataError as error:
             raise DataError(f"{file}: {error}") from error
-    _all_units_used(labels, records[0])
+    _all_used("units", labels, inputs + outputs, records[0].inputs + records[0].outputs)
+    _all_used("hold", hold, inputs, records[0].inputs)
     return merge(*records)
 
 
@@ -108,63 +116,97 @@ def _units(units: Mapping[str, str] | None) -> dict[str, str]:
     return dict(units)
 
 
-def _all_units_used(units: dict[str, str], record: Record) -> None:
-    channels = record.inputs + record.outputs
-    unknown = [name for name in units if name not in channels and not any(_base(c) == name for c in channels)]
+def _all_used(what: str, names: Iterable[str], asked: tuple[str, ...], channels: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in asked + channels]
     if unknown:
-        raise DataError(f"units must be given for channels of {channels}, got {unknown}")
-
-
-def _base(channel: str) -> str:
-    return channel.rpartition("[")[0] or channel
+        kind = "inputs" if what == "hold" else "channels"
+        raise DataError(f"{what} must be given for {kind} of {channels}, got {unknown}")
 
 
 def _read_one(
     file: Path,
     wanted: Wanted,
-    inputs: tuple[str, ...],
-    outputs: tuple[str, ...],
-    dt: float | None,
-    units: dict[str, str],
+    channels: tuple[tuple[str, ...], tuple[str, ...]],
+    timing: Timing,
+    hold: tuple[str, ...],
+    units: Mapping[str, str],
 ) -> Record:
-    found, time = load(file, wanted), wanted.time
+    found = load(file, wanted)
     check_columns(wanted.names, found.available, found.arrays)
-    blocks = {name: block(found.arrays[name], name) for name in wanted.names}
-    check_lengths(blocks)
-    u_names, u_sources, u = stack(blocks, inputs, found.names)
-    y_names, y_sources, y = stack(blocks, outputs, found.names)
-    values, t0 = np.concatenate([u, y], axis=1), 0.0
+    stamps = _stamps(found, wanted, timing)
+    blocks = {name: block(found.arrays[name], name) for name in wanted.names if name != wanted.time}
+    check_lengths({**blocks, **({} if stamps is None else {wanted.time or "": stamps.seconds})})
+    u_names, u_sources, u = stack(blocks, channels[0], found.names)
+    y_names, y_sources, y = stack(blocks, channels[1], found.names)
+    values = _without(np.concatenate([u, y], axis=1), wanted.format.numbers)
     refuse_infinite(values, u_names + y_names)
-    if time is not None:
-        if blocks[time].shape[1] != 1:
-            raise DataError(f"time {time!r} must be one column, got shape {blocks[time].shape}")
-        try:
-            drift = "" if dt is None else clock_drift(blocks[time][:, 0], dt)
-            dt, t0, values = to_grid(blocks[time][:, 0], values, dt)
-        except DataError as error:
-            raise DataError(f"time {time!r}: {error}") from error
-        if drift:
-            _warn_of_drift(f"{file}: time {time!r}", drift)
-    return from_arrays(
-        values[:, : len(u_names)],
-        values[:, len(u_names) :],
-        check_dt(dt),
-        inputs=u_names,
-        outputs=y_names,
+    held = [k for k, pair in enumerate(zip(u_names, u_sources, strict=True)) if set(pair) & set(hold)]
+    try:
+        runs = to_runs(None if stamps is None else stamps.seconds, values, timing, held)
+    except DataError as error:
+        raise DataError(f"time {wanted.time!r}: {error}" if wanted.time else str(error)) from error
+    _warn(file, wanted.time, [*([stamps.doubt] if stamps and stamps.doubt else []), *runs.doubts])
+    record = _record(runs, file.stem, u_names, y_names)
+    _warn_of_rare(file, record)
+    guesses = [*found.guesses, *([stamps.guess] if stamps and stamps.guess else []), *runs.guesses]
+    return dataclasses.replace(
+        record,
         input_units=_labels(u_names, u_sources, units, found.units),
         output_units=_labels(y_names, y_sources, units, found.units),
-        t0=t0,
-        name=file.stem,
+        guesses=tuple(guesses),
     )
 
 
-def _warn_of_drift(where: str, drift: str) -> None:
-    warnings.warn(
-        f"{where}: the stamps drift: {drift}; the log is resampled as if the stamps were correct. If the rows were sampled "
-        "evenly and the clock is wrong, give dt= without time=",
-        RobustctlWarning,
-        stacklevel=4,
+def _stamps(found: Columns, wanted: Wanted, timing: Timing) -> Stamps | None:
+    if wanted.time is None:
+        return None
+    values = np.asarray(found.arrays[wanted.time])
+    if values.size != max(values.shape, default=0) or values.ndim > 2:
+        raise DataError(f"time {wanted.time!r} must be one column, got shape {values.shape}")
+    if not values.size:
+        raise DataError(f"variable {wanted.time!r} holds no samples, shape {values.shape}")
+    try:
+        return to_seconds(values.ravel(), wanted.time, found.units.get(wanted.time, ""), timing.time_unit)
+    except DataError as error:
+        raise DataError(f"time {wanted.time!r}: {error}") from error
+
+
+def _without(values: np.ndarray, marks: tuple[float, ...]) -> np.ndarray:
+    return np.where(np.isin(values, marks), np.nan, values) if marks else values
+
+
+def _record(runs: Runs, name: str, inputs: list[str], outputs: list[str]) -> Record:
+    us, ys = (
+        [run[:, part] for run in runs.values] for part in (slice(len(inputs)), slice(len(inputs), None))
     )
+    # One experiment keeps the name of the file, several are numbered.
+    one = len(us) == 1
+    made = from_arrays(
+        us[0] if one else us, ys[0] if one else ys, runs.dt, inputs=inputs, outputs=outputs, name=name
+    )
+    starts = zip(made.experiments, runs.starts, strict=True)
+    return dataclasses.replace(
+        made, experiments=tuple(dataclasses.replace(e, t0=start) for e, start in starts)
+    )
+
+
+def _warn(file: Path, time: str | None, doubts: list[str]) -> None:
+    for doubt in doubts:
+        warnings.warn(f"{file}: time {time!r}: {doubt}", RobustctlWarning, stacklevel=4)
+
+
+def _warn_of_rare(file: Path, record: Record) -> None:
+    """Warn of inputs that are mostly interpolated, as those are that a log holds only where they change."""
+    known = np.concatenate([e.u_mask for e in record.experiments])
+    lost = 1 - known[np.concatenate([e.y_mask for e in record.experiments]).any(axis=1)].mean(axis=0)
+    for name, share in zip(record.inputs, lost, strict=True):
+        if share > MOSTLY:
+            warnings.warn(
+                f"{file}: input {name!r} has no value in {100 * share:.3g} % of the samples that hold an output, and is interpolated "
+                f"there; if it is logged only when it changes, give hold={name!r}",
+                RobustctlWarning,
+                stacklevel=4,
+            )
 
 
 def _labels(

@@ -2,110 +2,86 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import re
-from collections.abc import Iterator
+import dataclasses
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, RobustctlWarning
+from .clock import is_clock, to_stamps
+from .decode import decode
+from .header import Header, find_header
+from .labels import split_unit
+from .numerals import MISSING, to_numbers
 from .request import Columns, Wanted
-
-MISSING_CELLS = {"", "nan", "na", "n/a", "null", "none", "-nan"}
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d*", re.ASCII)
-
-
-def _text(path: Path) -> str:
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"text must be UTF-8, byte {error.start} is not; save it as UTF-8") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+from .rows import Rows, read_rows, refuse_closing
 
 
 def load_text(path: Path, wanted: Wanted) -> Columns:
-    """Columns of delimited text with a header row; ``#`` lines and blank lines are skipped."""
-    numbered = [
-        (number, line)
-        for number, line in enumerate(_text(path).split("\n"), 1)
-        if line.strip() and not line.lstrip().startswith("#")
+    """Columns of delimited text with a header row."""
+    text, guesses = decode(path.read_bytes(), wanted.format.encoding)
+    lines = [
+        (number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip() or "\t" in line
     ]
-    if not numbered:
-        raise DataError("the file holds no header and no rows")
-    numbers = [number for number, _ in numbered]
-    rows = _csv_rows([line for _, line in numbered], _separator(numbered[0][1]), numbers)
-    header = [cell.strip() for cell in rows[0]]
-    while header and not header[-1]:
-        header.pop()
-    if all(NUMBER.fullmatch(cell) for cell in header if cell):
-        raise DataError(
-            f"line {numbers[0]} must be a header with the column names, it holds only numbers; "
-            "add one (a line that starts with # does not count)"
-        )
-    found = [name for name in wanted.names if header.count(name) == 1]
-    columns = _csv_columns(rows[1:], header, [header.index(name) for name in found], numbers[1:])
-    arrays = {
-        name: _csv_numbers(column, name, numbers[1:]) for name, column in zip(found, columns, strict=True)
-    }
-    return Columns([name for name in header if name], arrays)
+    filled = [line for line in lines if line[1].strip()]
+    header = find_header(filled, wanted.names)
+    number = filled[header.index][0]
+    words = MISSING | wanted.format.words
+    rows = read_rows([line for line in lines if line[0] > number], header, words, wanted.time is not None)
+    where = _places(header, wanted)
+    refuse_closing(rows, list(where.values()), words)
+    cells = {name: [row[place] for row in rows.cells] for name, place in where.items()}
+    arrays, more, doubt = _arrays(cells, rows, header, wanted)
+    if doubt:
+        warnings.warn(f"{path}: {doubt}", RobustctlWarning, stacklevel=6)
+    return Columns(
+        [cell for cell in header.cells if cell],
+        arrays,
+        _called(header, where, wanted),
+        {name: _unit(header, rows, place) for name, place in where.items()},
+        [*guesses, *_of_header(header, number), *rows.guesses, *more],
+    )
 
 
-def _separator(header: str) -> str:
-    # Quoted names may contain any separator.
-    bare = re.sub(r'"[^"]*"', "", header)
-    counts = {separator: bare.count(separator) for separator in "\t;,"}
-    best = max(counts, key=lambda separator: counts[separator])
-    return best if counts[best] else " " if re.search(r"\S\s+\S", bare) else ","
+def _places(header: Header, wanted: Wanted) -> dict[str, int]:
+    places = {name: header.positions(name) for name in wanted.names}
+    for name, found in places.items():
+        if len(found) > 1:
+            raise DataError(f"the file has {len(found)} columns called {name!r}; rename all but one")
+    return {name: found[0] for name, found in places.items() if found}
 
 
-def _csv_rows(lines: list[str], separator: str, numbers: list[int]) -> list[list[str]]:
-    if separator == " ":
-        lines = [line.strip() for line in lines]
-    reader, rows = csv.reader(lines, delimiter=separator, skipinitialspace=separator == " ", strict=True), []
-    try:
-        for row in reader:
-            rows.append(row)
-            # A quote left open takes the rest of the file into one cell; the row that opened it is the one to name.
-            if reader.line_num != len(rows):
-                raise DataError(f"line {numbers[len(rows) - 1]} must close the quote it opens")
-    except csv.Error as error:
-        raise DataError(f"line {numbers[min(len(rows), len(numbers) - 1)]}: {error}") from error
-    return rows
+def _arrays(
+    cells: Mapping[str, list[str]], rows: Rows, header: Header, wanted: Wanted
+) -> tuple[dict[str, np.ndarray], list[str], str]:
+    """Arrays of the columns found, guesses, and a doubt to warn of."""
+    form = wanted.format
+    if form.decimal is None and header.decimal is not None:
+        form = dataclasses.replace(form, decimal=header.decimal)
+    stamps = cells.get(wanted.time or "", [])
+    if not (stamps and is_clock(stamps[0])):
+        return to_numbers(cells, rows.lines, form, header.separator)
+    others = {name: column for name, column in cells.items() if name != wanted.time}
+    arrays, guesses, doubt = to_numbers(others, rows.lines, form, header.separator)
+    times, more = to_stamps(stamps, wanted.time or "", rows.lines)
+    return arrays | {wanted.time or "": times}, guesses + more, doubt
 
 
-def _csv_columns(
-    rows: list[list[str]], header: list[str], positions: list[int], numbers: list[int]
-) -> Iterator[list[str]]:
-    width = len(header)
-    for row, number in zip(rows, numbers, strict=True):
-        if len(row) != width and (len(row) < width or any(cell.strip() for cell in row[width:])):
-            raise DataError(
-                f"line {number} must have {width} cells as the header does, it has {len(row)}; "
-                "complete the row, and use a decimal point, not a comma"
-            )
-    return ([row[position] for row in rows] for position in positions)
+def _called(header: Header, where: Mapping[str, int], wanted: Wanted) -> dict[str, str]:
+    """Names without the unit that the header adds, where that leaves them different."""
+    short = {name: split_unit(header.cells[place])[0] for name, place in where.items()}
+    return {name: s for name, s in short.items() if list(short.values()).count(s) == 1 and s != name}
 
 
-def _csv_numbers(cells: list[str], name: str, numbers: list[int]) -> np.ndarray:
-    joined = "".join(cells)
-    # float() accepts more than a log should hold: 1_000, and digits of other scripts.
-    if joined.isascii() and "_" not in joined:
-        try:
-            return np.array(list(map(float, cells)), np.float64)
-        except ValueError:
-            pass
-    return np.array([_csv_number(c, name, n) for c, n in zip(cells, numbers, strict=True)], np.float64)
+def _unit(header: Header, rows: Rows, place: int) -> str:
+    return split_unit(header.cells[place])[1] or (rows.units[place] if place < len(rows.units) else "")
 
 
-def _csv_number(cell: str, name: str, line: int) -> float:
-    cell = cell.strip()
-    if cell.lower() in MISSING_CELLS:
-        return math.nan
-    if NUMBER.fullmatch(cell):
-        return float(cell)
-    comma = " with a decimal comma; write a decimal point" if DECIMAL_COMMA.fullmatch(cell) else ""
-    raise DataError(f"line {line}, column {name!r}: {cell[:40]!r} is not a number{comma}")
+def _of_header(header: Header, number: int) -> list[str]:
+    if header.comment:
+        return [f"names from the comment in line {number}"]
+    return (
+        [f"{header.above} line{'s' * (header.above > 1)} above the header left out"] if header.above else []
+    )

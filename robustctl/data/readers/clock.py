@@ -1,0 +1,148 @@
+"""Dates and times of day in text to time stamps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from ...errors import DataError
+
+_SECONDS = r":(?P<s>\d{2})(?:[.,:](?P<f>\d+))?"
+_HALF = r"(?:\s*(?P<half>[AaPp])\.?[Mm]\.?)?"
+_ZONE = r"\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?(?:\[[\w/+-]+\])?"
+_TIME = rf"(?:[T\s,]\s*(?P<h>\d{{1,2}}):(?P<m>\d{{2}})(?:{_SECONDS})?{_HALF}{_ZONE})?"
+DATES = tuple(
+    re.compile(date + _TIME, re.ASCII)
+    for date in (
+        r"(?P<Y>\d{4})[-/.](?P<M>\d{1,2})[-/.](?P<D>\d{1,2})",
+        r"(?P<D>\d{1,2})\.(?P<M>\d{1,2})\.(?P<Y>\d{4}|\d{2})",
+        r"(?P<D>\d{1,2})[- ](?P<M>[A-Za-z]{3})[a-z]*[- ](?P<Y>\d{4})",
+        r"(?P<first>\d{1,2})[-/](?P<second>\d{1,2})[-/](?P<Y>\d{4}|\d{2})",
+    )
+)
+CLOCK = re.compile(
+    rf"(?:(?P<days>\d+)\s*(?:days?|d)?[\s,]+)?(?P<h>\d{{1,4}}):(?P<m>\d{{2}}){_SECONDS}{_HALF}", re.ASCII
+)
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+YEARS = (1700, 2200)  # within what 64 bits hold in nanoseconds
+SECOND = 1_000_000_000  # ns
+DAY = 86_400 * SECOND
+LONGEST = 9999  # hours of an elapsed time
+SHOWN = 40  # characters of a cell in a message
+
+
+def is_clock(cell: str) -> bool:
+    """True for a date, a time of day, or both."""
+    return _pattern(cell) is not None
+
+
+def _pattern(cell: str) -> re.Pattern[str] | None:
+    return next((p for p in (*DATES, CLOCK) if p.fullmatch(cell.strip())), None)
+
+
+def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+    """Stamps as ``datetime64[ns]`` in UTC where the file names zones, or times of day as ``timedelta64[ns]``; and the guesses made.
+
+    **Raises:** `DataError` for a cell that is not written as the first one is, a date that does not exist, and days and months
+    that cannot be told apart.
+    """
+    pattern = _pattern(cells[0])
+    assert pattern is not None
+    found = [pattern.fullmatch(cell.strip()) for cell in cells]
+    for match, cell, line in zip(found, cells, lines, strict=True):
+        if match is None:
+            raise DataError(
+                f"line {line}, column {name!r}: {cell.strip()[:SHOWN]!r} is not a time written as {cells[0].strip()!r} is; "
+                "correct it, or delete the line"
+            )
+    parts = [match.groupdict() for match in found if match]
+    most = LONGEST if pattern is CLOCK else 24
+    of_day = [_of_day(part, most, name, line) for part, line in zip(parts, lines, strict=True)]
+    if pattern is CLOCK:
+        return _unwrapped(np.array(of_day, np.int64))
+    order, guesses = _day_and_month(parts, cells[0])
+    days = [_date(part, order, name, line) for part, line in zip(parts, lines, strict=True)]
+    shifts, zones = _zones(parts)
+    total = np.array(days, "datetime64[D]").astype("datetime64[ns]").astype(np.int64)
+    stamps = total + np.array(of_day, np.int64) - np.array(shifts, np.int64)
+    return stamps.astype("datetime64[ns]"), guesses + zones
+
+
+def _of_day(part: dict[str, str | None], most: int, name: str, line: int) -> int:
+    """Nanoseconds since midnight, and whole days of a duration; at most `most` hours."""
+    hours, minutes, seconds = (int(part.get(key) or 0) for key in ("h", "m", "s"))
+    half = (part.get("half") or "").lower()
+    if hours > (12 if half else most) or minutes > 59 or seconds > 59 or (half and not hours):
+        raise DataError(
+            f"line {line}, column {name!r}: there is no time {hours}:{minutes}:{seconds}; correct it"
+        )
+    if half:
+        hours = hours % 12 + 12 * (half == "p")
+    fraction = int((part.get("f") or "0")[:9].ljust(9, "0"))
+    days = int(part.get("days") or 0)
+    return days * DAY + ((hours * 60 + minutes) * 60 + seconds) * SECOND + fraction
+
+
+def _unwrapped(of_day: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Times of day that go on after midnight, where one is half a day or more before the one above it."""
+    wraps = np.concatenate([[0], np.cumsum(np.diff(of_day) <= -DAY // 2)])
+    guesses = ["times of day continued after midnight"] if wraps[-1] else []
+    return (of_day + wraps * DAY).astype("timedelta64[ns]"), guesses
+
+
+def _day_and_month(parts: list[dict[str, str | None]], example: str) -> tuple[tuple[str, str], list[str]]:
+    """Names of the groups that hold day and month."""
+    if "first" not in parts[0]:
+        return ("D", "M"), []
+    first, second = (max(int(part[key] or 0) for part in parts) for key in ("first", "second"))
+    if (first > 12) == (second > 12):
+        raise DataError(
+            f"dates must be written year-month-day: in {example!r} day and month cannot be told apart; convert them, or "
+            "give dt= without time="
+        )
+    day_first = first > 12
+    guess = f"dates with the {'day' if day_first else 'month'} first"
+    return (("first", "second") if day_first else ("second", "first")), [guess]
+
+
+def _date(part: dict[str, str | None], order: tuple[str, str], name: str, line: int) -> str:
+    day, month = (part[key] or "" for key in order)
+    text = _iso(part["Y"] or "", month, day)
+    if text is None:
+        raise DataError(
+            f"line {line}, column {name!r}: there is no date {part['Y']}-{month}-{day} in the years {YEARS}; correct it"
+        )
+    return text
+
+
+@lru_cache(1000)  # a log has few dates and many rows
+def _iso(year: str, month: str, day: str) -> str | None:
+    if month.lower() in MONTHS:
+        month = str(MONTHS.index(month.lower()) + 1)
+    text = f"{int(year) + (2000 if len(year) == 2 else 0):04d}-{month:0>2}-{day:0>2}"
+    try:
+        np.datetime64(text, "D")
+    except ValueError:
+        return None
+    return text if YEARS[0] <= int(text[:4]) <= YEARS[1] else None
+
+
+def _zones(parts: list[dict[str, str | None]]) -> tuple[list[int], list[str]]:
+    """What each stamp is ahead of UTC, nanoseconds."""
+    zones = {part["zone"] for part in parts}
+    shift = {zone: _shift(zone) for zone in zones}
+    if None in zones and len(zones) > 1:
+        raise DataError("time stamps must all have a time zone, or none; only some have one")
+    guesses = ["time zones converted to UTC"] if len(set(shift.values())) > 1 else []
+    return [shift[part["zone"]] for part in parts], guesses
+
+
+def _shift(zone: str | None) -> int:
+    if zone is None or zone in ("Z", "UTC", "GMT"):
+        return 0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    minutes = 60 * int(digits[:2]) + int(digits[2:])
+    return (-1 if zone[0] == "-" else 1) * minutes * 60 * SECOND

@@ -1,9 +1,13 @@
-"""Systems that are known to be affine, as matrices."""
+"""Systems that are known to be affine, as matrices, and functions that are shown to be."""
+
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
@@ -55,3 +59,94 @@ def to_float64(tree: PyTree) -> PyTree:
         return jnp.asarray(leaf, jnp.float64) if real else leaf
 
     return jax.tree.map(cast, tree)
+
+
+_ADDED = frozenset(
+    [
+        "add",
+        "sub",
+        "neg",
+        "add_any",
+        "reduce_sum",
+        "cumsum",
+        "copy",
+        "copy_p",
+        "concatenate",
+        "pad",
+        "rev",
+        "squeeze",
+        "reshape",
+        "broadcast_in_dim",
+        "transpose",
+        "slice",
+        "split",
+        "stack",
+        "optimization_barrier",
+    ]
+)
+"""Operations that are linear in all their arguments together, and whose derivative in JAX is the true one."""
+
+_FIRST = frozenset(["div", "gather", "dynamic_slice"])
+"""Operations that are linear in their first argument while the others are constant."""
+
+_PRODUCTS = frozenset(["mul", "dot_general"])
+"""Operations that are linear in either argument while the other is constant."""
+
+
+def is_affine(function: Callable, *samples: PyTree) -> bool:
+    """Return whether a function is shown to be affine in all its arguments together, by the operations that it is made of.
+
+    False says only that it was not shown: an operation that is not linear, or is not known to be, depends on an argument.
+
+    **Arguments:**
+
+    - `function`: what JAX can trace.
+    - `samples`: an argument each; their shapes and dtypes count.
+    """
+    try:
+        traced: Any = jax.make_jaxpr(function)(*samples)
+    except Exception:  # whatever tracing raises, nothing is shown
+        return False
+    return _shown(traced, [True] * len(traced.in_avals)) is not None
+
+
+def _shown(traced: ClosedJaxpr, varies: list[bool]) -> list[bool] | None:
+    """Return which outputs vary with the inputs that do; None where one of them may do so in another way than affinely."""
+    inner: Any = traced.jaxpr
+    known = dict(zip(inner.invars, varies, strict=True))
+
+    def varying(atom) -> bool:
+        return not isinstance(atom, Literal) and known.get(atom, False)
+
+    for equation in inner.eqns:
+        found = _outputs(equation, [varying(atom) for atom in equation.invars])
+        if found is None:
+            return None
+        known |= dict(zip(equation.outvars, found, strict=True))
+    return [varying(atom) for atom in inner.outvars]
+
+
+def _outputs(equation: Any, varies: list[bool]) -> list[bool] | None:
+    every = [True] * len(equation.outvars)
+    if not any(varies):
+        return [False] * len(every)
+    if any(not jnp.issubdtype(out.aval.dtype, np.inexact) for out in equation.outvars):
+        return None  # rounded to whole numbers, or compared
+    name = equation.primitive.name
+    if name in ("pjit", "jit", "closed_call"):
+        return _shown(equation.params["jaxpr"], varies)
+    linear = (
+        name in _ADDED
+        or (name in _FIRST and not any(varies[1:]))
+        or (name in _PRODUCTS and sum(varies) == 1)
+        or (name == "select_n" and not varies[0])
+        or (name in ("scatter", "scatter-add") and not varies[1])
+        or (name == "convert_element_type" and _widens(equation))
+    )
+    return every if linear else None
+
+
+def _widens(equation: Any) -> bool:
+    """To a narrower dtype it would round, which is no linear operation."""
+    before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+    return jnp.promote_types(before, after) == after

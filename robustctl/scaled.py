@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from numpy.typing import ArrayLike
 
 from .errors import ModelError, RobustctlError
 from .lft import LFT, Claim, float64, rescaled
@@ -88,10 +89,23 @@ class Scaled(System):
         # Products round the two halves of a symmetric matrix apart.
         return claim._replace(supply=((Q + Q.T) / 2, u[:, None] * S * y, (R + R.T) / 2))
 
+    @property
+    def flags(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Positions of the inputs that are 0 or 1."""
+        return self.system.flags
+
     def modes(self) -> tuple[System, ...]:
-        """Return the inner system's modes, in its own units, or the scaled system where there is one mode."""
+        """Return the inner system's modes with the scales of the inputs that they have.
+
+        **Raises:** `ModelError` for a scale that turns the 0 and 1 of a flag into other numbers.
+        """
         modes = self.system.modes()
-        return (self,) if len(modes) == 1 else modes
+        if len(modes) == 1 and modes[0] is self.system:
+            return (self,)
+        check_flags(self.flags, self.u_mean, self.u_std)
+        read = np.delete(np.arange(self.nu), self.flags)
+        u_mean, u_std = (np.asarray(a)[read] for a in (self.u_mean, self.u_std))
+        return tuple(Scaled(mode, u_mean, u_std, self.y_mean, self.y_std) for mode in modes)
 
     def init_state(self) -> PyTree:
         """Return the inner system's initial state."""
@@ -144,6 +158,17 @@ class Scaled(System):
 def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> None:
     if got != scales:
         raise RobustctlError(f"one sample of {name} must have the shape of its scales, {scales}, got {got}")
+
+
+def check_flags(flags: Sequence[int], u_mean: ArrayLike, u_std: ArrayLike) -> None:
+    """Raise `ModelError` unless inputs that are flags, 0 or 1, are left as they are by a scaling."""
+    read = list(flags)
+    mean, std = float64(u_mean, u_std)
+    if np.any(mean[read] != 0) or np.any(std[read] != 1):
+        raise ModelError(
+            f"inputs {read} are flags, which must reach the model as 0 and 1, so that their mean must be 0 and their scale 1, got "
+            f"{mean[read].tolist()} and {std[read].tolist()}; rc.observers.for_prediction returns such a scaling"
+        )
 
 
 @registered()

@@ -28,15 +28,20 @@ class Unknown:
 class Certifiable(eqx.Module):
     """A map or system that may describe itself for a proof.
 
-    A subclass that overrides any inherited method no longer does what its parents' `lft()` describes, so it takes
-    over neither `lft()` nor `claim`: it makes no claim until it defines `lft()` itself.
+    A subclass that overrides any inherited method, in its own body or through a mixin, no longer computes what its parents'
+    `lft()` and `modes()` describe. It inherits neither: it makes no claim until it defines `lft()` itself.
     """
 
     def __init_subclass__(cls, **kwargs):
-        """Give up the inherited description where the class overrides what it describes."""
+        """Discard an inherited description where the class overrides what it describes."""
         super().__init_subclass__(**kwargs)
-        if "lft" not in vars(cls) and cls.lft is not Certifiable.lft and _changes_behavior(cls):
-            cls.lft, cls.claim = Certifiable.lft, None  # pyright: ignore[reportAttributeAccessIssue]
+        for name in ("lft", "modes"):
+            defining = [base for base in cls.__mro__ if name in vars(base)]
+            if name in vars(cls) or len(defining) < 2 or not _overrides(cls, defining[0]):
+                continue
+            setattr(cls, name, getattr(defining[-1], name))
+            if name == "lft":
+                cls.claim = None  # pyright: ignore[reportAttributeAccessIssue]
 
     def lft(self) -> LFT | None:
         """Return what is known of it for a proof, in float64; None where nothing is."""
@@ -48,18 +53,29 @@ _HARMLESS = {
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
+_DECIDES = {"__call__", "__getattribute__", "__getattr__"}
+"""The special methods that decide what a class computes; constructors and representations compute nothing."""
 
-def _changes_behavior(cls: type) -> bool:
-    """Return whether a class overrides an inherited method or property that may decide what it computes."""
-    for name, value in vars(cls).items():
-        special = (
-            name.startswith("__") and name != "__call__"
-        )  # constructors and representations compute nothing
-        if special or name in _HARMLESS or not (inspect.isfunction(value) or isinstance(value, property)):
+
+def _overrides(cls: type, owner: type) -> bool:
+    """Return whether a class redefines a method or property that `owner`, the class of its description, relies on.
+
+    Any value counts, a compiled function or a field that hides a method included, and so does a class that multiple
+    inheritance puts between the owner and its parents.
+    """
+    known = [base for base in owner.__mro__ if base is not object]
+    for added in cls.__mro__:
+        if added in owner.__mro__:
             continue
-        if any(name in vars(base) for base in cls.__mro__[1:]):
-            return True
+        for name in {*vars(added), *inspect.get_annotations(added)} - _HARMLESS:
+            special = name.startswith("__") and name not in _DECIDES
+            if not special and any(_is_behavior(vars(base).get(name)) for base in known):
+                return True
     return False
+
+
+def _is_behavior(value: Any) -> bool:
+    return callable(value) or hasattr(type(value), "__get__")
 
 
 class System(Certifiable):
@@ -74,10 +90,12 @@ class System(Certifiable):
     Where they are known, `nu` and `ny` are the numbers of inputs and outputs, `dt` the sample time in seconds,
     `inputs`, `outputs`, `states`, `input_units` and `output_units` one string a signal; None where not. `lft()` is what is known
     of the system for a proof, and `claim` what it was built to satisfy; `certify` trusts neither. Of the `nu` inputs the last
-    `references` are references that the system also works without.
+    `references` are references that the system also works without; `flags` are the positions of the inputs that are 0 or 1,
+    between which `modes()` distinguishes.
     """
 
     references = 0
+    flags = ()
     nu = ny = dt = inputs = outputs = states = input_units = output_units = Unknown()
 
     @property
@@ -86,7 +104,10 @@ class System(Certifiable):
         return None
 
     def modes(self) -> tuple["System", ...]:
-        """Return the systems between which this one may switch at any sample: itself alone, unless it says otherwise."""
+        """Return the systems between which this one may switch at any sample, each without `flags` among its inputs.
+
+        Itself alone by default.
+        """
         return (self,)
 
     @abc.abstractmethod

@@ -2,7 +2,8 @@
 
 from .certificate import Certificate as Certificate
 from .certificate import certify as certify
-from .certificate import weights_sha256 as weights_sha256
+from .content import fingerprint as fingerprint
+from .content import weights_sha256 as weights_sha256
 from .lower_bound import LowerBound as LowerBound
 from .lower_bound import contraction_lower_bound as contraction_lower_bound
 from .lower_bound import gain_lower_bound as gain_lower_bound

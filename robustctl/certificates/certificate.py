@@ -1,21 +1,20 @@
 """The third verb: the numbers that prove a guarantee, checked from the explicit matrices alone."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Iterator
-from typing import Any
 
-import jax
 import numpy as np
 
-from ..errors import RobustctlError
+from ..errors import ModelError, RobustctlError
 from ..lft import BOUND_ROUNDING, Bounded
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
+from .content import arrays, fingerprint, own_descriptions, weights_sha256
 from .dissipation import Inequality, inequality, positive_definite
+from .faults import array_fault, step_fault
 from .metric import find_metric
+from .rate import rate_found
 
 FORMAT = 1
 
@@ -37,6 +36,7 @@ class Certificate:
     - `P`: the metric (nx, nx).
     - `reason`: why it does not hold, else empty.
     - `model`: the class; `dtype`: of its arrays; `weights_sha256`: of all its arrays.
+    - `fingerprint`: of all that decides what it computes: `weights_sha256` leaves classes, static fields and functions out.
     - `assumptions`: what the proof assumes and does not check, in words.
     """
 
@@ -53,6 +53,7 @@ class Certificate:
     dtype: str
     weights_sha256: str
     assumptions: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
@@ -128,19 +129,49 @@ def certify(model: Parameterization | System) -> Certificate:
             f"certify needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "
             "of what fit_policy returns .policy"
         )
-    found = [_of_one(mode) for mode in system.modes()]
-    best = found[0] if len(found) == 1 else _of_modes(found)
+    found = _of_system(system)
     inner = system.system if isinstance(system, Scaled) else system
     return dataclasses.replace(
-        best, model=type(inner).__name__, dtype=_dtype(inner), weights_sha256=weights_sha256(system)
-    )
+        found, model=type(inner).__name__, dtype=_dtype(inner), weights_sha256=weights_sha256(system),
+        fingerprint=fingerprint(system), assumptions=(*found.assumptions, *_assumed(system)),
+    )  # fmt: skip
+
+
+def _of_system(system: System) -> Certificate:
+    if reason := array_fault(system) or step_fault(system):
+        return _void(reason)
+    try:
+        modes = system.modes()
+    except ModelError as error:
+        return _void(str(error))
+    found = [_of_one(mode) for mode in modes]
+    return found[0] if len(found) == 1 else _of_modes(found)
+
+
+def _assumed(system: System) -> tuple[str, ...]:
+    """What no matrix proves of this system, in words."""
+    own = [f"lft() of {name} describes its step: sizes were compared" for name in own_descriptions(system)]
+    flags = [f"its inputs {list(system.flags)}, which are flags, are 0 or 1"] if system.flags else []
+    return (*own, *flags)
+
+
+def _void(reason: str) -> Certificate:
+    return _certificate(None, float("inf"), None, reason)
 
 
 def _of_one(system: System) -> Certificate:
-    f = inequality(system)
+    try:
+        f = inequality(system)
+    except RobustctlError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        return _void(
+            f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
+        )
     if f is None:
-        reason = f"{type(system).__name__} makes no claim: nothing about it is guaranteed"
-        return _certificate(None, float("inf"), None, reason)
+        return _void(f"{type(system).__name__} makes no claim: nothing about it is guaranteed")
+    if f.fault:
+        return _void(f.fault)
     if f.form.nx == 0:
         return _of_static(f)
     P, found = find_metric(f)
@@ -154,10 +185,10 @@ def _certificate(f: Inequality | None, margin: float, P: np.ndarray | None, reas
     rate = f.claim.rate if f and f.form.nx else None  # without a state there is nothing to forget
     return Certificate(
         holds=not reason, margin=margin, rate=rate,
-        rate_found=_rate_found(f, P) if f and P is not None and not reason else None,
+        rate_found=rate_found(f, P) if f and P is not None and not reason else None,
         gamma=_gain(supply), supply=tuple(M.tolist() for M in supply) if supply and rate is not None else None,
         phi_bound=f.network_bound if f else None, P=P, reason=reason,
-        assumptions=f.form.assumptions if f else (), model="", dtype="", weights_sha256="",
+        assumptions=f.form.assumptions if f else (), model="", dtype="", weights_sha256="", fingerprint="",
     )  # fmt: skip
 
 
@@ -183,30 +214,20 @@ def _of_static(f: Inequality) -> Certificate:
 
 
 def _of_modes(found: list[Certificate]) -> Certificate:
-    """The weakest of the certificates of all modes, which must all share one metric: then switching does no harm."""
+    """The weakest of the certificates of all modes, which must share metric and claim: then switching does no harm."""
+    if not found:
+        return _void("a system must have a mode to be in, got modes() that returns none")
     worst = max(found, key=lambda c: c.margin)
-    metrics = [c.P for c in found if c.holds and c.P is not None]
-    if len(metrics) == len(found) and all(np.array_equal(P, metrics[0]) for P in metrics):
+    shared = all(
+        np.array_equal(c.P, worst.P) and (c.rate, c.supply) == (worst.rate, worst.supply) for c in found
+    )
+    if all(c.holds and c.P is not None for c in found) and shared:
         return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))
-    reason = worst.reason or "the modes between which the system switches could not be proven with one metric"
+    reason = (
+        worst.reason
+        or "the modes between which the system switches could not be proven with one metric and claim"
+    )
     return dataclasses.replace(worst, holds=False, rate_found=None, reason=reason)
-
-
-def weights_sha256(system: System) -> str:
-    """Return the sha256 of every array of a system: its place, dtype, shape and bytes."""
-    digest = hashlib.sha256()
-    for place, leaf in _arrays(system):
-        array = np.asarray(leaf)
-        digest.update(f"{place} {array.dtype.str} {array.shape};".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _arrays(system: System) -> Iterator[tuple[str, Any]]:
-    """Places and arrays of a system."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(system):
-        if isinstance(leaf, jax.Array | np.ndarray):
-            yield jax.tree_util.keystr(path), leaf
 
 
 def _why_not(f: Inequality, found: float) -> str:
@@ -228,26 +249,12 @@ def _without_bound(f: Inequality) -> str:
     return next((block.reason for block in f.form.blocks if isinstance(block, Bounded) and block.reason), "")
 
 
-def _rate_found(f: Inequality, P: np.ndarray) -> float:
-    """Smallest rate for which P proves contraction: the Schur complement over w of M without its rate term."""
-    form = f.form
-    nx, nw = form.nx, form.B1.shape[1]
-    S = np.hstack([form.A, form.B1])
-    N = np.vstack([np.hstack([form.C1, form.D11]), np.hstack([np.zeros((nw, nx)), np.eye(nw)])])
-    M = S.T @ P @ S + N.T @ f.Pi @ N
-    schur = M[:nx, :nx]
-    if nw:
-        schur = schur - M[:nx, nx:] @ np.linalg.solve(M[nx:, nx:], M[nx:, :nx])
-    L = np.linalg.cholesky(P)
-    scaled = np.linalg.solve(L, np.linalg.solve(L, (schur + schur.T) / 2).T)
-    return float(np.sqrt(max(np.linalg.eigvalsh((scaled + scaled.T) / 2)[-1], 0.0)))
-
-
 def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | None:
     """Gain that the supply rate implies: `|LQ (y + Q^-1 S'u)| <= |LR u|`; exact for a gain bound."""
     if supply is None or not positive_definite(-supply[0]):
         return None
     Q, S, R = supply
+    R = (R + R.T) / 2  # only its symmetric part counts in u'Ru, and eigvalsh reads one half
     # Scaled by its diagonal first: of outputs in unlike units Q is too badly conditioned to be inverted as it stands.
     d = 1 / np.sqrt(-np.diag(Q))
     root = np.linalg.cholesky(-d[:, None] * Q * d)
@@ -258,4 +265,4 @@ def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | N
 
 
 def _dtype(system: System) -> str:
-    return ", ".join(sorted({str(array.dtype) for _, array in _arrays(system)}))
+    return ", ".join(sorted({str(array.dtype) for _, array in arrays(system)}))

@@ -13,23 +13,29 @@ the same for both trajectories and the columns of u drop out. Source: [RWM23], T
 
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
 import numpy as np
 
-from ..errors import ModelError
 from ..lft import LFT, Claim, block_diagonal
-from ..system import StrictlyProper, System, dtype_of
+from ..system import System
+from .faults import check_sizes, claim_fault, form_fault
 
 ROUNDING = float(np.finfo(np.float64).eps)
 
+_LARGEST, _SMALLEST = 1e100, 1e-200
+"""Of the entries that M is made of, and of its diagonal: the bound on rounding leaves underflow out. An underflow loses at most
+5e-324, which another factor makes 5e-224: next to a diagonal entry of 1e-200 that is nothing."""
+
 
 class Inequality(NamedTuple):
-    """A system's form and claim, and the quadratic form `Pi` of all its blocks, in the order of `[dv; dw]`."""
+    """A system's form and claim, and the quadratic form `Pi` of all its blocks, in the order of `[dv; dw]`.
+
+    `fault`: why form or claim have no meaning, in words; then there is no `Pi` to read.
+    """
 
     form: LFT
     claim: Claim
     Pi: np.ndarray
+    fault: str = ""
 
     @property
     def network_bound(self) -> float | None:
@@ -47,28 +53,8 @@ def inequality(system: System) -> Inequality | None:
         return None
     check_sizes(system, form)
     claim = system.claim or Claim()
-    return Inequality(form, claim, _blocks_form(form, claim))
-
-
-def check_sizes(system: System, form: LFT) -> None:
-    """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
-    x = eqx.filter_eval_shape(system.init_state)
-    found, wanted = {"states": form.nx}, {"states": _size(x)}
-    # The input of a system to be controlled is a pair, not nu numbers.
-    if system.nu is not None and not isinstance(system, StrictlyProper):
-        u = jax.ShapeDtypeStruct((system.nu,), dtype_of(system))
-        _, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
-        found |= {"inputs": form.nu, "outputs": form.ny}
-        wanted |= {"inputs": system.nu, "outputs": _size(y)}
-    if found != wanted:
-        raise ModelError(
-            f"lft() of {type(system).__name__} must describe what its step does, with {wanted}, got {found}; correct lft(), "
-            "or leave it out and no claim is made"
-        )
-
-
-def _size(tree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+    fault = form_fault(form) or claim_fault(form, claim)
+    return Inequality(form, claim, np.zeros((0, 0)) if fault else _blocks_form(form, claim), fault)
 
 
 def _blocks_form(form: LFT, claim: Claim) -> np.ndarray:
@@ -103,24 +89,30 @@ def margin(f: Inequality, P: np.ndarray) -> float:
 
     M is first scaled by powers of two, which is exact and keeps its sign, and the rounding of its
     computation is bounded from the same products of absolute values and added: a negative answer is a
-    proof, not an impression. Infinite where P is not positive definite or something is not finite.
+    proof, not an impression. Infinite where P is not positive definite or something is not finite or in range.
     """
     S, terms = quadratic_terms(f)
     arrays = [P, S, *(a for term in terms for a in term)]
-    if not all(np.isfinite(a).all() for a in arrays) or not positive_definite(P):
+    if P.shape != f.form.A.shape or not all(_in_range(a) for a in arrays) or not positive_definite(P):
         return float("inf")
     nx = P.shape[0]
     with np.errstate(over="ignore", invalid="ignore"):
         M, size = sum_of_products([(S, P), *terms])
         M[:nx, :nx] -= f.claim.rate**2 * P
         size[:nx, :nx] += f.claim.rate**2 * np.abs(P)
+        underflow = np.any(np.diag(size) < _SMALLEST)
         M, size = _balanced(M, size)
-    if not np.isfinite(size).all():
+    if not np.isfinite(size).all() or underflow:
         return float("inf")
     n = len(M)
     rounding = 4 * (n + 10) * ROUNDING * (np.linalg.norm(size) + np.linalg.norm(M))
     largest = float(np.linalg.eigvalsh((M + M.T) / 2)[-1]) + rounding
     return float(largest / np.abs(M).max())
+
+
+def _in_range(array: np.ndarray) -> bool:
+    """Return whether an array is finite and far enough from overflow for products of three."""
+    return bool(np.abs(array).max(initial=0.0) < _LARGEST)
 
 
 def sum_of_products(terms):

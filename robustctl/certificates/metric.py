@@ -37,7 +37,10 @@ def _riccati(f: Inequality, raise_by: float) -> np.ndarray | None:
     with np.errstate(over="ignore", invalid="ignore"):
         constant, size = (total / f.claim.rate**2 for total in sum_of_products(terms))
         diagonal = np.diag(size)
-        constant += raise_by * np.diag(np.where(diagonal > 0, diagonal, diagonal.max(initial=1e-300)))
+        largest = (
+            diagonal.max(initial=0.0) or 1.0
+        )  # a linear system without a supply rate: any size of P will do
+        constant += raise_by * np.diag(np.where(diagonal > 0, diagonal, largest))
         A, B = S[:, :nx] / f.claim.rate, S[:, nx:] / f.claim.rate
     try:
         if B.shape[1] == 0:
@@ -46,4 +49,8 @@ def _riccati(f: Inequality, raise_by: float) -> np.ndarray | None:
             P = sl.solve_discrete_are(A, B, constant[:nx, :nx], constant[nx:, nx:], s=constant[:nx, nx:])
     except (np.linalg.LinAlgError, ValueError):
         return None
-    return (P + P.T) / 2 if np.isfinite(P).all() else None
+    if not np.isfinite(P).all():
+        return None
+    # Where any size will do, one near 1, by a power of two that changes no digit.
+    size = 1.0 if diagonal.any() else np.exp2(np.round(np.log2(np.abs(P).max(initial=1e-300))))
+    return (P + P.T) / 2 / size

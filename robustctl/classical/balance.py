@@ -86,7 +86,9 @@ def reachable_sizes(A: np.ndarray, B: np.ndarray, poles: np.ndarray) -> tuple[np
     for _ in range(len(A)):
         reached, moved = np.hypot(reached, moved), A @ moved / rate
     s = np.ones(B.shape[1])
-    for _ in range(100):  # Sinkhorn's iteration, linear: far below rounding's effect on a gain for all but decoupled inputs
+    for _ in range(
+        100
+    ):  # Sinkhorn's iteration, linear: far below rounding's effect on a gain for all but decoupled inputs
         t = np.linalg.norm(reached * s, axis=1)
         s = s / np.maximum(np.linalg.norm(reached * s / t[:, None], axis=0), np.finfo(float).tiny)
     return np.linalg.norm(reached * s, axis=1), s, rate

@@ -88,13 +88,19 @@ class _Response(NamedTuple):
     def _gains(self, omega: np.ndarray) -> np.ndarray:
         """Return the largest singular value at each frequency."""
         s = 1j * omega[:, None, None]
-        states = np.linalg.solve(s * np.eye(len(self.A)) - self.A, np.broadcast_to(self.B, (len(s), *self.B.shape)))
+        states = np.linalg.solve(
+            s * np.eye(len(self.A)) - self.A, np.broadcast_to(self.B, (len(s), *self.B.shape))
+        )
         return np.linalg.norm(self.C @ states + self.D, 2, axis=(1, 2))
 
     def _size(self, omega: np.ndarray) -> float:
         """Return the size of the terms whose sum the response is."""
         resolvents = np.abs(np.linalg.inv(1j * omega[:, None, None] * np.eye(len(self.A)) - self.A))
-        return float(np.linalg.norm(np.abs(self.C) @ resolvents @ np.abs(self.B) + np.abs(self.D), 2, axis=(1, 2)).max())
+        return float(
+            np.linalg.norm(
+                np.abs(self.C) @ resolvents @ np.abs(self.B) + np.abs(self.D), 2, axis=(1, 2)
+            ).max()
+        )
 
     def _peak(self, points: np.ndarray) -> float:
         """Return the largest gain at zero, infinity, the points and the peaks next to the largest of these."""

@@ -9,7 +9,6 @@ from ..errors import ModelError
 from .balance import equilibrated, state_scales
 from .types import ArrayLike
 
-
 _CERTAIN = 1e-12
 """Size of what is left of a rank, relative to the entries, that is rounding for certain: eigenvalues and balanced entries have 1e-15."""
 
@@ -145,5 +144,7 @@ def weight(M: ArrayLike, n: int, what: str, *, definite: bool) -> np.ndarray:
     low = np.linalg.eigvalsh(own).min(initial=np.inf)
     if low < (1e-14 if definite else -1e-9) or (definite and not (np.diagonal(M) > 0).all()):
         kind = "definite" if definite else "semidefinite"
-        raise ModelError(f"{what} must be positive {kind}, got the eigenvalue {np.linalg.eigvalsh(M).min():.6g}")
+        raise ModelError(
+            f"{what} must be positive {kind}, got the eigenvalue {np.linalg.eigvalsh(M).min():.6g}"
+        )
     return (M + M.T) / 2

@@ -112,9 +112,7 @@ def riccati(
     cost = np.diag(np.sqrt(np.abs(np.diagonal(Q))))
     As, Bs, _, t, rate = scaled(A, B * s, cost, discrete)
     by = t / np.sqrt(rate)
-    equation = _Equation(
-        As, Bs, Q * by * by[:, None], R * s * s[:, None], S * s * by[:, None], discrete
-    )
+    equation = _Equation(As, Bs, Q * by * by[:, None], R * s * s[:, None], S * s * by[:, None], discrete)
     X = equation.refined(equation.solved())
     X = (X + X.T) / 2
     K, left = equation.gain(X), equation.residual(X)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..affine import is_affine
 from ..errors import ModelError
 from ..lft import is_linear
 from ..loops import Alongside, Youla, noiseless, zero_gain
@@ -23,8 +24,8 @@ _LINEAR = (
     "changes z by at most gain |d| in norm; the influence of the initial state decays."
 )
 _NONLINEAR = (
-    "The plant, its actuators, its sensors or the controller is not linear, or the sample time jitters, so this gain is that of the "
-    "linearization at the operating point and holds near it only. Without disturbances the learned system cannot destabilize what "
+    "The plant, its actuators, its sensors, the controller or the performance is not known to be linear, or the sample time jitters, so "
+    "this gain is that of the linearization at the operating point and holds near it only. Without disturbances the learned system cannot destabilize what "
     "the base controller stabilizes. With disturbances the innovation depends on the state, and two trajectories stay in a tube about "
     "each other whose width grows with the disturbance [BWMM25]; the width is not certified here."
 )
@@ -151,7 +152,8 @@ def gain_of(
     norms = (hinf_norm(t0), hinf_norm(t1), hinf_norm(t2))
     # With Q's place taken by zero, what is left must be linear for certain: its form has no block.
     base = dataclasses.replace(policy, q=zero_gain(sampled.ny, sampled.nu))
-    linear = is_linear(sampled.lft()) and is_linear(base.lft())
+    x, u = sampled.init_state().x, jnp.zeros(nu)
+    linear = is_linear(sampled.lft()) and is_linear(base.lft()) and is_affine(z, x, u)
     gain = norms[0] + norms[1] * gamma * norms[2]
     return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)
 

@@ -18,7 +18,7 @@ from ..store.container import pack, unpack
 from ..system import Parameterization
 from .format1 import upgrade
 from .structure import decode, encode
-from .verify import check_certificate, check_fit, check_weights, prove
+from .verify import check_certificate, check_fit, check_origin, prove
 
 _PACKAGES = ("robustctl", "jax", "equinox", "numpy")
 
@@ -26,17 +26,28 @@ _PACKAGES = ("robustctl", "jax", "equinox", "numpy")
 def save(
     path: str | os.PathLike[str], model: Parameterization, *, certificate: Certificate | None = None
 ) -> None:
-    """Write a model, with its certificate, to one file that is replaced whole or left as it was.
+    """Write a model, with its certificate, to one file that is replaced whole or left unchanged.
 
     The file is a safetensors file, so name it `.safetensors`; any name will do. It holds arrays, names and
-    numbers, no code, and a sha256 over all of its bytes.
+    numbers, no code, and a sha256 over all of its bytes. It replaces a regular file or none; a symbolic link is followed
+    and remains.
 
-    **Arguments:** `model`: a parameterization made of this package's classes, `equinox.nn` networks
-    (`MLP`, `Linear`, `GRUCell`, `LSTMCell`) and the activations in `ACTIVATIONS`; `certificate`: what
-    `certificate(model)` gave, to save computing it again.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a part that a file cannot hold, named by its path, or a certificate of other
-    weights; `OSError` where the file cannot be written. An older file is then still there.
+    - `path`: where the file goes, in a folder that exists
+    - `model`: a parameterization made of registered classes: this package's, `equinox.nn` networks (`MLP`, `Linear`,
+      `GRUCell`, `LSTMCell`), your own with `rc.registered`, and the activations in `ACTIVATIONS`
+    - `certificate`: what `rc.certify(model)` returned, so that it is not computed again
+
+    **Raises:** `ModelError` for a part that a file cannot hold, named by its path, or a certificate of another model;
+    `FileNotFoundError` for a folder that does not exist, `IsADirectoryError` for a path that is a folder, `FileExistsError`
+    for one that is a device, pipe or socket, `OSError` where the file cannot be written. An older file is then still there.
+
+    **Example:** ::
+
+        model = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=4, ny=1, gamma=2.0, key=jax.random.key(0))
+        rc.save("model.safetensors", model)
+        print(rc.certify(rc.load("model.safetensors")))
     """
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
@@ -45,7 +56,7 @@ def save(
         )
     if target.is_dir():
         raise IsADirectoryError(
-            f"a model file needs a name of its own, got the folder {target}; add a file name"
+            f"a model file must have a file name, got the folder {target}; add a file name"
         )
     if not isinstance(model, Parameterization):
         raise ModelError(
@@ -56,7 +67,7 @@ def save(
     if certificate is None:
         certificate = prove(model)
     else:
-        check_weights(certificate, model)
+        check_origin(certificate, model)
     header["certificate"] = None if certificate is None else json.loads(certificate.to_json())
     write_atomic(target, pack(header, arrays))
 

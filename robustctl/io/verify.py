@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..certificates import Certificate, certify, weights_sha256
+from ..certificates import Certificate, certify, fingerprint
 from ..data.record_checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
 from ..store.container import shown
@@ -21,13 +21,13 @@ def prove(model: Parameterization) -> Certificate | None:
     return certify(system) if isinstance(system, System) else None
 
 
-def check_weights(certificate: Certificate, model: Parameterization) -> None:
-    """Raise `ModelError` unless the certificate was made from this model's explicit arrays."""
-    found = weights_sha256(model.explicit())
-    if certificate.weights_sha256 != found:
+def check_origin(certificate: Certificate, model: Parameterization) -> None:
+    """Raise `ModelError` unless the certificate was made from this very model: its arrays, classes and static fields."""
+    found = fingerprint(model.explicit())
+    if certificate.fingerprint != found:
         raise ModelError(
-            f"certificate must be of this model's weights {found[:16]}..., got one of "
-            f"{certificate.weights_sha256[:16]}...; leave it out and it is computed"
+            f"certificate must be of this model, whose fingerprint is {found[:16]}..., got one of "
+            f"{certificate.fingerprint[:16] or 'an earlier version'}...; leave it out and it is computed"
         )
 
 

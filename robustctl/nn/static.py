@@ -50,7 +50,7 @@ class StaticNetwork(System):
         supply = -np.eye(self.ny) / gamma, np.zeros((self.nu, self.ny)), gamma * np.eye(self.nu)
         # Any multiplier in (gamma, gamma / gain^2) proves it; this one leaves as much room on either side.
         gain = self.lft().blocks[0].gain
-        return Claim(1.0, np.zeros((0, 0)), supply, (np.full(1, gamma / gain),))
+        return Claim(1.0, np.zeros((0, 0)), supply, (np.full(1, gamma / (gain or 1.0)),))
 
     def init_state(self) -> tuple[()]:
         """Return the empty state."""

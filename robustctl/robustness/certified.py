@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
+from ..affine import is_affine
 from ..certificates import certify
 from ..classical.hinf_norm import hinf_norm
 from ..classical.youla_gain import gain_of
@@ -37,8 +40,9 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
     """
     sampled, policy = loop.plant, loop.policy
     assert isinstance(sampled, Sampled)
-    # Only for a loop that is linear itself is its linearization's norm its gain.
-    if linear is not None and linear.stable and is_linear(loop.lft()):
+    # Only if loop and performance are linear themselves is their linearization's norm their gain.
+    seen = is_affine(performance, sampled.init_state().x, jnp.zeros(len(sampled.plant.controls)))
+    if linear is not None and linear.stable and is_linear(loop.lft()) and seen:
         return CertifiedGain(
             hinf_norm(linear.disturbance), "The loop is linear, so its H-infinity norm is its gain."
         )

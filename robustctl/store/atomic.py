@@ -21,8 +21,9 @@ def write_atomic(target: Path, data: bytes) -> None:
     renamed. Temporary files that killed processes of this host left behind for the same target are removed first.
 
     **Raises:** `OSError` where the file cannot be written (disk full, no permission): the old file is then
-    unchanged, and no temporary file is left.
+    unchanged, and no temporary file is left; `FileExistsError` for a target that is a device, pipe or socket.
     """
+    _check_replaceable(target)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -35,6 +36,14 @@ def write_atomic(target: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _check_replaceable(target: Path) -> None:
+    """Refuse what a rename would remove from its folder although it is no file with old data, /dev/null for example."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise FileExistsError(
+            f"a file must replace a regular file or none, got {target}, which is a device, pipe or socket; write to a file name"
+        )
 
 
 def _sweep(target: Path) -> None:

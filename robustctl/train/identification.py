@@ -18,6 +18,7 @@ from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError
 from ..runs.devices import for_each, spread
 from ..runs.fingerprint import data_hash, model_hash
+from ..scaled import check_flags
 from ..system import Parameterization, dtype_of
 from ..trajectory import rollout
 from .batches import Experiments, in_segments, pack
@@ -163,6 +164,8 @@ class Identification(Problem[Fit]):
     def _initial(self, model: Parameterization, key: PRNGKeyArray) -> InitialState:
         system = model.explicit()
         _check_sizes(system, self.record)
+        if self.scaling is not None:
+            check_flags(system.flags, self.scaling.u_mean, self.scaling.u_std)
         build = zero_state() if self.initial is None else self.initial
         if isinstance(build, InitialState):
             return build
@@ -171,7 +174,7 @@ class Identification(Problem[Fit]):
     def _fitted(self, learned: Learned) -> FittedModel:
         record = self.record
         return FittedModel(
-            learned.model, learned.initial, Scaling.fit(record) if self.scaling is None else self.scaling,
+            learned.model, learned.initial, _scaling(learned.model, record) if self.scaling is None else self.scaling,
             record.dt, record.inputs, record.outputs, record.input_units, record.output_units,
         )  # fmt: skip
 
@@ -266,3 +269,11 @@ def _check_sizes(system, record: Record) -> None:
         raise DataError(
             f"the model must give the record's {record.ny} outputs {record.outputs}, got {got}; build it with ny={record.ny}"
         )
+
+
+def _scaling(model: Parameterization, record: Record) -> Scaling:
+    """The record's moments, and none for inputs that the model must read as 0 and 1."""
+    own, flags = Scaling.fit(record), list(eqx.filter_eval_shape(model.explicit).flags)
+    u_mean, u_std = own.u_mean.copy(), own.u_std.copy()
+    u_mean[flags], u_std[flags] = 0.0, 1.0
+    return Scaling(u_mean, u_std, own.y_mean, own.y_std)

@@ -1,0 +1,100 @@
+"""What a system consists of: its arrays, numbers, functions and classes, and hashes of them."""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..system import Certifiable, System
+
+_LIBRARIES = ("jax", "jaxlib", "numpy", "equinox", "robustctl", "builtins")
+
+
+def arrays(system: System) -> Iterator[tuple[str, Any]]:
+    """Yield the positions and values of a system's arrays, static fields apart."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(system):
+        if isinstance(leaf, jax.Array | np.ndarray):
+            yield jax.tree_util.keystr(path), leaf
+
+
+def weights_sha256(system: System) -> str:
+    """Return the sha256 of every array of a system: its position, dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for position, leaf in arrays(system):
+        array = np.asarray(leaf)
+        digest.update(f"{position} {array.dtype.str} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint(system: System) -> str:
+    """Return the sha256 of all that decides what a system computes: classes, arrays, static fields and functions.
+
+    Functions of libraries count by name, others by name, code, defaults and closure.
+    """
+    digest = hashlib.sha256()
+    for position, part in content(system):
+        digest.update(f"{position} ".encode() + _bytes_of(part) + b";")
+    return digest.hexdigest()
+
+
+def content(value: Any, position: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield positions and values of everything in a value, and the class of everything that has parts."""
+    if isinstance(value, type):
+        yield position, value
+    elif dataclasses.is_dataclass(value):
+        yield position, type(value)
+        for field in dataclasses.fields(value):
+            yield from content(getattr(value, field.name, None), f"{position}.{field.name}")
+    elif isinstance(value, tuple | list | dict):
+        yield position, type(value)
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
+            yield from content(item, f"{position}[{key!r}]")
+    elif isinstance(value, functools.partial):
+        yield from content((value.func, value.args, value.keywords), position)
+    elif isinstance(value, types.FunctionType) and not _of_library(value):
+        yield position, value
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        yield from content((value.__defaults__, value.__kwdefaults__, cells), position)
+    else:
+        yield position, value
+
+
+def own_descriptions(system: System) -> tuple[str, ...]:
+    """Return the classes in a system whose `lft()` was not written in this package, so that its agreement is assumed."""
+    found = [part for _, part in content(system) if isinstance(part, type) and issubclass(part, Certifiable)]
+    written = {part.__name__: next(c for c in part.__mro__ if "lft" in vars(c)) for part in found}
+    return tuple(name for name, owner in written.items() if not _of_library(owner))
+
+
+def _of_library(value: Any) -> bool:
+    return (getattr(value, "__module__", None) or "").split(".")[0] in _LIBRARIES
+
+
+def _bytes_of(part: Any) -> bytes:
+    if isinstance(part, jax.Array) and jnp.issubdtype(part.dtype, jax.dtypes.prng_key):
+        part = jax.random.key_data(part)
+    if isinstance(part, jax.Array | np.ndarray | np.generic):
+        array = np.asarray(part)
+        return f"{array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+    if callable(part):
+        plain: Any = inspect.unwrap(part)
+        name = f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', repr(plain))}"
+        return name.encode() + (b"" if _of_library(plain) else _code(getattr(plain, "__code__", None)))
+    return f"{type(part).__name__} {part!r}".encode()
+
+
+def _code(code: types.CodeType | None) -> bytes:
+    """The instructions of a function, its constants and the functions inside it; the lines that it stands on do not count."""
+    if code is None:
+        return b""
+    inner = [_code(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts]
+    return b" ".join([code.co_code, *inner, repr(code.co_names).encode()])

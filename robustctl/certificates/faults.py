@@ -1,0 +1,131 @@
+"""Why a system cannot be certified whatever its matrices prove: arrays, shapes and claims without a meaning."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.dtypes import canonicalize_dtype
+
+from ..errors import ModelError
+from ..lft import LFT, Bounded, Claim
+from ..system import StrictlyProper, System, dtype_of
+
+
+def array_fault(system: System) -> str:
+    """Return which array of a system is not real and finite, empty where all are: `step` may read any of them."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(system):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex):
+            continue
+        dtype = getattr(leaf, "dtype", np.dtype(type(leaf)))
+        name = jax.tree_util.keystr(path).lstrip(".")
+        if jnp.issubdtype(dtype, np.complexfloating) or dtype == object:
+            return f"{name} must be of real numbers, got {dtype}; a certificate covers real systems"
+        if jnp.issubdtype(dtype, np.floating):
+            values = np.asarray(leaf, np.float64).ravel()
+            if not np.isfinite(values).all():
+                wrong = values[~np.isfinite(values)][0]
+                return f"{name} must be finite, got {wrong}; train again with a smaller step, or correct it"
+    return ""
+
+
+def step_fault(system: System) -> str:
+    """Return how a step's state or output has other shapes than the system's, empty where they agree.
+
+    Arithmetic repeats an array with too few entries and returns more outputs for one with too many, without an error.
+    """
+    try:
+        x, x_next, y = step_shapes(system)
+    except Exception as error:
+        return f"its arrays must fit together, got a step that fails with: {str(error)[:200]}"
+    given, needed = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (x_next, x))
+    if x_next is not None and given != needed:
+        return f"the state after a step must have the shapes {needed}, got {given}; its arrays do not fit together"
+    if y is not None and system.ny is not None and (len(y) != 1 or y[0].shape != (system.ny,)):
+        shapes = [leaf.shape for leaf in y]
+        return f"a step must return ny = {system.ny} outputs, got shapes {shapes}; its arrays do not fit together"
+    return ""
+
+
+def step_shapes(system: System) -> tuple[Any, Any, list | None]:
+    """Return the shapes of the state, of the state after a step and of the outputs; None where the input is unknown."""
+    abstract = jax.tree.map(_abstract, system)
+    x = eqx.filter_eval_shape(lambda s: s.init_state(), abstract)
+    # The input of a system to be controlled is a pair, not nu numbers.
+    if system.nu is None or isinstance(system, StrictlyProper):
+        return x, None, None
+    u = jax.ShapeDtypeStruct((system.nu,), dtype_of(abstract))
+    x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), abstract, x, u)
+    return x, x_next, jax.tree.leaves(y)
+
+
+def _abstract(leaf: Any) -> Any:
+    """A mode's float64 array is stepped, if at all, in the dtype that JAX gives it."""
+    if not isinstance(leaf, np.ndarray):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, canonicalize_dtype(leaf.dtype))
+
+
+def check_sizes(system: System, form: LFT) -> None:
+    """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
+    x, _, y = step_shapes(system)
+    found, wanted = {"states": form.nx}, {"states": _size(x)}
+    if y is not None:
+        found |= {"inputs": form.nu, "outputs": form.ny}
+        wanted |= {"inputs": system.nu, "outputs": _size(y)}
+    if found != wanted:
+        raise ModelError(
+            f"lft() of {type(system).__name__} must describe what its step does, with {wanted}, got {found}; correct lft(), "
+            "or leave it out and no claim is made"
+        )
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def form_fault(form: LFT) -> str:
+    """Return why a form is none: matrices that do not fit each other or the blocks, or bounds that bound nothing."""
+    nx, nu, ny = form.nx, form.nu, form.ny
+    nv, nw = sum(block.nv for block in form.blocks), sum(block.nw for block in form.blocks)
+    rows, columns = (nx, nv, ny), (nx, nw, nu)
+    needed = [(row, column) for row in rows for column in columns]
+    for name, M, shape in zip(LFT._fields, form.matrices, needed, strict=False):
+        if M.shape != shape:
+            return f"{name} must have shape {shape} to fit the other matrices and the blocks, got {M.shape}"
+    for block in form.blocks:
+        if isinstance(block, Bounded) and block.gain < 0:
+            return f"a bound must be at least 0, got {block.gain}"
+        if not isinstance(block, Bounded) and not (
+            np.shape(block.lo) == np.shape(block.hi) and np.all(block.lo <= block.hi)
+        ):
+            return f"slopes must have lower bounds that are at most the upper ones, got {block.lo} and {block.hi}"
+    return ""
+
+
+def claim_fault(form: LFT, claim: Claim) -> str:
+    """Return why a claim cannot be proven for a form whatever its numbers; the metric is one's own to find."""
+    if not 0 < claim.rate <= 1:
+        return f"the rate must be in (0, 1], got {claim.rate:.6g}"
+    if claim.supply is not None:
+        needed = {"Q": (form.ny, form.ny), "S": (form.nu, form.ny), "R": (form.nu, form.nu)}
+        for (name, shape), M in zip(needed.items(), claim.supply, strict=True):
+            if M.shape != shape or not np.isfinite(M).all():
+                return f"{name} of the supply rate must be finite and of shape {shape}, got {M.tolist()}; gamma must be positive"
+    return _multiplier_fault(form, claim)
+
+
+def _multiplier_fault(form: LFT, claim: Claim) -> str:
+    """A negative multiplier would turn what is known of a block around."""
+    if claim.multipliers is None:
+        return ""
+    if len(claim.multipliers) != len(form.blocks):
+        return (
+            f"there must be a multiplier for each of {len(form.blocks)} blocks, got {len(claim.multipliers)}"
+        )
+    for block, T in zip(form.blocks, claim.multipliers, strict=True):
+        size = 1 if isinstance(block, Bounded) else block.nv
+        if np.size(T) not in (1, size) or np.ndim(T) > 1 or not (np.isfinite(T).all() and np.all(T >= 0)):
+            return f"a block's multipliers must be {size} finite numbers of at least 0, got {np.asarray(T).tolist()}"
+    return ""

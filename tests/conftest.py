@@ -16,6 +16,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Compiling is nearly all of a test's time; these make it up to four times shorter. XLA aborts on a flag that it does
 # not know, so a process of its own tries them first; the workers of pytest-xdist inherit what it found.
 QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
     "--xla_backend_optimization_level=0",
     "",
@@ -54,9 +55,15 @@ with install_import_hook([f"robustctl.{room}" for room in CHECKED], "beartype.be
     for room in (*CHECKED, "io", "reports"):  # the last two import the rest of the checked ones
         importlib.import_module(f"robustctl.{room}")
 
+import gc
+
 import hypothesis
 import jaxtyping
 import pytest
+
+# Tracing makes many small objects that live long; looking through all of them again and again takes a twentieth of the time.
+gc.freeze()
+gc.set_threshold(20_000, 20, 50)
 
 hypothesis.settings.register_profile(
     "robustctl", deadline=None, derandomize=True, database=None, max_examples=20

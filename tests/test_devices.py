@@ -57,9 +57,10 @@ def together(tmp_path_factory):
 
 
 TRAININGS = ("fit", "fit_policy")
-two_processes = pytest.mark.slow
+other_processes = pytest.mark.slow  # each starts Python and compiles for devices of its own
 
 
+@other_processes
 @pytest.mark.parametrize("training", TRAININGS)
 def test_eight_devices_train_to_the_same_numbers(training, alone):
     one, eight = alone[f"{training} 1"], alone[f"{training} 8"]
@@ -68,6 +69,7 @@ def test_eight_devices_train_to_the_same_numbers(training, alone):
         np.testing.assert_allclose(eight[name], values, rtol=1e-9)
 
 
+@other_processes
 @pytest.mark.parametrize("training", TRAININGS)
 def test_each_of_eight_devices_holds_the_state_and_one_of_eight_experiments(training, alone):
     assert alone[f"{training} 1 arrays"] == {"devices": [1], "parts": []}
@@ -75,12 +77,13 @@ def test_each_of_eight_devices_holds_the_state_and_one_of_eight_experiments(trai
     assert found["devices"] == [8] and set(found["parts"]) == {1}
 
 
+@other_processes
 def test_seeds_on_eight_devices_end_as_on_one(alone):
     assert len(set(alone["fit_seeds 1"])) == 8
     np.testing.assert_allclose(alone["fit_seeds 8"], alone["fit_seeds 1"], rtol=1e-9)
 
 
-@two_processes
+@other_processes
 @pytest.mark.parametrize("training", TRAININGS)
 def test_two_processes_train_to_the_same_numbers(training, alone, together):
     for found in together[0]:
@@ -88,7 +91,7 @@ def test_two_processes_train_to_the_same_numbers(training, alone, together):
             np.testing.assert_allclose(found[training][name], values, rtol=1e-9)
 
 
-@two_processes
+@other_processes
 def test_the_first_process_alone_writes(together):
     (first, _), folder = together
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["fit of 0", "policy"]
@@ -97,13 +100,13 @@ def test_the_first_process_alone_writes(together):
     assert len(list((folder / "policy" / "checkpoints").iterdir())) == 2
 
 
-@two_processes
+@other_processes
 def test_all_processes_stop_where_one_is_interrupted_and_go_on_from_there(together):
     first, second = (found["stopped"] for found in together[0])
     assert first == second and first[0] == "interrupted" and 4 <= first[1] < small.EPOCHS
 
 
-@two_processes
+@other_processes
 @pytest.mark.parametrize(
     ("case", "message"),
     [

@@ -1,6 +1,7 @@
 """The robustness report, against python-control and against what is known of linear loops."""
 
 import json
+import sys
 
 import control as ct
 import equinox as eqx
@@ -214,12 +215,15 @@ def test_what_cannot_be_reported_is_refused(siso):
 SCRIPT = """
 import jax, jax.numpy as jnp
 import robustctl as rc
+from gains_of_mine import POSITION
 
 plant = rc.plants.LinearPlant([[0.0, 1.0], [-4.0, -0.2]], [[0.0], [1.0]], [[1.0, 0.0]])
 sampled = rc.plants.Sampled(plant, 0.05)
 
 def loops():
-    gain = rc.loops.Gain(-jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
+    from more_of_mine import zero
+
+    gain = rc.loops.Gain(jnp.full((1, 1), POSITION), zero, zero)
     return {"P": rc.loops.feedback(sampled, gain)}
 
 task = rc.plants.Task(plant)
@@ -230,9 +234,13 @@ nothing = 3
 def test_the_command_reports_on_the_loops_of_a_file(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(SCRIPT)
+    (tmp_path / "gains_of_mine.py").write_text("POSITION = -1.0")
+    (tmp_path / "more_of_mine.py").write_text("import jax.numpy as jnp\nzero = jnp.zeros(1)")
     short = ["--horizon", "50", "--episodes", "2", "--search", "3"]
     assert main(["report", "mine.py", *short]) == 0
-    assert "phase margin" in capsys.readouterr().out and (tmp_path / "mine" / "report.html").is_file()
+    printed, path = capsys.readouterr(), str(tmp_path)
+    assert "phase margin" in printed.out and (tmp_path / "mine" / "report.html").is_file()
+    assert printed.err.splitlines() == ["running mine.py", "analyzing P (1 of 1)"] and path not in sys.path
     for arguments, said in (
         (["no.py"], "there is no file no.py"),
         (["mine.py", "--loops", "other"], "must define other"),

@@ -1,7 +1,10 @@
 """The command that reports on the feedback loops of a script."""
 
+import contextlib
 import dataclasses
 import runpy
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +47,14 @@ class Report:
         from ..loops import Feedback
         from ..robustness import report
 
-        names = _names(self.file)
-        if self.loops not in names:
-            raise RobustctlError(
-                f"{self.file} must define {self.loops}: a feedback loop, a dictionary of loops by name, or a function that "
-                "returns either; or name another variable with --loops"
-            )
-        loops, task = _built(names[self.loops]), _built(names.get(self.task))
+        with _importable(self.file.parent):  # functions among the names may import, too
+            names = _names(self.file)
+            if self.loops not in names:
+                raise RobustctlError(
+                    f"{self.file} must define {self.loops}: a feedback loop, a dictionary of loops by name, or a function "
+                    "that returns either; or name another variable with --loops"
+                )
+            loops, task = _built(names[self.loops]), _built(names.get(self.task))
         if not isinstance(loops, Feedback | dict):
             raise RobustctlError(
                 f"{self.loops} must be a loop or a dictionary of loops, got {type(loops).__name__}"
@@ -63,6 +67,7 @@ class Report:
             count=self.episodes,
             search=self.search,
             seed=self.seed,
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
         print(made)
         out = self.out or Path(self.file.stem)
@@ -74,7 +79,18 @@ class Report:
 def _names(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}; name a Python file that builds the loops")
+    print(f"running {file}", file=sys.stderr, flush=True)
     return runpy.run_path(str(file), run_name="robustctl_report")
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a file import the modules in its folder, as `python FILE` does."""
+    sys.path.insert(0, str(folder.absolute()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.absolute()))
 
 
 def _built(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,7 @@ def report(
     count: int = 32,
     search: int = 60,
     seed: int = 0,
+    progress: Callable[[str], object] | None = None,
 ) -> LoopReport:
     """Analyze one loop, or compare several about the same plant, with linear and learned controllers alike.
 
@@ -121,6 +122,7 @@ def report(
     - `count`: number of episodes
     - `search`: gradient steps of the search for the worst disturbance, 0 for none
     - `seed`: of episodes and search
+    - `progress`: called with one line of text before each loop, such as `print`; a learned loop takes minutes
 
     **Raises:** `RobustctlError` for loops about anything other than a `Sampled` plant, about plants with different
     signals, sample times or imperfections, and for counts that are too small.
@@ -139,7 +141,11 @@ def report(
     check_whole(0, search=search)
     z: Performance = performance or MeasuredOutput(sampled.plant)
     settings = {"horizon": horizon, "episodes": count, "search": search}
-    analyzed = {name: _analyze(loop, task, z, settings, seed) for name, loop in loops.items()}
+    analyzed = {}
+    for name, loop in loops.items():
+        if progress is not None:
+            progress(f"analyzing {name} ({len(analyzed) + 1} of {len(loops)})")
+        analyzed[name] = _analyze(loop, task, z, settings, seed)
     unit = performance_unit or _joined(s.unit for s in sampled.plant.outputs)
     gain_unit = f"{unit}/{_joined(s.unit for s in sampled.plant.disturbances)}"
     return LoopReport(title, sampled, analyzed, gain_unit, settings, provenance(seed))

@@ -61,29 +61,10 @@ def to_float64(tree: PyTree) -> PyTree:
     return jax.tree.map(cast, tree)
 
 
-_ADDED = frozenset(
-    [
-        "add",
-        "sub",
-        "neg",
-        "add_any",
-        "reduce_sum",
-        "cumsum",
-        "copy",
-        "copy_p",
-        "concatenate",
-        "pad",
-        "rev",
-        "squeeze",
-        "reshape",
-        "broadcast_in_dim",
-        "transpose",
-        "slice",
-        "split",
-        "stack",
-        "optimization_barrier",
-    ]
-)
+_ADDED = frozenset((
+    "add", "sub", "neg", "add_any", "reduce_sum", "cumsum", "copy", "copy_p", "concatenate", "pad", "rev", "squeeze", "reshape",
+    "broadcast_in_dim", "transpose", "slice", "split", "stack", "optimization_barrier",
+))  # fmt: skip
 """Operations that are linear in all their arguments together, and whose derivative in JAX is the true one."""
 
 _FIRST = frozenset(["div", "gather", "dynamic_slice"])

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -104,7 +105,7 @@ class Scaled(System):
             return (self,)
         check_flags(self.flags, self.u_mean, self.u_std)
         read = np.delete(np.arange(self.nu), self.flags)
-        u_mean, u_std = (np.asarray(a)[read] for a in (self.u_mean, self.u_std))
+        u_mean, u_std = (jax.device_put(np.asarray(a)[read]) for a in (self.u_mean, self.u_std))
         return tuple(Scaled(mode, u_mean, u_std, self.y_mean, self.y_std) for mode in modes)
 
     def init_state(self) -> PyTree:

@@ -12,7 +12,7 @@ from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
 from .content import arrays, fingerprint, own_descriptions, weights_sha256
 from .dissipation import Inequality, inequality, positive_definite
-from .faults import array_fault, step_fault
+from .faults import Shapes, array_fault, step_fault, step_shapes
 from .metric import find_metric
 from .rate import rate_found
 
@@ -138,13 +138,19 @@ def certify(model: Parameterization | System) -> Certificate:
 
 
 def _of_system(system: System) -> Certificate:
-    if reason := array_fault(system) or step_fault(system):
+    if reason := array_fault(system):
+        return _void(reason)
+    try:
+        shapes = step_shapes(system)
+    except Exception as error:
+        return _void(f"its arrays must fit together, got a step that fails with: {str(error)[:200]}")
+    if reason := step_fault(system, shapes):
         return _void(reason)
     try:
         modes = system.modes()
     except ModelError as error:
         return _void(str(error))
-    found = [_of_one(mode) for mode in modes]
+    found = [_of_one(mode, shapes if mode is system else None) for mode in modes]
     return found[0] if len(found) == 1 else _of_modes(found)
 
 
@@ -159,9 +165,9 @@ def _void(reason: str) -> Certificate:
     return _certificate(None, float("inf"), None, reason)
 
 
-def _of_one(system: System) -> Certificate:
+def _of_one(system: System, shapes: Shapes | None) -> Certificate:
     try:
-        f = inequality(system)
+        f = inequality(system, shapes)
     except RobustctlError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
@@ -218,16 +224,19 @@ def _of_modes(found: list[Certificate]) -> Certificate:
     if not found:
         return _void("a system must have a mode to be in, got modes() that returns none")
     worst = max(found, key=lambda c: c.margin)
-    shared = all(
-        np.array_equal(c.P, worst.P) and (c.rate, c.supply) == (worst.rate, worst.supply) for c in found
-    )
-    if all(c.holds and c.P is not None for c in found) and shared:
+    if all(c.holds and _same_claim(c, worst) for c in found):
         return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))
     reason = (
         worst.reason
         or "the modes between which the system switches could not be proven with one metric and claim"
     )
     return dataclasses.replace(worst, holds=False, rate_found=None, reason=reason)
+
+
+def _same_claim(a: Certificate, b: Certificate) -> bool:
+    if a.P is None or b.P is None:
+        return False
+    return np.array_equal(a.P, b.P) and (a.rate, a.supply) == (b.rate, b.supply)
 
 
 def _why_not(f: Inequality, found: float) -> str:

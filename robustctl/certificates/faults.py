@@ -20,7 +20,7 @@ def array_fault(system: System) -> str:
             continue
         dtype = getattr(leaf, "dtype", np.dtype(type(leaf)))
         name = jax.tree_util.keystr(path).lstrip(".")
-        if jnp.issubdtype(dtype, np.complexfloating) or dtype == object:
+        if jnp.issubdtype(dtype, np.complexfloating) or getattr(dtype, "kind", "") == "O":
             return f"{name} must be of real numbers, got {dtype}; a certificate covers real systems"
         if jnp.issubdtype(dtype, np.floating):
             values = np.asarray(leaf, np.float64).ravel()
@@ -30,26 +30,28 @@ def array_fault(system: System) -> str:
     return ""
 
 
-def step_fault(system: System) -> str:
+Shapes = tuple[Any, Any, list | None]
+
+
+def step_fault(system: System, shapes: Shapes) -> str:
     """Return how a step's state or output has other shapes than the system's, empty where they agree.
 
     Arithmetic repeats an array with too few entries and returns more outputs for one with too many, without an error.
     """
-    try:
-        x, x_next, y = step_shapes(system)
-    except Exception as error:
-        return f"its arrays must fit together, got a step that fails with: {str(error)[:200]}"
-    given, needed = (jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (x_next, x))
+    x, x_next, y = shapes
+    given, needed = ([leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (x_next, x))
     if x_next is not None and given != needed:
         return f"the state after a step must have the shapes {needed}, got {given}; its arrays do not fit together"
     if y is not None and system.ny is not None and (len(y) != 1 or y[0].shape != (system.ny,)):
-        shapes = [leaf.shape for leaf in y]
-        return f"a step must return ny = {system.ny} outputs, got shapes {shapes}; its arrays do not fit together"
+        return f"a step must return ny = {system.ny} outputs, got shapes {[leaf.shape for leaf in y]}; its arrays do not fit together"
     return ""
 
 
-def step_shapes(system: System) -> tuple[Any, Any, list | None]:
-    """Return the shapes of the state, of the state after a step and of the outputs; None where the input is unknown."""
+def step_shapes(system: System) -> Shapes:
+    """Return the shapes of the state, of the state after a step and of the outputs; None where the input is unknown.
+
+    **Raises:** whatever a step raises whose arrays do not fit together.
+    """
     abstract = jax.tree.map(_abstract, system)
     x = eqx.filter_eval_shape(lambda s: s.init_state(), abstract)
     # The input of a system to be controlled is a pair, not nu numbers.
@@ -61,15 +63,15 @@ def step_shapes(system: System) -> tuple[Any, Any, list | None]:
 
 
 def _abstract(leaf: Any) -> Any:
-    """A mode's float64 array is stepped, if at all, in the dtype that JAX gives it."""
-    if not isinstance(leaf, np.ndarray):
+    """A mode may have float64 arrays where JAX runs in 32 bits; its shapes are looked at in the dtype that JAX has then."""
+    if not isinstance(leaf, np.ndarray | jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, canonicalize_dtype(leaf.dtype))
 
 
-def check_sizes(system: System, form: LFT) -> None:
+def check_sizes(system: System, form: LFT, shapes: Shapes) -> None:
     """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
-    x, _, y = step_shapes(system)
+    x, _, y = shapes
     found, wanted = {"states": form.nx}, {"states": _size(x)}
     if y is not None:
         found |= {"inputs": form.nu, "outputs": form.ny}

@@ -24,10 +24,11 @@ _LINEAR = (
     "changes z by at most gain |d| in norm; the influence of the initial state decays."
 )
 _NONLINEAR = (
-    "The plant, its actuators, its sensors, the controller or the performance is not known to be linear, or the sample time jitters, so "
-    "this gain is that of the linearization at the operating point and holds near it only. Without disturbances the learned system cannot destabilize what "
-    "the base controller stabilizes. With disturbances the innovation depends on the state, and two trajectories stay in a tube about "
-    "each other whose width grows with the disturbance [BWMM25]; the width is not certified here."
+    "The plant, its actuators, its sensors, the controller or the performance output is not known to be linear, or the sample time "
+    "jitters, so this gain is that of the linearization at the operating point and holds near it only. Without disturbances the "
+    "learned system cannot destabilize what the base controller stabilizes. With disturbances the innovation depends on the state, "
+    "and two trajectories stay in a tube about each other whose width grows with the disturbance [BWMM25]; the width is not "
+    "certified here."
 )
 
 

@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Callable, Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..affine import to_float64
 from ..checks import check_sizes
 from ..errors import ModelError
 from ..linalg import exact_map, slack
@@ -70,9 +70,10 @@ class InnovationSystem(System):
     def modes(self) -> tuple[System, ...]:
         """Return the model under each pattern of seen outputs, its products in float64: `under` rounds them to its dtype."""
         check_one(self, self.bx)
-        exact = jax.tree.map(lambda a: np.asarray(a, np.float64) if eqx.is_inexact_array_like(a) else a, self)
-        patterns = itertools.product((0.0, 1.0), repeat=self.K.shape[1])
-        return tuple(exact._with(np, np.asarray(seen)) for seen in patterns)
+        with jax.enable_x64(True):
+            exact = to_float64(self)
+            patterns = itertools.product((0.0, 1.0), repeat=self.K.shape[1])
+            return tuple(exact.under(seen) for seen in patterns)
 
     def init_state(self) -> Float[Array, " nx"]:
         """Return the zero state."""
@@ -100,20 +101,16 @@ class InnovationSystem(System):
 
     @exact_map
     def _under(self, seen: Float[Array, " ny"]) -> ExplicitR2DN:
-        return self._with(jnp, seen)
-
-    def _with(self, xp, seen) -> ExplicitR2DN:
-        """Return the model under a pattern, in the arithmetic of `xp`: jax.numpy to step it, NumPy in float64 to prove it."""
         K = self.K * seen[None]
         nv, ny = self.bv.size, K.shape[1]
         C2, D21, D22, by = (a[:ny] for a in (self.C2, self.D21, self.D22, self.by))
-        none = (xp.zeros((rows, ny), K.dtype) for rows in (nv, self.by.size))
-        D12, whole_D22 = (xp.hstack([D, zero]) for D, zero in zip((self.D12, self.D22), none, strict=True))
+        none = (jnp.zeros((rows, ny), K.dtype) for rows in (nv, self.by.size))
+        D12, whole_D22 = (jnp.hstack([D, zero]) for D, zero in zip((self.D12, self.D22), none, strict=True))
         return ExplicitR2DN(
-            A=self.A - K @ C2, B1=self.B1 - K @ D21, B2=xp.hstack([self.B2 - K @ D22, K]),
+            A=self.A - K @ C2, B1=self.B1 - K @ D21, B2=jnp.hstack([self.B2 - K @ D22, K]),
             C1=self.C1, C2=self.C2, D12=D12, D21=self.D21, D22=whole_D22,
             bx=self.bx - K @ by, bv=self.bv, by=self.by, phi=self.phi,
-            P=xp.eye(self.bx.size, dtype=self.bx.dtype), supply=None, rate=self.rate,
+            P=jnp.eye(self.bx.size, dtype=self.bx.dtype), supply=None, rate=self.rate,
         )  # fmt: skip
 
 

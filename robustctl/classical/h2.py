@@ -71,7 +71,7 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     check_ranks(g)
     check_zeros(g)
     try:
-        K = with_feedthrough(_discrete(g) if g.discrete else _continuous(g), g.D22)
+        K = with_feedthrough(_discrete(g) if g.discrete else continuous_controller(g), g.D22)
     except np.linalg.LinAlgError as error:
         raise ModelError(
             f"both Riccati equations must have a stabilizing solution, but the solver reports: {error}; weight every control and "
@@ -86,7 +86,7 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     return H2(K, CL, h2_norm(loop.A, loop.B, loop.C, loop.D, g.discrete), implement(K, dt))
 
 
-def _continuous(g: Generalized) -> ct.StateSpace:
+def continuous_controller(g: Generalized) -> ct.StateSpace:
     """Return the controller by [ZDG96, Theorem 14.7]: the optimal observer, then the optimal state feedback.
 
     ::

@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import control as ct
 import numpy as np
-import scipy.linalg
 
 from ..errors import ModelError
 from ..state_space import StateSpace
 from .bilinear import to_continuous, to_discrete
 from .convert import realize
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
+from .h2 import continuous_controller as h2_controller
+from .hinf_central import central, lowest
+from .hinf_norm import hinf_norm
 from .modes import is_stable
 from .policies import implement
 from .types import ControlLike, typed, untyped
@@ -85,19 +87,21 @@ def hinf(
     # unstable. Each of 50 attempts allows rtol more: 5 % in all with the default, and the bound that was met is returned.
     for backed_off in range(50 if gamma is None else 1):
         bound = smallest * (1 + rtol) ** backed_off
-        solved = _central(scaled, bound)
+        solved = central(scaled, bound)
         if solved is None:
             continue
         A, B, C, D = solved
         K = typed(with_feedthrough(ct.StateSpace(A, B @ left, right @ C, right @ D @ left, 0), g.D22))
         K = ct.StateSpace(*to_discrete(K.A, K.B, K.C, K.D), P.dt) if P.dt else untyped(K)
         CL = closed_loop(P, K)
-        if is_stable(CL.poles(), bool(P.dt)):
+        # The response's peak is measured: 1e-6 for the rounding of the controller's own numbers
+        if is_stable(CL.poles(), bool(P.dt)) and hinf_norm(CL) <= bound * (1 + 1e-6):
             return HInf(K, CL, float(bound), implement(K, dt))
     raise ModelError(
         f"gamma must be above the smallest possible, {_smallest(scaled, rtol):.6g}, got {gamma}"
         if gamma is not None
-        else "the closed loop must be stable, but rounding prevents it for every gamma near the optimum; scale weights and states"
+        else "the closed loop must be stable and keep its bound, but rounding prevents both for every gamma near the optimum; make weights "
+        "and plant less far apart in their rates"
     )
 
 
@@ -139,83 +143,41 @@ def _scaled(g: Generalized) -> tuple[Generalized, np.ndarray, np.ndarray]:
     return scaled, left, right
 
 
-def _blocks(g: Generalized) -> tuple[np.ndarray, ...]:
-    """Return D1111, D1112, D1121, D1122: D11 split where the scaled D12 and D21 have their identities."""
-    p, m = g.D11.shape[0] - g.B2.shape[1], g.D11.shape[1] - g.C2.shape[0]
-    return g.D11[:p, :m], g.D11[:p, m:], g.D11[p:, :m], g.D11[p:, m:]
-
-
-def _lowest(g: Generalized) -> float:
-    """Return the lower bound on gamma that D11 alone implies."""
-    p, m = g.D11.shape[0] - g.B2.shape[1], g.D11.shape[1] - g.C2.shape[0]
-    # At infinite frequency the loop is D11 + [0; I] D_K [0 I]: no D_K changes its first p rows or first m columns.
-    parts = (g.D11[:p], g.D11[:, :m])
-    return max(float(np.linalg.norm(M, 2)) if M.size else 0.0 for M in parts)
-
-
 def _smallest(g: Generalized, rtol: float) -> float:
     """Bisect for the smallest gamma with a stabilizing controller."""
-    # 1e-6 and 1e-2 only start the doubling, for D11 = 0 too; 1e10 is far above any gamma of a design that is scaled.
-    low = max(_lowest(g), 1e-6)
-    high = 2 * low + 1e-2
-    while _central(g, high) is None:
-        low, high = high, 2 * high
-        if high > 1e10:
-            raise ModelError(
-                "some gamma must be met, but none up to 1e10 is; scale the weights and the states"
-            )
+    high = start = _achieved(g)
+    for _ in range(20):  # rounding alone makes the norm that a controller has a bound that none is found for
+        if central(g, high) is not None:
+            break
+        high *= 2
+    else:
+        raise ModelError(
+            f"some gamma must be met, but none up to {high:.3g} is; make weights and plant less far apart in their rates"
+        )
+    low = max(lowest(g), high / 2)
+    while low > lowest(g) and central(g, low) is not None:
+        low, high = max(lowest(g), low / 4), low
+        if high < 1e-12 * start:  # nothing is left of the cost but rounding
+            return high
     while high - low > rtol * high:
-        # geometric mean while the bracket spans more than a factor of 4, for an optimum far below the first `high`
+        # geometric mean while the bracket spans more than a factor of 4
         middle = (low + high) / 2 if high < 4 * low else np.sqrt(low * high)
-        low, high = (middle, high) if _central(g, middle) is None else (low, middle)
+        low, high = (middle, high) if central(g, middle) is None else (low, middle)
     return float(high)
 
 
-def _riccati(A, B, Q, R, S) -> np.ndarray | None:
-    """Return the stabilizing, positive semidefinite solution, or None."""
-    try:
-        X = scipy.linalg.solve_continuous_are(A, B, Q, R, s=S)
-    except (np.linalg.LinAlgError, ValueError):
-        return None
-    X = (X + X.T) / 2
-    F = -np.linalg.solve(R, B.T @ X + S.T)
-    stable = np.linalg.eigvals(A + B @ F).real.max(initial=-1.0) < 0
-    # 1e-8: an unobservable mode leaves an eigenvalue of X at zero, which rounding puts on either side
-    positive = np.linalg.eigvalsh(X).min(initial=0.0) >= -1e-8 * max(1.0, np.abs(X).max(initial=0.0))
-    return X if stable and positive else None
+def _achieved(g: Generalized) -> float:
+    """Return the norm that the H2-optimal controller has, where the bisection starts whatever the units of z and w.
 
-
-def _central(g: Generalized, gamma: float) -> tuple[np.ndarray, ...] | None:
-    """Return the central controller's matrices for a scaled plant, or None if gamma is too small.
-
-    The names are those of [ZDG96, section 17.1]: X and Y solve the two Riccati equations, F and L are their gains.
+    **Raises:** `ModelError` where that controller cannot be computed.
     """
-    if gamma <= _lowest(g):
-        return None
-    m1, m2, p1, p2 = g.B1.shape[1], g.B2.shape[1], g.C1.shape[0], g.C2.shape[0]
-    # R = D1.' D1. - diag(gamma^2 I, 0) and its dual are indefinite: w maximizes what u minimizes
+    try:
+        K = h2_controller(g)
+    except np.linalg.LinAlgError as error:
+        raise ModelError(
+            f"there must be a stabilizing controller, but the solver reports: {error}; weight every control and disturb every "
+            "measurement, at all frequencies"
+        ) from error
     B, C = np.hstack([g.B1, g.B2]), np.vstack([g.C1, g.C2])
-    row, column = np.hstack([g.D11, g.D12]), np.vstack([g.D11, g.D21])
-    R = row.T @ row - scipy.linalg.block_diag(gamma**2 * np.eye(m1), np.zeros((m2, m2)))
-    Rt = column @ column.T - scipy.linalg.block_diag(gamma**2 * np.eye(p1), np.zeros((p2, p2)))
-    # gamma is met if and only if X >= 0 and Y >= 0 exist, stabilizing, with spectral radius of X Y below gamma^2
-    X = _riccati(g.A, B, g.C1.T @ g.C1, R, g.C1.T @ row)
-    Y = _riccati(g.A.T, C.T, g.B1 @ g.B1.T, Rt, g.B1 @ column.T) if X is not None else None
-    if X is None or Y is None or np.abs(np.linalg.eigvals(X @ Y)).max(initial=0.0) >= gamma**2:
-        return None
-    F = -np.linalg.solve(R, row.T @ g.C1 + B.T @ X)
-    L = -np.linalg.solve(Rt, (g.B1 @ column.T + Y @ C.T).T).T
-    F12, F2, L12, L2 = F[m1 - p2 : m1], F[m1:], L[:, p1 - m2 : p1], L[:, p1:]
-    # D makes |D11 + [0; I] D [0 I]| < gamma (Parrott's theorem); D12, D21 are factors of the freedom left around it
-    D1111, D1112, D1121, D1122 = _blocks(g)
-    left = np.linalg.inv(gamma**2 * np.eye(len(D1111)) - D1111 @ D1111.T)
-    right = np.linalg.inv(gamma**2 * np.eye(D1111.shape[1]) - D1111.T @ D1111)
-    D = -D1121 @ D1111.T @ left @ D1112 - D1122
-    D12 = np.linalg.cholesky(np.eye(m2) - D1121 @ right @ D1121.T)
-    D21 = np.linalg.cholesky(np.eye(p2) - D1112.T @ left @ D1112).T
-    # Z turns the gain of an estimate of x into one of an estimate of u = F2 x under the worst disturbance
-    Z = np.linalg.inv(np.eye(len(g.A)) - Y @ X / gamma**2)
-    B2, C2 = Z @ (g.B2 + L12) @ D12, -D21 @ (g.C2 + F12)
-    B1 = -Z @ L2 + B2 @ np.linalg.solve(D12, D)
-    C1 = F2 + D @ np.linalg.solve(D21, C2)
-    return g.A + B @ F + B1 @ np.linalg.solve(D21, C2), B1, C1, D
+    D = np.block([[g.D11, g.D12], [g.D21, g.D22]])
+    return hinf_norm(closed_loop(ct.StateSpace(g.A, B, C, D, 0), K)) or 1.0

@@ -3,6 +3,7 @@
 Always by SciPy, so that an installed Slycot changes no number.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +62,10 @@ class _Equation(NamedTuple):
         """Return the size of what the equation leaves, relative to the sizes of its terms."""
         K = self.gain(X)
         closed = self.A - self.B @ K
-        cost = self.Q - self.S @ K - K.T @ self.S.T + K.T @ self.R @ K
-        terms = (closed.T @ X @ closed, -X) if self.discrete else (closed.T @ X, X @ closed)
-        size = sum(np.linalg.norm(M) for M in (*terms, cost))
-        return float(np.linalg.norm(sum(terms) + cost) / max(size, np.finfo(float).tiny))
+        moved = (closed.T @ X @ closed, -X) if self.discrete else (closed.T @ X, X @ closed)
+        terms = *moved, self.Q, -self.S @ K, -(self.S @ K).T, K.T @ self.R @ K
+        size = sum(np.linalg.norm(M) for M in terms)
+        return float(np.linalg.norm(sum(terms)) / max(size, np.finfo(float).tiny))
 
     def refined(self, X: np.ndarray) -> np.ndarray:
         """Return X after Newton's method (Kleinman, 1968), while it lowers the residual."""
@@ -73,7 +74,9 @@ class _Equation(NamedTuple):
             K = self.gain(X)
             closed, cost = self.A - self.B @ K, self.Q - self.S @ K - K.T @ self.S.T + K.T @ self.R @ K
             try:
-                after = lyapunov(closed.T, cost, self.discrete)
+                with warnings.catch_warnings():  # a step that does not help is dropped
+                    warnings.simplefilter("ignore")
+                    after = lyapunov(closed.T, cost, self.discrete)
             except np.linalg.LinAlgError:
                 return X
             now = self.residual(after)

@@ -1,6 +1,7 @@
 """Commands on logs and models: a thin layer over `data`, `recipe`, `save`, `certify` and `fit_report`."""
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import tyro
 from ..errors import RobustctlError
 from ..recipe import Recipe
 from .arguments import arguments
+from .targets import check_differs, check_trained, check_writable
 
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
 Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
@@ -33,8 +35,10 @@ class Demo:
 
     def records(self):
         """Return the record to fit, and the one to test on."""
+        from ..identify.recipe import check_recipe
         from ..problems import two_tanks
 
+        check_recipe(self.recipe)
         return two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
 
     def into(self, folder: Path) -> "Demo":
@@ -48,8 +52,10 @@ class Demo:
         print(
             "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test on"
         )
+        out = self.out / "tanks.safetensors"
+        check_trained(out, self.out)
         run = Run(self.out, resume=True, command=("demo", *arguments(self)))
-        return _identify(*self.records(), self.recipe, self.out / "tanks.safetensors", run)
+        return _identify(*self.records(), self.recipe, out, run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +111,9 @@ class FitLog:
         from ..runs import Run
 
         out = self.out or Path(self.log.stem + ".safetensors")
-        run = Run(self.run or out.with_suffix(""), self.resume, command=("fit", *arguments(self)))
+        folder = self.run or out.with_suffix("")
+        check_trained(out, folder, log=self.log, test=self.test)
+        run = Run(folder, self.resume, command=("fit", *arguments(self)))
         return _identify(*self.records(), self.recipe, out, run)
 
 
@@ -161,8 +169,7 @@ class Simulate:
         from ..train import FittedModel
 
         out = self.out or Path(self.log.stem + ".simulated.csv")
-        if out.resolve() in (self.log.resolve(), self.model.resolve()):
-            raise RobustctlError(f"out must differ from the log and the model, got {out}; give another file")
+        check_differs("out", out, log=self.log, model=self.model)
         model = load(self.model)
         if not isinstance(model, FittedModel):
             raise RobustctlError(
@@ -191,20 +198,45 @@ class Simulate:
 
 def _identify(record, test, recipe: Recipe, out: Path, run) -> int:
     from ..certificates import certify
-    from ..identify.recipe import check_length, identify
-    from ..io import save
+    from ..identify.recipe import check_length, identify, parts
     from ..reports import fit_report
 
     print(record)
     check_length(record if test is None else test, recipe)
+    parts(record, recipe)
+    check_writable(out)
     fitted = identify(record, recipe, run=run)
     proof = certify(fitted.model)
-    # Saved before the report, which may refuse the test record after minutes of training.
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save(out, fitted.model)
+    _save(fitted.model, out, Path(run.folder))  # before the report, which may refuse the test record
     tested = record if test is None else test
     made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record)
-    made.save(run.folder)
+    try:
+        made.save(run.folder)
+    except OSError as error:
+        raise RobustctlError(
+            f"the model is in {out}, but its report could not be written to {run.folder}: {error.strerror or error}; make room, "
+            "and give the same command with --resume"
+        ) from error
     print(made)
     print(f"model: {out}    report: {run.folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
+
+
+def _save(model, out: Path, folder: Path) -> None:
+    """Save a trained model, in the run folder where the file that was asked for cannot be written any more.
+
+    **Raises:** `RobustctlError` with how to get the model.
+    """
+    from ..io import save
+
+    try:
+        save(out, model)
+    except OSError as error:
+        there, spare = "", folder / "model.safetensors"
+        with suppress(OSError):
+            save(spare, model)
+            there = f"it is in {spare}: copy it from there, or "
+        raise RobustctlError(
+            f"the model was trained, but {out} could not be written: {error.strerror or error}; {there}give the same command "
+            f"with --run {folder} --resume and an --out that can be written, which does not train again"
+        ) from error

@@ -6,6 +6,7 @@ from typing import Any
 import jax.random as jr
 
 from .. import nn
+from ..checks import check_whole
 from ..data import Record, Scaling, split, windows
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
@@ -13,7 +14,7 @@ from ..runs import Run
 from ..runs.monitor import SHOWN, Monitor
 from ..system import Parameterization
 from ..train import Fit, Identification, learned_state, train, warm_up
-from ..train.optimizer import cosine_adam
+from ..train.optimizer import check_learning_rate, cosine_adam
 
 
 def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
@@ -37,6 +38,31 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
     )
 
 
+MOST = 10_000
+"""Of states, features and units of a layer: matrices of that size still fit into memory, and nothing larger was ever trained."""
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Check what a recipe's numbers must be whatever the record.
+
+    **Raises:** `RobustctlError` with the setting.
+    """
+    sizes = {"nx": recipe.nx, "nv": recipe.nv, **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden)}}
+    counts = {name: getattr(recipe, name) for name in ("warm_up", "stride", "batch", "epochs")}
+    check_whole(1, **sizes, **counts)
+    check_whole(0, window=recipe.window, seed=recipe.seed)
+    check_learning_rate(recipe.learning_rate)
+    for name, size in sizes.items():
+        if size > MOST:
+            raise RobustctlError(f"{name} must be at most {MOST}, got {size}; take a smaller model")
+    if not 0 <= recipe.validation < 1:
+        raise RobustctlError(
+            f"validation must be a share of the log in [0, 1), got {recipe.validation:g}; 0.25 is the last quarter"
+        )
+    if recipe.seed >= 1 << 32:
+        raise RobustctlError(f"seed must be less than 2**32, got {recipe.seed}; take a smaller one")
+
+
 def check_length(record: Record, recipe: Recipe) -> None:
     """Check that every experiment is longer than the samples from which its initial state is estimated.
 
@@ -53,8 +79,10 @@ def check_length(record: Record, recipe: Recipe) -> None:
 def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
     """Return a record's training part, its validation part (None without one), and the training part in windows.
 
-    **Raises:** `RobustctlError` for validation without windows; `DataError`, same errors as `check_length`.
+    **Raises:** `RobustctlError` for validation without windows, same errors as `check_recipe`; `DataError`, same errors as
+    `check_length`.
     """
+    check_recipe(recipe)
     if recipe.validation and not recipe.window:
         raise RobustctlError(
             "validation requires training windows, but window is 0; give window a number of samples, or leave validation at 0"

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from ..checks import check_whole, renamed
 from ..errors import RobustctlError, RobustctlWarning
 from ..store.json_text import parse_json, write_json
+from . import lock
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
 from .fingerprint import check_fingerprint
@@ -24,7 +25,9 @@ from .lock import FolderLock
 from .provenance import commit, environment
 from .watchers import keep_lines_before
 
-LOG, SETTINGS = "training.jsonl", "run.json"
+LOG, SETTINGS, CHECKPOINTS = "training.jsonl", "run.json", "checkpoints"
+OWN = (LOG, SETTINGS, CHECKPOINTS, lock.NAME)
+"""Names of what a run keeps in its folder."""
 
 
 @renamed()
@@ -155,7 +158,7 @@ class RunFolder:
 
     @property
     def _checkpoints(self) -> Path:
-        return self.folder / "checkpoints"
+        return self.folder / CHECKPOINTS
 
     @property
     def log(self) -> Path:

@@ -7,10 +7,14 @@ import os
 import platform
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_TRIAL = 1 << 16
+"""Bytes of a trial: a small model's file. A disk can be full and still take an empty file."""
+
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
@@ -25,17 +29,38 @@ def write_atomic(target: Path, data: bytes) -> None:
     """
     _check_replaceable(target)
     _sweep(target)
+    with _temporary(target, data) as temporary:
+        os.replace(temporary, target)
+    _sync_folder(target.parent)
+
+
+def check_target(target: Path) -> None:
+    """Check that a file can be written, which nothing guarantees for later; the folder is made where there is none.
+
+    **Raises:** `OSError` for a folder that cannot be made or written to, for a full disk, and for a target that may not be
+    written or is no file.
+    """
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it must be a regular file or not exist", str(target))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it may not be written", str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target, bytes(_TRIAL)):
+        pass
+
+
+@contextmanager
+def _temporary(target: Path, data: bytes) -> Iterator[Path]:
+    """Write the bytes to a temporary file in the target's folder, which is removed unless the block renames it."""
     temporary = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
 
 
 def _check_replaceable(target: Path) -> None:

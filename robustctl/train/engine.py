@@ -22,6 +22,7 @@ from ..runs.run_folder import RunFolder
 from ..runs.watchers import Watcher
 from .health import healthy, learn
 from .problem import Objective, State, StepLoss, Steps
+from .settle import settled
 
 _CALL_SECONDS = 0.5  # of epochs in one compiled call: how often the line moves and Ctrl-C is noticed
 
@@ -56,12 +57,12 @@ class Training(eqx.Module):
 
 def start(training: Training, trained: PyTree) -> State:
     """Return the state before the first epoch."""
-    dtype = jax.tree.leaves(trained)[0].dtype
+    dtype, none = jax.tree.leaves(trained)[0].dtype, jnp.full((), -1, jnp.int32)
     with jax.numpy_dtype_promotion("standard"):  # as in `_update`
         opt_state = training.optimizer.init(trained)
     state = State(
-        trained=trained, opt_state=opt_state, best=trained, best_loss=jnp.full((), jnp.inf, dtype),
-        best_epoch=jnp.full((), -1, jnp.int32), epoch=jnp.zeros((), jnp.int32), step=jnp.zeros((), jnp.int32),
+        trained=trained, trained_epoch=none, sound=trained, sound_epoch=none, opt_state=opt_state, best=trained,
+        best_loss=jnp.full((), jnp.inf, dtype), best_epoch=none, epoch=jnp.zeros((), jnp.int32), step=jnp.zeros((), jnp.int32),
         health=healthy(dtype), stopped=jnp.zeros((), bool),
     )  # fmt: skip
     return jax.tree.map(jnp.copy, state)  # its buffers are donated, each once
@@ -128,18 +129,36 @@ def _update(optimizer: optax.GradientTransformation, state: State, loss: Array, 
         )
         trained = optax.apply_updates(state.trained, optax.tree.scale(state.health.scale, updates))
     good, health = learn(state.health, state.step, state.epoch, loss, slope, trained)
-    trained, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(good, new, old), (trained, opt_state), (state.trained, state.opt_state)
+    trained, trained_epoch, opt_state = _chosen(
+        good, (trained, state.epoch, opt_state), (state.trained, state.trained_epoch, state.opt_state)
     )
-    return state._replace(trained=trained, opt_state=opt_state, health=health, step=state.step + 1)
+    evaluated = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm(slope))
+    sound, sound_epoch = _chosen(
+        evaluated, (state.trained, state.trained_epoch), (state.sound, state.sound_epoch)
+    )
+    return state._replace(
+        trained=trained, trained_epoch=trained_epoch, sound=sound, sound_epoch=sound_epoch, opt_state=opt_state,
+        health=health, step=state.step + 1,
+    )  # fmt: skip
+
+
+def _chosen(condition: Array, where_true: PyTree, where_false: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), where_true, where_false)
 
 
 def _select(state: State, validation: Array | None, patience: Array) -> State:
-    """Count the epoch and keep the best model; without a validation loss, the last good one."""
-    better = jnp.ones((), bool) if validation is None else validation < state.best_loss
-    best_loss = state.best_loss if validation is None else jnp.where(better, validation, state.best_loss)
-    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.trained, state.best)
-    best_epoch = jnp.where(better, state.epoch, state.best_epoch)
+    """Count the epoch and keep the best model; without a validation loss, the last that may be good."""
+    if validation is None:
+        better, best_loss = jnp.ones((), bool), state.best_loss
+        # After a skipped step the newest arrays may be what it was skipped for.
+        found = _chosen(
+            state.health.in_a_row == 0, (state.trained, state.trained_epoch), (state.sound, state.sound_epoch)
+        )
+    else:
+        better = validation < state.best_loss
+        best_loss = jnp.where(better, validation, state.best_loss)
+        found = state.trained, state.epoch
+    best, best_epoch = _chosen(better, found, (state.best, state.best_epoch))
     waited = state.epoch - best_epoch
     stopped = state.health.hopeless | ((waited >= patience) & (patience > 0))
     return state._replace(
@@ -240,13 +259,28 @@ def _loop(
         count = paced(count, left, time.monotonic() - begin)
         count = gathered(count, mesh)[0]  # clocks differ, and all processes make the same calls
         last = bool(_agreed(reason(state, epochs, folder, asked), mesh))
+        state = _settled(training, state, history, asked) if last else state
         history = callback(state, history, last)
         notify(watchers, local(history), done, int(state.epoch))
         if folder is not None:
             folder.save(state, history, last)
-    if folder is not None and not last:  # a request to stop came since
-        folder.save(state, history, True)
+    if not last:  # a request to stop came since
+        state = _settled(training, state, history, asked)
+        if folder is not None:
+            folder.save(state, history, True)
     return state, history, stopped
+
+
+def _settled(training: Training, state: State, history: Metrics, asked: Request) -> State:
+    if asked.reason == "terminated":  # there may be no time for another epoch
+        return state
+    mesh = training.objective.mesh
+
+    def losses_again(own: State) -> Array:
+        blank, once = replicate((empty_history(history.loss.shape, state), jnp.ones((), jnp.int32)), mesh)
+        return local(run_epochs((training, once), own, blank)[1].loss)
+
+    return settled(state, np.asarray(local(history.validation)), losses_again)
 
 
 def reason(state: State, epochs: int, folder: RunFolder | None, asked: Request) -> str:

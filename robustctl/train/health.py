@@ -46,7 +46,7 @@ class Trouble:
             f"such steps were skipped and the learning rate cut after each"
         )
         if self.fatal:
-            text += f"; {LIMIT} in a row ended the training, and the last good model was kept"
+            text += f"; {LIMIT} in a row ended the training, and the last model with finite loss and gradient was returned"
         return text + ". Use a smaller learning rate or a shorter segment"
 
 

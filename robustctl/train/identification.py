@@ -1,6 +1,7 @@
 """Identification from a record: the error of a simulation, segment by segment."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from ..checks import check_whole, renamed
 from ..data import Record, Scaling
-from ..errors import DataError, RobustctlError
+from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..runs.devices import for_each, spread
 from ..runs.fingerprint import data_hash, model_hash
 from ..scaled import check_flags
@@ -48,7 +49,7 @@ class Fit(Outcome):
         losses, best = self.history["loss"], self.best_epoch
         later = len(losses) - 1 - best
         if best < 0 or np.isnan(self.history["validation"]).all() or later < LATER:
-            return ""
+            return super().caution
         before, after = losses[best], np.nanmin(losses[best:])
         if best > EARLY * len(losses) or not after < FELL * before:
             return ""
@@ -136,11 +137,14 @@ class Identification(Problem[Fit]):
                 "experiment only; use warm_up(window), or zero_state() with a washout"
             )
         data = self._pack(untrained, self.record)
+        validation = None if self.validation is None else self._pack(untrained, self.validation)
+        _check_measured(self.record, data.mask, "record trained on", every=True)
+        if self.validation is not None and validation is not None:
+            _check_measured(self.validation, validation.mask, "validation record", every=False)
         trained, fixed = eqx.partition(Learned(model, untrained.initial), eqx.is_inexact_array)
         return trained, SimulationObjective(
-            fixed=fixed, data=data, validation=None if self.validation is None else self._pack(untrained, self.validation),
-            key=order_key, loss=self.loss, regularizer=self.regularizer, segment=self.segment or data.u.shape[1],
-            batch_size=self.batch_size or len(self.record.experiments),
+            fixed=fixed, data=data, validation=validation, key=order_key, loss=self.loss, regularizer=self.regularizer,
+            segment=self.segment or data.u.shape[1], batch_size=self.batch_size or len(self.record.experiments),
         )  # fmt: skip
 
     def fingerprint(self, whole: Learned) -> dict[str, str]:
@@ -253,6 +257,28 @@ def simulate_batch(trained, fixed, batch: Experiments) -> Array:
     """Return the free-run outputs (B, T, ny) of a whole batch from its initial states."""
     system, x0 = _initial_states(trained, fixed, batch)
     return jax.vmap(lambda u, x: rollout(system, u, x).ys)(batch.u, x0)
+
+
+def _check_measured(record: Record, mask: Array, what: str, every: bool) -> None:
+    """Raise `DataError` unless inputs were measured and an output that counts, for training `every` one; else warn.
+
+    What was not measured has no error, so that a model without any measurement would have the loss zero.
+    """
+    outputs = np.any(np.asarray(mask), axis=(0, 1)).tolist()
+    inputs = np.any(np.concatenate([e.u_mask for e in record.experiments]), axis=0).tolist()
+    lost = [name for name, seen in zip(record.outputs, outputs, strict=True) if not seen]
+    blind = [name for name, seen in zip(record.inputs, inputs, strict=True) if not seen]
+    if blind or len(lost) == record.ny or (lost and every):
+        raise DataError(
+            f"the {what} must have a measured sample of {', '.join(blind or lost)} that counts, got none: measurements are missing, "
+            "or lie in the warm-up window or washout; use another part of the log, or leave the channel out"
+        )
+    if lost:
+        warnings.warn(
+            f"the {what} has no measured sample of {', '.join(lost)} that counts, so that output does not select the model",
+            RobustctlWarning,
+            stacklevel=2,
+        )
 
 
 def _check_sizes(system, record: Record) -> None:

@@ -15,9 +15,16 @@ from .health import Health, Trouble
 
 
 class State(NamedTuple):
-    """Everything that training changes. Epochs and steps count from zero; -1: there was none."""
+    """Everything that training changes. Epochs and steps count from zero; -1: there was none.
+
+    `sound` are the last arrays with a finite loss and gradient: those of `trained` are evaluated by the step after. `sound_epoch` and
+    `trained_epoch` are the epochs of the steps that gave them.
+    """
 
     trained: PyTree
+    trained_epoch: Int[Array, ""]
+    sound: PyTree
+    sound_epoch: Int[Array, ""]
     opt_state: PyTree
     best: PyTree
     best_loss: Float[Array, ""]
@@ -101,6 +108,17 @@ class Outcome:
     @property
     def caution(self) -> str:
         """What speaks against the model although training went well, in words, or ""."""
+        epochs, selected = len(self.history["loss"]), not np.isnan(self.history["validation"]).all()
+        if epochs and self.best_epoch < 0:
+            return (
+                "no epoch gave a model with a finite loss and gradient, so the model is the untrained one; use a smaller learning rate or "
+                "look at the data"
+            )
+        if self.trouble is None and not selected and self.best_epoch < epochs - 1:
+            return (
+                f"loss or gradient of the model after the last step was not finite, so the model is that of epoch {self.best_epoch}; "
+                "use a smaller learning rate"
+            )
         return ""
 
 

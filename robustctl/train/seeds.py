@@ -22,12 +22,23 @@ from ..runs.monitor import SHOWN, SILENT, Monitor
 from ..runs.watchers import Watcher
 from ..scenario import Scenario
 from ..system import Parameterization
-from .engine import Metrics, Training, empty_history, history_of, notify, paced, reason, run_epochs, start
+from .engine import (
+    Metrics,
+    Training,
+    empty_history,
+    history_of,
+    notify,
+    paced,
+    reason,
+    run_epochs,
+    start,
+)
 from .fit import IDENTIFICATION
 from .identification import Fit, Identification
 from .initial_state import Builder, InitialState
 from .policy import POLICY, PolicyFit, PolicyGradient
 from .problem import Problem, Result, State
+from .settle import settled
 from .training import RENAMED, finish, prepare
 
 Build = Callable[[PRNGKeyArray], Parameterization]
@@ -195,7 +206,12 @@ def _until_all_stop(
         count, before = paced(count, left, time.monotonic() - begin), done
         done = int(jnp.max(states.epoch))
         notify(watchers, Metrics(*(jnp.nanmean(a, axis=0) for a in history)), before, done)
-    return states, history, ends
+
+    def losses_again(own: State) -> Array:
+        blank = spread(empty_history(history.loss.shape, states), trainings[2])
+        return _run_epochs((*trainings, jnp.ones((), jnp.int32)), own, blank)[1].loss
+
+    return settled(states, np.asarray(history.validation), losses_again), history, ends
 
 
 def _ends(states: State, epochs: int, asked: Request) -> list[str]:

@@ -23,6 +23,9 @@ from .health import diagnosis
 from .optimizer import clipped_adam
 from .problem import Objective, Outcome, Problem, Result
 
+MOST_EPOCHS = 10_000_000
+"""The history of so many, six floats an epoch, takes 240 MB."""
+
 RENAMED = {
     "resume": "run=rc.runs.Run(folder, resume=True)",
     "progress": "monitor=None for none, or monitor=rc.runs.Monitor(progress=False)",
@@ -60,8 +63,8 @@ def train(
         fitted = rc.train.train(problem, model, epochs=300, patience=50, key=jr.key(0))
 
     Ctrl-C ends the training and keeps the best model. A step whose loss or gradient is not finite is skipped and the
-    learning rate halved, to grow back by 2 % each good step; ten in a row end the training, which keeps the last good
-    model. A second call with equal shapes and settings compiles nothing.
+    learning rate halved, to grow back by 2 % each good step; ten in a row end the training, which returns the last model with
+    finite loss and gradient. A second call with equal shapes and settings compiles nothing.
 
     **Arguments:**
 
@@ -108,6 +111,10 @@ def prepare(
             f"{type(optimizer).__name__}"
         )
     check_whole(1, epochs=epochs, **({} if patience is None else {"patience": patience}))
+    if epochs > MOST_EPOCHS:
+        raise RobustctlError(
+            f"epochs must be at most {MOST_EPOCHS:,}, got {epochs:,}; train in several calls, each from the model before"
+        )
     trained, objective = problem.prepare(model, key)
     if patience is not None and eqx.filter_eval_shape(objective.validate, trained) is None:
         raise RobustctlError(

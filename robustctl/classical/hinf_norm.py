@@ -56,7 +56,7 @@ def hinf_norm(system: "ct.StateSpace | Realization") -> float:
 def _balanced(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> tuple["_Response", float]:
     """Return a continuous-time system in units in which its numbers are about one, and the factor left on its gain."""
     b, c = float(power_of_two(np.linalg.norm(B))), float(power_of_two(np.linalg.norm(C)))
-    A, B, C, _, rate = scaled(A, B / b, C / c, discrete=False)
+    A, B, C, _, _ = scaled(A, B / b, C / c, discrete=False)
     # `scaled` divides B and C by the root of the rate, and so the response without D by nothing.
     return _Response(A, B, C, D / b / c), b * c
 

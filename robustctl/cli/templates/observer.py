@@ -38,10 +38,8 @@ class Cart(Plant):
         return jnp.stack([x[1], u[0] - spring - self.friction * x[1]])
 
 
-MEASURED, ESTIMATED = (
-    ["position"],
-    ["true position", "true speed"],
-)  # CHANGE: all states of the plant are estimated
+# CHANGE to the measured outputs, and all states of the plant, which are estimated.
+MEASURED, ESTIMATED = ["position"], ["true position", "true speed"]
 
 
 def read_log(experiments: int, seed: int) -> rc.data.Record:
@@ -78,9 +76,7 @@ def main(quick: bool, out: Path) -> None:
     print(fitted)
 
     certificate = rc.certify(fitted.model)
-    print(
-        certificate
-    )  # HOLDS: two estimates from the same measurements approach each other at the rate above
+    print(certificate)  # HOLDS: two estimates from the same measurements approach each other at that rate
     report = rc.fit_report(fitted.model, test, fit=fitted, certificate=certificate)
     print(report)
     report.save(out / "report")
@@ -94,6 +90,7 @@ def main(quick: bool, out: Path) -> None:
 
 def use(file: Path) -> None:
     """Load the saved observer and run it sample by sample, with one lost measurement."""
+    # CHANGE the limits, the readings, one number for each input and each measured output, and the inputs if there are several.
     stream = rc.observers.Stream(rc.load(file), MEASURED, limits={"position": (-5.0, 5.0)})
     for u, y in ((0.5, 0.10), (0.5, np.nan), (0.5, 0.14)):
         estimate = stream(u, y)

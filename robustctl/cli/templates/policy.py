@@ -65,7 +65,7 @@ def main(quick: bool, out: Path) -> None:
     # CHANGE the spread: the parameters that are not known exactly, and their relative uncertainty.
     scenario = rc.loops.PlantScenario(task, SAMPLED, BASE, spread={"stiffness": 0.1})
 
-    # CHANGE the scales, typical sizes of measurements and controls, and gamma, the bound on the gain between signals of
+    # CHANGE the scales, typical sizes of each control and each measurement, and gamma, the bound on the gain between signals of
     # that size: a smaller one is safer where the plant differs from the model.
     q = scenario.q(gamma=5.0, u_scale=(0.1,), y_scale=(0.5,), nx=6, nv=8, hidden=(12,), key=jr.key(0))
     steps = epochs * horizon // segment
@@ -79,7 +79,7 @@ def main(quick: bool, out: Path) -> None:
     certificate = rc.certify(fitted.policy)
     print(certificate)
 
-    zero = rc.loops.zero_gain(nu=1, ny=1)
+    zero = rc.loops.zero_gain(nu=len(SAMPLED.plant.outputs), ny=len(SAMPLED.plant.controls))
     loops = {"base alone": scenario.loop(zero), "learned": scenario.loop(fitted.policy.explicit())}
     report = rc.robustness.report(
         loops, task=task, horizon=horizon, count=batch, search=0 if quick else 60, title="NAME"
@@ -94,6 +94,7 @@ def main(quick: bool, out: Path) -> None:
 
 def use(file: Path) -> None:
     """Load the saved policy and run the controller, one measurement per sample."""
+    # CHANGE the measurements: one number for each output of the plant; `force` has one for each of its controls.
     policy = rc.loops.Youla(BASE, rc.load(file).explicit())
     step, state = jax.jit(lambda state, y: policy.step(state, y)), policy.init_state()
     for position in (0.00, 0.02, 0.05):

@@ -62,9 +62,8 @@ def main(quick: bool, out: Path) -> None:
     certificate = rc.certify(fitted.model)
     print(certificate)  # of the model, for every input and initial state; the report shows how well it fits
     file = out / "NAME.safetensors"
-    rc.save(
-        file, fitted.model, certificate=certificate
-    )  # before the report, which refuses other channel names
+    # Before the report, which refuses other channel names.
+    rc.save(file, fitted.model, certificate=certificate)
     report = rc.fit_report(fitted.model, test, fit=fitted, certificate=certificate, trained_on=record)
     print(report)
     report.save(out / "report")

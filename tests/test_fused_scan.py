@@ -8,9 +8,9 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from benchmarks.speed import accelerator
+from benchmarks.speed import accelerator, fused_scan
 from benchmarks.speed.cases import CASES, small
-from robustctl.nn import activations, folded_scan, fused_scan
+from robustctl.nn import activations, folded_scan
 from robustctl.nn.layout import Layout
 
 ROWS = Layout(rows=True)
@@ -126,20 +126,19 @@ def test_a_gradient_through_the_kernels(monkeypatch, interpreted, vectors):
     monkeypatch.setattr(folded_scan, "_VECTORS", {"cpu": vectors})
     w, x0, us, weight = weights(4, 3, 2, (6, 5)), normal(3, 18, 4), normal(4, 18, 5, 2), normal(5, 18, 5, 3)
 
-    def cost(w, x0, us, fused):
-        run = lambda x, u: folded_scan.folded_scan(jnp.tanh, w, x, u, fused=fused)  # noqa: E731
-        xs, ys, x_final = jax.vmap(run)(x0, us)
+    def cost(w, x0, us, scan):
+        xs, ys, x_final = scan(jnp.tanh, w, x0, us)
         return jnp.sum(weight * ys) + jnp.sum(jnp.sin(xs)) + jnp.sum(x_final**3)
 
-    found, expected = (jax.value_and_grad(cost, (0, 1, 2))(w, x0, us, fused) for fused in (True, False))
+    scans = fused_scan.fused_scan, accelerator._scan
+    found, expected = (jax.value_and_grad(cost, (0, 1, 2))(w, x0, us, scan) for scan in scans)
     assert set(interpreted) == {"forward", "adjoint"}
     close(found, expected)
 
 
 def test_what_does_not_suit_goes_by_the_scan():
-    w, x0, us = weights(4, 3, 2, (6, 5)), normal(3, 4), normal(4, 5, 2)
-    run = lambda fused: folded_scan.folded_scan(jnp.tanh, w, x0, us, fused=fused)  # noqa: E731
-    close(run(True), run(False))
+    w, x0, us = weights(4, 3, 2, (6, 5)), normal(3, 2, 4), normal(4, 2, 5, 2)
+    close(fused_scan.fused_scan(jnp.tanh, w, x0, us), accelerator._scan(jnp.tanh, w, x0, us))
 
 
 def test_the_benchmark_compares_them(interpreted):

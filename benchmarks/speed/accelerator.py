@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from robustctl.errors import RobustctlError
@@ -16,7 +17,7 @@ from robustctl.store.json_text import write_json
 from robustctl.system import System
 from robustctl.trajectory import rollout
 
-from . import cases
+from . import cases, fused_scan
 from .timing import compiled, difference, interleaved
 
 KERNELS = ((4, 256), (64, 128), (512, 128))
@@ -86,10 +87,10 @@ def _measured(
 def kernels() -> dict[str, Version]:
     """Return the scan in full precision, in JAX's default (on a GPU TF32) and as one graph, and the kernels in full precision."""
     versions: dict[str, Version] = {
-        "scan in full precision": (_recurrence(False), "highest", None),
-        "scan": (_recurrence(False), None, None),
-        "scan as one graph": (_recurrence(False), "highest", ONE_GRAPH),
-        "fused": (_recurrence(True), "highest", None),
+        "scan in full precision": (_recurrence(_scan), "highest", None),
+        "scan": (_recurrence(_scan), None, None),
+        "scan as one graph": (_recurrence(_scan), "highest", ONE_GRAPH),
+        "fused": (_recurrence(fused_scan.fused_scan), "highest", None),
     }
     if jax.default_backend() != "gpu":
         del versions["scan as one graph"]
@@ -134,11 +135,15 @@ def compare(
     }  # fmt: skip
 
 
-def _recurrence(fused: bool) -> Callable[[System, Array], Array]:
+def _recurrence(scan: Callable[..., Any]) -> Callable[[System, Array], Array]:
     def run(system: System, us: Array) -> Array:
         s = system.prepare()
         assert isinstance(s, FoldedR2DN)
-        weights, x0 = (s.G, s.g, s.hidden, s.W), s.init_state()
-        return jax.vmap(lambda u: folded_scan(s.activation, weights, x0, u, fused=fused)[1])(us)
+        x0 = jnp.broadcast_to(s.init_state(), (len(us), s.nx))
+        return scan(s.activation, (s.G, s.g, s.hidden, s.W), x0, us)[1]
 
     return run
+
+
+def _scan(activation: Callable, weights: Any, x0: Array, us: Array) -> Any:
+    return jax.vmap(lambda x, u: folded_scan(activation, weights, x, u))(x0, us)

@@ -89,7 +89,7 @@ def dtypes_of(tree: Any) -> tuple[np.dtype, ...]:
     return tuple(dict.fromkeys(a.dtype for a in jax.tree.leaves(tree) if eqx.is_inexact_array(a)))
 
 
-def _fault_in(activation: Activation, dtype: np.dtype) -> str | None:
+def _fault_in(activation: Callable[..., Any], dtype: np.dtype) -> str | None:
     points = np.unique(_PROBES.astype(dtype))
     points = points[np.isfinite(points)]
     changed = np.where(np.arange(points.size) % 2, points, points / 2).astype(dtype)
@@ -119,7 +119,9 @@ def _fault_in(activation: Activation, dtype: np.dtype) -> str | None:
     return _slope_fault(activation, points.astype(float), values.astype(float), near)
 
 
-def _slope_fault(activation: Activation, points: np.ndarray, values: np.ndarray, near: float) -> str | None:
+def _slope_fault(
+    activation: Callable[..., Any], points: np.ndarray, values: np.ndarray, near: float
+) -> str | None:
     steps = np.diff(points)
     slopes = np.diff(values) / steps
     # What rounding of two neighboring values can do to their quotient.

@@ -30,51 +30,33 @@ _VECTORS = {"cpu": 512}
 _VECTORS_ELSEWHERE = 8192
 
 
-def folded_scan(
-    activation: Activation, weights: Weights, x0: Array, us: Array, *, fused: bool = False
-) -> tuple[Array, Array, Array]:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def folded_scan(activation: Activation, weights: Weights, x0: Array, us: Array) -> tuple[Array, Array, Array]:
     """Return `(xs, ys, x_final)` of one sequence `us` (T, nu); a batch goes through `jax.vmap`, which sees it as one.
 
-    Derivatives are reverse mode only. `fused` takes the kernels of `fused_scan` where they suit; nothing else asks for them
-    until they have been measured on a GPU.
+    Derivatives are reverse mode only.
     """
-    return _scan(activation, fused, weights, x0, us)
+    return _run(activation, weights, x0, us)
 
 
-def _run(activation, fused, weights, x0, us):
-    def run(lay, weights, x0, us):
-        if kernels := _kernels(fused, weights, us):
-            return (), kernels.forward(activation, weights, x0, us)
-        return (), _forward(activation, lay, weights, x0, us)
-
-    return over_batch(run, rows=fused)(weights, x0, us)[1]
+def _run(activation, weights, x0, us):
+    run = over_batch(lambda *args: ((), _forward(activation, *args)))
+    return run(weights, x0, us)[1]
 
 
-def _kernels(fused, weights, us):
-    """The GPU kernels, where they are asked for and suit. Imported here: no one else is to wait for Pallas."""
-    if not fused:
-        return None
-    from . import fused_scan
-
-    return fused_scan if fused_scan.suits(weights, us) else None
-
-
-_scan = jax.custom_vjp(_run, nondiff_argnums=(0, 1))
-
-
-def _fwd(activation, fused, weights, x0, us):
-    xs, ys, x_final = _run(activation, fused, weights, x0, us)
+def _fwd(activation, weights, x0, us):
+    xs, ys, x_final = _run(activation, weights, x0, us)
     return (xs, ys, x_final), (weights, xs, us)
 
 
-def _bwd(activation, fused, kept, bars):
-    weights, xs, us = kept
-    back = over_batch(lambda *args: _backward(activation, fused, *args), rows=fused)
+def _bwd(activation, stored, bars):
+    weights, xs, us = stored
+    back = over_batch(partial(_backward, activation))
     weights_bar, (x0_bar, us_bar) = back(weights, xs, us, *bars)
     return weights_bar, x0_bar, us_bar
 
 
-_scan.defvjp(_fwd, _bwd)
+folded_scan.defvjp(_fwd, _bwd)
 
 
 def _forward(activation, lay: Layout, weights, x0, us):
@@ -94,17 +76,22 @@ def _forward(activation, lay: Layout, weights, x0, us):
     return xs, ys, x_final
 
 
-def _backward(activation, fused, lay: Layout, weights, xs, us, dxs, dys, dx_final):
+def _backward(activation, lay: Layout, weights, xs, us, dxs, dys, dx_final):
     """Gradients in the weights, summed over the batch, then in `x0` and `us`."""
+    G, _, hidden, W = weights
+    turn = partial(lay.transposed, batch=xs.shape[lay.axis])
+    transposed = jax.tree.map(turn, (G, [Wk for Wk, _ in hidden], W))
+    adjoint = partial(_adjoint, lay, transposed)
+    return in_chunks(activation, adjoint, lay, weights, dx_final, (xs, us, dxs, dys))
+
+
+def in_chunks(activation, adjoint, lay: Layout, weights, dx_final, data):
+    """Return the gradients, chunk by chunk from the last sample to the first, by that way of running the adjoint state."""
+    xs, us, _, _ = data
     samples, batch = xs.shape[0], xs.shape[lay.axis]
     vectors = _VECTORS.get(jax.default_backend(), _VECTORS_ELSEWHERE)
     size = max(1, min(samples, vectors // batch))
     first = samples % size
-    data = (xs, us, dxs, dys)
-    kernels = _kernels(fused, weights, us)
-    G, _, hidden, W = weights
-    transposed = jax.tree.map(partial(lay.transposed, batch=batch), (G, [Wk for Wk, _ in hidden], W))
-    adjoint = partial(kernels.adjoint, weights) if kernels else partial(_adjoint, lay, transposed)
 
     def chunk(carry, part):
         x_bar, total = carry

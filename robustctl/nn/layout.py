@@ -68,12 +68,11 @@ class Layout(NamedTuple):
         return -2 if self.rows else -1
 
 
-def over_batch(fn: Callable, rows: bool = False) -> Callable:
+def over_batch(fn: Callable) -> Callable:
     """Return `fn(layout, weights, *arrays) -> (summed, arrays)` as a function `(weights, *arrays)` of arrays without a batch.
 
     Under `jax.vmap` over the arrays alone `fn` sees the whole batch. `summed` is what `fn` has added up over it: as gradients in
-    weights that all share it needs no axis. Where the weights are mapped over too, each element is a batch of one. `rows` lays every
-    batch out as rows.
+    weights that all share it needs no axis. Where the weights are mapped over too, each element is a batch of one.
     """
 
     def single(weights: PyTree, *arrays: Array) -> Any:
@@ -89,7 +88,7 @@ def over_batch(fn: Callable, rows: bool = False) -> Callable:
             axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
             out = jax.vmap(single, in_axes=axes, axis_size=size)(weights, *arrays)
             return out, jax.tree.map(lambda _: True, out)
-        layout = Layout(rows=rows or size < _FEW)
+        layout = Layout(rows=size < _FEW)
 
         def placed(a: Array, is_batched: bool) -> Array:
             a = a if is_batched else jnp.broadcast_to(a, (size, *a.shape))

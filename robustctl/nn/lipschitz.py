@@ -35,8 +35,9 @@ def lipschitz_bound(phi: Any) -> float | None:
     if kind is eqx.nn.Linear:
         return _linear_bound(phi)
     if kind is eqx.nn.MLP and phi.layers and not _mlp_fault(phi):
-        bounds = [_linear_bound(layer) for layer in phi.layers]
-        return None if None in bounds else float(np.prod(bounds))  # pyright: ignore[reportArgumentType]
+        found = [_linear_bound(layer) for layer in phi.layers]
+        bounds = [bound for bound in found if bound is not None]
+        return float(np.prod(bounds)) if len(bounds) == len(found) else None
     return None
 
 
@@ -54,7 +55,7 @@ def _mlp_fault(phi: eqx.nn.MLP) -> str:
     return next(filter(None, (fault(a, *dtypes_of(phi)) for a in (phi.activation, phi.final_activation))), "")
 
 
-def bounded(phi: Callable, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
+def bounded(phi: Any, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
     """Return the network as one block of an `LFT`, and what its bound assumes."""
     bound = lipschitz_bound(phi)
     gain = np.inf if bound is None else bound

@@ -4,7 +4,7 @@ A scan launches a handful of kernels a sample, each far too small for a GPU. Her
 from the first sample to the last. State and activations stay in registers; the weights, 140 to 260 kB at the published sizes, are
 more than a block's registers hold and are read again at every sample, from the L1 cache where they fit and from L2 where not.
 
-Products in the kernels are sums of IEEE products, never TF32, whatever `jax.default_matmul_precision` says. They do not use the
+Products in the kernels are sums of IEEE products, never TF32, for every setting of `jax.default_matmul_precision`. They do not use the
 matrix units, which so few sequences would leave nearly empty. The arrangement is ours.
 """
 
@@ -20,13 +20,17 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as gpu
 from jaxtyping import Array
 
-from .activations import Activation
+from robustctl.nn.activations import Activation
+from robustctl.nn.folded_scan import folded_scan, in_chunks
+from robustctl.nn.layout import Layout
 
 _BLOCKS = 128  # to aim at: an H100 has 132 multiprocessors
 _MOST_SEQUENCES = 4  # of one block
 # Sizes on the chip are powers of two. A tile of weights of the widest by the widest is 64 registers a thread.
 _WIDEST, _NARROWEST = 128, 16
 _WARPS = 8
+
+_ROWS = Layout(rows=True)
 
 Vectors = tuple[Array, ...]
 """A vector for each sequence of a block, cut along its entries into arrays (sequences, size) that end in zeros."""
@@ -39,6 +43,36 @@ def suits(weights: Any, us: Array) -> bool:
     single = all(a.dtype == jnp.float32 for a in (us, *jax.tree.leaves(weights)))
     small = (us.shape[0] + 1) * us.shape[1] * widest < 2**30  # more takes offsets of 64 bits
     return single and small and jax.default_backend() == "gpu" and "NVIDIA" in jax.devices()[0].device_kind
+
+
+def fused_scan(activation: Activation, weights: Any, x0: Array, us: Array) -> tuple[Array, Array, Array]:
+    """Return what `folded_scan` does, of a whole batch `x0` (B, nx), `us` (B, T, nu): by the kernels where they suit."""
+    us = jnp.swapaxes(us, 0, 1)
+    if not suits(weights, us):
+        return jax.vmap(functools.partial(folded_scan, activation, weights), (0, 1))(x0, us)
+    xs, ys, x_final = _by_kernels(activation, weights, x0, us)  # pyright: ignore[reportGeneralTypeIssues]
+    return jnp.swapaxes(xs, 0, 1), jnp.swapaxes(ys, 0, 1), x_final
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_kernels(activation, weights, x0, us):
+    return forward(activation, weights, x0, us)
+
+
+def _fwd(activation, weights, x0, us):
+    xs, ys, x_final = forward(activation, weights, x0, us)
+    return (xs, ys, x_final), (weights, xs, us)
+
+
+def _bwd(activation, stored, bars):
+    weights, xs, us = stored
+    dxs, dys, dx_final = bars
+    back = functools.partial(adjoint, weights)
+    weights_bar, others = in_chunks(activation, back, _ROWS, weights, dx_final, (xs, us, dxs, dys))
+    return weights_bar, *others
+
+
+_by_kernels.defvjp(_fwd, _bwd)
 
 
 def forward(

@@ -11,9 +11,9 @@ from scipy.signal import lfilter, lfiltic
 from robustctl.advice import Advice, advise, findings
 from robustctl.advice.arx import OutputSeries, best_arx
 from robustctl.advice.baseline import linear_baseline
-from robustctl.advice.channels import at_ends, explained, period, spectrum
+from robustctl.advice.channels import at_ends, explained, lost_mark, period, resolution, spectrum
 from robustctl.advice.signs import play
-from robustctl.data import Record, from_arrays
+from robustctl.data import Record, Scaling, from_arrays
 from robustctl.problems import cascaded_tanks
 
 from .data_fixtures import refused, shared_data  # noqa: F401
@@ -132,6 +132,82 @@ def test_stick_slip():
     u = smooth(width=60)
     advice = advice_on(u, noisy(stick_slip(u, 0.5 * np.std(u)), 0.02))
     assert kinds(advice) == {"sticking"} and advice.outputs[0].stuck > 0.4
+
+
+def converter(u):
+    """Averaged buck converter: an LC filter with a resonance at a 25th of the sample rate, damping ratio 0.3."""
+    w, zeta = 2 * np.pi / 25, 0.3
+    a1, a2 = -2 * math.exp(-zeta * w) * math.cos(w * math.sqrt(1 - zeta**2)), math.exp(-2 * zeta * w)
+    return lfilter([0, 1 + a1 + a2], [1, a1, a2], u)
+
+
+@pytest.mark.parametrize("levels", [12, 25, 40])
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_a_quantized_output_does_not_stick(levels, noise):
+    u = random_steps(hold=15)
+    y = noisy(converter(u), noise)
+    step = np.ptp(y) / (levels - 1)
+    rounded = 3.0 + step * np.rint((y - y.min()) / step)
+    advice = advice_on(u, rounded)
+    output = advice.outputs[0]
+    assert kinds(advice) == {"quantized"} and advice.suits
+    assert output.levels == levels and output.level_step == pytest.approx(1 / (levels - 1))
+    assert "half a level" in str(advice)
+
+
+def test_a_stick_slip_output_sticks_though_it_is_quantized():
+    u = smooth(width=60)
+    y = noisy(stick_slip(u, 1.0 * np.std(u)), 0.02)
+    step = np.ptp(y) / 40
+    assert kinds(advice_on(u, step * np.rint(y / step))) == {"quantized", "sticking"}
+
+
+def test_levels_of_a_channel():
+    assert resolution(np.tile([0.0, 1.0, 3.0, 7.0], 10)) == (4, 1 / 7)
+    assert resolution(np.tile([3.91, 3.9, 3.92, 3.89], 10)) == (4, pytest.approx(1 / 3))  # printed levels
+    assert resolution(np.tile([0.0, 1.0, 3.2], 10)) == (0, 0.0)
+    assert resolution(np.round(np.linspace(0, 1, 1000), 3)) == (0, 0.0)
+
+
+@pytest.mark.parametrize("mark", [-9999.0, 999.9, -999.25, 32767.0, 1e30])
+@pytest.mark.parametrize("field", ["u", "y"])
+def test_numbers_that_stand_for_lost_samples(mark, field):
+    u = random_steps(400)
+    signals = {"u": u, "y": noisy(lag(u))}
+    signals[field][[20, 150, 151, 333]] = mark
+    advice = advice_on(**signals)
+    found = [f for f in advice.findings if f.kind == "marks"]
+    assert [f.channel for f in found] == [f"{field}[0]"] and f"missing={mark:.10g}" in found[0].text
+    assert advice.findings[0 if field == "y" else -1].kind != "spikes"
+
+
+def test_signals_that_reach_such_numbers_are_measured():
+    near, alone, other = np.linspace(0, 9999, 50), np.full(50, -9999.0), np.repeat([0.0, 900.0, 10.0], 9)
+    for values in (near, np.arange(-999.0, 1000.0), alone, other):
+        assert math.isnan(lost_mark(values))
+
+
+def test_an_input_logged_on_change_is_named():
+    u = random_steps(600, 25)
+    changes = np.where(np.arange(600) % 25 == 0, u, np.nan)
+    with refused(r"more consecutive samples.*less than half of the samples: 'u\[0\]'.*hold='u\[0\]'"):
+        advise(from_arrays(changes, noisy(lag(u)), DT))
+    often = np.where(np.arange(600) % 50 < 40, u, np.nan)
+    (gaps,) = [f for f in advice_on(often, noisy(lag(u))).findings if f.kind == "gaps"]
+    assert gaps.channel == "u[0]" and "hold='u[0]'" in gaps.text
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"), [(1e-200, "above zero.*'y\\[0\\]'|'y\\[0\\]'.*above zero"), (1e300, "finite")]
+)
+def test_values_that_cannot_be_squared_are_refused_as_in_training(factor, message):
+    u = random_steps(200)
+    record = from_arrays(u, factor * lag(u), DT)
+    for refuses in (advise, Scaling.fit):
+        with refused(f"{message}.*change the unit"):
+            refuses(record)
+    small = advise(from_arrays(1e-100 * u, 1e-100 * noisy(lag(u)), DT))
+    assert all(c.varies for c in (*small.inputs, *small.outputs))
 
 
 def test_several_equilibria():

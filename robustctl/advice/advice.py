@@ -30,6 +30,7 @@ class ChannelAdvice:
     - `at_low`: share of samples clipped at the lowest value.
     - `at_high`: share of samples clipped at the highest value.
     - `varies`: False for a constant channel.
+    - `mark`: number that stands for lost samples (`lost_mark`), NaN where there is none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ChannelAdvice:
     at_low: float
     at_high: float
     varies: bool
+    mark: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class OutputAdvice(ChannelAdvice):
     - `summed`: R^2 of slow changes by the summed inputs (`summed`).
     - `curved_nrmse`: with squares and cubes (`hysteresis`), or the linear one if it is lower.
     - `play_nrmse`: with play operators.
+    - `levels`: number of levels that it takes, 0 for a finer resolution (`resolution`).
+    - `level_step`: distance of two levels, share of the range.
     - `stuck`: share of moves without motion (`sticking`).
     - `jumps`: share of moves with a jump.
     - `steady_states`: number of steady states (`steady_states`).
@@ -100,6 +104,8 @@ class OutputAdvice(ChannelAdvice):
     summed: float = math.nan
     curved_nrmse: float = math.nan
     play_nrmse: float = math.nan
+    levels: int = 0
+    level_step: float = 0.0
     stuck: float = math.nan
     jumps: float = math.nan
     steady_states: int = 0
@@ -158,7 +164,11 @@ class Advice:
     def __str__(self) -> str:
         """Return the advice as text of at most 100 columns."""
         blocks = [self._head(), *map(self._output, self.outputs), *map(self._input, self.inputs)]
-        return "\n\n".join("\n".join(block) for block in [*blocks, list(self._findings())])
+        return "\n\n".join("\n".join(block) for block in [*blocks, [self.recommendations()]])
+
+    def recommendations(self) -> str:
+        """Return the findings as numbered sentences, in lines of at most 100 columns."""
+        return "\n".join(self._findings())
 
     def _head(self) -> list[str]:
         count, samples = len(self.lengths), sum(self.lengths)
@@ -264,6 +274,7 @@ def _faults(c: ChannelAdvice, spikes: int | None = None) -> str:
     parts = [f"{percent(c.missing)} missing, longest gap {c.longest_gap}"] if c.longest_gap else []
     for share, end in ((c.at_low, "lowest"), (c.at_high, "highest")):
         parts += [f"{percent(share)} at the {end} value"] if share else []
+    parts += [] if math.isnan(c.mark) else [f"{c.mark:.10g} for lost samples"]
     parts += [f"{spikes} spike{'s' * (spikes > 1)}"] if spikes else []
     return "; ".join(parts) or "no gaps, no clipping" + (", no spikes" if spikes == 0 else "")
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..data.record import Record
+from ..data.record_checks import check_squares
 from ..data.trend import pooled
 from ..errors import DataError
 from . import channels, signs
@@ -19,6 +20,7 @@ from .series import FITTED_SHARE, OutputSeries, series, standard
 # gaps; a score from 10 is uncertain by about a fifth.
 FEWEST_SAMPLES, FEWEST_HELD_OUT = 30, 10
 MEMORY_LIMIT = 4  # lengths of the longest experiment: a longer memory looks like an infinite one
+RARE = 0.5  # share of the samples in which an input is known
 FEWEST_REPEATED = 20  # degrees of freedom: a deviation from 20 is uncertain by 1 / sqrt(40), 16 %
 
 
@@ -55,6 +57,8 @@ def advise(record: Record) -> Advice:
     binary       share of samples within 5 % of the range of its ends     >= 0.95
     excitation   effective number of frequencies (`spectrum`)             < 5
     collinear    R^2 of an input by the other inputs (`explained`)        > 0.95
+    marks        number that stands for lost samples (`lost_mark`)        any
+    quantized    distance of the levels over the range (`resolution`)     >= 0.02
     saturation   share of samples held at an extreme value (`at_ends`)    >= 0.01
     gaps         share of missing samples                                 >= 0.05
     spikes       single samples that stand out (`spikes`)                 any
@@ -82,6 +86,8 @@ def advise(record: Record) -> Advice:
         print(rc.advice.advise(rc.problems.two_tanks(600, seed=0)))
     """
     _check(record)
+    for field, names in (("u", record.inputs), ("y", record.outputs)):
+        check_squares(*pooled(record, field), names)
     u_standard, y_standard = standard(record, "u"), standard(record, "y")
     u_varies = u_standard.varies
     u = [u_standard(e.u)[:, u_varies] for e in record.experiments]
@@ -95,7 +101,9 @@ def advise(record: Record) -> Advice:
         measured = [k for k, e in enumerate(record.experiments) if e.y_mask[:, i].any()]
         runs = [series(record.experiments[k], i, u_standard, y_standard) for k in measured]
         varies = bool(y_standard.varies[i])
-        numbers = _plant(runs, exciting, [periods[k] for k in measured], log["name"]) if varies else {}
+        numbers = (
+            _plant(runs, exciting, [periods[k] for k in measured], record, log["name"]) if varies else {}
+        )
         outputs.append(OutputAdvice(**log, varies=varies, **numbers))
     names, lengths = zip(*((e.name, e.samples) for e in record.experiments), strict=True)
     findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_varies), names))
@@ -131,6 +139,7 @@ def _log(record: Record, field: str, channel: int) -> dict[str, Any]:
     masks = [mask[:, channel] for _, mask in signals]
     values = [values[:, channel][m] for (values, _), m in zip(signals, masks, strict=True)]
     at_low, at_high = channels.at_ends(values)
+    all_values = np.concatenate(values)
     return {
         "name": names[channel],
         "unit": units[channel],
@@ -138,6 +147,7 @@ def _log(record: Record, field: str, channel: int) -> dict[str, Any]:
         "longest_gap": max(channels.longest_gap(m) for m in masks),
         "at_low": at_low,
         "at_high": at_high,
+        "mark": channels.lost_mark(all_values),
     }
 
 
@@ -170,20 +180,31 @@ def _inputs(record: Record, u: list[np.ndarray], varies: np.ndarray) -> tuple[In
     return tuple(advice)
 
 
-def _plant(series: list[OutputSeries], exciting: list[bool], periods: list[int], name: str) -> dict[str, Any]:
+def _rare(record: Record) -> str:
+    """What to do about inputs that are missing in most samples, as those are that a log holds only where they change."""
+    known = pooled(record, "u")[1].mean(axis=0)
+    rare = [f"{name!r}" for name, share in zip(record.inputs, known, strict=True) if share < RARE]
+    held = f"; known in less than half of the samples: {', '.join(rare)}. If an input is logged only when it changes, read with hold="
+    return f"{held}{rare[0]}" if rare else ""
+
+
+def _plant(
+    series: list[OutputSeries], exciting: list[bool], periods: list[int], record: Record, name: str
+) -> dict[str, Any]:
     """Numbers of one output that come from a model, with the field names of `OutputAdvice`."""
     found = best_arx(series)
     if found is None:
         raise DataError(
-            f"output {name!r} must have more consecutive samples without gaps for a linear model; log longer"
+            f"output {name!r} must have more consecutive samples without gaps for a linear model; log longer{_rare(record)}"
         )
     model, nrmse = found
     simulated = [model.simulate(s) for s in series]
     memory = model.memory(MEMORY_LIMIT * max(len(s.y) for s in series))
-    y_span = signs.span(np.concatenate([s.y[s.y_ok] for s in series]))
+    measured = np.concatenate([s.y[s.y_ok] for s in series])
+    y_span, (levels, level_step) = signs.span(measured), channels.resolution(measured)
     pole, pole_t = signs.unit_root(series, model.delay)
     curved, played = signs.hysteresis(series, simulated, model.delay, exciting)
-    stuck, jumps = signs.sticking(series, simulated)
+    stuck, jumps = signs.sticking(series, simulated, level_step)
     states, gap = signs.steady_states(series, simulated)
     pairs = zip(series, simulated, strict=True)
     return {
@@ -191,6 +212,7 @@ def _plant(series: list[OutputSeries], exciting: list[bool], periods: list[int],
         "order": model.order, "delay": model.delay, "linear_nrmse": nrmse, "memory": memory,
         "pole": pole, "pole_t": pole_t, "summed": signs.summed(series),
         "curved_nrmse": float(np.fmin(nrmse, curved)), "play_nrmse": played, "stuck": stuck, "jumps": jumps,
+        "levels": levels, "level_step": level_step,
         "steady_states": states, "steady_gap": gap, "repeat_nrmse": _repeat(series, periods, memory),
     }  # fmt: skip
 

@@ -19,7 +19,7 @@ INSTRUMENT_ROUNDS = (
 # keeps noise in the held-out score from adding orders, the second rounding where the error is zero.
 BETTER, EXACT = 0.98, 1e-6
 FORGOTTEN = 0.01  # of the peak of the step response: 4.6 time constants of a first-order lag
-DEPENDENT = 1e-8  # of the largest singular value: states that the first samples tell apart only by rounding stay uncorrected
+DEPENDENT = 1e-8  # of the largest singular value: states that the first samples distinguish only by rounding stay uncorrected
 TOO_LARGE = 1e6  # standard deviations; a larger simulated output has diverged
 
 
@@ -58,7 +58,7 @@ class Arx:
             # The output is linear in the state, so each state's free response is one regressor.
             free = np.stack([lfilter([1.0], self.a, 0 * drive, zi=z)[0] for z in np.eye(self.order)], axis=1)
             if not np.isfinite(free[fitted]).all() or not np.isfinite(run[fitted]).all():
-                return run  # diverged among the first samples: no state fits, and the score says so
+                return run  # diverged among the first samples: no state fits, as the score shows
             return run + free @ np.linalg.lstsq(free[fitted], (series.y - run)[fitted], rcond=DEPENDENT)[0]
 
     def memory(self, most: int) -> float:

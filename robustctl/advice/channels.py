@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
-CONSTANT = 1e-12  # spread over largest value: rounding of a constant leaves about 1e-16, the same bound as in the scores
+from ..data.record_checks import CONSTANT
+
+# What programs write for a lost sample: nines (-9999, 999.9), eights and sevens of codes, -999.25 of well logs, the limits of
+# integers, and 1e30 and above.
+MARK = re.compile(r"-?(9{2,}(\.9+|\.25)?|8{3,}|7{3,}|3276[78]|65535|2147483648|2147483647)(\.0)?")
+HUGE_MARK = 1e29
+# Levels closer than 1 % of the range hide in the noise of most sensors. They need not be exact: printing rounds them.
+COARSE, MOST_LEVELS, OFF_LEVEL = 0.01, 100, 0.05
 # A run of 3 equal samples at an extreme; two occur by chance at a peak of a coarsely rounded signal. Steps and rounding hold
 # every level about equally long, so 5 times the usual level is a clip; a lower factor takes a step signal's extreme for one.
 SHORTEST_RUN, HELD_LONGER = 3, 5
@@ -23,6 +31,28 @@ FALLEN, REPEATS = 0.5, 0.98
 def is_constant(values: np.ndarray) -> bool:
     """True for a channel that never changes: standard deviation at most 1e-12 of the largest value."""
     return not len(values) or bool(np.std(values) <= CONSTANT * np.abs(values).max())
+
+
+def lost_mark(values: np.ndarray) -> float:
+    """The number that stands for lost samples, farther from all others than their range; NaN where there is none."""
+    for value in {float(values.min()), float(values.max())} if len(values) else ():
+        others = values[values != value]
+        if len(others) and (MARK.fullmatch(repr(value)) or abs(value) >= HUGE_MARK):
+            nearest = max(value - others.max(), others.min() - value)
+            if nearest > max(others.max() - others.min(), np.abs(others).max() * CONSTANT):
+                return value
+    return np.nan
+
+
+def resolution(values: np.ndarray) -> tuple[int, float]:
+    """Number of evenly spaced levels that a channel takes, and their distance over its range; (0, 0) for finer ones."""
+    levels = np.unique(values)
+    if not 2 <= len(levels) <= MOST_LEVELS or len(values) < 3 * len(levels):
+        return 0, 0.0
+    steps = np.diff(levels)
+    step, width = steps.min(), levels[-1] - levels[0]
+    even = np.abs(steps / step - np.rint(steps / step)).max() <= OFF_LEVEL
+    return (len(levels), float(step / width)) if even and step >= COARSE * width else (0, 0.0)
 
 
 def longest_gap(mask: np.ndarray) -> int:

@@ -42,10 +42,13 @@ CLIPPED, MISSING = 0.01, 0.05
 # Five frequencies determine ten parameters; an ARX model of order 3 with one input has eight. R^2 of 0.95 multiplies the
 # variance of an input's estimated effect by 1 / (1 - R^2) = 20.
 FEW_FREQUENCIES, COLLINEAR = 5.0, 0.95
+# Of the range: 50 levels, whose rounding alone is 2 % of the deviation of a signal spread evenly over its range.
+COARSE_LEVELS = 0.02
 
 
 def of_output(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt: float) -> Iterator[Finding]:
     """Findings about one output of experiments with these lengths (samples) and names."""
+    yield from _marks(y)
     if not y.varies:
         yield Finding("constant", y.name, "it is constant; leave it out.")
         return
@@ -61,7 +64,13 @@ def of_output(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt:
         if text:
             yield Finding(kind, y.name, text)
     yield from _log(y, is_input=False)
-    if y.spikes:
+    if y.level_step >= COARSE_LEVELS:
+        text = (
+            f"it takes {y.levels} levels, {percent(y.level_step)} of its range apart, so it is quantized; no model can follow it closer "
+            "than half a level: log it with a finer resolution if you can."
+        )
+        yield Finding("quantized", y.name, text)
+    if y.spikes and math.isnan(y.mark):
         text = (
             f"{y.spikes} single sample(s) are outliers; set those to NaN that the plant cannot have produced."
         )
@@ -70,6 +79,7 @@ def of_output(y: OutputAdvice, lengths: Sequence[int], names: Sequence[str], dt:
 
 def of_input(u: InputAdvice) -> Iterator[Finding]:
     """Findings about one input."""
+    yield from _marks(u)
     if not u.varies:
         text = f"it is constant at {u.low:.4g}; the record does not show its effect, so leave it out or excite it."
         yield Finding("constant", u.name, text)
@@ -111,6 +121,15 @@ def of_sizes(channels: Sequence[str], sizes: np.ndarray, names: Sequence[str]) -
                 "of similar size in both; if the units differ (V and mV, rad and degrees), convert them to one and read again."
             )
             yield Finding("units", channel, text)
+
+
+def _marks(c: ChannelAdvice) -> Iterator[Finding]:
+    if not math.isnan(c.mark):
+        text = (
+            f"samples of {c.mark:.10g}, far from all others, stand for lost ones: read with format=rc.data.Format(missing={c.mark:.10g}) "
+            f"(--missing {c.mark:.10g}); until then all numbers here are about them."
+        )
+        yield Finding("marks", c.name, text)
 
 
 def _drift(y: OutputAdvice, longest: int) -> tuple[str, str]:
@@ -227,6 +246,13 @@ def _log(c: ChannelAdvice, is_input: bool) -> Iterator[Finding]:
         text = f"{' and '.join(ends)}; if it is clipped or was lost there, {todo}."
         yield Finding("saturation", c.name, text)
     if c.missing >= MISSING:
-        filled = "inputs are interpolated there" if is_input else "they do not count in training"
-        text = f"{percent(c.missing)} of its samples are missing, up to {c.longest_gap} in a row; {filled}; split the log at long gaps."
+        filled = (
+            f"inputs are interpolated there (if it is logged only when it changes, read with hold={c.name!r})"
+            if is_input
+            else "they do not count in training"
+        )
+        text = (
+            f"{percent(c.missing)} of its samples are missing, up to {c.longest_gap} in a row; {filled}; split the log at long gaps "
+            "(split_gaps= of rc.data.read)."
+        )
         yield Finding("gaps", c.name, text)

@@ -19,7 +19,8 @@ RADII = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4)  # of the input's range; a play b
 PLAY_ORDERS = (1, 2, 3)  # low: seven plays add their own inputs at every lag
 # A piece of 4 % of the range averages noise of a few percent out and is still shorter than a stick-slip cycle. Its ends must
 # differ by NET_TRAVEL of it, or the model turned around in it. A free run of over MOST_TRAVEL pieces per sample has diverged.
-TRAVEL, NET_TRAVEL, MOST_TRAVEL = 0.04, 0.8, 1e3
+# Over four levels of a quantized output its halves differ by 2 levels, known to half a level: neither stuck nor a jump.
+TRAVEL, LEVELS, NET_TRAVEL, MOST_TRAVEL = 0.04, 4, 0.8, 1e3
 # Motion over the expected motion that counts as none and as a jump. Both are far from 1, because noise moves the ratio: of
 # ten simulated linear lags with 5 % noise at most 6 % of the pieces were below STUCK and 4 % above JUMP.
 STUCK, JUMP, END_ZONE, FEWEST_MOVES = 0.25, 2.0, 0.2, 30
@@ -123,10 +124,13 @@ def hysteresis(
     return best
 
 
-def sticking(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) -> tuple[float, float]:
+def sticking(
+    series: Sequence[OutputSeries], simulated: Sequence[np.ndarray], level_step: float = 0.0
+) -> tuple[float, float]:
     """Return the shares of moves in which the output is stuck, and in which it jumps.
 
-    The linear model's free run is cut wherever it has traveled 4 % of the output's range. In each piece
+    The linear model's free run is cut wherever it has traveled 4 % of the output's range, or 4 levels of an output that is
+    quantized to `level_step` of its range, which rests on a level while it moves by less. In each piece
     the mean moves from the first half to the second, by m in the measurement and m_hat in the model: the output is
     stuck when `|m| < 0.25 |m_hat|` and jumps when `|m| > 2 |m_hat|`. A piece counts when the model's ends differ by 3.2 %
     of the range or more, all of it is measured, and the output is not in the outer fifths of its range, where
@@ -136,10 +140,10 @@ def sticking(series: Sequence[OutputSeries], simulated: Sequence[np.ndarray]) ->
     width = high - low
     if not width > 0:
         return np.nan, np.nan
-    moves = []
+    moves, travel = [], max(TRAVEL, LEVELS * level_step) * width
     for s, y_hat in zip(series, simulated, strict=True):
         inside = s.y_ok & (s.y > low + END_ZONE * width) & (s.y < high - END_ZONE * width)
-        moves += _moves(s.y, y_hat, inside, TRAVEL * width)
+        moves += _moves(s.y, y_hat, inside, travel)
     if len(moves) < FEWEST_MOVES:
         return np.nan, np.nan
     return float(np.mean(np.array(moves) < STUCK)), float(np.mean(np.array(moves) > JUMP))

@@ -108,7 +108,7 @@ class Record:
     - `outputs`: channel names, at least one, all different and none of the inputs.
     - `input_units`: one label per input, ``""`` where it has none; empty for no labels at all.
     - `output_units`: one label per output, likewise.
-    - `guesses`: what `read` found out about the file without being told, a phrase each; the text shows them.
+    - `guesses`: what `read` found out about the file unasked, a phrase each; the text shows them.
 
     **Raises:** `DataError` when an argument breaks one of these rules.
     """

@@ -10,6 +10,9 @@ import numpy as np
 
 from ..errors import DataError
 
+CONSTANT = 1e-12  # deviation over largest value; rounding of a constant leaves about 1e-16, logs resolve 1e-6 or coarser
+SMALLEST_SPREAD = 1e-150  # its square is 1e-300, close to the smallest number of float64
+
 
 def as_floats(values: Any, what: str) -> np.ndarray:
     """Float64 copy or view of real numbers; ``None`` and masked entries become NaN.
@@ -56,6 +59,26 @@ def refuse_infinite(values: np.ndarray, names: Sequence[str], where: str = "") -
             f"{where}channel {names[channel]!r} is infinite at sample {sample} (counted from 0); "
             "samples must be finite, with NaN for a missing one"
         )
+
+
+def check_squares(values: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> None:
+    """Raise a DataError where float64 cannot square what is measured of a channel (T, n): deviations would be inf or zero."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        std = np.std(values, axis=0, where=mask)
+        largest = np.abs(values).max(axis=0, where=mask, initial=0.0)
+        spread = np.max(values, axis=0, where=mask, initial=-np.inf) - np.min(
+            values, axis=0, where=mask, initial=np.inf
+        )
+    for k, name in enumerate(names):
+        if not np.isfinite(std[k]) and mask[:, k].any():
+            raise DataError(
+                f"the squares of the samples of {name!r} must be finite; change the unit: its largest value is {largest[k]:.3g}"
+            )
+        if CONSTANT * largest[k] < spread[k] < SMALLEST_SPREAD:
+            raise DataError(
+                f"the squares of the samples of {name!r} must be above zero in float64; change the unit: its "
+                f"largest value is {largest[k]:.3g}"
+            )
 
 
 def check_dt(dt: Any) -> float:

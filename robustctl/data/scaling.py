@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DataError, RobustctlWarning
 from ..registry import registered
 from .record import Record
-from .record_checks import as_floats
+from .record_checks import CONSTANT, as_floats, check_squares
 from .trend import pooled
 
 FIELDS = ("u_mean", "u_std", "y_mean", "y_std")
@@ -74,8 +74,8 @@ class Scaling:
 
         A constant channel gets a standard deviation of 1, with a RobustctlWarning.
 
-        **Raises:** `DataError` when a channel has no measured sample, or values too large for float64 to
-        square.
+        **Raises:** `DataError` when a channel has no measured sample, or values too large or too small for float64 to
+        square (`check_squares`).
         """
         return cls(*_moments(record, "u", record.inputs), *_moments(record, "y", record.outputs))
 
@@ -141,14 +141,10 @@ def _moments(record: Record, field: str, names: tuple[str, ...]) -> tuple[np.nda
         raise DataError(
             f"channel {lost!r} must have a measured sample to be scaled by, got none; leave it out"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = np.mean(values, axis=0, where=mask), np.std(values, axis=0, where=mask)
-    if not np.isfinite(mean).all() or not np.isfinite(std).all():
-        raise DataError(
-            f"the squares of the samples of {names} must be finite; change the unit of the large one"
-        )
+    check_squares(values, mask, names)
+    mean, std = np.mean(values, axis=0, where=mask), np.std(values, axis=0, where=mask)
     # A constant computed in float64 scatters by about 1e-16 of its value; logs resolve 1e-6 or coarser.
-    constant = std <= 1e-12 * np.abs(values).max(axis=0, where=mask, initial=0.0)
+    constant = std <= CONSTANT * np.abs(values).max(axis=0, where=mask, initial=0.0)
     if constant.any():
         flat = [name for name, still in zip(names, constant, strict=True) if still]
         warnings.warn(f"channels {flat} never change; their scale is 1", RobustctlWarning, stacklevel=3)

@@ -14,7 +14,7 @@ SHOWN_NAMES = 30  # of a file's columns in a message; a log of a vehicle bus has
 
 
 def check_columns(names: Sequence[str], available: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise a DataError that says what there is, unless each name has one array."""
+    """Raise a DataError that lists what there is, unless each name has one array."""
     for name in names:
         count = available.count(name)
         if count > 1:

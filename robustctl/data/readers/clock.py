@@ -47,7 +47,7 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
     """Stamps as ``datetime64[ns]`` in UTC where the file names zones, or times of day as ``timedelta64[ns]``; and the guesses made.
 
     **Raises:** `DataError` for a cell that is not written as the first one is, a date that does not exist, and days and months
-    that cannot be told apart.
+    that cannot be distinguished.
     """
     pattern = _pattern(cells[0])
     assert pattern is not None
@@ -87,7 +87,7 @@ def _of_day(part: dict[str, str | None], most: int, name: str, line: int) -> int
 
 
 def _unwrapped(of_day: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Times of day that go on after midnight, where one is half a day or more before the one above it."""
+    """Times of day that continue after midnight, where one is half a day or more before the one above it."""
     wraps = np.concatenate([[0], np.cumsum(np.diff(of_day) <= -DAY // 2)])
     guesses = ["times of day continued after midnight"] if wraps[-1] else []
     return (of_day + wraps * DAY).astype("timedelta64[ns]"), guesses
@@ -100,7 +100,7 @@ def _day_and_month(parts: list[dict[str, str | None]], example: str) -> tuple[tu
     first, second = (max(int(part[key] or 0) for part in parts) for key in ("first", "second"))
     if (first > 12) == (second > 12):
         raise DataError(
-            f"dates must be written year-month-day: in {example!r} day and month cannot be told apart; convert them, or "
+            f"dates must be written year-month-day: in {example!r} day and month cannot be distinguished; convert them, or "
             "give dt= without time="
         )
     day_first = first > 12

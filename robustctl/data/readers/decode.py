@@ -14,7 +14,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-LOOKED_AT, ZEROS = 2000, 0.4  # bytes, and the share of zeros at odd or even places that only UTF-16 has
+LOOKED_AT, ZEROS = 2000, 0.4  # bytes, and the share of zeros at odd or even positions that only UTF-16 has
 
 
 def decode(raw: bytes, encoding: str | None) -> tuple[str, list[str]]:

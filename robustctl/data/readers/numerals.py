@@ -21,7 +21,7 @@ MISSING = frozenset((
     "nan(ind)", "-nan(ind)", "nan(snan)", "?", "-", "--", "---", ".", "..", "*",
 ))  # fmt: skip
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?|[+-]?inf(inity)?", re.ASCII | re.IGNORECASE)
-# Groups of three digits, by the decimal sign beside them; spaces and apostrophes stand for either.
+# Groups of three digits, by the decimal sign; spaces and apostrophes stand for either.
 GROUPED = {
     ".": re.compile(
         r"([+-]?[1-9]\d{0,2})((?:,\d{3})+|(?:[ \u00a0\u2009\u202f'\u2019]\d{3})+)(\.\d*)?", re.ASCII

@@ -37,23 +37,30 @@ def read(
 ) -> Record:
     r"""Record from a log file, or from several files with one experiment each.
 
-    csv, txt, tsv: a header row, then numbers with a decimal point; separated by commas, semicolons, tabs or
-    spaces; empty cells are missing samples; lines that start with ``#`` are skipped. parquet: columns. mat:
-    variables, ``a/b`` for field b of struct a. h5, hdf5: datasets by path. npz: named arrays. An array is
-    (T,), (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ...
+    csv, txt, tsv, dat, lvm: a header with the names, then rows of numbers, separated by commas, semicolons, tabs, bars or
+    spaces. Lines above the header, comments (``#``, ``%``) and lines without numbers are left out; encoding, decimal comma,
+    thousands separators and units in the names or below them are found. parquet: columns. mat: variables, ``a/b`` for field b
+    of struct a. h5, hdf5: datasets by path. npz: named arrays. An array is (T,), (T, 1), (1, T), or (T, k) for k channels
+    called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in the record's text.
 
     **Arguments:**
 
     - `path`: file, or files of experiments with the same channels.
-    - `inputs`: names of columns, variables or datasets.
-    - `outputs`: names of columns, variables or datasets.
+    - `inputs`: names of columns, variables or datasets; a unit in a column's name may be left out.
+    - `outputs`: names of columns, variables or datasets, likewise.
     - `dt`: sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`),
       with a RobustctlWarning when they drift from it or their steps change (`clock_drift`).
-    - `time`: column of time stamps, seconds. Alone, it must be uniform within 1e-3 of a step; steps that the
-      log skips become missing samples.
+    - `time`: column of time stamps: numbers, dates, or times of day. Alone, it must be uniform within 1e-3 of a step; steps
+      that the log skips become missing samples.
     - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; from the file's suffix when
-      None. A `Format` also holds how a text file is written.
-    - `units`: unit labels by channel name.
+      None. A `Format` also holds encoding, decimal sign, and the words that mark missing samples.
+    - `units`: unit labels by channel name, in place of those of the file.
+    - `hold`: inputs that are logged only when they change: each keeps a value until the next one, where other inputs are
+      interpolated linearly.
+    - `split_gaps`: seconds; rows further apart are the end of one experiment and the start of the next.
+    - `time_unit`: of numeric time stamps, ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``, ``"h"`` or ``"days"``. When None, from the
+      column's name (``t_ms``, ``time [us]``), or from the size of stamps since 1970 (ms, us, ns), 1900 or the year 0 (days), with a
+      RobustctlWarning; seconds otherwise.
 
     **Raises:** `DataError` for a file that is absent, damaged or of an unknown format; columns that are
     missing, given twice or not numeric; neither `dt` nor `time`; time stamps that repeat or decrease; anything
@@ -61,7 +68,7 @@ def read(
 
     **Example:** ::
 
-        open("log.csv", "w").write("t,torque,speed\n0.0,1,0\n0.1,1,0.5\n0.2,0,0.7\n")
+        open("log.csv", "w").write("t,torque,speed [rad/s]\n0.0,1,0\n0.1,1,0.5\n0.2,0,0.7\n")
         record = rc.data.read("log.csv", inputs="torque", outputs="speed", time="t")
     """
     paths = list(path) if isinstance(path, list | tuple) else [path]

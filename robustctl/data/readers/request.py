@@ -15,7 +15,7 @@ DECIMALS = (".", ",")
 
 @dataclass(frozen=True)
 class Format:
-    """How a log file is written, where `read` should not find out by itself.
+    """How a log file is written, where `read` does not find it or finds it wrongly.
 
     **Arguments:**
 
@@ -99,7 +99,7 @@ class Columns:
       ``timedelta64``; all else is numbers, NaN where missing.
     - `names`: what a channel is called in the record, by the name asked for, where that differs.
     - `units`: labels in the file, by the name asked for.
-    - `guesses`: what the reader found out without being told, a phrase each; the record shows them.
+    - `guesses`: what the reader found out unasked, a phrase each; the record shows them.
     """
 
     available: Sequence[str]

@@ -1,6 +1,7 @@
 """The extended Kalman filter of a sampled plant."""
 
 import abc
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,10 @@ class NonlinearFilter(StrictlyProper):
     def init_state(self) -> Belief:
         """Return the prior."""
         return Belief(self.model.state_at(self.x0), self.P0)
+
+    def prepare(self) -> "NonlinearFilter":
+        """Return the same with its model prepared for many steps."""
+        return dataclasses.replace(self, model=self.model.prepare())
 
     @abc.abstractmethod
     def _corrected(self, belief: Belief, y: Array) -> Belief:

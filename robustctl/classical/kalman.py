@@ -1,5 +1,6 @@
 """The steady-state Kalman filter, and estimate feedback."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -114,6 +115,10 @@ class EstimateFeedback(System):
         if estimator is None or law is None or not (is_linear(estimator) and is_linear(law)):
             return None
         return affine_form(self, estimator.nu - law.ny)  # the estimator reads [u, y]
+
+    def prepare(self) -> "EstimateFeedback":
+        """Return the same with its parts prepared for many steps."""
+        return dataclasses.replace(self, estimator=self.estimator.prepare(), law=self.law.prepare())
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of estimator and law."""

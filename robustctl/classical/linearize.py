@@ -1,5 +1,6 @@
 """Linearization by exact Jacobians, at a point or along a trajectory, and equilibria."""
 
+import warnings
 from typing import NamedTuple
 
 import control as ct
@@ -11,7 +12,8 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from ..errors import ModelError, RobustctlError
+from ..errors import ModelError, RobustctlError, RobustctlWarning
+from ..plants import Plant, Sampled, check_rest
 from .flat import Flat, flatten, in_float64
 from .nonlinear import sample_time
 from .types import ArrayLike, SystemLike
@@ -83,11 +85,15 @@ def linearize(
     **Raises:** `ModelError` for sizes that do not fit, an unknown width of the input or sample time, and
     Jacobians that are not finite.
 
+    **Warns:** `RobustctlWarning` for a plant that does not rest at its operating point, if that is the point.
+
     **Example:** ::
 
         plant = rc.plants.TwoTanks()
         linear = rc.classical.linearize(plant)          # a control.StateSpace
     """
+    if isinstance(system, Plant | Sampled) and x0 is None and u0 is None:
+        _warn_of_motion(system)
     flat = flatten(system, u0, references)
     x, u = _point(flat, x0, u0)
     A, B, C, D = jacobians(flat, x, u)
@@ -98,6 +104,13 @@ def linearize(
             )
     names = {"inputs": list(flat.inputs), "outputs": list(flat.outputs), "states": list(flat.states)}
     return ct.StateSpace(A, B, C, D, sample_time(flat.dt, dt, system), **names)
+
+
+def _warn_of_motion(system: Plant | Sampled) -> None:
+    try:
+        check_rest(system.plant if isinstance(system, Sampled) else system)
+    except ModelError as error:
+        warnings.warn(f"the linearization leaves a motion out: {error}", RobustctlWarning, stacklevel=3)
 
 
 def equilibrium(

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ..errors import ModelError
 from ..loops import Feedback
-from ..plants import Plant, Sampled
+from ..plants import Plant, Sampled, check_rest
 from ..system import System
 from .convert import to_control
 from .flat import flatten
@@ -55,8 +55,8 @@ def linear_model(plant: PlantLike) -> Model:
 
     - `plant`: a plant or a linear system
 
-    **Raises:** `ModelError` for any other class, a dt of True or None, and an output that depends on the control
-    of the same sample, with which the loop would be algebraic.
+    **Raises:** `ModelError` for any other class, a dt of True or None, an output that depends on the control
+    of the same sample, with which the loop would be algebraic, and a plant that does not rest at its operating point.
 
     **Example:** ::
 
@@ -80,9 +80,12 @@ def linear_model(plant: PlantLike) -> Model:
 
 
 def _at_operating_point(plant: Plant | Sampled) -> Model:
+    inner = physical(plant)
+    check_rest(inner)
+    if isinstance(plant, Sampled):
+        plant.check_steps()
     flat = flatten(plant)
     A, B, C, _ = jacobians(flat, flat.x, flat.u)
-    inner = physical(plant)
     nu = len(inner.controls)
     system = ct.StateSpace(
         A,

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
+from ..plants import Sampled
 from ..system import StrictlyProper, System, step_by_step
 from .parts import Of, forms, narrowed, with_references
 
@@ -101,7 +102,7 @@ class Feedback(System):
 
     def prepare(self) -> "Feedback":
         """Return the same with its parts prepared for many steps."""
-        return dataclasses.replace(self, policy=self.policy.prepare())
+        return dataclasses.replace(self, plant=self.plant.prepare(), policy=self.policy.prepare())
 
 
 def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedback:
@@ -151,6 +152,8 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
             f"w = plant.undisturbed(n). A step said: {said}"
         )
+    if isinstance(plant, Sampled):
+        plant.check_steps()
     return Feedback(plant, policy, y.shape[0])
 
 

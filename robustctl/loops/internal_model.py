@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ..errors import ModelError
 from ..lft import LFT, static_gain
-from ..plants import Sampled
+from ..plants import Sampled, check_rest
 from ..system import Certifiable
 from .youla import ModelBased
 
@@ -65,8 +65,10 @@ def internal_model(sampled: Sampled) -> ModelBased:
 
     Source: Morari and Zafiriou, "Robust Process Control", 1989, chapter 3.
 
-    **Raises:** `ModelError` for a plant whose poles at the operating point are not all inside the unit circle.
+    **Raises:** `ModelError` for a plant that does not rest at its operating point, and for one whose poles there are not all inside the
+    unit circle.
     """
+    check_rest(sampled.plant)
     poles = plant_poles(sampled)
     if not np.abs(poles).max(initial=0.0) < 1:
         listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))

@@ -7,6 +7,7 @@ Lipschitz closed-loops for partially-observed nonlinear systems", CDC 2023; [BWM
 """
 
 import abc
+import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,10 @@ class ModelBased(Base):
         y, x = np.split(x_and_y, [self.ny])
         d = np.zeros((len(self.model.plant.disturbances), u.shape[1]))
         return joined(parts, [u, d, dx, x, innovation, x], [y, law])
+
+    def prepare(self) -> "ModelBased":
+        """Return the same with its model prepared for many steps."""
+        return dataclasses.replace(self, model=self.model.prepare())
 
     def undisturbed(self, references: int = 0) -> Array:
         """Return an innovation of zero."""
@@ -185,5 +190,5 @@ class Youla(System):
         return (self.base.advance(estimate, control, innovation), q_next), control
 
     def prepare(self) -> "Youla":
-        """Return the same with q prepared for many steps."""
-        return Youla(self.base, self.q.prepare())
+        """Return the same with base and q prepared for many steps."""
+        return Youla(self.base.prepare(), self.q.prepare())

@@ -3,6 +3,7 @@
 from .cart_pole import BalancePole as BalancePole
 from .cart_pole import CartPole as CartPole
 from .linear_plant import LinearPlant as LinearPlant
+from .local import check_rest as check_rest
 from .magnetic_suspension import HoldBall as HoldBall
 from .magnetic_suspension import MagneticSuspension as MagneticSuspension
 from .planar_quadrotor import Hover as Hover

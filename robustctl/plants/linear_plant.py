@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from typing_extensions import override
+from typing_extensions import TypeGuard, override
 
 from ..errors import ModelError
 from ..lft import LFT, linear
@@ -100,6 +100,21 @@ class LinearPlant(Plant):
     def output(self, x: Float[Array, " nx"]) -> Float[Array, " ny"]:
         """Return C x."""
         return self.C @ x
+
+
+def is_linear_plant(plant: Plant) -> TypeGuard[LinearPlant]:
+    """Return whether a plant moves as `LinearPlant` says: a subclass with rates or limits of its own may not."""
+    kind = type(plant)
+    return (
+        isinstance(plant, LinearPlant)
+        and kind.rates is LinearPlant.rates
+        and kind.constrain is LinearPlant.constrain
+    )
+
+
+def driven(plant: LinearPlant) -> tuple[Array, Array]:
+    """Return A and the matrix of all inputs, `[B, Bd]`."""
+    return plant.A, jnp.concatenate([plant.B, plant.Bd], axis=1)
 
 
 def _floating(M: np.ndarray) -> Array:

@@ -1,5 +1,6 @@
 """A sampled plant with zero-order hold and with imperfections of its sensors and actuators."""
 
+import dataclasses
 from typing import NamedTuple
 
 import diffrax as dfx
@@ -13,6 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..errors import ModelError
 from ..lft import LFT
 from ..system import StrictlyProper
+from .held import held
+from .linear_plant import driven, is_linear_plant
+from .local import check_rates, check_steps
 from .plant import Plant, Signal, Task, limits
 from .sampled_form import sampled_form
 from .solvers import RK4
@@ -93,7 +97,8 @@ class Sampled(StrictlyProper):
         x[t+1] = x(dt),  where  dx/dt = plant.rates(x, u[t], d[t]),  x(0) = x[t]
         y[t]   = [plant.output(x[t]) + noise, r[t]]
 
-    Each interval is solved separately, so no stage of the solver uses the next sample's input.
+    Each interval is solved separately, so no stage of the solver uses the next sample's input. A `LinearPlant` is solved exactly, by the
+    matrix exponential, unless there is a `stepsize_controller`; `solver` and `substeps` are for other plants.
 
     **Arguments:**
 
@@ -179,9 +184,31 @@ class Sampled(StrictlyProper):
         episode = undisturbed(self, 1, references)
         return Exogenous(*(a[0] for a in episode))
 
+    @property
+    def exact(self) -> bool:
+        """Whether a sample is the matrix exponential, rather than steps of the solver."""
+        return self.stepsize_controller is None and is_linear_plant(self.plant)
+
     def check_equations(self) -> None:
         """Raise `ModelError` for `rates` that JAX cannot trace, or that do not give an array like x."""
         check_rates(self.plant)
+
+    def check_steps(self) -> None:
+        """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.
+
+        **Raises:** `ModelError` for a stable mode that the steps make unstable.
+
+        **Warns:** `RobustctlWarning` for an oscillation that they miss by 1 % of its size or more in a sample, and a decay by 25 %.
+        """
+        check_steps(self)
+
+    def prepare(self) -> "Sampled":
+        """Return the same with the matrices of a sample of a linear plant computed once."""
+        if not self.exact or self.imperfections.jitter:
+            return self
+        A, B = driven(self.plant)
+        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return _Prepared(**parts, change=held(A, B, jnp.asarray(self.dt, A.dtype)))
 
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
@@ -228,6 +255,8 @@ class Sampled(StrictlyProper):
 
     def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
         """Return the physical state after `length` seconds of held inputs."""
+        if self.exact:
+            return _moved(held(*driven(self.plant), length), x, u, d)
         term = dfx.ODETerm(lambda t, y, args: self.plant.rates(y, *args))
         if self.stepsize_controller is not None:
             solution = dfx.diffeqsolve(
@@ -253,32 +282,30 @@ class Sampled(StrictlyProper):
         return x
 
 
+class _Prepared(Sampled):
+    """A sampled linear plant with the matrices of one sample."""
+
+    change: tuple[Array, Array] | None = None
+
+    def prepare(self) -> Sampled:
+        return self
+
+    def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
+        assert self.change is not None
+        return _moved(self.change, x, u, d)
+
+
+def _moved(change: tuple[Array, Array], x: Array, u: Array, d: Array) -> Array:
+    F, G = change
+    return x + F @ x + G @ jnp.concatenate([u, d])
+
+
 def _names(signals: tuple[Signal, ...]) -> tuple[str, ...]:
     return tuple(s.name for s in signals)
 
 
 def _units(signals: tuple[Signal, ...]) -> tuple[str, ...]:
     return tuple(s.unit for s in signals)
-
-
-def check_rates(plant: Plant) -> None:
-    """Check that JAX can trace a plant's equations and that they return an array of the shape of x.
-
-    **Raises:** `ModelError` otherwise.
-    """
-    name = f"{type(plant).__name__}.rates(x, u, d)"
-    x, u = map(jnp.asarray, plant.operating_point())
-    try:
-        rates = eqx.filter_eval_shape(plant.rates, x, u, jnp.zeros(len(plant.disturbances), x.dtype))
-    except Exception as error:
-        raise ModelError(
-            f"{name} must compute with jax.numpy, and with jnp.where in place of if; for shapes {x.shape}, {u.shape}, "
-            f"({len(plant.disturbances)},) it raised: {error}"
-        ) from error
-    if getattr(rates, "shape", None) != x.shape:
-        raise ModelError(
-            f"{name} must return one array like x, of shape {x.shape}, got {rates}; jnp.stack makes an array of a list"
-        )
 
 
 def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exogenous:

@@ -43,11 +43,12 @@ def _held(sampled: "Sampled", continuous: LFT) -> LFT:
             f"lft() of {type(sampled.plant).__name__} must have the plant's numbers of states, of controls and disturbances and of "
             f"outputs, {expected}, got {(continuous.nx, continuous.nu, continuous.ny)}"
         )
-    if sampled.stepsize_controller is not None:
+    if sampled.exact or sampled.stepsize_controller is not None:
         zeros = np.zeros((nu + nd, continuous.nx + nu + nd))
         exact = scipy.linalg.expm(sampled.dt * np.block([[continuous.A, continuous.B2], [zeros]]))
         A, B = np.split(exact[: continuous.nx], [continuous.nx], axis=1)
-        return linear(A, B, continuous.C2, continuous.D22)._replace(assumptions=(_ADAPTIVE,))
+        assumed = () if sampled.exact else (_ADAPTIVE,)
+        return linear(A, B, continuous.C2, continuous.D22)._replace(assumptions=assumed)
     with jax.enable_x64(True):
         (A, B) = _step_matrices(jax.tree.map(_as_float64, sampled), nu, nd)
     return linear(A, B, continuous.C2, continuous.D22)

@@ -35,6 +35,12 @@ class Stage(Plant):
         spring = self.stiffness * x[0] + self.hardening * x[0] ** 3
         return jnp.stack([x[1], u[0] + d[0] - spring - 0.2 * x[1]])
 
+    # CHANGE to where your plant rests, the point that every design is about. rc.classical.equilibrium(Stage(), u0, x0), with u0 of
+    # controls and disturbances, finds x for a control.
+    def operating_point(self):
+        """Return an equilibrium (x, u)."""
+        return jnp.zeros(2), jnp.zeros(1)
+
 
 class HoldStage(Task):
     """Hold the stage at its equilibrium against random pushes."""

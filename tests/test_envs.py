@@ -1,11 +1,15 @@
 """Environments: Gymnasium's own checks, the same dynamics as the plant, hostile actions, a baseline that learns."""
 
+import os
+
 import gymnasium as gym
+import gymnasium.wrappers.vector as wrappers
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+import scipy.integrate
 from gymnasium.utils.env_checker import check_env
 
 import robustctl as rc
@@ -21,6 +25,10 @@ NAMES = list(envs.ENVIRONMENTS)
 
 def make(name, **settings):
     return gym.make(f"robustctl_envs:robustctl/{name}-v0", **settings)
+
+
+def make_vec(name, num_envs=3, **settings):
+    return gym.make_vec(f"robustctl_envs:robustctl/{name}-v0", num_envs=num_envs, **settings)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +90,7 @@ def test_a_step_before_the_reset_is_refused():
     with pytest.raises(gym.error.ResetNeeded):
         make("CartPole").unwrapped.step(np.zeros(1, np.float32))
     with pytest.raises(gym.error.ResetNeeded):
-        gym.make_vec("robustctl_envs:robustctl/CartPole-v0", num_envs=2).step(np.zeros((2, 1), np.float32))
+        make_vec("CartPole").step(np.zeros((3, 1), np.float32))
 
 
 def test_hostile_actions_raise_nothing_but_what_is_documented(cart):
@@ -107,6 +115,187 @@ def test_hostile_actions_raise_nothing_but_what_is_documented(cart):
     assert refused > 100 and stepped > 100
 
 
+WRAPPERS = {
+    "flat": wrappers.FlattenObservation,
+    "dtype": lambda env: wrappers.DtypeObservation(env, np.float64),
+    "shifted": lambda env: wrappers.TransformObservation(env, lambda y: np.subtract(y, 1, out=y)),
+    "normalized": wrappers.NormalizeObservation,
+    "reward": wrappers.NormalizeReward,
+    "clipped reward": lambda env: wrappers.ClipReward(env, -1.0, 0.0),
+    "action": wrappers.ClipAction,
+    "rescaled action": lambda env: wrappers.RescaleAction(env, -2.0, 2.0),
+    "statistics": wrappers.RecordEpisodeStatistics,
+    "list": wrappers.DictInfoToList,
+}
+SPAWN = {"vectorization_mode": "async", "vector_kwargs": {"context": "spawn"}}
+MODES = {"native": {}, "sync": {"vectorization_mode": "sync"}, "spawn": SPAWN}
+TRIED = [("TwoTanks", "native"), ("TwoTanks", "sync")]
+SLOW = [(name, mode) for name in NAMES for mode in MODES if (name, mode) not in TRIED]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [*TRIED, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW)]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # unbounded sensors
+def test_gymnasium_s_own_wrappers_work_on_every_vector_environment(name, mode):
+    env = make_vec(name, **MODES[mode])
+    for what, wrap in WRAPPERS.items():
+        wrapped = wrap(env)
+        y, _ = wrapped.reset(seed=3)
+        for _ in range(3):
+            y, reward, *_, info = wrapped.step(wrapped.action_space.sample())
+        assert np.isfinite(y).all() and np.isfinite(reward).all(), what
+        assert y.dtype == wrapped.observation_space.dtype and len(info) > 0, what
+    env.close()
+
+
+@pytest.fixture(scope="module")
+def tanks():
+    """Native and Gymnasium's own vector environment of the same plant."""
+    return make_vec("TwoTanks"), make_vec("TwoTanks", vectorization_mode="sync")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(seed=5),
+        dict(seed=np.int64(5)),
+        dict(seed=[3, 2**63, 9]),
+        dict(seed=2**31 - 1),
+        dict(seed=1, options={"x0": [4.0, 5.0]}),
+        dict(seed=2, options={"reset_mask": np.array([True, False, True])}),
+        dict(seed=2, options={"reset_mask": np.array([False, True, False]), "x0": [4.0, 5.0]}),
+    ],
+)
+def test_resets_are_those_of_gymnasium_s_own_vector_environment(tanks, settings):
+    seen = []
+    for env in tanks:
+        env.reset(seed=0)
+        env.step(np.full((3, 1), 0.5, np.float32))
+        options = dict(settings.get("options", {}))
+        seed = settings["seed"]  # its list of environments takes no NumPy integers
+        seed = int(seed) if env is tanks[1] and not isinstance(seed, list) else seed
+        first, info = env.reset(seed=seed, options=options)
+        second = env.step(np.full((3, 1), -0.5, np.float32))[0]
+        seen.append((first, second))
+        assert info["state"].shape == (3, 2)
+    np.testing.assert_allclose(*(first for first, _ in seen), rtol=1e-6)
+    np.testing.assert_allclose(*(second for _, second in seen), rtol=1e-6)
+
+
+def test_seeds_of_none_differ_and_what_is_no_seed_is_refused(tanks, cart):
+    native, _ = tanks
+    starts = native.reset(seed=[None, 4, None])[0]
+    assert len(np.unique(starts)) == 3 and native.reset(seed=[None, 4, None])[0][1] == starts[1]
+    each = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
+    np.testing.assert_allclose(native.reset(options={"x0": each})[0][:, 0], [2.0, 4.0, 6.0])
+    assert not np.array_equal(cart.reset(seed=2**63)[0], cart.reset(seed=2**63 + 1)[0])
+    for env, seed in ((cart, -1), (cart, 1.5), (native, "a"), (native, [1, 2, -3]), (native, -1)):
+        with pytest.raises(gym.error.Error, match="a seed must be a whole number of at least 0"):
+            env.reset(seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (dict(reset_mask=[True, False, True]), TypeError, "array of booleans"),
+        (dict(reset_mask=np.array([True])), ValueError, "must have shape"),
+        (dict(reset_mask=np.zeros(3, bool)), ValueError, "True at least once"),
+        (dict(x0=[1.0]), ValueError, "x0"),
+        (dict(x0=[[1.0, np.nan]] * 3), ValueError, "x0"),
+    ],
+)
+def test_options_that_fit_no_environment_are_refused(tanks, options, error, message):
+    with pytest.raises(error, match=message):
+        tanks[0].reset(options=options)
+
+
+def test_a_mask_needs_a_reset_of_all_before():
+    with pytest.raises(gym.error.ResetNeeded, match="without reset_mask"):
+        make_vec("TwoTanks").reset(options={"reset_mask": np.ones(3, bool)})
+
+
+def test_what_an_environment_returns_may_be_written_to(tanks, cart):
+    for env, action in ((cart, np.zeros(1, np.float32)), (tanks[0], np.zeros((3, 1), np.float32))):
+        y, info = env.reset(seed=0)
+        y -= 1
+        first = env.step(action)[0]
+        env.reset(seed=0)
+        y, *ends, info = env.step(action)
+        np.testing.assert_array_equal(y, first)
+        arrays = [a for a in (y, *ends, *info.values()) if isinstance(a, np.ndarray)]
+        assert len(arrays) >= 3 and all(a.flags.writeable for a in arrays)
+        for a in arrays:
+            a[...] = 0
+        assert env.step(action)[0].all()
+
+
+@pytest.mark.parametrize("mode", ["native", "sync"])
+def test_episodes_end_after_max_episode_steps(mode):
+    env = make_vec("TwoTanks", max_episode_steps=4, **MODES[mode])
+    env.reset(seed=0)
+    ends = [env.step(np.zeros((3, 1), np.float32))[3].tolist() for _ in range(5)]
+    assert ends == [[False] * 3] * 3 + [[True] * 3, [False] * 3]
+    with pytest.raises(
+        ValueError, match="horizon must be at most max_episode_steps, 4, got 9; give max_epis"
+    ):
+        envs.VectorPlantEnv(2, "TwoTanks", max_episode_steps=4, horizon=9)
+    with pytest.raises(ValueError, match="at most max_episode_steps, 300, got 301"):
+        make("TwoTanks", horizon=301)
+    with pytest.raises(RobustctlError, match="horizon must be a whole number of at least 1"):
+        make("TwoTanks", horizon=0)
+
+
+def test_an_episode_may_be_longer_than_gymnasium_makes_it():
+    """Beyond its number of samples the inflows are drawn anew; without noise, they are the only change of the balance."""
+    env = make("TwoTanks", max_episode_steps=420)
+    assert (gym.spec("robustctl/TwoTanks-v0").max_episode_steps, env.spec.max_episode_steps) == (300, 420)
+    env.reset(seed=0)
+    plant, states = env.unwrapped.functional.sampled.plant, []
+    still = np.asarray(env.unwrapped.functional.action(plant.operating_point()[1]), np.float32)
+    for t in range(1, 421):
+        *_, truncated, info = env.step(still)
+        assert truncated == (t == 420) and info["time_s"] == pytest.approx(2.0 * t)
+        states.append(info["state"])
+    h = np.array(states)[:, 0]
+    # A h' = k u - a sqrt(2 g h) + d, with the square root at the middle of the sample
+    out = float(plant.outlet) * np.sqrt(2 * 981.0 * (h[1:] + h[:-1]) / 2)
+    inflow = 28.0 * np.diff(h) / 2.0 + out - 3.33 * info["control"][0]
+    blocks = inflow[[20, 120, 220, 320, 370]]
+    assert np.abs(blocks).max() < 2.05 and np.abs(np.diff(blocks)).min() > 0.05
+    np.testing.assert_allclose(inflow[320:340], inflow[320], atol=0.01)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore")  # of JAX about the fork, and of Gymnasium with the error
+def test_a_forked_process_is_refused_and_does_not_wait_for_ever():
+    env = make_vec("TwoTanks", 1, vectorization_mode="async", vector_kwargs={"context": "fork"})
+    with pytest.raises(gym.error.Error, match="'context': 'spawn'"):
+        env.reset(seed=0)
+    env.close(terminate=True)
+
+
+def test_a_failed_episode_ends_where_the_task_failed():
+    """A ball that hits the coil does so at a gap of zero, with the speed that an independent solver finds."""
+    single = make("MagneticSuspension").unwrapped
+    x0, action = [0.01, -3.0, 20.0], np.ones(1, np.float32)
+    single.reset(seed=4, options={"x0": x0})
+    d = np.asarray(single._state.ws.d[0])
+    y, _, terminated, _, info = single.step(action)
+    plant = single.functional.sampled.plant
+    rates = jax.jit(lambda x: plant.rates(x, jnp.asarray(info["control"]), jnp.asarray(d)))
+
+    def touched(t, x):
+        return x[0]
+
+    touched.terminal = True
+    found = scipy.integrate.solve_ivp(
+        lambda t, x: np.asarray(rates(jnp.asarray(x))), (0.0, 0.01), x0, events=touched, rtol=1e-9
+    )
+    assert terminated and y[0] == 0.0
+    np.testing.assert_allclose(info["state"], found.y[:, -1], rtol=0.01, atol=1e-5)
+
+
 @pytest.mark.parametrize("x0", [[0.0], [np.nan] * 4, "upright"])
 def test_a_start_that_is_no_state_is_refused(cart, x0):
     with pytest.raises(ValueError, match=r"x0|could not convert"):
@@ -115,12 +304,12 @@ def test_a_start_that_is_no_state_is_refused(cart, x0):
 
 def test_the_vector_environment_plays_the_single_ones():
     """Resets included: each restarts alone, and the others lose nothing."""
-    vector = gym.make_vec("robustctl_envs:robustctl/CartPole-v0", num_envs=3, horizon=12)
-    singles = [make("CartPole", horizon=12).unwrapped for _ in range(3)]
+    vector = make_vec("CartPole", horizon=30)
+    singles = [make("CartPole", horizon=30).unwrapped for _ in range(3)]
     y, _ = vector.reset(seed=5)
     np.testing.assert_array_equal(y, [env.reset(seed=5 + i)[0] for i, env in enumerate(singles)])
     rng, done, alive = np.random.default_rng(1), np.zeros(3, bool), np.ones(3, bool)
-    for _ in range(20):
+    for _ in range(40):
         actions = rng.uniform(-1, 1, (3, 1)).astype(np.float32) * (1 + 3 * (np.arange(3)[:, None] == 1))
         y, reward, terminated, truncated, _ = vector.step(actions)
         for i, env in enumerate(singles):
@@ -137,11 +326,11 @@ def test_the_vector_environment_plays_the_single_ones():
 
 
 def test_vector_seeds_may_be_listed_and_must_fit():
-    vector = gym.make_vec("robustctl_envs:robustctl/TwoTanks-v0", num_envs=2)
-    first, _ = vector.reset(seed=[3, 9])
-    again, _ = vector.reset(seed=[9, 3])
+    vector = make_vec("TwoTanks")
+    first, _ = vector.reset(seed=[3, 9, 4])
+    again, _ = vector.reset(seed=[4, 9, 3])
     np.testing.assert_array_equal(first, again[::-1])
-    with pytest.raises(ValueError, match="2 seeds"):
+    with pytest.raises(ValueError, match="3 seeds"):
         vector.reset(seed=[1])
     with pytest.raises(ValueError, match="num_envs"):
         envs.VectorPlantEnv(0, "CartPole")
@@ -171,8 +360,8 @@ def test_details_and_sample_time_reach_the_plant():
 
 
 def test_a_controller_becomes_a_policy_with_its_state_inside():
-    env = make("MagneticSuspension", horizon=100).unwrapped
-    sampled = env.functional.sampled
+    env = make("MagneticSuspension", max_episode_steps=100)
+    sampled = env.unwrapped.functional.sampled
     base = linear_base(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8])
     policy = envs.Policy(Youla(base, zero_gain(nu=1, ny=1)), env)
     rewards = []
@@ -187,12 +376,12 @@ def test_a_controller_becomes_a_policy_with_its_state_inside():
     assert truncated
     np.testing.assert_array_equal(*rewards)
     wide = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0))
-    with pytest.raises(ModelError, match="must have 1 inputs \(observations\) and 1 outputs \(controls\)"):
+    with pytest.raises(ModelError, match=r"must have 1 inputs \(observations\) and 1 outputs \(controls\)"):
         envs.Policy(wide, env)
 
 
 def test_a_policy_of_many_environments_keeps_a_state_for_each():
-    vector = gym.make_vec("robustctl_envs:robustctl/TwoTanks-v0", num_envs=3)
+    vector = make_vec("TwoTanks")
     q = rc.nn.ContractingR2DN(nu=1, nx=2, nv=3, ny=1, hidden=(4,), key=jr.key(0))
     policy, single = envs.Policy(q, vector), envs.Policy(q, make("TwoTanks"))
     ys = np.random.default_rng(0).uniform(0, 20, (4, 3, 1)).astype(np.float32)

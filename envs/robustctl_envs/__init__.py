@@ -9,12 +9,13 @@ from .policy import Policy as Policy
 from .table import ENVIRONMENTS as ENVIRONMENTS
 from .vector import VectorPlantEnv as VectorPlantEnv
 
-for _name in ENVIRONMENTS:
+for _name, _entry in ENVIRONMENTS.items():
     _id = f"robustctl/{_name}-v0"
     if _id not in _gym.registry:
         _gym.register(
             _id,
             entry_point="robustctl_envs.env:PlantEnv",
             vector_entry_point="robustctl_envs.vector:VectorPlantEnv",
+            max_episode_steps=_entry.horizon,
             kwargs={"name": _name},
         )

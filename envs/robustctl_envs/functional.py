@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from robustctl.checks import check_whole
 from robustctl.errors import ModelError
 from robustctl.plants import Exogenous, Imperfections, PlantState, Sampled, Signal, Task, draw, limits
 
@@ -101,6 +102,43 @@ class FunctionalEnv(eqx.Module):
         truncated = ~terminated & (after.t >= self.task.horizon)
         return after, StepResult(self._observe(after), reward, terminated, truncated, u, after.plant.x)
 
+    def stopped(
+        self, before: EnvState, action: Array, after: EnvState, out: StepResult
+    ) -> tuple[EnvState, StepResult]:
+        """Return the results of a step in which the task failed, with the state in which it failed.
+
+        A whole sample later the plant may be where its equations do not hold: a ball inside the coil, for example.
+        """
+        x = self._failed(before, after.plant.applied)
+        after = after._replace(plant=after.plant._replace(x=x))
+        return after, out._replace(observation=self._observe(after), x=x)
+
+    def _failed(self, before: EnvState, applied: Array) -> Array:
+        """Return the first state of a sample in which the task has failed, by bisection of the sample's length."""
+        w = _at(before.ws, before.t)
+        dt = jnp.asarray(self.sampled.dt, before.plant.x.dtype)
+        length = dt * (1 + self.sampled.imperfections.jitter * w.jitter)
+
+        def held(length):
+            return self.sampled.hold(before.plant.x, applied, w.d, length)
+
+        def halve(_, bounds):
+            low, high = bounds
+            middle = (low + high) / 2
+            failed = self.task.terminated(held(middle))
+            return jnp.where(failed, low, middle), jnp.where(failed, middle, high)
+
+        # 16 halvings: a microsecond of a sample of 0.1 s, below any sensor's resolution
+        _, end = jax.lax.fori_loop(0, 16, halve, (jnp.zeros_like(length), length))
+        return held(end)
+
+    def continued(self, state: EnvState, key: PRNGKeyArray) -> EnvState:
+        """Return the state at the end of the horizon as the first one of another, with newly drawn exogenous inputs."""
+        ws = draw(self.task, self.sampled, key, self.task.horizon + 1)
+        # The sample that was observed last comes first: its reference and noise are known already.
+        ws = jax.tree.map(lambda new, old: new.at[0].set(old[-1]), ws, state.ws)
+        return EnvState(state.plant, ws, jnp.zeros_like(state.t))
+
     def control(self, action: Array) -> Array:
         """Return the control in its units for an action in [-1, 1], clipped."""
         low, high = (jnp.asarray(a, action.dtype) for a in limits(self.sampled.plant.controls))
@@ -134,7 +172,7 @@ def functional(
     - `dt`: sample time in seconds, in place of the environment's.
     - `task`: fields of the plant's task, for example `horizon`.
 
-    **Raises:** `ModelError` for an unknown name.
+    **Raises:** `ModelError` for an unknown name; `RobustctlError` for a `horizon` that is not a whole number of at least 1.
 
     **Example:** ::
 
@@ -144,8 +182,10 @@ def functional(
     if name not in ENVIRONMENTS:
         raise ModelError(f"name must be one of {sorted(ENVIRONMENTS)}, got {name!r}")
     entry = ENVIRONMENTS[name]
+    settings = {"horizon": entry.horizon} | task
+    check_whole(1, horizon=settings["horizon"])
     plant = entry.plant()
     sampled = Sampled(plant, entry.dt if dt is None else dt, substeps=entry.substeps)
     if imperfections is not None:
         sampled = dataclasses.replace(sampled, imperfections=imperfections)
-    return FunctionalEnv(sampled, entry.task(plant, **({"horizon": entry.horizon} | task)))
+    return FunctionalEnv(sampled, entry.task(plant, **settings))

@@ -21,6 +21,18 @@ def observation_space(env: FunctionalEnv) -> gym.spaces.Box:
     return gym.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
 
+def checked_state(x0: Any, *shapes: tuple[int, ...]) -> np.ndarray:
+    """Return a given initial state as an array of finite numbers, of one of the shapes.
+
+    **Raises:** `ValueError`.
+    """
+    array = np.asarray(x0, float)
+    if array.shape not in shapes or not np.isfinite(array).all():
+        wanted = " or ".join(str(shape) for shape in shapes)
+        raise ValueError(f"options['x0'] must be finite numbers of shape {wanted}, got {x0!r}")
+    return array
+
+
 def checked_action(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return the action as float32.
 

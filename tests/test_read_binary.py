@@ -295,6 +295,7 @@ def test_excel_sheets(tmp_path):
     assert record.dt == pytest.approx(0.1) and np.flatnonzero(~experiment.u_mask).tolist() == [3, 4]
     np.testing.assert_array_equal(experiment.y[:, 0], y)
     np.testing.assert_array_equal(experiment.u[5:, 0], u[5:])
+    assert "sheet 'Sheet', the first of 2" in str(record)
     refuse(path, "'note, of the shift'", "note, of the shift")
     (tmp_path / "text.xlsx").write_text("u,y\n1,2\n")
     refuse(tmp_path / "text.xlsx", "damaged or of another format")

@@ -48,11 +48,15 @@ def load_parquet(path: Path, wanted: Wanted) -> Columns:
 
 def load_xlsx(path: Path, wanted: Wanted) -> Columns:
     """First sheet of an Excel workbook, which the reader of text takes row by row."""
-    (sheet,) = load_in_child(path, "xlsx", wanted).arrays.values()
+    read = load_in_child(path, "xlsx", wanted)
+    (sheet,) = read.arrays.values()
     with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
         text = Path(folder) / "sheet.csv"
         text.write_bytes(np.asarray(sheet).tobytes())
-        return load_text(text, replace(wanted, format=replace(wanted.format, encoding="utf-8")))
+        columns = load_text(text, replace(wanted, format=replace(wanted.format, encoding="utf-8")))
+    count, first = len(read.available), read.available[0]
+    which = [f"sheet {first!r}, the first of {count}"] if count > 1 else []
+    return replace(columns, guesses=[*which, *columns.guesses])
 
 
 def _mat_version(path: Path) -> str:

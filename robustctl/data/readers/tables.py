@@ -39,19 +39,20 @@ def plain(column: Any) -> np.ndarray:
 
 
 def load_xlsx(path: str, names: list[str]) -> tuple[list[str], Arrays]:
-    """First sheet of an Excel workbook as the bytes of a csv text, in which each row is one line."""
+    """Names of the sheets of an Excel workbook, and the first one as the bytes of a csv text with a line for each row."""
     from openpyxl import load_workbook
 
     # Text is quoted, so that a cell's text cannot be taken for a separator, a comment or a new line.
     text = io.StringIO()
     writer, size = csv.writer(text, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n"), 0
     with open(path, "rb") as file:  # of a path, openpyxl looks at the suffix
-        sheet = load_workbook(file, read_only=True, data_only=True, keep_links=False).worksheets[0]
+        sheets = load_workbook(file, read_only=True, data_only=True, keep_links=False).worksheets
+        sheet, titles = sheets[0], [sheet.title for sheet in sheets]
         sheet.reset_dimensions()  # those are the file's own claim
         for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
             size += writer.writerow([cell_text(cell) for cell in row])
             check_size(f"row {number}", (size,), 1, path)
-    return [], {"text": np.frombuffer(text.getvalue().encode(), np.uint8)}
+    return titles, {"text": np.frombuffer(text.getvalue().encode(), np.uint8)}
 
 
 def cell_text(cell: Any) -> Any:

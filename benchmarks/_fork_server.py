@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-LIBRARIES = ("scipy.io.matlab", "h5py", "fastparquet")
+LIBRARIES = ("scipy.io.matlab", "h5py", "fastparquet", "openpyxl")
 
 
 class ForkServer:

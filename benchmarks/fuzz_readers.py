@@ -8,11 +8,13 @@ Only two outcomes are allowed: a record, or a DataError. The process exits with 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,7 @@ import numpy as np
 
 from benchmarks._fork_server import ForkServer
 from robustctl.data import read
-from robustctl.data.readers import child
+from robustctl.data.readers import child, formats
 from robustctl.errors import DataError
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
@@ -39,9 +41,11 @@ def write_valid(folder: Path, kind: str) -> list[Path]:
     writers = {
         "csv": (_write_csv, _write_semicolons),
         "npz": (_write_npz, _write_npz_packed),
-        "mat": (_write_mat, _write_mat_packed, _write_mat4),
+        "npy": (_write_npy, _write_npy_fields),
+        "mat": (_write_mat, _write_mat_packed, _write_mat4, _write_mat_struct, _write_mat73),
         "hdf5": (_write_hdf5, _write_hdf5_packed),
         "parquet": (_write_parquet, _write_parquet_packed),
+        "xlsx": (_write_xlsx, _write_xlsx),
     }
     paths = [folder / f"valid{index}.{kind}" for index in range(len(writers[kind]))]
     for writer, path in zip(writers[kind], paths, strict=True):
@@ -89,6 +93,26 @@ def _write_mat4(path: Path, data: dict) -> None:
     savemat(path, data, appendmat=False, format="4")
 
 
+def _write_mat_struct(path: Path, data: dict) -> None:
+    from scipy.io import savemat
+
+    cells = {name: np.array(list(values), object) for name, values in data.items()}
+    savemat(path, {"log": data, **cells, "t": data["t"]}, appendmat=False)
+
+
+def _write_mat73(path: Path, data: dict) -> None:
+    import h5py
+
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in data.items():
+            half = len(values) // 2
+            for part in (values[:half], values[half:]):
+                file.create_dataset(f"#refs#/{name}{len(file.get('#refs#', ()))}", data=part[None])
+            cells = [file["#refs#"][key].ref for key in file["#refs#"] if key.startswith(name)]
+            file.create_dataset(name, data=np.array(cells, h5py.ref_dtype)[None])
+            file[name].attrs["MATLAB_class"] = np.bytes_("cell")
+
+
 def _write_hdf5(path: Path, data: dict) -> None:
     import h5py
 
@@ -116,6 +140,26 @@ def _write_parquet_packed(path: Path, data: dict) -> None:
     _write_parquet(path, data, "SNAPPY")
 
 
+def _write_npy(path: Path, data: dict) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.stack(list(data.values()), axis=1))
+
+
+def _write_npy_fields(path: Path, data: dict) -> None:
+    rows = np.array(list(zip(*data.values(), strict=True)), [(name, "f8") for name in data])
+    with path.open("wb") as file:
+        np.save(file, rows)
+
+
+def _write_xlsx(path: Path, data: dict) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in [list(data), *map(list, zip(*data.values(), strict=True))]:
+        book.active.append(row)
+    book.save(path)
+
+
 def mutate(raw: bytes, rng: np.random.Generator) -> bytes:
     """`raw` with one, two or four damages at random positions."""
     data = bytearray(raw)
@@ -139,6 +183,19 @@ def mutate(raw: bytes, rng: np.random.Generator) -> bytes:
     return bytes(data)
 
 
+def mutate_member(raw: bytes, rng: np.random.Generator) -> bytes:
+    """The zip archive `raw` with one member damaged; a damage to the archive itself only meets its checksums."""
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = list(members)[int(rng.integers(len(members)))]
+    members[name] = mutate(members[name], rng)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
 def _swap_chunks(data: bytearray, at: int, rng: np.random.Generator) -> None:
     size = int(rng.integers(1, 65))
     other = int(rng.integers(len(data)))
@@ -150,13 +207,15 @@ def _swap_chunks(data: bytearray, at: int, rng: np.random.Generator) -> None:
         )
 
 
-def attempt(kind: str, path: Path, stamped: bool) -> tuple[str, str]:
-    """Outcome of reading `path`, and a text about it."""
+ARCHIVES = ("npz", "xlsx")
+NAMES = {"npy": (("data[0]", "data[1]", "data[2]"), ("data/t", "data/u", "data/y"))}
+
+
+def attempt(kind: str, path: Path, which: int, stamped: bool) -> tuple[str, str]:
+    """Outcome of reading `path`, a damaged valid file number `which`, and a text about it."""
+    t, u, y = NAMES[kind][which] if kind in NAMES else "tuy"
     try:
-        if stamped:
-            record = read(path, inputs="u", outputs="y", time="t", format=kind)
-        else:
-            record = read(path, inputs="u", outputs="y", dt=0.05, format=kind)
+        record = read(path, inputs=u, outputs=y, format=kind, **({"time": t} if stamped else {"dt": 0.05}))
     except DataError as error:
         return "DataError", str(error).replace(str(path.parent), "")
     except Exception:
@@ -173,9 +232,11 @@ def fuzz(kind: str, valid: list[Path], mutations: int, seed: int, workers: int =
     def one(index: int) -> tuple[str, str]:
         rng = np.random.default_rng([seed, stream, index])
         path = valid[0].parent / f"{kind}-{index}"
-        path.write_bytes(mutate(raw[index % len(raw)], rng))
+        which = index % len(raw)
+        damage = mutate_member if kind in ARCHIVES and which else mutate
+        path.write_bytes(damage(raw[which], rng))
         try:
-            return attempt(kind, path, bool(rng.integers(2)))
+            return attempt(kind, path, which, bool(rng.integers(2)))
         finally:
             path.unlink()
 
@@ -202,7 +263,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
     parser.add_argument("--mutations", type=int, default=2000, help="damaged files of each format")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--formats", nargs="+", default=["csv", "npz", "mat", "hdf5", "parquet"])
+    parser.add_argument("--formats", nargs="+", default=formats.FORMATS)
     parser.add_argument("--start", choices=["fork", "fresh"], default="fork", help="of the child processes")
     parser.add_argument("--out", type=Path, default=Path("results/fuzz_readers.json"))
     options = parser.parse_args()

@@ -31,7 +31,9 @@ def state_scales(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
     graph = np.zeros((n + 1, n + 1))
     graph[:n, :n] = np.abs(A)
     graph[:n, n], graph[n, :n] = np.linalg.norm(B, axis=1), np.linalg.norm(C, axis=0)
-    with np.errstate(invalid="ignore"):  # SciPy reads the scales as places of rows, too, which large ones are not
+    with np.errstate(
+        invalid="ignore"
+    ):  # SciPy reads the scales as places of rows, too, which large ones are not
         t = np.asarray(scipy.linalg.matrix_balance(graph, permute=False, separate=True)[1][0])
     return t[:n] / t[n]
 

@@ -63,7 +63,7 @@ class FitLog:
     """Fit a model with a certificate to a logged experiment, test it in free run and save it.
 
     Args:
-        log: The record: csv, parquet, mat, hdf5 or npz.
+        log: The record: csv, xlsx, parquet, mat, hdf5 or NumPy.
         inputs: Columns of the plant's inputs.
         outputs: Columns of the plant's outputs.
         dt: Sample time in seconds; or give the column of time stamps.

@@ -82,6 +82,11 @@ def _columns(values: Any, what: str) -> np.ndarray:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2:
         raise DataError(f"{what} must have shape (T,) or (T, n), got {array.shape}")
+    if 1 < array.shape[0] < array.shape[1]:
+        raise DataError(
+            f"{what} must have shape (T, n), time first, got {array.shape}: {array.shape[0]} samples of "
+            f"{array.shape[1]} channels; transpose it, as x.T"
+        )
     return array
 
 

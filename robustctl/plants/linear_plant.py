@@ -1,12 +1,13 @@
 """A continuous-time linear plant from its matrices."""
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from typing_extensions import TypeGuard, override
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, linear

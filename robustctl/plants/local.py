@@ -118,7 +118,9 @@ def check_steps(sampled: "Sampled") -> None:
         lost, poor = np.zeros(len(modes), bool), fastest * step > 1
     if not (lost.any() or poor):
         return
-    name = f"{type(sampled.plant).__name__} sampled at {sampled.dt:g} s with {sampled.substeps} steps a sample"
+    name = (
+        f"{type(sampled.plant).__name__} sampled at {sampled.dt:g} s with {sampled.substeps} steps a sample"
+    )
     found = (
         f"the solver's steps must follow the plant's fastest mode, {modes[k]:.4g} 1/s at its operating point, but "
         f"|lambda| times a step is {fastest * step:.3g} for {name}"

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
 from ..record_checks import as_floats
+from .limits import Unusable
+from .request import Columns
+from .shapes import as_columns
 
 SHOWN_NAMES = 30  # of a file's columns in a message; a log of a vehicle bus has thousands
 
 
-def check_columns(names: Sequence[str], available: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
+def check_columns(names: Sequence[str], available: Sequence[str], arrays: Mapping[str, Any]) -> None:
     """Raise a DataError that lists what there is, unless each name has one array."""
     for name in names:
         count = available.count(name)
@@ -27,18 +32,37 @@ def check_columns(names: Sequence[str], available: Sequence[str], arrays: Mappin
             raise DataError(f"there is no column {name!r}; there are {available[:SHOWN_NAMES]}{more}.{hint}")
 
 
-def block(array: np.ndarray, name: str) -> np.ndarray:
+def block(array: Any, name: str) -> np.ndarray:
     """Array of numbers (T, k) of one variable."""
-    array = as_floats(array, f"variable {name!r}")
-    # MATLAB stores a signal as a row as often as a column.
-    if array.ndim == 2 and array.shape[0] == 1:
-        array = array.T
-    array = array[:, None] if array.ndim == 1 else array
-    if not array.size:
-        raise DataError(f"variable {name!r} holds no samples, shape {array.shape}")
-    if array.ndim != 2:
-        raise DataError(f"variable {name!r} must be (T,), (T, 1), (1, T) or (T, k), got shape {array.shape}")
-    return array
+    if isinstance(array, np.ndarray) and array.dtype.kind == "U":
+        raise DataError(f"variable {name!r} must be an array of numbers, not text")
+    try:
+        return as_columns(as_floats(array, f"variable {name!r}"), name)
+    except Unusable as error:
+        raise DataError(str(error)) from error
+
+
+def split_experiments(found: Columns, names: Sequence[str]) -> list[Columns]:
+    """Columns of each experiment in a file, where some arrays are lists with one for each.
+
+    **Raises:** `DataError` unless all are such lists, of one length.
+    """
+    counts = {name: len(found.arrays[name]) for name in names if isinstance(found.arrays[name], list)}
+    if not counts:
+        return [found]
+    if len(counts) < len(names) or len(set(counts.values())) > 1:
+        single = [name for name in names if name not in counts]
+        rest = f" and one array for {single}" if single else ""
+        raise DataError(
+            f"each variable must hold a cell for each experiment, got cells {counts}{rest}; "
+            f"name one cell, as '{next(iter(counts))}{{1}}', or save all as cells"
+        )
+    count = counts[names[0]]
+    guesses = [*found.guesses, f"{count} experiments, one for each cell"]
+    return [
+        replace(found, arrays={name: found.arrays[name][index] for name in names}, guesses=guesses)
+        for index in range(count)
+    ]
 
 
 def check_lengths(blocks: dict[str, np.ndarray]) -> None:

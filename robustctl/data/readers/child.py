@@ -8,14 +8,22 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
 from .request import Columns, Wanted
+from .text import load_text
 
-PACKAGES = {"parquet": ("pandas", "fastparquet"), "hdf5": ("h5py",), "mat73": ("h5py",), "mat": ()}
+PACKAGES = {
+    "parquet": ("pandas", "fastparquet"),
+    "hdf5": ("h5py",),
+    "mat73": ("h5py",),
+    "mat": (),
+    "xlsx": ("openpyxl",),
+}
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # A damaged file can make a library loop forever. Too short a limit refuses a good file on a slow machine, too long a one
 # only delays the message: a minute to start Python and import pandas, and 5 MB per second.
@@ -36,6 +44,19 @@ def load_hdf5(path: Path, wanted: Wanted) -> Columns:
 def load_parquet(path: Path, wanted: Wanted) -> Columns:
     """Columns of a Parquet file."""
     return load_in_child(path, "parquet", wanted)
+
+
+def load_xlsx(path: Path, wanted: Wanted) -> Columns:
+    """First sheet of an Excel workbook, which the reader of text takes row by row."""
+    read = load_in_child(path, "xlsx", wanted)
+    (sheet,) = read.arrays.values()
+    with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
+        text = Path(folder) / "sheet.csv"
+        text.write_bytes(np.asarray(sheet).tobytes())
+        columns = load_text(text, replace(wanted, format=replace(wanted.format, encoding="utf-8")))
+    count, first = len(read.available), read.available[0]
+    which = [f"sheet {first!r}, the first of {count}"] if count > 1 else []
+    return replace(columns, guesses=[*which, *columns.guesses])
 
 
 def _mat_version(path: Path) -> str:
@@ -80,6 +101,10 @@ def _reply(folder: Path, done: subprocess.CompletedProcess[bytes]) -> Columns:
         raise DataError(f"it is damaged: the library that reads it {how}") from error
     if reply["error"]:
         raise DataError(reply["error"])
-    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-        found = {name: arrays[str(index)] for index, name in enumerate(reply["found"])}
+    with np.load(folder / "arrays.npz", allow_pickle=False) as saved:
+        arrays = iter([saved[str(index)] for index in range(len(saved.files))])
+    found = {
+        name: next(arrays) if count is None else [next(arrays) for _ in range(count)]
+        for name, count in reply["found"]
+    }
     return Columns(reply["available"], found)

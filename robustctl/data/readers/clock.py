@@ -71,6 +71,17 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
     return stamps.astype("datetime64[ns]"), guesses + zones
 
 
+def text_stamps(cells: np.ndarray, name: str) -> np.ndarray:
+    """Stamps of the text in a binary file, as of `to_stamps`.
+
+    **Raises:** `DataError` for text that is no date and no time of day, and as `to_stamps`.
+    """
+    texts = [str(cell) for cell in cells]
+    if not is_clock(texts[0]):
+        raise DataError(f"row 1 must be a number, a date or a time of day, got {texts[0][:SHOWN]!r}")
+    return to_stamps(texts, name, range(1, len(texts) + 1))[0]
+
+
 def _of_day(part: dict[str, str | None], most: int, name: str, line: int) -> int:
     """Nanoseconds since midnight, and whole days of a duration; at most `most` hours."""
     hours, minutes, seconds = (int(part.get(key) or 0) for key in ("h", "m", "s"))

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import DataError
-from .archive import load_npz
-from .child import load_hdf5, load_mat, load_parquet
+from .archive import load_npy, load_npz
+from .blocks import check_columns, split_experiments
+from .child import load_hdf5, load_mat, load_parquet, load_xlsx
+from .frames import Frame, load_frame
 from .request import Columns, Format, Wanted
 from .text import load_text
 
@@ -22,6 +24,9 @@ SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
     ".npz": "npz",
+    ".npy": "npy",
+    ".xlsx": "xlsx",
+    ".xlsm": "xlsx",
 }
 READERS: dict[str, Callable[[Path, Wanted], Columns]] = {
     "csv": load_text,
@@ -29,6 +34,8 @@ READERS: dict[str, Callable[[Path, Wanted], Columns]] = {
     "mat": load_mat,
     "hdf5": load_hdf5,
     "npz": load_npz,
+    "npy": load_npy,
+    "xlsx": load_xlsx,
 }
 FORMATS = tuple(READERS)
 
@@ -51,10 +58,23 @@ def load(path: Path, wanted: Wanted) -> Columns:
     return READERS[wanted.format.kind or _kind(path)](path, wanted)
 
 
+def load_experiments(source: Path | Frame, wanted: Wanted) -> list[tuple[str, Columns]]:
+    """Name and columns of each experiment in a file or a DataFrame.
+
+    **Raises:** `DataError` for what `load` refuses, and for columns that are missing or there twice.
+    """
+    found = load(source, wanted) if isinstance(source, Path) else load_frame(source, wanted)
+    check_columns(wanted.names, found.available, found.arrays)
+    parts = split_experiments(found, wanted.names)
+    name = source.stem if isinstance(source, Path) else "experiment"
+    return [(name if len(parts) == 1 else f"{name}[{index}]", part) for index, part in enumerate(parts)]
+
+
 def _kind(file: Path) -> str:
     kind = SUFFIXES.get(file.suffix.lower())
     if kind is None:
-        npy = "one array without names, save with np.savez"
-        why = npy if file.suffix == ".npy" else f"give format=, one of {FORMATS}"
-        raise DataError(f"the suffix must be one of {tuple(SUFFIXES)}, got {file.suffix!r}: {why}")
+        raise DataError(
+            f"the suffix must be one of {tuple(SUFFIXES)}, got {file.suffix!r}: give format=, one of {FORMATS}, "
+            "or save it as one of these"
+        )
     return kind

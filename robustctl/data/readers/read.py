@@ -15,15 +15,17 @@ from ..arrays import from_arrays
 from ..edit import merge
 from ..record import Record
 from ..record_checks import as_names, check_names, refuse_infinite
-from .blocks import block, check_columns, check_lengths, stack
-from .formats import as_format, load
+from .blocks import block, check_lengths, stack
+from .clock import text_stamps
+from .formats import as_format, load_experiments
+from .frames import Frame, index_name, is_frame
 from .request import Columns, Format, Wanted
 from .stamps import Stamps, to_seconds
 from .timing import MOSTLY, Runs, Timing, to_runs
 
 
 def read(
-    path: str | os.PathLike | Sequence[str | os.PathLike],
+    path: str | os.PathLike | Frame | Sequence[str | os.PathLike | Frame],
     *,
     inputs: str | Sequence[str],
     outputs: str | Sequence[str],
@@ -76,7 +78,7 @@ def read(
         raise DataError("path must name at least one file, got none")
     inputs, outputs = as_names(inputs, "inputs"), as_names(outputs, "outputs")
     check_names(inputs, outputs)
-    if dt is None and time is None:
+    if dt is None and time is None and not all(map(index_name, paths)):
         raise DataError("a record needs a sample time: give dt= (seconds) or time= (column of time stamps)")
     if time is not None and (not isinstance(time, str) or time in inputs + outputs):
         raise DataError(f"time must name a column that is neither an input nor an output, got {time!r}")
@@ -84,18 +86,21 @@ def read(
     if timing.time_unit and time is None:
         raise DataError(f"time_unit needs time=, the column of time stamps that are in {time_unit}")
     labels, form = _units(units), as_format(format)
-    wanted = Wanted((*inputs, *outputs, *(() if time is None else (time,))), time, form)
     records = []
     for one in paths:
-        file = _file(one)
+        source = one if is_frame(one) else _file(one)
+        where = "DataFrame" if is_frame(one) else str(source)
+        stamps = index_name(one) if dt is None and time is None else time
+        wanted = Wanted((*inputs, *outputs, *(() if stamps is None else (stamps,))), stamps, form)
         try:
-            records.append(_read_one(file, wanted, (inputs, outputs), timing, hold, labels))
+            for name, found in load_experiments(source, wanted):
+                records.append(_read_one(where, name, found, wanted, (inputs, outputs), timing, hold, labels))
         except OSError as error:
-            raise DataError(f"{file}: cannot be opened: {error.strerror or error}") from error
+            raise DataError(f"{where}: cannot be opened: {error.strerror or error}") from error
         except MemoryError as error:
-            raise DataError(f"{file}: it does not fit in memory") from error
+            raise DataError(f"{where}: it does not fit in memory") from error
         except DataError as error:
-            raise DataError(f"{file}: {error}") from error
+            raise DataError(f"{where}: {error}") from error
     _all_used("units", labels, inputs + outputs, records[0].inputs + records[0].outputs)
     _all_used("hold", hold, inputs, records[0].inputs)
     return merge(*records)
@@ -131,17 +136,17 @@ def _all_used(what: str, names: Iterable[str], asked: tuple[str, ...], channels:
 
 
 def _read_one(
-    file: Path,
+    where: str,
+    name: str,
+    found: Columns,
     wanted: Wanted,
     channels: tuple[tuple[str, ...], tuple[str, ...]],
     timing: Timing,
     hold: tuple[str, ...],
     units: Mapping[str, str],
 ) -> Record:
-    found = load(file, wanted)
-    check_columns(wanted.names, found.available, found.arrays)
     stamps = _stamps(found, wanted, timing)
-    blocks = {name: block(found.arrays[name], name) for name in wanted.names if name != wanted.time}
+    blocks = {one: block(found.arrays[one], one) for one in wanted.names if one != wanted.time}
     check_lengths({**blocks, **({} if stamps is None else {wanted.time or "": stamps.seconds})})
     u_names, u_sources, u = stack(blocks, channels[0], found.names)
     y_names, y_sources, y = stack(blocks, channels[1], found.names)
@@ -152,9 +157,9 @@ def _read_one(
         runs = to_runs(None if stamps is None else stamps.seconds, values, timing, held)
     except DataError as error:
         raise DataError(f"time {wanted.time!r}: {error}" if wanted.time else str(error)) from error
-    _warn(file, wanted.time, [*([stamps.doubt] if stamps and stamps.doubt else []), *runs.doubts])
-    record = _record(runs, file.stem, u_names, y_names)
-    _warn_of_rare(file, record)
+    _warn(where, wanted.time, [*([stamps.doubt] if stamps and stamps.doubt else []), *runs.doubts])
+    record = _record(runs, name, u_names, y_names)
+    _warn_of_rare(where, record)
     guesses = [*found.guesses, *([stamps.guess] if stamps and stamps.guess else []), *runs.guesses]
     return dataclasses.replace(
         record,
@@ -173,7 +178,8 @@ def _stamps(found: Columns, wanted: Wanted, timing: Timing) -> Stamps | None:
     if not values.size:
         raise DataError(f"variable {wanted.time!r} holds no samples, shape {values.shape}")
     try:
-        return to_seconds(values.ravel(), wanted.time, found.units.get(wanted.time, ""), timing.time_unit)
+        times = text_stamps(values.ravel(), wanted.time) if values.dtype.kind == "U" else values.ravel()
+        return to_seconds(times, wanted.time, found.units.get(wanted.time, ""), timing.time_unit)
     except DataError as error:
         raise DataError(f"time {wanted.time!r}: {error}") from error
 
@@ -197,19 +203,19 @@ def _record(runs: Runs, name: str, inputs: list[str], outputs: list[str]) -> Rec
     )
 
 
-def _warn(file: Path, time: str | None, doubts: list[str]) -> None:
+def _warn(where: str, time: str | None, doubts: list[str]) -> None:
     for doubt in doubts:
-        warnings.warn(f"{file}: time {time!r}: {doubt}", RobustctlWarning, stacklevel=4)
+        warnings.warn(f"{where}: time {time!r}: {doubt}", RobustctlWarning, stacklevel=4)
 
 
-def _warn_of_rare(file: Path, record: Record) -> None:
+def _warn_of_rare(where: str, record: Record) -> None:
     """Warn of inputs that are mostly interpolated, as those are that a log holds only where they change."""
     known = np.concatenate([e.u_mask for e in record.experiments])
     lost = 1 - known[np.concatenate([e.y_mask for e in record.experiments]).any(axis=1)].mean(axis=0)
     for name, share in zip(record.inputs, lost, strict=True):
         if share > MOSTLY:
             warnings.warn(
-                f"{file}: input {name!r} has no value in {100 * share:.3g} % of the samples that hold an output, and is interpolated "
+                f"{where}: input {name!r} has no value in {100 * share:.3g} % of the samples that hold an output, and is interpolated "
                 f"there; if it is logged only when it changes, give hold={name!r}",
                 RobustctlWarning,
                 stacklevel=4,

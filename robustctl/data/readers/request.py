@@ -95,15 +95,15 @@ class Columns:
     **Arguments:**
 
     - `available`: names in the file, for messages; a name that stands twice is listed twice.
-    - `arrays`: those wanted that the file holds, by the name asked for. Time stamps may be numbers, ``datetime64`` or
-      ``timedelta64``; all else is numbers, NaN where missing.
+    - `arrays`: those wanted that the file holds, by the name asked for; a list holds one for each experiment. Time
+      stamps may be numbers, ``datetime64``, ``timedelta64`` or text; all else is numbers, NaN where missing.
     - `names`: what a channel is called in the record, by the name asked for, where that differs.
     - `units`: labels in the file, by the name asked for.
     - `guesses`: what the reader found out unasked, a phrase each; the record shows them.
     """
 
     available: Sequence[str]
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray | list[np.ndarray]]
     names: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     guesses: Sequence[str] = ()

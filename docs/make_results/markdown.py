@@ -56,14 +56,18 @@ def spread(values: Iterable[float | None], digits: int = 3) -> str:
     if len(known) < 2:
         return number(*known or [None], digits=digits)
     low, high = number(min(known), digits), number(max(known), digits)
-    return low if low == high else f"{number(sum(known) / len(known), digits)} [{low}, {high}]"
+    return (
+        low if low == high else f"{number(sum(known) / len(known), digits)} [{low},\N{NO-BREAK SPACE}{high}]"
+    )
 
 
 def published(entry: dict | None, digits: int = 3) -> str:
     """Write a published mean with its range."""
     if entry is None:
         return "-"
-    return "{} [{}, {}]".format(*(number(entry[key], digits) for key in ("mean", "lowest", "highest")))
+    return "{} [{},\N{NO-BREAK SPACE}{}]".format(
+        *(number(entry[key], digits) for key in ("mean", "lowest", "highest"))
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

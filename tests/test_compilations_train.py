@@ -79,6 +79,26 @@ def imitate(seed):
     rc.train.imitate(policy(jr.key(seed)), imitation, epochs=3, monitor=None, key=jr.key(seed))
 
 
+def test_rounds_of_imitation_after_the_second_compile_nothing():
+    """The first two differ in who drives the loop: the expert, then the policy."""
+    compiled = []
+
+    class Rounds:
+        """Counts what each round compiles; a watcher is closed once a round."""
+
+        def epoch(self, number, metrics):
+            pass
+
+        def close(self, stopped):
+            compiled.append(len(counted))
+
+    expert, monitor = Expert(-jnp.ones((1, 2))), rc.runs.Monitor([Rounds()], progress=False)
+    imitation = rc.train.Imitation(expert, scenario(), horizon=7, episodes=2, rounds=4)
+    with count_compilations() as counted:
+        rc.train.imitate(policy(jr.key(0)), imitation, epochs=2, monitor=monitor, key=jr.key(0))
+    assert len(compiled) == 4 and compiled[1:] == [compiled[1]] * 3
+
+
 def identify_by_recipe(seed):
     recipe = Recipe(nx=2, nv=2, hidden=(3,), warm_up=3, epochs=4, seed=seed)
     identify(record(seed), recipe, monitor=None)

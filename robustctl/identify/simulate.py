@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..data import Record
-from ..train.batches import Experiments, pack
+from ..train.batches import Experiments, check_lengths, pack
 from ..train.fitted_model import FittedModel, check_channels
 from ..train.identification import simulate_batch
 from ..train.initial_state import LearnedState
@@ -81,9 +81,9 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
     estimate = isinstance(initial, LearnedState)
     skipped = initial.horizon if estimate else initial.window
     scaled = model.scaling.apply(record)
-    batch = pack(scaled, window=model.initial.window, washout=skipped if estimate else 0, dtype=model.dtype)
+    check_lengths(scaled, initial.window, skipped if estimate else 0)
+    batch = pack(scaled, window=initial.window, dtype=model.dtype)
     if estimate:
-        batch = pack(scaled, dtype=model.dtype)
         outputs = _from_estimated_states(model, batch, skipped)
         how = f"state fitted to the first {skipped} samples"
     else:
@@ -118,7 +118,8 @@ def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int)
 
     def estimated(head):
         def evaluated(fn):
-            return lambda x0: np.asarray(fn(jnp.asarray(x0, start.dtype), system, *head), np.float64)
+            # NumPy casts without a call of its own on the device, and there are dozens of evaluations.
+            return lambda x0: np.asarray(fn(x0.astype(start.dtype), system, *head), np.float64)
 
         first = np.asarray(start, np.float64)
         jac = evaluated(_slope)

@@ -31,12 +31,7 @@ def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1
 
     **Raises:** `DataError` for an experiment with no sample left after window and washout.
     """
-    for experiment in record.experiments:
-        if experiment.samples <= window + washout:
-            raise DataError(
-                f"every experiment must be longer than window + washout = {window} + {washout} samples, got "
-                f"{experiment.samples} in {experiment.name!r}; shorten them or use a longer record"
-            )
+    check_lengths(record, window, washout)
     longest = max(experiment.samples for experiment in record.experiments) - window
     length = -(-longest // multiple) * multiple
 
@@ -52,6 +47,16 @@ def pack(record: Record, *, window: int = 0, washout: int = 0, multiple: int = 1
     head_y = np.stack([e.y[:window] for e in record.experiments])
     head_u, head_y, u, y = (jnp.asarray(a, dtype) for a in (head_u, head_y, u, y))
     return Experiments(head_u, head_y, u, y, jnp.asarray(mask, bool), jnp.arange(len(record.experiments)))
+
+
+def check_lengths(record: Record, window: int, washout: int) -> None:
+    """Raise `DataError` for an experiment with no sample left after window and washout."""
+    for experiment in record.experiments:
+        if experiment.samples <= window + washout:
+            raise DataError(
+                f"every experiment must be longer than window + washout = {window} + {washout} samples, got "
+                f"{experiment.samples} in {experiment.name!r}; shorten them or use a longer record"
+            )
 
 
 def in_segments(a: Array, length: int) -> Array:

@@ -47,7 +47,7 @@ class Trouble:
         )
         if self.fatal:
             text += f"; {LIMIT} in a row ended the training, and the last model with finite loss and gradient was returned"
-        return text + ". Use a smaller learning rate or a shorter segment"
+        return text + "; use a smaller learning rate or a shorter segment"
 
 
 def healthy(dtype) -> Health:

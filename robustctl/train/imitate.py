@@ -11,17 +11,17 @@ import optax
 from jaxtyping import PRNGKeyArray
 
 from ..checks import check_whole, renamed
-from ..data import Record, from_arrays
+from ..data import Record, Scaling, from_arrays
 from ..errors import RobustctlError
 from ..runs.monitor import SHOWN, Monitor
 from ..runs.run_folder import Run, inside
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
 from ..trajectory import rollout
-from .fit import IDENTIFICATION, fit
-from .identification import Fit
+from .fit import IDENTIFICATION
+from .identification import Fit, Identification
 from .policy import draw_episodes
-from .training import RENAMED
+from .training import RENAMED, train
 
 
 @renamed()
@@ -101,8 +101,12 @@ def imitate(
         seen += list(np.asarray(y, float))
         done += list(np.asarray(u, float))
         folder = None if run is None else inside(run, f"round_{k}")
-        fitted = fit(
-            parameterization, _record(seen, done), epochs=epochs, optimizer=optimizer, run=folder, monitor=monitor,
+        record = _record(seen, done)
+        problem = Identification(
+            _filled(record, imitation.episodes * imitation.rounds), scaling=Scaling.fit(record)
+        )
+        fitted = train(
+            problem, parameterization, epochs=epochs, optimizer=optimizer, run=folder, monitor=monitor,
             key=jr.fold_in(fit_key, k),
         )  # fmt: skip
         driver = fitted.model.explicit()
@@ -126,6 +130,17 @@ def _visit(scenario: Scenario, driver: System, expert: System, batch: Episode):
 def _record(seen: list, done: list) -> Record:
     """One sample is one step: the time axis of a policy has no unit here."""
     return from_arrays(seen, done, 1.0, name="expert")
+
+
+def _filled(record: Record, count: int) -> Record:
+    """Return the record with so many experiments: one that grew from round to round would compile again.
+
+    Those added have no measured controls, so they do not count in the loss.
+    """
+    first = record.experiments[0]
+    blank = dataclasses.replace(first, y_mask=np.zeros_like(first.y_mask))
+    added = (blank,) * (count - len(record.experiments))
+    return dataclasses.replace(record, experiments=record.experiments + added)
 
 
 def _check_finite(y, u, k: int) -> None:

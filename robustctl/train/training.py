@@ -131,6 +131,7 @@ def finish(
     best = objective.whole(state.best)
     outcome = Outcome(best, history, int(state.best_epoch), stopped, trouble, seconds, state.opt_state)
     result = problem.result(outcome)
-    for text in filter(None, (result.trouble, result.caution)):
-        warnings.warn(f"{who}{text}", RobustctlWarning, stacklevel=4)
+    texts = [str(text) for text in (result.trouble, result.caution) if text]
+    if texts:
+        warnings.warn(who + "; ".join(texts), RobustctlWarning, stacklevel=4)
     return result

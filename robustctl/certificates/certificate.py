@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 
-from ..errors import ModelError, RobustctlError
+from ..errors import RobustctlError
 from ..lft import BOUND_ROUNDING, Bounded
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
 from .content import arrays, fingerprint, own_descriptions, weights_sha256
 from .dissipation import Inequality, inequality, positive_definite
-from .faults import Shapes, array_fault, step_fault, step_shapes
+from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .metric import find_metric
 from .rate import rate_found
 
@@ -138,20 +138,25 @@ def certify(model: Parameterization | System) -> Certificate:
 
 
 def _of_system(system: System) -> Certificate:
-    if reason := array_fault(system):
+    if reason := complex_fault(system) or flag_fault(system):
         return _void(reason)
-    try:
-        shapes = step_shapes(system)
-    except Exception as error:
-        return _void(f"its arrays must fit together, got a step that fails with: {str(error)[:200]}")
-    if reason := step_fault(system, shapes):
+    # Described first: a class refuses arrays that it knows not to fit with words of its own.
+    described = [_described(mode) for mode in system.modes()]
+    if reason := array_fault(system) or step_fault(system):
         return _void(reason)
-    try:
-        modes = system.modes()
-    except ModelError as error:
-        return _void(str(error))
-    found = [_of_one(mode, shapes if mode is system else None) for mode in modes]
+    found = [_void(f) if isinstance(f, str) else _of_one(f) for f in described]
     return found[0] if len(found) == 1 else _of_modes(found)
+
+
+def _described(system: System) -> Inequality | str:
+    """Return the inequality of a system, or in words why there is none."""
+    try:
+        f = inequality(system)
+    except RobustctlError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
+    return f or f"{type(system).__name__} makes no claim: nothing about it is guaranteed"
 
 
 def _assumed(system: System) -> tuple[str, ...]:
@@ -165,17 +170,7 @@ def _void(reason: str) -> Certificate:
     return _certificate(None, float("inf"), None, reason)
 
 
-def _of_one(system: System, shapes: Shapes | None) -> Certificate:
-    try:
-        f = inequality(system, shapes)
-    except RobustctlError:
-        raise
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        return _void(
-            f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
-        )
-    if f is None:
-        return _void(f"{type(system).__name__} makes no claim: nothing about it is guaranteed")
+def _of_one(f: Inequality) -> Certificate:
     if f.fault:
         return _void(f.fault)
     if f.form.nx == 0:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..lft import LFT, Claim, block_diagonal
 from ..system import System
-from .faults import Shapes, check_sizes, claim_fault, form_fault, step_shapes
+from .faults import check_sizes, claim_fault, form_fault
 
 ROUNDING = float(np.finfo(np.float64).eps)
 
@@ -43,17 +43,15 @@ class Inequality(NamedTuple):
         return max((block.gain for block in self.form.blocks), default=None)
 
 
-def inequality(system: System, shapes: Shapes | None = None) -> Inequality | None:
+def inequality(system: System) -> Inequality | None:
     """Return the dissipation inequality of a system, None for one that does not describe itself.
-
-    `shapes`: what `step_shapes` returns for the system, where that is known.
 
     **Raises:** `ModelError` for an `lft()` whose sizes are not those of `step`.
     """
     form = system.lft()
     if form is None:
         return None
-    check_sizes(system, form, shapes or step_shapes(system))
+    check_sizes(system, form)
     claim = system.claim or Claim()
     fault = form_fault(form) or claim_fault(form, claim)
     return Inequality(form, claim, np.zeros((0, 0)) if fault else _blocks_form(form, claim), fault)

@@ -1,5 +1,6 @@
 """Why a system cannot be certified whatever its matrices prove: arrays, shapes and claims without a meaning."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -10,35 +11,57 @@ from jax.dtypes import canonicalize_dtype
 
 from ..errors import ModelError
 from ..lft import LFT, Bounded, Claim
+from ..scaled import Scaled, check_flags
 from ..system import StrictlyProper, System, dtype_of
 
 
-def array_fault(system: System) -> str:
-    """Return which array of a system is not real and finite, empty where all are: `step` may read any of them."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(system):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex):
-            continue
-        dtype = getattr(leaf, "dtype", np.dtype(type(leaf)))
-        name = jax.tree_util.keystr(path).lstrip(".")
-        if jnp.issubdtype(dtype, np.complexfloating) or getattr(dtype, "kind", "") == "O":
-            return f"{name} must be of real numbers, got {dtype}; a certificate covers real systems"
-        if jnp.issubdtype(dtype, np.floating):
-            values = np.asarray(leaf, np.float64).ravel()
-            if not np.isfinite(values).all():
-                wrong = values[~np.isfinite(values)][0]
-                return f"{name} must be finite, got {wrong}; train again with a smaller step, or correct it"
+def complex_fault(system: System) -> str:
+    """Return which array of a system is not of real numbers, empty where all are."""
+    for name, leaf in _numbers(system):
+        if np.iscomplexobj(leaf) or np.asarray(leaf).dtype == np.dtype(object):
+            return f"{name} must be of real numbers, got {leaf!r}; a certificate covers real systems"
     return ""
 
 
-Shapes = tuple[Any, Any, list | None]
+def array_fault(system: System) -> str:
+    """Return which array of a system is not finite, empty where all are: `step` may read any of them."""
+    for name, leaf in _numbers(system):
+        values = np.asarray(leaf, np.float64).ravel()
+        if not np.isfinite(values).all():
+            wrong = values[~np.isfinite(values)][0]
+            return f"{name} must be finite, got {wrong}; train again with a smaller step, or correct it"
+    return ""
 
 
-def step_fault(system: System, shapes: Shapes) -> str:
+def _numbers(system: System) -> Iterator[tuple[str, Any]]:
+    """Arrays and numbers by name, static fields apart; random keys are none."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(system):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            continue
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex):
+            yield jax.tree_util.keystr(path).lstrip("."), leaf
+
+
+def flag_fault(system: System) -> str:
+    """Return which flags a scaling turns into other numbers than 0 and 1, empty where none are."""
+    while isinstance(system, Scaled):
+        try:
+            check_flags(system.flags, system.u_mean, system.u_std)
+        except ModelError as error:
+            return str(error)
+        system = system.system
+    return ""
+
+
+def step_fault(system: System) -> str:
     """Return how a step's state or output has other shapes than the system's, empty where they agree.
 
     Arithmetic repeats an array with too few entries and returns more outputs for one with too many, without an error.
     """
-    x, x_next, y = shapes
+    try:
+        x, x_next, y = step_shapes(system)
+    except Exception as error:
+        return f"its arrays must fit together, got a step that fails with: {str(error)[:200]}"
     given, needed = ([leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (x_next, x))
     if x_next is not None and given != needed:
         return f"the state after a step must have the shapes {needed}, got {given}; its arrays do not fit together"
@@ -47,7 +70,7 @@ def step_fault(system: System, shapes: Shapes) -> str:
     return ""
 
 
-def step_shapes(system: System) -> Shapes:
+def step_shapes(system: System) -> tuple[Any, Any, list | None]:
     """Return the shapes of the state, of the state after a step and of the outputs; None where the input is unknown.
 
     **Raises:** whatever a step raises whose arrays do not fit together.
@@ -69,9 +92,9 @@ def _abstract(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape, canonicalize_dtype(leaf.dtype))
 
 
-def check_sizes(system: System, form: LFT, shapes: Shapes) -> None:
+def check_sizes(system: System, form: LFT) -> None:
     """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
-    x, _, y = shapes
+    x, _, y = step_shapes(system)
     found, wanted = {"states": form.nx}, {"states": _size(x)}
     if y is not None:
         found |= {"inputs": form.nu, "outputs": form.ny}

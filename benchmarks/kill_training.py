@@ -1,10 +1,11 @@
 """Kill a training run at random moments, continue it, and compare its result with that of an uninterrupted run.
 
-    python -m benchmarks.kill_training --kills 200 --seed 0 --out results/kill_training.json
+    python -m benchmarks.kill_training --kills 100 --seed 0 --out results/kill_training.json
 
 After every kill the training is resumed with `resume=True`. When it ends, its model and history must be identical to those of an
-uninterrupted run, and a new run starts until all kills are done. The process exits with 1 if a resume failed, a
-model differed, or a kill lost more epochs than there are between two checkpoints.
+uninterrupted run, and a new run starts until all kills are done. While a child trains, this process tries to train in the same
+folder, which must be refused. The process exits with 1 if a resume failed, a model differed, a second process was not
+refused, or a kill lost more epochs than there are between two checkpoints.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from collections import Counter
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -24,6 +26,7 @@ import jax.random as jr
 import numpy as np
 
 import robustctl as rc
+from robustctl.errors import RobustctlError
 from robustctl.runs.checkpoint import checkpoints
 from robustctl.runs.provenance import provenance
 from robustctl.runs.run_folder import LOG
@@ -73,8 +76,22 @@ def result(fitted: rc.train.Fit) -> bytes:
     return b"".join(np.asarray(a).tobytes() for a in arrays)
 
 
-def live(folder: Path, context, since: str, seconds: float | None) -> tuple[str, bytes | None]:
-    """Let a child train for `seconds` since a moment: `("killed" | "failed", None)` or `("ended", its result)`."""
+def is_refused(folder: Path, context) -> bool:
+    """Return whether a training in a folder is refused because another process has it."""
+    try:
+        train(folder, context.Event())
+    except RobustctlError as error:
+        return "in use by process" in str(error)
+    return False
+
+
+def live(
+    folder: Path, context, since: str, seconds: float | None, tried: Counter
+) -> tuple[str, bytes | None]:
+    """Let a child train for `seconds` since a moment: `("killed" | "failed", None)` or `("ended", its result)`.
+
+    `tried`: counts the trainings tried in the same folder, and those refused.
+    """
     moments = {name: context.Event() for name in LONGEST}
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=child, args=(folder, moments, there), daemon=True)
@@ -83,6 +100,10 @@ def live(folder: Path, context, since: str, seconds: float | None) -> tuple[str,
     if not moments[since].wait(300):
         raise RuntimeError(f"the child did not reach its {since} in 300 s")
     try:
+        if since == "first epoch" and seconds is not None:
+            refused = is_refused(folder, context)
+            if process.is_alive():
+                tried.update(second_processes=1, second_refused=int(refused))
         if here.poll(seconds):
             return "ended", here.recv()
         process.kill()
@@ -105,7 +126,8 @@ def kills(folder: Path, times: int, rng: np.random.Generator) -> dict:
     """Kill `times` children; count lost epochs and compare results."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["robustctl.train", "robustctl.problems"])
-    _, alone = live(folder / "alone", context, "start", None)
+    tried = Counter(second_processes=0, second_refused=0)
+    _, alone = live(folder / "alone", context, "start", None, tried)
     found = dict(
         kills=0, in_a_write=0, before_the_first_checkpoint=0, failed=0, most_epochs_lost=0, runs=0, equal=0
     )
@@ -113,7 +135,7 @@ def kills(folder: Path, times: int, rng: np.random.Generator) -> dict:
     while found["kills"] < times or run.exists():
         since = ("start", "first epoch")[found["kills"] % 2]
         life = float(rng.uniform(0, LONGEST[since])) if found["kills"] < times else None
-        outcome, value = live(run, context, since, life)
+        outcome, value = live(run, context, since, life, tried)
         found["failed"] += outcome == "failed"
         if outcome == "killed":
             found["kills"] += 1
@@ -124,13 +146,13 @@ def kills(folder: Path, times: int, rng: np.random.Generator) -> dict:
             found["runs"] += 1
             found["equal"] += value == alone
             run = folder / f"run_{found['runs']}"
-    return found
+    return found | dict(tried)
 
 
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("results/kill_training.json"))
     given = parser.parse_args()
@@ -145,7 +167,7 @@ def main() -> int:
     report = provenance(given.seed) | {"wall_s": round(time.perf_counter() - begin, 1)} | found
     given.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(given.out, report)
-    equal = found["equal"] == found["runs"]
+    equal = found["equal"] == found["runs"] and found["second_refused"] == found["second_processes"]
     return 0 if equal and not found["failed"] and found["most_epochs_lost"] <= INTERVAL else 1
 
 

@@ -376,3 +376,4 @@ def test_kills_at_random_moments_cost_no_more_than_an_interval(tmp_path):
     assert done.returncode == 0, done.stderr + done.stdout
     found = json.loads(out.read_text())
     assert found["kills"] == 3 and found["runs"] == found["equal"] >= 1
+    assert found["second_refused"] == found["second_processes"]

@@ -25,7 +25,9 @@ def trainings(results: Results) -> str:
         "kills": "kills, at random moments", "in_a_write": "of these within a write of a checkpoint",
         "before_the_first_checkpoint": "of these before the first checkpoint", "failed": "resumes that failed",
         "most_epochs_lost": "most epochs lost by one kill", "epochs_between_checkpoints": "epochs between two checkpoints",
-        "runs": "trainings that came to their end", "equal": "of these equal, bit for bit, to one left alone",
+        "second_processes": "other processes that tried to train in a folder in use",
+        "second_refused": "of these refused", "runs": "trainings that came to their end",
+        "equal": "of these equal, bit for bit, to one left alone",
     })  # fmt: skip
 
 

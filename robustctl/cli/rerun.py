@@ -26,22 +26,31 @@ class Rerun:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..identify.recipe import parts
-        from ..runs.fingerprint import data_hash
         from ..runs.run_folder import LOG
         from ..runs.watchers import read_log
 
         folder = self.run.resolve()  # "." has no name
         out = self.out or folder.with_name(folder.name + "-again")
-        words, data = _made(self.run)
-        command = rebuilt({"fit": FitLog, "demo": Demo}, words)
-        if data_hash(parts(command.records()[0], command.recipe)[2]) != data:
-            raise DataError(
-                f"the data of {self.run} must not have changed, but {getattr(command, 'log', 'they')} did; "
-                "restore them to repeat the run"
-            )
-        command.into(out)()
+        repeated(self.run).into(out)()
         return _compare(read_log(self.run / LOG)[0], read_log(out / LOG)[0])
+
+
+def repeated(run: Path) -> FitLog | Demo:
+    """Return the command that made a run.
+
+    **Raises:** `RobustctlError` for a run of a script, and for a `run.json` that does not have a command of ours; `DataError`
+    where the data have changed; `OSError` where a file cannot be read.
+    """
+    from ..identify.recipe import parts
+    from ..runs.fingerprint import data_hash
+
+    words, data = _made(run)
+    command = rebuilt({"fit": FitLog, "demo": Demo}, words)
+    if data_hash(parts(command.records()[0], command.recipe)[2]) != data:
+        raise DataError(
+            f"the data of {run} must not have changed, but {getattr(command, 'log', 'they')} did; restore them to repeat the run"
+        )
+    return command
 
 
 def _made(run: Path) -> tuple[Any, Any]:

@@ -1,0 +1,71 @@
+"""The dissipation matrix in the metric's own coordinates, in which lightly damped systems and unlike units keep their digits."""
+
+import numpy as np
+
+from .dissipation import ROUNDING, Inequality, in_range, quadratic_terms
+
+EXTENDED = float(np.finfo(np.longdouble).eps)
+"""Rounding of NumPy's longest floating-point numbers: 1e-19 on x86, that of float64 where there are none."""
+
+
+def margin_in_metric(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> float:
+    """Return an upper bound on the largest eigenvalue of `K' M K` over its largest entry; negative proves M < 0 and P > 0.
+
+    ::
+
+        K = blkdiag(T, I, I),     T'P T = I   up to rounding
+
+    Whatever T is, `K' M K < 0` implies that K is nonsingular and M negative definite. The products are computed in extended
+    precision and their rounding is bounded from the products of absolute values.
+
+    **Arguments:**
+
+    - `f`: the inequality; `P`: its metric (nx, nx), symmetric.
+    - `roundings`: how many times the bound on rounding the form's own entries may be off.
+    """
+    S, terms = quadratic_terms(f)
+    if P.shape != f.form.A.shape or not all(in_range(a) for a in (P, S, *(a for term in terms for a in term))):
+        return float("inf")
+    T = _whitening(P)
+    if T is None or not np.array_equal(P, P.T):
+        return float("inf")
+    nx, n = len(P), S.shape[1]
+    K = np.eye(n, dtype=np.longdouble)
+    K[:nx, :nx] = T
+    X0 = np.eye(nx, n)
+    rate = np.longdouble(f.claim.rate)
+    smallest = -_largest([(X0, -P)], K[:, :nx], roundings)[0]
+    if not smallest > 0:
+        return float("inf")
+    largest, size = _largest([(S, P), (X0, -(rate**2) * P), *terms], K, roundings)
+    return largest / size if size > 0 else float("inf")
+
+
+def _largest(terms: list, K: np.ndarray, roundings: float) -> tuple[float, float]:
+    """Return an upper bound on the largest eigenvalue of `sum (N K)' Q (N K)`, scaled, and the size of its entries."""
+    n = K.shape[1]
+    M, size = np.zeros((n, n), np.longdouble), np.zeros((n, n), np.longdouble)
+    for N, Q in terms:
+        product, bound = N @ K, np.abs(N) @ np.abs(K)
+        M += product.T @ Q @ product
+        size += bound.T @ np.abs(Q) @ bound
+    # By powers of two, which is exact, to a diagonal of one.
+    scale = np.exp2(-np.round(np.log2(np.maximum(np.abs(np.diag(M)), 1e-300)) / 2))
+    M, size = scale[:, None] * M * scale, scale[:, None] * size * scale
+    plain = np.asarray((M + M.T) / 2, np.float64)
+    rounding = 4 * (n + 10) * (roundings * EXTENDED * float(np.sqrt(np.sum(size**2))) + ROUNDING * np.linalg.norm(plain))
+    if not np.isfinite(plain).all() or not np.isfinite(rounding):
+        return float("inf"), 1.0
+    return float(np.linalg.eigvalsh(plain)[-1] + rounding), float(np.abs(plain).max())
+
+
+def _whitening(P: np.ndarray) -> np.ndarray | None:
+    """Return T with `T'P T = I` up to rounding, None where P is far from positive definite."""
+    diagonal = np.diag(P)
+    if not np.all(diagonal > 0):
+        return None
+    d = 1 / np.sqrt(diagonal)
+    try:
+        return d[:, None] * np.linalg.inv(np.linalg.cholesky(d[:, None] * P * d)).T
+    except np.linalg.LinAlgError:
+        return None

@@ -16,12 +16,12 @@ def margin_in_metric(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> fl
         K = blkdiag(T, I, I),     T'P T = I   up to rounding
 
     Whatever T is, `K' M K < 0` implies that K is nonsingular and M negative definite. The products are computed in extended
-    precision and their rounding is bounded from the products of absolute values.
+    precision, each with a bound on its rounding.
 
     **Arguments:**
 
     - `f`: the inequality; `P`: its metric (nx, nx), symmetric.
-    - `roundings`: how many times the bound on rounding the form's own entries may be off.
+    - `roundings`: how many times the rounding of float64 the form's own entries may be off.
     """
     S, terms = quadratic_terms(f)
     if P.shape != f.form.A.shape or not all(in_range(a) for a in (P, S, *(a for term in terms for a in term))):
@@ -30,30 +30,47 @@ def margin_in_metric(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> fl
     if T is None or not np.array_equal(P, P.T):
         return float("inf")
     nx, n = len(P), S.shape[1]
-    K = np.eye(n, dtype=np.longdouble)
+    K, X0 = np.eye(n), np.eye(nx, n)
     K[:nx, :nx] = T
-    X0 = np.eye(nx, n)
-    rate = np.longdouble(f.claim.rate)
-    smallest = -_largest([(X0, -P)], K[:, :nx], roundings)[0]
-    if not smallest > 0:
-        return float("inf")
-    largest, size = _largest([(S, P), (X0, -(rate**2) * P), *terms], K, roundings)
-    return largest / size if size > 0 else float("inf")
+    rate2 = np.longdouble(f.claim.rate) ** 2
+    with np.errstate(all="ignore"):
+        smallest = -_largest([(X0, -P)], K[:, :nx], roundings)[0]
+        largest, size = _largest([(S, P), (X0, -rate2 * P), *terms], K, roundings)
+    return largest / size if smallest > 0 and size > 0 else float("inf")
+
+
+class _Product:
+    """A matrix in extended precision, and a bound on the error of each of its entries."""
+
+    def __init__(self, value: np.ndarray, error: np.ndarray | float = 0.0):
+        self.value = np.asarray(value, np.longdouble)
+        self.error = np.asarray(error, np.longdouble) + np.zeros_like(self.value)
+
+    def __matmul__(self, other: "_Product") -> "_Product":
+        a, b = np.abs(self.value), np.abs(other.value)
+        own = (a.shape[1] + 2) * EXTENDED * (a @ b)
+        error = a @ other.error + self.error @ (b + other.error) + own
+        return _Product(self.value @ other.value, 2 * error)  # twice, for the rounding of the bound
+
+    @property
+    def T(self) -> "_Product":
+        """The transpose."""
+        return _Product(self.value.T, self.error.T)
 
 
 def _largest(terms: list, K: np.ndarray, roundings: float) -> tuple[float, float]:
     """Return an upper bound on the largest eigenvalue of `sum (N K)' Q (N K)`, scaled, and the size of its entries."""
     n = K.shape[1]
-    M, size = np.zeros((n, n), np.longdouble), np.zeros((n, n), np.longdouble)
+    M, error = np.zeros((n, n), np.longdouble), np.zeros((n, n), np.longdouble)
     for N, Q in terms:
-        product, bound = N @ K, np.abs(N) @ np.abs(K)
-        M += product.T @ Q @ product
-        size += bound.T @ np.abs(Q) @ bound
+        seen = _Product(N, roundings * ROUNDING * np.abs(N)) @ _Product(K)
+        term = seen.T @ (_Product(Q, EXTENDED * np.abs(Q)) @ seen)
+        M, error = M + term.value, error + term.error + (len(terms) + 2) * EXTENDED * np.abs(term.value)
     # By powers of two, which is exact, to a diagonal of one.
     scale = np.exp2(-np.round(np.log2(np.maximum(np.abs(np.diag(M)), 1e-300)) / 2))
-    M, size = scale[:, None] * M * scale, scale[:, None] * size * scale
+    M, error = scale[:, None] * M * scale, scale[:, None] * error * scale
     plain = np.asarray((M + M.T) / 2, np.float64)
-    rounding = 4 * (n + 10) * (roundings * EXTENDED * float(np.sqrt(np.sum(size**2))) + ROUNDING * np.linalg.norm(plain))
+    rounding = 2 * float(np.sqrt(np.sum(error**2))) + 4 * (n + 10) * ROUNDING * float(np.linalg.norm(plain))
     if not np.isfinite(plain).all() or not np.isfinite(rounding):
         return float("inf"), 1.0
     return float(np.linalg.eigvalsh(plain)[-1] + rounding), float(np.abs(plain).max())

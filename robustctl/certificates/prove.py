@@ -85,8 +85,9 @@ def _margin(form: LFT, claim: Claim) -> float:
     if not all(np.all(t >= 0) and np.isfinite(t).all() for t in multipliers) or claim.P is None:
         return float("inf")
     f = Inequality(form, claim, blocks_form(form, claim))
-    roundings = FORM_ROUNDINGS if form.D11.any() else 1.0
-    found = margin(f, claim.P, roundings)
+    # The matrices of a linear system are its data; those of an opened form are products.
+    roundings = FORM_ROUNDINGS if form.D11.any() else float(bool(form.blocks))
+    found = margin(f, claim.P, max(roundings, 1.0))
     return found if found < 0 else margin_in_metric(f, claim.P, roundings)
 
 

@@ -54,10 +54,10 @@ def inequality(system: System) -> Inequality | None:
     check_sizes(system, form)
     claim = system.claim or Claim()
     fault = form_fault(form) or claim_fault(form, claim)
-    return Inequality(form, claim, np.zeros((0, 0)) if fault else _blocks_form(form, claim), fault)
+    return Inequality(form, claim, np.zeros((0, 0)) if fault else blocks_form(form, claim), fault)
 
 
-def _blocks_form(form: LFT, claim: Claim) -> np.ndarray:
+def blocks_form(form: LFT, claim: Claim) -> np.ndarray:
     """Return one Pi for all blocks: each block's is in the order [v; w], the whole has every v before every w."""
     multipliers = claim.multipliers or tuple(np.ones(1) for _ in form.blocks)
     parts = [(block.form(T), block.nv) for block, T in zip(form.blocks, multipliers, strict=True)]
@@ -84,16 +84,17 @@ def quadratic_terms(f: Inequality) -> tuple[np.ndarray, list[tuple[np.ndarray, n
     return S, terms
 
 
-def margin(f: Inequality, P: np.ndarray) -> float:
+def margin(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> float:
     """Return an upper bound on the largest eigenvalue of M over its largest entry; negative proves M < 0.
 
     M is first scaled by powers of two, which is exact and keeps its sign, and the rounding of its
     computation is bounded from the same products of absolute values and added: a negative answer is a
     proof, not an impression. Infinite where P is not positive definite or something is not finite or in range.
+    `roundings`: how many times that bound the form's own entries may be off.
     """
     S, terms = quadratic_terms(f)
     arrays = [P, S, *(a for term in terms for a in term)]
-    if P.shape != f.form.A.shape or not all(_in_range(a) for a in arrays) or not positive_definite(P):
+    if P.shape != f.form.A.shape or not all(in_range(a) for a in arrays) or not positive_definite(P):
         return float("inf")
     nx = P.shape[0]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -105,12 +106,12 @@ def margin(f: Inequality, P: np.ndarray) -> float:
     if not np.isfinite(size).all() or underflow:
         return float("inf")
     n = len(M)
-    rounding = 4 * (n + 10) * ROUNDING * (np.linalg.norm(size) + np.linalg.norm(M))
+    rounding = 4 * (n + 10) * roundings * ROUNDING * (np.linalg.norm(size) + np.linalg.norm(M))
     largest = float(np.linalg.eigvalsh((M + M.T) / 2)[-1]) + rounding
     return float(largest / np.abs(M).max())
 
 
-def _in_range(array: np.ndarray) -> bool:
+def in_range(array: np.ndarray) -> bool:
     """Return whether an array is finite and far enough from overflow for products of three."""
     return bool(np.abs(array).max(initial=0.0) < _LARGEST)
 
@@ -133,6 +134,8 @@ def positive_definite(P: np.ndarray) -> bool:
     """Return whether a symmetric matrix is proven to be positive definite, rounding included."""
     if not (np.array_equal(P, P.T) and np.all(np.diag(P) > 0)):
         return False
+    if not len(P):
+        return True
     balanced, size = _balanced(P, np.abs(P))
     rounding = 4 * (len(P) + 10) * ROUNDING * np.linalg.norm(size)
     return bool(np.linalg.eigvalsh(balanced)[0] > rounding)

@@ -1,0 +1,192 @@
+"""A form that a solver can work with: its networks opened to their neurons, its signals in balanced coordinates."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..lft import LFT, Bounded, Slopes, interconnect, linear, static
+
+_LEAST = 1e-7
+"""Of a state's reachability or observability, relative to the largest: states that nearly nothing moves keep finite coordinates."""
+
+
+def opened(form: LFT) -> LFT:
+    """Return the form with every network that describes its inside replaced by its neurons.
+
+    **Raises:** `ModelError` for a loop that is algebraic without a solution.
+    """
+    plant = linear(
+        form.A, np.hstack([form.B2, form.B1]), np.vstack([form.C2, form.C1]),
+        np.block([[form.D22, form.D21], [form.D12, form.D11]]),
+    )  # fmt: skip
+    if not any(_describes_inside(block) for block in form.blocks):
+        return form
+    parts = [plant, *(_part(block) for block in form.blocks)]
+    nu, ny, nv, nw = form.nu, form.ny, len(form.C1), form.B1.shape[1]
+    F, H = np.zeros((nu + nw + nv, ny + nv + nw)), np.eye(ny, ny + nv + nw)
+    F[nu : nu + nw, ny + nv :] = np.eye(nw)
+    F[nu + nw :, ny : ny + nv] = np.eye(nv)
+    whole = interconnect(parts, F, np.eye(len(F), nu), H, np.zeros((ny, nu)))
+    return whole._replace(assumptions=tuple(dict.fromkeys((*form.assumptions, *whole.assumptions))))
+
+
+def _describes_inside(block: Slopes | Bounded) -> bool:
+    return isinstance(block, Bounded) and block.inside is not None
+
+
+def _part(block: Slopes | Bounded) -> LFT:
+    if isinstance(block, Bounded) and block.inside is not None:
+        return opened(block.inside)
+    zero = np.zeros((block.nv, block.nw))
+    return static(zero, np.eye(block.nv), np.eye(block.nw), zero.T, (block,))
+
+
+def at_slopes(form: LFT, fraction: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return `(A, B, C, D)` with every slope at `lo + fraction (hi - lo)`, and with zero in place of bounded blocks.
+
+    **Raises:** `numpy.linalg.LinAlgError` where the neurons' own loop has no solution there.
+    """
+    slopes = [
+        np.diag(b.lo + fraction * (b.hi - b.lo)) if isinstance(b, Slopes) else np.zeros((b.nw, b.nv)) for b in form.blocks
+    ]  # fmt: skip
+    gain, row, column = np.zeros((form.B1.shape[1], len(form.C1))), 0, 0
+    for D in slopes:
+        gain[row : row + D.shape[0], column : column + D.shape[1]] = D
+        row, column = row + D.shape[0], column + D.shape[1]
+    closed = np.linalg.solve(np.eye(len(gain)) - gain @ form.D11, gain)
+    B, D = closed @ form.C1, closed @ form.D12
+    return form.A + form.B1 @ B, form.B2 + form.B1 @ D, form.C2 + form.D21 @ B, form.D22 + form.D21 @ D
+
+
+def spectral_radius(A: np.ndarray) -> float:
+    """Return the largest absolute value of an eigenvalue, 0 for none."""
+    return float(np.abs(np.linalg.eigvals(A)).max(initial=0.0)) if len(A) else 0.0
+
+
+class Coordinates(NamedTuple):
+    """A form in balanced coordinates, and how to return from them.
+
+    ::
+
+        x = T x_balanced,    v_k = d_k v_k,balanced,    w_k = d_k w_k,balanced,    y = size y_balanced
+
+    `d` has one number a neuron and one a bounded block.
+    """
+
+    form: LFT
+    T: np.ndarray
+    d: tuple[np.ndarray, ...]
+    size: float
+
+    def metric(self, P: np.ndarray) -> np.ndarray:
+        """Return the metric in the original coordinates, symmetric."""
+        inverse = np.linalg.inv(self.T) if len(self.T) else self.T
+        P = self.size**2 * inverse.T @ P @ inverse
+        return (P + P.T) / 2
+
+    def multipliers(self, balanced: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return the multipliers of the original blocks."""
+        return tuple(self.size**2 * t / d**2 for t, d in zip(balanced, self.d, strict=True))
+
+
+def balance(form: LFT) -> Coordinates:
+    """Return a form in balanced coordinates: of the linear system with all slopes at their lower ends, then of each neuron.
+
+    **Raises:** `numpy.linalg.LinAlgError` where that system is not stable.
+    """
+    T = _balancing(form)
+    inverse = np.linalg.inv(T) if len(T) else T
+    form = form._replace(
+        A=inverse @ form.A @ T, B1=inverse @ form.B1, B2=inverse @ form.B2, C1=form.C1 @ T, C2=form.C2 @ T
+    )
+    size = _gain_estimate(form)
+    # The outputs shrink by this size: half of it goes to the states, so that B and C stay alike.
+    half, T = np.sqrt(size), T * np.sqrt(size)
+    form = form._replace(
+        B1=form.B1 / half, B2=form.B2 / half, C1=form.C1 * half,
+        C2=form.C2 / half, D21=form.D21 / size, D22=form.D22 / size,
+    )  # fmt: skip
+    d = [np.ones(1 if isinstance(block, Bounded) else block.nv) for block in form.blocks]
+    for _ in range(3):  # rows of one neuron are columns of another
+        once = _sizes(form)
+        form = _scaled(form, once)
+        d = [a * b for a, b in zip(d, once, strict=True)]
+    return Coordinates(form, T, tuple(d), size)
+
+
+def _balancing(form: LFT) -> np.ndarray:
+    """Return T of the balanced realization, by the square roots of both Gramians."""
+    nx = form.nx
+    if nx == 0:
+        return np.zeros((0, 0))
+    A, B, C, _ = at_slopes(form)
+    B, C = np.hstack([B, form.B1]), np.vstack([C, form.C1])
+    if not spectral_radius(A) < 1:
+        raise np.linalg.LinAlgError("not stable")
+    # States first in the sizes that their inputs move them to, so that the Gramians are not those of unlike units.
+    moved = np.sqrt(np.diag(_gramian(A, B)))
+    scale = np.where((moved > 0) & np.isfinite(moved), moved, 1.0)
+    A, B, C = A * scale / scale[:, None], B / scale[:, None], C * scale
+    reached, seen = _root(_gramian(A, B)), _root(_gramian(A.T, C.T))
+    left, singular, right = np.linalg.svd(seen.T @ reached)
+    return scale[:, None] * (reached @ right.T / np.sqrt(singular))
+
+
+def _gramian(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Return `sum over k of A^k B B' A'^k`, by doubling, in which nothing cancels."""
+    W = B @ B.T
+    for _ in range(60):
+        W = W + A @ W @ A.T
+        A = A @ A
+        if not np.abs(A).max() > 1e-20:
+            break
+    return (W + W.T) / 2
+
+
+def _root(W: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh((W + W.T) / 2)
+    return vectors * np.sqrt(np.maximum(values, max(_LEAST**2 * values[-1], 1e-200)))
+
+
+def _gain_estimate(form: LFT) -> float:
+    """Return the largest gain of the linear system with all slopes halfway, or at their lower ends, at a few frequencies."""
+    for fraction in (0.5, 0.0):
+        A, B, C, D = at_slopes(form, fraction)
+        if spectral_radius(A) < 1:
+            found = _largest_response(A, B, C, D)
+            if found > 0:
+                return found
+    return 1.0
+
+
+def _largest_response(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> float:
+    if not D.size:
+        return 0.0
+    angles = np.concatenate([np.linspace(0, np.pi, 17), np.abs(np.angle(np.linalg.eigvals(A)))]) if len(A) else [0.0]
+    responses = [D + C @ np.linalg.solve(np.exp(1j * a) * np.eye(len(A)) - A, B) for a in angles]
+    return float(max(np.linalg.norm(G, 2) for G in responses))
+
+
+def _sizes(form: LFT) -> list[np.ndarray]:
+    """Return for each block the scale at which its rows and its columns have the same norm."""
+    rows = np.linalg.norm(np.hstack([form.C1, form.D11, form.D12]), axis=1)
+    columns = np.linalg.norm(np.vstack([form.B1, form.D11, form.D21]), axis=0)
+    found, v, w = [], 0, 0
+    for block in form.blocks:
+        row, column = rows[v : v + block.nv], columns[w : w + block.nw]
+        v, w = v + block.nv, w + block.nw
+        if isinstance(block, Bounded):
+            row, column = (np.linalg.norm(a, keepdims=True) for a in (row, column))
+        ratio = np.sqrt(np.where((row > 0) & (column > 0), row, 1) / np.where((row > 0) & (column > 0), column, 1))
+        found.append(np.exp2(np.round(np.log2(ratio))))
+    return found
+
+
+def _scaled(form: LFT, d: list[np.ndarray]) -> LFT:
+    pairs = list(zip(form.blocks, d, strict=True))
+    v = np.concatenate([np.broadcast_to(a, b.nv) for b, a in pairs]) if pairs else np.zeros(0)
+    w = np.concatenate([np.broadcast_to(a, b.nw) for b, a in pairs]) if pairs else np.zeros(0)
+    return form._replace(
+        B1=form.B1 * w, D21=form.D21 * w, C1=form.C1 / v[:, None], D12=form.D12 / v[:, None],
+        D11=form.D11 * w / v[:, None],
+    )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from robustctl.cli import main
 from robustctl.cli.arguments import arguments, parsed
 from robustctl.cli.models import Demo, FitLog
+from robustctl.cli.reading import Reading
 from robustctl.identify.recipe import Recipe
 from robustctl.problems import two_tanks
 
@@ -80,6 +81,13 @@ def test_rerun_gives_the_same_numbers_and_refuses_data_that_changed(run, tmp_pat
         Demo(seed=3),
         FitLog(Path("/a b/log.csv"), ("u", "v"), ("y",), dt=0.1, test=Path("/t.csv"), resume=True),
         FitLog(
+            Path("/l.txt"),
+            ("u",),
+            ("y",),
+            time="t",
+            reading=Reading("csv", "latin-1", ",", ("Bad", "-9999", "No Data"), ("u",), 10.0, "ms"),
+        ),
+        FitLog(
             Path("/l.mat"),
             ("u",),
             ("y",),
@@ -87,7 +95,7 @@ def test_rerun_gives_the_same_numbers_and_refuses_data_that_changed(run, tmp_pat
             recipe=Recipe(model="gru", hidden=(3, 4), validation=0.3),
         ),
     ],
-    ids=["demo", "fit", "recipe"],
+    ids=["demo", "fit", "reading", "recipe"],
 )
 def test_a_command_comes_back_from_its_arguments(command):
     commands = {"fit": FitLog, "demo": Demo}
@@ -140,7 +148,71 @@ def test_simulate_writes_over_neither_log_nor_model(run, capsys, taken):
     )
 
 
+def german(path, source, mark=""):
+    """A log with decimal commas, stamps in ms, an input logged on change, and a mark for a lost output."""
+    rows = [row.split(",") for row in Path(source).read_text().splitlines()[1:]]
+    changed = [k == 0 or row[0] != rows[k - 1][0] for k, row in enumerate(rows)]
+    cells = [
+        (f"{2000 * k}", pump if change else "", mark if mark and k == 20 else level)
+        for k, ((pump, level), change) in enumerate(zip(rows, changed, strict=True))
+    ]
+    lines = ["Rig 7", "", "t_ms;pump [V];level [m]", *(";".join(row).replace(".", ",") for row in cells)]
+    path.write_bytes("\n".join(lines).encode("utf-16"))
+    return str(path)
+
+
+def test_options_of_reading_give_the_same_record(tmp_path):
+    plain = (
+        FitLog(Path(write_log(tmp_path / "log.csv")), ("pump",), ("level",), dt=2.0)
+        .records()[0]
+        .experiments[0]
+    )
+    log = german(tmp_path / "german.txt", tmp_path / "log.csv", "-9999")
+    words = [
+        "fit",
+        log,
+        "--inputs",
+        "pump",
+        "--outputs",
+        "level",
+        "--time",
+        "t_ms",
+        "--hold",
+        "pump",
+        "--missing",
+        "-9999",
+    ]
+    record = parsed({"fit": FitLog, "demo": Demo}, words).records()[0]
+    read = record.experiments[0]
+    np.testing.assert_array_equal(read.u, plain.u)
+    kept = np.arange(60) != 20
+    np.testing.assert_array_equal(read.y[kept], plain.y[kept])
+    assert read.y_mask[:, 0].tolist() == kept.tolist()
+    assert record.dt == 2.0 and record.input_units == ("V",) and record.output_units == ("m",)
+    assert {"decimal commas", "time in ms, by its name", "1 line above the header left out"} <= set(
+        record.guesses
+    )
+
+
+def test_fit_shows_what_the_log_shows_before_it_trains(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = Path(write_log(tmp_path / "log.csv")).read_text().splitlines()
+    rows[30] = rows[30].split(",")[0] + ",-9999"
+    (tmp_path / "lost.csv").write_text("\n".join(rows))
+    columns = ["--inputs", "pump", "--outputs", "level", "--dt", "2"]
+    assert main(["fit", "lost.csv", *columns, "--model", "lipschitz", *QUICK]) == 0
+    said = capsys.readouterr().out
+    assert "level: samples of -9999, far from all others" in " ".join(said.split())
+    assert said.index("--missing -9999") < said.index("NRMSE"), "before the report"
+
+
 BAD = [
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--time-unit", "ms"], "time_unit needs time="),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--decimal", ";"], "decimal must be one of"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--encoding", "latin-17"], "encoding must be"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--hold", "level"], "hold must be given for inputs"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--format", "xls"], "format must be one of"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--split-gaps", "0"], "split_gaps must be seconds"),
     (["fit", "LOG", "--inputs", "pumq", "--outputs", "level", "--dt", "2"], "pumq"),
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level"], "dt"),
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "-1"], "dt"),

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
+from benchmarks import fuzz_text
 from robustctl.data import Format, read
 from robustctl.errors import RobustctlWarning
 
@@ -127,7 +128,7 @@ def test_thousands_separators(tmp_path, sep, cell, decimal, guess):
 
 def test_numbers_that_mean_one_thing_or_another(tmp_path):
     path = log(tmp_path, ["u;y", "2;49,987", "2;50,812"])
-    refuse(path, "'49,987' may have a decimal comma or group thousands.*decimal=','.*decimal='.'")
+    refuse(path, "'49,987' may have a decimal comma or group thousands.*decimal=','.* or '.' for the second")
     for decimal, first in ((",", 49.987), (".", 49987.0)):
         record = read(path, inputs="u", outputs="y", dt=DT, format=Format(decimal=decimal))
         assert record.experiments[0].y[0, 0] == first
@@ -359,6 +360,12 @@ Delta_X\t0{decimal}1\t0{decimal}1\t
 @pytest.mark.parametrize("suffix", [".dat", ".txt", ".tsv", ".DAT", ".CSV"])
 def test_suffixes_of_text(tmp_path, suffix):
     check(log(tmp_path, lines(sep="\t"), f"log{suffix}"))
+
+
+def test_random_mistakes_give_a_record_or_an_error_of_ours(tmp_path):
+    result = fuzz_text.fuzz(tmp_path, 150, seed=1)
+    assert result["counts"]["other"] == 0, result["others"]
+    assert result["counts"]["ok"] > 10 and result["counts"]["RobustctlError"] > 10
 
 
 def test_values_in_other_spellings(tmp_path):

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from ..errors import RobustctlError
+from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
 from .arguments import arguments
+from .reading import LogOptions, Reading
 from .targets import check_differs, check_trained, check_writable
 
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
@@ -63,14 +64,15 @@ class FitLog:
     """Fit a model with a certificate to a logged experiment, test it in free run and save it.
 
     Args:
-        log: The record: csv, xlsx, parquet, mat, hdf5 or NumPy.
+        log: The record: csv and other text, xlsx, parquet, mat, hdf5 or NumPy.
         inputs: Columns of the plant's inputs.
         outputs: Columns of the plant's outputs.
         dt: Sample time in seconds; or give the column of time stamps.
-        time: Column of time stamps in seconds.
+        time: Column of time stamps: numbers, dates or times of day.
         test: Another record with the same channels; the log itself where only `test_inputs` or `test_outputs` are given.
         test_inputs: The test record's columns in the order of `inputs`, where they are named differently.
         test_outputs: The test record's columns in the order of `outputs`, where they are named differently.
+        reading: How the logs are written.
         recipe: Model and training.
         out: Model file; default: the log's name with the suffix .safetensors, in the working folder.
         run: Run folder, for training log, checkpoints and report; default: the model's name without its suffix.
@@ -85,6 +87,7 @@ class FitLog:
     test: Path | None = None
     test_inputs: tuple[str, ...] | None = None
     test_outputs: tuple[str, ...] | None = None
+    reading: LogOptions = dataclasses.field(default_factory=Reading)
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
     out: Path | None = None
     run: Path | None = None
@@ -92,13 +95,12 @@ class FitLog:
 
     def records(self):
         """Return the record to fit, and the one to test on, or None."""
-        from ..data import read
-
-        record = read(self.log, inputs=self.inputs, outputs=self.outputs, dt=self.dt, time=self.time)
+        record = self.reading.record(self.log, self.inputs, self.outputs, self.dt, self.time)
         test = None
         if self.test or self.test_inputs or self.test_outputs:
             inputs, outputs = self.test_inputs or self.inputs, self.test_outputs or self.outputs
-            test = read(self.test or self.log, inputs=inputs, outputs=outputs, dt=self.dt, time=self.time)
+            reading = self.reading.renamed(self.inputs, inputs)
+            test = reading.record(self.test or self.log, inputs, outputs, self.dt, self.time)
             test = dataclasses.replace(test, inputs=record.inputs, outputs=record.outputs)
         return record, test
 
@@ -148,7 +150,8 @@ class Simulate:
         log: The record, with the model's channels and sample time.
         inputs: The log's columns in the order of the model's inputs, where they are named differently.
         outputs: The log's columns in the order of the model's outputs, where they are named differently.
-        time: Column of time stamps in seconds, which shows gaps and another sample time; without it each row is one sample.
+        time: Column of time stamps, which shows gaps and another sample time; without it each row is one sample.
+        reading: How the log is written.
         out: csv file for the simulated outputs; default: the log's name with .simulated.csv, in the working folder.
         report: Folder for a report with figures; default: no report.
     """
@@ -158,12 +161,12 @@ class Simulate:
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     time: str | None = None
+    reading: LogOptions = dataclasses.field(default_factory=Reading)
     out: Path | None = None
     report: Path | None = None
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..data import read
         from ..io import load
         from ..reports import fit_report
         from ..train import FittedModel
@@ -176,9 +179,8 @@ class Simulate:
                 f"{self.model} must hold a FittedModel, got a {type(model).__name__}; save the field `model` of a Fit"
             )
         inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
-        record = read(
-            self.log, inputs=inputs, outputs=outputs, dt=None if self.time else model.dt, time=self.time
-        )
+        dt = None if self.time else model.dt
+        record = self.reading.record(self.log, inputs, outputs, dt, self.time)
         named = dataclasses.replace(
             record,
             inputs=model.inputs,
@@ -205,6 +207,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run) -> int:
     check_length(record if test is None else test, recipe)
     parts(record, recipe)
     check_writable(out)
+    _print_advice(record)
     fitted = identify(record, recipe, run=run)
     proof = certify(fitted.model)
     _save(fitted.model, out, Path(run.folder))  # before the report, which may refuse the test record
@@ -220,6 +223,16 @@ def _identify(record, test, recipe: Recipe, out: Path, run) -> int:
     print(made)
     print(f"model: {out}    report: {run.folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
+
+
+def _print_advice(record) -> None:
+    """Print what the log shows before training; a log that cannot be analyzed may still be trained on."""
+    from ..advice import advise
+
+    try:
+        print(advise(record).recommendations())
+    except DataError as error:
+        print(f"No advice on this log: {error}")
 
 
 def _save(model, out: Path, folder: Path) -> None:

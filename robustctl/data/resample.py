@@ -130,8 +130,14 @@ def to_grid(
         full = resample(stamps, values, given)[1]
     columns = list(hold)
     full[:, columns] = held(values[:, columns], (stamps - stamps[0]) / step, len(full))
-    # Nine digits remove the rounding of the stamps: 0.1 s, not 0.10000000000000009 s.
-    return (float(f"{step:.9g}") if given is None else given), float(stamps[0]), full
+    rounding = 2 * float(np.spacing(np.abs(stamps).max())) / max(len(full) - 1, 1)
+    return (_plain(step, rounding) if given is None else given), float(stamps[0]), full
+
+
+def _plain(step: float, rounding: float) -> float:
+    """The shortest number within the rounding of the stamps: 0.1 s, not 0.10000000000000009 s; of nine digits at most."""
+    shorter = (float(f"{step:.{digits}g}") for digits in range(1, 9))
+    return next((number for number in shorter if abs(number - step) <= rounding), float(f"{step:.9g}"))
 
 
 def held(values: np.ndarray, positions: np.ndarray, count: int) -> np.ndarray:

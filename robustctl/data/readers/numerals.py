@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DataError
 from .labels import is_unit
-from .request import Format
+from .request import Format, advised
 
 # What spreadsheets, pandas, R, MATLAB, LabVIEW and the C library write for a missing number; words of other programs are for
 # the user to name, because a word in a column of numbers may also be a damaged number.
@@ -81,8 +81,8 @@ def _decimal(commas: list[str]) -> str:
         )
     if not surely_comma and not surely_point and any(EITHER.fullmatch(c) for c in commas):
         raise DataError(
-            f"{commas[0]!r} may have a decimal comma or group thousands; give format=rc.data.Format(decimal=',') for the first, "
-            "decimal='.' for the second"
+            f"{commas[0]!r} may have a decimal comma or group thousands; give {advised('decimal', ',')} for the first, or '.' for "
+            "the second"
         )
     return "," if surely_comma else "."
 
@@ -95,7 +95,7 @@ def _points_of_thousands(columns: Mapping[str, list[str]]) -> str:
     name, cells = next((name, cells) for name, cells in pointed.items() if cells)
     return (
         f"column {name!r}: {cells[0]!r} is read as {float(cells[0]):g}, with a decimal point; where points group thousands, "
-        "give format=rc.data.Format(decimal=',')"
+        f"give {advised('decimal', ',')}"
     )
 
 
@@ -156,12 +156,12 @@ def _cause(text: str, decimal: str) -> str:
     if "\0" in text:
         return ": it holds NUL characters, as a log has after a crash or a loss of power; delete the damaged lines"
     if decimal == "." and DECIMAL_COMMA.fullmatch(text):
-        return " with a decimal point; for a decimal comma give format=rc.data.Format(decimal=',')"
+        return f" with a decimal point; for a decimal comma give {advised('decimal', ',')}"
     if decimal == "," and NUMBER.fullmatch(text):
         return " with a decimal comma, as the others are; write all numbers with one decimal sign"
     number, _, unit = text.partition(" ")
     if unit and is_unit(unit) and NUMBER.fullmatch(number.replace(",", ".")):
         return "; write the unit into the header, not behind each number"
     if text.isprintable() and any(c.isalpha() for c in text) and not any(c.isdigit() for c in text):
-        return f"; if it marks a missing sample, give format=rc.data.Format(missing={text[:SHOWN]!r})"
+        return f"; if it marks a missing sample, give {advised('missing', text[:SHOWN])}"
     return "; correct it, or leave the cell empty"

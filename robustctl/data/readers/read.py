@@ -216,7 +216,7 @@ def _warn_of_rare(where: str, record: Record) -> None:
         if share > MOSTLY:
             warnings.warn(
                 f"{where}: input {name!r} has no value in {100 * share:.3g} % of the samples that hold an output, and is interpolated "
-                f"there; if it is logged only when it changes, give hold={name!r}",
+                f"there; if it is logged only when it changes, give hold={name!r} (--hold)",
                 RobustctlWarning,
                 stacklevel=4,
             )

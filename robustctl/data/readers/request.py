@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,6 +64,11 @@ class Format:
     def _marks(self) -> tuple[str | float, ...]:
         assert isinstance(self.missing, tuple)
         return self.missing
+
+
+def advised(option: str, value: str) -> str:
+    """How to give an option of `Format`, in Python and on the command line."""
+    return f"format=rc.data.Format({option}={value!r}) (--{option} {shlex.quote(value)})"
 
 
 def _number(mark: str | float) -> float | None:

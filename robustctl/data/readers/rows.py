@@ -12,6 +12,7 @@ from .clock import is_clock
 from .header import Header, Line, is_comment, split_line
 from .labels import bare, is_unit
 from .numerals import is_sample, parsed
+from .request import advised
 
 SHOWN_LINES = 5  # numbers of lines in a guess
 MOST_CLOSING = 20  # lines with averages and the like under a table
@@ -173,5 +174,5 @@ def refuse_closing(rows: Rows, used: Sequence[int], words: frozenset[str]) -> No
         word = rows.cells[start][0].strip()
         raise DataError(
             f"line {rows.lines[start]} begins with {word[:40]!r} where all lines above begin with a number: a closing line and no "
-            f"sample; delete it, or give format=rc.data.Format(missing={word[:40]!r}) if it is one"
+            f"sample; delete it, or give {advised('missing', word[:40])} if it is one"
         )

@@ -27,6 +27,7 @@ DAYS = ((20_000, 80_000), (700_000, 800_000))
 # Steps below this are days: in seconds they were sampled above 10 kHz by a clock that has run for 5 hours or more.
 SHORT_STEP = 1e-4
 ROUND = 1e-4  # relative; Excel exports stamps with ten decimals, 1e-10 of a day is 1e-4 of a step of 0.1 s
+DAY_DECIMALS = 4  # of a second: MATLAB's days since the year 0 resolve 1e-5 s, Excel's cells 1e-3 s
 THOUSANDS = (1e3, 1e6, 1e9)
 NEAR = 0.01  # relative, of a step over dt: a drifting clock is nearer
 
@@ -69,7 +70,8 @@ def to_seconds(values: np.ndarray, name: str, label: str, given: str | None) -> 
     unit = _by_size(stamps)
     if unit is None:
         return Stamps(stamps)
-    doubt = f"stamps like {stamps[0]:.16g} are taken as {unit}; if they are not, give time_unit="
+    shown = f"{stamps[0]:.0f}" if stamps[0] == np.rint(stamps[0]) else f"{stamps[0]}"
+    doubt = f"stamps like {shown} are taken as {unit}; if they are not, give time_unit= (--time-unit)"
     return Stamps(_scaled(stamps, unit), f"time in {unit}, by its size", doubt)
 
 
@@ -86,6 +88,8 @@ def _scaled(stamps: np.ndarray, unit: str) -> np.ndarray:
     first = float(stamps[0]) if len(stamps) else 0.0
     # Differences of stamps since 1970 keep digits that the stamps in seconds would lose.
     since = first if np.isfinite(first) and (_by_size(stamps) or abs(first) * scale > 1e8) else 0.0
+    if unit == "days":
+        return np.round((stamps - since) * scale, DAY_DECIMALS)
     with np.errstate(over="ignore"):
         return (stamps - since) * scale if scale > 1 else (stamps - since) / (1 / scale)
 

@@ -41,20 +41,20 @@ def read(
 
     csv, txt, tsv, dat, lvm: a header with the names, then rows of numbers, separated by commas, semicolons, tabs, bars or
     spaces. Lines above the header, comments (``#``, ``%``) and lines without numbers are left out; encoding, decimal comma,
-    thousands separators and units in the names or below them are found. parquet: columns. mat: variables, ``a/b`` for field b
-    of struct a. h5, hdf5: datasets by path. npz: named arrays. An array is (T,), (T, 1), (1, T), or (T, k) for k channels
-    called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in the record's text.
+    thousands separators and units in the names or below them are found. parquet, xlsx, DataFrames: columns. mat: variables,
+    ``a/b`` for field b of struct a. h5, hdf5: datasets by path. npz, npy: arrays. An array is (T,), (T, 1), (1, T), or
+    (T, k) for k channels called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in the record's text.
 
     **Arguments:**
 
-    - `path`: file, or files of experiments with the same channels.
+    - `path`: file or pandas DataFrame, or a list of them: experiments with the same channels.
     - `inputs`: names of columns, variables or datasets; a unit in a column's name may be left out.
     - `outputs`: names of columns, variables or datasets, likewise.
     - `dt`: sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`),
       with a RobustctlWarning when they drift from it or their steps change (`clock_drift`).
     - `time`: column of time stamps: numbers, dates, or times of day. Alone, it must be uniform within 1e-3 of a step; steps
       that the log skips become missing samples.
-    - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"`` or ``"npz"``; from the file's suffix when
+    - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"``, ``"npz"``, ``"npy"`` or ``"xlsx"``; from the file's suffix when
       None. A `Format` also holds encoding, decimal sign, and the words that mark missing samples.
     - `units`: unit labels by channel name, in place of those of the file.
     - `hold`: inputs that are logged only when they change: each keeps a value until the next one, where other inputs are

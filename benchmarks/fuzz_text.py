@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +105,7 @@ def content(rng: random.Random) -> bytes:
 
 def attempt(path: Path, rng: random.Random) -> tuple[str, str]:
     """Outcome of reading a log with random options, and a text about it."""
-    given = {
+    given: dict[str, Any] = {
         name: rng.choice(choices) if rng.random() < 0.08 else DEFAULTS.get(name)
         for name, choices in OPTIONS.items()
     }

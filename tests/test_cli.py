@@ -189,6 +189,8 @@ def test_options_of_reading_give_the_same_record(tmp_path):
     np.testing.assert_array_equal(read.y[kept], plain.y[kept])
     assert read.y_mask[:, 0].tolist() == kept.tolist()
     assert record.dt == 2.0 and record.input_units == ("V",) and record.output_units == ("m",)
+    tested = parsed({"fit": FitLog, "demo": Demo}, [*words, "--test-inputs", "pump [V]"]).records()[1]
+    np.testing.assert_array_equal(tested.experiments[0].u, plain.u)  # held in the test log, too
     assert {"decimal commas", "time in ms, by its name", "1 line above the header left out"} <= set(
         record.guesses
     )

@@ -263,6 +263,8 @@ def test_marks_that_are_numbers_count_in_every_format(tmp_path):
     ("cell", "message"),
     [
         ("12.5 V", "write the unit into the header"),
+        ("12%", "write the unit into the header"),
+        ("12:30", "hours:minutes:seconds"),
         ("1.2.3", "correct it, or leave the cell empty"),
         ("0.5\0\0", "NUL characters"),
         ("Mean", "a closing line is no sample"),
@@ -334,6 +336,8 @@ def test_a_row_of_units(tmp_path, units):
         log(tmp_path, [header, ",".join(units), *rows]), guess="units from the line under the header"
     )
     assert record.input_units == ("V",) and record.output_units == ("bar",)
+    nothing = read(log(tmp_path, [header, "-,-,-", *rows]), inputs="u", outputs="y", dt=DT)
+    assert nothing.samples == ROWS + 1 and not nothing.experiments[0].y_mask[0, 0]
     refuse(log(tmp_path, [header, "float,float,float", *rows]), "line 2, column 'u': 'float' is not a number")
 
 

@@ -141,6 +141,8 @@ def written(form):
         lambda t: t.strftime("%d-%b-%Y %H:%M:%S.%f"),
         lambda t: t.strftime("%m/%d/%Y %I:%M:%S.%f %p"),
         lambda t: t.strftime("%d/%m/%Y %H:%M:%S.%f"),
+        lambda t: t.strftime("%Y%m%d%H%M%S.%f"),
+        lambda t: t.strftime("%Y%m%dT%H%M%S.%fZ"),
         lambda t: t.strftime("%H:%M:%S.%f"),
         lambda t: t.strftime("%H:%M:%S,%f"),
         lambda t: t.strftime("%I:%M:%S.%f %p"),

@@ -23,6 +23,11 @@ DATES = tuple(
         r"(?P<first>\d{1,2})[-/](?P<second>\d{1,2})[-/](?P<Y>\d{4}|\d{2})",
     )
 )
+# Of 14 digits; milliseconds since 1970 have as many only from the year 2286 on.
+COMPACT = re.compile(
+    rf"(?P<Y>(?:19|20)\d{{2}})(?P<M>\d{{2}})(?P<D>\d{{2}})[T_ -]?(?P<h>\d{{2}})(?P<m>\d{{2}})(?P<s>\d{{2}})(?:[.,](?P<f>\d+))?{_ZONE}",
+    re.ASCII,
+)
 CLOCK = re.compile(
     rf"(?:(?P<days>\d+)\s*(?:days?|d)?[\s,]+)?(?P<h>\d{{1,4}}):(?P<m>\d{{2}}){_SECONDS}{_HALF}", re.ASCII
 )
@@ -40,7 +45,7 @@ def is_clock(cell: str) -> bool:
 
 
 def _pattern(cell: str) -> re.Pattern[str] | None:
-    return next((p for p in (*DATES, CLOCK) if p.fullmatch(cell.strip())), None)
+    return next((p for p in (*DATES, COMPACT, CLOCK) if p.fullmatch(cell.strip())), None)
 
 
 def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np.ndarray, list[str]]:

@@ -32,6 +32,7 @@ GROUPED = {
 }
 DECIMAL_COMMA = re.compile(r"[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?", re.ASCII)
 EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[,.]\d{3}", re.ASCII)  # 49,987 and 49.987
+WITH_UNIT = re.compile(r"[+-]?[\d.,]*\d\s*([^\d\s].*)", re.ASCII)
 TRUTH = {"true": 1.0, "false": 0.0}
 CLOSING = re.compile(
     r"(average|avg|mean|min|max|sum|total|std|stdev|rms|median|count|end|eof|mittelwert|summe|moyenne|media|promedio)\b.*",
@@ -159,9 +160,11 @@ def _cause(text: str, decimal: str) -> str:
         return f" with a decimal point; for a decimal comma give {advised('decimal', ',')}"
     if decimal == "," and NUMBER.fullmatch(text):
         return " with a decimal comma, as the others are; write all numbers with one decimal sign"
-    number, _, unit = text.partition(" ")
-    if unit and is_unit(unit) and NUMBER.fullmatch(number.replace(",", ".")):
+    measured = WITH_UNIT.fullmatch(text)
+    if measured and is_unit(measured[1]):
         return "; write the unit into the header, not behind each number"
+    if ":" in text:
+        return "; times are read from the column time= names, as 2024-03-31 12:30:00 or hours:minutes:seconds"
     if text.isprintable() and any(c.isalpha() for c in text) and not any(c.isdigit() for c in text):
         return f"; if it marks a missing sample, give {advised('missing', text[:SHOWN])}"
     return "; correct it, or leave the cell empty"

@@ -11,7 +11,7 @@ from ...errors import DataError
 from .clock import is_clock
 from .header import Header, Line, is_comment, split_line
 from .labels import bare, is_unit
-from .numerals import is_sample, parsed
+from .numerals import MISSING, is_sample, parsed
 from .request import advised
 
 SHOWN_LINES = 5  # numbers of lines in a guess
@@ -84,7 +84,7 @@ def _are_units(cells: Sequence[str], width: int) -> bool:
     return (
         len(cells) >= width
         and all(map(is_unit, filled))
-        and any(not is_sample(cell, frozenset()) and not is_clock(cell) for cell in filled)
+        and any(not is_sample(cell, MISSING) for cell in filled)
         and not any(cell[:1].isdigit() and is_sample(cell, frozenset()) for cell in filled if cell != "1")
     )
 

@@ -33,7 +33,7 @@ def state_scales(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
     graph[:n, n], graph[n, :n] = np.linalg.norm(B, axis=1), np.linalg.norm(C, axis=0)
     with np.errstate(
         invalid="ignore"
-    ):  # SciPy reads the scales as places of rows, too, which large ones are not
+    ):  # SciPy also reads the scales as row numbers, which large ones are not
         t = np.asarray(scipy.linalg.matrix_balance(graph, permute=False, separate=True)[1][0])
     return t[:n] / t[n]
 
@@ -75,7 +75,7 @@ def reachable_sizes(A: np.ndarray, B: np.ndarray, poles: np.ndarray) -> tuple[np
 
         t_i^2 = sum over inputs k and j < nx of  (s_k (A / rate)^j b_k)_i^2,    every s_k taking the same share of all states
 
-    They follow any change of units exactly, so a design that depends on its coordinates, such as a placement with several inputs, gets
+    They follow any change of units exactly, so a design that depends on its coordinates, for example a placement with several inputs, gets
     the same matrices to design for.
 
     **Arguments:**

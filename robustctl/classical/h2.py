@@ -16,6 +16,7 @@ from .generalized import Generalized, check_ranks, check_zeros, closed_loop, spl
 from .modes import is_stable
 from .policies import implement
 from .riccati import h2_norm, riccati
+from .summary import summary
 from .types import ControlLike, typed
 
 
@@ -34,6 +35,8 @@ class H2(NamedTuple):
     CL: ct.StateSpace
     norm: float
     controller: StateSpace | None
+
+    __repr__ = summary
 
 
 def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:

@@ -20,6 +20,7 @@ from .hinf_central import central, lowest
 from .hinf_norm import hinf_norm
 from .modes import is_stable
 from .policies import implement
+from .summary import summary
 from .types import ControlLike, typed, untyped
 
 
@@ -38,6 +39,8 @@ class HInf(NamedTuple):
     CL: ct.StateSpace
     gamma: float
     controller: StateSpace | None
+
+    __repr__ = summary
 
 
 def hinf(

@@ -9,6 +9,7 @@ from ..errors import ModelError
 from .balance import connected, power_of_two, scaled
 from .bilinear import to_continuous
 from .modes import is_stable
+from .response import response
 from .types import Realization
 
 if TYPE_CHECKING:
@@ -45,18 +46,18 @@ def hinf_norm(system: "ct.StateSpace | Realization") -> float:
         raise ModelError(f"the system must be stable to have a finite H-infinity norm, got the poles {poles}")
     A, B, C, D = (np.asarray(M, float) for M in (system.A, system.B, system.C, system.D))
     keep = connected(A, B, C)
-    A, B, C = A[np.ix_(keep, keep)], B[keep], C[:, keep]
+    A, B, C = A[keep][:, keep], B[keep], C[:, keep]
     if not (len(A) and D.size):
         return float(np.linalg.norm(D, 2)) if D.size else 0.0
     # Discrete time goes to continuous, where a pole's distance from the boundary keeps its digits.
-    response, gain = _balanced(*(to_continuous(A, B, C, D) if system.dt else (A, B, C, D)))
-    return gain * response.norm()
+    balanced, gain = _balanced(*(to_continuous(A, B, C, D) if system.dt else (A, B, C, D)))
+    return gain * balanced.norm()
 
 
 def _balanced(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> tuple["_Response", float]:
     """Return a continuous-time system in units in which its numbers are about one, and the factor left on its gain."""
-    b, c = float(power_of_two(np.linalg.norm(B))), float(power_of_two(np.linalg.norm(C)))
-    A, B, C, _, _ = scaled(A, B / b, C / c, discrete=False)
+    b, c = (float(power_of_two(float(np.linalg.norm(M)))) for M in (B, C))
+    A, B, C, *_ = scaled(A, B / b, C / c, discrete=False)
     # `scaled` divides B and C by the root of the rate, and so the response without D by nothing.
     return _Response(A, B, C, D / b / c), b * c
 
@@ -87,11 +88,7 @@ class _Response(NamedTuple):
 
     def _gains(self, omega: np.ndarray) -> np.ndarray:
         """Return the largest singular value at each frequency."""
-        s = 1j * omega[:, None, None]
-        states = np.linalg.solve(
-            s * np.eye(len(self.A)) - self.A, np.broadcast_to(self.B, (len(s), *self.B.shape))
-        )
-        return np.linalg.norm(self.C @ states + self.D, 2, axis=(1, 2))
+        return np.linalg.norm(response(self.A, self.B, self.C, self.D, 1j * omega), 2, axis=(1, 2))
 
     def _size(self, omega: np.ndarray) -> float:
         """Return the size of the terms whose sum the response is."""
@@ -112,7 +109,7 @@ class _Response(NamedTuple):
         for k in tops[np.argsort(-gains[tops])][:3]:
             low = omega[k - 1] if omega[k - 1] > 0 else omega[k] / 10
             high = omega[k + 1] if k + 1 < len(omega) else omega[k] * 10
-            best = max(best, self._zoomed(low, high))
+            best = max(best, self._zoomed(float(low), float(high)))
         return best
 
     def _zoomed(self, low: float, high: float) -> float:
@@ -122,7 +119,11 @@ class _Response(NamedTuple):
             omega = np.geomspace(low, high, 17)
             gains = self._gains(omega)
             k = int(np.argmax(gains))
-            low, high, best = omega[max(k - 1, 0)], omega[min(k + 1, 16)], max(best, float(gains[k]))
+            low, high, best = (
+                float(omega[max(k - 1, 0)]),
+                float(omega[min(k + 1, 16)]),
+                max(best, float(gains[k])),
+            )
         return best
 
     def _crossings(self, level: float) -> np.ndarray:
@@ -139,7 +140,7 @@ class _Response(NamedTuple):
             values = np.linalg.eigvals(H)
         else:
             values = self._pencil(level)
-        omega = np.unique(np.abs(np.concatenate([values.imag, values])))
+        omega = np.unique(np.abs(np.concatenate([np.imag(values), values])))
         omega = omega[np.isfinite(omega) & (omega > 0)]
         return np.concatenate([omega, np.sqrt(omega[1:] * omega[:-1]), omega[-1:] * 10, omega[:1] / 10])
 

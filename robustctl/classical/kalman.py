@@ -13,6 +13,7 @@ from ..system import StrictlyProper, System
 from .model import Model, as_array, linear_model
 from .modes import LIKELY, check_detectable, check_stabilizable, weight
 from .riccati import riccati
+from .summary import summary
 from .types import ArrayLike, PlantLike
 
 
@@ -35,6 +36,8 @@ class Kalman(NamedTuple):
     P: np.ndarray
     E: np.ndarray
     estimator: "KalmanFilter | None"
+
+    __repr__ = summary
 
 
 class KalmanFilter(StrictlyProper):

@@ -16,6 +16,7 @@ from ..errors import ModelError, RobustctlError, RobustctlWarning
 from ..plants import Plant, Sampled, check_rest
 from .flat import Flat, flatten, in_float64
 from .nonlinear import sample_time
+from .summary import summary
 from .types import ArrayLike, SystemLike
 
 
@@ -32,6 +33,8 @@ class Equilibrium(NamedTuple):
     x: PyTree
     u: np.ndarray
     y: np.ndarray
+
+    __repr__ = summary
 
 
 class Along(NamedTuple):
@@ -55,6 +58,8 @@ class Along(NamedTuple):
     xs: np.ndarray
     us: np.ndarray
     ys: np.ndarray
+
+    __repr__ = summary
 
 
 def linearize(

@@ -17,6 +17,7 @@ from .kalman import KalmanFilter, filter_gains, kalman
 from .lqr import extended, gains
 from .model import Model, as_array, linear_model, require_discrete
 from .policies import implement
+from .summary import summary
 from .types import ArrayLike, PlantLike
 
 
@@ -39,6 +40,8 @@ class LQG(NamedTuple):
     L: np.ndarray
     P: np.ndarray
     controller: System
+
+    __repr__ = summary
 
 
 class IntegralLQG(System):

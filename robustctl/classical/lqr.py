@@ -13,6 +13,7 @@ from ..system import System
 from .model import Model, as_array, linear_model, require_discrete
 from .modes import LIKELY, check_detectable, check_stabilizable, weight
 from .riccati import riccati
+from .summary import summary
 from .types import ArrayLike, PlantLike
 
 
@@ -31,6 +32,8 @@ class LQR(NamedTuple):
     S: np.ndarray
     E: np.ndarray
     controller: System
+
+    __repr__ = summary
 
 
 class StateFeedback(System):

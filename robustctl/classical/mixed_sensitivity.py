@@ -1,18 +1,24 @@
 """H-infinity design by mixed sensitivity: weights on S, K S and T."""
 
+import warnings
 from typing import NamedTuple
 
 import control as ct
 import numpy as np
 import scipy.linalg
 
-from ..errors import ModelError
+from ..errors import ModelError, RobustctlWarning
 from ..system import System
 from .generalized import realized
-from .hinf import hinf
+from .hinf import HInf, hinf
 from .model import as_array, linear_model
 from .policies import ErrorFeedback, implement
+from .response import response
+from .summary import summary
 from .types import ArrayLike, ControlLike, PlantLike, Realization, typed
+
+_MUCH = 10.0
+"""Gamma above which the weights are taken for a mistake: each asks for a transfer function that stays below one over it."""
 
 WeightLike = ControlLike | ArrayLike
 """A weight: a system of python-control, a number for all channels, or one number a channel."""
@@ -34,6 +40,8 @@ class MixedSensitivity(NamedTuple):
     CL: ct.StateSpace
     gamma: float
     controller: System | None
+
+    __repr__ = summary
 
 
 def mixed_sensitivity(
@@ -69,6 +77,8 @@ def mixed_sensitivity(
 
     **Raises:** `ModelError` for weights of another dt or size; same errors as `hinf`.
 
+    **Warns:** `RobustctlWarning` for a smallest gamma above 10, with which no weight is met.
+
     **Example:** ::
 
         import control as ct
@@ -78,9 +88,41 @@ def mixed_sensitivity(
     P = augment(model.system, W1, W2, W3)
     ny, nu = model.system.noutputs, model.system.ninputs
     result = hinf(P, ny, nu, gamma=gamma, rtol=rtol)
+    if gamma is None and result.gamma > _MUCH:
+        _warn_of_weights(result, [("W1 S", W1, ny), ("W2 K S", W2, nu), ("W3 T", W3, ny)])
     K = implement(result.K, dt)
     controller = None if K is None else ErrorFeedback(K, as_array(model.y), as_array(model.u))
     return MixedSensitivity(result.K, result.CL, result.gamma, controller)
+
+
+def _warn_of_weights(design: HInf, terms: list[tuple[str, WeightLike | None, int]]) -> None:
+    """Warn of weights that ask for too much, with the term and the frequency that decide."""
+    CL = typed(design.CL)
+    poles = CL.poles()
+    rates = (
+        np.abs(poles) if CL.dt == 0 else np.abs(np.log(poles[np.abs(poles) > 1e-12])) / CL.dt
+    )  # a pole at zero, a delay, has no rate
+    omega = np.unique(np.outer(rates[rates > 0], np.geomspace(0.1, 10, 41)))
+    points = 1j * omega if CL.dt == 0 else np.exp(1j * omega[omega < np.pi / CL.dt] * CL.dt)
+    gains = np.abs(response(CL.A, CL.B, CL.C, CL.D, points))
+    k, row, _ = np.unravel_index(np.argmax(gains), gains.shape)
+    names = [name for name, W, n in terms if W is not None for _ in range(_rows(W, n))]
+    warnings.warn(
+        f"gamma must be about 1 for the weights to be met, but the smallest is {design.gamma:.4g}, decided by {names[row]} at "
+        f"{omega[k]:.3g} rad/s; lower that weight there",
+        RobustctlWarning,
+        stacklevel=3,
+    )
+
+
+def _rows(W: WeightLike, n: int) -> int:
+    """Return the number of a weight's outputs, n for a weight of one channel that is used for all."""
+    rows = (
+        W.noutputs
+        if isinstance(W, ct.StateSpace | ct.TransferFunction)
+        else np.asarray(W).ndim and len(np.asarray(W))
+    )
+    return n if rows in (0, 1) else rows
 
 
 def augment(

@@ -14,6 +14,7 @@ from ..system import System
 from .convert import to_control
 from .flat import flatten
 from .linearize import jacobians
+from .summary import summary
 from .types import ArrayLike, PlantLike, Realization, typed
 
 
@@ -38,6 +39,8 @@ class Model(NamedTuple):
     x: np.ndarray
     u: np.ndarray
     y: np.ndarray
+
+    __repr__ = summary
 
     @property
     def discrete(self) -> bool:

@@ -1,6 +1,7 @@
 """What a design requires of a plant and its weights: controllable modes, ranks, stability, definiteness."""
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import scipy.linalg
@@ -77,7 +78,7 @@ def _eigenvalues(A: np.ndarray) -> Iterator[tuple[complex, float]]:
     """Yield the eigenvalues, and by how much rounding of A's entries may have moved each."""
     if not len(A):
         return
-    values, left, right = scipy.linalg.eig(A, left=True, right=True)
+    values, left, right = cast(tuple[np.ndarray, ...], scipy.linalg.eig(A, left=True, right=True))
     for value, v, u in zip(values, left.T, right.T, strict=True):
         # The condition for relative changes of each entry, which no unit of a state changes. 10 eps: what eigenvalue routines leave
         # of a balanced matrix; a defective eigenvalue has the condition 1e8 and more, and errs by eps to a root.

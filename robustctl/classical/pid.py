@@ -11,7 +11,6 @@ from ..errors import ModelError
 from ..lft import LFT
 from ..system import System
 from .model import as_array
-from .policies import split_reference
 from .types import ArrayLike
 
 
@@ -24,8 +23,9 @@ class PID(System):
         I+ = I + ki dt (r - y) + dt / tt (u - v)
         D  = tf / (tf + dt) D- - kd / (tf + dt) (y - y-)
 
-    It reads `y` (n,) or `[y, r]` (2 n,); without references r is `y0`. Source: Astrom and Hagglund, "Advanced PID
-    Control", 2006, sections 3.3 to 3.6 and 13.4.
+    Channel k controls output k and has reference k: it reads `y` (n,) or `[y, r]` (2 n,); without references r is `y0`. For a plant
+    that measures other outputs too, `reads` gives the controlled ones, y is then `reads @ measured`, and it reads `measured` (ny,) or
+    `[measured, r]` (ny + n,). Source: Astrom and Hagglund, "Advanced PID Control", 2006, sections 3.3 to 3.6 and 13.4.
 
     **Arguments:**
 
@@ -40,8 +40,10 @@ class PID(System):
     - `y0`: the operating point's output
     - `u0`: its control
     - `b`: weight of the reference in the proportional part
+    - `reads`: (n, ny), the controlled outputs as combinations of all measured ones, for example `[[0, 1]]` for the second of two;
+      default each channel its own output
 
-    **Raises:** `ModelError` for gains of different lengths, negative times, and limits in the wrong order.
+    **Raises:** `ModelError` for gains of different lengths, negative times, limits in the wrong order, and `reads` of another shape.
 
     **Example:** ::
 
@@ -59,6 +61,7 @@ class PID(System):
     u0: Array
     b: Array
     dt: float = eqx.field(static=True)
+    reads: tuple[tuple[float, ...], ...] = eqx.field(static=True)  # not an array: no optimizer may move it
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class PID(System):
         y0: ArrayLike = 0.0,
         u0: ArrayLike = 0.0,
         b: ArrayLike = 1.0,
+        reads: ArrayLike | None = None,
     ):
         try:
             parts = np.broadcast_arrays(
@@ -106,11 +110,18 @@ class PID(System):
         ):
             setattr(self, name, as_array(value))
         self.dt = float(dt)
+        chosen = np.eye(p.size) if reads is None else np.asarray(reads, float)
+        if chosen.ndim != 2 or len(chosen) != p.size or not chosen.any(axis=1).all():
+            raise ModelError(
+                f"reads must have one row per channel, {p.size}, and one column per measured output, each row with an entry, got "
+                f"{chosen.tolist()}"
+            )
+        self.reads = tuple(map(tuple, chosen.tolist()))
 
     @property
     def nu(self) -> int:
         """Number of inputs, references included."""
-        return 2 * self.y0.shape[0]
+        return len(self.reads[0]) + self.y0.shape[0]
 
     @property
     def references(self) -> int:
@@ -132,10 +143,22 @@ class PID(System):
         zero = jnp.zeros_like(self.kp)
         return zero, zero, self.y0
 
+    def _controlled(self, u: Array) -> tuple[Array, Array]:
+        """Return the controlled outputs and their references."""
+        rows, (n, measured) = np.asarray(self.reads), np.shape(self.reads)
+        if u.shape[0] not in (measured, measured + n):
+            raise ModelError(
+                f"the PID must read {measured} measured outputs, or these and {n} references, got {u.shape[0]} signals; its argument "
+                "reads gives the outputs that it controls"
+            )
+        # An output that a channel does not read may be missing: NaN times zero is NaN.
+        own = jnp.where(rows != 0, jnp.asarray(rows, u.dtype) * u[None, :measured], 0).sum(axis=1)
+        return own, u[measured:] if u.shape[0] > measured else self.y0
+
     def step(self, x: tuple[Array, Array, Array], u: Array) -> tuple[tuple[Array, Array, Array], Array]:
         """Return `(x_next, control)`; here the input is the measured output."""
         integral, derivative, last = x
-        y, r = split_reference(u, self.y0)
+        y, r = self._controlled(u)
         derivative = (self.tf * derivative - self.kd * (y - last)) / (self.tf + self.dt)
         wanted = self.u0 + self.kp * (self.b * r + (1 - self.b) * self.y0 - y) + integral + derivative
         control = jnp.clip(wanted, self.low, self.high)

@@ -13,6 +13,7 @@ from .lqr import StateFeedback
 from .model import as_array, linear_model, require_discrete
 from .modes import immovable, is_stable
 from .policies import implement
+from .summary import summary
 from .types import ArrayLike, PlantLike
 
 
@@ -31,6 +32,8 @@ class PolePlacement(NamedTuple):
     L: np.ndarray | None
     E: np.ndarray
     controller: System
+
+    __repr__ = summary
 
 
 def pole_placement(

@@ -25,7 +25,7 @@ class Riccati(NamedTuple):
     - `X`: the solution (nx, nx)
     - `K`: the gain (nu, nx) of `u = -K x`
     - `poles`: the eigenvalues of A - B K
-    - `scaled`: X in balanced coordinates, in which its sign can be judged
+    - `scaled`: X in balanced coordinates, in which the size of its entries means something
     """
 
     X: np.ndarray
@@ -139,7 +139,7 @@ def lyapunov(A: np.ndarray, Q: np.ndarray, discrete: bool) -> np.ndarray:
 def h2_norm(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, discrete: bool) -> float:
     """Return the H2 norm of a stable system, whose D is zero in continuous time."""
     keep = connected(A, B, C)
-    A, B, C, _, rate = scaled(A[np.ix_(keep, keep)], B[keep], C[:, keep], discrete)
+    A, B, C, _, rate = scaled(A[keep][:, keep], B[keep], C[:, keep], discrete)
     X = lyapunov(A, B @ B.T, discrete)
     # C X C' has the unit of a rate in continuous time: B and C were divided by its root each, X by nothing.
     return float(np.sqrt(max(np.trace(C @ X @ C.T) * rate + np.sum(D**2), 0.0)))

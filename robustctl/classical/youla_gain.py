@@ -41,6 +41,7 @@ class YoulaGain(NamedTuple):
     - `t1`: T1, from Q's output to z
     - `t2`: T2, from d to the innovation
     - `norms`: H-infinity norms of T0, T1, T2
+    - `gamma`: the gain of Q
     - `gain`: `|T0| + |T1| gamma |T2|`
     - `certified`: whether the gain is proven for the plant itself
     - `statement`: what is proven, in words
@@ -50,6 +51,7 @@ class YoulaGain(NamedTuple):
     t1: Realization
     t2: Realization
     norms: tuple[float, float, float]
+    gamma: float
     gain: float
     certified: bool
     statement: str
@@ -58,7 +60,10 @@ class YoulaGain(NamedTuple):
         """Return gain and statement as text."""
         n0, n1, n2 = self.norms
         kind = "certified" if self.certified else "local, not certified"
-        return f"closed-loop gain ({kind}): {n0:.4g} + {n1:.4g} gamma {n2:.4g} = {self.gain:.4g}\n{self.statement}"
+        terms = f"|T0| + |T1| gamma |T2| = {n0:.4g} + {n1:.4g} x {self.gamma:.4g} x {n2:.4g}"
+        return f"closed-loop gain ({kind}): {terms} = {self.gain:.4g}\n{self.statement}"
+
+    __repr__ = __str__
 
 
 class _Open(System):
@@ -156,7 +161,7 @@ def gain_of(
     x, u = sampled.init_state().x, jnp.zeros(nu)
     linear = is_linear(sampled.lft()) and is_linear(base.lft()) and is_affine(z, x, u)
     gain = norms[0] + norms[1] * gamma * norms[2]
-    return YoulaGain(t0, t1, t2, norms, gain, linear, _LINEAR if linear else _NONLINEAR)
+    return YoulaGain(t0, t1, t2, norms, float(gamma), gain, linear, _LINEAR if linear else _NONLINEAR)
 
 
 def _check_decoupled(innovation: Realization, reading: Realization) -> None:

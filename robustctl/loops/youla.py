@@ -191,4 +191,4 @@ class Youla(System):
 
     def prepare(self) -> "Youla":
         """Return the same with base and q prepared for many steps."""
-        return Youla(self.base.prepare(), self.q.prepare())
+        return dataclasses.replace(self, base=self.base.prepare(), q=self.q.prepare())

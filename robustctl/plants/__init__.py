@@ -2,6 +2,9 @@
 
 from .cart_pole import BalancePole as BalancePole
 from .cart_pole import CartPole as CartPole
+from .exogenous import Exogenous as Exogenous
+from .exogenous import draw as draw
+from .exogenous import undisturbed as undisturbed
 from .linear_plant import LinearPlant as LinearPlant
 from .local import check_rest as check_rest
 from .magnetic_suspension import HoldBall as HoldBall
@@ -18,12 +21,9 @@ from .reaction_diffusion import HoldProfile as HoldProfile
 from .reaction_diffusion import ReactionDiffusion as ReactionDiffusion
 from .rotary_pendulum import BalanceArm as BalanceArm
 from .rotary_pendulum import RotaryPendulum as RotaryPendulum
-from .sampled import Exogenous as Exogenous
 from .sampled import Imperfections as Imperfections
 from .sampled import PlantState as PlantState
 from .sampled import Sampled as Sampled
-from .sampled import draw as draw
-from .sampled import undisturbed as undisturbed
 from .solvers import RK4 as RK4
 from .tanks import HoldLevels as HoldLevels
 from .tanks import QuadrupleTank as QuadrupleTank

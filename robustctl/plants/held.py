@@ -20,7 +20,7 @@ def held(
 
         F = e^(A h) - I,    G = (integral of e^(A s) over 0 <= s <= h) B,    h = length
 
-    By series for a part of the step and doubling. The identity is left out, so that slow modes keep their digits beside fast ones, in
+    By series for a part of the step and doubling. The identity is left out, so that slow modes keep their digits next to fast ones, in
     float32 too. Source: Moler, Van Loan, "Nineteen dubious ways to compute the exponential of a matrix", SIAM Review 45, 2003, method 3.
 
     **Arguments:**

@@ -103,18 +103,18 @@ class LinearPlant(Plant):
         return self.C @ x
 
 
-def is_linear_plant(plant: Plant) -> TypeGuard[LinearPlant]:
-    """Return whether a plant moves as `LinearPlant` says: a subclass with rates or limits of its own may not."""
+def driven(plant: Plant) -> tuple[Array, Array] | None:
+    """Return A and the matrix of all inputs, `[B, Bd]`; None for a plant that does not move as `LinearPlant` does.
+
+    A subclass that overrides rates or limits may not.
+    """
     kind = type(plant)
-    return (
-        isinstance(plant, LinearPlant)
-        and kind.rates is LinearPlant.rates
-        and kind.constrain is LinearPlant.constrain
-    )
-
-
-def driven(plant: LinearPlant) -> tuple[Array, Array]:
-    """Return A and the matrix of all inputs, `[B, Bd]`."""
+    if (
+        not isinstance(plant, LinearPlant)
+        or kind.rates is not LinearPlant.rates
+        or kind.constrain is not LinearPlant.constrain
+    ):
+        return None
     return plant.A, jnp.concatenate([plant.B, plant.Bd], axis=1)
 
 

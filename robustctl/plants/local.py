@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..errors import ModelError, RobustctlWarning
 from .plant import Plant
@@ -29,7 +30,7 @@ class Local(NamedTuple):
 
 def local(plant: Plant) -> Local | None:
     """Return a plant at its operating point, in float64; None inside a trace, where there are no numbers."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(plant)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(plant)):
         return None
     with jax.enable_x64(True):
         found = _local(jax.tree.map(_as_float64, plant))
@@ -119,7 +120,7 @@ def check_steps(sampled: "Sampled") -> None:
     if not (lost.any() or poor):
         return
     name = (
-        f"{type(sampled.plant).__name__} sampled at {sampled.dt:g} s with {sampled.substeps} steps a sample"
+        f"{type(sampled.plant).__name__} sampled at {sampled.dt:g} s with {sampled.substeps} steps per sample"
     )
     found = (
         f"the solver's steps must follow the plant's fastest mode, {modes[k]:.4g} 1/s at its operating point, but "

@@ -6,37 +6,20 @@ from typing import NamedTuple
 import diffrax as dfx
 import equinox as eqx
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ..errors import ModelError
 from ..lft import LFT
 from ..system import StrictlyProper
+from .exogenous import Exogenous, undisturbed
 from .held import held
-from .linear_plant import driven, is_linear_plant
+from .linear_plant import driven
 from .local import check_rates, check_steps
-from .plant import Plant, Signal, Task, limits
+from .plant import Plant, Signal, limits
 from .sampled_form import sampled_form
 from .solvers import RK4
-
-
-class Exogenous(NamedTuple):
-    """Exogenous inputs of a sampled plant, at one sample or time first.
-
-    **Arguments:**
-
-    - `d`: disturbance (nd,).
-    - `r`: reference (nr,).
-    - `noise`: standard normal (ny,), or (0,) without sensor noise.
-    - `jitter`: in [-1, 1].
-    """
-
-    d: Array
-    r: Array
-    noise: Array
-    jitter: Array
 
 
 class PlantState(NamedTuple):
@@ -187,7 +170,11 @@ class Sampled(StrictlyProper):
     @property
     def exact(self) -> bool:
         """Whether a sample is the matrix exponential, rather than steps of the solver."""
-        return self.stepsize_controller is None and is_linear_plant(self.plant)
+        return self._matrices() is not None
+
+    def _matrices(self) -> tuple[Array, Array] | None:
+        """Return the matrices of states and inputs for a matrix exponential, None for a solver."""
+        return driven(self.plant) if self.stepsize_controller is None else None
 
     def check_equations(self) -> None:
         """Raise `ModelError` for `rates` that JAX cannot trace, or that do not give an array like x."""
@@ -204,11 +191,11 @@ class Sampled(StrictlyProper):
 
     def prepare(self) -> "Sampled":
         """Return the same with the matrices of a sample of a linear plant computed once."""
-        if not self.exact or self.imperfections.jitter:
+        matrices = self._matrices()
+        if matrices is None or self.imperfections.jitter:
             return self
-        A, B = driven(self.plant)
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return _Prepared(**parts, change=held(A, B, jnp.asarray(self.dt, A.dtype)))
+        return _Prepared(**parts, change=held(*matrices, jnp.asarray(self.dt, matrices[0].dtype)))
 
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
@@ -255,8 +242,9 @@ class Sampled(StrictlyProper):
 
     def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
         """Return the physical state after `length` seconds of held inputs."""
-        if self.exact:
-            return _moved(held(*driven(self.plant), length), x, u, d)
+        matrices = self._matrices()
+        if matrices is not None:
+            return _moved(held(*matrices, length), x, u, d)
         term = dfx.ODETerm(lambda t, y, args: self.plant.rates(y, *args))
         if self.stepsize_controller is not None:
             solution = dfx.diffeqsolve(
@@ -306,44 +294,3 @@ def _names(signals: tuple[Signal, ...]) -> tuple[str, ...]:
 
 def _units(signals: tuple[Signal, ...]) -> tuple[str, ...]:
     return tuple(s.unit for s in signals)
-
-
-def draw(task: Task, sampled: Sampled, key: PRNGKeyArray, samples: int) -> Exogenous:
-    """Draw the exogenous inputs of one episode, time first.
-
-    **Arguments:**
-
-    - `task`: draws disturbance and reference.
-    - `sampled`: the sampled plant; its imperfections determine noise and jitter.
-    - `key`: of the draws.
-    - `samples`: length of the episode.
-    """
-    d_key, r_key, noise_key, jitter_key = jr.split(key, 4)
-    d, r = task.disturbance(d_key, samples), task.reference(r_key, samples)
-    ny = len(sampled.plant.outputs) if sampled.imperfections.noise is not None else 0
-    noise = jr.normal(noise_key, (samples, ny), d.dtype)
-    jitter = (
-        jr.uniform(jitter_key, (samples,), d.dtype, -1, 1)
-        if sampled.imperfections.jitter
-        else jnp.zeros(samples, d.dtype)
-    )
-    return Exogenous(d, r, noise, jitter)
-
-
-def undisturbed(sampled: Sampled, samples: int, references: int = 0) -> Exogenous:
-    """Return the exogenous inputs of an episode without disturbance and noise, with zero reference.
-
-    **Arguments:**
-
-    - `sampled`: the sampled plant.
-    - `samples`: length of the episode.
-    - `references`: number of references.
-    """
-    dtype = jnp.result_type(float)
-    ny = len(sampled.plant.outputs) if sampled.imperfections.noise is not None else 0
-    return Exogenous(
-        jnp.zeros((samples, len(sampled.plant.disturbances)), dtype),
-        jnp.zeros((samples, references), dtype),
-        jnp.zeros((samples, ny), dtype),
-        jnp.zeros(samples, dtype),
-    )

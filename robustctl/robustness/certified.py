@@ -47,9 +47,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
             hinf_norm(linear.disturbance), "The loop is linear, so its H-infinity norm is its gain."
         )
     if not isinstance(policy, Youla | Alongside):
-        return CertifiedGain(
-            None, "No certificate covers this controller in this loop; the numbers here were found by search."
-        )
+        return CertifiedGain(None, "No certificate covers this controller in this loop.")
     return _youla(sampled, policy, performance)
 
 

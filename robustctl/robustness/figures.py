@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..classical.response import at_frequencies
 from ..classical.types import Realization
 from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, line, panels, plain
 from .analysis import Findings
@@ -139,8 +140,7 @@ def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
 
 def _largest(system: Realization, omega: np.ndarray) -> np.ndarray:
     """Return the largest singular value at each frequency."""
-    response = np.asarray(system(np.exp(1j * omega * system.dt))).reshape(*system.D.shape, -1)
-    return np.linalg.norm(np.moveaxis(response, -1, 0), 2, axis=(1, 2))
+    return np.linalg.norm(at_frequencies(system, omega), 2, axis=(1, 2))
 
 
 def _steps(report: Findings) -> "Figure":

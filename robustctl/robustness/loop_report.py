@@ -14,7 +14,7 @@ from ..classical.flat import sampled_plant
 from ..classical.hinf_norm import hinf_norm
 from ..errors import RobustctlError
 from ..loops import Feedback
-from ..plants import Sampled, Task
+from ..plants import Sampled, Task, limits
 from ..reports.folder import write_folder
 from ..runs.provenance import provenance
 from ..store.json_text import finite, json_text
@@ -162,6 +162,7 @@ def _analyze(
         else episodes(loop, task, settings["episodes"], settings["horizon"], jr.key(seed))
     )
     linear, note = _linear(loop, z, reference)
+    note = f"{note} {_held_at_limits(loop, linear)}".strip()
     if linear is None:
         return Analysis(
             None, (), (), None, None, None, None, certified_gain(loop, None, z), None, (), runs, note
@@ -177,6 +178,8 @@ def _analyze(
             loop, linear, z, reference, rms=float(np.max(sizes["disturbances"])), horizon=settings["horizon"],
             steps=settings["search"], key=jr.key(seed),
         )  # fmt: skip
+    if worst is not None and certified.gain is None:
+        note = f"{note} The worst disturbance is the worst that a search found.".strip()
     return Analysis(
         linear=linear,
         inputs=tuple(channel_margins(linear, linear.S_in, k, s.name) for k, s in enumerate(plant.controls)),
@@ -202,6 +205,29 @@ def _linear(loop: Feedback, z: Performance, reference: np.ndarray) -> tuple[Line
         return linear, ""
     worst = ", ".join(f"{p:.4g}" for p in sorted(linear.poles, key=abs, reverse=True)[:3])
     return linear, f"The linearization is not stable, so it has no margins; its largest poles are {worst}."
+
+
+def _held_at_limits(loop: Feedback, linear: LinearLoop | None) -> str:
+    """Return as text which controls rest at a limit, where the linearization has no feedback."""
+    sampled = sampled_plant(loop)
+    if linear is None or not sampled.imperfections.saturate:
+        return ""
+    low, high = limits(sampled.plant.controls)
+    u = linear.u
+    past = (
+        (u < low)
+        | (u > high)
+        | np.isclose(u, low, rtol=1e-9, atol=0)
+        | np.isclose(u, high, rtol=1e-9, atol=0)
+    )
+    controls = zip(sampled.plant.controls, u, past, strict=True)
+    names = [f"{s.name} = {value:.4g} {s.unit}".strip() for s, value, at in controls if at]
+    if not names:
+        return ""
+    return (
+        f"At rest the loop holds {', '.join(names)} at a limit: there the feedback does not act, and the linearization is that of "
+        "the plant alone in these controls; give it a set point that its actuators reach."
+    )
 
 
 def _common_plant(loops: dict[str, Feedback]) -> Sampled:

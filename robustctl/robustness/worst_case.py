@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..classical.flat import in_float64, sampled_plant
+from ..classical.response import at_frequencies
 from ..loops import Feedback
 from ..plants import Exogenous, undisturbed
 from ..system import System
@@ -163,8 +164,7 @@ def _worst_sine(linear: LinearLoop, horizon: int) -> np.ndarray:
     """Return the input (T, nd), of norm one, of the linearization's worst frequency and direction."""
     omega = frequencies(linear)
     G = linear.disturbance
-    response = np.moveaxis(np.asarray(G(np.exp(1j * omega * G.dt))).reshape(G.noutputs, G.ninputs, -1), -1, 0)
-    _, gains, right = np.linalg.svd(response, full_matrices=False)
+    _, gains, right = np.linalg.svd(at_frequencies(G, omega), full_matrices=False)
     k = int(np.argmax(gains[:, 0]))
     # G exp(i w t) v is largest for v the first right singular vector, the conjugate of the first row of `right`
     direction = right[k, 0].conj()

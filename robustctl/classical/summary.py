@@ -1,0 +1,34 @@
+"""Designs in a few lines of text, in place of pages of numbers."""
+
+from typing import Any
+
+import numpy as np
+
+from ..system import System
+
+_FEW = 16
+"""Numbers that are shown; of a larger array the shape is."""
+
+
+def summary(self: Any) -> str:
+    """Return a named tuple of arrays and systems as text, one line a field."""
+    width = max(len(name) for name in self._fields)
+    lines = [f"  {name:<{width}}  {_shown(getattr(self, name))}" for name in self._fields]
+    return "\n".join([type(self).__name__, *lines])
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, System):
+        return type(value).__name__
+    if hasattr(value, "nstates"):
+        time = "continuous time" if value.dt == 0 else f"dt = {value.dt:g} s"
+        counts = f"{value.nstates} states, {value.ninputs} inputs, {value.noutputs} outputs"
+        return f"{type(value).__name__} with {counts}, {time}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if hasattr(value, "shape"):
+        array = np.asarray(value)
+        if array.size > _FEW or array.ndim > 2:
+            return f"array of shape {array.shape}"
+        return np.array2string(array, precision=5, separator=", ").replace("\n", "")
+    return str(value).split("\n")[0][:100]

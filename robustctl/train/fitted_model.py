@@ -65,9 +65,7 @@ class FittedModel(Parameterization):
 def check_fitted(model: Any, what: str = "the model") -> None:
     """Raise `RobustctlError` unless a model is a fitted one."""
     if not isinstance(model, FittedModel):
-        raise RobustctlError(
-            f"{what} must be a FittedModel, which fit returns as .model, got {type(model).__name__}; give that one"
-        )
+        raise RobustctlError(f"{what} must be what fit returns as .model, got {type(model).__name__}")
 
 
 def check_record(record: Any) -> None:

@@ -130,7 +130,7 @@ def test_training_marks_the_best_epoch():
     ax = figure.axes[0]
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
     assert ax.get_yscale() == "log" and labels == ["training", "validation", "best: epoch 1, 0.5"]
-    assert figure.axes[-1].get_xlabel() == "epoch" and "kept epoch 1" in figure.get_suptitle()
+    assert figure.axes[-1].get_xlabel() == "epoch" and "returned epoch 1" in figure.get_suptitle()
     np.testing.assert_allclose(ax.lines[1].get_ydata(), [2.0, 0.5, 0.7])
 
 

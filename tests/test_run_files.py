@@ -7,11 +7,13 @@ import platform
 import signal
 import subprocess
 import sys
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from benchmarks import fuzz_runs
 from robustctl import plot
 from robustctl.cli import main
 from robustctl.errors import RobustctlError, RobustctlWarning
@@ -198,6 +200,14 @@ def test_a_huge_epoch_takes_no_memory(tmp_path, monkeypatch):
     assert (tmp_path / "training.png").exists()
 
 
+def test_a_log_with_the_largest_floats_is_drawn(tmp_path):
+    """Matplotlib cannot put ticks between minus and plus 1e308."""
+    rows = [GOOD | {"epoch": k, "loss": v, "gradient_norm": v} for k, v in enumerate((-1e308, 1.0, 1.7e308))]
+    (tmp_path / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["watch", str(tmp_path), "--once"]) == 0
+    assert (tmp_path / "training.png").exists()
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -254,3 +264,14 @@ def test_a_repeated_command_has_its_own_options_only(command, tmp_path, capsys, 
     assert "must be repeated with" in said.err or "a repeated command must be one of fit, demo" in said.err
     assert said.out == "" and said.err.count("\n") == 1
     assert {p.name for p in tmp_path.iterdir()} == {"evil", "victim.txt"} and victim.read_text() == "precious"
+
+
+def test_a_run_folder_that_is_damaged_at_random_is_used_or_refused(tmp_path):
+    """The short version of `benchmarks/fuzz_runs.py`; the seed is one that damages each file in both ways."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RobustctlWarning)
+        found = fuzz_runs.fuzz(tmp_path, 30, seed=1)
+    for kind, result in found.items():
+        assert result["counts"]["other"] == 0, f"{kind}: {result['others'][0]}"
+        assert result["counts"]["ok"] > 0
+    assert found["run.json"]["counts"]["refused"] > 0 and found["checkpoints"]["counts"]["refused"] > 0

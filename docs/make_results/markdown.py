@@ -30,6 +30,7 @@ COMMANDS = {
     "envs": "python -m benchmarks.measure_envs --out results/envs.json",
     "false_certificates": "python -m benchmarks.false_certificates --draws 2000 --out results/false_certificates.json",
     "kill_training": "python -m benchmarks.kill_training --kills 100 --out results/kill_training.json",
+    "fuzz_runs": "python -m benchmarks.fuzz_runs --mutations 2000 --out results/fuzz_runs.json",
     "fuzz_readers": "python -m benchmarks.fuzz_readers --mutations 2000 --out results/fuzz_readers.json",
     "model_files": "python -m benchmarks.check_model_files --out results/model_files.json",
 }

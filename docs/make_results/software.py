@@ -31,6 +31,15 @@ def trainings(results: Results) -> str:
     })  # fmt: skip
 
 
+def runs(results: Results) -> str:
+    outcomes = {"ok": "used", "refused": "refused with a reason", "other": "anything else"}
+    rows = [
+        (kind, r["mutations"], *(r["counts"].get(key, 0) for key in outcomes))
+        for kind, r in results.get("fuzz_runs", {}).get("files", {}).items()
+    ]
+    return table(("file", "damaged run folders", *outcomes.values()), rows)
+
+
 def readers(results: Results) -> str:
     outcomes = {"ok": "read", "DataError": "refused with a reason", "other": "anything else"}
     rows = [
@@ -56,4 +65,4 @@ def saves(results: Results) -> str:
     })  # fmt: skip
 
 
-TABLES = {f.__name__: f for f in (certificates, trainings, readers, damages, saves)}
+TABLES = {f.__name__: f for f in (certificates, trainings, runs, readers, damages, saves)}

@@ -24,7 +24,9 @@ def margin_in_metric(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> fl
     - `roundings`: how many times the rounding of float64 the form's own entries may be off.
     """
     S, terms = quadratic_terms(f)
-    if P.shape != f.form.A.shape or not all(in_range(a) for a in (P, S, *(a for term in terms for a in term))):
+    if P.shape != f.form.A.shape or not all(
+        in_range(a) for a in (P, S, *(a for term in terms for a in term))
+    ):
         return float("inf")
     T = _whitening(P)
     if T is None or not np.array_equal(P, P.T):

@@ -162,7 +162,11 @@ def _gain_estimate(form: LFT) -> float:
 def _largest_response(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> float:
     if not D.size:
         return 0.0
-    angles = np.concatenate([np.linspace(0, np.pi, 17), np.abs(np.angle(np.linalg.eigvals(A)))]) if len(A) else [0.0]
+    angles = (
+        np.concatenate([np.linspace(0, np.pi, 17), np.abs(np.angle(np.linalg.eigvals(A)))])
+        if len(A)
+        else [0.0]
+    )
     responses = [D + C @ np.linalg.solve(np.exp(1j * a) * np.eye(len(A)) - A, B) for a in angles]
     return float(max(np.linalg.norm(G, 2) for G in responses))
 
@@ -177,7 +181,9 @@ def _sizes(form: LFT) -> list[np.ndarray]:
         v, w = v + block.nv, w + block.nw
         if isinstance(block, Bounded):
             row, column = (np.linalg.norm(a, keepdims=True) for a in (row, column))
-        ratio = np.sqrt(np.where((row > 0) & (column > 0), row, 1) / np.where((row > 0) & (column > 0), column, 1))
+        ratio = np.sqrt(
+            np.where((row > 0) & (column > 0), row, 1) / np.where((row > 0) & (column > 0), column, 1)
+        )
         found.append(np.exp2(np.round(np.log2(ratio))))
     return found
 

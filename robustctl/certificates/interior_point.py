@@ -44,7 +44,9 @@ class Pairs:
     def value(self, y: np.ndarray) -> np.ndarray:
         """Return `sum_k y_k F_k`, (N, N)."""
         if self.size <= len(self.R):
-            M = sum((self.R[i].T * (w * y)) @ self.R[j] for i, j, w in zip(self.i, self.j, self.w, strict=True))
+            M = sum(
+                (self.R[i].T * (w * y)) @ self.R[j] for i, j, w in zip(self.i, self.j, self.w, strict=True)
+            )
             return M + M.T  # pyright: ignore[reportAttributeAccessIssue, reportOperatorIssue]
         K = np.zeros((len(self.R),) * 2)
         for i, j, w in zip(self.i, self.j, self.w, strict=True):
@@ -91,7 +93,9 @@ def metric(X0: np.ndarray, S: np.ndarray, rate: float) -> Pairs:
     nx = len(X0)
     i, j = np.triu_indices(nx)
     once = np.where(i == j, 0.5, 1.0)
-    return Pairs(np.vstack([X0, S]), np.stack([i, i + nx]), np.stack([j, j + nx]), np.stack([rate**2 * once, -once]))
+    return Pairs(
+        np.vstack([X0, S]), np.stack([i, i + nx]), np.stack([j, j + nx]), np.stack([rate**2 * once, -once])
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +129,9 @@ class Program:
 
     def inner(self, X: np.ndarray) -> np.ndarray:
         """Return `tr(F_i X)` for symmetric X, (m,)."""
-        return np.concatenate([[np.sum(F * X) for F in self.fixed], *(group.inner(X) for group in self.groups)])
+        return np.concatenate(
+            [[np.sum(F * X) for F in self.fixed], *(group.inner(X) for group in self.groups)]
+        )
 
     def newton_matrix(self, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
         """Return `B_ij = tr(F_i X F_j Y)`, (m, m)."""
@@ -175,7 +181,9 @@ def solve(
         try:
             with np.errstate(all="ignore"):
                 following = _step(program, point)
-        except np.linalg.LinAlgError:  # a matrix that is positive definite in exact arithmetic only: as far as float64 goes
+        except (
+            np.linalg.LinAlgError
+        ):  # a matrix that is positive definite in exact arithmetic only: as far as float64 goes
             break
         if following is None:
             break

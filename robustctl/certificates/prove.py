@@ -49,7 +49,11 @@ class Proof:
 
     def to_fields(self) -> dict:
         """Return its numbers as lists, which JSON can hold."""
-        return {"value": self.value, "P": self.P.tolist(), "multipliers": [t.tolist() for t in self.multipliers]}
+        return {
+            "value": self.value,
+            "P": self.P.tolist(),
+            "multipliers": [t.tolist() for t in self.multipliers],
+        }
 
     @classmethod
     def from_fields(cls, fields: dict) -> "Proof":
@@ -180,7 +184,11 @@ def _rows(form: LFT, inputs: bool) -> dict[str, np.ndarray]:
     X0, W, U = np.split(np.eye(nx + nw + nu), [nx, nx + nw])
     S, V, Y = (
         np.hstack([a, b, c[:, :nu]])
-        for a, b, c in ((form.A, form.B1, form.B2), (form.C1, form.D11, form.D12), (form.C2, form.D21, form.D22))
+        for a, b, c in (
+            (form.A, form.B1, form.B2),
+            (form.C1, form.D11, form.D12),
+            (form.C2, form.D21, form.D22),
+        )
     )
     return {"X0": X0, "W": W, "U": U, "S": S, "V": V, "Y": Y}
 
@@ -272,7 +280,10 @@ def least_rate(form: LFT, deadline: float = np.inf, within: float = 1e-3) -> Fou
     balanced = balance(form)
     low = max(_lower_rates(form))
     if not low < 1:
-        return Found(None, f"a linear system within the slopes has a spectral radius of {low:.6g}, which must be below 1")
+        return Found(
+            None,
+            f"a linear system within the slopes has a spectral radius of {low:.6g}, which must be below 1",
+        )
     best, high, rate = None, 1.0, 1.0
     for _ in range(12):
         proof, reason = _rate_proof(form, balanced, rate, deadline)

@@ -169,15 +169,12 @@ class Simulate:
         """Run the command."""
         from ..io import load
         from ..reports import fit_report
-        from ..train import FittedModel
+        from ..train.fitted_model import check_fitted
 
         out = self.out or Path(self.log.stem + ".simulated.csv")
         check_differs("out", out, log=self.log, model=self.model)
         model = load(self.model)
-        if not isinstance(model, FittedModel):
-            raise RobustctlError(
-                f"{self.model} must hold a FittedModel, got a {type(model).__name__}; save the field `model` of a Fit"
-            )
+        check_fitted(model, f"the model in {self.model}")
         inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
         dt = None if self.time else model.dt
         record = self.reading.record(self.log, inputs, outputs, dt, self.time)
@@ -236,7 +233,7 @@ def _print_advice(record) -> None:
 
 
 def _save(model, out: Path, folder: Path) -> None:
-    """Save a trained model, in the run folder where the file that was asked for cannot be written any more.
+    """Save a trained model, in the run folder where `out` can no longer be written.
 
     **Raises:** `RobustctlError` with how to get the model.
     """

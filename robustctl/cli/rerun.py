@@ -38,7 +38,7 @@ class Rerun:
 def repeated(run: Path) -> FitLog | Demo:
     """Return the command that made a run.
 
-    **Raises:** `RobustctlError` for a run of a script, and for a `run.json` that does not have a command of ours; `DataError`
+    **Raises:** `RobustctlError` for a run of a script, and for a `run.json` without a command that can be repeated; `DataError`
     where the data have changed; `OSError` where a file cannot be read.
     """
     from ..identify.recipe import parts

@@ -118,7 +118,7 @@ def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int)
 
     def estimated(head):
         def evaluated(fn):
-            # NumPy casts without a call of its own on the device, and there are dozens of evaluations.
+            # NumPy casts without another call on the device, and there are dozens of evaluations.
             return lambda x0: np.asarray(fn(x0.astype(start.dtype), system, *head), np.float64)
 
         first = np.asarray(start, np.float64)

@@ -17,6 +17,10 @@ _BELOW = {
 }  # fmt: skip
 
 
+_LARGEST = 1e100
+"""Of the drawn values: Matplotlib's ticks overflow for those near the largest float."""
+
+
 def training(fit: Fit) -> "matplotlib.figure.Figure":
     """Draw the losses of each epoch, and below them learning rate, gradient norm and certificate margin.
 
@@ -45,6 +49,7 @@ def history(columns: Mapping[str, np.ndarray], best: int, *lines: str) -> "matpl
 
     from .canvas import SMALL, heading, panels
 
+    columns = {name: _limited(np.asarray(column)) for name, column in columns.items()}
     below = [name for name in _BELOW if not np.isnan(columns.get(name, np.nan)).all()]
     heights = [3.4, *(1.5 for _ in below)]
     figure, axes = panels(len(heights), 1, (6.5, float(np.mean(heights))), sharex=True, height_ratios=heights)
@@ -60,6 +65,10 @@ def history(columns: Mapping[str, np.ndarray], best: int, *lines: str) -> "matpl
     figure.align_ylabels()
     heading(figure, "Training", *lines)
     return figure
+
+
+def _limited(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(values), np.clip(values, -_LARGEST, _LARGEST), values)
 
 
 def _losses(ax: "Axes", epochs: np.ndarray, columns: Mapping[str, np.ndarray], best: int) -> None:

@@ -13,10 +13,11 @@ import jax
 from .. import plot
 from ..certificates import Certificate, weights_sha256
 from ..data import Record
-from ..errors import DataError, RobustctlError
+from ..errors import DataError
 from ..identify import ChannelScores, ResidualCorrelations, Simulation, residual_correlations, simulate
 from ..store.json_text import finite, json_text
 from ..train import Fit, FittedModel
+from ..train.fitted_model import check_fitted
 from .comparison import Comparison, compare_fits
 from .folder import png, write_folder
 from .text import certificate_lines, comparison_lines, head, joined, residual_lines, table, training_lines
@@ -135,9 +136,7 @@ def fit_report(
         fitted = rc.fit(model, record, epochs=2, key=jax.random.key(1))
         print(rc.fit_report(fitted.model, record, fit=fitted, certificate=rc.certify(fitted.model)))
     """
-    if not isinstance(model, FittedModel):
-        got = type(model).__name__
-        raise RobustctlError(f"model must be a FittedModel, the field `model` of a Fit, got {got}")
+    check_fitted(model)
     simulation = simulate(model, record)
     scores = simulation.scores()
     try:

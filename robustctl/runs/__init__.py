@@ -1,4 +1,4 @@
-"""Trainings kept in folders: run folders, checkpoints, logs, fingerprints, devices."""
+"""Trainings stored in folders: run folders, checkpoints, logs, fingerprints, devices."""
 
 from .fingerprint import array_hash as array_hash
 from .fingerprint import model_hash as model_hash

@@ -97,7 +97,7 @@ def _is_readable(path: Path) -> bool:
 
 
 def restore(template: PyTree, arrays: dict[str, np.ndarray], path: Path) -> PyTree:
-    """Return `template` with the arrays of a checkpoint in place of its own.
+    """Return `template` with the arrays of a checkpoint in place of those it has.
 
     **Raises:** `RobustctlError` where their names, shapes or dtypes differ: it is the checkpoint of another model.
     """

@@ -72,7 +72,7 @@ def for_each(
 ) -> PyTree:
     """Return `fn(shared, *one)` for each element `one` of `batched`, each device with its own part of the batch.
 
-    `over`: maps a function over the elements of a part. The compiler would spread a `jax.vmap` by itself, but gather at each
+    `over`: maps a function over the elements of a part. The compiler would also spread a `jax.vmap`, but gather at each
     sample the arrays that a backward pass stacks.
     """
     arrays, rest = eqx.partition(shared, eqx.is_array)

@@ -23,10 +23,10 @@ class Monitor:
 
     **Arguments:**
 
-    - `watchers`: objects notified of every epoch (see `Watcher`), such as `rc.runs.TensorBoard(folder)`.
+    - `watchers`: objects notified of every epoch (see `Watcher`), for example `rc.runs.TensorBoard(folder)`.
     - `progress`: whether to show the progress line.
-    - `callback(epochs done, model)`: called before every epoch that `every` divides and after the last; a float that it
-      returns is the history's `certificate_margin`, as `rc.certificates.certificate_margin` gives it.
+    - `callback`: `(epochs done, model) -> float or None`, called before every epoch that `every` divides and after the
+      last; a float that it returns is the history's `certificate_margin`, as `rc.certificates.certificate_margin` gives it.
     - `every`: epochs between two calls of the callback.
 
     **Raises:** `RobustctlError` for an object that is no watcher, and for `every` below 1.

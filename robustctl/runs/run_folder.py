@@ -33,7 +33,7 @@ OWN = (LOG, SETTINGS, CHECKPOINTS, lock.NAME)
 @renamed()
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The folder that a training is kept in, and how often.
+    """The folder that a training is stored in, and how often.
 
     **Arguments:**
 
@@ -44,7 +44,7 @@ class Run:
     - `checkpoint_epochs`: epochs between checkpoints, in addition to the minutes; None: none.
     - `keep`: how many of the newest checkpoints that can be read stay; two at least.
     - `budget_minutes`: minutes after which training ends, to be resumed later; None: no limit.
-    - `settings`: what else must be the same for the run to be resumed, such as the optimizer's learning rate, by name.
+    - `settings`: what else must be the same for the run to be resumed, for example the optimizer's learning rate, by name.
     - `command`: arguments of the `robustctl` command that trains, for `robustctl rerun`.
 
     **Raises:** `RobustctlError` for a setting out of range.
@@ -168,7 +168,7 @@ class RunFolder:
     def resume(self, state: Any, history: Any) -> tuple[Any, Any]:
         """Return state and history as the newest readable checkpoint has them, or as given where there is none.
 
-        **Raises:** `RobustctlError` for a checkpoint of another run, or of more epochs than are asked for, and where
+        **Raises:** `RobustctlError` for a checkpoint of another run, or of more epochs than are to be trained, and where
         several processes do not find the same.
         """
         found = latest(self._checkpoints)
@@ -180,7 +180,7 @@ class RunFolder:
         done, epochs = header["checkpoint"], len(history[0])
         if done > epochs:
             raise RobustctlError(
-                f"the run in {self.folder} has {done} epochs, so at least as many must be asked for, got {epochs}"
+                f"the run in {self.folder} has {done} epochs, so at least as many must be given, got {epochs}"
             )
         state, begun = restore((state, _first(history, done)), arrays, path)
         if int(state.epoch) != done:

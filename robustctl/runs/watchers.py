@@ -31,7 +31,7 @@ class Watcher(Protocol):
 
 
 class ProgressBar:
-    """A line with losses, rate, gradient norm, certificate, epochs a second and time left; none where there is no terminal.
+    """A line with losses, rate, gradient norm, certificate, epochs per second and time left; none where there is no terminal.
 
     Until the first epoch is done the line reads "compiling".
     """
@@ -125,9 +125,9 @@ class JsonLines:
 
 
 def read_log(path: str | Path) -> tuple[list[dict], str]:
-    """Return the lines of a log, one an epoch, and why training ended, "" while it runs or if it was killed.
+    """Return the lines of a log, one per epoch, and why training ended, "" while it runs or if it was killed.
 
-    Lines that are damaged are left out, such as the last one of a killed run, which may be a part of one.
+    Lines that are damaged are left out, for example the last one of a killed run, which may be a part of one.
     """
     rows, stopped = [], ""
     with suppress(FileNotFoundError):

@@ -11,7 +11,7 @@ from ..errors import DataError
 
 
 class Experiments(NamedTuple):
-    """Experiments side by side: `head_*` are the samples of the warm-up window, the rest is simulated.
+    """Experiments stacked: `head_*` are the samples of the warm-up window, the rest is simulated.
 
     Shorter experiments are padded at the end with samples whose mask is False.
     """

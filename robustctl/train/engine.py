@@ -77,7 +77,7 @@ def empty_history(shape: tuple[int, ...], state: State) -> Metrics:
 def run_epochs(
     given: tuple[Training, Int[Array, ""]], state: State, history: Metrics
 ) -> tuple[State, Metrics]:
-    """Run up to `count` epochs and write the metrics of each at its place in `history`; end early where training stops.
+    """Run up to `count` epochs and write the metrics of each into its entry of `history`; end early where training stops.
 
     `given`: the training and `count`. The buffers of state and history are donated.
     """

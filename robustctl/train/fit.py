@@ -44,7 +44,20 @@ def fit(
 
         rc.train.train(rc.train.Identification(record, ...), model, ...)
 
-    which has all settings. `validation`, `initial` and `washout`: see `Identification`; the others: see `train`.
+    which has all settings and describes each in detail.
+
+    **Arguments:**
+
+    - `parameterization`: the untrained model.
+    - `record`: the experiments to train on.
+    - `validation`: a record whose loss selects the epoch that is returned.
+    - `initial`: `zero_state()` (default), `learned_state()` or `warm_up(window)`, or an `InitialState`.
+    - `washout`: samples at the start of each experiment that are simulated but not counted.
+    - `optimizer`: any Optax transformation; None: `clipped_adam()`.
+    - `epochs`: passes over the record.
+    - `run`: run folder, or a `Run`.
+    - `monitor`: what is shown; None: nothing.
+    - `key`: for all random draws.
 
     **Raises:** as `Identification` and `train`.
     """

@@ -20,6 +20,17 @@ class FittedModel(Parameterization):
     """A trained parameterization with its scaling, sample time, channels and rule for the initial state.
 
     `explicit()` is a system from inputs to outputs in their own units, one sample each `dt` seconds.
+
+    **Arguments:**
+
+    - `parameterization`: the trained model, between scaled signals.
+    - `initial`: the rule for the initial state.
+    - `scaling`: of inputs and outputs.
+    - `dt`: sample time, seconds.
+    - `inputs`: names.
+    - `outputs`: names.
+    - `input_units`: one per input, "" where it has none.
+    - `output_units`: one per output, likewise.
     """
 
     parameterization: Parameterization
@@ -51,6 +62,12 @@ class FittedModel(Parameterization):
         return dtype_of(self.parameterization)
 
 
+def check_fitted(model: Any, what: str = "the model") -> None:
+    """Raise `RobustctlError` unless a model is a fitted one."""
+    if not isinstance(model, FittedModel):
+        raise RobustctlError(f"{what} must be what fit returns as .model, got {type(model).__name__}")
+
+
 def check_record(record: Any) -> None:
     """Raise `RobustctlError` unless a record is one."""
     if not isinstance(record, Record):
@@ -61,8 +78,7 @@ def check_record(record: Any) -> None:
 
 def check_channels(model: FittedModel, record: Record) -> None:
     """Raise `DataError` unless the record has the model's sample time, channels and units."""
-    if not isinstance(model, FittedModel):
-        raise RobustctlError(f"the model must be what fit returns as .model, got {type(model).__name__}")
+    check_fitted(model)
     check_record(record)
     if not np.isclose(record.dt, model.dt, rtol=1e-6):
         raise DataError(

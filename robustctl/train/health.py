@@ -28,9 +28,13 @@ class Health(NamedTuple):
 class Trouble:
     """What was not finite in a training.
 
-    `step`, `epoch`: the first gradient step skipped for it and its epoch, counted from 0; `array`: what it met
-    first, the loss, the gradient of an array or the array after the step; `skipped`: steps skipped in all;
-    `fatal`: whether ten in a row ended the training.
+    **Arguments:**
+
+    - `step`: the first gradient step skipped for it, counted from 0.
+    - `epoch`: of that step, counted from 0.
+    - `array`: the first that was not finite: the loss, the gradient of an array, or the array after the step.
+    - `skipped`: steps skipped in all.
+    - `fatal`: whether ten in a row ended the training.
     """
 
     step: int

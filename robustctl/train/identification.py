@@ -40,7 +40,7 @@ class Fit(Outcome):
     def __str__(self) -> str:
         """Return a summary for people."""
         epochs = len(self.history["loss"])
-        text = f"fit ended ({self.stopped}) after {epochs} epochs in {self.seconds:.1f} s; kept epoch {self.best_epoch}"
+        text = f"fit ended ({self.stopped}) after {epochs} epochs in {self.seconds:.1f} s; returned epoch {self.best_epoch}"
         return text if self.trouble is None else f"{text}; {self.trouble}"
 
     @property
@@ -81,15 +81,15 @@ class Identification(Problem[Fit]):
     **Arguments:**
 
     - `record`: the experiments to train on.
-    - `validation`: a record to judge each epoch by; the best model is kept.
+    - `validation`: a record whose loss selects the epoch that is returned.
     - `scaling`: used in place of the one fitted on `record`.
     - `initial`: `zero_state()` (default), `learned_state()` or `warm_up(window)`, or an `InitialState`.
     - `washout`: samples at the start of each experiment that are simulated but not counted.
     - `segment`: samples between gradient steps (truncated backpropagation): the state is carried from segment to
       segment, the gradient is not. None: the whole experiment.
-    - `batch_size`: experiments a gradient step, drawn anew each epoch. None: all.
-    - `loss(y_hat, y, mask)`: of a batch of simulations.
-    - `regularizer`: a function of the parameterization added to the loss, such as `lambda m: 1e-3 * m.gamma`. Make it and
+    - `batch_size`: experiments per gradient step, drawn again for each epoch. None: all.
+    - `loss`: `(y_hat, y, mask) -> number`, of a batch of simulations.
+    - `regularizer`: a function of the parameterization added to the loss, for example `lambda m: 1e-3 * m.gamma`. Make it and
       `loss` once: a new function compiles again.
 
     The result is a `Fit`.
@@ -133,7 +133,7 @@ class Identification(Problem[Fit]):
         untrained = self._fitted(Learned(model, self._initial(model, initial_key)))
         if self.validation is not None and isinstance(untrained.initial, LearnedState):
             raise RobustctlError(
-                "a validation record needs an initial state of its own, and learned_state() has one for each training "
+                "a validation record needs its own initial state, and learned_state() has one for each training "
                 "experiment only; use warm_up(window), or zero_state() with a washout"
             )
         data = self._pack(untrained, self.record)

@@ -1,4 +1,4 @@
-"""Imitate an expert, such as an MPC or LQR, by a policy with a guarantee."""
+"""Imitate an expert, for example an MPC or LQR, by a policy with a guarantee."""
 
 import dataclasses
 from pathlib import Path
@@ -85,7 +85,9 @@ def imitate(
     - `imitation`: expert, scenario and rounds.
     - `epochs`: of each round.
     - `run`: each round has a run folder in this one, `round_0` and so on.
-    - `optimizer`, `monitor`, `key`: see `train`.
+    - `optimizer`: see `train`.
+    - `monitor`: see `train`.
+    - `key`: see `train`.
 
     **Raises:** `RobustctlError` for loops that leave finite numbers; what `train` raises.
     """

@@ -36,7 +36,7 @@ Builder = Callable[..., InitialState]
 
 @registered()
 class ZeroState(InitialState):
-    """The system's own initial state; score after a `washout`, which contraction makes legitimate."""
+    """The system's own initial state; score after a `washout`, because the states of a contracting model forget their start."""
 
     window: int = eqx.field(static=True, default=0)
 
@@ -49,8 +49,14 @@ class ZeroState(InitialState):
 class LearnedState(InitialState):
     """One trained state for each experiment of the training record.
 
-    A record seen later has no trained state: `simulate` then finds one by least squares over its first
-    `horizon` samples, which are left out of the score.
+    Another record has no trained state: `simulate` then finds one by least squares over its first samples, which are left
+    out of the score.
+
+    **Arguments:**
+
+    - `x0`: the states, stacked along the first axis.
+    - `horizon`: samples of the least squares.
+    - `window`: 0.
     """
 
     x0: PyTree
@@ -71,7 +77,12 @@ class WarmUp(InitialState):
         x[window] = network(u[0], y[0], ..., u[window-1], y[window-1])
 
     Source: the encoder of Beintema, Toth, Schoukens, "Nonlinear state-space identification using deep
-    encoder networks", L4DC 2021. Its error is forgotten at the model's contraction rate.
+    encoder networks", L4DC 2021. Its error decays at the model's contraction rate.
+
+    **Arguments:**
+
+    - `network`: the map.
+    - `window`: samples that it reads.
     """
 
     network: eqx.nn.MLP

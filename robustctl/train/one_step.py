@@ -48,7 +48,7 @@ class OneStep(Problem[Outcome]):
     **Arguments:**
 
     - `batches`: arrays whose first axis counts the batches: `(batches, samples, ...)`.
-    - `loss(system, batch)`: the loss of one batch; a function made once, since a new one compiles again.
+    - `loss`: `(system, batch) -> number`, the loss of one batch; a function made once, since a new one compiles again.
     - `free`: by default every floating-point array of the model is trained; else `free(model)` returns a tree of
       booleans in the model's shape.
 

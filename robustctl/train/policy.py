@@ -28,10 +28,19 @@ from .training import MOVED, RENAMED, train
 
 
 class Adversary(eqx.Module):
-    """A disturbance chosen against the policy: `steps` of sign gradient ascent on the cost, each entry at most `radius`.
+    """A disturbance chosen against the policy by sign gradient ascent on the cost.
+
+    ::
+
+        d <- clip(d + 2 radius / steps  sign(grad cost(d)), -radius, radius),     d = 0 at first
 
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018, eq. (3)'s
     inner problem.
+
+    **Arguments:**
+
+    - `radius`: largest absolute value of each entry.
+    - `steps`: of the ascent.
     """
 
     radius: float = eqx.field(static=True)
@@ -40,8 +49,9 @@ class Adversary(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class PolicyFit(Outcome):
-    """What policy training returns: an `Outcome`; `loss` is the mean cost of the training episodes, `validation` that of
-    the fixed test episodes after the epoch.
+    """What policy training returns: an `Outcome`.
+
+    Its `loss` is the mean cost of the training episodes, `validation` that of the fixed test episodes after the epoch.
     """
 
     @property
@@ -69,7 +79,7 @@ class PolicyGradient(Problem[PolicyFit]):
     - `horizon`: samples of an episode.
     - `segment`: samples between gradient steps, a divisor of `horizon`; None: `horizon`.
     - `batch`: episodes of an epoch.
-    - `test`: fixed episodes that each epoch is judged by, from `scenario.draw_batch`, to keep the best policy; None:
+    - `test`: fixed episodes from `scenario.draw_batch`, whose cost selects the epoch that is returned; None:
       `batch` of them are drawn.
     - `adversary`: adds the worst disturbance that it finds to each segment.
     - `checkpoint`: as in `rc.rollout`.
@@ -238,7 +248,20 @@ def fit_policy(
 
         rc.train.train(rc.train.PolicyGradient(scenario, horizon=200, ...), policy, ...)
 
-    which has all settings. `horizon`, `segment` and `batch`: see `PolicyGradient`; the others: see `train`.
+    which has all settings and describes each in detail.
+
+    **Arguments:**
+
+    - `parameterization`: the untrained policy.
+    - `scenario`: draws episodes, closes the loop and has the cost.
+    - `horizon`: samples of an episode.
+    - `segment`: samples between gradient steps; None: `horizon`.
+    - `batch`: episodes of an epoch.
+    - `epochs`: number of batches of new episodes.
+    - `optimizer`: any Optax transformation; None: `clipped_adam()`.
+    - `run`: run folder, or a `Run`.
+    - `monitor`: what is shown; None: nothing.
+    - `key`: for all random draws.
 
     **Raises:** as `PolicyGradient` and `train`.
     """

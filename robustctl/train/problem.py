@@ -15,10 +15,22 @@ from .health import Health, Trouble
 
 
 class State(NamedTuple):
-    """Everything that training changes. Epochs and steps count from zero; -1: there was none.
+    """Everything that training changes; epochs and steps count from zero, -1: there was none.
 
-    `sound` are the last arrays with a finite loss and gradient: those of `trained` are evaluated by the step after. `sound_epoch` and
-    `trained_epoch` are the epochs of the steps that gave them.
+    **Arguments:**
+
+    - `trained`: the arrays after the last step, which the next step evaluates.
+    - `trained_epoch`: epoch of the step that gave them.
+    - `sound`: the last arrays with finite loss and gradient.
+    - `sound_epoch`: epoch of the step that gave them.
+    - `opt_state`: the optimizer's.
+    - `best`: the arrays to return.
+    - `best_loss`: their validation loss.
+    - `best_epoch`: their epoch.
+    - `epoch`: epochs done.
+    - `step`: gradient steps tried.
+    - `health`: steps skipped.
+    - `stopped`: whether training is over before its last epoch.
     """
 
     trained: PyTree
@@ -53,7 +65,7 @@ class Objective(eqx.Module):
     """A problem with its model, ready to compile: the arrays that an epoch reads, and how it goes.
 
     Arrays are arguments of the compiled program. All else is a part of it and must compare equal for equal settings:
-    a function that is made anew for each training compiles the program again.
+    a function that is made again for each training compiles the program again.
 
     `fixed`: what of the model is not trained; `mesh`: the devices that the arrays are on, None for one.
     """
@@ -86,7 +98,9 @@ class Objective(eqx.Module):
 class Outcome:
     """What a training returns.
 
-    - `model`: the best by the validation loss, without one the last good one.
+    **Arguments:**
+
+    - `model`: the best by the validation loss, without one the last with finite loss and gradient.
     - `history`: arrays with one entry an epoch: `loss`, `validation` (NaN without one), `gradient_norm`,
       `learning_rate` (NaN for an optimizer that does not show it, see `clipped_adam`), `skipped` (gradient steps that
       were not finite) and `certificate_margin` (NaN where no callback gave one).
@@ -128,7 +142,7 @@ Result = TypeVar("Result", bound=Outcome)
 class Problem(abc.ABC, Generic[Result]):
     """What a training minimizes, without model and optimizer: `rc.train.train(problem, model, ...)` solves it.
 
-    A problem of your own says what is trained and how an epoch goes, and what must be the same for a run to be resumed::
+    Your own problem defines what is trained, what an epoch does, and what must be the same for a run to be resumed::
 
         class Loss(rc.train.Objective):
             fixed: PyTree

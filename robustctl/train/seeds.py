@@ -67,16 +67,19 @@ def train_seeds(
 
         for start, key in map(jr.split, keys):   train(problem, build(start), key=key, ...)
 
-    gives the same to rounding. A seed that stops, by `patience` or for numbers that are not finite, stays as it is
+    gives the same to rounding. A seed that stops, by `patience` or for numbers that are not finite, is no longer changed
     while the others continue. Nothing is written to disk.
 
     **Arguments:**
 
-    - `build(key)`: the untrained model, the same for every key except for its numbers.
-    - `keys`: such as `jr.split(jr.key(0), 10)`.
+    - `problem`: what is minimized.
+    - `build`: `(key) -> model`, the untrained model, the same for every key except for its numbers.
+    - `keys`: for example `jr.split(jr.key(0), 10)`.
     - `devices`: how many of `jax.devices()` to spread the seeds over, a divisor of their number.
     - `monitor`: notified of the mean over the seeds that still train; it has no callback.
-    - `epochs`, `optimizer`, `patience`: see `train`.
+    - `epochs`: see `train`.
+    - `optimizer`: see `train`.
+    - `patience`: see `train`.
 
     `seconds` of each result is that of all.
 
@@ -117,7 +120,20 @@ def fit_seeds(
 
         rc.train.train_seeds(rc.train.Identification(record, ...), build, keys=keys, ...)
 
-    which has all settings. `validation`, `initial` and `washout`: see `Identification`; the others: see `train_seeds`.
+    which has all settings and describes each in detail.
+
+    **Arguments:**
+
+    - `build`: `(key) -> model`, the same for every key except for its numbers.
+    - `record`: the experiments to train on.
+    - `keys`: one per seed.
+    - `validation`: a record whose loss selects the epoch that is returned.
+    - `initial`: `zero_state()` (default), `learned_state()` or `warm_up(window)`, or an `InitialState`.
+    - `washout`: samples at the start of each experiment that are simulated but not counted.
+    - `epochs`: of each training.
+    - `optimizer`: any Optax transformation; None: `clipped_adam()`.
+    - `devices`: how many devices to spread the seeds over.
+    - `monitor`: what is shown; None: nothing.
     """
     problem = Identification(record, validation=validation, initial=initial, washout=washout)
     return train_seeds(
@@ -139,13 +155,26 @@ def fit_policy_seeds(
     monitor: Monitor | None = SHOWN,
     devices: int = 1,
 ) -> list[PolicyFit]:
-    """Train one policy a key on the same scenario, all at once; each seed draws test episodes of its own.
+    """Train one policy a key on the same scenario, all at once; each seed draws its own test episodes.
 
     The short form of::
 
         rc.train.train_seeds(rc.train.PolicyGradient(scenario, horizon=200, ...), build, keys=keys, ...)
 
-    which has all settings. `horizon`, `segment` and `batch`: see `PolicyGradient`; the others: see `train_seeds`.
+    which has all settings and describes each in detail.
+
+    **Arguments:**
+
+    - `build`: `(key) -> policy`, the same for every key except for its numbers.
+    - `scenario`: draws episodes, closes the loop and has the cost.
+    - `keys`: one per seed.
+    - `horizon`: samples of an episode.
+    - `segment`: samples between gradient steps; None: `horizon`.
+    - `batch`: episodes of an epoch.
+    - `epochs`: of each training.
+    - `optimizer`: any Optax transformation; None: `clipped_adam()`.
+    - `devices`: how many devices to spread the seeds over.
+    - `monitor`: what is shown; None: nothing.
     """
     problem = PolicyGradient(scenario, horizon=horizon, segment=segment, batch=batch)
     return train_seeds(
@@ -161,7 +190,7 @@ def _pairs(keys: Iterable[PRNGKeyArray]) -> list[Array]:
     pairs = [] if single else [jr.split(key) for key in keys]
     if not pairs:
         raise RobustctlError(
-            "keys must be one key a seed, such as jr.split(jr.key(0), 10), got none or a single key"
+            "keys must be one key per seed, for example jr.split(jr.key(0), 10), got none or a single key"
         )
     return pairs
 
@@ -173,8 +202,8 @@ def _train(
     mesh = mesh_of(devices, {"the number of keys": len(trainings)})
     if several(mesh):
         raise RobustctlError(
-            f"seeds are spread over the devices of one process, got {jax.process_count()} processes; give each process keys of "
-            "its own and devices=1"
+            f"seeds are spread over the devices of one process, got {jax.process_count()} processes; give each process its own "
+            "keys and devices=1"
         )
     _check_alike(list(zip(trainings, frees, strict=True)))
     own, shared = _apart(trainings)
@@ -227,7 +256,7 @@ def _run_epochs(
     """Run up to `count` epochs of every seed; under the map, the loop does not change seeds that have stopped.
 
     On a CPU one after the other: vmapped, two batched factorizations run at once and fill XLA's pool of threads, each waiting
-    there for parts of its own that only this pool could run. On two cores, a step of ten seeds of the third published problem
+    there for its own parts that only this pool could run. On two cores, a step of ten seeds of the third published problem
     never returned (jaxlib 0.10.2; `jax::ParallelBatchMap` in the stacks of both threads).
     """
     own, shared, mesh, count = given

@@ -47,6 +47,7 @@ def sweep(
     - `sampler`: one of Optuna's; None: `TPESampler`, seeded with `seed` and the trial's number, so that a sweep in two
       calls tries the same as one in a single call.
     - `pruner`: one of Optuna's; None: `MedianPruner()`.
+    - `seed`: of the default sampler.
 
     **Raises:** `RobustctlError` where Optuna is not installed and for settings out of range; what `objective` raises.
     """
@@ -129,5 +130,5 @@ def _check(optuna: Any, objective: Any, trials: Any, sampler: Any, pruner: Any, 
     for name, value, kind, example in kinds:
         if value is not None and not isinstance(value, kind):
             raise RobustctlError(
-                f"{name} must be one of Optuna's, such as optuna.{name}s.{example}(), got {value!r}"
+                f"{name} must be one of Optuna's, for example optuna.{name}s.{example}(), got {value!r}"
             )

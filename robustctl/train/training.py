@@ -69,7 +69,8 @@ def train(
     **Arguments:**
 
     - `problem`: what is minimized: `Identification`, `PolicyGradient`, `OneStep`, or a `Problem` of your own.
-    - `model`: the untrained model, which stays as it is.
+    - `model`: the untrained model, which is not changed.
+    - `epochs`: passes over the data, or batches of new episodes.
     - `optimizer`: any Optax transformation; it is given the loss as `value`. None: `clipped_adam()`.
     - `patience`: epochs without a better validation loss after which training stops; None: it does not.
     - `devices`: how many of `jax.devices()` to spread a batch over, to the same numbers up to rounding; they divide it.
@@ -103,7 +104,7 @@ def prepare(
     optimizer = clipped_adam() if optimizer is None else optimizer
     if not isinstance(problem, Problem):
         raise RobustctlError(
-            f"the problem must be a rc.train.Problem, such as rc.train.Identification(record), got {type(problem).__name__}"
+            f"the problem must be a rc.train.Problem, for example rc.train.Identification(record), got {type(problem).__name__}"
         )
     if not isinstance(optimizer, optax.GradientTransformation):
         raise RobustctlError(
@@ -118,7 +119,7 @@ def prepare(
     trained, objective = problem.prepare(model, key)
     if patience is not None and eqx.filter_eval_shape(objective.validate, trained) is None:
         raise RobustctlError(
-            "patience needs a validation loss to judge by, got none; give the problem a validation record"
+            "patience needs a validation loss, got none; give the problem a validation record"
         )
     return trained, objective, Training(objective, jnp.asarray(patience or 0, jnp.int32), optimizer)
 
@@ -126,7 +127,7 @@ def prepare(
 def finish(
     problem: Problem[Result], objective: Objective, state: State, history: dict, stopped: str, seconds: float, who: str = ""
 ) -> Result:  # fmt: skip
-    """Return the result of a training that ended in `state`, and warn; `who`: which of several, such as "seed 3: "."""
+    """Return the result of a training that ended in `state`, and warn; `who`: which of several, for example "seed 3: "."""
     trouble = diagnosis(state.health, state.trained)
     best = objective.whole(state.best)
     outcome = Outcome(best, history, int(state.best_epoch), stopped, trouble, seconds, state.opt_state)

@@ -15,7 +15,7 @@ from ..registry import registered
 from ..system import Parameterization, dtype_of
 from .arrays import check_free, free_dtype
 from .fixed import Fixed
-from .lure import LureSystem
+from .lure import Core, LureSystem
 from .numpy_maps import zeros
 from .supply import Supply, gain_supply
 
@@ -186,12 +186,9 @@ class Guaranteed(Parameterization):
 
 
 class Recurrent(Guaranteed):
-    """A guarantee and the core of free arrays that keeps it: an R2DN or a REN.
+    """A guarantee and the core of free arrays that keeps it: an R2DN or a REN."""
 
-    A core has its number of inputs `nu`, its offsets `bx`, `bv` and `by`, `explicit(rate, supply)` and `quiet(factor)`.
-    """
-
-    core: eqx.AbstractVar[Any]
+    core: eqx.AbstractVar[Core]
 
     @property
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 import abc
 from operator import attrgetter
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +14,7 @@ from ..checks import check_rate
 from ..lft import LFT, Bounded, Claim, Slopes, float64
 from ..system import System
 from .arrays import check_one, check_shapes, number
+from .numpy_maps import Shapes, norm, zeros
 from .supply import Supply, in_float64
 
 _M = TypeVar("_M", bound=eqx.Module)
@@ -96,6 +97,45 @@ class LureSystem(System):
         """Return the claim with the block's multiplier."""
         (P,) = float64(self.P)
         return Claim(check_rate(number(self, "rate")), P, in_float64(self.supply), (multiplier,))
+
+
+class Core(eqx.Module):
+    """Free arrays of an R2DN or a REN: those that each has, in a class for each kind of guarantee that adds its own.
+
+    **Arguments:**
+
+    - `X` (n, n), `Y` (nx, nx): of the map to the state equation.
+    - `nv`, `ny`: numbers of network features or neurons and of outputs.
+    """
+
+    X: Float[Array, "n n"]
+    p: Float[Array, ""]
+    Y: Float[Array, "nx nx"]
+    bx: Float[Array, " nx"]
+    bv: Float[Array, " nv"]
+    by: Float[Array, " ny"]
+
+    def __init__(self, X: Array, Y: Array, nv: int, ny: int):
+        self.X, self.p, self.Y = X, norm(X), Y
+        self.bx, self.bv, self.by = (zeros(n, X.dtype) for n in (len(Y), nv, ny))
+
+    @property
+    @abc.abstractmethod
+    def nu(self) -> int:
+        """Number of inputs."""
+
+    @abc.abstractmethod
+    def explicit(self, rate: Float[Array, ""], supply: Supply | None) -> LureSystem:
+        """Map to the model of this rate that respects the supply rate."""
+
+    @abc.abstractmethod
+    def quiet(self, factor: float) -> Self:
+        """Return the core with its output arrays multiplied by `factor`."""
+
+
+def port_shapes(nu: int, nx: int, nv: int, ny: int) -> Shapes:
+    """Return the shapes of the arrays at the ports: `B2`, `C2`, `D12` and `D21`."""
+    return (nx, nu), (ny, nx), (nv, nu), (ny, nv)
 
 
 def scaled_rows(core: _M, factor: float, *names: str) -> _M:

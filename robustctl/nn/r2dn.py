@@ -37,8 +37,8 @@ from .folded import fold
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
 from .initializers import Initializer, lecun_normals, random, split
 from .lipschitz import bounded, check_phi, lipschitz_bound
-from .lure import LureSystem, scaled_rows
-from .numpy_maps import first_feedthrough, norm, zeros
+from .lure import Core, LureSystem, port_shapes, scaled_rows
+from .numpy_maps import first_feedthrough, zeros
 from .sandwich import LBDN, SandwichNetwork
 from .supply import Supply, through_ports
 
@@ -87,13 +87,25 @@ class ExplicitR2DN(LureSystem):
         return self.claimed(np.ones(1))
 
 
+class R2DNCore(Core):
+    """Free arrays of an R2DN: those of `bounded_real`, and of the network."""
+
+    phi: Callable | LBDN
+
+    def __init__(self, X, Y, nv: int, ny: int, phi: Callable | LBDN):
+        super().__init__(X, Y, nv, ny)
+        self.phi = phi
+
+    def _explicit(self, **matrices: Any) -> ExplicitR2DN:
+        """Return the model of these matrices."""
+        phi = _explicit_phi(self.phi)
+        return ExplicitR2DN(**matrices, bx=self.bx, bv=self.bv, by=self.by, phi=phi)
+
+
 @registered()
-class ContractingR2DNCore(eqx.Module):
+class ContractingR2DNCore(R2DNCore):
     """Free arrays of an R2DN that contracts, with any gain: see `bounded_real`."""
 
-    X: Float[Array, "n2 n2"]
-    p: Float[Array, ""]
-    Y: Float[Array, "nx nx"]
     B1_imp: Float[Array, "nx nv"]
     C1: Float[Array, "nv nx"]
     B2: Float[Array, "nx nu"]
@@ -101,21 +113,14 @@ class ContractingR2DNCore(eqx.Module):
     D12: Float[Array, "nv nu"]
     D21: Float[Array, "ny nv"]
     D22: Float[Array, "ny nu"]
-    bx: Float[Array, " nx"]
-    bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
-    phi: Callable | LBDN
 
     def __init__(self, sizes, phi, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
         core_key, port_key = split(key, 2)
-        self.X, self.Y, self.B1_imp, self.C1 = init(core_key, nx, zeros((nv, nv), dtype), rate)
-        self.p = norm(self.X)
-        ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv))
-        self.B2, self.C2, self.D12, self.D21 = lecun_normals(port_key, ports, dtype)
+        X, Y, self.B1_imp, self.C1 = init(core_key, nx, zeros((nv, nv), dtype), rate)
+        super().__init__(X, Y, nv, ny, phi)
+        self.B2, self.C2, self.D12, self.D21 = lecun_normals(port_key, port_shapes(*sizes), dtype)
         self.D22 = zeros((ny, nu), dtype)
-        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
-        self.phi = phi
 
     @property
     def nu(self) -> int:
@@ -125,9 +130,9 @@ class ContractingR2DNCore(eqx.Module):
     def explicit(self, rate: Float[Array, ""], supply: None) -> ExplicitR2DN:
         """Map to the model of this rate."""
         A, B1, P = bounded_real(self.X, self.p, self.Y, self.B1_imp, self.C1, None, rate)
-        return ExplicitR2DN(
+        return self._explicit(
             A=A, B1=B1, B2=self.B2, C1=self.C1, C2=self.C2, D12=self.D12, D21=self.D21, D22=self.D22,
-            bx=self.bx, bv=self.bv, by=self.by, phi=_explicit_phi(self.phi), P=P, supply=None, rate=rate,
+            P=P, supply=None, rate=rate,
         )  # fmt: skip
 
     def quiet(self, factor: float) -> "ContractingR2DNCore":
@@ -136,24 +141,17 @@ class ContractingR2DNCore(eqx.Module):
 
 
 @registered()
-class UnitGainR2DNCore(eqx.Module):
+class UnitGainR2DNCore(R2DNCore):
     """Free arrays of an R2DN of gain at most one, for every guarantee with a supply rate.
 
     `G12`, `G21` and `G22` are the free arrays of the feedthrough's three contractions.
     """
 
-    X: Float[Array, "n2 n2"]
-    p: Float[Array, ""]
-    Y: Float[Array, "nx nx"]
     B_imp: Float[Array, "nx ns"]
     C: Float[Array, "nr nx"]
     G12: Float[Array, "_ _"]
     G21: Float[Array, "_ _"]
     G22: Float[Array, "_ _"]
-    bx: Float[Array, " nx"]
-    bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
-    phi: Callable | LBDN
 
     def __init__(self, sizes, phi, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
@@ -162,10 +160,8 @@ class UnitGainR2DNCore(eqx.Module):
         # A tenth: small feedthroughs to start with, but not zero, where the factors L and M would not move.
         self.G12, self.G21, self.G22 = lecun_normals(G_key, shapes, dtype, 0.1)
         D = first_feedthrough(self.G12, self.G21, self.G22, (nu, nv, ny))
-        self.X, self.Y, self.B_imp, self.C = init(core_key, nx, D, rate)
-        self.p = norm(self.X)
-        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
-        self.phi = phi
+        X, Y, self.B_imp, self.C = init(core_key, nx, D, rate)
+        super().__init__(X, Y, nv, ny, phi)
 
     @property
     def nu(self) -> int:
@@ -187,9 +183,9 @@ class UnitGainR2DNCore(eqx.Module):
         B, D = ((1 - headroom(M.dtype)) * M for M in (B, D))
         ports = through_ports(supply, B[:, nv:], self.C[nv:], D[:nv, nv:], D[nv:, :nv], D[nv:, nv:])
         B2, C2, D12, D21, D22 = ports
-        return ExplicitR2DN(
+        return self._explicit(
             A=A, B1=B[:, :nv], B2=B2, C1=self.C[:nv], C2=C2, D12=D12, D21=D21, D22=D22,
-            bx=self.bx, bv=self.bv, by=self.by, phi=_explicit_phi(self.phi), P=P, supply=supply, rate=rate,
+            P=P, supply=supply, rate=rate,
         )  # fmt: skip
 
     def quiet(self, factor: float) -> "UnitGainR2DNCore":
@@ -227,7 +223,7 @@ class R2DN(Recurrent):
     for other numbers of inputs and outputs.
     """
 
-    core: ContractingR2DNCore | UnitGainR2DNCore
+    core: R2DNCore
     guarantee: Guarantee
 
     def __init__(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float
 
-from ..linalg import defect_factor, gram
+from .either_array import defect_factor, gram, library
 
 
 def explicit_matrices(H, Y, B2_imp, D12_imp, rate: Float[Array, ""]) -> dict[str, Array]:
@@ -47,9 +47,9 @@ def port_factors(D22):
 
 
 def port_gram(B2_free, C2_free, D12_free, D21_free, W):
-    """Return `[o' k] [I -W; -W' I] [o; k']`, as a sum of squares."""
-    nx, nu = B2_free.shape
-    o = jnp.concatenate([C2_free, D21_free, jnp.zeros((W.shape[0], nx), W.dtype)], axis=1)
-    k = jnp.concatenate([jnp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
+    """Return `[o' k] [I -W; -W' I] [o; k']`, as a sum of squares; of NumPy arrays in NumPy."""
+    xp, (nx, nu) = library(W), B2_free.shape
+    o = xp.concatenate([C2_free, D21_free, xp.zeros((W.shape[0], nx), W.dtype)], axis=1)
+    k = xp.concatenate([xp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
     rest = o - W @ k.T
-    return gram(rest) + k @ (jnp.eye(nu, dtype=W.dtype) - gram(W)) @ k.T
+    return gram(rest) + k @ (xp.eye(nu, dtype=W.dtype) - gram(W)) @ k.T

@@ -29,7 +29,7 @@ def equilibrium_layer(
         w = activation(D11 w + b)
 
     `D11` is strictly lower triangular, so that row i needs the rows above it only (entries on and above the
-    diagonal count as zero); the activation acts on each entry by itself. The graph has the same size for
+    diagonal count as zero); the activation acts on each entry separately. The graph has the same size for
     every `nv`. Derivatives follow from the implicit function theorem: with v = D11 w + b,
     J = diag(activation'(v)),
 

@@ -58,7 +58,7 @@ class FoldedR2DN(System):
         def rows(start, end):
             return self.G[start:end] @ xu + self.g[start:end] + self.W[start:end] @ h
 
-        # Apart, so that where nobody reads y, as in a one-step prediction, the compiler leaves it out.
+        # Apart, so that where y is not used, as in a one-step prediction, the compiler leaves it out.
         return rows(0, self.nx), rows(self.nx, n)
 
     def scan(self, x0: Float[Array, " {self.nx}"], us: Float[Array, "T nu"]) -> tuple[Array, Array, Array]:

@@ -73,9 +73,15 @@ class GRU(Parameterization):
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", EMNLP 2014, as
     `equinox.nn.GRUCell`.
 
-    **Arguments:** `nu nx ny`: numbers of inputs, states and outputs; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1.
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `ny`: number of outputs.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1 or another dtype.
     """
 
     system: GatedSystem
@@ -100,10 +106,15 @@ class LSTM(Parameterization):
     Source: Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 1997, as
     `equinox.nn.LSTMCell`.
 
-    **Arguments:** `nu nx ny`: numbers of inputs, hidden units (the state has twice as many) and outputs;
-    `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1.
+    - `nu`: number of inputs.
+    - `nx`: number of hidden units; the state has twice as many.
+    - `ny`: number of outputs.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1 or another dtype.
     """
 
     system: GatedSystem

@@ -34,7 +34,7 @@ class Guarantee(eqx.Module):
     bounds_output: ClassVar[bool] = True
 
     def gamma(self, dtype) -> Float[Array, ""] | None:
-        """Return the gain bound, None without one; a general supply rate has none of its own."""
+        """Return the gain bound, None without one; a general supply rate has no such number."""
         return None
 
     @abc.abstractmethod
@@ -123,8 +123,9 @@ class Dissipative(Guarantee):
 
     **Arguments:**
 
-    - `Q` (ny, ny): symmetric, negative definite.
-    - `S` (nu, ny), `R` (nu, nu): R symmetric, `R - S Q^-1 S'` positive definite; passive models: see `passive`.
+    - `Q`: (ny, ny), symmetric, negative definite.
+    - `S`: (nu, ny); for passive models see `passive`.
+    - `R`: (nu, nu), symmetric, with `R - S Q^-1 S'` positive definite.
     - `rate`: in (0, 1], per sample.
 
     **Raises:** `ModelError` unless Q < 0 and R - S Q^-1 S' > 0, and for a rate outside (0, 1].
@@ -162,8 +163,13 @@ def passive(n: int, *, output_excess: float = 1e-3, input_excess: float = 0.0) -
 
         V(dx+) - rate^2 V(dx) <= du' dy - output_excess |dy|^2 - input_excess |du|^2
 
-    Use it as `Dissipative(**passive(n))`. `output_excess` must be positive and, with `input_excess`, satisfy
-    `4 output_excess input_excess < 1`; the guarantee checks both.
+    Use it as `Dissipative(**passive(n))`, which checks that `4 output_excess input_excess < 1`.
+
+    **Arguments:**
+
+    - `n`: number of inputs and of outputs.
+    - `output_excess`: positive.
+    - `input_excess`: of any sign.
     """
     eye = np.eye(n)
     return {"Q": -output_excess * eye, "S": eye / 2, "R": -input_excess * eye}
@@ -181,7 +187,7 @@ class Guaranteed(Parameterization):
 
     @property
     def gamma(self) -> Float[Array, ""] | None:
-        """The gain bound, None without one; a general supply rate has none of its own."""
+        """The gain bound, None without one; a general supply rate has no such number."""
         return self.guarantee.gamma(dtype_of(self))
 
 

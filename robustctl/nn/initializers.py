@@ -30,7 +30,7 @@ def key_bits(key: Array) -> Array:
     bits = jr.key_data(key)
     if bits.ndim != 1:
         raise ModelError(
-            f"key must be a single key, such as jax.random.key(0), got keys of shape {key.shape}; build under jax.vmap"
+            f"key must be a single key, for example jax.random.key(0), got keys of shape {key.shape}; build under jax.vmap"
         )
     return bits
 
@@ -74,14 +74,33 @@ def _part_shapes(nx: int, D: Array) -> Shapes:
 
 
 def random(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
-    """Normal free arrays, as published [BWM25]: fast, well damped modes."""
+    """Return normal free arrays, as published [BWM25]: fast, well damped modes.
+
+    **Arguments:**
+
+    - `key`: one PRNG key.
+    - `nx`: number of states.
+    - `D`: the feedthrough that the linear part will meet, (nr, ns).
+    - `rate`: contraction rate per sample; not used here.
+    """
     return LinearPart(*lecun_normals(key, _part_shapes(nx, D), D.dtype))
 
 
 def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
-    """Slow modes: `A = rate (I - diag(e))` with e uniform in [0.002, 0.05], for plants slow against dt.
+    """Return free arrays of slow modes, for plants that are slow against the sample time.
+
+    ::
+
+        A = rate (I - diag(e)),   e uniform in [0.002, 0.05]
 
     `B` and `C` shrink with `sqrt(e)`, so that each mode's gain from input to output stays of order one.
+
+    **Arguments:** as `random`.
+
+    - `key`: one PRNG key.
+    - `nx`: number of states.
+    - `D`: the feedthrough that the linear part will meet, (nr, ns).
+    - `rate`: contraction rate per sample, which the slowest modes come near.
     """
 
     def part(rng, D):
@@ -99,7 +118,13 @@ def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
         A = rate blkdiag(..., (1 - e) R(2 pi f dt), ...),     R(a) = [[cos a, -sin a], [sin a, cos a]]
 
     with frequencies f spread evenly on a logarithmic scale and e uniform in [0.002, 0.05]; `B` and `C` as in `long_memory`,
-    whose mode an odd state is. `dt`: sample time, s.
+    whose mode an odd state is.
+
+    **Arguments:**
+
+    - `lowest`: frequency, Hz.
+    - `highest`: frequency, Hz.
+    - `dt`: sample time, seconds.
 
     **Raises:** `ModelError` unless 0 < lowest <= highest < 1 / (2 dt).
     """

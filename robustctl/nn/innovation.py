@@ -1,4 +1,4 @@
-"""A contracting model in innovation form: a predictor that goes on through any pattern of lost samples."""
+"""A contracting model in innovation form: a predictor that continues through any pattern of lost samples."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -35,6 +35,23 @@ class InnovationSystem(System):
 
     The output is `y_hat`, made before `y` is read: a prediction of one sample where the last one was seen, of several
     where it was lost. Rows of `y_hat` past the ny that are measured estimate channels that never are.
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B1`: (nx, nv).
+    - `B2`: (nx, nu).
+    - `K`: gain from the innovation of the ny measured outputs, (nx, ny).
+    - `C1`: (nv, nx).
+    - `C2`: (no, nx), no = ny + nz.
+    - `D12`: (nv, nu).
+    - `D21`: (no, nv).
+    - `D22`: (no, nu).
+    - `bx`: offset of the state, (nx,).
+    - `bv`: offset of what reaches the network, (nv,).
+    - `by`: offset of the prediction, (no,).
+    - `phi`: the network, 1-Lipschitz, from nv features to nv.
+    - `rate`: that it was built for, per sample.
     """
 
     A: Float[Array, "nx nx"]
@@ -128,7 +145,7 @@ class InnovationR2DN(Guaranteed):
         |x1+ - x2+| <= rate |x1 - x2|      for equal inputs, whichever outputs are seen at whichever sample
 
     so a single metric, the identity, serves free run, filtering and everything between: outputs may be lost and come back
-    at any time without harm. The plant must be stable by itself, or no model of it contracts in free run. With
+    at any time without harm. The plant must be open-loop stable, or no model of it contracts in free run. With
     `M = L L' = diag(rate^2 I - C1' C1, I)` this asks of `[A B1] = N_0 L'` that::
 
         |N_0 - K diag(seen) C| <= 1   for all seen in {0, 1}^ny,     C = [C2 D21] L'^-1 = R' Q'  (QR of C')
@@ -137,10 +154,20 @@ class InnovationR2DN(Guaranteed):
     N and `(G, H)` divided by `max(1, max over seen of |G - H diag(seen) R'|)`. The parameterization is ours, from the small-gain
     condition of [BWM25], Proposition 1, with phi 1-Lipschitz.
 
-    **Arguments:** as `ContractingR2DN`; `ny`: measured outputs, at most 8, for their patterns are enumerated; `nz`: further
-    channels to estimate from the same state that are never measured in use, a speed say.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
+    - `nu`: number of controls.
+    - `nx`: number of states.
+    - `nv`: number of network features.
+    - `ny`: number of measured outputs, at most 8, because their patterns are enumerated.
+    - `nz`: number of further channels to estimate from the same state that are never measured in use, a speed for example.
+    - `hidden`: widths of the network's hidden layers.
+    - `rate`: in (0, 1], per sample.
+    - `activation`: elementwise, slope in [0, 1].
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
     """
 
     X: Float[Array, "nx n"]
@@ -239,7 +266,7 @@ def _within(G: Array, H: Array, R: Array) -> tuple[Array, Array]:
 
 
 def _continued(model: InnovationR2DN) -> Array:
-    """The G that leaves N as it is: the model starts as if its outputs had no say in its dynamics."""
+    """The G with which the first part of the map leaves N unchanged: at the start outputs do not enter the dynamics."""
     (nx, ny), nv, dtype = model.H.shape, model.bv.size, model.X.dtype
 
     def contraction(X):

@@ -2,7 +2,7 @@
 
 import abc
 from operator import attrgetter
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -32,6 +32,23 @@ class LureSystem(System):
     with the metric `P` of its storage function `V = dx' P dx`, the contraction `rate` and the supply rate
     that it was built for (None: contraction alone). These last three are what `certify` checks; stepping
     does not use them. Source: [BWM25], eqs. (2)-(4).
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B1`: (nx, nv).
+    - `B2`: (nx, nu).
+    - `C1`: (nv, nx).
+    - `C2`: (ny, nx).
+    - `D12`: (nv, nu).
+    - `D21`: (ny, nv).
+    - `D22`: (ny, nu).
+    - `bx`: offset of the state, (nx,).
+    - `bv`: offset of what reaches the nonlinearity, (nv,).
+    - `by`: offset of the output, (ny,).
+    - `P`: metric, (nx, nx).
+    - `supply`: the supply rate, or None.
+    - `rate`: contraction rate per sample.
     """
 
     A: Float[Array, "nx nx"]
@@ -129,7 +146,7 @@ class Core(eqx.Module):
         """Map to the model of this rate that respects the supply rate."""
 
     @abc.abstractmethod
-    def quiet(self, factor: float) -> Self:
+    def quiet(self, factor: float) -> "Core":
         """Return the core with its output arrays multiplied by `factor`."""
 
 

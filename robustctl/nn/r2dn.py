@@ -47,6 +47,10 @@ class ExplicitR2DN(LureSystem):
     """An R2DN ready to step: a `LureSystem` whose nonlinearity is the network, `w = phi(v)`.
 
     Source: [BWM25], eqs. (2)-(4).
+
+    **Arguments:** those of `LureSystem`, and
+
+    - `phi`: the network, from nv features to nv.
     """
 
     phi: Callable
@@ -211,15 +215,19 @@ class R2DN(Recurrent):
     **Arguments:**
 
     - `guarantee`: `Contracting(rate)`, `Lipschitz(gamma, rate)` or `Dissipative(Q, S, R, rate)`.
-    - `nu`, `nx`, `nv`, `ny`: numbers of inputs, states, network features and outputs.
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `nv`: number of network features.
+    - `ny`: number of outputs.
     - `hidden`: widths of phi's hidden layers.
     - `activation`: elementwise, slope in [0, 1].
     - `phi`: a network to use in place of the default `LBDN`; a `Parameterization` is trained along, any other is
       held fixed.
     - `init`: an initializer: `random`, `long_memory`, `resonances`.
-    - `dtype`: of the free arrays.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, a slope outside [0, 1], a phi that is not 1-Lipschitz, or a supply rate
+    **Raises:** `ModelError` for a size below 1, another dtype, a slope outside [0, 1], a phi that is not 1-Lipschitz, or a supply rate
     for other numbers of inputs and outputs.
     """
 
@@ -251,12 +259,29 @@ def ContractingR2DN(*, rate: float = 1.0, **settings: Any) -> R2DN:
 
 
 def LipschitzR2DN(*, gamma: float, rate: float = 1.0, train_gamma: bool = False, **settings: Any) -> R2DN:
-    """Return `R2DN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`."""
+    """Return `R2DN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`.
+
+    **Arguments:**
+
+    - `gamma`: gain bound, positive, outputs' unit over inputs' unit.
+    - `rate`: in (0, 1], per sample.
+    - `train_gamma`: whether training may move `gamma`.
+    - `settings`: the other arguments of `R2DN`.
+    """
     return R2DN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)
 
 
 def DissipativeR2DN(*, Q: Any, S: Any, R: Any, rate: float = 1.0, **settings: Any) -> R2DN:
-    """Return `R2DN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected."""
+    """Return `R2DN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected.
+
+    **Arguments:**
+
+    - `Q`: (ny, ny), symmetric, negative definite.
+    - `S`: (nu, ny).
+    - `R`: (nu, nu), symmetric.
+    - `rate`: in (0, 1], per sample.
+    - `settings`: the other arguments of `R2DN`.
+    """
     return R2DN(Dissipative(Q, S, R, rate), **settings)
 
 

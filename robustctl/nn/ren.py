@@ -37,6 +37,12 @@ class ExplicitREN(LureSystem):
 
     with the diagonal `Lambda` of the multiplier of the activation, `2 dw' diag(Lambda) (dv - dw) >= 0`, which `certify`
     checks and stepping does not use. Source: the acyclic REN of [RWM23].
+
+    **Arguments:** those of `LureSystem`, and
+
+    - `D11`: of the implicit layer, (nv, nv).
+    - `Lambda`: diagonal of the multiplier, (nv,).
+    - `activation`: elementwise, slope in [0, 1].
     """
 
     D11: Float[Array, "nv nv"]
@@ -218,13 +224,17 @@ class REN(Recurrent):
     **Arguments:**
 
     - `guarantee`: `Contracting(rate)`, `Lipschitz(gamma, rate)` or `Dissipative(Q, S, R, rate)`.
-    - `nu`, `nx`, `nv`, `ny`: numbers of inputs, states, neurons and outputs.
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `nv`: number of neurons.
+    - `ny`: number of outputs.
     - `activation`: elementwise, slope in [0, 1].
     - `init`: None draws `X` itself, as published, and an initializer (`long_memory`, `random`, `resonances`) starts
       from the linear part that it draws, with D11 = 0.
-    - `dtype`: of the free arrays.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, a slope outside [0, 1], or a supply rate for other numbers of inputs and
+    **Raises:** `ModelError` for a size below 1, another dtype, a slope outside [0, 1], or a supply rate for other numbers of inputs and
     outputs.
     """
 
@@ -249,10 +259,27 @@ def ContractingREN(*, rate: float = 1.0, **settings: Any) -> REN:
 
 
 def LipschitzREN(*, gamma: float, rate: float = 1.0, train_gamma: bool = False, **settings: Any) -> REN:
-    """Return `REN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`."""
+    """Return `REN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`.
+
+    **Arguments:**
+
+    - `gamma`: gain bound, positive, outputs' unit over inputs' unit.
+    - `rate`: in (0, 1], per sample.
+    - `train_gamma`: whether training may move `gamma`.
+    - `settings`: the other arguments of `REN`.
+    """
     return REN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)
 
 
 def DissipativeREN(*, Q: Any, S: Any, R: Any, rate: float = 1.0, **settings: Any) -> REN:
-    """Return `REN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected."""
+    """Return `REN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected.
+
+    **Arguments:**
+
+    - `Q`: (ny, ny), symmetric, negative definite.
+    - `S`: (nu, ny).
+    - `R`: (nu, nu), symmetric.
+    - `rate`: in (0, 1], per sample.
+    - `settings`: the other arguments of `REN`.
+    """
     return REN(Dissipative(Q, S, R, rate), **settings)

@@ -156,10 +156,16 @@ class LBDN(Parameterization):
 
     Source: [WM23], Theorem 3.2 with gamma = 1.
 
-    **Arguments:** `ni`, `no`: features in and out; `hidden`: widths of the hidden layers, `()` for an
-    affine contraction; `activation`: elementwise, slope in [0, 1]; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1 or an activation with a slope outside [0, 1].
+    - `ni`: number of features in.
+    - `no`: number of features out.
+    - `hidden`: widths of the hidden layers, `()` for an affine contraction.
+    - `activation`: elementwise, slope in [0, 1].
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype or an activation with a slope outside [0, 1].
     """
 
     layers: tuple[SandwichParameters, ...]

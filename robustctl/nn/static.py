@@ -72,10 +72,17 @@ class LipschitzStatic(Guaranteed):
 
     Source: [WM23], Theorem 3.2, scaled.
 
-    **Arguments:** `nu ny`: numbers of inputs and outputs; `hidden`: widths of the hidden layers; `gamma` > 0;
-    `activation`: elementwise, slope in [0, 1]; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1, gamma not positive and finite or a slope outside [0, 1].
+    - `nu`: number of inputs.
+    - `ny`: number of outputs.
+    - `gamma`: gain bound, positive, outputs' unit over inputs' unit.
+    - `hidden`: widths of the hidden layers.
+    - `activation`: elementwise, slope in [0, 1].
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype, gamma not positive and finite or a slope outside [0, 1].
     """
 
     phi: LBDN

@@ -10,7 +10,14 @@ from ..lft import float64
 
 
 class Supply(eqx.Module):
-    """The quadratic supply rate `dy' Q dy + 2 du' S dy + du' R du`, with `Q < 0` and `R - S Q^-1 S' > 0`."""
+    """The quadratic supply rate `dy' Q dy + 2 du' S dy + du' R du`, with `Q < 0` and `R - S Q^-1 S' > 0`.
+
+    **Arguments:**
+
+    - `Q`: (ny, ny), symmetric.
+    - `S`: (nu, ny).
+    - `R`: (nu, nu), symmetric.
+    """
 
     Q: Float[Array, "ny ny"]
     S: Float[Array, "nu ny"]

@@ -45,11 +45,14 @@ def of_gram(H, Y, B_imp, C, D, rate) -> tuple[Any, Any, Any]:
     """Return `(A, B, P)` as `bounded_real` does, from its `H`; of NumPy arrays in NumPy."""
     nx = len(Y)
     BB, BT, TT = completed_square(B_imp, C, D)
+    # z = E x turns the inequality into one that is linear in E, F, B_imp and P_imp; H is what it leaves positive definite.
     P_imp = H[nx:, nx:] + BB
     F = H[nx:, :nx] + BT
+    # The first block fixes the symmetric part of E, E + E' = H11 + ...; the skew part Y - Y' is free.
     E = (H[:nx, :nx] + P_imp / rate**2 + gram(C) + TT + Y - Y.T) / 2
     A, B = solves(E, F, B_imp)
     P = E.T @ library(E).linalg.solve(P_imp, E)
+    # A proof needs a P that is symmetric to the last bit.
     return A, B, (P + P.T) / 2
 
 
@@ -85,4 +88,5 @@ def feedthrough(
 
 def corner(D12, D21, W) -> Any:
     """Return the D22 of `feedthrough`; of NumPy arrays in NumPy."""
+    # Parrott: with L and M the defects of the row [D21, .] and the column [D12; .], every contraction W fills the corner.
     return defect_factor(D21.T) @ W @ defect_factor(D12).T

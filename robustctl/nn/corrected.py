@@ -126,6 +126,7 @@ def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:
             f"the prior must forget faster than the core's rate {rate:g}, but A has an eigenvalue of size {slowest:.6g}; give "
             "it a gain from the measured output (rc.classical.kalman), or the core a larger rate"
         )
+    # (A / rate)' P (A / rate) - P = -I / rate^2 is the inequality divided by rate^2.
     P = scipy.linalg.solve_discrete_lyapunov(A.T / rate, np.eye(len(A)) / rate**2)
     return (P + P.T) / 2
 
@@ -137,4 +138,5 @@ def _weight(k: ExplicitR2DN, B2p: Array, D12p: Array) -> Array:
     M = S.T @ k.P @ S + V.T @ V - jsl.block_diag(k.rate**2 * k.P, jnp.eye(nv, dtype=S.dtype))
     N = S.T @ k.P @ B2p + V.T @ D12p
     K = B2p.T @ k.P @ B2p + D12p.T @ D12p
+    # Schur complement: with s times the prior's -I the whole is negative for s I > K - N' M^-1 N; 1 and 2 leave it room.
     return 1 + 2 * jnp.linalg.norm(K - N.T @ jnp.linalg.solve(M, N))

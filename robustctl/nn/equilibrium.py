@@ -85,6 +85,7 @@ def _substitute(D11, extras, entry: Callable, *, transpose: bool = False):
     nv = D11.shape[0]
     size = min(_BLOCK, nv)
     short = -nv % size
+    # Rows of zeros are solved along, and cut off: every block then has the same shape.
     D11 = jnp.pad(D11, ((0, short), (0, short)))
     extras = tuple(jnp.pad(e, (0, short)).reshape(-1, size) for e in extras)
 

@@ -44,6 +44,7 @@ class GatedSystem(System):
 
     def init_state(self) -> Float[Array, " _"]:
         """Return the zero state."""
+        # An LSTM carries its cell c besides its output h.
         parts = 2 if isinstance(self.cell, eqx.nn.LSTMCell) else 1
         return jnp.zeros(parts * self.C.shape[1], self.C.dtype)
 
@@ -152,5 +153,6 @@ def _drawn(build, nx: int, key):
     )
     leaves, structure = jax.tree.flatten(like)
     shapes, bound = [leaf.shape for leaf in leaves], 1 / math.sqrt(nx)
+    # Uniform with the bound of Equinox and PyTorch.
     arrays = draw(lambda rng: [rng.uniform(-bound, bound, s) for s in shapes], shapes, leaves[0].dtype, key)
     return eqx.combine(jax.tree.unflatten(structure, arrays), fixed)

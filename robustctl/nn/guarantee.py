@@ -100,6 +100,7 @@ class Lipschitz(Guarantee):
     def gamma(self, dtype) -> Float[Array, ""]:
         """Return the gain bound."""
         start = self.start.value(dtype)
+        # As a logarithm gamma stays positive whatever step an optimizer takes, and starts at the number given.
         return start if self.log_gamma_ratio is None else start * jnp.exp(self.log_gamma_ratio)
 
     def supply(self, nu: int, ny: int, dtype) -> Supply:
@@ -211,6 +212,7 @@ class Recurrent(Guaranteed):
     def explicit(self) -> LureSystem:
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         check_free(self, self.core.bx)
+        # Made here and not stored: a trained gamma changes it at every step.
         supply = self.guarantee.supply(self.core.nu, self.core.by.size, self.core.bx.dtype)
         return self.core.explicit(self.rate, supply)
 

@@ -104,6 +104,7 @@ def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: floa
     """
 
     def part(rng, D):
+        # Time constants of 20 to 500 samples.
         e = rng.uniform(0.002, 0.05, nx)
         return _slow(rng, np.diag(1 - e), e, D, rate, 0.1)
 
@@ -143,6 +144,7 @@ def _resonances(
     pairs = nx // 2
 
     def part(rng, D):
+        # One e for each pair of states and for a state without a partner.
         e = rng.uniform(0.002, 0.05, nx - pairs)
         turns = [
             np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
@@ -157,6 +159,7 @@ def _resonances(
 def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> tuple[np.ndarray, ...]:
     """Return the arrays of the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
     (nr, ns), nx = D.shape, e.size
+    # E = I and P_imp = rate^2 I make A the one given; sqrt(e) on both ports gives each mode a gain of order one.
     Y, B, C = _normals(rng, ((nx, nx), (nx, ns), (nr, nx)))
     B, C = rate * np.sqrt(e)[:, None] * _unit(B), _unit(C) * np.sqrt(e)[None, :]
     X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate)
@@ -165,4 +168,5 @@ def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> tuple[
 
 def _unit(M: np.ndarray) -> np.ndarray:
     """Scale to a spectral norm of 0.4, which leaves the bounded-real inequality room."""
+    # (0.4^2 + 0.4^2) e for both ports is well below the 2 e that a mode 1 - e leaves; the tiny number avoids 0 / 0.
     return 0.4 * M / max(np.linalg.norm(M, 2), np.finfo(M.dtype).tiny) if M.size else M

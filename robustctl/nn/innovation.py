@@ -22,6 +22,7 @@ from .numpy_maps import in_numpy, zeros
 from .r2dn import ExplicitR2DN
 from .sandwich import LBDN
 
+# 2^8 = 256 norms of (nx, ny) matrices each time the map runs.
 MOST_OUTPUTS = 8
 
 
@@ -229,9 +230,12 @@ class InnovationR2DN(Guaranteed):
         nx = self.bx.size
         L, C1, N, Q, R = self._parts()
         keep = 1 - slack(L.dtype)
+        # K acts within the span of Q alone, so N is divided into that part and the rest, which no pattern changes.
         rest = N - (N @ Q) @ Q.T
+        # G and H share what the rest leaves, F F' = I - rest rest': the bound holds if |G - H diag(seen) R'| <= 1.
         F = jnp.linalg.cholesky(jnp.eye(nx, dtype=L.dtype) - rest @ rest.T)
         G, H = _within(self.G, self.H, R)
+        # One factor for A, B1 and K keeps the bound for every pattern: it scales N_0 and K alike.
         whole = keep * (rest + F @ G @ Q.T) @ L.T
         return InnovationSystem(
             A=whole[:, :nx], B1=whole[:, nx:], B2=self.B2, K=keep * F @ H, C1=C1, C2=self.C2, D12=self.D12, D21=self.D21,
@@ -241,11 +245,13 @@ class InnovationR2DN(Guaranteed):
     def _parts(self) -> tuple[Array, ...]:
         """The factor L of M, C1, the contraction N, and Q R of C'."""
         nx, nv = self.bx.size, self.bv.size
+        # |C1| < rate leaves rate^2 I - C1'C1 definite; ten times the slack, because its Cholesky factor is divided by.
         C1 = self.rate * (1 - 10 * slack(self.X.dtype)) * _contraction(self.C1_free)
         eye = jnp.eye(nx, dtype=C1.dtype)
         small = jnp.linalg.cholesky(self.rate**2 * eye - C1.T @ C1)
         L = jax.scipy.linalg.block_diag(small, jnp.eye(nv, dtype=C1.dtype))
         ny = self.H.shape[1]
+        # C' in the coordinates in which M is the identity.
         C = jnp.linalg.solve(L, jnp.hstack([self.C2[:ny], self.D21[:ny]]).T)
         Q, R = jnp.linalg.qr(C)
         return L, C1, _contraction(self.X), Q, R
@@ -253,6 +259,7 @@ class InnovationR2DN(Guaranteed):
 
 def _contraction(X: Float[Array, "m n"]) -> Float[Array, "m n"]:
     """Return `X (I + X'X)^-1/2` up to a rotation: every matrix of norm below one, once."""
+    # With L L' = I + X'X the result has N N' = X (I + X'X)^-1 X' < I.
     L = jnp.linalg.cholesky(jnp.eye(X.shape[1], dtype=X.dtype) + X.T @ X)
     return jnp.linalg.solve(L, X.T).T
 
@@ -261,6 +268,7 @@ def _within(G: Array, H: Array, R: Array) -> tuple[Array, Array]:
     """Divide both by the largest norm over all patterns, where that is above one."""
     seen = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=R.shape[0])), R.dtype)
     norms = jax.vmap(lambda m: jnp.linalg.norm(G - (H * m[None]) @ R.T, 2))(seen)
+    # Both by the same number, so that the largest norm becomes one; not below one, or small gains could not be reached.
     most = jnp.maximum(jnp.max(norms), 1.0)
     return G / most, H / most
 

@@ -106,6 +106,7 @@ class LureSystem(System):
             self, A=(nx, nx), B1=(nx, nv), B2=(nx, nu), C1=(nv, nx), C2=(ny, nx), D12=(nv, nu), D21=(ny, nv), D22=(ny, nu),
             bv=(nv,), by=(ny,), P=(nx, nx),
         )  # fmt: skip
+        # Of differences between two trajectories, in which the offsets cancel.
         A, B1, B2, C1 = float64(self.A, self.B1, self.B2, self.C1)
         D11, D12, C2, D21, D22 = float64(D11, self.D12, self.C2, self.D21, self.D22)
         return LFT(A, B1, B2, C1, D11, D12, C2, D21, D22, (block,), assumptions)
@@ -113,6 +114,7 @@ class LureSystem(System):
     def claimed(self, multiplier: np.ndarray) -> Claim:
         """Return the claim with the block's multiplier."""
         (P,) = float64(self.P)
+        # Only its square enters the proof: that of a negative rate would pass, and one above one allows divergence.
         return Claim(check_rate(number(self, "rate")), P, in_float64(self.supply), (multiplier,))
 
 

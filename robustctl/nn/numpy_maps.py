@@ -73,6 +73,7 @@ def small_feedthrough(D12: Array, D21: Array, G22: Array) -> Array:
 
     def compute(D12, D21, G22):
         D22 = _contraction(G22, (ny, nu), dtype)
+        # |[[0, D12], [D21, D22]]| <= max(|D12|, |D21|) + |D22|: half of what D22 leaves is within the bound.
         room = (1 - np.linalg.norm(D22, 2)) / 2
         D12, D21 = (room / np.linalg.norm(D, 2) * D for D in (D12, D21))
         return [np.block([[np.zeros((nv, nv)), D12], [D21, D22]])]

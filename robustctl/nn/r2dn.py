@@ -184,6 +184,7 @@ class UnitGainR2DNCore(R2DNCore):
         nv = self.bv.size
         D = self.feedthrough()
         A, B, P = bounded_real(self.X, self.p, self.Y, self.B_imp, self.C, D, rate)
+        # Inputs smaller by the headroom make the gain smaller by it, which leaves room for rounding of the ports.
         B, D = ((1 - headroom(M.dtype)) * M for M in (B, D))
         ports = through_ports(supply, B[:, nv:], self.C[nv:], D[:nv, nv:], D[nv:, :nv], D[nv:, nv:])
         B2, C2, D12, D21, D22 = ports

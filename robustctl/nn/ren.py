@@ -192,7 +192,9 @@ class UnitGainRENCore(RENCore):
         L, M, W = port_factors(D22)
         added = port_gram(self.B2_free, self.C2_free, self.D12_free, self.D21_free, W)
         H = polar_gram(self.X, self.p) + added
+        # `polar_gram` adds its part relative to X alone; the ports may be larger.
         H = H + slack(H.dtype) / H.shape[0] * jnp.trace(H) * jnp.eye(H.shape[0], dtype=H.dtype)
+        # Inputs smaller by the headroom make the gain smaller by it, which leaves room for rounding of the ports.
         M, D22 = ((1 - headroom(N.dtype)) * N for N in (M, D22))
         core = explicit_matrices(H, self.Y, self.B2_free @ M.T, self.D12_free @ M.T, rate)
         C2, D21 = L @ self.C2_free, L @ self.D21_free

@@ -148,6 +148,7 @@ class StableLinear(Guaranteed):
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         check_free(self, self.bx)
         nx, dtype = self.bx.size, self.X.dtype
+        # Without ports the map leaves A'PA < rate^2 P alone, and B, C and D do not enter.
         B, C, D = (jnp.zeros(shape, dtype) for shape in ((nx, 0), (0, nx), (0, 0)))
         A, _, P = bounded_real(self.X, self.p, self.Y, B, C, D, self.rate)
         return LinearSystem(A=A, B=self.B, C=self.C, D=self.D, bx=self.bx, by=self.by, P=P, rate=self.rate)

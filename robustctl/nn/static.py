@@ -47,6 +47,7 @@ class StaticNetwork(System):
     def claim(self) -> Claim:
         """The gain; there is nothing to forget, so that the rate means nothing."""
         gamma = check_gamma(number(self, "gamma"))
+        # |dy|^2 / gamma <= gamma |du|^2.
         supply = -np.eye(self.ny) / gamma, np.zeros((self.nu, self.ny)), gamma * np.eye(self.nu)
         # Any multiplier in (gamma, gamma / gain^2) proves it; this one leaves as much room on either side.
         gain = self.lft().blocks[0].gain

@@ -72,8 +72,8 @@ def test_an_activation_is_tried_in_the_dtypes_of_the_model():
     [
         (eqx.nn.PReLU(), "without arrays"),
         (jax.nn.softmax, "single number"),
-        (lambda v: v * jnp.arange(v.size) / max(v.size, 1), "by itself"),
-        (lambda v: v - jnp.mean(v), "by itself"),
+        (lambda v: v * jnp.arange(v.size) / max(v.size, 1), "itself"),
+        (lambda v: v - jnp.mean(v), "itself"),
         (jax.nn.silu, "slopes from -0.0998. to 1.1"),  # its slope is in [-0.0998, 1.0998]
         (lambda v: v.astype(jnp.int32), "dtype"),
         (softplus, "finite"),

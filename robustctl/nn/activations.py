@@ -106,11 +106,14 @@ def _fault_in(activation: Callable[..., Any], dtype: np.dtype) -> str | None:
             f"activation must keep shape and dtype of its argument, got {values.dtype}{list(values.shape)} of "
             f"{_name(activation)} for {dtype}[{points.size}]"
         )
-    # A function of each entry by itself gives an entry the same value wherever it stands, whatever the others are.
+    # A function of one entry gives an entry the same value wherever it stands, whatever the others are.
     pairs = ((reversed_[::-1], values), (others[1::2], values[1::2]), (single, values[3]))
     near = 16 * float(jnp.finfo(dtype).eps)
     if single.shape or not all(np.allclose(a, b, near, near, equal_nan=True) for a, b in pairs):
-        return f"activation must act on each entry by itself, and {_name(activation)} mixes entries; use one of {', '.join(ACTIVATIONS)}"
+        return (
+            f"activation must depend on the entry itself alone, and {_name(activation)} mixes entries; use one of "
+            f"{', '.join(ACTIVATIONS)}"
+        )
     if not np.isfinite(values).all():
         return (
             f"activation must be finite, and {_name(activation)} is not at {points[~np.isfinite(values)][0]:.3g} in {dtype}; write it "

@@ -58,7 +58,7 @@ def check_shapes(model: eqx.Module, **shapes: tuple[int, ...]) -> None:
         if given != shape:
             raise ModelError(
                 f"{name} of {type(model).__name__} must have shape {shape} to fit the other arrays, got {given}; replace an array by "
-                "one of its own shape"
+                "one of the same shape"
             )
 
 

@@ -4,10 +4,12 @@
 deep networks", arXiv 2504.01250; the free feedthrough and the rate below extend it.
 """
 
-import jax.numpy as jnp
+from typing import Any
+
 from jaxtyping import Array, Float
 
-from ..linalg import contraction, defect_factor, gram, polar_gram
+from ..linalg import contraction, polar_gram
+from .either_array import defect_factor, divided, gram, library, solves
 
 
 def bounded_real(
@@ -36,26 +38,32 @@ def bounded_real(
     (w, u) and `r` the outputs (v, y); with `s = w`, `r = v` and `D = 0`, for which None costs nothing, it is the contracting form of
     [BWM25], eq. (14). `rate` is in (0, 1].
     """
-    nx = Y.shape[0]
-    H = polar_gram(X, p)
-    BB, BT, TT = _completed_square(B_imp, C, D)
+    return of_gram(polar_gram(X, p), Y, B_imp, C, D, rate)
+
+
+def of_gram(H, Y, B_imp, C, D, rate) -> tuple[Any, Any, Any]:
+    """Return `(A, B, P)` as `bounded_real` does, from its `H`; of NumPy arrays in NumPy."""
+    nx = len(Y)
+    BB, BT, TT = completed_square(B_imp, C, D)
+    # z = E x turns the inequality into one that is linear in E, F, B_imp and P_imp; H is what it leaves positive definite.
     P_imp = H[nx:, nx:] + BB
     F = H[nx:, :nx] + BT
+    # The first block fixes the symmetric part of E, E + E' = H11 + ...; the skew part Y - Y' is free.
     E = (H[:nx, :nx] + P_imp / rate**2 + gram(C) + TT + Y - Y.T) / 2
-    AB = jnp.linalg.solve(E, jnp.concatenate([F, B_imp], axis=1))
-    P = E.T @ jnp.linalg.solve(P_imp, E)
-    return AB[:, :nx], AB[:, nx:], (P + P.T) / 2
+    A, B = solves(E, F, B_imp)
+    P = E.T @ library(E).linalg.solve(P_imp, E)
+    # A proof needs a P that is symmetric to the last bit.
+    return A, B, (P + P.T) / 2
 
 
-def _completed_square(B_imp, C, D):
-    """Return `B Rbar^-1 B'`, `B Rbar^-1 T'` and `T Rbar^-1 T'`."""
-    nx = B_imp.shape[0]
+def completed_square(B_imp, C, D) -> tuple[Any, Any, Any]:
+    """Return `B Rbar^-1 B'`, `B Rbar^-1 T'` and `T Rbar^-1 T'`, all three with one square root of `Rbar`."""
     if D is None:
-        zero = jnp.zeros((nx, nx), B_imp.dtype)
+        nx = len(B_imp)
+        zero = library(B_imp).zeros((nx, nx), B_imp.dtype)
         return gram(B_imp.T), zero, zero
-    M = defect_factor(D)
-    stacked = jnp.linalg.solve(M, jnp.concatenate([B_imp, -C.T @ D]).T).T
-    BR, TR = stacked[:nx], stacked[nx:]
+    # Rbar = M M', so B Rbar^-1 B' = (M^-1 B')' (M^-1 B'): the Gram matrix keeps it symmetric and semidefinite when rounded.
+    BR, TR = divided(defect_factor(D), B_imp, -C.T @ D)
     return gram(BR.T), BR @ TR.T, gram(TR.T)
 
 
@@ -75,5 +83,10 @@ def feedthrough(
     """
     nu, nv, ny = sizes
     D12, D21 = contraction(G12, (nv, nu)), contraction(G21, (ny, nv))
-    L, M = defect_factor(D21.T), defect_factor(D12)
-    return D12, D21, L @ contraction(G22, (ny, nu)) @ M.T
+    return D12, D21, corner(D12, D21, contraction(G22, (ny, nu)))
+
+
+def corner(D12, D21, W) -> Any:
+    """Return the D22 of `feedthrough`; of NumPy arrays in NumPy."""
+    # Parrott: with L and M the defects of the row [D21, .] and the column [D12; .], every contraction W fills the corner.
+    return defect_factor(D21.T) @ W @ defect_factor(D12).T

@@ -1,4 +1,4 @@
-"""A known model, and a contracting correction that reads what it says."""
+"""A known model, and a contracting correction that reads its state."""
 
 from typing import Any
 
@@ -22,16 +22,24 @@ class CorrectedR2DN(Parameterization):
 
     ::
 
-        p+ = A p + B u + a,      y = C p + D u + d + c          the prior: a Kalman filter say
+        p+ = A p + B u + a,      y = C p + D u + d + c          the prior, for example a Kalman filter
         x, c                     of the core driven by [u, p]   the correction
 
     One stable system drives another, so the whole forgets its initial state at the core's rate; it is an R2DN itself, with the
     metric `blkdiag(s P_prior, P_core)`, and its certificate is checked as one. Source: the cascade is standard (Lohmiller,
     Slotine, "On contraction analysis for non-linear systems", Automatica 1998); its metric is ours.
 
-    **Arguments:** `A` (np, np), `B` (np, nu), `C` (ny, np), `D` (ny, nu), `a` (np,), `d` (ny,): the prior, which training
-    leaves alone; `core`: a `ContractingR2DN` with nu + np inputs and ny outputs. `rc.nn.quiet(core)` starts at the prior
-    itself.
+    The prior's matrices are not trained. `rc.nn.quiet(core)` starts at the prior itself.
+
+    **Arguments:**
+
+    - `A`: of the prior, (np, np).
+    - `B`: (np, nu).
+    - `C`: (ny, np).
+    - `D`: (ny, nu).
+    - `a`: offset of the prior's state, (np,).
+    - `d`: offset of its output, (ny,).
+    - `core`: a `ContractingR2DN` with nu + np inputs and ny outputs.
 
     **Raises:** `ModelError` for matrices that do not fit each other or the core, and for a prior that does not forget
     faster than the core's rate.
@@ -118,6 +126,7 @@ def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:
             f"the prior must forget faster than the core's rate {rate:g}, but A has an eigenvalue of size {slowest:.6g}; give "
             "it a gain from the measured output (rc.classical.kalman), or the core a larger rate"
         )
+    # (A / rate)' P (A / rate) - P = -I / rate^2 is the inequality divided by rate^2.
     P = scipy.linalg.solve_discrete_lyapunov(A.T / rate, np.eye(len(A)) / rate**2)
     return (P + P.T) / 2
 
@@ -129,4 +138,5 @@ def _weight(k: ExplicitR2DN, B2p: Array, D12p: Array) -> Array:
     M = S.T @ k.P @ S + V.T @ V - jsl.block_diag(k.rate**2 * k.P, jnp.eye(nv, dtype=S.dtype))
     N = S.T @ k.P @ B2p + V.T @ D12p
     K = B2p.T @ k.P @ B2p + D12p.T @ D12p
+    # Schur complement: with s times the prior's -I the whole is negative for s I > K - N' M^-1 N; 1 and 2 leave it room.
     return 1 + 2 * jnp.linalg.norm(K - N.T @ jnp.linalg.solve(M, N))

@@ -29,7 +29,7 @@ def equilibrium_layer(
         w = activation(D11 w + b)
 
     `D11` is strictly lower triangular, so that row i needs the rows above it only (entries on and above the
-    diagonal count as zero); the activation acts on each entry by itself. The graph has the same size for
+    diagonal count as zero); the activation acts on each entry separately. The graph has the same size for
     every `nv`. Derivatives follow from the implicit function theorem: with v = D11 w + b,
     J = diag(activation'(v)),
 
@@ -85,6 +85,7 @@ def _substitute(D11, extras, entry: Callable, *, transpose: bool = False):
     nv = D11.shape[0]
     size = min(_BLOCK, nv)
     short = -nv % size
+    # Rows of zeros are solved along, and cut off: every block then has the same shape.
     D11 = jnp.pad(D11, ((0, short), (0, short)))
     extras = tuple(jnp.pad(e, (0, short)).reshape(-1, size) for e in extras)
 

@@ -12,10 +12,10 @@ from ..registry import registered
 
 @registered()
 class Fixed(eqx.Module):
-    """A number or array of numbers that stays as it is: another value compiles nothing anew, and no optimizer moves it.
+    """A number or array of numbers that no optimizer moves and of which another value compiles nothing.
 
     A static field would be a new program for every value, and a floating-point array would be trained, or shrunk by
-    weight decay. So the bits of the float64 are kept as integers, which hold it exactly in a model of any dtype.
+    weight decay. So the bits of the float64 are stored as integers, which hold it exactly in a model of any dtype.
 
     **Arguments:**
 
@@ -41,7 +41,7 @@ class Fixed(eqx.Module):
 
     @eqx.filter_jit
     def value(self, dtype) -> Float[Array, "*shape"]:
-        """Return the number in `dtype`, rounded toward zero: a rate or a gain then promises what was asked for, or more."""
+        """Return the number in `dtype`, rounded toward zero: a rate or a gain then promises the number given, or more."""
         if jnp.dtype(dtype) == jnp.float64:
             return lax.bitcast_convert_type(self.words, jnp.float64)
         low, high = self.words[..., 0], self.words[..., 1]

@@ -58,7 +58,7 @@ class FoldedR2DN(System):
         def rows(start, end):
             return self.G[start:end] @ xu + self.g[start:end] + self.W[start:end] @ h
 
-        # Apart, so that where nobody reads y, as in a one-step prediction, the compiler leaves it out.
+        # Apart, so that where y is not used, as in a one-step prediction, the compiler leaves it out.
         return rows(0, self.nx), rows(self.nx, n)
 
     def scan(self, x0: Float[Array, " {self.nx}"], us: Float[Array, "T nu"]) -> tuple[Array, Array, Array]:
@@ -72,6 +72,7 @@ class FoldedR2DN(System):
         G, g, W = (np.asarray(a) for a in (self.G, self.g, self.W))
         hidden = [(np.asarray(Wk), np.asarray(b)) for Wk, b in self.hidden]
         activation, nx, n = IN_NUMPY[self.activation], self.nx, self.W.shape[0]
+        # Contiguous, or each product would copy the columns again.
         Gx, Gu = np.ascontiguousarray(G[:, :nx]), np.ascontiguousarray(G[:, nx:])
 
         def step(x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +97,8 @@ def fold(s, phi) -> FoldedR2DN:
             first.W_in @ jnp.concatenate([s.C1, s.D12], axis=1),
         ]
     )
+    # The constant b of the last layer goes through B1 and D21 once, not at each sample.
     g = jnp.concatenate([jnp.concatenate([s.bx, s.by]) + out @ phi.b, first.W_in @ s.bv + first.b])
+    # W_out of a layer and W_in of the next have no activation between them.
     hidden = tuple((b.W_in @ a.W_out, b.b) for a, b in zip(phi.layers, phi.layers[1:], strict=False))
     return FoldedR2DN(from_xu, g, hidden, out @ (phi.W @ last.W_out), s.bx.size, phi.activation)

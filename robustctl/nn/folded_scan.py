@@ -98,6 +98,7 @@ def in_chunks(activation, adjoint, lay: Layout, weights, dx_final, data):
         x_bar, weights_bar, us_bar = _chunk(activation, adjoint, lay, weights, x_bar, *part)
         return (x_bar, jax.tree.map(jnp.add, total, weights_bar)), us_bar
 
+    # Chunks of one size are one compiled loop body; the samples left over come first in time, so last in the way back.
     blocks = jax.tree.map(lambda a: a[first:].reshape(samples // size, size, *a.shape[1:]), data)
     carry: Any = (dx_final, jax.tree.map(jnp.zeros_like, weights))
     carry, by_chunk = lax.scan(chunk, carry, blocks, reverse=True)
@@ -148,6 +149,7 @@ def _activations(activation, lay: Layout, weights, xu):
     n = W.shape[0]
     z, hs, slopes = lay.times(G[n:], xu) + lay.each(g[n:]), [], []
     for k in range(len(hidden) + 1):
+        # The activation acts entry by entry: its derivative along ones is every slope at once.
         h, slope = jax.jvp(activation, (z,), (jnp.ones_like(z),))
         hs.append(h)
         slopes.append(slope)

@@ -44,6 +44,7 @@ class GatedSystem(System):
 
     def init_state(self) -> Float[Array, " _"]:
         """Return the zero state."""
+        # An LSTM carries its cell c besides its output h.
         parts = 2 if isinstance(self.cell, eqx.nn.LSTMCell) else 1
         return jnp.zeros(parts * self.C.shape[1], self.C.dtype)
 
@@ -73,9 +74,15 @@ class GRU(Parameterization):
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", EMNLP 2014, as
     `equinox.nn.GRUCell`.
 
-    **Arguments:** `nu nx ny`: numbers of inputs, states and outputs; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1.
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `ny`: number of outputs.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1 or another dtype.
     """
 
     system: GatedSystem
@@ -100,10 +107,15 @@ class LSTM(Parameterization):
     Source: Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 1997, as
     `equinox.nn.LSTMCell`.
 
-    **Arguments:** `nu nx ny`: numbers of inputs, hidden units (the state has twice as many) and outputs;
-    `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1.
+    - `nu`: number of inputs.
+    - `nx`: number of hidden units; the state has twice as many.
+    - `ny`: number of outputs.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1 or another dtype.
     """
 
     system: GatedSystem
@@ -141,5 +153,6 @@ def _drawn(build, nx: int, key):
     )
     leaves, structure = jax.tree.flatten(like)
     shapes, bound = [leaf.shape for leaf in leaves], 1 / math.sqrt(nx)
+    # Uniform with the bound of Equinox and PyTorch.
     arrays = draw(lambda rng: [rng.uniform(-bound, bound, s) for s in shapes], shapes, leaves[0].dtype, key)
     return eqx.combine(jax.tree.unflatten(structure, arrays), fixed)

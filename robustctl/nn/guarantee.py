@@ -15,7 +15,7 @@ from ..registry import registered
 from ..system import Parameterization, dtype_of
 from .arrays import check_free, free_dtype
 from .fixed import Fixed
-from .lure import LureSystem
+from .lure import Core, LureSystem
 from .numpy_maps import zeros
 from .supply import Supply, gain_supply
 
@@ -34,7 +34,7 @@ class Guarantee(eqx.Module):
     bounds_output: ClassVar[bool] = True
 
     def gamma(self, dtype) -> Float[Array, ""] | None:
-        """Return the gain bound, None without one; a general supply rate has none of its own."""
+        """Return the gain bound, None without one; a general supply rate has no such number."""
         return None
 
     @abc.abstractmethod
@@ -100,6 +100,7 @@ class Lipschitz(Guarantee):
     def gamma(self, dtype) -> Float[Array, ""]:
         """Return the gain bound."""
         start = self.start.value(dtype)
+        # As a logarithm gamma stays positive whatever step an optimizer takes, and starts at the number given.
         return start if self.log_gamma_ratio is None else start * jnp.exp(self.log_gamma_ratio)
 
     def supply(self, nu: int, ny: int, dtype) -> Supply:
@@ -123,8 +124,9 @@ class Dissipative(Guarantee):
 
     **Arguments:**
 
-    - `Q` (ny, ny): symmetric, negative definite.
-    - `S` (nu, ny), `R` (nu, nu): R symmetric, `R - S Q^-1 S'` positive definite; passive models: see `passive`.
+    - `Q`: (ny, ny), symmetric, negative definite.
+    - `S`: (nu, ny); for passive models see `passive`.
+    - `R`: (nu, nu), symmetric, with `R - S Q^-1 S'` positive definite.
     - `rate`: in (0, 1], per sample.
 
     **Raises:** `ModelError` unless Q < 0 and R - S Q^-1 S' > 0, and for a rate outside (0, 1].
@@ -162,8 +164,13 @@ def passive(n: int, *, output_excess: float = 1e-3, input_excess: float = 0.0) -
 
         V(dx+) - rate^2 V(dx) <= du' dy - output_excess |dy|^2 - input_excess |du|^2
 
-    Use it as `Dissipative(**passive(n))`. `output_excess` must be positive and, with `input_excess`, satisfy
-    `4 output_excess input_excess < 1`; the guarantee checks both.
+    Use it as `Dissipative(**passive(n))`, which checks that `4 output_excess input_excess < 1`.
+
+    **Arguments:**
+
+    - `n`: number of inputs and of outputs.
+    - `output_excess`: positive.
+    - `input_excess`: of any sign.
     """
     eye = np.eye(n)
     return {"Q": -output_excess * eye, "S": eye / 2, "R": -input_excess * eye}
@@ -181,17 +188,14 @@ class Guaranteed(Parameterization):
 
     @property
     def gamma(self) -> Float[Array, ""] | None:
-        """The gain bound, None without one; a general supply rate has none of its own."""
+        """The gain bound, None without one; a general supply rate has no such number."""
         return self.guarantee.gamma(dtype_of(self))
 
 
 class Recurrent(Guaranteed):
-    """A guarantee and the core of free arrays that keeps it: an R2DN or a REN.
+    """A guarantee and the core of free arrays that keeps it: an R2DN or a REN."""
 
-    A core has its number of inputs `nu`, its offsets `bx`, `bv` and `by`, `explicit(rate, supply)` and `quiet(factor)`.
-    """
-
-    core: eqx.AbstractVar[Any]
+    core: eqx.AbstractVar[Core]
 
     @property
     def label(self) -> str:
@@ -208,6 +212,7 @@ class Recurrent(Guaranteed):
     def explicit(self) -> LureSystem:
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         check_free(self, self.core.bx)
+        # Made here and not stored: a trained gamma changes it at every step.
         supply = self.guarantee.supply(self.core.nu, self.core.by.size, self.core.bx.dtype)
         return self.core.explicit(self.rate, supply)
 

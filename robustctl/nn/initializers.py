@@ -30,7 +30,7 @@ def key_bits(key: Array) -> Array:
     bits = jr.key_data(key)
     if bits.ndim != 1:
         raise ModelError(
-            f"key must be a single key, such as jax.random.key(0), got keys of shape {key.shape}; build under jax.vmap"
+            f"key must be a single key, for example jax.random.key(0), got keys of shape {key.shape}; build under jax.vmap"
         )
     return bits
 
@@ -74,17 +74,37 @@ def _part_shapes(nx: int, D: Array) -> Shapes:
 
 
 def random(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
-    """Normal free arrays, as published [BWM25]: fast, well damped modes."""
+    """Return normal free arrays, as published [BWM25]: fast, well damped modes.
+
+    **Arguments:**
+
+    - `key`: one PRNG key.
+    - `nx`: number of states.
+    - `D`: the feedthrough that the linear part will meet, (nr, ns).
+    - `rate`: contraction rate per sample; not used here.
+    """
     return LinearPart(*lecun_normals(key, _part_shapes(nx, D), D.dtype))
 
 
 def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
-    """Slow modes: `A = rate (I - diag(e))` with e uniform in [0.002, 0.05], for plants slow against dt.
+    """Return free arrays of slow modes, for plants that are slow against the sample time.
+
+    ::
+
+        A = rate (I - diag(e)),   e uniform in [0.002, 0.05]
 
     `B` and `C` shrink with `sqrt(e)`, so that each mode's gain from input to output stays of order one.
+
+    **Arguments:** as `random`.
+
+    - `key`: one PRNG key.
+    - `nx`: number of states.
+    - `D`: the feedthrough that the linear part will meet, (nr, ns).
+    - `rate`: contraction rate per sample, which the slowest modes come near.
     """
 
     def part(rng, D):
+        # Time constants of 20 to 500 samples.
         e = rng.uniform(0.002, 0.05, nx)
         return _slow(rng, np.diag(1 - e), e, D, rate, 0.1)
 
@@ -99,7 +119,13 @@ def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
         A = rate blkdiag(..., (1 - e) R(2 pi f dt), ...),     R(a) = [[cos a, -sin a], [sin a, cos a]]
 
     with frequencies f spread evenly on a logarithmic scale and e uniform in [0.002, 0.05]; `B` and `C` as in `long_memory`,
-    whose mode an odd state is. `dt`: sample time, s.
+    whose mode an odd state is.
+
+    **Arguments:**
+
+    - `lowest`: frequency, Hz.
+    - `highest`: frequency, Hz.
+    - `dt`: sample time, seconds.
 
     **Raises:** `ModelError` unless 0 < lowest <= highest < 1 / (2 dt).
     """
@@ -118,6 +144,7 @@ def _resonances(
     pairs = nx // 2
 
     def part(rng, D):
+        # One e for each pair of states and for a state without a partner.
         e = rng.uniform(0.002, 0.05, nx - pairs)
         turns = [
             np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
@@ -132,6 +159,7 @@ def _resonances(
 def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> tuple[np.ndarray, ...]:
     """Return the arrays of the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
     (nr, ns), nx = D.shape, e.size
+    # E = I and P_imp = rate^2 I make A the one given; sqrt(e) on both ports gives each mode a gain of order one.
     Y, B, C = _normals(rng, ((nx, nx), (nx, ns), (nr, nx)))
     B, C = rate * np.sqrt(e)[:, None] * _unit(B), _unit(C) * np.sqrt(e)[None, :]
     X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate)
@@ -140,4 +168,5 @@ def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> tuple[
 
 def _unit(M: np.ndarray) -> np.ndarray:
     """Scale to a spectral norm of 0.4, which leaves the bounded-real inequality room."""
+    # (0.4^2 + 0.4^2) e for both ports is well below the 2 e that a mode 1 - e leaves; the tiny number avoids 0 / 0.
     return 0.4 * M / max(np.linalg.norm(M, 2), np.finfo(M.dtype).tiny) if M.size else M

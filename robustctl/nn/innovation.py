@@ -1,4 +1,4 @@
-"""A contracting model in innovation form: a predictor that goes on through any pattern of lost samples."""
+"""A contracting model in innovation form: a predictor that continues through any pattern of lost samples."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from .numpy_maps import in_numpy, zeros
 from .r2dn import ExplicitR2DN
 from .sandwich import LBDN
 
+# 2^8 = 256 norms of (nx, ny) matrices each time the map runs.
 MOST_OUTPUTS = 8
 
 
@@ -35,6 +36,23 @@ class InnovationSystem(System):
 
     The output is `y_hat`, made before `y` is read: a prediction of one sample where the last one was seen, of several
     where it was lost. Rows of `y_hat` past the ny that are measured estimate channels that never are.
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B1`: (nx, nv).
+    - `B2`: (nx, nu).
+    - `K`: gain from the innovation of the ny measured outputs, (nx, ny).
+    - `C1`: (nv, nx).
+    - `C2`: (no, nx), no = ny + nz.
+    - `D12`: (nv, nu).
+    - `D21`: (no, nv).
+    - `D22`: (no, nu).
+    - `bx`: offset of the state, (nx,).
+    - `bv`: offset of what reaches the network, (nv,).
+    - `by`: offset of the prediction, (no,).
+    - `phi`: the network, 1-Lipschitz, from nv features to nv.
+    - `rate`: that it was built for, per sample.
     """
 
     A: Float[Array, "nx nx"]
@@ -128,7 +146,7 @@ class InnovationR2DN(Guaranteed):
         |x1+ - x2+| <= rate |x1 - x2|      for equal inputs, whichever outputs are seen at whichever sample
 
     so a single metric, the identity, serves free run, filtering and everything between: outputs may be lost and come back
-    at any time without harm. The plant must be stable by itself, or no model of it contracts in free run. With
+    at any time without harm. The plant must be open-loop stable, or no model of it contracts in free run. With
     `M = L L' = diag(rate^2 I - C1' C1, I)` this asks of `[A B1] = N_0 L'` that::
 
         |N_0 - K diag(seen) C| <= 1   for all seen in {0, 1}^ny,     C = [C2 D21] L'^-1 = R' Q'  (QR of C')
@@ -137,10 +155,20 @@ class InnovationR2DN(Guaranteed):
     N and `(G, H)` divided by `max(1, max over seen of |G - H diag(seen) R'|)`. The parameterization is ours, from the small-gain
     condition of [BWM25], Proposition 1, with phi 1-Lipschitz.
 
-    **Arguments:** as `ContractingR2DN`; `ny`: measured outputs, at most 8, for their patterns are enumerated; `nz`: further
-    channels to estimate from the same state that are never measured in use, a speed say.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
+    - `nu`: number of controls.
+    - `nx`: number of states.
+    - `nv`: number of network features.
+    - `ny`: number of measured outputs, at most 8, because their patterns are enumerated.
+    - `nz`: number of further channels to estimate from the same state that are never measured in use, a speed for example.
+    - `hidden`: widths of the network's hidden layers.
+    - `rate`: in (0, 1], per sample.
+    - `activation`: elementwise, slope in [0, 1].
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
     """
 
     X: Float[Array, "nx n"]
@@ -202,9 +230,12 @@ class InnovationR2DN(Guaranteed):
         nx = self.bx.size
         L, C1, N, Q, R = self._parts()
         keep = 1 - slack(L.dtype)
+        # K acts within the span of Q alone, so N is divided into that part and the rest, which no pattern changes.
         rest = N - (N @ Q) @ Q.T
+        # G and H share what the rest leaves, F F' = I - rest rest': the bound holds if |G - H diag(seen) R'| <= 1.
         F = jnp.linalg.cholesky(jnp.eye(nx, dtype=L.dtype) - rest @ rest.T)
         G, H = _within(self.G, self.H, R)
+        # One factor for A, B1 and K keeps the bound for every pattern: it scales N_0 and K alike.
         whole = keep * (rest + F @ G @ Q.T) @ L.T
         return InnovationSystem(
             A=whole[:, :nx], B1=whole[:, nx:], B2=self.B2, K=keep * F @ H, C1=C1, C2=self.C2, D12=self.D12, D21=self.D21,
@@ -214,11 +245,13 @@ class InnovationR2DN(Guaranteed):
     def _parts(self) -> tuple[Array, ...]:
         """The factor L of M, C1, the contraction N, and Q R of C'."""
         nx, nv = self.bx.size, self.bv.size
+        # |C1| < rate leaves rate^2 I - C1'C1 definite; ten times the slack, because its Cholesky factor is divided by.
         C1 = self.rate * (1 - 10 * slack(self.X.dtype)) * _contraction(self.C1_free)
         eye = jnp.eye(nx, dtype=C1.dtype)
         small = jnp.linalg.cholesky(self.rate**2 * eye - C1.T @ C1)
         L = jax.scipy.linalg.block_diag(small, jnp.eye(nv, dtype=C1.dtype))
         ny = self.H.shape[1]
+        # C' in the coordinates in which M is the identity.
         C = jnp.linalg.solve(L, jnp.hstack([self.C2[:ny], self.D21[:ny]]).T)
         Q, R = jnp.linalg.qr(C)
         return L, C1, _contraction(self.X), Q, R
@@ -226,6 +259,7 @@ class InnovationR2DN(Guaranteed):
 
 def _contraction(X: Float[Array, "m n"]) -> Float[Array, "m n"]:
     """Return `X (I + X'X)^-1/2` up to a rotation: every matrix of norm below one, once."""
+    # With L L' = I + X'X the result has N N' = X (I + X'X)^-1 X' < I.
     L = jnp.linalg.cholesky(jnp.eye(X.shape[1], dtype=X.dtype) + X.T @ X)
     return jnp.linalg.solve(L, X.T).T
 
@@ -234,12 +268,13 @@ def _within(G: Array, H: Array, R: Array) -> tuple[Array, Array]:
     """Divide both by the largest norm over all patterns, where that is above one."""
     seen = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=R.shape[0])), R.dtype)
     norms = jax.vmap(lambda m: jnp.linalg.norm(G - (H * m[None]) @ R.T, 2))(seen)
+    # Both by the same number, so that the largest norm becomes one; not below one, or small gains could not be reached.
     most = jnp.maximum(jnp.max(norms), 1.0)
     return G / most, H / most
 
 
 def _continued(model: InnovationR2DN) -> Array:
-    """The G that leaves N as it is: the model starts as if its outputs had no say in its dynamics."""
+    """The G with which the first part of the map leaves N unchanged: at the start outputs do not enter the dynamics."""
     (nx, ny), nv, dtype = model.H.shape, model.bv.size, model.X.dtype
 
     def contraction(X):

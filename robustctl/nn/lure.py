@@ -14,6 +14,7 @@ from ..checks import check_rate
 from ..lft import LFT, Bounded, Claim, Slopes, float64
 from ..system import System
 from .arrays import check_one, check_shapes, number
+from .numpy_maps import Shapes, norm, zeros
 from .supply import Supply, in_float64
 
 _M = TypeVar("_M", bound=eqx.Module)
@@ -31,6 +32,23 @@ class LureSystem(System):
     with the metric `P` of its storage function `V = dx' P dx`, the contraction `rate` and the supply rate
     that it was built for (None: contraction alone). These last three are what `certify` checks; stepping
     does not use them. Source: [BWM25], eqs. (2)-(4).
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B1`: (nx, nv).
+    - `B2`: (nx, nu).
+    - `C1`: (nv, nx).
+    - `C2`: (ny, nx).
+    - `D12`: (nv, nu).
+    - `D21`: (ny, nv).
+    - `D22`: (ny, nu).
+    - `bx`: offset of the state, (nx,).
+    - `bv`: offset of what reaches the nonlinearity, (nv,).
+    - `by`: offset of the output, (ny,).
+    - `P`: metric, (nx, nx).
+    - `supply`: the supply rate, or None.
+    - `rate`: contraction rate per sample.
     """
 
     A: Float[Array, "nx nx"]
@@ -88,6 +106,7 @@ class LureSystem(System):
             self, A=(nx, nx), B1=(nx, nv), B2=(nx, nu), C1=(nv, nx), C2=(ny, nx), D12=(nv, nu), D21=(ny, nv), D22=(ny, nu),
             bv=(nv,), by=(ny,), P=(nx, nx),
         )  # fmt: skip
+        # Of differences between two trajectories, in which the offsets cancel.
         A, B1, B2, C1 = float64(self.A, self.B1, self.B2, self.C1)
         D11, D12, C2, D21, D22 = float64(D11, self.D12, self.C2, self.D21, self.D22)
         return LFT(A, B1, B2, C1, D11, D12, C2, D21, D22, (block,), assumptions)
@@ -95,7 +114,47 @@ class LureSystem(System):
     def claimed(self, multiplier: np.ndarray) -> Claim:
         """Return the claim with the block's multiplier."""
         (P,) = float64(self.P)
+        # Only its square enters the proof: that of a negative rate would pass, and one above one allows divergence.
         return Claim(check_rate(number(self, "rate")), P, in_float64(self.supply), (multiplier,))
+
+
+class Core(eqx.Module):
+    """Free arrays of an R2DN or a REN: those that each has, in a class for each kind of guarantee that adds its own.
+
+    **Arguments:**
+
+    - `X` (n, n), `Y` (nx, nx): of the map to the state equation.
+    - `nv`, `ny`: numbers of network features or neurons and of outputs.
+    """
+
+    X: Float[Array, "n n"]
+    p: Float[Array, ""]
+    Y: Float[Array, "nx nx"]
+    bx: Float[Array, " nx"]
+    bv: Float[Array, " nv"]
+    by: Float[Array, " ny"]
+
+    def __init__(self, X: Array, Y: Array, nv: int, ny: int):
+        self.X, self.p, self.Y = X, norm(X), Y
+        self.bx, self.bv, self.by = (zeros(n, X.dtype) for n in (len(Y), nv, ny))
+
+    @property
+    @abc.abstractmethod
+    def nu(self) -> int:
+        """Number of inputs."""
+
+    @abc.abstractmethod
+    def explicit(self, rate: Float[Array, ""], supply: Supply | None) -> LureSystem:
+        """Map to the model of this rate that respects the supply rate."""
+
+    @abc.abstractmethod
+    def quiet(self, factor: float) -> "Core":
+        """Return the core with its output arrays multiplied by `factor`."""
+
+
+def port_shapes(nu: int, nx: int, nv: int, ny: int) -> Shapes:
+    """Return the shapes of the arrays at the ports: `B2`, `C2`, `D12` and `D21`."""
+    return (nx, nu), (ny, nx), (nv, nu), (ny, nv)
 
 
 def scaled_rows(core: _M, factor: float, *names: str) -> _M:

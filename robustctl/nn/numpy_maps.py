@@ -1,8 +1,4 @@
-"""The maps that initial values go through, in NumPy: what `bounded_real` and `ren_map` are in JAX.
-
-A start of given modes needs a map of the free arrays, or its inverse, before anything runs; JAX would compile each for
-every size of a model.
-"""
+"""Initial values that need a map of the free arrays, or its inverse, before anything runs: by NumPy, which compiles nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..linalg import headroom, slack
+from .bounded_real import completed_square, corner, of_gram
+from .either_array import defect_factor, divided, solves
+from .ren_map import port_gram
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -62,7 +61,7 @@ def first_feedthrough(G12: Array, G21: Array, G22: Array, sizes: tuple[int, int,
         D12, D21, W = (
             _contraction(g, s, dtype) for g, s in zip(G, ((nv, nu), (ny, nv), (ny, nu)), strict=True)
         )
-        D22 = _defect_factor(D21.T) @ W @ _defect_factor(D12).T
+        D22 = corner(D12, D21, W)
         return [(1 - headroom(dtype)) * np.block([[np.zeros((nv, nv)), D12], [D21, D22]])]
 
     return in_numpy(compute, [(nv + ny, nv + nu)], dtype, G12, G21, G22)[0]
@@ -74,6 +73,7 @@ def small_feedthrough(D12: Array, D21: Array, G22: Array) -> Array:
 
     def compute(D12, D21, G22):
         D22 = _contraction(G22, (ny, nu), dtype)
+        # |[[0, D12], [D21, D22]]| <= max(|D12|, |D21|) + |D22|: half of what D22 leaves is within the bound.
         room = (1 - np.linalg.norm(D22, 2)) / 2
         D12, D21 = (room / np.linalg.norm(D, 2) * D for D in (D12, D21))
         return [np.block([[np.zeros((nv, nv)), D12], [D21, D22]])]
@@ -90,17 +90,19 @@ def from_linear_part(part: Any, D: Array, rate: float, nv: int) -> tuple[Array, 
     nx, ny, nu, least = len(part.Y), D.shape[0] - nv, D.shape[1] - nv, slack(D.dtype)
 
     def compute(X, B_imp, C, D):
-        A, B, P = _bounded_real(X, B_imp, C, D, rate, least)
+        # H of `bounded_real` with p = |X|_F; such a start has Y = 0.
+        H = X.T @ X + least / (2 * nx) * np.sum(X**2) * np.eye(2 * nx)
+        A, B, P = of_gram(H, np.zeros((nx, nx)), B_imp, C, D, rate)
         E = rate**2 * P
         F, B_imp, C1 = E @ A, E @ B, C[:nv]
         B1_imp = B_imp[:, :nv]
         H = np.block([[E, -C1.T, F.T], [-C1, 2 * np.eye(nv), B1_imp.T], [F, B1_imp, rate**2 * E]])
-        L, M = _defect_factor(D[nv:, nv:].T), _defect_factor(D[nv:, nv:])
-        W = L.T @ np.linalg.solve(M, D[nv:, nv:].T).T
-        B2_free, D12_free = (np.linalg.solve(M, N.T).T for N in (B_imp[:, nv:], D[:nv, nv:]))
-        C2_free, D21_free = (np.linalg.solve(L, N) for N in (C[nv:], D[nv:, :nv]))
+        L, M = defect_factor(D[nv:, nv:].T), defect_factor(D[nv:, nv:])
+        W = L.T @ divided(M, D[nv:, nv:])[0]
+        B2_free, D12_free = divided(M, B_imp[:, nv:], D[:nv, nv:])
+        C2_free, D21_free = solves(L, C[nv:], D[nv:, :nv])
         ports = B2_free, C2_free, D12_free, D21_free
-        return _root(H - _port_gram(*ports, W), least), *ports
+        return _root(H - port_gram(*ports, W), least), *ports
 
     shapes = ((2 * nx + nv, 2 * nx + nv), (nx, nu), (ny, nx), (nv, nu), (ny, nv))
     return in_numpy(compute, shapes, D.dtype, part.X, part.B_imp, part.C, D)
@@ -111,7 +113,7 @@ def invert_bounded_real(E, F, P_imp, B_imp, C, D, rate: float) -> np.ndarray:
 
     For initial values: NaN where the matrices do not satisfy the inequality.
     """
-    BB, BT, TT = _completed_square(B_imp, C, D)
+    BB, BT, TT = completed_square(B_imp, C, D)
     H21 = F - BT
     H11 = E + E.T - P_imp / rate**2 - C.T @ C - TT
     H = np.block([[H11, H21.T], [H21, P_imp - BB]])
@@ -121,45 +123,12 @@ def invert_bounded_real(E, F, P_imp, B_imp, C, D, rate: float) -> np.ndarray:
         return np.full_like(H, np.nan)
 
 
-def _bounded_real(X, B_imp, C, D, rate: float, least: float) -> tuple[np.ndarray, ...]:
-    """`A, B, P` of `bounded_real` with `p = |X|_F` and `Y = 0`."""
-    nx = len(B_imp)
-    H = X.T @ X + least / (2 * nx) * np.sum(X**2) * np.eye(2 * nx)
-    BB, BT, TT = _completed_square(B_imp, C, D)
-    P_imp = H[nx:, nx:] + BB
-    E = (H[:nx, :nx] + P_imp / rate**2 + C.T @ C + TT) / 2
-    A, B = (np.linalg.solve(E, M) for M in (H[nx:, :nx] + BT, B_imp))
-    P = E.T @ np.linalg.solve(P_imp, E)
-    return A, B, (P + P.T) / 2
-
-
-def _completed_square(B_imp, C, D) -> tuple[np.ndarray, ...]:
-    """Return `B Rbar^-1 B'`, `B Rbar^-1 T'` and `T Rbar^-1 T'`."""
-    M = _defect_factor(D)
-    BR, TR = (np.linalg.solve(M, N.T).T for N in (B_imp, -C.T @ D))
-    return BR @ BR.T, BR @ TR.T, TR @ TR.T
-
-
 def _contraction(G: np.ndarray, shape: tuple[int, int], dtype: Any) -> np.ndarray:
     """The contraction that `linalg.contraction` makes of `G`, by the lower block of the Cayley map."""
     n = min(shape)
     X, Y = G[:n], G[n:]
     N = -2 * Y @ np.linalg.inv(np.eye(n) + X - X.T + Y.T @ Y)
     return (1 - headroom(dtype)) * (N if shape[0] >= shape[1] else N.T)
-
-
-def _defect_factor(N: np.ndarray) -> np.ndarray:
-    """Cholesky factor `M` with `M M' = I - N'N`, for a contraction `N`."""
-    return np.linalg.cholesky(np.eye(N.shape[1]) - N.T @ N)
-
-
-def _port_gram(B2_free, C2_free, D12_free, D21_free, W) -> np.ndarray:
-    """Return `[o' k] [I -W; -W' I] [o; k']` of `UnitGainREN`, as a sum of squares."""
-    nx, nu = B2_free.shape
-    o = np.hstack([C2_free, D21_free, np.zeros((len(W), nx))])
-    k = np.vstack([np.zeros((nx, nu)), -D12_free, B2_free])
-    rest = o - W @ k.T
-    return rest.T @ rest + k @ (np.eye(nu) - W.T @ W) @ k.T
 
 
 def _root(H: np.ndarray, least: float) -> np.ndarray:

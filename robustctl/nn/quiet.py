@@ -1,4 +1,4 @@
-"""Start a model near zero output: as good as none at first, everything still free to move."""
+"""Start a model near zero output, with every free array still free to move."""
 
 from typing import TypeVar, cast
 

@@ -37,8 +37,8 @@ from .folded import fold
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
 from .initializers import Initializer, lecun_normals, random, split
 from .lipschitz import bounded, check_phi, lipschitz_bound
-from .lure import LureSystem, scaled_rows
-from .numpy_maps import first_feedthrough, norm, zeros
+from .lure import Core, LureSystem, port_shapes, scaled_rows
+from .numpy_maps import first_feedthrough, zeros
 from .sandwich import LBDN, SandwichNetwork
 from .supply import Supply, through_ports
 
@@ -47,6 +47,10 @@ class ExplicitR2DN(LureSystem):
     """An R2DN ready to step: a `LureSystem` whose nonlinearity is the network, `w = phi(v)`.
 
     Source: [BWM25], eqs. (2)-(4).
+
+    **Arguments:** those of `LureSystem`, and
+
+    - `phi`: the network, from nv features to nv.
     """
 
     phi: Callable
@@ -87,13 +91,25 @@ class ExplicitR2DN(LureSystem):
         return self.claimed(np.ones(1))
 
 
+class R2DNCore(Core):
+    """Free arrays of an R2DN: those of `bounded_real`, and of the network."""
+
+    phi: Callable | LBDN
+
+    def __init__(self, X, Y, nv: int, ny: int, phi: Callable | LBDN):
+        super().__init__(X, Y, nv, ny)
+        self.phi = phi
+
+    def _explicit(self, **matrices: Any) -> ExplicitR2DN:
+        """Return the model of these matrices."""
+        phi = _explicit_phi(self.phi)
+        return ExplicitR2DN(**matrices, bx=self.bx, bv=self.bv, by=self.by, phi=phi)
+
+
 @registered()
-class ContractingR2DNCore(eqx.Module):
+class ContractingR2DNCore(R2DNCore):
     """Free arrays of an R2DN that contracts, with any gain: see `bounded_real`."""
 
-    X: Float[Array, "n2 n2"]
-    p: Float[Array, ""]
-    Y: Float[Array, "nx nx"]
     B1_imp: Float[Array, "nx nv"]
     C1: Float[Array, "nv nx"]
     B2: Float[Array, "nx nu"]
@@ -101,21 +117,14 @@ class ContractingR2DNCore(eqx.Module):
     D12: Float[Array, "nv nu"]
     D21: Float[Array, "ny nv"]
     D22: Float[Array, "ny nu"]
-    bx: Float[Array, " nx"]
-    bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
-    phi: Callable | LBDN
 
     def __init__(self, sizes, phi, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
         core_key, port_key = split(key, 2)
-        self.X, self.Y, self.B1_imp, self.C1 = init(core_key, nx, zeros((nv, nv), dtype), rate)
-        self.p = norm(self.X)
-        ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv))
-        self.B2, self.C2, self.D12, self.D21 = lecun_normals(port_key, ports, dtype)
+        X, Y, self.B1_imp, self.C1 = init(core_key, nx, zeros((nv, nv), dtype), rate)
+        super().__init__(X, Y, nv, ny, phi)
+        self.B2, self.C2, self.D12, self.D21 = lecun_normals(port_key, port_shapes(*sizes), dtype)
         self.D22 = zeros((ny, nu), dtype)
-        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
-        self.phi = phi
 
     @property
     def nu(self) -> int:
@@ -125,9 +134,9 @@ class ContractingR2DNCore(eqx.Module):
     def explicit(self, rate: Float[Array, ""], supply: None) -> ExplicitR2DN:
         """Map to the model of this rate."""
         A, B1, P = bounded_real(self.X, self.p, self.Y, self.B1_imp, self.C1, None, rate)
-        return ExplicitR2DN(
+        return self._explicit(
             A=A, B1=B1, B2=self.B2, C1=self.C1, C2=self.C2, D12=self.D12, D21=self.D21, D22=self.D22,
-            bx=self.bx, bv=self.bv, by=self.by, phi=_explicit_phi(self.phi), P=P, supply=None, rate=rate,
+            P=P, supply=None, rate=rate,
         )  # fmt: skip
 
     def quiet(self, factor: float) -> "ContractingR2DNCore":
@@ -136,24 +145,17 @@ class ContractingR2DNCore(eqx.Module):
 
 
 @registered()
-class UnitGainR2DNCore(eqx.Module):
+class UnitGainR2DNCore(R2DNCore):
     """Free arrays of an R2DN of gain at most one, for every guarantee with a supply rate.
 
     `G12`, `G21` and `G22` are the free arrays of the feedthrough's three contractions.
     """
 
-    X: Float[Array, "n2 n2"]
-    p: Float[Array, ""]
-    Y: Float[Array, "nx nx"]
     B_imp: Float[Array, "nx ns"]
     C: Float[Array, "nr nx"]
     G12: Float[Array, "_ _"]
     G21: Float[Array, "_ _"]
     G22: Float[Array, "_ _"]
-    bx: Float[Array, " nx"]
-    bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
-    phi: Callable | LBDN
 
     def __init__(self, sizes, phi, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
@@ -162,10 +164,8 @@ class UnitGainR2DNCore(eqx.Module):
         # A tenth: small feedthroughs to start with, but not zero, where the factors L and M would not move.
         self.G12, self.G21, self.G22 = lecun_normals(G_key, shapes, dtype, 0.1)
         D = first_feedthrough(self.G12, self.G21, self.G22, (nu, nv, ny))
-        self.X, self.Y, self.B_imp, self.C = init(core_key, nx, D, rate)
-        self.p = norm(self.X)
-        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
-        self.phi = phi
+        X, Y, self.B_imp, self.C = init(core_key, nx, D, rate)
+        super().__init__(X, Y, nv, ny, phi)
 
     @property
     def nu(self) -> int:
@@ -184,12 +184,13 @@ class UnitGainR2DNCore(eqx.Module):
         nv = self.bv.size
         D = self.feedthrough()
         A, B, P = bounded_real(self.X, self.p, self.Y, self.B_imp, self.C, D, rate)
+        # Inputs smaller by the headroom make the gain smaller by it, which leaves room for rounding of the ports.
         B, D = ((1 - headroom(M.dtype)) * M for M in (B, D))
         ports = through_ports(supply, B[:, nv:], self.C[nv:], D[:nv, nv:], D[nv:, :nv], D[nv:, nv:])
         B2, C2, D12, D21, D22 = ports
-        return ExplicitR2DN(
+        return self._explicit(
             A=A, B1=B[:, :nv], B2=B2, C1=self.C[:nv], C2=C2, D12=D12, D21=D21, D22=D22,
-            bx=self.bx, bv=self.bv, by=self.by, phi=_explicit_phi(self.phi), P=P, supply=supply, rate=rate,
+            P=P, supply=supply, rate=rate,
         )  # fmt: skip
 
     def quiet(self, factor: float) -> "UnitGainR2DNCore":
@@ -215,19 +216,23 @@ class R2DN(Recurrent):
     **Arguments:**
 
     - `guarantee`: `Contracting(rate)`, `Lipschitz(gamma, rate)` or `Dissipative(Q, S, R, rate)`.
-    - `nu`, `nx`, `nv`, `ny`: numbers of inputs, states, network features and outputs.
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `nv`: number of network features.
+    - `ny`: number of outputs.
     - `hidden`: widths of phi's hidden layers.
     - `activation`: elementwise, slope in [0, 1].
     - `phi`: a network to use in place of the default `LBDN`; a `Parameterization` is trained along, any other is
       held fixed.
     - `init`: an initializer: `random`, `long_memory`, `resonances`.
-    - `dtype`: of the free arrays.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, a slope outside [0, 1], a phi that is not 1-Lipschitz, or a supply rate
+    **Raises:** `ModelError` for a size below 1, another dtype, a slope outside [0, 1], a phi that is not 1-Lipschitz, or a supply rate
     for other numbers of inputs and outputs.
     """
 
-    core: ContractingR2DNCore | UnitGainR2DNCore
+    core: R2DNCore
     guarantee: Guarantee
 
     def __init__(
@@ -255,12 +260,29 @@ def ContractingR2DN(*, rate: float = 1.0, **settings: Any) -> R2DN:
 
 
 def LipschitzR2DN(*, gamma: float, rate: float = 1.0, train_gamma: bool = False, **settings: Any) -> R2DN:
-    """Return `R2DN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`."""
+    """Return `R2DN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`.
+
+    **Arguments:**
+
+    - `gamma`: gain bound, positive, outputs' unit over inputs' unit.
+    - `rate`: in (0, 1], per sample.
+    - `train_gamma`: whether training may move `gamma`.
+    - `settings`: the other arguments of `R2DN`.
+    """
     return R2DN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)
 
 
 def DissipativeR2DN(*, Q: Any, S: Any, R: Any, rate: float = 1.0, **settings: Any) -> R2DN:
-    """Return `R2DN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected."""
+    """Return `R2DN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected.
+
+    **Arguments:**
+
+    - `Q`: (ny, ny), symmetric, negative definite.
+    - `S`: (nu, ny).
+    - `R`: (nu, nu), symmetric.
+    - `rate`: in (0, 1], per sample.
+    - `settings`: the other arguments of `R2DN`.
+    """
     return R2DN(Dissipative(Q, S, R, rate), **settings)
 
 

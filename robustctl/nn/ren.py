@@ -22,8 +22,8 @@ from .arrays import check_one, check_shapes, free_dtype
 from .equilibrium import equilibrium_layer
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
 from .initializers import Initializer, lecun_normals, split
-from .lure import LureSystem, scaled_rows
-from .numpy_maps import from_linear_part, norm, small_feedthrough, zeros
+from .lure import Core, LureSystem, port_shapes, scaled_rows
+from .numpy_maps import from_linear_part, small_feedthrough, zeros
 from .ren_map import explicit_matrices, port_factors, port_gram
 from .supply import Supply, through_ports
 
@@ -37,6 +37,12 @@ class ExplicitREN(LureSystem):
 
     with the diagonal `Lambda` of the multiplier of the activation, `2 dw' diag(Lambda) (dv - dw) >= 0`, which `certify`
     checks and stepping does not use. Source: the acyclic REN of [RWM23].
+
+    **Arguments:** those of `LureSystem`, and
+
+    - `D11`: of the implicit layer, (nv, nv).
+    - `Lambda`: diagonal of the multiplier, (nv,).
+    - `activation`: elementwise, slope in [0, 1].
     """
 
     D11: Float[Array, "nv nv"]
@@ -78,8 +84,22 @@ class ExplicitREN(LureSystem):
         return self.claimed(np.ones(1) if fault(self.activation, *dtypes_of(self)) else Lambda)
 
 
+class RENCore(Core):
+    """Free arrays of a REN."""
+
+    activation: Activation = eqx.field(static=True)
+
+    def __init__(self, X, Y, nv: int, ny: int, activation: Activation):
+        super().__init__(X, Y, nv, ny)
+        self.activation = activation
+
+    def _explicit(self, **matrices: Any) -> ExplicitREN:
+        """Return the model of these matrices."""
+        return ExplicitREN(**matrices, bx=self.bx, bv=self.bv, by=self.by, activation=self.activation)
+
+
 @registered()
-class ContractingRENCore(eqx.Module):
+class ContractingRENCore(RENCore):
     """Free arrays of a REN that contracts, with any gain.
 
     ::
@@ -89,34 +109,24 @@ class ContractingRENCore(eqx.Module):
     Source: [RWM23], eq. (19).
     """
 
-    X: Float[Array, "nh nh"]
-    p: Float[Array, ""]
-    Y: Float[Array, "nx nx"]
     B2_imp: Float[Array, "nx nu"]
     C2: Float[Array, "ny nx"]
     D12_imp: Float[Array, "nv nu"]
     D21: Float[Array, "ny nv"]
     D22: Float[Array, "ny nu"]
-    bx: Float[Array, " nx"]
-    bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
-    activation: Activation = eqx.field(static=True)
 
     def __init__(self, sizes, activation, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
         core_key, port_key = split(key, 2)
         if init is None:
-            self.X, self.Y = _published(core_key, nx, nv, dtype)
+            X, Y = _published(core_key, nx, nv, dtype)
         else:
             D = zeros((nv, nv), dtype)
             part = init(core_key, nx, D, rate)
-            self.X, self.Y = from_linear_part(part, D, rate, nv)[0], part.Y
-        self.p = norm(self.X)
-        ports = ((nx, nu), (ny, nx), (nv, nu), (ny, nv))
-        self.B2_imp, self.C2, self.D12_imp, self.D21 = lecun_normals(port_key, ports, dtype)
+            X, Y = from_linear_part(part, D, rate, nv)[0], part.Y
+        super().__init__(X, Y, nv, ny, activation)
+        self.B2_imp, self.C2, self.D12_imp, self.D21 = lecun_normals(port_key, port_shapes(*sizes), dtype)
         self.D22 = zeros((ny, nu), dtype)
-        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
-        self.activation = activation
 
     @property
     def nu(self) -> int:
@@ -126,11 +136,8 @@ class ContractingRENCore(eqx.Module):
     def explicit(self, rate: Float[Array, ""], supply: None) -> ExplicitREN:
         """Map to the model of this rate."""
         H = polar_gram(self.X, self.p)
-        return ExplicitREN(
-            **explicit_matrices(H, self.Y, self.B2_imp, self.D12_imp, rate),
-            C2=self.C2, D21=self.D21, D22=self.D22, bx=self.bx, bv=self.bv, by=self.by,
-            supply=None, rate=rate, activation=self.activation,
-        )  # fmt: skip
+        matrices = explicit_matrices(H, self.Y, self.B2_imp, self.D12_imp, rate)
+        return self._explicit(**matrices, C2=self.C2, D21=self.D21, D22=self.D22, supply=None, rate=rate)
 
     def quiet(self, factor: float) -> "ContractingRENCore":
         """Return the core with its output arrays multiplied by `factor`."""
@@ -138,7 +145,7 @@ class ContractingRENCore(eqx.Module):
 
 
 @registered()
-class UnitGainRENCore(eqx.Module):
+class UnitGainRENCore(RENCore):
     """Free arrays of a REN of gain at most one: for every guarantee with a supply rate.
 
     ::
@@ -153,34 +160,26 @@ class UnitGainRENCore(eqx.Module):
     bound as D22 nears the unit sphere, where the published form loses the guarantee to rounding.
     """
 
-    X: Float[Array, "nh nh"]
-    p: Float[Array, ""]
-    Y: Float[Array, "nx nx"]
     B2_free: Float[Array, "nx nu"]
     C2_free: Float[Array, "ny nx"]
     D12_free: Float[Array, "nv nu"]
     D21_free: Float[Array, "ny nv"]
     G22: Float[Array, "_ _"]
-    bx: Float[Array, " nx"]
-    bv: Float[Array, " nv"]
-    by: Float[Array, " ny"]
-    activation: Activation = eqx.field(static=True)
 
     def __init__(self, sizes, activation, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
         core_key, port_key, G_key = split(key, 3)
-        ports = lecun_normals(port_key, ((nx, nu), (ny, nx), (nv, nu), (ny, nv)), dtype)
+        ports = lecun_normals(port_key, port_shapes(*sizes), dtype)
         (self.G22,) = lecun_normals(G_key, ((ny + nu, min(ny, nu)),), dtype, 0.1)
         if init is None:
-            self.X, self.Y = _published(core_key, nx, nv, dtype)
+            X, Y = _published(core_key, nx, nv, dtype)
         else:
             D = small_feedthrough(ports[2], ports[3], self.G22)
             part = init(core_key, nx, D, rate)
-            self.Y = part.Y
-            self.X, *ports = from_linear_part(part, D, rate, nv)
+            Y = part.Y
+            X, *ports = from_linear_part(part, D, rate, nv)
+        super().__init__(X, Y, nv, ny, activation)
         self.B2_free, self.C2_free, self.D12_free, self.D21_free = ports
-        self.bx, self.bv, self.by = (zeros(n, dtype) for n in (nx, nv, ny))
-        self.p, self.activation = norm(self.X), activation
 
     @property
     def nu(self) -> int:
@@ -193,15 +192,14 @@ class UnitGainRENCore(eqx.Module):
         L, M, W = port_factors(D22)
         added = port_gram(self.B2_free, self.C2_free, self.D12_free, self.D21_free, W)
         H = polar_gram(self.X, self.p) + added
+        # `polar_gram` adds its part relative to X alone; the ports may be larger.
         H = H + slack(H.dtype) / H.shape[0] * jnp.trace(H) * jnp.eye(H.shape[0], dtype=H.dtype)
+        # Inputs smaller by the headroom make the gain smaller by it, which leaves room for rounding of the ports.
         M, D22 = ((1 - headroom(N.dtype)) * N for N in (M, D22))
         core = explicit_matrices(H, self.Y, self.B2_free @ M.T, self.D12_free @ M.T, rate)
         C2, D21 = L @ self.C2_free, L @ self.D21_free
         B2, C2, D12, D21, D22 = through_ports(supply, core.pop("B2"), C2, core.pop("D12"), D21, D22)
-        return ExplicitREN(
-            **core, B2=B2, C2=C2, D12=D12, D21=D21, D22=D22, bx=self.bx, bv=self.bv, by=self.by,
-            supply=supply, rate=rate, activation=self.activation,
-        )  # fmt: skip
+        return self._explicit(**core, B2=B2, C2=C2, D12=D12, D21=D21, D22=D22, supply=supply, rate=rate)
 
     def quiet(self, factor: float) -> "UnitGainRENCore":
         """Return the core with its output arrays multiplied by `factor`."""
@@ -228,17 +226,21 @@ class REN(Recurrent):
     **Arguments:**
 
     - `guarantee`: `Contracting(rate)`, `Lipschitz(gamma, rate)` or `Dissipative(Q, S, R, rate)`.
-    - `nu`, `nx`, `nv`, `ny`: numbers of inputs, states, neurons and outputs.
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `nv`: number of neurons.
+    - `ny`: number of outputs.
     - `activation`: elementwise, slope in [0, 1].
     - `init`: None draws `X` itself, as published, and an initializer (`long_memory`, `random`, `resonances`) starts
       from the linear part that it draws, with D11 = 0.
-    - `dtype`: of the free arrays.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, a slope outside [0, 1], or a supply rate for other numbers of inputs and
+    **Raises:** `ModelError` for a size below 1, another dtype, a slope outside [0, 1], or a supply rate for other numbers of inputs and
     outputs.
     """
 
-    core: ContractingRENCore | UnitGainRENCore
+    core: RENCore
     guarantee: Guarantee
 
     def __init__(
@@ -259,10 +261,27 @@ def ContractingREN(*, rate: float = 1.0, **settings: Any) -> REN:
 
 
 def LipschitzREN(*, gamma: float, rate: float = 1.0, train_gamma: bool = False, **settings: Any) -> REN:
-    """Return `REN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`."""
+    """Return `REN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)`: the gain is at most `gamma`.
+
+    **Arguments:**
+
+    - `gamma`: gain bound, positive, outputs' unit over inputs' unit.
+    - `rate`: in (0, 1], per sample.
+    - `train_gamma`: whether training may move `gamma`.
+    - `settings`: the other arguments of `REN`.
+    """
     return REN(Lipschitz(gamma, rate, trainable=train_gamma), **settings)
 
 
 def DissipativeREN(*, Q: Any, S: Any, R: Any, rate: float = 1.0, **settings: Any) -> REN:
-    """Return `REN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected."""
+    """Return `REN(Dissipative(Q, S, R, rate), **settings)`: an incremental supply rate is respected.
+
+    **Arguments:**
+
+    - `Q`: (ny, ny), symmetric, negative definite.
+    - `S`: (nu, ny).
+    - `R`: (nu, nu), symmetric.
+    - `rate`: in (0, 1], per sample.
+    - `settings`: the other arguments of `REN`.
+    """
     return REN(Dissipative(Q, S, R, rate), **settings)

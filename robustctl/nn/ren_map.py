@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 from jaxtyping import Array, Float
 
-from ..linalg import defect_factor, gram
+from .either_array import defect_factor, gram, library
 
 
 def explicit_matrices(H, Y, B2_imp, D12_imp, rate: Float[Array, ""]) -> dict[str, Array]:
@@ -29,10 +29,12 @@ def explicit_matrices(H, Y, B2_imp, D12_imp, rate: Float[Array, ""]) -> dict[str
     nx, nv = Y.shape[0], D12_imp.shape[0]
     H11, H21, H22 = H[:nx, :nx], H[nx:-nx, :nx], H[nx:-nx, nx:-nx]
     F, B1_imp, P_imp = H[-nx:, :nx], H[-nx:, nx:-nx], H[-nx:, -nx:]
+    # H22 = 2 Lambda - D11_imp - D11_imp' with D11_imp strictly lower: its diagonal is 2 Lambda, its lower part -D11_imp.
     Lambda = jnp.diagonal(H22) / 2
     E = (H11 + P_imp / rate**2 + Y - Y.T) / 2
     state = jnp.linalg.solve(E, jnp.concatenate([F, B1_imp, B2_imp], axis=1))
     neuron = jnp.concatenate([-H21, -jnp.tril(H22, -1), D12_imp], axis=1) / Lambda[:, None]
+    # P = E' P_imp^-1 E = (L^-1 E)' (L^-1 E), L L' = P_imp: semidefinite and symmetric however it is rounded.
     root = jsl.solve_triangular(jnp.linalg.cholesky(P_imp), E, lower=True)
     P = gram(root)
     A, B1, B2 = jnp.split(state, (nx, nx + nv), axis=1)
@@ -47,9 +49,10 @@ def port_factors(D22):
 
 
 def port_gram(B2_free, C2_free, D12_free, D21_free, W):
-    """Return `[o' k] [I -W; -W' I] [o; k']`, as a sum of squares."""
-    nx, nu = B2_free.shape
-    o = jnp.concatenate([C2_free, D21_free, jnp.zeros((W.shape[0], nx), W.dtype)], axis=1)
-    k = jnp.concatenate([jnp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
+    """Return `[o' k] [I -W; -W' I] [o; k']`, as a sum of squares; of NumPy arrays in NumPy."""
+    xp, (nx, nu) = library(W), B2_free.shape
+    o = xp.concatenate([C2_free, D21_free, xp.zeros((W.shape[0], nx), W.dtype)], axis=1)
+    k = xp.concatenate([xp.zeros((nx, nu), W.dtype), -D12_free, B2_free])
+    # [I -W; -W' I] = [I; -W'] [I -W] + blkdiag(0, I - W'W): both terms are squares, since |W| < 1.
     rest = o - W @ k.T
-    return gram(rest) + k @ (jnp.eye(nu, dtype=W.dtype) - gram(W)) @ k.T
+    return gram(rest) + k @ (xp.eye(nu, dtype=W.dtype) - gram(W)) @ k.T

@@ -48,6 +48,7 @@ class SandwichLayer(eqx.Module):
         W_in, W_out, psi = (np.asarray(a, np.float64) for a in (self.W_in, self.W_out, self.psi))
         if not (np.all(psi > 0) and np.isfinite(W_in).all() and np.isfinite(W_out).all()):
             return float("inf")
+        # With A' = W_out Psi^-1 / sqrt(2) and B = Psi W_in / sqrt(2) the bound is |A A' + B B'|, which is one where they are a Cayley pair.
         A_T, B = W_out / psi, psi[:, None] * W_in
         return float(np.linalg.eigvalsh(0.5 * (A_T.T @ A_T + B @ B.T))[-1])
 
@@ -75,6 +76,7 @@ class SandwichNetwork(Certifiable):
     def lipschitz_bound(self) -> float:
         """Product of the layers' bounds, in float64 from the weights that run; infinite for a faulty activation."""
         self._check()
+        # The product holds for slopes in [0, 1] alone.
         if fault(self.activation, *dtypes_of(self)):
             return float("inf")
         last = np.asarray(self.W, np.float64)
@@ -156,10 +158,16 @@ class LBDN(Parameterization):
 
     Source: [WM23], Theorem 3.2 with gamma = 1.
 
-    **Arguments:** `ni`, `no`: features in and out; `hidden`: widths of the hidden layers, `()` for an
-    affine contraction; `activation`: elementwise, slope in [0, 1]; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1 or an activation with a slope outside [0, 1].
+    - `ni`: number of features in.
+    - `no`: number of features out.
+    - `hidden`: widths of the hidden layers, `()` for an affine contraction.
+    - `activation`: elementwise, slope in [0, 1].
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype or an activation with a slope outside [0, 1].
     """
 
     layers: tuple[SandwichParameters, ...]

@@ -26,6 +26,17 @@ class LinearSystem(System):
 
     with the metric `P` and the `rate` of `A' P A <= rate^2 P`, which `certify` checks and stepping does
     not use.
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B`: (nx, nu).
+    - `C`: (ny, nx).
+    - `D`: (ny, nu).
+    - `bx`: offset of the state, (nx,).
+    - `by`: offset of the output, (ny,).
+    - `P`: metric, (nx, nx).
+    - `rate`: contraction rate per sample.
     """
 
     A: Float[Array, "nx nx"]
@@ -88,10 +99,17 @@ class StableLinear(Guaranteed):
     `A` is that of `bounded_real` with neither inputs nor outputs, which reaches every such `A`; `B`, `C`
     and `D` are free. Source: [RWM23], eq. (19), without neurons.
 
-    **Arguments:** `nu nx ny`: numbers of inputs, states and outputs; `rate` in (0, 1] per sample; `init`:
-    an initializer: `random`, `long_memory`, `resonances`; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1 or a rate outside (0, 1].
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `ny`: number of outputs.
+    - `rate`: in (0, 1], per sample.
+    - `init`: an initializer: `random`, `long_memory`, `resonances`.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype or a rate outside (0, 1].
     """
 
     X: Float[Array, "nh nh"]
@@ -130,6 +148,7 @@ class StableLinear(Guaranteed):
         """Map to the model; differentiable, one solve with an (nx, nx) matrix."""
         check_free(self, self.bx)
         nx, dtype = self.bx.size, self.X.dtype
+        # Without ports the map leaves A'PA < rate^2 P alone, and B, C and D do not enter.
         B, C, D = (jnp.zeros(shape, dtype) for shape in ((nx, 0), (0, nx), (0, 0)))
         A, _, P = bounded_real(self.X, self.p, self.Y, B, C, D, self.rate)
         return LinearSystem(A=A, B=self.B, C=self.C, D=self.D, bx=self.bx, by=self.by, P=P, rate=self.rate)

@@ -22,8 +22,10 @@ class StateObserver(Parameterization):
     the contraction rate. Source: [BWM25], Sec. VI; Yi, Wang, Manchester, "Reduced-order nonlinear observers via
     contraction analysis and convex optimization", IEEE Trans. Automatic Control, 2022.
 
-    **Arguments:** `core`: a `ContractingR2DN` or `ContractingREN` with as many states as the plant's and the plant's
-    controls and measured outputs for its inputs; its own output map is not used and stays where it is.
+    **Arguments:**
+
+    - `core`: a `ContractingR2DN` or `ContractingREN` with as many states as the plant's and the plant's controls and measured
+      outputs for its inputs; its own output map is not used and stays where it is.
 
     **Raises:** `ModelError` for another core.
     """
@@ -31,12 +33,12 @@ class StateObserver(Parameterization):
     core: Recurrent
 
     def __check_init__(self):
-        """Refuse a core whose state has no guarantee of its own."""
+        """Refuse a core whose guarantee is on its output."""
         if not isinstance(self.core, Recurrent) or self.core.guarantee.bounds_output:
             given = getattr(self.core, "guarantee", self.core)
             raise ModelError(
                 f"the core must be a ContractingR2DN or ContractingREN, got {type(given).__name__}; a gain bound on "
-                "the core's own output says nothing about its state"
+                "the core's own output does not bound its state"
             )
 
     def explicit(self) -> LureSystem:

@@ -47,6 +47,7 @@ class StaticNetwork(System):
     def claim(self) -> Claim:
         """The gain; there is nothing to forget, so that the rate means nothing."""
         gamma = check_gamma(number(self, "gamma"))
+        # |dy|^2 / gamma <= gamma |du|^2.
         supply = -np.eye(self.ny) / gamma, np.zeros((self.nu, self.ny)), gamma * np.eye(self.nu)
         # Any multiplier in (gamma, gamma / gain^2) proves it; this one leaves as much room on either side.
         gain = self.lft().blocks[0].gain
@@ -72,10 +73,17 @@ class LipschitzStatic(Guaranteed):
 
     Source: [WM23], Theorem 3.2, scaled.
 
-    **Arguments:** `nu ny`: numbers of inputs and outputs; `hidden`: widths of the hidden layers; `gamma` > 0;
-    `activation`: elementwise, slope in [0, 1]; `dtype`: of the free arrays.
+    **Arguments:**
 
-    **Raises:** `ModelError` for a size below 1, gamma not positive and finite or a slope outside [0, 1].
+    - `nu`: number of inputs.
+    - `ny`: number of outputs.
+    - `gamma`: gain bound, positive, outputs' unit over inputs' unit.
+    - `hidden`: widths of the hidden layers.
+    - `activation`: elementwise, slope in [0, 1].
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for a size below 1, another dtype, gamma not positive and finite or a slope outside [0, 1].
     """
 
     phi: LBDN

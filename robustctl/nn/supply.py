@@ -10,7 +10,14 @@ from ..lft import float64
 
 
 class Supply(eqx.Module):
-    """The quadratic supply rate `dy' Q dy + 2 du' S dy + du' R du`, with `Q < 0` and `R - S Q^-1 S' > 0`."""
+    """The quadratic supply rate `dy' Q dy + 2 du' S dy + du' R du`, with `Q < 0` and `R - S Q^-1 S' > 0`.
+
+    **Arguments:**
+
+    - `Q`: (ny, ny), symmetric.
+    - `S`: (nu, ny).
+    - `R`: (nu, nu), symmetric.
+    """
 
     Q: Float[Array, "ny ny"]
     S: Float[Array, "nu ny"]
@@ -44,6 +51,7 @@ def through_ports(supply: Supply, B2, C2, D12, D21, D22):
 
     since then `|u_core|^2 - |y_core|^2` is the supply rate.
     """
+    # With y_core and u_core so chosen, |u_core|^2 - |y_core|^2 = y'Qy + 2 u'Sy + u'Ru: complete the square in y.
     LQ = jnp.linalg.cholesky(-supply.Q).T
     QS = jnp.linalg.solve(supply.Q, supply.S.T)
     LR = jnp.linalg.cholesky(supply.R - supply.S @ QS).T

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import stat
+from fractions import Fraction
 
 import equinox as eqx
 import jax
@@ -15,6 +16,7 @@ import robustctl as rc
 from robustctl.affine import is_affine
 from robustctl.certificates.dissipation import inequality, margin
 from robustctl.errors import ModelError
+from robustctl.observers.bound import inverse_diagonal
 
 from .exact import positive_definite, rational
 
@@ -321,3 +323,36 @@ def test_a_link_is_followed_and_stays(tmp_path):
         model = rc.nn.StableLinear(nu=1, nx=2, ny=1, key=jr.key(seed))
         rc.save(link, model)
         assert link.is_symlink() and eqx.tree_equal(rc.load(target), model)
+
+
+def inverse(M):
+    """The inverse in fractions, by elimination."""
+    n = len(M)
+    whole = np.hstack([M, rational(np.eye(n))])
+    for k in range(n):
+        whole[k] = whole[k] / whole[k, k]
+        for i in set(range(n)) - {k}:
+            whole[i] = whole[i] - whole[i, k] * whole[k]
+    return whole[:, n:]
+
+
+@pytest.mark.parametrize("decades", [0, 3, 6])
+def test_an_observer_s_bound_is_rounded_up_where_the_metric_is_ill_conditioned(decades):
+    """States in units so many decades apart, and a correlation of 1 - 1e-7 between two of them."""
+    t = np.geomspace(1, 10.0**decades, 3)
+    correlations = np.array([[1, 1 - 1e-7, 0.3], [1 - 1e-7, 1, 0.3], [0.3, 0.3, 1]])
+    P = t[:, None] * correlations * t
+    bound, exact = inverse_diagonal((P + P.T) / 2), np.diagonal(inverse(rational((P + P.T) / 2)))
+    assert all(Fraction(float(b)) >= e for b, e in zip(bound, exact, strict=True))
+    np.testing.assert_allclose(bound, exact.astype(float), rtol=1e-5)
+
+
+# All of it, at random
+
+
+@pytest.mark.slow
+def test_no_certificate_of_an_edited_model_is_false():
+    from benchmarks.certificate_oracle import run
+
+    counts = run(26, seed=1)["counts"]
+    assert not {"FALSE", "error"} & counts.keys() and counts["true"] > 8

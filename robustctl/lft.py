@@ -153,10 +153,10 @@ class Claim(NamedTuple):
 def float64(*arrays) -> tuple[np.ndarray, ...]:
     """Return arrays as float64 NumPy.
 
-    **Raises:** `ModelError` for complex arrays, whose imaginary part would be lost.
+    **Raises:** `TypeError` for complex arrays, whose imaginary part would be lost.
     """
     if any(np.iscomplexobj(a) for a in arrays):
-        raise ModelError("a form must be of real arrays, got complex ones; a certificate covers real systems")
+        raise TypeError("a form must be of real arrays, got complex ones; a certificate covers real systems")
     return tuple(np.asarray(a, np.float64) for a in arrays)
 
 

@@ -138,25 +138,32 @@ def certify(model: Parameterization | System) -> Certificate:
 
 
 def _of_system(system: System) -> Certificate:
-    if reason := complex_fault(system) or flag_fault(system):
+    if reason := flag_fault(system):
         return _void(reason)
     # Described first: a class refuses arrays that it knows not to fit with words of its own.
-    described = [_described(mode) for mode in system.modes()]
-    if reason := array_fault(system) or step_fault(system):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        described = _described(system)
+    if reason := complex_fault(system) or array_fault(system) or step_fault(system):
         return _void(reason)
-    found = [_void(f) if isinstance(f, str) else _of_one(f) for f in described]
+    if isinstance(described, str):
+        return _void(described)
+    found = [_of_one(f) for f in described]
     return found[0] if len(found) == 1 else _of_modes(found)
 
 
-def _described(system: System) -> Inequality | str:
-    """Return the inequality of a system, or in words why there is none."""
+def _described(system: System) -> list[Inequality] | str:
+    """Return the inequality of each mode of a system, or in words why one has none."""
     try:
-        f = inequality(system)
+        modes = system.modes()
+        found = [inequality(mode) for mode in modes]
     except RobustctlError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
-    return f or f"{type(system).__name__} makes no claim: nothing about it is guaranteed"
+    for mode, f in zip(modes, found, strict=True):
+        if f is None:
+            return f"{type(mode).__name__} makes no claim: nothing about it is guaranteed"
+    return [f for f in found if f is not None]
 
 
 def _assumed(system: System) -> tuple[str, ...]:
@@ -258,7 +265,6 @@ def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | N
     if supply is None or not positive_definite(-supply[0]):
         return None
     Q, S, R = supply
-    R = (R + R.T) / 2  # only its symmetric part counts in u'Ru, and eigvalsh reads one half
     # Scaled by its diagonal first: of outputs in unlike units Q is too badly conditioned to be inverted as it stands.
     d = 1 / np.sqrt(-np.diag(Q))
     root = np.linalg.cholesky(-d[:, None] * Q * d)

@@ -54,6 +54,9 @@ def inequality(system: System) -> Inequality | None:
     check_sizes(system, form)
     claim = system.claim or Claim()
     fault = form_fault(form) or claim_fault(form, claim)
+    if claim.supply is not None and not fault:
+        Q, S, R = claim.supply  # of R only the symmetric part counts in u'Ru
+        claim = claim._replace(supply=(Q, S, (R + R.T) / 2))
     return Inequality(form, claim, np.zeros((0, 0)) if fault else blocks_form(form, claim), fault)
 
 

@@ -19,7 +19,7 @@ def complex_fault(system: System) -> str:
     """Return which array of a system is not of real numbers, empty where all are."""
     for name, leaf in _numbers(system):
         if np.iscomplexobj(leaf) or np.asarray(leaf).dtype == np.dtype(object):
-            return f"{name} must be of real numbers, got {leaf!r}; a certificate covers real systems"
+            return f"{name} must be of real numbers, got {np.asarray(leaf).dtype}; a certificate covers real systems"
     return ""
 
 

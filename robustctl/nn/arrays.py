@@ -65,6 +65,6 @@ def check_shapes(model: eqx.Module, **shapes: tuple[int, ...]) -> None:
 def number(model: eqx.Module, name: str) -> float:
     """Return a field that is one real number, or raise `ModelError`."""
     value = np.asarray(getattr(model, name))
-    if value.shape or not np.issubdtype(value.dtype, np.number) or np.iscomplexobj(value):
+    if value.shape or not jnp.issubdtype(value.dtype, np.number) or np.iscomplexobj(value):
         raise ModelError(f"{name} of {type(model).__name__} must be one real number, got {value.tolist()!r}")
     return float(value)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ..certificates import certify
 from ..data import Record
 from ..errors import RobustctlError
+from ..lft import BOUND_ROUNDING
 from ..nn import LureSystem, StateObserver
 from ..train import FittedModel
 from ..train.fitted_model import check_channels
@@ -62,8 +63,8 @@ class ErrorBound(NamedTuple):
         return self.size() * (self.model + self.noise) / (1 - self.rate)
 
     def size(self) -> np.ndarray:
-        """Return the largest deviation (nx,) of each state, in its unit, at distance one in the metric P."""
-        return self.scale * np.sqrt(np.diag(np.linalg.inv(self.P)))
+        """Return the largest deviation (nx,) of each state, in its unit, at distance one in the metric P, rounded up."""
+        return self.scale * np.sqrt(inverse_diagonal(self.P))
 
     def __str__(self) -> str:
         """Return half-life and ultimate bounds as text."""
@@ -77,6 +78,24 @@ class ErrorBound(NamedTuple):
         ):
             lines.append(f"  {name:<24}{m + n:>11.4g} {unit:<8} ({m:.3g} model, {n:.3g} noise)")
         return "\n".join(lines)
+
+
+def inverse_diagonal(P: np.ndarray) -> np.ndarray:
+    """Return upper bounds on the diagonal of `P^-1`, rounding included, infinite where float64 cannot invert P.
+
+    ::
+
+        P X = I + E:    P^-1 = X (I + E)^-1,    |(P^-1 - X)_ii| <= |row i of X| |E| / (1 - |E|)
+    """
+    d = 1 / np.sqrt(np.diag(P))  # of states in unlike units only the scaled matrix is well conditioned
+    scaled = d[:, None] * P * d
+    X = np.linalg.inv(scaled)
+    # Of the residual, too, the digits are lost to rounding: n products of this size are added up.
+    rounding = (len(P) + 4) * np.finfo(float).eps * np.linalg.norm(scaled) * np.linalg.norm(X)
+    left = np.linalg.norm(scaled @ X - np.eye(len(P))) + rounding
+    if not left < 1:
+        return np.full(len(P), np.inf)
+    return d**2 * (np.diag(X) + np.linalg.norm(X, axis=1) * left / (1 - left))
 
 
 def error_bound(model: FittedModel, record: Record, noise: Mapping[str, float] | None = None) -> ErrorBound:
@@ -149,7 +168,8 @@ def _noise(model: FittedModel, system: LureSystem, P: np.ndarray, noise: dict[st
             )
     root = np.linalg.cholesky(P).T  # |x|_P = |root x|
     B1, B2, D12 = (np.asarray(a, float) for a in (system.B1, system.B2, system.D12))
-    through = np.linalg.norm(root @ B1, 2) * system.response_gain()
+    # As in the certificate, what rounding can do to a bound in float64 is added to it.
+    through = np.linalg.norm(root @ B1, 2) * system.response_gain() * (1 + BOUND_ROUNDING)
     total = 0.0
     for k, name in enumerate(model.inputs):
         one = np.linalg.norm(root @ B2[:, k]) + through * np.linalg.norm(D12[:, k])

@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, linear
-from .plant import Plant, Signal
+from .plant import Plant
+from .signal import Signal
 
 
 class LinearPlant(Plant):

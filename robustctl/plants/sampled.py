@@ -16,9 +16,10 @@ from ..lft import LFT
 from ..system import StrictlyProper
 from .held import held
 from .linear_plant import driven, is_linear_plant
-from .local import check_rates, check_steps
-from .plant import Plant, Signal, Task, limits
+from .local import check_steps
+from .plant import Plant, Task
 from .sampled_form import sampled_form
+from .signal import Signal, limits
 from .solvers import RK4
 
 
@@ -188,10 +189,6 @@ class Sampled(StrictlyProper):
     def exact(self) -> bool:
         """Whether a sample is the matrix exponential, rather than steps of the solver."""
         return self.stepsize_controller is None and is_linear_plant(self.plant)
-
-    def check_equations(self) -> None:
-        """Raise `ModelError` for `rates` that JAX cannot trace, or that do not give an array like x."""
-        check_rates(self.plant)
 
     def check_steps(self) -> None:
         """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.

@@ -182,9 +182,6 @@ class StrictlyProper(System):
             "undisturbed(references) that returns one sample of w, or give w to feedback"
         )
 
-    def check_equations(self) -> None:
-        """Raise `ModelError` for equations that cannot be stepped; default: they can."""
-
     @abc.abstractmethod
     def output(self, x: PyTree, w: PyTree) -> PyTree:
         """Return what a controller reads at state `x`."""

@@ -21,6 +21,7 @@ from robustctl.loops import (
     Delay,
     Feedback,
     Gain,
+    IntegralBase,
     ModelBased,
     Series,
     Youla,
@@ -99,6 +100,11 @@ def integral():
     return rc.classical.lqg(plant(), np.ones(5), np.ones(2), ones, np.ones(2), integral=True).controller
 
 
+def integral_base():
+    rng = np.random.default_rng(2)
+    return IntegralBase(base(), *(jnp.asarray(0.3 * rng.normal(size=s)) for s in ((2, 2), (2, 2), (2,))))
+
+
 class Case(NamedTuple):
     """A system, and how its inputs and outputs are flattened."""
 
@@ -153,6 +159,9 @@ CASES = {
     "Youla with references": lambda: Case(Youla(base(), own(3, 2)), 3),
     "Youla, saturation": lambda: Case(Youla(base(saturate=True), own(2, 2)), 2),
     "Youla in a loop": lambda: of_loop(Feedback(plant(), Youla(base(), own(2, 2)))),
+    "integral base": lambda: Case(Youla(integral_base(), own(2, 2)), 2),
+    "integral base with references": lambda: Case(Youla(integral_base(), own(4, 2)), 4),
+    "integral base alone": lambda: Case(integral_base(), 6, lambda us: (us[:, :2], us[:, 2:])),
     "base": lambda: Case(base(), 4, lambda us: (us[:, :2], us[:, 2:])),
     "internal model": lambda: Case(Youla(internal_model(plant(delay=1)), own(2, 2)), 2),
     "alongside": lambda: Case(Alongside(own(2, 2), plant(delay=1), own(2, 2, seed=1)), 2),

@@ -316,6 +316,43 @@ def test_in_open_loop_a_plant_stays_at_its_operating_point():
     assert not rc.rollout(zero_gain(3, 2), jnp.ones((4, 3))).ys.any()
 
 
+@pytest.fixture(scope="module")
+def integral_base():
+    """Of a cart pushed away from the middle: unstable, with one output in the second state's direction too."""
+    plant = Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.1]]), DT)
+    return plant, rc.classical.linear_base(plant, [1.0, 1.0, 1.0], 1.0, [1e-2, 1e-2], 1e-2, integral=True)
+
+
+@pytest.mark.parametrize("set_point", [None, 0.7])
+def test_an_integral_base_leaves_no_error(integral_base, set_point):
+    """The final value of y is r whatever the constant push and the learned q; without integrators it is not."""
+    plant, base = integral_base
+    references = 0 if set_point is None else 1
+    ws = undisturbed(plant, 600, references)
+    ws = ws._replace(d=jnp.full_like(ws.d, 0.4), r=jnp.full_like(ws.r, set_point or 0.0))
+    q = rc.nn.ContractingR2DN(nu=1 + references, nx=2, nv=2, ny=1, hidden=(3,), rate=0.9, key=jr.key(0))
+    loop = feedback(plant, Youla(base, q.explicit()), plant.undisturbed(references))
+    y = rc.rollout(loop, ws).ys.y[:, 0]
+    assert abs(float(y[5])) > 1e-3
+    np.testing.assert_allclose(y[-1], set_point or 0.0, atol=1e-6)
+    plain = rc.classical.linear_base(plant, [1.0, 1.0], 1.0, [1e-2, 1e-2], 1e-2)
+    without = rc.rollout(
+        feedback(plant, Youla(plain, zero_gain(1, 1))), ws._replace(r=jnp.zeros((600, 0)))
+    ).ys.y
+    assert abs(float(without[-1, 0])) > 0.05
+    with pytest.raises(ModelError, match="integral must have one column per output, 1, got shape"):
+        rc.classical.linear_base(plant, [1.0, 1.0, 1.0], 1.0, 1.0, 1.0, integral=[[1.0, 0.0]])
+
+
+def test_integral_action_takes_nothing_from_youla_s_form(integral_base):
+    """The bound of the loop's gain is still affine in q's, with the H-infinity norm of the loop alone for q = 0."""
+    plant, base = integral_base
+    bound = rc.classical.youla_gain(plant, base, 2.0)
+    alone = rc.classical.linearize(feedback(plant, Youla(base, zero_gain(1, 1))))
+    assert bound.certified and bound.gain > bound.norms[0]
+    np.testing.assert_allclose(bound.norms[0], rc.classical.hinf_norm(alone[:1, :1]), rtol=1e-5)
+
+
 def test_a_delay_gives_its_inputs_later():
     us = jr.normal(jr.key(0), (6, 2))
     run = rc.rollout(Delay(jnp.array([1.0, 2.0]), 2), us)

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.linalg
+from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.classical import linear_base
 from robustctl.errors import ModelError, RobustctlError
-from robustctl.loops import Feedback, Gain, PlantScenario, feedback
+from robustctl.loops import Feedback, PlantScenario
 from robustctl.plants import (
     RK4,
     CartPole,
@@ -231,23 +232,67 @@ class Broken(Plant):
     controls: ClassVar = (Signal("u"),)
     disturbances: ClassVar = ()
     outputs: ClassVar = (Signal("x"),)
-    how: str = eqx.field(static=True)
+    how: str = eqx.field(static=True, default="")
 
     def rates(self, x, u, d):
         if self.how == "if":
             return -x if x[0] > 0 else x
-        return [x[0]] if self.how == "list" else jnp.zeros(3)
+        if self.how == "NumPy":
+            return np.asarray(x)
+        return {"list": [x[0]], "width": jnp.zeros(3)}.get(self.how, -x)
+
+    def output(self, x):
+        return {"output": [x[0]], "outputs": jnp.zeros(2)}.get(self.how, x)
+
+    def constrain(self, x):
+        return x[0] if self.how == "constrain" else x
+
+    def operating_point(self):
+        return jnp.zeros(1), jnp.zeros(2 if self.how == "point" else 1)
 
 
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize(
     "how, message",
-    [("if", "jnp.where in place of if"), ("list", "one array like x"), ("width", r"of shape \(1,\), got")],
+    [
+        ("if", r"rates\(x, u, d\) must compute with jax.numpy, and with jnp.where in place of if"),
+        ("NumPy", r"rates\(x, u, d\) must compute with jax.numpy"),
+        ("list", r"rates\(x, u, d\) must return one array .* jnp.stack makes an array of a list"),
+        ("width", r"rates\(x, u, d\) must return one array of shape \(1,\), got .*3"),
+        ("output", r"output\(x\) must return one array"),
+        ("outputs", r"output\(x\) must return one array of shape \(1,\), got .*2"),
+        ("constrain", r"constrain\(x\) must return one array of shape \(1,\)"),
+        ("point", r"operating_point\(\) must return two arrays \(x, u\) of shapes \(1,\) and \(1,\)"),
+    ],
 )
 def test_equations_that_cannot_be_solved_are_named(how, message):
-    plant, K = Sampled(Broken(how), 0.1), Gain(jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))
-    with pytest.raises(ModelError, match=r"Broken.rates\(x, u, d\).*" + message):
-        feedback(plant, K)
+    with pytest.raises(ModelError, match=r"Broken." + message):
+        Broken(how)
+
+
+def missing(name):
+    """A class without one of its tuples, as a user writes it."""
+    made = {"states": (Signal("x"),), "controls": (), "disturbances": (), "outputs": (Signal("x"),)}
+    return {key: value for key, value in made.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        (missing("disturbances"), r"Own.disturbances must be a tuple .* missing; write disturbances = .* or \(\) for none"),
+        (missing("") | {"states": ("x",)}, r"Own.states .* got \('x',\); write rc.plants.Signal"),
+        (missing("") | {"controls": Signal("u")}, r"Own.controls .* got one Signal; with a comma"),
+        (missing("") | {"outputs": (Signal("speed"),)}, r"Own.outputs must be states, .* \['x'\], got \['speed'\]"),
+        (missing("") | {"states": (Signal("x"), Signal("x"))}, "Own.states .* different names"),
+        (missing("") | {"__annotations__": {"outputs": tuple}}, "Own.outputs .* got a field; write outputs: ClassVar"),
+        (missing("") | {"mass": 2.0, "__annotations__": {"mass": float}}, r"Own.mass must be declared .* parameter.*got 2.0"),
+        (missing("") | {"k": (1.0, 2.0), "__annotations__": {"k": Array}}, r"Own.k must be declared .* parameter"),
+    ],
+)  # fmt: skip
+def test_signals_and_fields_that_make_no_plant_are_named(attributes, message):
+    own = type("Own", (Plant,), {"__module__": __name__, "rates": lambda self, x, u, d: -x} | attributes)
+    with pytest.raises(ModelError, match=message):
+        own()
 
 
 @pytest.mark.usefixtures("as_installed")
@@ -308,6 +353,8 @@ def test_a_drawn_plant_takes_the_place_of_the_nominal_one():
     scenario = PlantScenario(task, system, spread={"pole_mass": 0.5})
     plant = scenario.draw(jr.key(0), 3).plant
     loop = scenario.loop(linear_base(system, *weights(system.plant)), plant)
+    with pytest.raises(RobustctlError, match=r"weight must be a parameter of CartPole: .*declares one"):
+        PlantScenario(task, system, spread={"weight": 0.1})
     assert (
         isinstance(loop, Feedback) and loop.plant.plant.pole_mass == plant.pole_mass != system.plant.pole_mass
     )

@@ -146,8 +146,9 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         check_process()
         keys = jnp.stack([episode_key(s) for s in self._seeds(seed)])
         x0, others = self._given(options or {})
-        self._batch, self._y = _reset(self.functional, keys, x0, others)
-        info = {"time_s": self._time(), "state": np.array(self._batch.env.plant.x)}
+        batch, self._y = _reset(self.functional, keys, x0, others)
+        self._batch = batch
+        info = {"time_s": self._time(), "state": np.array(batch.env.plant.x)}
         return np.array(self._y, np.float32), info
 
     def step(self, actions) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
@@ -170,9 +171,9 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         ends = np.array(out.terminated), np.array(out.truncated)
         return np.array(out.observation, np.float32), np.array(out.reward, float), *ends, info
 
-    def _seeds(self, seed) -> list[int]:
+    def _seeds(self, seed: Any) -> list[int]:
         """Return one seed for each environment."""
-        listed = seed is not None and np.ndim(seed) == 1
+        listed = isinstance(seed, Sequence | np.ndarray)
         first = None if listed else whole_seed(seed)
         super().reset(seed=first)
         seeds = [whole_seed(s) for s in seed] if listed else [first] * self.num_envs

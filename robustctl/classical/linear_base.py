@@ -4,12 +4,13 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array
 
+from ..errors import ModelError
 from ..lft import LFT, float64, static_gain
-from ..loops import ModelBased, Youla, noiseless, zero_gain
+from ..loops import Base, IntegralBase, ModelBased, Youla, noiseless, zero_gain
 from ..plants import Sampled
 from ..system import Certifiable
 from .kalman import filter_gains
-from .lqr import gains
+from .lqr import extended, gains
 from .model import Model, as_array, linear_model, require_sampled, require_stable
 from .types import ArrayLike
 
@@ -45,25 +46,36 @@ class LinearLaw(Certifiable):
         return static_gain(-float64(self.K)[0])
 
 
-def linear_base(sampled: Sampled, Q: ArrayLike, R: ArrayLike, W: ArrayLike, V: ArrayLike) -> ModelBased:
+def linear_base(
+    sampled: Sampled,
+    Q: ArrayLike,
+    R: ArrayLike,
+    W: ArrayLike,
+    V: ArrayLike,
+    *,
+    integral: ArrayLike | bool = False,
+) -> ModelBased | IntegralBase:
     """Design a base controller with the gains of an LQG design at the plant's operating point.
 
     ::
 
-        x_hat+ = f(x_hat, u) + L (y - h(x_hat)),    u = u_e - K (x_hat - x_e)
+        x_hat+ = f(x_hat, u) + L (y - h(x_hat)),    u = u_e - K (x_hat - x_e)  [- Ki z,    z+ = z + H y - r]
 
-    with the plant's own model f, h, the regulator gain K of (Q, R) and the Kalman predictor's gain L of (W, V).
+    with the plant's own model f, h, the regulator gain K of (Q, R) and the Kalman predictor's gain L of (W, V). Without
+    integral action a constant disturbance leaves a constant error, and references go to the learned system alone.
 
     **Arguments:**
 
     - `sampled`: the plant; its delay and rate limit are in the model, but not in the design of the gains
-    - `Q`: the regulator's weight (nx, nx) of the physical state, or its diagonal
+    - `Q`: the regulator's weight (nx, nx) of the physical state, or its diagonal; (nx + ni, nx + ni) with integrators
     - `R`: its weight (nu, nu) of the control, or its diagonal
     - `W`: covariance (nx, nx) of the process noise, or its diagonal
     - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
+    - `integral`: True for integrators on all outputs, or H (ni, ny) for those on `H y`. Constant disturbances then leave no error
+      in them, and they follow ni references
 
-    **Raises:** same errors as `lqr` and `kalman`; `ModelError` with the closed-loop poles if the base controller does
-    not stabilize the plant, for example because of a delay that the gains do not take into account.
+    **Raises:** same errors as `lqr` and `kalman`; `ModelError` for an `integral` of another width, and with the closed-loop poles
+    if the base controller does not stabilize the plant, for example because of a delay that the gains do not take into account.
 
     **Example:** ::
 
@@ -72,15 +84,31 @@ def linear_base(sampled: Sampled, Q: ArrayLike, R: ArrayLike, W: ArrayLike, V: A
     """
     require_sampled(sampled)
     model = _without_delay(sampled)
-    K, _, _ = gains(model.system.A, model.system.B, Q, R, None, True)
+    H = _integrated(integral, sampled.ny)
+    K, _, _ = gains(*extended(model, H @ model.system.C), Q, R, None, True)
     L, _, _ = filter_gains(model, W, V)
-    law = LinearLaw(as_array(K), as_array(model.x), as_array(model.u))
+    nx = model.x.size
+    law = LinearLaw(as_array(K[:, :nx]), as_array(model.x), as_array(model.u))
     base = ModelBased(noiseless(sampled), LinearCorrection(as_array(L)), law)
+    if len(H):
+        base = IntegralBase(base, as_array(K[:, nx:]), as_array(H), as_array(H @ model.y))
     stabilizes(base, sampled)
     return base
 
 
-def stabilizes(base: ModelBased, sampled: Sampled) -> np.ndarray:
+def _integrated(integral: ArrayLike | bool, ny: int) -> np.ndarray:
+    """Return H (ni, ny) of the outputs that are integrated."""
+    if isinstance(integral, bool):
+        return np.eye(ny if integral else 0, ny)
+    H = np.asarray(integral, float)
+    if H.ndim != 2 or H.shape[1] != ny:
+        raise ModelError(
+            f"integral must have one column per output, {ny}, got shape {H.shape}; True integrates all outputs"
+        )
+    return H
+
+
+def stabilizes(base: Base, sampled: Sampled) -> np.ndarray:
     """Return the closed-loop poles of a base controller that stabilizes the plant, and refuse any other.
 
     **Arguments:**

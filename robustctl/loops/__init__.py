@@ -9,6 +9,7 @@ from .gain import Delay as Delay
 from .gain import Gain as Gain
 from .gain import open_loop as open_loop
 from .gain import zero_gain as zero_gain
+from .integral_base import IntegralBase as IntegralBase
 from .internal_model import internal_model as internal_model
 from .internal_model import noiseless as noiseless
 from .internal_model import plant_poles as plant_poles

@@ -146,7 +146,6 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
     except Exception as error:
         fits, said = False, str(error)
     if not fits:
-        plant.check_equations()  # The plant's own mistakes first, which are not the policy's.
         raise ModelError(
             f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "

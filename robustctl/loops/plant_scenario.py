@@ -11,6 +11,7 @@ from ..errors import ModelError
 from ..nn import LipschitzR2DN, long_memory
 from ..nn.activations import Activation
 from ..plants import Plant, Sampled, Task, draw, randomized
+from ..plants.plant import check_spread
 from ..scaled import Rescaled
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
@@ -41,6 +42,10 @@ class PlantScenario(Scenario):
     def __post_init__(self):
         """Take the plant as given for the model where none is."""
         self.model = self.sampled if self.model is None else self.model
+
+    def __check_init__(self):
+        """Refuse spreads that no episode could be drawn with."""
+        check_spread(self.sampled.plant, self.spread)
 
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
         """Draw parameters, initial state, disturbance, reference and noise."""

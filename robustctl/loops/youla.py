@@ -17,7 +17,7 @@ from ..errors import ModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
 from ..system import Certifiable, StrictlyProper, System
-from .parts import Of, forms, with_references
+from .parts import Of, forms, narrowed, with_references
 
 
 class Base(StrictlyProper):
@@ -52,7 +52,8 @@ class ModelBased(Base):
       follows what the actuator did.
     - `correct(x_hat, innovation) -> dx` (nx,), `law(x_hat) -> u`: functions or Modules on the physical state.
 
-    `internal_model` and `linear_base` give ready ones.
+    `internal_model` and `linear_base` give ready ones. It has no integral action: a constant disturbance leaves an error, which a
+    trained q may reduce and does not remove. `rc.classical.linear_base(..., integral=True)` removes it, and follows references.
     """
 
     model: Sampled
@@ -143,7 +144,7 @@ class Youla(System):
 
         innovation = y - y_hat,    u = base law + q(innovation)
 
-    With references the plant's output is `[y, r]`; q reads `[innovation, r]`.
+    With references the plant's output is `[y, r]`; q reads `[innovation, r]`, and so does a base that has `references`.
     """
 
     base: Base
@@ -168,12 +169,13 @@ class Youla(System):
         if known is None or base is None:
             return None
         estimator, q = known
-        parts = [base, q]
-        ny = estimator.ny
-        expected_and_law, added, y, r = signals(parts, ny, q.nu - ny)
+        ny, references = estimator.ny, q.nu - estimator.ny
+        own = references if self.base.references else 0
+        parts = [narrowed(base, self.base.nu + ny + own), q]
+        expected_and_law, added, y, r = signals(parts, ny, references)
         expected, law = np.split(expected_and_law, [ny])
         u = law + added
-        return joined(parts, [u, y - expected, y - expected, r], [u])
+        return joined(parts, [u, y - expected, r[:own], y - expected, r], [u])
 
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of base and q."""
@@ -184,10 +186,13 @@ class Youla(System):
         estimate, q_state = x
         expected = self.base.output(estimate, None)
         ny = expected.shape[0]
-        innovation = u[:ny] - expected
-        q_next, addition = self.q.step(q_state, jnp.concatenate([innovation, u[ny:]]))
+        seen = jnp.concatenate([u[:ny] - expected, u[ny:]])
+        q_next, addition = self.q.step(q_state, seen)
         control = self.base.control(estimate) + addition
-        return (self.base.advance(estimate, control, innovation), q_next), control
+        return (
+            self.base.advance(estimate, control, seen if self.base.references else seen[:ny]),
+            q_next,
+        ), control
 
     def prepare(self) -> "Youla":
         """Return the same with base and q prepared for many steps."""

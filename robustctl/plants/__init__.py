@@ -12,9 +12,7 @@ from .magnetic_suspension import MagneticSuspension as MagneticSuspension
 from .planar_quadrotor import Hover as Hover
 from .planar_quadrotor import PlanarQuadrotor as PlanarQuadrotor
 from .plant import Plant as Plant
-from .plant import Signal as Signal
 from .plant import Task as Task
-from .plant import limits as limits
 from .plant import parameter as parameter
 from .plant import randomized as randomized
 from .reaction_diffusion import HoldProfile as HoldProfile
@@ -24,6 +22,8 @@ from .rotary_pendulum import RotaryPendulum as RotaryPendulum
 from .sampled import Imperfections as Imperfections
 from .sampled import PlantState as PlantState
 from .sampled import Sampled as Sampled
+from .signal import Signal as Signal
+from .signal import limits as limits
 from .solvers import RK4 as RK4
 from .tanks import HoldLevels as HoldLevels
 from .tanks import QuadrupleTank as QuadrupleTank

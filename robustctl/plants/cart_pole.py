@@ -7,7 +7,8 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
-from .plant import Plant, Signal, Task, parameter
+from .plant import Plant, Task, parameter
+from .signal import Signal
 
 _SOURCE = "Barto, Sutton, Anderson, IEEE Trans. SMC 13(5), 1983, appendix"
 

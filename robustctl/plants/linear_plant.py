@@ -1,7 +1,6 @@
 """A continuous-time linear plant from its matrices."""
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,7 +10,8 @@ from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, linear
-from .plant import Plant, Signal
+from .plant import Plant
+from .signal import Signal
 
 
 class LinearPlant(Plant):

@@ -49,26 +49,6 @@ def _local(plant: Plant):
     return x, u, plant.rates(x, u, d), A, B
 
 
-def check_rates(plant: Plant) -> None:
-    """Check that JAX can trace a plant's equations and that they return an array of the shape of x.
-
-    **Raises:** `ModelError` otherwise.
-    """
-    name = f"{type(plant).__name__}.rates(x, u, d)"
-    x, u = map(jnp.asarray, plant.operating_point())
-    try:
-        rates = eqx.filter_eval_shape(plant.rates, x, u, jnp.zeros(len(plant.disturbances), x.dtype))
-    except Exception as error:
-        raise ModelError(
-            f"{name} must compute with jax.numpy, and with jnp.where in place of if; for shapes {x.shape}, {u.shape}, "
-            f"({len(plant.disturbances)},) it raised: {error}"
-        ) from error
-    if getattr(rates, "shape", None) != x.shape:
-        raise ModelError(
-            f"{name} must return one array like x, of shape {x.shape}, got {rates}; jnp.stack makes an array of a list"
-        )
-
-
 def check_rest(plant: Plant) -> None:
     """Refuse a plant that does not rest at its operating point.
 

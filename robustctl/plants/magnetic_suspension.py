@@ -7,7 +7,8 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
-from .plant import Plant, Signal, Task, parameter
+from .plant import Plant, Task, parameter
+from .signal import Signal
 
 _SOURCE = "Khalil, Nonlinear Systems, 3rd ed., exercises 1.18 and 12.8"
 

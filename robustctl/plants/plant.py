@@ -1,36 +1,19 @@
 """The continuous-time plant: a vector field with named signals, and the control task."""
 
 import abc
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import RobustctlError
 from ..system import Certifiable
-
-
-class Signal(NamedTuple):
-    """A channel of a plant.
-
-    **Arguments:**
-
-    - `name`: of the channel.
-    - `unit`: of its values.
-    - `low`: the lowest value that it can have, the limit of a control.
-    - `high`: the highest value.
-    """
-
-    name: str
-    unit: str = ""
-    low: float = -math.inf
-    high: float = math.inf
+from .plant_checks import check_plant
+from .signal import Signal
 
 
 def parameter(default: float | Sequence[float], unit: str, source: str = ""):
@@ -69,6 +52,10 @@ class Plant(Certifiable):
 
     A linear plant can define `lft()`, in continuous time: the matrices of dx/dt and y, inputs `[u, d]`.
 
+    **Raises:** `ModelError` for a tuple that is missing or holds anything but Signals, an output that is no state where `output`
+    is the default, a physical number that `parameter` does not declare, and equations that JAX cannot trace or that return
+    anything but one array of their size, with what to write.
+
     **Example:** ::
 
         class Lag(rc.plants.Plant):
@@ -81,16 +68,17 @@ class Plant(Certifiable):
         sampled = rc.plants.Sampled(Lag(), dt=0.1)
     """
 
-    if TYPE_CHECKING:  # class variables in most plants, fields in LinearPlant
-        states: ClassVar[tuple[Signal, ...]]
-        controls: ClassVar[tuple[Signal, ...]]
-        disturbances: ClassVar[tuple[Signal, ...]]
-        outputs: ClassVar[tuple[Signal, ...]]
-    else:
-        states: eqx.AbstractVar[tuple[Signal, ...]]
-        controls: eqx.AbstractVar[tuple[Signal, ...]]
-        disturbances: eqx.AbstractVar[tuple[Signal, ...]]
-        outputs: eqx.AbstractVar[tuple[Signal, ...]]
+    states: ClassVar[tuple[Signal, ...]]
+    controls: ClassVar[tuple[Signal, ...]]
+    disturbances: ClassVar[tuple[Signal, ...]]
+    outputs: ClassVar[tuple[Signal, ...]]
+
+    def __check_init__(self):
+        """Refuse mistakes in signals, fields and equations."""
+        optional = ("output", "constrain", "operating_point")
+        check_plant(
+            self, {name for name in optional if getattr(type(self), name) is not getattr(Plant, name)}
+        )
 
     @abc.abstractmethod
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:
@@ -151,11 +139,6 @@ class Task(eqx.Module):
         return ~jnp.all(jnp.isfinite(x))
 
 
-def limits(signals: Sequence[Signal]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest values of the signals, two arrays (n,)."""
-    return np.asarray([s.low for s in signals], float), np.asarray([s.high for s in signals], float)
-
-
 def randomized(plant: Plant, key: PRNGKeyArray, **spread: float) -> Plant:
     """Return the plant with the named parameters multiplied by independent uniform draws on [1 - s, 1 + s].
 
@@ -169,12 +152,7 @@ def randomized(plant: Plant, key: PRNGKeyArray, **spread: float) -> Plant:
 
     **Raises:** `RobustctlError` for a name that is no parameter of the plant or a spread outside [0, 1).
     """
-    known = {name for name, f in plant.__dataclass_fields__.items() if "unit" in f.metadata}
-    for name, s in spread.items():
-        if name not in known:
-            raise RobustctlError(f"{name} must be a parameter of {type(plant).__name__}: {sorted(known)}")
-        if not 0 <= s < 1:
-            raise RobustctlError(f"the spread of {name} must be in [0, 1), got {s}")
+    check_spread(plant, spread)
     names = sorted(spread)  # the same draws whatever the order of the keywords
     old = [getattr(plant, name) for name in names]
     new = [
@@ -182,3 +160,24 @@ def randomized(plant: Plant, key: PRNGKeyArray, **spread: float) -> Plant:
         for name, value, k in zip(names, old, jr.split(key, max(len(names), 1)), strict=False)
     ]
     return eqx.tree_at(lambda p: [getattr(p, name) for name in names], plant, new)
+
+
+def check_spread(plant: Plant, spread: dict[str, float]) -> None:
+    """Refuse relative spreads of what is no parameter, or outside [0, 1).
+
+    **Arguments:**
+
+    - `plant`: the nominal plant.
+    - `spread`: relative half width for each parameter by name.
+
+    **Raises:** `RobustctlError`.
+    """
+    known = sorted(name for name, f in plant.__dataclass_fields__.items() if "unit" in f.metadata)
+    for name, s in spread.items():
+        if name not in known:
+            raise RobustctlError(
+                f"{name} must be a parameter of {type(plant).__name__}: {known}; {name}: Array = rc.plants.parameter(value, unit) "
+                "declares one"
+            )
+        if not 0 <= s < 1:
+            raise RobustctlError(f"the spread of {name} must be in [0, 1), got {s}")

@@ -16,9 +16,10 @@ from ..system import StrictlyProper
 from .exogenous import Exogenous, undisturbed
 from .held import held
 from .linear_plant import driven
-from .local import check_rates, check_steps
-from .plant import Plant, Signal, limits
+from .local import check_steps
+from .plant import Plant
 from .sampled_form import sampled_form
+from .signal import Signal, limits
 from .solvers import RK4
 
 
@@ -175,10 +176,6 @@ class Sampled(StrictlyProper):
     def _matrices(self) -> tuple[Array, Array] | None:
         """Return the matrices of states and inputs for a matrix exponential, None for a solver."""
         return driven(self.plant) if self.stepsize_controller is None else None
-
-    def check_equations(self) -> None:
-        """Raise `ModelError` for `rates` that JAX cannot trace, or that do not give an array like x."""
-        check_rates(self.plant)
 
     def check_steps(self) -> None:
         """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.

@@ -10,7 +10,7 @@ import scipy.linalg
 
 from ..errors import ModelError
 from ..lft import LFT, delay, joined, linear, saturation, signals
-from .plant import limits
+from .signal import limits
 
 if TYPE_CHECKING:
     from .sampled import Sampled

@@ -7,7 +7,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 from typing_extensions import override
 
-from .plant import Plant, Signal, Task, parameter
+from .plant import Plant, Task, parameter
+from .signal import Signal
 
 _JOHANSSON = "Johansson, IEEE TCST 8(3), 2000, tables 1 and 2, minimum-phase setting"
 _EMPTY = 1e-6  # cm: below it the outflow is linear in the level, so that its slope is finite

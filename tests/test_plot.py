@@ -1,6 +1,7 @@
 """What the figures show."""
 
 import dataclasses
+import itertools
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,7 +12,9 @@ import robustctl as rc
 from robustctl import plot
 from robustctl.certificates import certify
 from robustctl.errors import DataError, RobustctlError
-from robustctl.plot.canvas import line, panels
+from robustctl.plot.canvas import line, panels, time_axis
+from robustctl.robustness.figures import _degrees
+from robustctl.train import FittedModel, ZeroState
 
 from .simulations import NAN, broken, example, fitted, simulation
 
@@ -158,6 +161,58 @@ def test_contraction_draws_distances_below_the_certified_line():
         plot.contraction(model, dataclasses.replace(proof, P=np.eye(2)), us, key=jr.key(2))
     with pytest.raises(RobustctlError, match="one that does not: no proof"):
         plot.contraction(model, dataclasses.replace(proof, holds=False, reason="no proof"), us, key=jr.key(2))
+
+
+@pytest.mark.parametrize(
+    ("start", "span", "label", "unit"),
+    [
+        (0.0, 1e-7, "time [ns]", 1e-9), (0.0, 4e-6, "time [µs]", 1e-6), (0.0, 4e-4, "time [ms]", 1e-3),
+        (0.0, 0.3, "time [s]", 1.0), (0.0, 2e5, "time [s]", 1.0), (1.0, 30.0, "time [s]", 1.0),
+        (5.0, 4e-4, "time - 5 s [ms]", 1e-3), (1.7e9, 4e3, "time - 1700000000 s [s]", 1.0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("width", [3.2, 7.5])
+def test_labels_of_time_axes_have_a_unit_that_fits_and_do_not_touch(start, span, label, unit, width):
+    figure, axes = panels(1, 1, (width, 2.0))
+    ax = axes[0, 0]
+    line(ax, np.linspace(start, start + span, 50), np.zeros(50))
+    ax.margins(x=0.01)
+    time_axis(ax)
+    figure.draw_without_rendering()
+    assert ax.get_xlabel() == label
+    inside = [tick for tick in ax.get_xticklabels() if start <= tick.get_position()[0] <= start + span]
+    late = 0.0 if "-" not in label else start
+    for tick in inside:
+        np.testing.assert_allclose(
+            late + float(tick.get_text()) * unit, tick.get_position()[0], atol=1e-3 * span
+        )
+    boxes = [tick.get_window_extent() for tick in inside]
+    assert len(boxes) >= 3 and all(a.x1 + 5 < b.x0 for a, b in itertools.pairwise(boxes))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step"),
+    [(-20, 5, 5), (-85, 0, 15), (-180, -5, 45), (-270, 90, 90), (-540, 200, 180), (-3000, -100, 720)],
+)
+def test_phases_have_ticks_at_parts_or_multiples_of_right_angles(low, high, step):
+    ax = panels(1, 1, (4, 2))[1][0, 0]
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(_degrees(ax))
+    ticks = ax.get_yticks()
+    assert np.all(np.diff(ticks) == step) and np.all(ticks % step == 0)
+
+
+def test_contraction_names_output_and_time():
+    core = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=2, hidden=(3,), rate=0.9, key=jr.key(0))
+    scaling = rc.data.Scaling.identity(1, 2)
+    model = FittedModel(core, ZeroState(), scaling, 1e-3, ("u",), ("speed", "level"), ("",), ("rad/s", "m"))
+    figure = plot.contraction(model, certify(model), jnp.ones((60, 1)), states=2, key=jr.key(1))
+    outputs, distances = figure.axes
+    assert (outputs.get_ylabel(), distances.get_xlabel()) == ("speed [rad/s]", "time [ms]")
+    assert "shown: the first of 2 outputs" in figure.get_suptitle()
+    np.testing.assert_allclose(outputs.lines[0].get_xdata(), 1e-3 * np.arange(60))
+    bare = plot.contraction(core, certify(core), jnp.ones((60, 1)), states=2, key=jr.key(1))
+    assert (bare.axes[0].get_ylabel(), bare.axes[1].get_xlabel()) == ("y[0]", "time [samples]")
 
 
 def test_long_lines_keep_their_extremes_and_gaps():

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import textwrap
 
 import numpy as np
@@ -14,6 +15,10 @@ CYCLE = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 INK, GREY, SHADE = "#3C3C3C", "#8E8E8E", "#E4E4E4"
 SMALL = 8.5
 _MOST_POINTS = 8000  # of a line: several per pixel of the widest panel, so thinning is not visible
+_TIME_UNITS = ((1.0, "s"), (1e3, "ms"), (1e6, "µs"), (1e9, "ns"))
+_SHORTEST = 0.2  # of a time axis in one of these units: its labels have two digits behind the point at most
+_LATE = 100.0  # starts that many times its length after zero: labels would have three equal digits in front
+_WIDE = 5.0  # inches of an axis that hold eight labels, all others hold five
 _LINE = 24  # characters that fit along the side of a small panel
 
 
@@ -67,6 +72,25 @@ def labeled(name: str, unit: str = "", *, lines: int = 1) -> str:
 def plain(text: str) -> str:
     """Return text that matplotlib prints literally: dollar signs do not start a formula."""
     return text.replace("$", r"\$")
+
+
+def time_axis(ax: Axes) -> None:
+    """Label the time axis in s, ms, us or ns, and from a round time on where the axis starts long after zero.
+
+    The data stay in seconds; call it when all of them are drawn.
+    """
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    low, high = ax.get_xlim()
+    span = high - low
+    scale, unit = next((pair for pair in _TIME_UNITS if span * pair[0] >= _SHORTEST), _TIME_UNITS[-1])
+    step = 10.0 ** math.floor(math.log10(span))
+    # 2 %: the axis begins a little before its first sample.
+    start = math.floor((low + 0.02 * span) / step) * step if abs(low) > _LATE * span else 0.0
+    wide = ax.bbox.width / ax.figure.dpi > _WIDE
+    ax.xaxis.set_major_locator(MaxNLocator(8 if wide else 5, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda t, _: f"{(t - start) * scale:.6g}"))
+    ax.set_xlabel(f"time - {start:.12g} s [{unit}]" if start else f"time [{unit}]", fontsize=SMALL + 1)
 
 
 def line(ax: Axes, t: np.ndarray, y: np.ndarray, **style) -> None:

@@ -36,7 +36,7 @@ def residuals(simulation: Simulation, max_lag: int = 25) -> "matplotlib.figure.F
     figure, axes = panels(rows, 1 + inputs, (3.6, 2.0), sharey="row")
     first = len(found.lags) - 1
     for i in range(rows):
-        output = labeled(record.outputs[i])
+        output = labeled(record.outputs[i], lines=2)
         axes[i, 0].set_ylabel(f"residual of\n{output}", fontsize=SMALL + 1)
         _stems(axes[i, 0], found.lags[1:], found.auto[i, 1:], found.auto_band[i, 1:])
         _title(axes[i, 0], "with itself", found.auto[i, 1:], found.auto_band[i, 1:])

@@ -73,13 +73,13 @@ def _panel(ax: "Axes", simulation: Simulation, k: int, i: int, span: slice) -> N
 
 
 def _name(ax: "Axes", simulation: Simulation, k: int, i: int, rows: int) -> None:
-    from .canvas import SMALL, labeled
+    from .canvas import SMALL, labeled, time_axis
 
     record = simulation.record
     if k == 0:
         ax.set_ylabel(labeled(record.outputs[i], record.output_units[i], lines=2), fontsize=SMALL + 1)
     if i == rows - 1:
-        ax.set_xlabel("time [s]", fontsize=SMALL + 1)
+        time_axis(ax)
     title = _scores_of(simulation, k, i)
     if i == 0 and len(record.experiments) > 1:
         title = f"{labeled(record.experiments[k].name)}\n{title}"

@@ -58,11 +58,13 @@ def contraction(
     away = spread * jr.normal(key, (states, first.size), first.dtype)
     x0s = first[None] + away.at[0].set(0.0)
     runs = _runs(system, us, x0s)
-    figure = _drawn(np.asarray(runs.ys, np.float64), _distances(np.asarray(runs.xs), P), rate)
+    figure = _drawn(system, np.asarray(runs.ys, np.float64), _distances(np.asarray(runs.xs), P), rate)
     from .canvas import heading
 
+    ny = runs.ys.shape[-1]
+    more = f"shown: the first of {ny} outputs" if ny > 1 else ""
     claim = f"{certificate.model}: no distance above the dashed line, for any states and any input"
-    heading(figure, f"{states} initial states, one input", claim)
+    heading(figure, f"{states} initial states, one input", claim, more)
     return figure
 
 
@@ -71,24 +73,34 @@ def _runs(system, us, x0s):
     return jax.vmap(lambda x0: rollout(system, us, x0))(x0s)
 
 
-def _drawn(ys: np.ndarray, distances: np.ndarray, rate: float) -> "matplotlib.figure.Figure":
-    from .canvas import CYCLE, INK, SMALL, line, panels
+def _drawn(system: Any, ys: np.ndarray, distances: np.ndarray, rate: float) -> "matplotlib.figure.Figure":
+    from .canvas import CYCLE, INK, SMALL, labeled, line, panels, time_axis
 
     figure, axes = panels(2, 1, (6.5, 2.5), sharex=True)
-    t = np.arange(ys.shape[1])
+    t = np.arange(ys.shape[1]) * (system.dt or 1.0)
     for k, y in enumerate(ys):
         style = dict(color=INK if k == 0 else CYCLE[(k - 1) % len(CYCLE)], linewidth=1.1)
         line(axes[0, 0], t, y[:, 0], **style)
         if k:
             line(axes[1, 0], t, distances[k - 1], **style)
-    axes[1, 0].plot(t, rate**t, color=INK, linewidth=1.2, linestyle="--", label=f"certified: {rate:.6g}$^t$")
+    axes[1, 0].plot(
+        t,
+        rate ** np.arange(len(t)),
+        color=INK,
+        linewidth=1.2,
+        linestyle="--",
+        label=f"certified: {rate:.6g}$^t$",
+    )
     axes[1, 0].set_yscale("log")
     if np.isfinite(distances).any():
         axes[1, 0].set_ylim(bottom=0.5 * np.nanmin(distances))
     axes[1, 0].legend(frameon=False, fontsize=SMALL)
-    axes[0, 0].set_ylabel("first output", fontsize=SMALL + 1)
+    name, unit = (system.outputs or ("y[0]",))[0], (system.output_units or ("",))[0]
+    axes[0, 0].set_ylabel(labeled(name, unit, lines=2), fontsize=SMALL + 1)
     axes[1, 0].set_ylabel("distance in P,\nrelative to its first", fontsize=SMALL + 1)
-    axes[1, 0].set_xlabel("sample", fontsize=SMALL + 1)
+    axes[1, 0].set_xlabel("time [samples]", fontsize=SMALL + 1)
+    if system.dt:
+        time_axis(axes[1, 0])
     return figure
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..classical.response import at_frequencies
 from ..classical.types import Realization
-from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, line, panels, plain
+from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, line, panels, plain, time_axis
 from .analysis import Findings
 from .linear_loop import LinearLoop, complement, frequencies
 from .margins import opened
@@ -60,8 +60,8 @@ def _bode(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
             phase.semilogx(omega, _phase(L), **style)
         magnitude.axhline(0, color=GREY, linewidth=0.8)
         phase.axhline(-180, color=GREY, linewidth=0.8)
-        phase.yaxis.set_major_locator(_degrees())
-        magnitude.set_title(f"opened at {labeled(signal.name)}", fontsize=SMALL + 1)
+        phase.yaxis.set_major_locator(_degrees(phase))
+        magnitude.set_title(f"opened at\n{labeled(signal.name, lines=2)}", fontsize=SMALL + 1)
         phase.set_xlabel("frequency [rad/s]", fontsize=SMALL)
     axes[0, 0].set_ylabel("loop gain [dB]", fontsize=SMALL)
     axes[1, 0].set_ylabel("phase [deg]", fontsize=SMALL)
@@ -79,11 +79,14 @@ def _phase(L: np.ndarray) -> np.ndarray:
     return phase - 360 * np.ceil(phase[k] / 360)
 
 
-def _degrees():
-    from matplotlib.ticker import MaxNLocator
+def _degrees(ax: Any) -> Any:
+    from matplotlib.ticker import MultipleLocator
 
-    # multiples of 45, 90 and 180 degrees
-    return MaxNLocator(nbins=6, steps=[1, 1.8, 3.6, 4.5, 9, 10])
+    low, high = ax.get_ylim()
+    # Parts and multiples of 90 degrees, at which phases are read; at most six of them.
+    steps = (5, 15, 45, 90, 180, 360)
+    turns = 360 * np.ceil((high - low) / (6 * 360))
+    return MultipleLocator(next((step for step in steps if (high - low) / step <= 6), turns))
 
 
 def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
@@ -104,7 +107,7 @@ def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
         ax.set_xlim(-4, 2)
         ax.set_ylim(-3, 3)
         ax.set_aspect("equal")
-        ax.set_title(f"opened at {labeled(signal.name)}", fontsize=SMALL + 1)
+        ax.set_title(f"opened at\n{labeled(signal.name, lines=2)}", fontsize=SMALL + 1)
         ax.set_xlabel("real part of L [1]", fontsize=SMALL)
     axes[0, 0].set_ylabel("imaginary part of L [1]", fontsize=SMALL)
     heading(figure, "Nyquist diagram at the plant's input", "dotted: negative frequencies; +: the point -1")
@@ -126,7 +129,7 @@ def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
         ax.set_ylabel(f"{letter} [dB]", fontsize=SMALL)
         ax.set_ylim(bottom=max(ax.get_ylim()[0], -60))  # an integrator's S goes to minus infinity
     if disturbed:
-        axes[0, 2].set_ylabel(f"disturbance to output [{report.gain_unit}]", fontsize=SMALL)
+        axes[0, 2].set_ylabel(labeled("disturbance to output", report.gain_unit, lines=3), fontsize=SMALL)
         low, high = axes[0, 2].get_ylim()
         axes[0, 2].set_ylim(
             bottom=max(low, 1e-4 * high)
@@ -163,8 +166,8 @@ def _steps(report: Findings) -> "Figure":
         axes[0, c].set_title(
             f"{step.size:g} {step.unit} in\n{labeled(step.name, lines=2)}", fontsize=SMALL + 1
         )
-        axes[-1, c].set_xlabel("time [s]", fontsize=SMALL)
         axes[-1, c].set_xlim(0, _until([a.steps[c] for a in report.loops.values() if a.steps]))
+        time_axis(axes[-1, c])
     for i, signal in enumerate((*outputs, *controls)):
         axes[i, 0].set_ylabel(labeled(signal.name, signal.unit, lines=2), fontsize=SMALL)
     heading(figure, "Steps, through the nonlinear loop without noise", "deviations from the equilibrium")
@@ -198,11 +201,11 @@ def _worst(report: Findings) -> "Figure":
         )
         line(axes[1, c], t, np.linalg.norm(worst.z, axis=1), label="worst found", **_style(report, name))
         axes[0, c].set_title(f"{plain(name)}: gain {worst.gain:.3g}", fontsize=SMALL + 1)
-        axes[1, c].set_xlabel("time [s]", fontsize=SMALL)
+        time_axis(axes[1, c])
     first = plant.disturbances[0]
-    axes[0, 0].set_ylabel(labeled(f"worst {first.name}", first.unit), fontsize=SMALL)
+    axes[0, 0].set_ylabel(labeled(f"worst {first.name}", first.unit, lines=2), fontsize=SMALL)
     unit = report.gain_unit.rpartition("/")[0]
-    axes[1, 0].set_ylabel(f"size of the\ndeviation [{unit}]", fontsize=SMALL)
+    axes[1, 0].set_ylabel(labeled("size of the deviation", unit, lines=2), fontsize=SMALL)
     heading(
         figure,
         "The worst disturbance found, and a random one of the same energy (dark)",

@@ -128,7 +128,7 @@ def _balancing(form: LFT) -> np.ndarray:
     scale = np.where((moved > 0) & np.isfinite(moved), moved, 1.0)
     A, B, C = A * scale / scale[:, None], B / scale[:, None], C * scale
     reached, seen = _root(_gramian(A, B)), _root(_gramian(A.T, C.T))
-    left, singular, right = np.linalg.svd(seen.T @ reached)
+    _, singular, right = np.linalg.svd(seen.T @ reached)
     return scale[:, None] * (reached @ right.T / np.sqrt(singular))
 
 

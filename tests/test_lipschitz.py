@@ -12,7 +12,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.certificates import lipschitz
-from robustctl.certificates.lipschitz import _by_recursion
+from robustctl.certificates.lipschitz import by_recursion
 from robustctl.certificates.networks import SLOPES, described
 from robustctl.certificates.prove import least_gain
 from robustctl.errors import ModelError, RobustctlError
@@ -74,9 +74,9 @@ def test_the_recursion_is_sound_and_near_the_inequality():
     W = matrices((4, 8, 8, 3), 1)
     network = described([W[0], "relu", W[1], "tanh", W[2]])
     exact = least_gain(network.form).proof.value
-    found = _by_recursion(network.form, network.matrices, time.monotonic() + 20)
+    found = by_recursion(network.form, network.matrices, time.monotonic() + 20)
     assert exact * (1 - 1e-3) <= found <= 1.05 * exact < 0.9 * network.product
-    assert _by_recursion(network.form, (), time.monotonic()) == np.inf
+    assert by_recursion(network.form, (), time.monotonic()) == np.inf
 
 
 def test_the_networks_of_the_package_and_of_equinox():

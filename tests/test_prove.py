@@ -142,7 +142,7 @@ def test_a_gain_is_in_the_units_of_the_signals():
 
 
 def test_what_cannot_be_proven_says_why():
-    slow = rc.StateSpace(np.diag([1.2, 0.5]), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)))
+    slow = rc.StateSpace(np.diag([1.2, 0.5]), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)), dt=1.0)
     found = rc.certify(slow, prove=True)
     assert found.gamma is found.rate is None and all("poles 1.2, 0.5" in text for text in found.unproven)
     gated = rc.certify(rc.nn.GRU(nu=1, nx=2, ny=1, key=jr.key(0)), prove=True)

@@ -180,7 +180,7 @@ def _sizes(form: LFT) -> list[np.ndarray]:
         row, column = rows[v : v + block.nv], columns[w : w + block.nw]
         v, w = v + block.nv, w + block.nw
         if isinstance(block, Bounded):
-            row, column = (np.linalg.norm(a, keepdims=True) for a in (row, column))
+            row, column = (np.atleast_1d(np.linalg.norm(a)) for a in (row, column))
         ratio = np.sqrt(
             np.where((row > 0) & (column > 0), row, 1) / np.where((row > 0) & (column > 0), column, 1)
         )

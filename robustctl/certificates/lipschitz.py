@@ -74,11 +74,11 @@ def _upper(known: Network, deadline: float) -> float:
     if not np.isfinite(product) or not known.form.blocks:
         return product
     proof = least_gain(known.form, deadline).proof
-    found = proof.value if proof else _by_recursion(known.form, known.matrices, deadline)
+    found = proof.value if proof else by_recursion(known.form, known.matrices, deadline)
     return min(found, product)
 
 
-def _by_recursion(form: LFT, matrices: tuple[np.ndarray, ...], deadline: float) -> float:
+def by_recursion(form: LFT, matrices: tuple[np.ndarray, ...], deadline: float) -> float:
     """Return the gain that the recursion's multipliers prove, infinite for a network that it does not describe."""
     if not matrices:
         return np.inf

@@ -170,7 +170,11 @@ def _of_list(network: list) -> Network:
     chain = (
         alternating and _in_unit([p for p in parts if p.blocks]) and "identity" not in map(str, layers[1::2])
     )
-    return Network(form, product, lambda z: _evaluated(layers, z), tuple(layers[::2]) if chain else ())
+    return Network(form, product, lambda z: _evaluated(layers, z), _matrices(layers) if chain else ())
+
+
+def _matrices(layers: list) -> tuple[np.ndarray, ...]:
+    return tuple(layer for layer in layers if not isinstance(layer, str))
 
 
 def _layer(item: Any) -> np.ndarray | str:

@@ -246,7 +246,7 @@ def _rate_proof(form: LFT, balanced: Coordinates, rate: float, deadline: float) 
         return Found(None, reason)
 
     def enough(point: Point) -> bool:
-        return point.residual < 1e-9 or program.b @ point.y > 1e9 * form.nx
+        return bool(point.residual < 1e-9 or program.b @ point.y > 1e9 * form.nx)
 
     for point in reversed(solve(program, y, start=1e3, deadline=deadline, stop=enough)):
         P, multipliers = _unknowns(balanced, program, point.y, False)

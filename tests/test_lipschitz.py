@@ -15,7 +15,7 @@ from robustctl.certificates import lipschitz
 from robustctl.certificates.lipschitz import by_recursion
 from robustctl.certificates.networks import SLOPES, described
 from robustctl.certificates.prove import least_gain
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import RobustctlError
 
 
 def matrices(widths, seed):
@@ -111,9 +111,9 @@ def test_what_is_no_network_is_refused():
         "must be an LBDN": jnp.tanh,
     }  # fmt: skip
     for text, network in faults.items():
-        with pytest.raises((RobustctlError, ModelError), match=text):
+        with pytest.raises(RobustctlError, match=text):
             lipschitz(network)
     with pytest.raises(RobustctlError, match="slope"):
         lipschitz(eqx.nn.MLP(2, 2, 3, 1, jnp.sin, key=jr.key(0)))
     with pytest.raises(RobustctlError, match="seconds"):
-        lipschitz([W1], seconds=0)
+        lipschitz([W1], seconds=0.0)

@@ -78,7 +78,7 @@ def test_linear_systems_have_their_norm_and_their_spectral_radius():
         assert gain_margin(form, proof) < 0
         assert not gain_margin(form, dataclasses.replace(proof, value=0.99 * norm)) < 0
         rate = least_rate(form).proof
-        assert radius < rate.value <= 1 - 0.9 * (1 - radius) and rate_margin(form, rate) < 0
+        assert radius < rate.value <= 1 - 0.98 * (1 - radius) and rate_margin(form, rate) < 0
 
 
 def test_a_map_without_state_has_its_spectral_norm():
@@ -160,7 +160,7 @@ def test_what_cannot_be_proven_says_why():
     )  # a slope of 1/2 makes an integrator of it
     assert least_gain(steep).proof is None and "spectral radius of 1.5" in least_rate(steep).reason
     with pytest.raises(RobustctlError, match="seconds must be positive"):
-        rc.certify(slow, prove=True, seconds=0)
+        rc.certify(slow, prove=True, seconds=0.0)
 
 
 @pytest.mark.parametrize("gain", [0.3, 2.0])

@@ -136,7 +136,7 @@ class Certificate:
         return "\n".join([*lines, f"  weights       sha256 {self.weights_sha256[:16]}..."])
 
 
-def certify(model: Parameterization | System, *, prove: bool = False, seconds: float = 60) -> Certificate:
+def certify(model: Parameterization | System, *, prove: bool = False, seconds: float = 60.0) -> Certificate:
     """Check a model's guarantee in float64, trusting nothing but the matrices it steps with and its network.
 
     The claim (rate, supply rate) is the system's own. The metric is the one that it carries or, where that fails

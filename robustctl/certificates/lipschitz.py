@@ -32,7 +32,7 @@ class LipschitzBound(NamedTuple):
     seconds: float
 
 
-def lipschitz(network: Any, *, seconds: float = 60) -> LipschitzBound:
+def lipschitz(network: Any, *, seconds: float = 60.0) -> LipschitzBound:
     """Bound a network's Lipschitz constant in the 2-norm, for all inputs and all biases.
 
     ::

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ModelError, RobustctlError
+from ..errors import RobustctlError
 from ..lft import LFT, Slopes, series, static, static_gain
 from ..nn.activations import ACTIVATIONS, dtypes_of, is_known, neurons
-from ..nn.lipschitz import lipschitz_bound
 from ..nn.sandwich import SandwichNetwork
 from ..system import explicit_of
 
@@ -52,23 +51,32 @@ def described(network: Any) -> Network:
     network = explicit_of(network)
     if isinstance(network, list | tuple):
         return _of_list(list(network))
-    bound = lipschitz_bound(network)
-    if bound is None:
-        raise RobustctlError(
-            f"a network must be an LBDN, an equinox.nn.MLP or Linear, or a list such as [W1, 'relu', W2], got {type(network).__name__}"
-        )
     in_float64 = jax.tree.map(lambda a: np.asarray(a, np.float64) if eqx.is_inexact_array(a) else a, network)
     if type(network) is SandwichNetwork:
-        return Network(network.lft(), bound, in_float64, _sandwich_matrices(network))
+        return Network(network.lft(), network.lipschitz_bound(), in_float64, _sandwich_matrices(network))
+    # The classes themselves: a subclass may compute something else.
     if type(network) not in (eqx.nn.MLP, eqx.nn.Linear):
         raise RobustctlError(
-            f"a network of the class {type(network).__name__} does not describe its layers; give a list of matrices"
+            "a network must be an LBDN, an equinox.nn.MLP or Linear, or a list such as [W1, 'relu', W2], got "
+            f"{type(network).__name__}"
         )
     parts, matrices = _mlp(network)
+    return Network(_chained(parts), _product(parts), in_float64, matrices)
+
+
+def _chained(parts: Sequence[LFT]) -> LFT:
     form = parts[0]
     for part in parts[1:]:
         form = series(form, part)
-    return Network(form, bound, in_float64, matrices)
+    return form
+
+
+def _product(parts: Sequence[LFT]) -> float:
+    """Return the product of the matrices' norms and the activations' largest slopes; what maxmin passes adds nothing."""
+    product = 1.0
+    for part in parts:
+        product *= part.blocks[0].gain if part.blocks else float(np.linalg.norm(part.D22, 2))
+    return product
 
 
 def _sandwich_matrices(network: SandwichNetwork) -> tuple[np.ndarray, ...]:
@@ -80,10 +88,12 @@ def _sandwich_matrices(network: SandwichNetwork) -> tuple[np.ndarray, ...]:
 
 
 def _mlp(network: eqx.nn.MLP | eqx.nn.Linear) -> tuple[list[LFT], tuple[np.ndarray, ...]]:
+    layers = [network] if isinstance(network, eqx.nn.Linear) else network.layers
+    if "scalar" in (layers[0].in_features, layers[-1].out_features):
+        raise RobustctlError("a network must map a vector to a vector, got sizes that are 'scalar'; give 1")
+    matrices = [_weight(layer) for layer in layers]
     if isinstance(network, eqx.nn.Linear):
-        W = np.asarray(network.weight, np.float64)
-        return [static_gain(W)], (W,)
-    matrices = [np.asarray(layer.weight, np.float64) for layer in network.layers]
+        return [static_gain(matrices[0])], tuple(matrices)
     functions = [*[network.activation] * (len(matrices) - 1), network.final_activation]
     found = [_activation(f, len(W), dtypes_of(network)) for f, W in zip(functions, matrices, strict=True)]
     parts = [
@@ -95,6 +105,14 @@ def _mlp(network: eqx.nn.MLP | eqx.nn.Linear) -> tuple[list[LFT], tuple[np.ndarr
     # A nonlinear last activation is a layer more, with the identity behind it.
     chain = (*matrices, np.eye(len(matrices[-1]))) if found[-1] is not None else tuple(matrices)
     return parts, chain if all(act is not None for act in found[:-1]) and _in_unit(found) else ()
+
+
+def _weight(layer: Any) -> np.ndarray:
+    if type(layer) is not eqx.nn.Linear or layer.weight.ndim != 2:
+        raise RobustctlError(
+            f"the layers of an MLP must be equinox.nn.Linear with one matrix each, got {type(layer).__name__}"
+        )
+    return _matrix(layer.weight)
 
 
 def _in_unit(parts: Sequence[LFT | None]) -> bool:
@@ -150,27 +168,24 @@ def _of_list(network: list) -> Network:
     parts, layers = [], [_layer(item) for item in network]
     if not layers or isinstance(layers[0], str) or isinstance(layers[-1], str):
         raise RobustctlError("a list of layers must begin and end with a matrix, as [W1, 'relu', W2] does")
-    width, product = layers[0].shape[1], 1.0
+    width = layers[0].shape[1]
     for layer in layers:
         if isinstance(layer, str):
             part = _named(layer, width)
-            product *= max(map(abs, SLOPES.get(layer, (1.0, 1.0))))
+        elif layer.shape[1] != width:
+            raise RobustctlError(
+                f"matrices must fit each other, got one of shape {layer.shape} for {width} signals"
+            )
         else:
-            if layer.shape[1] != width:
-                raise RobustctlError(
-                    f"matrices must fit each other, got one of shape {layer.shape} for {width} signals"
-                )
             part, width = static_gain(layer), len(layer)
-            product *= float(np.linalg.norm(layer, 2))
         parts += [] if part is None else [part]
-    form = parts[0]
-    for part in parts[1:]:
-        form = series(form, part)
     alternating = all(isinstance(layer, str) == bool(k % 2) for k, layer in enumerate(layers))
     chain = (
-        alternating and _in_unit([p for p in parts if p.blocks]) and "identity" not in map(str, layers[1::2])
+        alternating and "identity" not in map(str, layers[1::2]) and _in_unit([p for p in parts if p.blocks])
     )
-    return Network(form, product, lambda z: _evaluated(layers, z), _matrices(layers) if chain else ())
+    return Network(
+        _chained(parts), _product(parts), lambda z: _evaluated(layers, z), _matrices(layers) if chain else ()
+    )
 
 
 def _matrices(layers: list) -> tuple[np.ndarray, ...]:
@@ -182,9 +197,13 @@ def _layer(item: Any) -> np.ndarray | str:
         if item not in FUNCTIONS:
             raise RobustctlError(f"an activation must be one of {', '.join(FUNCTIONS)}, got {item!r}")
         return item
+    return _matrix(item)
+
+
+def _matrix(item: Any) -> np.ndarray:
     matrix = np.asarray(item, np.float64)
     if matrix.ndim != 2 or not np.isfinite(matrix).all() or not matrix.size:
-        raise ModelError(
+        raise RobustctlError(
             f"a layer must be a finite matrix, got shape {matrix.shape}; biases do not count and are left out"
         )
     return matrix

@@ -8,7 +8,7 @@ from ..lft import LFT, Bounded, Claim
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
 
-FORM_ROUNDINGS = 64
+FORM_ROUNDINGS = 64.0
 """How many times the rounding of one product an opened form may be off: a few products of a network's matrices."""
 
 
@@ -67,7 +67,7 @@ def _margin(form: LFT, claim: Claim) -> float:
         return float("inf")
     f = Inequality(form, claim, blocks_form(form, claim))
     # The matrices of a linear system are its data; those of an opened form are products.
-    roundings = FORM_ROUNDINGS if form.D11.any() else float(bool(form.blocks))
+    roundings = FORM_ROUNDINGS if form.blocks else 0.0
     found = margin(f, claim.P, max(roundings, 1.0))
     if found < 0 or len(form.C1) > _SLOW:
         return found

@@ -74,3 +74,46 @@ def network_bounded(phi, bound: Fraction) -> bool:
     if not positive_definite(own**2 * rational(np.eye(W.shape[1])) - W.T @ W):
         return False
     return product * own <= bound
+
+
+def network_gain_proven(system, proof) -> bool:
+    """Whether a proof's metric and multipliers prove its gain of an R2DN exactly, each neuron of its network a row."""
+    S, X0, V, Z, Y, U = network_rows(system)
+    T = np.concatenate([rational(t) for t in proof.multipliers])
+    P, gamma = rational(proof.P), Fraction(proof.value)
+    M = S.T @ P @ S - X0.T @ P @ X0 + neurons(T, V, Z) + Y.T @ Y - gamma**2 * U.T @ U
+    return bool(np.all(T >= 0)) and positive_definite(P) and positive_definite(-M)
+
+
+def network_rate_proven(system, proof) -> bool:
+    """The same for a contraction rate."""
+    rows = network_rows(system)
+    S, X0, V, Z = (R[:, : R.shape[1] - len(rows[-1])] for R in rows[:4])
+    T = np.concatenate([rational(t) for t in proof.multipliers])
+    P, rate = rational(proof.P), Fraction(proof.value)
+    M = S.T @ P @ S - rate**2 * X0.T @ P @ X0 + neurons(T, V, Z)
+    return bool(np.all(T >= 0)) and positive_definite(P) and positive_definite(-M)
+
+
+def neurons(T, V, Z):
+    """The sum of `2 T_k dz_k (dv_k - dz_k)`, nonnegative for slopes in [0, 1]."""
+    scaled = T[:, None] * Z
+    return scaled.T @ V + V.T @ scaled - 2 * scaled.T @ Z
+
+
+def network_rows(system) -> tuple:
+    """x+, x, pre-activations, activations, y and u as rows of [x; activations; u]."""
+    A, B1, B2, C1, C2, D12, D21, D22 = (
+        rational(getattr(system, n)) for n in ("A", "B1", "B2", "C1", "C2", "D12", "D21", "D22")
+    )
+    layers = [(rational(layer.W_in), rational(layer.W_out)) for layer in system.phi.layers]
+    nx, widths, nu = len(A), [len(W_in) for W_in, _ in layers], B2.shape[1]
+    n = nx + sum(widths) + nu
+    X0, *Zs, U = np.split(rational(np.eye(n)), np.cumsum([nx, *widths]))
+    h, pres = C1 @ X0 + D12 @ U, []
+    for (W_in, W_out), Z in zip(layers, Zs, strict=True):
+        pres.append(W_in @ h)
+        h = W_out @ Z
+    w = rational(system.phi.W) @ h
+    Y = C2 @ X0 + D21 @ w + D22 @ U
+    return A @ X0 + B1 @ w + B2 @ U, X0, np.vstack(pres), np.vstack(Zs), Y, U

@@ -4,7 +4,11 @@ from .certificate import Certificate as Certificate
 from .certificate import certify as certify
 from .content import fingerprint as fingerprint
 from .content import weights_sha256 as weights_sha256
+from .lipschitz import LipschitzBound as LipschitzBound
+from .lipschitz import lipschitz as lipschitz
 from .lower_bound import LowerBound as LowerBound
 from .lower_bound import contraction_lower_bound as contraction_lower_bound
 from .lower_bound import gain_lower_bound as gain_lower_bound
+from .proof import Proof as Proof
+from .recheck import recheck as recheck
 from .training_margin import certificate_margin as certificate_margin

@@ -14,6 +14,8 @@ from .content import arrays, fingerprint, own_descriptions, weights_sha256
 from .dissipation import Inequality, inequality, positive_definite
 from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .metric import find_metric
+from .proof import Proof
+from .proven import with_proofs
 from .rate import rate_found
 
 FORMAT = 1
@@ -38,6 +40,11 @@ class Certificate:
     - `model`: the class; `dtype`: of its arrays; `weights_sha256`: of all its arrays.
     - `fingerprint`: of all that decides what it computes: `weights_sha256` leaves classes, static fields and functions out.
     - `assumptions`: what the proof assumes and does not check, in words.
+    - `promised_gamma`, `promised_rate`: what the construction promises. With `certify(model, prove=True)`, `gamma` and `rate` are the
+      smallest that could be proven instead, and None where nothing could.
+    - `gain_proof`, `rate_proof`: metric and multipliers that prove them, one `Proof` each; None where none was searched or found.
+    - `scaled_gamma`: the proven gain between the scaled signals of a fitted model.
+    - `unproven`: why a search found nothing, in words.
     """
 
     holds: bool
@@ -54,11 +61,19 @@ class Certificate:
     weights_sha256: str
     assumptions: tuple[str, ...] = ()
     fingerprint: str = ""
+    promised_gamma: float | None = None
+    promised_rate: float | None = None
+    gain_proof: Proof | None = None
+    rate_proof: Proof | None = None
+    scaled_gamma: float | None = None
+    unproven: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
         fields = dataclasses.asdict(self) | {
             "P": None if self.P is None else self.P.tolist(),
+            "gain_proof": self.gain_proof and self.gain_proof.to_fields(),
+            "rate_proof": self.rate_proof and self.rate_proof.to_fields(),
             "format": FORMAT,
         }
         return json_text(fields)
@@ -79,9 +94,12 @@ class Certificate:
             fields["P"] = None if fields["P"] is None else np.asarray(fields["P"], np.float64)
             fields["margin"] = float("inf") if fields["margin"] is None else fields["margin"]
             fields["supply"] = None if fields["supply"] is None else tuple(fields["supply"])
-            fields["assumptions"] = tuple(fields.get("assumptions", ()))
+            for name in ("assumptions", "unproven"):
+                fields[name] = tuple(fields.get(name, ()))
+            for name in ("gain_proof", "rate_proof"):
+                fields[name] = Proof.from_fields(fields[name]) if fields.get(name) else None
             return cls(**fields)
-        except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RobustctlError(
                 f"a certificate must be the JSON that to_json writes, got text that fails with: {error}"
             ) from error
@@ -94,10 +112,17 @@ class Certificate:
             lines.append(f"  reason        {self.reason}")
         if self.rate is not None:
             lines.append(f"  contraction   V(dx+) <= rate^2 V(dx), rate = {self.rate:.6g} per sample")
-        if self.holds and self.rate_found is not None:
+        if self.holds and self.rate_found is not None and self.rate_proof is None:
             lines.append(f"                this metric proves a rate of {self.rate_found:.6g}")
         if self.gamma is not None:
             lines.append(f"  gain          |dy| <= gamma |du|, gamma = {self.gamma:.6g}")
+        if self.gain_proof is not None or self.rate_proof is not None:
+            lines.append(
+                f"  promised      rate {self.promised_rate}, gamma {self.promised_gamma}, by construction"
+            )
+        if self.scaled_gamma is not None:
+            lines.append(f"                between scaled signals gamma = {self.scaled_gamma:.6g}")
+        lines += [f"  unproven      {text}" for text in self.unproven]
         if self.phi_bound is not None:
             lines.append(f"  network       Lipschitz bound {self.phi_bound:.8g}")
         if self.P is not None:
@@ -111,7 +136,7 @@ class Certificate:
         return "\n".join([*lines, f"  weights       sha256 {self.weights_sha256[:16]}..."])
 
 
-def certify(model: Parameterization | System) -> Certificate:
+def certify(model: Parameterization | System, *, prove: bool = False, seconds: float = 60.0) -> Certificate:
     """Check a model's guarantee in float64, trusting nothing but the matrices it steps with and its network.
 
     The claim (rate, supply rate) is the system's own. The metric is the one that it carries or, where that fails
@@ -121,7 +146,21 @@ def certify(model: Parameterization | System) -> Certificate:
     Without a claim contraction alone is tried, from `lft()`. A model without an `lft()` (GRU, LSTM) gets a certificate that
     does not hold and gives that reason.
 
-    **Raises:** `RobustctlError` for something that is neither a parameterization nor a system.
+    With `prove=True` the smallest gain and contraction rate are searched that a multiplier for each neuron proves; a model that
+    promises contraction alone gets a gain, too. `holds` is about the promise with and without.
+
+    **Arguments:**
+
+    - `model`: a parameterization or a system.
+    - `prove`: whether to search for smaller numbers than the promised ones.
+    - `seconds`: time limit of the search.
+
+    **Raises:** `RobustctlError` for something that is neither a parameterization nor a system, and for seconds that are not positive.
+
+    **Example:** ::
+
+        certificate = rc.certify(model, prove=True)
+        print(certificate.promised_gamma, certificate.gamma)
     """
     system = explicit_of(model)
     if not isinstance(system, System):
@@ -131,10 +170,12 @@ def certify(model: Parameterization | System) -> Certificate:
         )
     found = _of_system(system)
     inner = system.system if isinstance(system, Scaled) else system
-    return dataclasses.replace(
+    found = dataclasses.replace(
         found, model=type(inner).__name__, dtype=_dtype(inner), weights_sha256=weights_sha256(system),
         fingerprint=fingerprint(system), assumptions=(*found.assumptions, *_assumed(system)),
+        promised_gamma=found.gamma, promised_rate=found.rate,
     )  # fmt: skip
+    return with_proofs(found, system, seconds) if prove else found
 
 
 def _of_system(system: System) -> Certificate:

@@ -128,7 +128,7 @@ def _balancing(form: LFT) -> np.ndarray:
     scale = np.where((moved > 0) & np.isfinite(moved), moved, 1.0)
     A, B, C = A * scale / scale[:, None], B / scale[:, None], C * scale
     reached, seen = _root(_gramian(A, B)), _root(_gramian(A.T, C.T))
-    left, singular, right = np.linalg.svd(seen.T @ reached)
+    _, singular, right = np.linalg.svd(seen.T @ reached)
     return scale[:, None] * (reached @ right.T / np.sqrt(singular))
 
 
@@ -180,7 +180,7 @@ def _sizes(form: LFT) -> list[np.ndarray]:
         row, column = rows[v : v + block.nv], columns[w : w + block.nw]
         v, w = v + block.nv, w + block.nw
         if isinstance(block, Bounded):
-            row, column = (np.linalg.norm(a, keepdims=True) for a in (row, column))
+            row, column = (np.atleast_1d(np.linalg.norm(a)) for a in (row, column))
         ratio = np.sqrt(
             np.where((row > 0) & (column > 0), row, 1) / np.where((row > 0) & (column > 0), column, 1)
         )

@@ -175,24 +175,27 @@ def solve(
     """
     identity = np.eye(len(program.C))
     point, found = Point(y, start * identity, start * identity), []
-    for _ in range(iterations):
-        if time.monotonic() > deadline:
-            break
-        try:
-            with np.errstate(all="ignore"):
-                following = _step(program, point)
-        except (
-            np.linalg.LinAlgError
-        ):  # a matrix that is positive definite in exact arithmetic only: as far as float64 goes
-            break
-        if following is None:
-            break
-        point = following
-        if point.residual < _FEASIBLE:
-            found.append(point)
-        if stop(point) or _converged(program, point, gap):
-            break
+    with np.errstate(
+        all="ignore"
+    ):  # of a program without a solution the iterates grow until they leave float64
+        for _ in range(iterations):
+            if time.monotonic() > deadline or (following := _next(program, point)) is None:
+                break
+            point = following
+            if point.residual < _FEASIBLE:
+                found.append(point)
+            if stop(point) or _converged(program, point, gap):
+                break
     return found
+
+
+def _next(program: Program, point: Point) -> Point | None:
+    try:
+        return _step(program, point)
+    except (
+        np.linalg.LinAlgError
+    ):  # a matrix that is positive definite in exact arithmetic only: as far as float64 goes
+        return None
 
 
 def _converged(program: Program, point: Point, gap: float) -> bool:

@@ -14,53 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError
 from ..lft import LFT, Bounded, Claim
-from .congruence import margin_in_metric
-from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
-from .dissipation import Inequality, blocks_form, margin
+from .coordinates import Coordinates, at_slopes, balance, spectral_radius
+from .dissipation import Inequality, blocks_form
 from .interior_point import Pairs, Point, Program, cost, metric, rank_two, solve
+from .proof import Proof, gain_margin, rate_margin
 from .rate import rate_found
-
-FORM_ROUNDINGS = 64
-"""How many times the rounding of one product an opened form may be off: a few products of a network's matrices."""
 
 _CLOSED = 2e-3
 """Relative duality gap of g, twice that of the gain, of a proof that no other start would improve."""
 
+_LARGEST_TRACE = 1e7
+"""Of a metric of contraction, per state of balanced coordinates, with `P > I`: beyond it a rate counts as not provable."""
+
 _MEMORY = 8e9
 """Bytes beyond which no solution is tried."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Proof:
-    """One proven number, with what proves it by a single eigenvalue.
-
-    **Arguments:**
-
-    - `value`: the gain, in outputs' units over inputs', or the contraction rate per sample.
-    - `P`: the metric, (nx, nx).
-    - `multipliers`: one array per block of the form with its networks opened: a number per neuron, one per bounded block.
-    """
-
-    value: float
-    P: np.ndarray
-    multipliers: tuple[np.ndarray, ...]
-
-    def to_fields(self) -> dict:
-        """Return its numbers as lists, which JSON can hold."""
-        return {
-            "value": self.value,
-            "P": self.P.tolist(),
-            "multipliers": [t.tolist() for t in self.multipliers],
-        }
-
-    @classmethod
-    def from_fields(cls, fields: dict) -> "Proof":
-        """Return the proof that `to_fields` wrote."""
-        n = len(fields["P"])
-        multipliers = tuple(np.asarray(t, np.float64) for t in fields["multipliers"])
-        return cls(float(fields["value"]), np.asarray(fields["P"], np.float64).reshape(n, n), multipliers)
 
 
 class Found(NamedTuple):
@@ -68,43 +36,6 @@ class Found(NamedTuple):
 
     proof: Proof | None
     reason: str = ""
-
-
-def gain_margin(form: LFT, proof: Proof) -> float:
-    """Return an upper bound on the largest relative eigenvalue of the matrix that proves a gain; negative where it does.
-
-    The matrix is computed from the form, the metric and the multipliers alone; `margin` bounds its rounding. `form` is opened.
-    """
-    supply = (-np.eye(form.ny), np.zeros((form.nu, form.ny)), proof.value**2 * np.eye(form.nu))
-    return _margin(form, Claim(1.0, proof.P, supply, proof.multipliers))
-
-
-def rate_margin(form: LFT, proof: Proof) -> float:
-    """Return the same for a contraction rate."""
-    return _margin(form, Claim(proof.value, proof.P, None, proof.multipliers))
-
-
-def _margin(form: LFT, claim: Claim) -> float:
-    multipliers = claim.multipliers or ()
-    if not all(np.all(t >= 0) and np.isfinite(t).all() for t in multipliers) or claim.P is None:
-        return float("inf")
-    f = Inequality(form, claim, blocks_form(form, claim))
-    # The matrices of a linear system are its data; those of an opened form are products.
-    roundings = FORM_ROUNDINGS if form.D11.any() else float(bool(form.blocks))
-    found = margin(f, claim.P, max(roundings, 1.0))
-    return found if found < 0 else margin_in_metric(f, claim.P, roundings)
-
-
-def fits(form: LFT, proof: Proof) -> str:
-    """Return why a proof cannot be of an opened form, empty where it can."""
-    wanted = [1 if isinstance(block, Bounded) else block.nv for block in form.blocks]
-    given = [t.size for t in proof.multipliers]
-    if proof.P.shape != (form.nx, form.nx) or given != wanted:
-        return (
-            f"a proof of this model has a metric of {form.nx} states and {wanted} multipliers, got {len(proof.P)} and {given}; "
-            "certify the model again"
-        )
-    return ""
 
 
 def fault_of(form: LFT) -> str:
@@ -268,7 +199,7 @@ def _gain_proof(form: LFT, balanced: Coordinates, program: Program, y: np.ndarra
     return None
 
 
-def least_rate(form: LFT, deadline: float = np.inf, within: float = 1e-3) -> Found:
+def least_rate(form: LFT, deadline: float = np.inf, within: float = 5e-3) -> Found:
     """Return the least contraction rate that can be proven, by bisection of `1 - rate` to a part `within` of it.
 
     `form`: opened; `deadline`: of `time.monotonic()`.
@@ -317,7 +248,10 @@ def _rate_proof(form: LFT, balanced: Coordinates, rate: float, deadline: float) 
         return Found(None, reason)
 
     def enough(point: Point) -> bool:
-        return point.residual < 1e-9 or program.b @ point.y > 1e9 * form.nx
+        # What X pairs with C is a lower bound on the trace of P, once X satisfies its equations.
+        missing = np.linalg.norm(program.b - program.inner(point.X)) / (1 + np.linalg.norm(program.b))
+        hopeless = missing < 1e-4 and -np.sum(program.C * point.X) > _LARGEST_TRACE * form.nx
+        return bool(point.residual < 1e-9 or hopeless)
 
     for point in reversed(solve(program, y, start=1e3, deadline=deadline, stop=enough)):
         P, multipliers = _unknowns(balanced, program, point.y, False)
@@ -335,13 +269,3 @@ def _improved(form: LFT, proof: Proof) -> Proof:
         if better.value < proof.value and rate_margin(form, better) < 0:
             return better
     return proof
-
-
-def least(system_form: LFT, deadline: float) -> tuple[Found, Found]:
-    """Return the least gain and the least rate of a form, its networks opened first."""
-    try:
-        form = opened(system_form)
-    except ModelError as error:
-        return Found(None, str(error)), Found(None, str(error))
-    gain = least_gain(form, deadline)
-    return gain, least_rate(form, deadline)

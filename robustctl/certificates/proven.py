@@ -1,0 +1,75 @@
+"""Certificates with more than the construction promises: the least gain and rate that can be proven."""
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import ModelError, RobustctlError
+from ..lft import LFT
+from ..scaled import Scaled
+from ..system import System
+from .coordinates import opened
+from .proof import Proof
+from .prove import Found, least_gain, least_rate
+
+if TYPE_CHECKING:
+    from .certificate import Certificate
+
+
+def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certificate":
+    """Return a certificate with the least gain and rate that can be proven of its system within so many seconds.
+
+    What the construction promises is proven as well where the certificate holds, and the smaller of both is reported.
+
+    **Raises:** `RobustctlError` for seconds that are not positive.
+    """
+    if not seconds > 0:
+        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    deadline = time.monotonic() + seconds
+    form = form_of(system)
+    if isinstance(form, str):
+        gain = rate = Found(None, form)
+    else:
+        gain, rate = least_gain(form, deadline), least_rate(form, deadline)
+    reasons = [f"{name}: {r.reason}" for name, r in (("gain", gain), ("rate", rate)) if r.proof is None]
+    gamma, contraction = found.gamma, found.rate_found
+    if not found.holds:
+        gamma = contraction = None
+    return dataclasses.replace(
+        found, gamma=smaller(gamma, gain.proof), rate=smaller(contraction, rate.proof), gain_proof=gain.proof,
+        rate_proof=rate.proof, scaled_gamma=_scaled_gamma(system, smaller(gamma, gain.proof), deadline),
+        unproven=tuple(reasons),
+    )  # fmt: skip
+
+
+def form_of(system: System) -> LFT | str:
+    """Return the form of a system with its networks opened, or in words why there is none to prove anything of."""
+    modes = system.modes()
+    if len(modes) != 1:
+        return f"it switches between {len(modes)} modes, of which no common metric is searched"
+    form = modes[0].lft()
+    if form is None:
+        return f"{type(system).__name__} has no lft() that describes it"
+    try:
+        return opened(form)
+    except ModelError as error:
+        return str(error)
+
+
+def smaller(promised: float | None, proof: Proof | None) -> float | None:
+    """Return the smaller of a promised number and a proven one, None where there is neither."""
+    return min((v for v in (promised, proof.value if proof else None) if v is not None), default=None)
+
+
+def _scaled_gamma(system: System, gamma: float | None, deadline: float) -> float | None:
+    """Return the gain between scaled signals: the same where all channels have one scale, else one to be found."""
+    if gamma is None or not isinstance(system, Scaled):
+        return None
+    u_std, y_std = (np.asarray(a, np.float64) for a in (system.u_std, system.y_std))
+    if len(set(u_std)) == len(set(y_std)) == 1:
+        return float(gamma * u_std[0] / y_std[0])
+    form = form_of(system.system)
+    proof = None if isinstance(form, str) else least_gain(form, deadline).proof
+    return proof.value if proof else None

@@ -20,7 +20,8 @@ import robustctl_envs
 FINISHED = [
     "robustctl.scenario", "robustctl.trajectory", "robustctl.state_space", "robustctl.store", "robustctl.parallel",
     "robustctl.data", "robustctl.advice", "robustctl.plants", "robustctl.plot", "robustctl.reports", "robustctl.problems",
-    "robustctl_envs", "robustctl.classical", "robustctl.robustness", "robustctl.observers", "robustctl.identify", "robustctl.train", "robustctl.runs", "robustctl.nn",
+    "robustctl_envs", "robustctl.classical", "robustctl.robustness", "robustctl.observers", "robustctl.identify",
+    "robustctl.train", "robustctl.runs", "robustctl.nn",
 ]  # fmt: skip
 """Modules and packages whose public names have the form; a package's are those of its `__init__` file.
 

@@ -77,7 +77,7 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
 
 
 def text_stamps(cells: np.ndarray, name: str) -> np.ndarray:
-    """Stamps of the text in a binary file, as of `to_stamps`.
+    """Stamps of the text in a binary file, as in `to_stamps`.
 
     **Raises:** `DataError` for text that is no date and no time of day, and as `to_stamps`.
     """

@@ -76,7 +76,9 @@ def carex():
     for e in (1.0, 1e-6):  # example 2.1: A = diag(1, -2), B = (e, 0)', Q = [1 1; 1 1]
         r = np.sqrt(1 + e**2)
         X = row([[(1 + r) / e**2, 1 / (2 + r)], [1 / (2 + r), (1 - e**2 / (2 + r) ** 2) / 4]])
-        yield Equation(f"carex 2.1, {e:g}", np.diag([1.0, -2]), row([[e], [0]]), np.ones((2, 2)), np.eye(1), X=X)
+        yield Equation(
+            f"carex 2.1, {e:g}", np.diag([1.0, -2]), row([[e], [0]]), np.ones((2, 2)), np.eye(1), X=X
+        )
     for e in (1.0, 1e-8):  # example 2.2: a stable plant with weak damping of the weights' own
         A, B = row([[-0.1, 0], [0, -0.02]]), row([[0.1, 0], [0.001, 0.01]])
         c = row([[10.0, 100.0]])
@@ -101,14 +103,19 @@ def carex():
 def darex():
     """Return equations of Abels and Benner, "DAREX: a collection of benchmark examples", SLICOT working note 1999-16."""
     row = np.array
-    for e in (1.0, 1e6):  # example 2.1: an unstable plant whose one control costs r; Q has rank one, and X with it
+    for e in (
+        1.0,
+        1e6,
+    ):  # example 2.1: an unstable plant whose one control costs r; Q has rank one, and X with it
         A, B = row([[4.0, 3], [-4.5, -3.5]]), row([[1.0], [-1]])
         q, r = row([[9.0, 6], [6, 4]]), e
         X = q * (1 + np.sqrt(1 + 4 * r)) / 2
         yield Equation(f"darex 2.1, {e:g}", A, B, q, r * np.eye(1), True, X)
     for e in (1.0, 1e6):  # example 2.3: A = [0 e; 0 0], whose solution is diag(1, 1 + e^2)
         X = np.diag([1.0, 1 + e**2])
-        yield Equation(f"darex 2.3, {e:g}", row([[0, e], [0, 0]]), row([[0.0], [1]]), np.eye(2), np.eye(1), True, X)
+        yield Equation(
+            f"darex 2.3, {e:g}", row([[0, e], [0, 0]]), row([[0.0], [1]]), np.eye(2), np.eye(1), True, X
+        )
     t = 1e8  # example 2.4: a fast and two slow modes, turned by a reflection
     V = np.eye(3) - 2 / 3 * np.ones((3, 3))
     A0 = np.diag([0.0, 1, 3])
@@ -117,7 +124,13 @@ def darex():
     yield Equation("darex 2.4", A, np.eye(3), Q, t * np.eye(3), True, V @ np.diag(x) @ V)
     n = 20  # example 4.1: a chain of delays, whose solution is diag(1, ..., n)
     yield Equation(
-        "darex 4.1", np.eye(n, k=1), np.eye(n)[:, -1:], np.eye(n), np.eye(1), True, np.diag(np.arange(1.0, n + 1))
+        "darex 4.1",
+        np.eye(n, k=1),
+        np.eye(n)[:, -1:],
+        np.eye(n),
+        np.eye(1),
+        True,
+        np.diag(np.arange(1.0, n + 1)),
     )
 
 

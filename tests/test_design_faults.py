@@ -80,7 +80,9 @@ def held(pid):
 def test_a_pid_reads_the_output_that_it_is_told_to():
     with pytest.raises(ModelError, match=r"2 outputs \(place, speed\).* reads 1 outputs"):
         held(classical.PID(2.0, 1.0, dt=0.05, y0=1.0))
-    np.testing.assert_allclose(held(classical.PID(2.0, 1.0, dt=0.05, y0=1.0, reads=[[1, 0]])), [1, 0], atol=1e-4)
+    np.testing.assert_allclose(
+        held(classical.PID(2.0, 1.0, dt=0.05, y0=1.0, reads=[[1, 0]])), [1, 0], atol=1e-4
+    )
     for wrong in ([1, 0], [[0, 0]], [[1, 0], [0, 1]]):
         with pytest.raises(ModelError, match="reads must have one row per channel"):
             classical.PID(2.0, 1.0, dt=0.05, reads=wrong)
@@ -111,7 +113,9 @@ def designs():
     yield classical.hinf_norm(h2.CL)
     loop = mimo_loop()
     yield all_channels(loop, loop.S_in)
-    report = rc.robustness.report(feedback(stage(), classical.lqg(stage(), 1, 1, 1, 1).controller), horizon=20, search=0)
+    report = rc.robustness.report(
+        feedback(stage(), classical.lqg(stage(), 1, 1, 1, 1).controller), horizon=20, search=0
+    )
     analysis = report.loops["loop"]
     yield analysis.inputs[0].gain_up, analysis.inputs[0].phase, analysis.hinf
     with pytest.raises(ModelError, match="uncontrollable"):
@@ -149,7 +153,10 @@ def test_the_disk_margin_of_all_channels_is_never_above_the_true_one():
         low, high = -8.0, 8.0
         for _ in range(12):
             logs = np.linspace(low, high, 33)
-            norms = [np.linalg.norm(np.array([[M[0, 0], M[0, 1] * np.exp(v)], [M[1, 0] / np.exp(v), M[1, 1]]]), 2) for v in logs]
+            norms = [
+                np.linalg.norm(np.array([[M[0, 0], M[0, 1] * np.exp(v)], [M[1, 0] / np.exp(v), M[1, 1]]]), 2)
+                for v in logs
+            ]
             k = int(np.argmin(norms))
             low, high = logs[max(k - 1, 0)], logs[min(k + 1, 32)]
         return min(norms)
@@ -172,7 +179,10 @@ def test_a_loop_at_an_actuator_limit_is_reported_as_such():
     assert "At rest the loop holds valve = 1 V at a limit" in text
     assert "search" not in text.split("No certificate")[1]
     reached = classical.PID(1.0, 1.0, dt=0.1, y0=0.5, low=-1.0, high=1.0)
-    assert "limit" not in str(rc.robustness.report(feedback(sampled, reached), horizon=20, search=0)).split("p:")[-1]
+    assert (
+        "limit"
+        not in str(rc.robustness.report(feedback(sampled, reached), horizon=20, search=0)).split("p:")[-1]
+    )
 
 
 def test_designs_print_in_a_few_lines():

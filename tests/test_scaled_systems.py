@@ -49,7 +49,9 @@ def test_synthesis_does_not_depend_on_units(seed, dt):
     x, u, y, rate = scales(rng, n, m, p, dt)
     w, z = 10 ** rng.uniform(-9, 9, 2)
     whole, nz, nw = generalized(rng, P)
-    own = rescaled(whole, x, np.concatenate([np.full(nw, 1 / w), u]), np.concatenate([np.full(nz, z), y]), rate)
+    own = rescaled(
+        whole, x, np.concatenate([np.full(nw, 1 / w), u]), np.concatenate([np.full(nz, z), y]), rate
+    )
     found, scaled = classical.hinf(whole, p, m), classical.hinf(own, p, m)
     np.testing.assert_allclose(scaled.gamma, found.gamma * w * z, rtol=1e-6)
     at = np.exp(0.7j) if dt else 0.7j

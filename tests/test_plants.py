@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from typing import ClassVar
 
 import control as ct
@@ -18,8 +19,8 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.classical import linear_base
-from robustctl.errors import ModelError, RobustctlError
-from robustctl.loops import Feedback, PlantScenario
+from robustctl.errors import ModelError, RobustctlError, RobustctlWarning
+from robustctl.loops import Feedback, PlantScenario, feedback, zero_gain
 from robustctl.plants import (
     RK4,
     CartPole,
@@ -373,3 +374,33 @@ for name in PLANTS:
     assert jnp.isfinite(run.x_final.x).all(), name
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Valve(Plant):
+    """A fast lag, 500 1/s at rest, that is not linear; with `ringing` an oscillator of that frequency."""
+
+    states: ClassVar = (Signal("flow", "l/s"), Signal("change", "l/s"))
+    controls = disturbances = (Signal("voltage", "V"),)
+    outputs: ClassVar = (Signal("flow", "l/s"),)
+    ringing: bool = False
+
+    def rates(self, x, u, d):
+        if self.ringing:
+            return 500 * jnp.stack([jnp.sinh(x[1]), u[0] + d[0] - x[0]])
+        return 500 * jnp.stack([u[0] + d[0] - jnp.sinh(x[0]), -x[1]])
+
+
+def test_steps_too_long_for_a_nonlinear_plant_are_named():
+    still = zero_gain(1, 1)
+    # |lambda| h = 5: the factor of a step is 1 - 5 + 12.5 - 20.8 + 26 = 13.7 where e^-5 = 0.007
+    with pytest.raises(ModelError, match=r"-500 1/s at its operating point, but .* is 5 .* take substeps=5"):
+        feedback(Sampled(Valve(), 0.01), still)
+    with pytest.warns(RobustctlWarning, match="substeps=5"):
+        feedback(Sampled(Valve(ringing=True), 0.01, substeps=4), still)
+    with pytest.raises(ModelError, match=r"Kvaerno5.*PIDController"):
+        feedback(Sampled(Valve(), 1.0), still)
+    adaptive = dfx.PIDController(rtol=1e-6, atol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        feedback(Sampled(Valve(), 0.01, substeps=5), still)
+        feedback(Sampled(Valve(), 0.01, solver=dfx.Kvaerno5(), stepsize_controller=adaptive), still)

@@ -76,13 +76,17 @@ def result(fitted: rc.train.Fit) -> bytes:
     return b"".join(np.asarray(a).tobytes() for a in arrays)
 
 
-def is_refused(folder: Path, context) -> bool:
-    """Return whether a training in a folder is refused because another process has it."""
+def second(folder: Path, context) -> str:
+    """Return what becomes of a training in a folder that another process trains in.
+
+    "refused", "trained", or "over" where that process had already ended the run, so that there was nothing to train.
+    """
+    trained = context.Event()
     try:
-        train(folder, context.Event())
+        train(folder, trained)
     except RobustctlError as error:
-        return "in use by process" in str(error)
-    return False
+        return "refused" if "in use by process" in str(error) else str(error)
+    return "trained" if trained.is_set() else "over"
 
 
 def live(
@@ -101,9 +105,8 @@ def live(
         raise RuntimeError(f"the child did not reach its {since} in 300 s")
     try:
         if since == "first epoch" and seconds is not None:
-            refused = is_refused(folder, context)
-            if process.is_alive():
-                tried.update(second_processes=1, second_refused=int(refused))
+            found = second(folder, context)
+            tried.update(second_processes=found != "over", second_refused=found == "refused")
         if here.poll(seconds):
             return "ended", here.recv()
         process.kill()

@@ -14,7 +14,23 @@ from .lft import LFT, linear
 from .system import System
 
 
-class StateSpace(System):
+class DirectPath(System):
+    """A system whose numbers of inputs and outputs are those of its direct path `D`, (ny, nu)."""
+
+    D: eqx.AbstractVar[Array]
+
+    @property
+    def nu(self) -> int:
+        """Number of inputs."""
+        return self.D.shape[1]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs."""
+        return self.D.shape[0]
+
+
+class StateSpace(DirectPath):
     """A discrete-time linear system in deviations from an equilibrium, like `control.StateSpace` with `dt > 0`.
 
     ::
@@ -96,16 +112,6 @@ class StateSpace(System):
     ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C.shape[0]}"]]:
         """Return `(x_next, y)`."""
         return self.A @ x + self.B @ u, self.C @ x + self.D @ u
-
-    @property
-    def nu(self) -> int:
-        """Number of inputs."""
-        return self.D.shape[1]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.D.shape[0]
 
     def lft(self) -> LFT:
         """Return the matrices."""

@@ -215,3 +215,38 @@ def test_a_stack_of_models_is_refused_with_how_to_map_over_it(name, tmp_path):
         with pytest.raises(RobustctlError, match=r"must be one model.*filter_vmap"):
             call()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 1, 1), (2, 0, 1, 1), (2, 2, 0, 1), (2, 2, 1, 0)])
+def test_a_ren_without_states_neurons_inputs_or_outputs_steps_and_is_certified(sizes):
+    """All matrices zero: x+ = 0 and y = 0, so that any rate holds where there is a state."""
+    nx, nv, nu, ny = sizes
+    shapes = {
+        "A": (nx, nx), "B1": (nx, nv), "B2": (nx, nu), "C1": (nv, nx), "C2": (ny, nx), "D11": (nv, nv), "D12": (nv, nu),
+        "D21": (ny, nv), "D22": (ny, nu), "bx": (nx,), "bv": (nv,), "by": (ny,),
+    }  # fmt: skip
+    arrays = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+    ren = rc.nn.ExplicitREN(
+        **arrays, P=jnp.eye(nx), Lambda=jnp.ones(nv), supply=None, rate=0.9, activation=jax.nn.relu
+    )
+    assert rc.rollout(ren, jnp.ones((3, nu))).ys.shape == (3, ny)
+    assert rc.certify(ren).holds == (nx > 0)
+
+
+@pytest.mark.parametrize("name", ["R2DN", "REN", "StableLinear", "GRU", "LSTM"])
+@pytest.mark.parametrize("size", ["nu", "nx", "ny"])
+def test_a_model_of_size_zero_is_refused(name, size):
+    with pytest.raises(ModelError, match=f"{size} must be a whole number of at least 1, got 0"):
+        MODELS[name](key=KEY, **{size: 0})
+
+
+def test_designs_name_a_size_of_zero():
+    def system(nx, nu):
+        return rc.StateSpace(
+            np.zeros((nx, nx)), np.zeros((nx, nu)), np.zeros((1, nx)), np.zeros((1, nu)), 0.1
+        )
+
+    with pytest.raises(ModelError, match="at least one state"):
+        rc.classical.lqr(system(0, 1), np.zeros((0, 0)), 1.0)
+    with pytest.raises(ModelError, match="at least one input"):
+        rc.classical.to_control(system(2, 0))

@@ -85,8 +85,8 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
     - `system`: the linear system
     - `dt`: seconds per sample, needed for a learned `LinearSystem`
 
-    **Raises:** `ModelError` for a nonlinear or affine system (see `linearize`), and for a `dt` that is missing
-    or not the system's own.
+    **Raises:** `ModelError` for a nonlinear or affine system (see `linearize`), for one without inputs, and for a `dt` that is
+    missing or not the system's own.
     """
     if isinstance(system, ct.StateSpace | ct.TransferFunction):
         return realize(system)
@@ -112,6 +112,11 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
             "robustctl.classical.linearize or to_nonlinear_io"
         )
     matrices = [np.asarray(M, float) for M in (system.A, system.B, system.C, system.D)]
+    # python-control does not take an empty D for a system without inputs.
+    if not system.nu:
+        raise ModelError(
+            "the system must have at least one input for python-control, got none; give it an input of zeros"
+        )
     return ct.StateSpace(*matrices, time, **names)
 
 

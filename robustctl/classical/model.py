@@ -59,7 +59,8 @@ def linear_model(plant: PlantLike) -> Model:
     - `plant`: a plant or a linear system
 
     **Raises:** `ModelError` for any other class, a dt of True or None, an output that depends on the control
-    of the same sample, with which the loop would be algebraic, and a plant that does not rest at its operating point.
+    of the same sample, with which the loop would be algebraic, a plant without states, and one that does not rest at its
+    operating point.
 
     **Example:** ::
 
@@ -79,6 +80,10 @@ def linear_model(plant: PlantLike) -> Model:
             "sample and the loop would be algebraic; add a delay of one sample or the actuator's lag to the plant"
         )
     nx, nu, ny = system.nstates, system.ninputs, system.noutputs
+    if not nx:
+        raise ModelError(
+            "a design must have a plant with at least one state, got a constant gain; no feedback moves it"
+        )
     return Model(system, np.zeros((nx, 0)), np.zeros(nx), np.zeros(nu), np.zeros(ny))
 
 

@@ -7,25 +7,16 @@ from jaxtyping import Array, Float
 from ..errors import ModelError
 from ..lft import LFT, delay, static_gain
 from ..plants import Sampled
+from ..state_space import DirectPath
 from ..system import System
 
 
-class Gain(System):
+class Gain(DirectPath):
     """A static gain without state about an offset: `y = D (u - u0) + y0`."""
 
     D: Array
     u0: Array
     y0: Array
-
-    @property
-    def nu(self) -> int:
-        """Number of inputs."""
-        return self.D.shape[1]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.D.shape[0]
 
     def lft(self) -> LFT:
         """Return D; the offsets drop out."""

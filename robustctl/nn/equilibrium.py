@@ -40,6 +40,8 @@ def equilibrium_layer(
     one more triangular solve, forwards for a tangent and backwards for a gradient; nothing is stored but v.
     Source: the acyclic layer of [RWM23].
     """
+    if not b.size:
+        return b
     return activation(_pre_activation(activation, D11, b))
 
 

@@ -9,14 +9,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
 from ..registry import registered
-from ..system import Parameterization, System
+from ..state_space import DirectPath
+from ..system import Parameterization
 from .arrays import check_free, check_one, free_dtype
 from .initializers import draw, lecun_normals, split
 from .numpy_maps import zeros
 
 
 @registered()
-class GatedSystem(System):
+class GatedSystem(DirectPath):
     """A gated cell with a linear readout, ready to step; it carries no guarantee.
 
     ::
@@ -31,16 +32,6 @@ class GatedSystem(System):
     C: Float[Array, "ny nx"]
     D: Float[Array, "ny nu"]
     by: Float[Array, " ny"]
-
-    @property
-    def nu(self) -> int:
-        """Number of inputs."""
-        return self.D.shape[1]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.D.shape[0]
 
     def init_state(self) -> Float[Array, " _"]:
         """Return the zero state."""

@@ -8,7 +8,7 @@ from ..checks import check_rate, check_sizes
 from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map
 from ..registry import registered
-from ..system import System
+from ..state_space import DirectPath
 from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bounded_real import bounded_real
 from .guarantee import Contracting, Guaranteed
@@ -16,7 +16,7 @@ from .initializers import Initializer, lecun_normals, random, split
 from .numpy_maps import norm, zeros
 
 
-class LinearSystem(System):
+class LinearSystem(DirectPath):
     """A linear system ready to step.
 
     ::
@@ -47,16 +47,6 @@ class LinearSystem(System):
     by: Float[Array, " ny"]
     P: Float[Array, "nx nx"]
     rate: Float[Array, ""] | float
-
-    @property
-    def nu(self) -> int:
-        """Number of inputs."""
-        return self.D.shape[1]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.D.shape[0]
 
     def lft(self) -> LFT:
         """Return the matrices."""

@@ -108,5 +108,5 @@ def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
     if not least > 0:
         raise ModelError(
             f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
-            "no model with outputs satisfies this supply rate: increase R or bring Q nearer to zero"
+            "no model with outputs satisfies this supply rate: increase R or reduce Q"
         )

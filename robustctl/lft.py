@@ -130,7 +130,7 @@ class LFT(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a system was built to satisfy, and the numbers said to prove it; a certificate trusts none of them.
+    """What a system was built to satisfy, and the numbers that should prove it; a certificate trusts none of them.
 
     ::
 

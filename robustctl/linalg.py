@@ -33,11 +33,11 @@ def exact_map(fn: _F) -> _F:
 
 
 _product = functools.partial(jnp.matmul, precision="highest")
-"""For functions with a rule for their derivative: JAX traces the rule, and the function anew, when `exact_map` has ended."""
+"""For functions with a rule for their derivative: JAX traces the rule, and the function again, when `exact_map` has ended."""
 
 
 def slack(dtype) -> float:
-    """Return the relative distance kept from the boundary of a guarantee, `eps^(3/4)` of `dtype`.
+    """Return the relative distance from the boundary of a guarantee, `eps^(3/4)` of `dtype`.
 
     6e-6 in float32 and 2e-12 in float64: out of reach of rounding, and too little to matter to a model.
     """

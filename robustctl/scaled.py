@@ -191,7 +191,7 @@ class Rescaled(Parameterization):
     y_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
 
     def __check_init__(self):
-        """Refuse a scale that means nothing."""
+        """Refuse a scale that is not positive and finite."""
         for name, scale in (("u_scale", self.u_scale), ("y_scale", self.y_scale)):
             if not all(0 < s < math.inf for s in scale):
                 raise RobustctlError(f"{name} must be positive and finite, got {scale}")

@@ -150,7 +150,7 @@ class Trajectory(eqx.Module):
     """What a rollout returns, time first.
 
     `xs[t]` is the state before sample t (so `xs[0]` is the initial state), `ys[t]` the output at sample t,
-    and `x_final` the state after the last sample, from which a next rollout goes on.
+    and `x_final` the state after the last sample, from which a next rollout continues.
     """
 
     xs: PyTree
@@ -168,17 +168,17 @@ class StrictlyProper(System):
     with the control `u` and everything else that acts on it, `w` (disturbances, references, noise). A
     controller can therefore read y[t] before it chooses u[t], and a loop about it is never algebraic.
 
-    `nu` and `inputs` are the controls alone. `lft()` has the inputs `[u, w]`, of w only what the class says, and the
+    `nu` and `inputs` are the controls alone. `lft()` has the inputs `[u, w]`, of w only what the class includes, and the
     outputs y without references, which a loop passes on to its controller.
     """
 
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of `w` in which nothing but the control acts, with `references` zeros for references.
 
-        **Raises:** `ModelError` for a class that does not say what its `w` is.
+        **Raises:** `ModelError` for a class that does not define its `w`.
         """
         raise ModelError(
-            f"a system to be controlled must say what acts on it, and {type(self).__name__} does not; give the class a method "
+            f"a system to be controlled must define what acts on it, and {type(self).__name__} does not; give the class a method "
             "undisturbed(references) that returns one sample of w, or give w to feedback"
         )
 
@@ -210,17 +210,17 @@ class Parameterization(eqx.Module):
 
     @property
     def label(self) -> str:
-        """What reports call the model: its class, unless it says otherwise."""
+        """What reports call the model: its class by default."""
         return type(self).__name__
 
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
-        **Raises:** `ModelError` for a class that does not say which of its arrays scale its output.
+        **Raises:** `ModelError` for a class that does not define which of its arrays scale its output.
         """
         raise ModelError(
-            f"a model must say how to scale its output down, and {type(self).__name__} does not; give the class a method "
-            "quiet(factor) that returns it with its output arrays multiplied by the factor"
+            f"a model must define how its output is scaled down, and {type(self).__name__} does not; give the class a method "
+            "`quiet(factor)` that returns it with its output arrays multiplied by the factor"
         )
 
 

@@ -21,7 +21,9 @@ FINISHED = [
     "robustctl.scenario", "robustctl.trajectory", "robustctl.state_space", "robustctl.store", "robustctl.parallel",
     "robustctl.data", "robustctl.advice", "robustctl.plants", "robustctl.plot", "robustctl.reports", "robustctl.problems",
     "robustctl_envs", "robustctl.classical", "robustctl.robustness", "robustctl.observers", "robustctl.identify",
-    "robustctl.train", "robustctl.runs", "robustctl.nn",
+    "robustctl.train", "robustctl.runs", "robustctl.nn", "robustctl.certificates", "robustctl.io", "robustctl.lft",
+    "robustctl.system",
+    "robustctl.scaled", "robustctl.affine", "robustctl.linalg", "robustctl.registry", "robustctl.checks", "robustctl.errors",
 ]  # fmt: skip
 """Modules and packages whose public names have the form; a package's are those of its `__init__` file.
 

@@ -181,7 +181,7 @@ def certify(model: Parameterization | System, *, prove: bool = False, seconds: f
 def _of_system(system: System) -> Certificate:
     if reason := flag_fault(system):
         return _void(reason)
-    # Described first: a class refuses arrays that it knows not to fit with words of its own.
+    # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         described = _described(system)
     if reason := complex_fault(system) or array_fault(system) or step_fault(system):

@@ -1,6 +1,6 @@
 """Model files of format 1 (robustctl 0.1): their classes and array names, made into those of today.
 
-A guarantee was then a class of its own, and its numbers were fields of that class:
+A guarantee was then a class, and its numbers were fields of that class:
 
 =============================================  ==================================================================
 class of format 1                              today

@@ -8,7 +8,7 @@ tuple                            list
 JAX array, NumPy array, scalar   {"array": "jax" | "numpy" | "scalar"}, stored under its path, as in
                                  `core.X` or `layers.0.b`
 activation                       {"function": name}
-object of a registered class        {"class": name, "fields": {name: ...}}
+object of a registered class     {"class": name, "fields": {name: ...}}
 ===============================  =====================================================================
 """
 
@@ -75,7 +75,7 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
 def _refuse(value: Any, path: Path) -> NoReturn:
     if isinstance(value, eqx.Module):
         what = f"a {type(value).__name__}"
-        hint = "register its class with @rc.registered(sizes=...), which says what shapes its arrays have"
+        hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
     else:
         what = f"the function {value.__name__}" if callable(value) else f"a {type(value).__name__}"
         hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"

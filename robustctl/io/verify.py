@@ -37,7 +37,7 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
         return
     if not (isinstance(stored, dict) and isinstance(stored.get("holds"), bool)):
         raise ModelFileError(
-            f"the certificate must say if it holds, got {shown(stored)}; save the model again"
+            f"the certificate must have a boolean `holds`, got {shown(stored)}; save the model again"
         )
     if not stored["holds"]:
         return

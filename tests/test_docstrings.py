@@ -53,6 +53,8 @@ NAMES = [
 
 def own_arguments(value) -> list[str]:
     """Names that a caller gives; a plant's parameters have unit and source where they are declared."""
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return []  # a message alone
     fields = getattr(value, "__dataclass_fields__", {})
     declared = {name for name, field in fields.items() if "unit" in field.metadata}
     return [name for name in inspect.signature(value).parameters if name not in declared | {"args", "kwargs"}]

@@ -49,7 +49,7 @@ def save(
         rc.save("model.safetensors", model)
         print(rc.certify(rc.load("model.safetensors")))
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))  # a rename would replace a link, not the file that it points to
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"a model file must go to a folder that exists, got {target.parent}; create it first"
@@ -86,6 +86,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     with _about(path):
         header, arrays = unpack(data)
         structure = header.get("structure")
+        # Upgraded before anything is built: today's classes have other fields.
         if header["format"] == 1:
             structure, arrays = upgrade(structure, arrays)
         model = decode(structure, arrays)

@@ -104,6 +104,7 @@ def decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
     **Raises:** `ModelFileError` for a structure or arrays that `encode` does not write, and for arrays in
     64 bits where JAX runs in 32.
     """
+    # Arrays are taken out as they are used, so that one that nothing reads is found.
     left = dict(arrays)
     model = _decode(node, ("model",), left)
     if left:
@@ -114,6 +115,7 @@ def decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
+    # Before Python's own limit, which would end in a RecursionError without a position.
     if len(path) > _DEEPEST:
         raise ModelFileError(f"a model must be at most {_DEEPEST} levels deep, got more at {_name(path[:4])}")
     if node is None or type(node) in (bool, int, str) or (type(node) is float and math.isfinite(node)):
@@ -140,6 +142,7 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
             f"{_name(path)} must have exactly the fields {', '.join(needed)} of {node['class']}, got {got}; "
             "load it with the robustctl that wrote it, and save again"
         )
+    # No constructor is called: it could compute anything. Its checks are run below.
     self = object.__new__(cls)
     for name in needed:
         object.__setattr__(self, name, _decode(given[name], (*path, name), left))

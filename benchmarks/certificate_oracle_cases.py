@@ -275,13 +275,43 @@ def _broadcast(model, rng, _):
         jnp.shape(a) == jnp.shape(b)
         for a, b in zip(jax.tree.leaves(system), jax.tree.leaves(changed), strict=True)
     ]
-    return None if all(same) else Case(changed, lawful=_only_unread(system, same))
+    return None if all(same) else Case(changed, lawful=_fits(changed))
 
 
-def _only_unread(system: Any, same: list[bool]) -> bool:
-    """Whether the changed array is the metric, which no step reads."""
-    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(system)]
-    return names[same.index(False)] in (".P", ".rate")
+def _fits(s: Any) -> bool:
+    """Whether the arrays fit each other after all: a column more of K, for example, is a predictor of one output more."""
+    shape = {name: jnp.shape(value) for name, value in vars(s).items()}
+    if isinstance(s, rc.nn.StaticNetwork):
+        return shape["gamma"] == () and _network_fits(s.phi, s.phi.ni)
+    nx, ny = len(s.A), len(s.C if hasattr(s, "C") else s.C2)
+    if hasattr(s, "C"):
+        nu = s.B.shape[-1]
+        needed = {"A": (nx, nx), "B": (nx, nu), "C": (ny, nx), "D": (ny, nu), "bx": (nx,), "by": (ny,)}
+    else:
+        nv, nu = s.B1.shape[-1], s.B2.shape[-1]
+        needed = {"A": (nx, nx), "B1": (nx, nv), "B2": (nx, nu), "C1": (nv, nx), "D12": (nv, nu), "C2": (ny, nx),
+                  "D21": (ny, nv), "D22": (ny, nu), "bx": (nx,), "bv": (nv,), "by": (ny,), "D11": (nv, nv), "Lambda": (nv,)}  # fmt: skip
+        if hasattr(s, "phi") and not _network_fits(s.phi, nv):
+            return False
+    fits = all(shape[name] == size for name, size in needed.items() if name in shape)
+    return fits and ("K" not in shape or (shape["K"][0] == nx and shape["K"][1] <= ny))
+
+
+def _network_fits(phi: Any, n: int) -> bool:
+    if not isinstance(phi, SandwichNetwork):
+        layers = phi.layers if isinstance(phi, eqx.nn.MLP) else (phi,)
+        return all(layer.bias.shape == layer.weight.shape[:1] for layer in layers)
+    for layer in phi.layers:
+        m = layer.b.size
+        if (layer.W_in.shape, layer.W_out.shape, layer.b.shape, layer.psi.shape) != (
+            (m, n),
+            (m, m),
+            (m,),
+            (m,),
+        ):
+            return False
+        n = m
+    return phi.W.shape == (phi.b.size, n) and phi.b.ndim == 1
 
 
 def _numbers_without_meaning(model, rng, _):

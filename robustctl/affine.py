@@ -77,7 +77,7 @@ _PRODUCTS = frozenset(["mul", "dot_general"])
 def is_affine(function: Callable, *samples: PyTree) -> bool:
     """Return whether a function is shown to be affine in all its arguments together, by the operations that it is made of.
 
-    False says only that it was not shown: an operation that is not linear, or is not known to be, depends on an argument.
+    False means that it was not shown: an operation that is not linear, or is not known to be, depends on an argument.
 
     **Arguments:**
 

@@ -87,8 +87,11 @@ def check_gamma(gamma: float) -> float:
 def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
     """Raise `ModelError` unless the matrices are those of a supply rate, in float64.
 
-    `Q` (ny, ny) must be symmetric negative definite, `S` is (nu, ny), `R` (nu, nu) symmetric with
-    `R - S Q^-1 S'` positive definite.
+    **Arguments:**
+
+    - `Q`: (ny, ny), must be symmetric and negative definite
+    - `S`: (nu, ny)
+    - `R`: (nu, nu), must be symmetric, with `R - S Q^-1 S'` positive definite
     """
     nu, ny = len(R), len(Q)
     for name, M, shape in (("Q", Q, (ny, ny)), ("S", S, (nu, ny)), ("R", R, (nu, nu))):
@@ -98,15 +101,17 @@ def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
             raise ModelError(f"{name} must be finite, got {M.tolist()}")
         if name != "S" and not np.allclose(M, M.T):
             raise ModelError(f"{name} must be symmetric, got {M.tolist()}; use ({name} + {name}')/2")
+    # Without Q < 0 nothing bounds the output: V(dx+) - V(dx) <= dy' Q dy + ... would allow any dy.
     worst = float(np.linalg.eigvalsh(Q)[-1])
     if not worst < 0:
         raise ModelError(
             f"Q must be negative definite, got a largest eigenvalue of {worst:.4g}; "
             "for a passive model give Q = -rho I with a small rho > 0"
         )
+    # The largest supply over dy, at dy = -Q^-1 S' du: where it is not positive, du alone violates the inequality.
     least = float(np.linalg.eigvalsh(R - S @ np.linalg.solve(Q, S.T))[0])
     if not least > 0:
         raise ModelError(
             f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
-            "no model with outputs satisfies this supply rate: increase R or bring Q nearer to zero"
+            "no model with outputs satisfies this supply rate: increase R or reduce Q"
         )

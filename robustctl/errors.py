@@ -1,4 +1,4 @@
-"""The errors this package raises on purpose; each says what must hold, what was given and what to do."""
+"""The errors that this package raises on purpose; each message states what must hold, what was given and what to do."""
 
 
 class RobustctlError(ValueError):
@@ -22,4 +22,4 @@ class ModelFileError(RobustctlError):
 
 
 class RobustctlWarning(UserWarning):
-    """Something the user should know, after which work goes on."""
+    """Something the user should know, after which work continues."""

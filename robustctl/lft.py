@@ -29,7 +29,8 @@ class Slopes:
 
     **Arguments:**
 
-    - `lo`, `hi`: bounds of the slopes, (n,).
+    - `lo`: lower bounds of the slopes, (n,).
+    - `hi`: upper bounds, (n,).
     """
 
     lo: np.ndarray
@@ -53,6 +54,7 @@ class Slopes:
     def form(self, multiplier: np.ndarray) -> np.ndarray:
         """Return the Pi of `[dv; dw]' Pi [dv; dw] = 2 sum_k T_k (dw_k - lo_k dv_k) (hi_k dv_k - dw_k) >= 0`, T >= 0."""
         T = np.broadcast_to(multiplier, self.lo.shape)
+        # 2 T (dw - lo dv) (hi dv - dw), multiplied out: -2 T lo hi dv^2 + 2 T (lo + hi) dv dw - 2 T dw^2.
         cross = np.diag(T * (self.lo + self.hi))
         return np.block([[np.diag(-2 * T * self.lo * self.hi), cross], [cross, np.diag(-2 * T)]])
 
@@ -63,7 +65,8 @@ class Bounded:
 
     **Arguments:**
 
-    - `nv`, `nw`: numbers of inputs and outputs.
+    - `nv`: number of inputs.
+    - `nw`: number of outputs.
     - `gain`: the bound as computed in float64, infinite where none is known; `form` adds what rounding can do to it.
     - `inside`: its own form without state, from v to w, for proofs that look inside; None where unknown.
     - `reason`: why no bound is known, in words.
@@ -80,6 +83,7 @@ class Bounded:
 
         It is divided by a gain above one, so that its entries stay of the size of the identity's.
         """
+        # gain^2 |dv|^2 - |dw|^2, divided by max(gain, 1)^2
         gain = self.gain * (1 + BOUND_ROUNDING)
         v, w = np.full(self.nv, min(gain, 1.0) ** 2), np.full(self.nw, -1.0 / max(gain, 1.0) ** 2)
         return np.diag(np.concatenate([v, w])) * float(np.squeeze(multiplier))
@@ -90,8 +94,15 @@ class LFT(NamedTuple):
 
     **Arguments:**
 
-    - `A` (nx, nx), `B1` (nx, nw), `B2` (nx, nu), `C1` (nv, nx), `D11` (nv, nw), `D12` (nv, nu), `C2` (ny, nx),
-      `D21` (ny, nw), `D22` (ny, nu): float64.
+    - `A`: (nx, nx), float64 as are all matrices.
+    - `B1`: (nx, nw).
+    - `B2`: (nx, nu).
+    - `C1`: (nv, nx).
+    - `D11`: (nv, nw).
+    - `D12`: (nv, nu).
+    - `C2`: (ny, nx).
+    - `D21`: (ny, nw).
+    - `D22`: (ny, nu).
     - `blocks`: `Slopes` and `Bounded`.
     - `assumptions`: what was assumed and not checked, in words.
     """
@@ -130,7 +141,7 @@ class LFT(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What a system was built to satisfy, and the numbers said to prove it; a certificate trusts none of them.
+    """What a system was built to satisfy, and the numbers that should prove it; a certificate trusts none of them.
 
     ::
 
@@ -161,7 +172,19 @@ def float64(*arrays) -> tuple[np.ndarray, ...]:
 
 
 def linear(A, B, C, D) -> LFT:
-    """Return the form of a linear system, without blocks."""
+    """Return the form of a linear system, without blocks.
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B`: (nx, nu).
+    - `C`: (ny, nx).
+    - `D`: (ny, nu).
+
+    **Example:** ::
+
+        print(rc.lft.linear([[0.9]], [[1.0]], [[1.0]], [[0.0]]).nx)
+    """
     A, B, C, D = float64(A, B, C, D)
     return LFT(
         A, np.zeros((len(A), 0)), B, np.zeros((0, len(A))), np.zeros((0, 0)), np.zeros((0, D.shape[1])),
@@ -170,7 +193,17 @@ def linear(A, B, C, D) -> LFT:
 
 
 def static(D11, D12, D21, D22, blocks: Sequence[Slopes | Bounded], assumptions: tuple[str, ...] = ()) -> LFT:
-    """Return a form without state: `v = D11 w + D12 u`, `y = D21 w + D22 u`."""
+    """Return a form without state: `v = D11 w + D12 u`, `y = D21 w + D22 u`.
+
+    **Arguments:**
+
+    - `D11`: (nv, nw).
+    - `D12`: (nv, nu).
+    - `D21`: (ny, nw).
+    - `D22`: (ny, nu).
+    - `blocks`: `Slopes` and `Bounded`, in the order of their signals.
+    - `assumptions`: what was assumed and not checked, in words.
+    """
     D11, D12, D21, D22 = float64(D11, D12, D21, D22)
     (nv, nw), (ny, nu) = D11.shape, D22.shape
     return LFT(
@@ -203,7 +236,10 @@ def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
     **Arguments:**
 
     - `parts`: forms, in the order of their signals.
-    - `F` (nu, ny), `G` (nu, ne), `H` (nz, ny), `J` (nz, ne): float64.
+    - `F`: (nu, ny), from outputs to inputs.
+    - `G`: (nu, ne), from the inputs of the whole.
+    - `H`: (nz, ny), to the outputs of the whole.
+    - `J`: (nz, ne), the direct path.
 
     **Raises:** `ModelError` for a loop that is algebraic without a solution: `I - D22 F` is singular.
     """
@@ -255,7 +291,14 @@ def series(first: LFT, second: LFT) -> LFT:
 
 
 def rescaled(form: LFT, u, y) -> LFT:
-    """Return the form with its inputs multiplied by `u` (nu,) first and its outputs by `y` (ny,) last."""
+    """Return the form with its inputs multiplied by `u` first and its outputs by `y` last.
+
+    **Arguments:**
+
+    - `form`: of nu inputs and ny outputs.
+    - `u`: (nu,).
+    - `y`: (ny,).
+    """
     u, y = float64(u, y)
     return form._replace(
         B2=form.B2 * u, D12=form.D12 * u, C2=y[:, None] * form.C2, D21=y[:, None] * form.D21,
@@ -275,6 +318,12 @@ def signals(parts: Sequence[LFT], *widths: int) -> list[np.ndarray]:
 def joined(parts: Sequence[LFT], inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> LFT:
     """Return the form of parts that read `inputs`, one block of signals after the other, seen at `outputs`.
 
+    **Arguments:**
+
+    - `parts`: forms.
+    - `inputs`: rows of `signals`, for the inputs of each part.
+    - `outputs`: rows of `signals`, for the outputs of the whole.
+
     **Raises:** `ModelError` for a loop that is algebraic without a solution.
     """
     ny = sum(part.ny for part in parts)
@@ -285,12 +334,14 @@ def joined(parts: Sequence[LFT], inputs: Sequence[np.ndarray], outputs: Sequence
 def delay(width: int, samples: int) -> LFT:
     """Return the form of `width` signals that come out `samples` samples later."""
     nx, moved = width * samples, width * max(samples - 1, 0)
+    # The state is a queue: its first block leaves, the others move up by one block, the new sample goes last.
     A, B, C = np.eye(nx, k=width), np.eye(nx, width, k=-moved), np.eye(width, nx)
     return linear(A, B, C, np.zeros((width, width)) if samples else np.eye(width))
 
 
 def saturation(limited: np.ndarray) -> LFT:
     """Return the form of signals of which those that are `limited` (n,) are clipped: their slopes are in [0, 1]."""
+    # y = u where nothing is clipped, and w(v) with v = u where something is: a function of one signal, slope 0 or 1.
     chosen = np.eye(limited.size)[limited]
     ones = np.ones(len(chosen))
     blocks = (Slopes(np.zeros_like(ones), ones),) if len(chosen) else ()

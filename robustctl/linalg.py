@@ -33,11 +33,11 @@ def exact_map(fn: _F) -> _F:
 
 
 _product = functools.partial(jnp.matmul, precision="highest")
-"""For functions with a rule for their derivative: JAX traces the rule, and the function anew, when `exact_map` has ended."""
+"""For functions with a rule for their derivative: JAX traces the rule, and the function again, when `exact_map` has ended."""
 
 
 def slack(dtype) -> float:
-    """Return the relative distance kept from the boundary of a guarantee, `eps^(3/4)` of `dtype`.
+    """Return the relative distance from the boundary of a guarantee, `eps^(3/4)` of `dtype`.
 
     6e-6 in float32 and 2e-12 in float64: out of reach of rounding, and too little to matter to a model.
     """
@@ -57,6 +57,7 @@ def headroom(dtype) -> float:
 @jax.jit
 def frobenius(X: Float[Array, "..."]) -> Float[Array, ""]:
     """Frobenius norm `sqrt(sum X_ij^2)`, differentiable at zero and safe from overflow of the squares."""
+    # Entries divided by the largest cannot overflow when squared; eps under the root gives zero a derivative.
     scale = jnp.maximum(jnp.max(jnp.abs(X), initial=0.0), jnp.finfo(X.dtype).tiny ** 0.5)
     return scale * jnp.sqrt(jnp.sum((X / scale) ** 2) + jnp.finfo(X.dtype).eps)
 
@@ -88,6 +89,7 @@ def polar_gram(X: Float[Array, "n n"], p: Float[Array, ""]) -> Float[Array, "n n
     """
     n = X.shape[0]
     unit = X / frobenius(X)
+    # eps/n of the identity, next to a trace of one: a margin that no rounding of the product can consume
     return p**2 * (gram(unit) + slack(X.dtype) / n * jnp.eye(n, dtype=X.dtype))
 
 
@@ -139,6 +141,7 @@ def cayley(G: Float[Array, "m n"]) -> Float[Array, "m n"]:
     n = G.shape[1]
     X, Y = G[:n], G[n:]
     eye = jnp.eye(n, dtype=G.dtype)
+    # (I + Z)^-1 (I - Z) = 2 (I + Z)^-1 - I, which spares a second solve
     V = inverse(eye + X - X.T + gram(Y))
     Q = jnp.concatenate([2 * V - eye, -2 * (Y @ V)])
     return Q / lax.stop_gradient(jnp.sqrt(jnp.maximum(norm_bound(Q), jnp.ones((), G.dtype))))
@@ -160,6 +163,7 @@ def contraction(G: Float[Array, "k n"], shape: tuple[int, int]) -> Float[Array, 
     `G` has shape `(a + b, min(a, b))`: the Cayley map's lower block is a contraction, and every
     contraction is one for some `G`.
     """
+    # The columns of [Q1; Q2] are orthonormal, so |Q2| <= 1; `headroom` leaves the rounding of what uses N below one.
     n = min(shape)
     N = cayley(G)[n:]
     N = N if shape[0] >= shape[1] else N.T

@@ -31,24 +31,32 @@ def registered(*, sizes: Sizes | None = None, name: str | None = None) -> Callab
 
     **Raises:** `ModelError` for a name that another class has.
 
-    **Example:**
+    **Example:** ::
 
-    ```python
-    @rc.registered(sizes=lambda model: {"nu": model.B.shape[1], "nx": model.B.shape[0]})
-    class MyModel(rc.Parameterization): ...
-    ```
+        @rc.registered(name="example.Lags", sizes=lambda model: {"nx": model.a.size})
+        class Lags(rc.Parameterization):
+            a: jax.Array
+
+            def __init__(self, nx, *, key):
+                self.a = jax.random.uniform(key, (nx,))
+
+            def explicit(self):
+                A, I = jnp.diag(self.a), jnp.eye(self.a.size)
+                return rc.StateSpace(A, I, I, 0 * I, dt=0.1)
+
+        rc.save("lags.safetensors", Lags(2, key=jax.random.key(0)))
     """
 
     def register(cls: _C) -> _C:
         key = name or cls.__name__
         other = CLASSES.get(key)
-        # A notebook cell that runs twice defines the class anew.
+        # A notebook cell that runs twice defines the class again.
         if other is not None and (other.cls.__module__, other.cls.__qualname__) != (
             cls.__module__,
             cls.__qualname__,
         ):
             raise ModelError(
-                f"a model file must be able to tell classes apart, and {key!r} is {other.cls.__module__}.{other.cls.__qualname__} "
+                f"a model file must distinguish classes by name, and {key!r} is {other.cls.__module__}.{other.cls.__qualname__} "
                 "already; give registered(name=...) another name"
             )
         CLASSES[key] = Registered(cls, sizes)

@@ -31,9 +31,17 @@ class Scaled(System):
     **Arguments:**
 
     - `system`: the system that works on scaled signals.
-    - `u_mean`, `u_std` (nu,), `y_mean`, `y_std` (ny,): offsets and scales, in the signals' units.
-    - `dt`: sample time in seconds; `inputs`, `outputs`, `input_units`, `output_units`: one string a signal; None
-      where unknown.
+    - `u_mean`: offsets of the inputs (nu,), in their units.
+    - `u_std`: scales of the inputs (nu,).
+    - `y_mean`: offsets of the outputs (ny,), in their units.
+    - `y_std`: scales of the outputs (ny,).
+    - `dt`: sample time in seconds, None where unknown as are the next four.
+    - `inputs`: one name per input.
+    - `outputs`: one name per output.
+    - `input_units`: one per input.
+    - `output_units`: one per output.
+
+    **Raises:** `RobustctlError` for scales that do not fit each other or the system.
     """
 
     system: System
@@ -104,6 +112,7 @@ class Scaled(System):
         if len(modes) == 1 and modes[0] is self.system:
             return (self,)
         check_flags(self.flags, self.u_mean, self.u_std)
+        # A mode has no flags among its inputs: its pattern is fixed.
         read = np.delete(np.arange(self.nu), self.flags)
         u_mean, u_std = (jax.device_put(np.asarray(a)[read]) for a in (self.u_mean, self.u_std))
         return tuple(Scaled(mode, u_mean, u_std, self.y_mean, self.y_std) for mode in modes)
@@ -162,7 +171,14 @@ def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> No
 
 
 def check_flags(flags: Sequence[int], u_mean: ArrayLike, u_std: ArrayLike) -> None:
-    """Raise `ModelError` unless inputs that are flags, 0 or 1, are left as they are by a scaling."""
+    """Raise `ModelError` unless inputs that are flags, 0 or 1, are not changed by a scaling.
+
+    **Arguments:**
+
+    - `flags`: their positions
+    - `u_mean`: offsets of all inputs (nu,)
+    - `u_std`: scales of all inputs (nu,)
+    """
     read = list(flags)
     mean, std = float64(u_mean, u_std)
     if np.any(mean[read] != 0) or np.any(std[read] != 1):
@@ -183,6 +199,12 @@ class Rescaled(Parameterization):
     A network sees its own nonlinearity only where its signals are about as large as its weights expect: an
     innovation of tenths of a millimeter wants `u_scale=(1e-3,)`. The certificate is in the signals' units.
 
+    **Arguments:**
+
+    - `parameterization`: the inner model
+    - `u_scale`: one size per input, in its unit
+    - `y_scale`: one size per output, in its unit
+
     **Raises:** `RobustctlError` for a scale that is not positive and finite.
     """
 
@@ -191,7 +213,7 @@ class Rescaled(Parameterization):
     y_scale: tuple[float, ...] = eqx.field(static=True, converter=_floats)
 
     def __check_init__(self):
-        """Refuse a scale that means nothing."""
+        """Refuse a scale that is not positive and finite."""
         for name, scale in (("u_scale", self.u_scale), ("y_scale", self.y_scale)):
             if not all(0 < s < math.inf for s in scale):
                 raise RobustctlError(f"{name} must be positive and finite, got {scale}")

@@ -35,6 +35,7 @@ class Certifiable(eqx.Module):
     def __init_subclass__(cls, **kwargs):
         """Discard an inherited description where the class overrides what it describes."""
         super().__init_subclass__(**kwargs)
+        # A class that defines one of them itself vouches for it; the definition at the bottom makes no claim.
         for name in ("lft", "modes"):
             defining = [base for base in cls.__mro__ if name in vars(base)]
             if name in vars(cls) or len(defining) < 2 or not _overrides(cls, defining[0]):
@@ -69,6 +70,7 @@ def _overrides(cls: type, owner: type) -> bool:
             continue
         for name in {*vars(added), *inspect.get_annotations(added)} - _HARMLESS:
             special = name.startswith("__") and name not in _DECIDES
+            # Fields and helpers that no parent has decide nothing that a parent's description covers.
             if not special and any(_is_behavior(vars(base).get(name)) for base in known):
                 return True
     return False
@@ -136,7 +138,14 @@ class System(Certifiable):
 
 
 def step_by_step(step: Callable, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-    """Return `(xs, ys, x_final)` of the scan of `step(x, u) -> (x_next, y)`."""
+    """Return `(xs, ys, x_final)` of the scan of `step(x, u) -> (x_next, y)`.
+
+    **Arguments:**
+
+    - `step`: one sample
+    - `x0`: initial state
+    - `us`: inputs, time first
+    """
 
     def body(x, u):
         x_next, y = step(x, u)
@@ -149,8 +158,11 @@ def step_by_step(step: Callable, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree
 class Trajectory(eqx.Module):
     """What a rollout returns, time first.
 
-    `xs[t]` is the state before sample t (so `xs[0]` is the initial state), `ys[t]` the output at sample t,
-    and `x_final` the state after the last sample, from which a next rollout goes on.
+    **Arguments:**
+
+    - `xs`: `xs[t]` is the state before sample t, so `xs[0]` is the initial state
+    - `ys`: `ys[t]` is the output at sample t
+    - `x_final`: the state after the last sample, from which a next rollout continues
     """
 
     xs: PyTree
@@ -168,17 +180,17 @@ class StrictlyProper(System):
     with the control `u` and everything else that acts on it, `w` (disturbances, references, noise). A
     controller can therefore read y[t] before it chooses u[t], and a loop about it is never algebraic.
 
-    `nu` and `inputs` are the controls alone. `lft()` has the inputs `[u, w]`, of w only what the class says, and the
+    `nu` and `inputs` are the controls alone. `lft()` has the inputs `[u, w]`, of w only what the class includes, and the
     outputs y without references, which a loop passes on to its controller.
     """
 
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of `w` in which nothing but the control acts, with `references` zeros for references.
 
-        **Raises:** `ModelError` for a class that does not say what its `w` is.
+        **Raises:** `ModelError` for a class that does not define its `w`.
         """
         raise ModelError(
-            f"a system to be controlled must say what acts on it, and {type(self).__name__} does not; give the class a method "
+            f"a system to be controlled must define what acts on it, and {type(self).__name__} does not; give the class a method "
             "undisturbed(references) that returns one sample of w, or give w to feedback"
         )
 
@@ -210,17 +222,17 @@ class Parameterization(eqx.Module):
 
     @property
     def label(self) -> str:
-        """What reports call the model: its class, unless it says otherwise."""
+        """What reports call the model: its class by default."""
         return type(self).__name__
 
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
-        **Raises:** `ModelError` for a class that does not say which of its arrays scale its output.
+        **Raises:** `ModelError` for a class that does not define which of its arrays scale its output.
         """
         raise ModelError(
-            f"a model must say how to scale its output down, and {type(self).__name__} does not; give the class a method "
-            "quiet(factor) that returns it with its output arrays multiplied by the factor"
+            f"a model must define how its output is scaled down, and {type(self).__name__} does not; give the class a method "
+            "`quiet(factor)` that returns it with its output arrays multiplied by the factor"
         )
 
 
@@ -231,5 +243,6 @@ def explicit_of(model: Any) -> Any:
 
 def dtype_of(model: PyTree):
     """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
+    # Shapes alone have a dtype too, so that a model that is only being sized can be asked.
     leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))
     return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))

@@ -157,22 +157,20 @@ def _gain_is_true(certificate: Any) -> bool:
     ny, nu = S.shape[::-1]
     one = np.diag(np.concatenate([np.ones(ny), -(gamma**2) * np.ones(nu)]))
     whole = np.block([[Q, S.T], [S, (R + R.T) / 2]])
-    unit = np.sqrt(
-        np.concatenate([np.ones(ny), np.full(nu, gamma**2)])
-    )  # so that both ports count alike in the search
 
-    def largest(exponent):
-        M = (np.exp(exponent) * whole + one) / unit / unit[:, None]
-        return np.linalg.eigvalsh(M)[-1]
+    def least_square(exponent):
+        """The square of the gain that this tau proves: the Schur complement over y, convex in tau."""
+        tau = np.exp(exponent)
+        return np.linalg.eigvalsh(
+            tau * (R + R.T) / 2 + tau**2 * S @ np.linalg.solve(-tau * Q - np.eye(ny), S.T)
+        )[-1]
 
-    # The largest eigenvalue is convex in tau, which must be at least 1 / |Q|: a search by thirds.
-    least = float(np.log(-1 / np.linalg.eigvalsh(Q)[0]))
-    low, high = least, least + 60
-    for _ in range(120):
+    low = float(np.log(-1 / np.linalg.eigvalsh(Q)[-1])) + 1e-12  # so that tau Q + I < 0
+    high = low + 60
+    for _ in range(120):  # a search by thirds
         third = (high - low) / 3
-        low, high = (
-            (low, high - third) if largest(low + third) < largest(high - third) else (low + third, high)
-        )
+        left, right = least_square(low + third), least_square(high - third)
+        low, high = (low, high - third) if left < right else (low + third, high)
     tau = Fraction(float(np.exp((low + high) / 2)))
     return positive_definite(-(tau * rational(whole) + rational(one)))
 

@@ -21,7 +21,9 @@ FINISHED = [
     "robustctl.scenario", "robustctl.trajectory", "robustctl.state_space", "robustctl.store", "robustctl.parallel",
     "robustctl.data", "robustctl.advice", "robustctl.plants", "robustctl.plot", "robustctl.reports", "robustctl.problems",
     "robustctl_envs", "robustctl.classical", "robustctl.robustness", "robustctl.observers", "robustctl.identify",
-    "robustctl.train", "robustctl.runs", "robustctl.nn",
+    "robustctl.train", "robustctl.runs", "robustctl.nn", "robustctl.certificates", "robustctl.io", "robustctl.lft",
+    "robustctl.system",
+    "robustctl.scaled", "robustctl.affine", "robustctl.linalg", "robustctl.registry", "robustctl.checks", "robustctl.errors",
 ]  # fmt: skip
 """Modules and packages whose public names have the form; a package's are those of its `__init__` file.
 
@@ -51,6 +53,8 @@ NAMES = [
 
 def own_arguments(value) -> list[str]:
     """Names that a caller gives; a plant's parameters have unit and source where they are declared."""
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return []  # a message alone
     fields = getattr(value, "__dataclass_fields__", {})
     declared = {name for name, field in fields.items() if "unit" in field.metadata}
     return [name for name in inspect.signature(value).parameters if name not in declared | {"args", "kwargs"}]

@@ -427,7 +427,7 @@ ALTERED = {
         "at most 2, got 3, written by a newer robustctl: upgrade",
     ),
     "format of no kind": (lambda h, a: h.update(format=[1]), "integer of at least 1, got a list"),
-    "certificate of no kind": (lambda h, a: h.update(certificate=[]), "certificate must say"),
+    "certificate of no kind": (lambda h, a: h.update(certificate=[]), "certificate must have a boolean"),
 }
 
 

@@ -13,7 +13,9 @@ FINISHED = [
     "robustctl/scenario.py", "robustctl/trajectory.py", "robustctl/state_space.py", "robustctl/store", "robustctl/parallel",
     "robustctl/data", "robustctl/advice", "robustctl/plants", "robustctl/plot", "robustctl/reports", "robustctl/problems",
     "robustctl/cli", "envs/robustctl_envs", "benchmarks", "robustctl/classical", "robustctl/robustness", "robustctl/observers",
-    "robustctl/identify", "robustctl/train", "robustctl/runs", "robustctl/recipe.py", "robustctl/nn",
+    "robustctl/identify", "robustctl/train", "robustctl/runs", "robustctl/recipe.py", "robustctl/certificates",
+    "robustctl/nn", "robustctl/io", "robustctl/lft.py", "robustctl/system.py", "robustctl/scaled.py", "robustctl/affine.py",
+    "robustctl/linalg.py", "robustctl/registry.py", "robustctl/checks.py", "robustctl/errors.py",
 ]  # fmt: skip
 """Files and folders whose prose was gone through; a folder's Markdown pages count too."""
 

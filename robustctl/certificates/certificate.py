@@ -30,19 +30,24 @@ class Certificate:
     - `holds`: whether the claim is proven.
     - `margin`: an upper bound, rounding included, on the largest eigenvalue of the dissipation matrix over its largest
       entry; negative where `holds`.
-    - `rate`: the certified contraction rate per sample; `rate_found`: the smallest that `P` proves.
+    - `rate`: the certified contraction rate per sample.
+    - `rate_found`: a smaller one that `P` proves, near its smallest, rounding included.
     - `gamma`: the certified gain from input to output, None without a claim on it; of a fitted model in its outputs'
       unit over its inputs'.
     - `supply`: `(Q, S, R)` or None.
     - `phi_bound`: the Lipschitz bound of the network inside.
     - `P`: the metric (nx, nx).
     - `reason`: why it does not hold, else empty.
-    - `model`: the class; `dtype`: of its arrays; `weights_sha256`: of all its arrays.
-    - `fingerprint`: of all that decides what it computes: `weights_sha256` leaves classes, static fields and functions out.
+    - `model`: name of the class.
+    - `dtype`: of its arrays.
+    - `weights_sha256`: hash of all its arrays.
+    - `fingerprint`: hash of all that decides what it computes: `weights_sha256` leaves classes, static fields and functions out.
     - `assumptions`: what the proof assumes and does not check, in words.
-    - `promised_gamma`, `promised_rate`: what the construction promises. With `certify(model, prove=True)`, `gamma` and `rate` are the
+    - `promised_gamma`: the gain that the construction promises. With `certify(model, prove=True)`, `gamma` and `rate` are the
       smallest that could be proven instead, and None where nothing could.
-    - `gain_proof`, `rate_proof`: metric and multipliers that prove them, one `Proof` each; None where none was searched or found.
+    - `promised_rate`: the contraction rate that the construction promises.
+    - `gain_proof`: metric and multipliers that prove `gamma`, a `Proof`; None where none was searched or found.
+    - `rate_proof`: those that prove `rate`.
     - `scaled_gamma`: the proven gain between the scaled signals of a fitted model.
     - `unproven`: why a search found nothing, in words.
     """
@@ -159,6 +164,7 @@ def certify(model: Parameterization | System, *, prove: bool = False, seconds: f
 
     **Example:** ::
 
+        model = rc.nn.LipschitzREN(nu=1, nx=2, nv=2, ny=1, gamma=2.0, key=jax.random.key(0))
         certificate = rc.certify(model, prove=True)
         print(certificate.promised_gamma, certificate.gamma)
     """
@@ -181,7 +187,7 @@ def certify(model: Parameterization | System, *, prove: bool = False, seconds: f
 def _of_system(system: System) -> Certificate:
     if reason := flag_fault(system):
         return _void(reason)
-    # Described first: a class refuses arrays that it knows not to fit with words of its own.
+    # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         described = _described(system)
     if reason := complex_fault(system) or array_fault(system) or step_fault(system):

@@ -62,6 +62,7 @@ def content(value: Any, position: str = "") -> Iterator[tuple[str, Any]]:
         yield from content((value.func, value.args, value.keywords), position)
     elif isinstance(value, types.FunctionType) and not _of_library(value):
         yield position, value
+        # Two lambdas of one name may differ in what they close over alone.
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         yield from content((value.__defaults__, value.__kwdefaults__, cells), position)
     else:
@@ -96,5 +97,6 @@ def _code(code: types.CodeType | None) -> bytes:
     """The instructions of a function, its constants and the functions inside it; the lines that it stands on do not count."""
     if code is None:
         return b""
+    # Of a code object inside, repr has an address, which is another one in every process.
     inner = [_code(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts]
     return b" ".join([code.co_code, *inner, repr(code.co_names).encode()])

@@ -108,6 +108,8 @@ def margin(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> float:
         M, size = _balanced(M, size)
     if not np.isfinite(size).all() or underflow:
         return float("inf")
+    # Two products of n terms and a sum: (2 n + 10) eps |size| at most (Higham 2002, chapter 3), the eigenvalues' own
+    # rounding is n eps |M|; twice that covers inputs that are rounded themselves.
     n = len(M)
     rounding = 4 * (n + 10) * roundings * ROUNDING * (np.linalg.norm(size) + np.linalg.norm(M))
     largest = float(np.linalg.eigvalsh((M + M.T) / 2)[-1]) + rounding
@@ -129,6 +131,7 @@ def sum_of_products(terms):
 def _balanced(M, size):
     diagonal = np.diag(size)
     safe = np.where(diagonal > 0, diagonal, 1.0)
+    # Powers of two: no digit changes, and by a congruence no eigenvalue changes its sign.
     d = np.exp2(-np.round(np.log2(safe) / 2))
     return d[:, None] * M * d, d[:, None] * size * d
 

@@ -25,6 +25,7 @@ def complex_fault(system: System) -> str:
 
 def array_fault(system: System) -> str:
     """Return which array of a system is not finite, empty where all are: `step` may read any of them."""
+    # The metric counts as well: which arrays a step reads is not known of every class.
     for name, leaf in _numbers(system):
         values = np.asarray(leaf, np.float64).ravel()
         if not np.isfinite(values).all():
@@ -115,6 +116,7 @@ def form_fault(form: LFT) -> str:
     nx, nu, ny = form.nx, form.nu, form.ny
     nv, nw = sum(block.nv for block in form.blocks), sum(block.nw for block in form.blocks)
     rows, columns = (nx, nv, ny), (nx, nw, nu)
+    # In the order of the fields: A B1 B2, C1 D11 D12, C2 D21 D22.
     needed = [(row, column) for row in rows for column in columns]
     for name, M, shape in zip(LFT._fields, form.matrices, needed, strict=False):
         if M.shape != shape:

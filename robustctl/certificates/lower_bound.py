@@ -19,7 +19,10 @@ from ..trajectory import rollout
 class LowerBound(NamedTuple):
     """A bound from below and the search that found it.
 
-    `value`: the largest ratio found by gradient ascent; `sampled`: the largest of the random starts.
+    **Arguments:**
+
+    - `value`: the largest ratio found by gradient ascent
+    - `sampled`: the largest of the random starts
     """
 
     value: float
@@ -44,6 +47,18 @@ def gain_lower_bound(
 
     by Adam on the logarithm, from `starts` random pairs. Any certified gamma lies above, but for the rounding of the two
     rollouts: search in float64 where signals have offsets or units far from one.
+
+    **Arguments:**
+
+    - `system`: what is simulated
+    - `nu`: number of its inputs
+    - `key`: of the random starts
+    - `horizon`: samples of a trajectory
+    - `steps`: of the ascent
+    - `starts`: random pairs to ascend from
+    - `dtype`: of the inputs; default that of JAX
+
+    **Raises:** `RobustctlError` for a horizon, steps or starts below 1.
     """
     _check(horizon, steps, starts)
 
@@ -81,6 +96,18 @@ def contraction_lower_bound(
         max over x, dx, u of  (V(dx[T]) / V(dx[0]))^(1/2T),   V(dx) = dx' P dx,  T = horizon
 
     by Adam on the logarithm, from `starts` random ones. Any certified rate for the metric P lies above.
+
+    **Arguments:**
+
+    - `system`: what is simulated
+    - `nu`: number of its inputs
+    - `P`: the metric (nx, nx)
+    - `key`: of the random starts
+    - `horizon`: samples of a trajectory
+    - `steps`: of the ascent
+    - `starts`: random states and inputs to ascend from
+
+    **Raises:** `RobustctlError` for a horizon, steps or starts below 1.
     """
     _check(horizon, steps, starts)
     L = jnp.linalg.cholesky(jnp.asarray(P))
@@ -104,11 +131,13 @@ class _DistanceRatio(eqx.Module):
 
 
 def _log_norm(a: Array) -> Array:
-    return 0.5 * jnp.log(jnp.sum(a**2) + jnp.finfo(a.dtype).tiny)
+    return 0.5 * jnp.log(
+        jnp.sum(a**2) + jnp.finfo(a.dtype).tiny
+    )  # the logarithm of zero has no slope to climb
 
 
 def _climb(log_ratio, start, steps: int):
-    optimizer = optax.adam(0.05)
+    optimizer = optax.adam(0.05)  # of signals of size one, in logarithms of ratios: found within 200 steps
 
     def body(carry, _):
         point, state, best = carry

@@ -21,6 +21,7 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
 
     **Example:** ::
 
+        model = rc.nn.LipschitzREN(nu=1, nx=2, nv=2, ny=1, gamma=2.0, key=jax.random.key(0))
         certificate = rc.certify(model, prove=True)
         rc.certificates.recheck(rc.certificates.Certificate.from_json(certificate.to_json()), model)
     """
@@ -44,7 +45,7 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
                 f"metric and multipliers must prove the {name} {proof.value:.6g}, got a matrix that is not negative definite; "
                 "certify the model again"
             )
-    # What the construction promises is a matrix of its own, proven without a search too.
+    # What the construction promises is a separate matrix, proven without a search too.
     promised = certify(model)
     gamma, rate = (promised.gamma, promised.rate_found) if promised.holds else (None, None)
     numbers = (smaller(gamma, certificate.gain_proof), smaller(rate, certificate.rate_proof))

@@ -1,4 +1,4 @@
-"""What is looked at while training goes on: the certificate."""
+"""The certificate's margin as a metric of training."""
 
 from ..system import Parameterization
 from .certificate import certify
@@ -7,9 +7,9 @@ from .certificate import certify
 def certificate_margin(epoch: int, model: Parameterization) -> float:
     """Return the margin of the model's certificate, below zero where it holds, infinite where it does not.
 
-    Give it to `fit` or `fit_policy` as `inspect`: the margin is then in progress line, log and history.
+    Give it to `fit` or `fit_policy` as a metric: the margin is then in progress line, log and history.
 
-    **Raises:** what `certificate` raises for a model that claims no guarantee.
+    **Raises:** what `certify` raises.
     """
     found = certify(model)
     return found.margin if found.holds else float("inf")

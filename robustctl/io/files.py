@@ -49,7 +49,7 @@ def save(
         rc.save("model.safetensors", model)
         print(rc.certify(rc.load("model.safetensors")))
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))  # a rename would replace a link, not the file that it points to
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"a model file must go to a folder that exists, got {target.parent}; create it first"
@@ -76,7 +76,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """Return the model of a file that `save` wrote, equal to the last bit.
 
     Every byte is checked against the file's sha256 first; then its parts, that its arrays fit together and,
-    where its certificate said that the guarantee holds, that it still does. Nothing in a file is run or
+    where its certificate reported that the guarantee holds, that it still does. Nothing in a file is run or
     imported.
 
     **Raises:** `ModelFileError` for a file that is damaged, altered, of a newer format or no model file, and
@@ -86,6 +86,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     with _about(path):
         header, arrays = unpack(data)
         structure = header.get("structure")
+        # Upgraded before anything is built: today's classes have other fields.
         if header["format"] == 1:
             structure, arrays = upgrade(structure, arrays)
         model = decode(structure, arrays)
@@ -95,7 +96,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a model file says of itself, without building the model.
+    """Return what a model file holds, without building the model.
 
     Keys: `format`, `versions`, `structure`, `certificate` (a dict as `Certificate.to_json` writes it, or
     None), `sha256` and `arrays`, which gives `dtype` and `shape` by name.
@@ -131,6 +132,6 @@ def _versions() -> dict[str, str]:
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:  # run from a source tree
+        except metadata.PackageNotFoundError:  # run from a source tree that was never installed
             found[name] = "unknown"
     return found

@@ -1,6 +1,6 @@
 """Model files of format 1 (robustctl 0.1): their classes and array names, made into those of today.
 
-A guarantee was then a class of its own, and its numbers were fields of that class:
+A guarantee was then a class, and its numbers were fields of that class:
 
 =============================================  ==================================================================
 class of format 1                              today
@@ -62,6 +62,7 @@ def _upgrade(node: Any, path: str, arrays: Arrays) -> Any:
 def _contracting_model(cls: str) -> Callable:
     def made(fields: dict, path: str, arrays: Arrays) -> dict:
         rate = fields.pop("rate")
+        # The free arrays were the model's own fields; today they are its core's.
         for name in [name for name in arrays if name.startswith(path)]:
             arrays[f"{path}core.{name[len(path) :]}"] = arrays.pop(name)
         return _model(
@@ -95,6 +96,7 @@ def _dissipative_model(cls: str) -> Callable:
 def _core(fields: dict, cls: str) -> tuple[dict, float]:
     """The unit-gain core, whose number of inputs follows from its arrays now, and the rate that it held."""
     inside = dict(fields["core"]["fields"])
+    # A static field of format 1, which today follows from the shape of B_imp.
     inside.pop("nu", None)
     rate = inside.pop("rate")
     return _node(f"UnitGain{cls}Core", inside), rate
@@ -132,6 +134,7 @@ def _corrected(fields: dict, path: str, arrays: Arrays) -> dict:
 
 def _fixed(numbers: dict[str, Any], path: str, arrays: Arrays) -> dict[str, dict]:
     """Return a `Fixed` for each number, its float64's bits among the arrays."""
+    # As `nn.Fixed` stores a float64: two words of 32 bits, in any JAX.
     for name, number in numbers.items():
         arrays[f"{path}{name}.words"] = np.asarray(number, np.float64)[..., None].view(np.uint32)
     return {name: _node("Fixed", {"words": {"array": "jax"}}) for name in numbers}

@@ -15,7 +15,7 @@ from ..registry import CLASSES, name_of, registered
 def check_shapes(value: Any) -> None:
     """Raise `ValueError` unless every registered part of `value` has arrays of the shapes it is built with.
 
-    Each is built again, abstractly, with the sizes that its class says follow from its own arrays.
+    Each is built again, abstractly, with the sizes that its registered function computes from its arrays.
     """
     for part in _parts(value):
         name = name_of(type(part))
@@ -76,7 +76,7 @@ def _compare(part: Any, built: Any) -> None:
 
 
 def _shapes(part: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes by path, without those of phi, which may be any network and is a part of its own."""
+    """Shapes by path, without those of phi, which may be any network and is checked as a separate part."""
     leaves = jax.tree_util.tree_leaves_with_path(part)
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
     return {name: leaf.shape for name, leaf in named.items() if ".phi" not in name}

@@ -8,7 +8,7 @@ tuple                            list
 JAX array, NumPy array, scalar   {"array": "jax" | "numpy" | "scalar"}, stored under its path, as in
                                  `core.X` or `layers.0.b`
 activation                       {"function": name}
-object of a registered class        {"class": name, "fields": {name: ...}}
+object of a registered class     {"class": name, "fields": {name: ...}}
 ===============================  =====================================================================
 """
 
@@ -75,7 +75,7 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
 def _refuse(value: Any, path: Path) -> NoReturn:
     if isinstance(value, eqx.Module):
         what = f"a {type(value).__name__}"
-        hint = "register its class with @rc.registered(sizes=...), which says what shapes its arrays have"
+        hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
     else:
         what = f"the function {value.__name__}" if callable(value) else f"a {type(value).__name__}"
         hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
@@ -104,6 +104,7 @@ def decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
     **Raises:** `ModelFileError` for a structure or arrays that `encode` does not write, and for arrays in
     64 bits where JAX runs in 32.
     """
+    # Arrays are taken out as they are used, so that one that nothing reads is found.
     left = dict(arrays)
     model = _decode(node, ("model",), left)
     if left:
@@ -114,6 +115,7 @@ def decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
+    # Before Python's own limit, which would end in a RecursionError without a position.
     if len(path) > _DEEPEST:
         raise ModelFileError(f"a model must be at most {_DEEPEST} levels deep, got more at {_name(path[:4])}")
     if node is None or type(node) in (bool, int, str) or (type(node) is float and math.isfinite(node)):
@@ -140,6 +142,7 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
             f"{_name(path)} must have exactly the fields {', '.join(needed)} of {node['class']}, got {got}; "
             "load it with the robustctl that wrote it, and save again"
         )
+    # No constructor is called: it could compute anything. Its checks are run below.
     self = object.__new__(cls)
     for name in needed:
         object.__setattr__(self, name, _decode(given[name], (*path, name), left))

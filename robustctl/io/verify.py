@@ -37,8 +37,9 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
         return
     if not (isinstance(stored, dict) and isinstance(stored.get("holds"), bool)):
         raise ModelFileError(
-            f"the certificate must say if it holds, got {shown(stored)}; save the model again"
+            f"the certificate must have a boolean `holds`, got {shown(stored)}; save the model again"
         )
+    # What did not hold when it was saved promises nothing that could be broken now.
     if not stored["holds"]:
         return
     try:
@@ -71,6 +72,7 @@ def _check_call(system: Any) -> None:
         return
     if system.nu is None:
         raise ValueError(f"a {type(system).__name__} must know its number of inputs; give it an attribute nu")
+    # From shapes alone: a damaged file must not be able to start a computation.
     x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
     u = jax.ShapeDtypeStruct((system.nu,), dtype_of(system))
     x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)

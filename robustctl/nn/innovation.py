@@ -15,7 +15,7 @@ from ..linalg import exact_map, slack
 from ..registry import registered
 from ..system import System
 from .activations import Activation
-from .arrays import check_free, check_one, free_dtype
+from .arrays import check_free, check_one, check_shapes, free_dtype
 from .guarantee import Contracting, Guaranteed
 from .initializers import draw, lecun_normals, split
 from .numpy_maps import in_numpy, zeros
@@ -88,6 +88,18 @@ class InnovationSystem(System):
     def modes(self) -> tuple[System, ...]:
         """Return the model under each pattern of seen outputs, its products in float64: `under` rounds them to its dtype."""
         check_one(self, self.bx)
+        nx, nv, no, nu = self.bx.size, self.bv.size, self.by.size, self.B2.shape[-1]
+        check_shapes(
+            self,
+            A=(nx, nx),
+            B1=(nx, nv),
+            B2=(nx, nu),
+            C1=(nv, nx),
+            C2=(no, nx),
+            D12=(nv, nu),
+            D21=(no, nv),
+            D22=(no, nu),
+        )
         with jax.enable_x64(True):
             exact = to_float64(self)
             patterns = itertools.product((0.0, 1.0), repeat=self.K.shape[1])

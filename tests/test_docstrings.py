@@ -21,7 +21,7 @@ FINISHED = [
     "robustctl.scenario", "robustctl.trajectory", "robustctl.state_space", "robustctl.store", "robustctl.parallel",
     "robustctl.data", "robustctl.advice", "robustctl.plants", "robustctl.plot", "robustctl.reports", "robustctl.problems",
     "robustctl_envs", "robustctl.classical", "robustctl.robustness", "robustctl.observers", "robustctl.identify",
-    "robustctl.train", "robustctl.runs", "robustctl.nn",
+    "robustctl.train", "robustctl.runs", "robustctl.nn", "robustctl.loops",
 ]  # fmt: skip
 """Modules and packages whose public names have the form; a package's are those of its `__init__` file.
 

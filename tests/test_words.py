@@ -13,7 +13,7 @@ FINISHED = [
     "robustctl/scenario.py", "robustctl/trajectory.py", "robustctl/state_space.py", "robustctl/store", "robustctl/parallel",
     "robustctl/data", "robustctl/advice", "robustctl/plants", "robustctl/plot", "robustctl/reports", "robustctl/problems",
     "robustctl/cli", "envs/robustctl_envs", "benchmarks", "robustctl/classical", "robustctl/robustness", "robustctl/observers",
-    "robustctl/identify", "robustctl/train", "robustctl/runs", "robustctl/recipe.py", "robustctl/nn",
+    "robustctl/identify", "robustctl/train", "robustctl/runs", "robustctl/loops", "robustctl/recipe.py", "robustctl/nn",
 ]  # fmt: skip
 """Files and folders whose prose was gone through; a folder's Markdown pages count too."""
 

@@ -88,7 +88,6 @@ def sample_time(known: float | None, given: float | None, system: SystemLike | L
 
 def _callbacks(step: Callable) -> tuple[Callable, Callable]:
     """Return `updfcn` and `outfcn`, compiled apart: each drops what only the other needs."""
-
     # Taken apart once: equinox.filter_jit would do it at every call, which takes longer than the step itself.
     arrays, rest = eqx.partition(step, eqx.is_array)
     leaves, structure = jax.tree.flatten(arrays)

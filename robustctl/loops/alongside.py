@@ -110,14 +110,14 @@ class Alongside(System):
 
 
 def _stepped(name: str, system: System, x: PyTree, u: Array, nu: int) -> tuple[PyTree, Array]:
-    """Step a part, or say that it does not fit; JAX would name two shapes and no part."""
+    """Step a part, or report that it does not fit; JAX would name two shapes and no part."""
     wanted = (
         f"{name} must take {u.shape[0]} signals, those of the outputs and references, and give {nu} controls"
     )
     try:
         x_next, y = system.step(x, u)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{wanted}; its step said: {error}") from error
+        raise ModelError(f"{wanted}; its step raised: {error}") from error
     if y.shape != (nu,):
         raise ModelError(f"{wanted}, got controls of shape {y.shape}")
     return x_next, y

@@ -16,7 +16,14 @@ from .parts import Of, forms, narrowed, with_references
 
 
 class LoopOutput(NamedTuple):
-    """What a feedback loop gives at each sample: the plant's state, what the policy read and what it chose."""
+    """What a feedback loop gives at each sample.
+
+    **Arguments:**
+
+    - `x`: the plant's state.
+    - `y`: what the policy read, references included.
+    - `u`: what the policy chose.
+    """
 
     x: PyTree
     y: Array
@@ -142,14 +149,14 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             jax.tree.map(lambda a: a.shape, s) for s in (eqx.filter_eval_shape(lambda: state[0]), after)
         ]
         fits = shapes[0] == shapes[1]
-        said = f"the plant's state would go from {shapes[0]} to {shapes[1]}"
+        raised = f"the plant's state would go from {shapes[0]} to {shapes[1]}"
     except Exception as error:
-        fits, said = False, str(error)
+        fits, raised = False, str(error)
     if not fits:
         raise ModelError(
             f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
-            f"w = plant.undisturbed(n). A step said: {said}"
+            f"w = plant.undisturbed(n). A step raised: {raised}"
         )
     if isinstance(plant, Sampled):
         plant.check_steps()

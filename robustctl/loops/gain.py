@@ -11,7 +11,14 @@ from ..system import System
 
 
 class Gain(System):
-    """A static gain without state about an offset: `y = D (u - u0) + y0`."""
+    """A static gain without state about an offset: `y = D (u - u0) + y0`.
+
+    **Arguments:**
+
+    - `D`: the gain (ny, nu).
+    - `u0`: offset of the input (nu,).
+    - `y0`: offset of the output (ny,).
+    """
 
     D: Array
     u0: Array
@@ -50,7 +57,12 @@ def zero_gain(nu: int, ny: int) -> Gain:
 
     **Arguments:**
 
-    - `nu`, `ny`: numbers of inputs and outputs.
+    - `nu`: number of inputs.
+    - `ny`: number of outputs.
+
+    **Example:** ::
+
+        nothing = rc.loops.zero_gain(nu=1, ny=1)
     """
     return Gain(jnp.zeros((ny, nu)), jnp.zeros(nu), jnp.zeros(ny))
 
@@ -83,7 +95,7 @@ class Delay(System):
     samples: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        """Refuse a delay that means nothing."""
+        """Refuse a length out of range."""
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
             raise ModelError(
                 f"samples must be a whole number of samples of at least 1, got {self.samples!r}; without a delay leave it out"

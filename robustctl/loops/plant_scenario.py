@@ -28,7 +28,7 @@ class PlantScenario(Scenario):
     - `sampled`: the plant with its imperfections.
     - `base`: a controller that the learned system adds to: a `Base`, of which it becomes Youla's Q; any other that
       stabilizes the plant, for example a `PID`, to which it is added by `Alongside`; None for direct feedback.
-    - `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode.
+    - `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn again for each episode.
     - `model`: model for `Alongside`; default the plant as given here. It does not change when the plant is
       changed afterwards, for example by a fault; nor does the model in a `Base`.
     """

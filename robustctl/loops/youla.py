@@ -50,7 +50,8 @@ class ModelBased(Base):
 
     - `model`: the plant's model as a `Sampled` without noise or jitter, its saturation included so that the estimate
       follows what the actuator did.
-    - `correct(x_hat, innovation) -> dx` (nx,), `law(x_hat) -> u`: functions or Modules on the physical state.
+    - `correct`: function or Module `(x_hat, innovation) -> dx` (nx,) on the physical state.
+    - `law`: function or Module `x_hat -> u` on the physical state.
 
     `internal_model` and `linear_base` give ready ones. It has no integral action: a constant disturbance leaves an error, which a
     trained q may reduce and does not remove. `rc.classical.linear_base(..., integral=True)` removes it, and follows references.
@@ -164,7 +165,7 @@ class Youla(System):
 
     def lft(self) -> LFT | None:
         """Return the form from `[y, r]` to u, of a base with a form and a q with one."""
-        # A base whose methods were overridden has no lft(), whatever its lft_with_law() says.
+        # A base whose methods were overridden has no lft(), whatever its lft_with_law() returns.
         known, base = forms(self.base, self.q), self.base.lft_with_law()
         if known is None or base is None:
             return None

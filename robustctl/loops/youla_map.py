@@ -31,6 +31,16 @@ class YoulaMap(System):
     Every stabilizing controller of a linear plant has this form with some stable q, and its gain is at most
     `|T0| + |T1| gamma |T2|` (H-infinity norms) for a q of gain gamma; `sat` has slope at most one and
     changes nothing in this. Source: [BWM23], Sec. III.
+
+    **Arguments:**
+
+    - `t0`: T0, from d (nd,) to z (nz,).
+    - `t1`: T1, from the learned control (nu,) to z.
+    - `t2`: T2, from d to what q reads (ny,).
+    - `q`: the learned system.
+    - `limit`: largest magnitude of each learned control; infinite for none.
+
+    **Raises:** `ModelError` for maps whose sizes or sample times do not fit each other and a limit that is not positive.
     """
 
     t0: StateSpace

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, delay, static_gain
@@ -25,23 +26,28 @@ class Gain(System):
     y0: Array
 
     @property
+    @override
     def nu(self) -> int:
         """Number of inputs."""
         return self.D.shape[1]
 
     @property
+    @override
     def ny(self) -> int:
         """Number of outputs."""
         return self.D.shape[0]
 
+    @override
     def lft(self) -> LFT:
         """Return D; the offsets drop out."""
         return static_gain(self.D)
 
+    @override
     def init_state(self) -> tuple[()]:
         """Return the empty state."""
         return ()
 
+    @override
     def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
         """Return `(x, y)`.
 
@@ -102,23 +108,28 @@ class Delay(System):
             )
 
     @property
+    @override
     def nu(self) -> int:
         """Number of inputs."""
         return self.initial.shape[0]
 
     @property
+    @override
     def ny(self) -> int:
         """Number of outputs."""
         return self.initial.shape[0]
 
+    @override
     def lft(self) -> LFT:
         """Return the shift register."""
         return delay(self.nu, self.samples)
 
+    @override
     def init_state(self) -> Float[Array, "{self.samples} nu"]:
         """Return the inputs that are still to come out."""
         return jnp.tile(self.initial, (self.samples, 1))
 
+    @override
     def step(
         self, x: Float[Array, "{self.samples} nu"], u: Float[Array, " nu"]
     ) -> tuple[Float[Array, "{self.samples} nu"], Float[Array, " nu"]]:

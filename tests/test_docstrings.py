@@ -1,9 +1,10 @@
-"""Docstrings: one form, that of `CONTRIBUTING.md`, for every public name of the finished rooms; their examples run."""
+"""Docstrings: one form, that of `CONTRIBUTING.md`, for every public name; their examples run."""
 
 import ast
 import importlib
 import inspect
 import os
+import pkgutil
 import re
 import textwrap
 from pathlib import Path
@@ -17,18 +18,10 @@ import pytest
 import robustctl as rc
 import robustctl_envs
 
-FINISHED = [
-    "robustctl.scenario", "robustctl.trajectory", "robustctl.state_space", "robustctl.store", "robustctl.parallel",
-    "robustctl.data", "robustctl.advice", "robustctl.plants", "robustctl.plot", "robustctl.reports", "robustctl.problems",
-    "robustctl_envs", "robustctl.classical", "robustctl.robustness", "robustctl.observers", "robustctl.identify",
-    "robustctl.train", "robustctl.runs", "robustctl.nn", "robustctl.certificates", "robustctl.io", "robustctl.lft",
-    "robustctl.system",
-    "robustctl.scaled", "robustctl.affine", "robustctl.linalg", "robustctl.registry", "robustctl.checks", "robustctl.errors",
-]  # fmt: skip
-"""Modules and packages whose public names have the form; a package's are those of its `__init__` file.
-
-The command line's docstrings are its help texts, in the form that tyro reads.
-"""
+COMMANDS = ("cli", "__main__")  # whose docstrings are help texts, in the form that tyro reads
+ROOMS = [f"robustctl.{room.name}" for room in pkgutil.iter_modules(rc.__path__) if room.name not in COMMANDS]
+MODULES = [*ROOMS, "robustctl_envs"]
+"""Modules and packages whose public names have the form; a package's are those of its `__init__` file."""
 
 ARGUMENT = re.compile(r"^ *- ((?:`\w+`, )*`\w+`): \S", re.MULTILINE)
 SECTIONS = re.compile(r"^ *(Parameters|Returns|Raises|Args|Arguments|Yields)\n? *(-{3,}|:)$", re.MULTILINE)
@@ -45,9 +38,7 @@ def public(module_name: str) -> dict:
 
 
 NAMES = [
-    pytest.param(value, id=f"{module}.{name}")
-    for module in FINISHED
-    for name, value in public(module).items()
+    pytest.param(value, id=f"{module}.{name}") for module in MODULES for name, value in public(module).items()
 ]
 
 

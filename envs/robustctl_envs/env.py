@@ -47,7 +47,7 @@ class PlantEnv(gym.Env):
     terminated episode are those in which the task failed, within the last sample.
 
     `gymnasium.make` ends an episode after the environment's number of samples, or after `max_episode_steps` of them. The
-    environment itself has no end unless `horizon` is given: it draws disturbances and references anew when they are used up.
+    environment itself has no end unless `horizon` is given: it draws further disturbances and references when they are used up.
 
     **Arguments:**
 

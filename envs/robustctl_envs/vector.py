@@ -94,7 +94,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
     which ignores its action and returns the first observation, reward 0 and no end.
 
     `reset(options=)` takes `x0`, one initial state for all or one for each, (num_envs, nx), and `reset_mask` (num_envs,) of booleans:
-    only these start anew. `info` is that of `PlantEnv`, environment first.
+    only these start a new episode. `info` is that of `PlantEnv`, environment first.
 
     **Arguments:**
 
@@ -204,7 +204,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
 
 
 def _checked_mask(mask: Any, num_envs: int) -> np.ndarray:
-    """Return a mask that says which environments to reset, with the errors of Gymnasium's own vector environments."""
+    """Return a mask of the environments to reset, with the errors of Gymnasium's own vector environments."""
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         raise TypeError(f"options['reset_mask'] must be an array of booleans, got {mask!r}")
     if mask.shape != (num_envs,) or not mask.any():

@@ -1,10 +1,11 @@
 """Any system as a `control.NonlinearIOSystem`, for python-control's simulation, trimming and interconnection."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import control as ct
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
@@ -87,10 +88,15 @@ def sample_time(known: float | None, given: float | None, system: SystemLike | L
 
 def _callbacks(step: Callable) -> tuple[Callable, Callable]:
     """Return `updfcn` and `outfcn`, compiled apart: each drops what only the other needs."""
+    # Taken apart once: equinox.filter_jit would do it at every call, which takes longer than the step itself.
+    arrays, rest = eqx.partition(step, eqx.is_array)
+    leaves, structure = jax.tree.flatten(arrays)
+    others, other_structure = jax.tree.flatten(rest)
+    fixed = _Fixed((structure, other_structure, tuple(others)))
 
     @in_float64
     def call(part, x, u):
-        return np.array(_part(step, jnp.asarray(x, jnp.float64), jnp.asarray(u, jnp.float64), part))
+        return np.array(_part(fixed, part, leaves, np.asarray(x, float), np.asarray(u, float)))
 
     def update(t, x, u, params):
         return call(0, x, u)
@@ -101,6 +107,21 @@ def _callbacks(step: Callable) -> tuple[Callable, Callable]:
     return update, output
 
 
-@eqx.filter_jit
-def _part(step, x, u, part: int):
+class _Fixed:
+    """What of a step is not an array, with its hash taken once; equal ones share a compiled function."""
+
+    def __init__(self, parts: tuple):
+        self.parts, self._hash = parts, hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other) -> bool:
+        return self is other or (isinstance(other, _Fixed) and self.parts == other.parts)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _part(fixed: _Fixed, part: int, leaves: list[jax.Array], x: jax.Array, u: jax.Array):
+    structure, other_structure, others = fixed.parts
+    step = eqx.combine(jax.tree.unflatten(structure, leaves), jax.tree.unflatten(other_structure, others))
     return step(x, u)[part]

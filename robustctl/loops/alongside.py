@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, joined, signals
@@ -51,20 +52,24 @@ class Alongside(System):
     outputs, output_units = Of("model", "inputs"), Of("model", "input_units")
 
     @property
+    @override
     def nu(self) -> int | None:
         """Number of outputs and references that it reads; None where unknown."""
         return self.controller.nu if self.q.nu is None else self.q.nu
 
     @property
+    @override
     def inputs(self) -> tuple[str, ...] | None:
         """Names of the outputs and references that it reads; None where unknown."""
         return with_references(self.model.outputs, self.nu)
 
     @property
+    @override
     def input_units(self) -> tuple[str, ...] | None:
         """Units of the outputs that it reads, none for references; None where unknown."""
         return with_references(self.model.output_units, self.nu, "")
 
+    @override
     def lft(self) -> LFT | None:
         """Return the form from `[y, r]` to u, where controller, model and q have one."""
         parts = forms(self.controller, self.model, self.controller, self.q)
@@ -85,11 +90,13 @@ class Alongside(System):
         check_sample_time("controller", self.controller, "the model's", self.model)
         check_sample_time("q", self.q, "the model's", self.model)
 
+    @override
     def init_state(self) -> tuple[tuple[PyTree, PyTree, PyTree], PyTree]:
         """Return the initial states of the controller, the twin's plant, the twin's controller; and of q."""
         own = self.controller.init_state()
         return (own, self.model.init_state(), self.controller.init_state()), self.q.init_state()
 
+    @override
     def step(self, x: tuple[Any, PyTree], u: Float[Array, " nyr"]) -> tuple[tuple[Any, PyTree], Array]:
         """Return `(x_next, control)`; here the input is the measured output."""
         (own, plant, copy), q_state = x
@@ -104,20 +111,21 @@ class Alongside(System):
         plant = self.model.advance(plant, believed + added, self.model.undisturbed())
         return ((own, plant, copy), q_state), control + added
 
+    @override
     def prepare(self) -> "Alongside":
         """Return the same with controller and q prepared for many steps."""
         return dataclasses.replace(self, controller=self.controller.prepare(), q=self.q.prepare())
 
 
 def _stepped(name: str, system: System, x: PyTree, u: Array, nu: int) -> tuple[PyTree, Array]:
-    """Step a part, or say that it does not fit; JAX would name two shapes and no part."""
+    """Step a part, or report that it does not fit; JAX would name two shapes and no part."""
     wanted = (
         f"{name} must take {u.shape[0]} signals, those of the outputs and references, and give {nu} controls"
     )
     try:
         x_next, y = system.step(x, u)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{wanted}; its step said: {error}") from error
+        raise ModelError(f"{wanted}; its step raised: {error}") from error
     if y.shape != (nu,):
         raise ModelError(f"{wanted}, got controls of shape {y.shape}")
     return x_next, y

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
@@ -16,7 +17,14 @@ from .parts import Of, forms, narrowed, with_references
 
 
 class LoopOutput(NamedTuple):
-    """What a feedback loop gives at each sample: the plant's state, what the policy read and what it chose."""
+    """What a feedback loop gives at each sample.
+
+    **Arguments:**
+
+    - `x`: the plant's state.
+    - `y`: what the policy read, references included.
+    - `u`: what the policy chose.
+    """
 
     x: PyTree
     y: Array
@@ -55,23 +63,27 @@ class Feedback(System):
         return self.policy.nu - self.policy.references
 
     @property
+    @override
     def ny(self) -> int | None:
         """Number of outputs `[y, u]`; None where unknown."""
         width, nu = self._width(), self.policy.ny
         return None if width is None or nu is None else width + nu
 
     @property
+    @override
     def outputs(self) -> tuple[str, ...] | None:
         """Names of what the policy reads and of what it chooses; None where unknown."""
         read, chosen = with_references(self.plant.outputs, self._width()), self.plant.inputs
         return None if read is None or chosen is None else read + chosen
 
     @property
+    @override
     def output_units(self) -> tuple[str, ...] | None:
         """Units of what the policy reads and of what it chooses, none for references; None where unknown."""
         read, chosen = with_references(self.plant.output_units, self._width(), ""), self.plant.input_units
         return None if read is None or chosen is None else read + chosen
 
+    @override
     def lft(self) -> LFT | None:
         """Return the form from `[w, r]` to `[y, r, u]`."""
         parts = forms(self.plant, self.policy)
@@ -82,10 +94,12 @@ class Feedback(System):
         y, u, w, r = signals([plant, policy], plant.nu - policy.ny, policy.nu - plant.ny)
         return joined([plant, policy], [u, w, y, r], [y, r, u])
 
+    @override
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of plant and policy."""
         return self.plant.init_state(), self.policy.init_state()
 
+    @override
     def step(self, x: tuple[PyTree, PyTree], u: PyTree) -> tuple[tuple[PyTree, PyTree], LoopOutput]:
         """Return `(x_next, LoopOutput)`; here the input is `w`."""
         plant_state, policy_state = x
@@ -94,12 +108,14 @@ class Feedback(System):
         plant_next = self.plant.advance(plant_state, control, u)
         return (plant_next, policy_next), LoopOutput(plant_state, y, control)
 
+    @override
     def scan(self, x0: tuple[PyTree, PyTree], us: PyTree) -> tuple[PyTree, LoopOutput, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence; gradients keep the states alone and take each step again."""
         # A scan needs no barrier against merging. Keeping every intermediate of plant and policy takes twice as long.
         again = jax.checkpoint(lambda x, u: self.step(x, u), prevent_cse=False)
         return step_by_step(again, x0, us)
 
+    @override
     def prepare(self) -> "Feedback":
         """Return the same with its parts prepared for many steps."""
         return dataclasses.replace(self, plant=self.plant.prepare(), policy=self.policy.prepare())
@@ -142,14 +158,14 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             jax.tree.map(lambda a: a.shape, s) for s in (eqx.filter_eval_shape(lambda: state[0]), after)
         ]
         fits = shapes[0] == shapes[1]
-        said = f"the plant's state would go from {shapes[0]} to {shapes[1]}"
+        raised = f"the plant's state would go from {shapes[0]} to {shapes[1]}"
     except Exception as error:
-        fits, said = False, str(error)
+        fits, raised = False, str(error)
     if not fits:
         raise ModelError(
             f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
-            f"w = plant.undisturbed(n). A step said: {said}"
+            f"w = plant.undisturbed(n). A step raised: {raised}"
         )
     if isinstance(plant, Sampled):
         plant.check_steps()
@@ -200,31 +216,37 @@ class Series(System):
     ny, outputs, output_units = Of("second"), Of("second"), Of("second")
 
     @property
+    @override
     def dt(self) -> float | None:
         """Sample time in seconds, of the one or the other; None where both work at any."""
         return self.second.dt if self.first.dt is None else self.first.dt
 
+    @override
     def lft(self) -> LFT | None:
         """Return the forms in series."""
         parts = forms(self.first, self.second)
         return None if parts is None else series(*parts)
 
+    @override
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return both initial states."""
         return self.first.init_state(), self.second.init_state()
 
+    @override
     def step(self, x: tuple[PyTree, PyTree], u: PyTree) -> tuple[tuple[PyTree, PyTree], PyTree]:
         """Return `(x_next, y)`."""
         first, middle = self.first.step(x[0], u)
         second, y = self.second.step(x[1], middle)
         return (first, second), y
 
+    @override
     def scan(self, x0: tuple[PyTree, PyTree], us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence, one system after the other."""
         firsts, middle, first = self.first.scan(x0[0], us)
         seconds, ys, second = self.second.scan(x0[1], middle)
         return (firsts, seconds), ys, (first, second)
 
+    @override
     def prepare(self) -> "Series":
         """Return the same with its parts prepared for many steps."""
         return Series(self.first.prepare(), self.second.prepare())

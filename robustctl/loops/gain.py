@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, delay, static_gain
@@ -12,20 +13,30 @@ from ..system import System
 
 
 class Gain(DirectPath):
-    """A static gain without state about an offset: `y = D (u - u0) + y0`."""
+    """A static gain without state about an offset: `y = D (u - u0) + y0`.
+
+    **Arguments:**
+
+    - `D`: the gain (ny, nu).
+    - `u0`: offset of the input (nu,).
+    - `y0`: offset of the output (ny,).
+    """
 
     D: Array
     u0: Array
     y0: Array
 
+    @override
     def lft(self) -> LFT:
         """Return D; the offsets drop out."""
         return static_gain(self.D)
 
+    @override
     def init_state(self) -> tuple[()]:
         """Return the empty state."""
         return ()
 
+    @override
     def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
         """Return `(x, y)`.
 
@@ -41,7 +52,12 @@ def zero_gain(nu: int, ny: int) -> Gain:
 
     **Arguments:**
 
-    - `nu`, `ny`: numbers of inputs and outputs.
+    - `nu`: number of inputs.
+    - `ny`: number of outputs.
+
+    **Example:** ::
+
+        nothing = rc.loops.zero_gain(nu=1, ny=1)
     """
     return Gain(jnp.zeros((ny, nu)), jnp.zeros(nu), jnp.zeros(ny))
 
@@ -74,30 +90,35 @@ class Delay(System):
     samples: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
-        """Refuse a delay that means nothing."""
+        """Refuse a length out of range."""
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
             raise ModelError(
                 f"samples must be a whole number of samples of at least 1, got {self.samples!r}; without a delay leave it out"
             )
 
     @property
+    @override
     def nu(self) -> int:
         """Number of inputs."""
         return self.initial.shape[0]
 
     @property
+    @override
     def ny(self) -> int:
         """Number of outputs."""
         return self.initial.shape[0]
 
+    @override
     def lft(self) -> LFT:
         """Return the shift register."""
         return delay(self.nu, self.samples)
 
+    @override
     def init_state(self) -> Float[Array, "{self.samples} nu"]:
         """Return the inputs that are still to come out."""
         return jnp.tile(self.initial, (self.samples, 1))
 
+    @override
     def step(
         self, x: Float[Array, "{self.samples} nu"], u: Float[Array, " nu"]
     ) -> tuple[Float[Array, "{self.samples} nu"], Float[Array, " nu"]]:

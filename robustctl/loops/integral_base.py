@@ -39,6 +39,7 @@ class IntegralBase(Base):
     input_units, output_units = Of("inner"), Of("inner")
 
     @property
+    @override
     def references(self) -> int:
         """Number of references, without which it works too."""
         return self.H.shape[0]

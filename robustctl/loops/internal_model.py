@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, static_gain
@@ -26,6 +27,7 @@ class NoCorrection(Certifiable):
     nx: int = eqx.field(static=True)
     ny: int = eqx.field(static=True)
 
+    @override
     def lft(self) -> LFT:
         """Return zero of `[x, innovation]`."""
         return static_gain(np.zeros((self.nx, self.nx + self.ny)))
@@ -47,6 +49,7 @@ class Constant(Certifiable):
     value: Array
     nx: int = eqx.field(static=True)
 
+    @override
     def lft(self) -> LFT:
         """Return zero of x."""
         return static_gain(np.zeros((self.value.size, self.nx)))

@@ -17,11 +17,11 @@ class LoopRun(NamedTuple):
 
     **Arguments:**
 
-    - `t` (T,): time in seconds.
-    - `x` (T, nx): the plant's physical state.
-    - `y` (T, ny): what the policy read, references included.
-    - `u` (T, nu): what the policy chose.
-    - `applied` (T, nu): what the actuator applied.
+    - `t`: time in seconds (T,).
+    - `x`: the plant's physical state (T, nx).
+    - `y`: what the policy read, references included, (T, ny).
+    - `u`: what the policy chose (T, nu).
+    - `applied`: what the actuator applied (T, nu).
     - `w`: what acted from outside.
     - `diverged`: whether the state left its bounds.
     - `escape_time`: when, in seconds; infinite if it did not. From then on all signals are held at their last values inside.
@@ -46,8 +46,21 @@ def simulate(
     The run counts as diverged from the first sample at which a state is not finite or larger than `bound`
     in magnitude. A batch goes through `jax.vmap`.
 
+    **Arguments:**
+
+    - `loop`: of `feedback`, about a `Sampled` plant.
+    - `ws`: what acts from outside, time first: `rc.plants.undisturbed` or `rc.plants.draw`.
+    - `x0`: physical state (nx,) at the start; default the operating point.
+    - `bound`: largest magnitude of a state or output.
+
     **Raises:** `RobustctlError` for a loop about something else than a `Sampled` plant and for a bound that is not
     positive.
+
+    **Example:** ::
+
+        tanks = rc.plants.Sampled(rc.plants.TwoTanks(), dt=2.0)
+        loop = rc.loops.feedback(tanks, rc.classical.PID(0.5, 0.01, dt=2.0, y0=10.0, u0=3.0))
+        run = rc.loops.simulate(loop, rc.plants.undisturbed(tanks, 100), jnp.array([8.0, 12.0]))
     """
     plant = loop.plant
     if not isinstance(plant, Sampled):

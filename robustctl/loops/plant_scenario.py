@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..nn import LipschitzR2DN, long_memory
@@ -28,7 +29,7 @@ class PlantScenario(Scenario):
     - `sampled`: the plant with its imperfections.
     - `base`: a controller that the learned system adds to: a `Base`, of which it becomes Youla's Q; any other that
       stabilizes the plant, for example a `PID`, to which it is added by `Alongside`; None for direct feedback.
-    - `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn anew each episode.
+    - `spread`: relative half widths of the plant's parameters, `{"mass": 0.1}`, drawn again for each episode.
     - `model`: model for `Alongside`; default the plant as given here. It does not change when the plant is
       changed afterwards, for example by a fault; nor does the model in a `Base`.
     """
@@ -47,6 +48,7 @@ class PlantScenario(Scenario):
         """Refuse spreads that no episode could be drawn with."""
         check_spread(self.sampled.plant, self.spread)
 
+    @override
     def draw(self, key: PRNGKeyArray, samples: int) -> Episode:
         """Draw parameters, initial state, disturbance, reference and noise."""
         plant_key, x_key, w_key = jr.split(key, 3)
@@ -87,6 +89,7 @@ class PlantScenario(Scenario):
         )  # fmt: skip
         return Rescaled(inner, u_scale, y_scale).quiet()
 
+    @override
     def loop(self, policy: System, plant: Plant | None = None) -> Feedback:
         """Close the loop about a drawn plant, or the nominal one, through the base controller if there is one.
 
@@ -101,19 +104,23 @@ class PlantScenario(Scenario):
         drawn = eqx.tree_at(lambda s: s.plant, self.sampled, plant)
         return Feedback(drawn, controller, self.sampled.ny + self.references)
 
+    @override
     def initial(self, loop: System, x0: Array) -> PyTree:
         """Return the loop's state with the plant at `x0` and the controller in its initial state."""
         assert isinstance(loop, Feedback)
         return self.sampled.state_at(x0), loop.policy.init_state()
 
+    @override
     def cost(self, output: LoopOutput, w: PyTree) -> Float[Array, ""]:
         """Return the task's cost of one sample."""
         return self.task.cost(output.x.x, self.sampled.within_limits(output.u), w.r)
 
+    @override
     def disturbance(self, w: PyTree) -> Array:
         """Return the plant's disturbance."""
         return w.d
 
+    @override
     def disturbed(self, w: PyTree, d: Array) -> PyTree:
         """Return `w` with `d` added to the plant's disturbance."""
         return w._replace(d=w.d + d)

@@ -12,6 +12,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, joined, signals
@@ -50,7 +51,8 @@ class ModelBased(Base):
 
     - `model`: the plant's model as a `Sampled` without noise or jitter, its saturation included so that the estimate
       follows what the actuator did.
-    - `correct(x_hat, innovation) -> dx` (nx,), `law(x_hat) -> u`: functions or Modules on the physical state.
+    - `correct`: function or Module `(x_hat, innovation) -> dx` (nx,) on the physical state.
+    - `law`: function or Module `x_hat -> u` on the physical state.
 
     `internal_model` and `linear_base` give ready ones. It has no integral action: a constant disturbance leaves an error, which a
     trained q may reduce and does not remove. `rc.classical.linear_base(..., integral=True)` removes it, and follows references.
@@ -67,6 +69,7 @@ class ModelBased(Base):
         """Refuse a model that would draw noise."""
         check_model(self.model, "the base controller's model")
 
+    @override
     def lft(self) -> LFT | None:
         """Return the form from `[u, innovation]` to y_hat, of a model, correction and law that have forms.
 
@@ -77,6 +80,7 @@ class ModelBased(Base):
             return None
         return form._replace(C2=form.C2[: self.ny], D21=form.D21[: self.ny], D22=form.D22[: self.ny])
 
+    @override
     def lft_with_law(self) -> LFT | None:
         """Return the form from `[u, innovation]` to `[y_hat, law's control]`."""
         if not (isinstance(self.correct, Certifiable) and isinstance(self.law, Certifiable)):
@@ -90,26 +94,32 @@ class ModelBased(Base):
         d = np.zeros((len(self.model.plant.disturbances), u.shape[1]))
         return joined(parts, [u, d, dx, x, innovation, x], [y, law])
 
+    @override
     def prepare(self) -> "ModelBased":
         """Return the same with its model prepared for many steps."""
         return dataclasses.replace(self, model=self.model.prepare())
 
+    @override
     def undisturbed(self, references: int = 0) -> Array:
         """Return an innovation of zero."""
         return jnp.zeros(self.ny + references)
 
+    @override
     def init_state(self) -> PyTree:
         """Return the model's initial state."""
         return self.model.init_state()
 
+    @override
     def output(self, x: PyTree, w: PyTree = None) -> Array:
         """Return the output the model expects."""
         return self.model.output(x, self.model.undisturbed())
 
+    @override
     def control(self, x: PyTree) -> Array:
         """Return the base law's control."""
         return self.law(x.x)
 
+    @override
     def advance(self, x: PyTree, u: Array, w: Array) -> PyTree:
         """Return the corrected next estimate; `w` is the innovation."""
         after = self.model.advance(x, u, self.model.undisturbed())
@@ -153,18 +163,21 @@ class Youla(System):
     outputs, output_units = Of("base", "inputs"), Of("base", "input_units")
 
     @property
+    @override
     def inputs(self) -> tuple[str, ...] | None:
         """Names of the outputs and references that it reads; None where unknown."""
         return with_references(self.base.outputs, self.nu)
 
     @property
+    @override
     def input_units(self) -> tuple[str, ...] | None:
         """Units of the outputs that it reads, none for references; None where unknown."""
         return with_references(self.base.output_units, self.nu, "")
 
+    @override
     def lft(self) -> LFT | None:
         """Return the form from `[y, r]` to u, of a base with a form and a q with one."""
-        # A base whose methods were overridden has no lft(), whatever its lft_with_law() says.
+        # A base whose methods were overridden has no lft(), whatever its lft_with_law() returns.
         known, base = forms(self.base, self.q), self.base.lft_with_law()
         if known is None or base is None:
             return None
@@ -177,10 +190,12 @@ class Youla(System):
         u = law + added
         return joined(parts, [u, y - expected, r[:own], y - expected, r], [u])
 
+    @override
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of base and q."""
         return self.base.init_state(), self.q.init_state()
 
+    @override
     def step(self, x: tuple[PyTree, PyTree], u: Float[Array, " ny"]) -> tuple[tuple[PyTree, PyTree], Array]:
         """Return `(x_next, control)`; here the input is the measured output."""
         estimate, q_state = x
@@ -194,6 +209,7 @@ class Youla(System):
             q_next,
         ), control
 
+    @override
     def prepare(self) -> "Youla":
         """Return the same with base and q prepared for many steps."""
         return dataclasses.replace(self, base=self.base.prepare(), q=self.q.prepare())

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, joined, saturation, signals
@@ -31,6 +32,16 @@ class YoulaMap(System):
     Every stabilizing controller of a linear plant has this form with some stable q, and its gain is at most
     `|T0| + |T1| gamma |T2|` (H-infinity norms) for a q of gain gamma; `sat` has slope at most one and
     changes nothing in this. Source: [BWM23], Sec. III.
+
+    **Arguments:**
+
+    - `t0`: T0, from d (nd,) to z (nz,).
+    - `t1`: T1, from the learned control (nu,) to z.
+    - `t2`: T2, from d to what q reads (ny,).
+    - `q`: the learned system.
+    - `limit`: largest magnitude of each learned control; infinite for none.
+
+    **Raises:** `ModelError` for maps whose sizes or sample times do not fit each other and a limit that is not positive.
     """
 
     t0: StateSpace
@@ -41,25 +52,30 @@ class YoulaMap(System):
     dt, inputs, input_units = Of("t0"), Of("t0"), Of("t0")
 
     @property
+    @override
     def nu(self) -> int:
         """Number of disturbances."""
         return self.t0.D.shape[1]
 
     @property
+    @override
     def ny(self) -> int:
         """Number of outputs `[z, u]`."""
         return sum(self.t1.D.shape)
 
     @property
+    @override
     def outputs(self) -> tuple[str, ...]:
         """Names of z and of the learned control."""
         return self.t0.outputs + self.t1.inputs
 
     @property
+    @override
     def output_units(self) -> tuple[str, ...]:
         """Units of z and of the learned control."""
         return self.t0.output_units + self.t1.input_units
 
+    @override
     def lft(self) -> LFT | None:
         """Return the form from d to `[z, u]`; a limit is a block with slopes in [0, 1]."""
         parts = forms(self.t0, self.t1, self.t2, self.q)
@@ -85,10 +101,12 @@ class YoulaMap(System):
         if not self.limit > 0:
             raise ModelError(f"limit must be positive (inf for none), got {self.limit}")
 
+    @override
     def init_state(self) -> tuple[PyTree, ...]:
         """Return the initial states of T0, T1, T2 and q."""
         return tuple(part.init_state() for part in (self.t0, self.t1, self.t2, self.q))
 
+    @override
     def step(self, x: tuple[PyTree, ...], u: Float[Array, " nd"]) -> tuple[tuple[PyTree, ...], YoulaOutput]:
         """Return `(x_next, YoulaOutput)`; here the input is the disturbance."""
         x0, x1, x2, xq = x
@@ -99,6 +117,7 @@ class YoulaMap(System):
         x1, z1 = self.t1.step(x1, control)
         return (x0, x1, x2, xq), YoulaOutput(z0 + z1, control)
 
+    @override
     def scan(self, x0: tuple[PyTree, ...], us: Float[Array, "T nd"]) -> tuple[PyTree, YoulaOutput, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence: nothing feeds back, so the parts run one after the other."""
         (x0s, z0, x0_end), (x2s, y, x2_end) = self.t0.scan(x0[0], us), self.t2.scan(x0[2], us)
@@ -107,6 +126,7 @@ class YoulaMap(System):
         x1s, z1, x1_end = self.t1.scan(x0[1], control)
         return (x0s, x1s, x2s, xqs), YoulaOutput(z0 + z1, control), (x0_end, x1_end, x2_end, xq_end)
 
+    @override
     def prepare(self) -> "YoulaMap":
         """Return the same with q prepared for many steps."""
         return YoulaMap(self.t0, self.t1, self.t2, self.q.prepare(), self.limit)

@@ -64,11 +64,13 @@ class BalancePole(Task):
     25 samples. Fails beyond 2.4 m or 0.21 rad, as in the source.
     """
 
+    @override
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "4"]:
         """Draw position and angle, with zero speeds."""
         drawn = jr.uniform(key, (2,), minval=-0.05, maxval=0.05)
         return jnp.concatenate([drawn, jnp.zeros_like(drawn)])
 
+    @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 1"]:
         """Draw a piecewise constant push in N."""
         return jnp.repeat(jr.uniform(key, (-(-samples // 25), 1), minval=-1.0, maxval=1.0), 25, axis=0)[
@@ -79,6 +81,7 @@ class BalancePole(Task):
     def cost(self, x: Float[Array, "4"], u: Float[Array, "1"], r: Float[Array, " nr"]) -> Float[Array, ""]:
         return x[0] ** 2 + (x[1] / 0.1) ** 2 + 0.1 * (u[0] / 10.0) ** 2
 
+    @override
     def terminated(self, x: Float[Array, "4"]) -> Bool[Array, ""]:
         """Return whether the pole fell or the cart left its track."""
         return ~((jnp.abs(x[0]) < 2.4) & (jnp.abs(x[1]) < 0.21))

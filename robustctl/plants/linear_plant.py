@@ -98,6 +98,7 @@ class LinearPlant(Plant):
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:
         return self.A @ x + self.B @ u + self.Bd @ d
 
+    @override
     def output(self, x: Float[Array, " nx"]) -> Float[Array, " ny"]:
         """Return C x."""
         return self.C @ x

@@ -49,6 +49,7 @@ class MagneticSuspension(Plant):
         volts = u[0] - self.resistance * current + pull * speed * current
         return jnp.stack([speed, force / self.mass, volts / inductance])
 
+    @override
     def operating_point(self) -> tuple[Array, Array]:
         """Return the equilibrium at `setpoint`: `i_e = (a + x_e) sqrt(2 m g / (L0 a))`, `u_e = R i_e`."""
         current = (self.a + self.setpoint) * jnp.sqrt(2 * self.mass * self.gravity / (self.L0 * self.a))
@@ -67,11 +68,13 @@ class HoldBall(Task):
     samples. Fails when the ball touches the coil or its gap exceeds 0.1 m.
     """
 
+    @override
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "3"]:
         """Draw a gap near the set point, with zero speed and the current of the operating point."""
         x, _ = self.plant.operating_point()
         return x + jnp.stack([jr.uniform(key, (), x.dtype, -0.002, 0.002), *jnp.zeros(2, x.dtype)])
 
+    @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 1"]:
         """Draw a piecewise constant force in N."""
         return jnp.repeat(jr.uniform(key, (-(-samples // 50), 1), minval=-0.05, maxval=0.05), 50, axis=0)[
@@ -84,6 +87,7 @@ class HoldBall(Task):
         e = x - x_e
         return (e[0] / 0.005) ** 2 + 0.1 * (e[1] / 0.5) ** 2 + 0.1 * ((u[0] - u_e[0]) / 10.0) ** 2
 
+    @override
     def terminated(self, x: Float[Array, "3"]) -> Bool[Array, ""]:
         """Return whether the ball touched the coil or fell."""
         return ~((x[0] > 0.0) & (x[0] < 0.1))

@@ -48,6 +48,7 @@ class PlanarQuadrotor(Plant):
         az = (d[1] + lift * jnp.cos(roll)) / self.mass - self.gravity
         return jnp.stack([x[3], x[4], x[5], ax, az, self.arm * (u[0] - u[1]) / self.inertia])
 
+    @override
     def operating_point(self) -> tuple[Array, Array]:
         """Return the equilibrium at the origin, with half the weight per rotor."""
         half = self.mass * self.gravity / 2
@@ -65,11 +66,13 @@ class Hover(Task):
     each direction, drawn every 25 samples. Fails beyond 3 m in either direction or 1.2 rad of roll.
     """
 
+    @override
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "6"]:
         """Draw a position, with zero roll and speeds."""
         position = jr.uniform(key, (2,), minval=-0.5, maxval=0.5)
         return jnp.concatenate([position, jnp.zeros(4, position.dtype)])
 
+    @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 2"]:
         """Draw a piecewise constant wind in N."""
         return jnp.repeat(jr.uniform(key, (-(-samples // 25), 2), minval=-0.3, maxval=0.3), 25, axis=0)[
@@ -81,6 +84,7 @@ class Hover(Task):
         effort = jnp.sum((u - self.plant.operating_point()[1]) ** 2) / 4.0
         return jnp.sum((x[:2] / 0.5) ** 2) + (x[2] / 0.3) ** 2 + 0.1 * effort
 
+    @override
     def terminated(self, x: Float[Array, "6"]) -> Bool[Array, ""]:
         """Return whether the quadrotor flew away or turned over."""
         return ~(jnp.all(jnp.abs(x[:2]) < 3.0) & (jnp.abs(x[2]) < 1.2))

@@ -25,7 +25,7 @@ def check_plant(plant: "Plant", own: set[str]) -> None:
     - `plant`: the plant.
     - `own`: names of the optional methods that its class overrides.
 
-    **Raises:** `ModelError` for the first mistake, with what to write in its place.
+    **Raises:** `ModelError` for the first mistake, with what to write instead.
     """
     for group in GROUPS:
         _check_signals(plant, group)

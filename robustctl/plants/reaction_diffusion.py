@@ -44,6 +44,7 @@ class ReactionDiffusion(Plant):
         ends = (u[0] - jnp.stack([x[0], x[-1]])) / self.lag
         return jnp.concatenate([ends[:1], inner, ends[1:]])
 
+    @override
     def operating_point(self) -> tuple[Array, Array]:
         """Return the flat profile at `level`, an equilibrium where the reaction is zero: at 0, 1/2 and 1."""
         return jnp.full(NODES, self.level), self.level[None]
@@ -60,10 +61,12 @@ class HoldProfile(Task):
     samples.
     """
 
+    @override
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "51"]:
         """Draw a flat profile."""
         return jnp.full(NODES, jr.uniform(key))
 
+    @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 1"]:
         """Draw a piecewise constant source."""
         return jnp.repeat(jr.uniform(key, (-(-samples // 100), 1), minval=-0.05, maxval=0.05), 100, axis=0)[

@@ -77,11 +77,13 @@ class BalanceArm(Task):
     samples. Fails when the pendulum is beyond 0.8 rad or the arm beyond one turn.
     """
 
+    @override
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, "4"]:
         """Draw both angles, with zero speeds."""
         angles = jr.uniform(key, (2,), minval=-0.1, maxval=0.1)
         return jnp.concatenate([angles, jnp.zeros_like(angles)])
 
+    @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 1"]:
         """Draw a piecewise constant torque in N m."""
         return jnp.repeat(jr.uniform(key, (-(-samples // 20), 1), minval=-5e-4, maxval=5e-4), 20, axis=0)[
@@ -92,6 +94,7 @@ class BalanceArm(Task):
     def cost(self, x: Float[Array, "4"], u: Float[Array, "1"], r: Float[Array, " nr"]) -> Float[Array, ""]:
         return (x[0] / 0.5) ** 2 + (x[1] / 0.1) ** 2 + 0.1 * (u[0] / 5.0) ** 2
 
+    @override
     def terminated(self, x: Float[Array, "4"]) -> Bool[Array, ""]:
         """Return whether the pendulum fell or the arm wound up."""
         return ~((jnp.abs(x[1]) < 0.8) & (jnp.abs(x[0]) < 2 * jnp.pi))

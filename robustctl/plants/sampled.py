@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT
@@ -126,35 +127,42 @@ class Sampled(StrictlyProper):
             raise ModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
 
     @property
+    @override
     def nu(self) -> int:
         """Number of controls."""
         return len(self.plant.controls)
 
     @property
+    @override
     def ny(self) -> int:
         """Number of measured outputs, references apart."""
         return len(self.plant.outputs)
 
     @property
+    @override
     def inputs(self) -> tuple[str, ...]:
         """Names of the controls."""
         return _names(self.plant.controls)
 
     @property
+    @override
     def outputs(self) -> tuple[str, ...]:
         """Names of the measured outputs."""
         return _names(self.plant.outputs)
 
     @property
+    @override
     def input_units(self) -> tuple[str, ...]:
         """Units of the controls."""
         return _units(self.plant.controls)
 
     @property
+    @override
     def output_units(self) -> tuple[str, ...]:
         """Units of the measured outputs."""
         return _units(self.plant.outputs)
 
+    @override
     def lft(self) -> LFT | None:
         """Return the form of a linear plant, from `[u, d]` to y; None with a rate limit, a resolution or jitter.
 
@@ -163,6 +171,7 @@ class Sampled(StrictlyProper):
         """
         return sampled_form(self)
 
+    @override
     def undisturbed(self, references: int = 0) -> Exogenous:
         """Return one sample in which nothing but the control acts: no disturbance, zero references, no noise."""
         episode = undisturbed(self, 1, references)
@@ -186,6 +195,7 @@ class Sampled(StrictlyProper):
         """
         check_steps(self)
 
+    @override
     def prepare(self) -> "Sampled":
         """Return the same with the matrices of a sample of a linear plant computed once."""
         matrices = self._matrices()
@@ -194,6 +204,7 @@ class Sampled(StrictlyProper):
         parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return _Prepared(**parts, change=held(*matrices, jnp.asarray(self.dt, matrices[0].dtype)))
 
+    @override
     def init_state(self) -> PlantState:
         """Return the plant at its operating point."""
         return self.state_at(self.plant.operating_point()[0])
@@ -203,6 +214,7 @@ class Sampled(StrictlyProper):
         u = self.plant.operating_point()[1]
         return PlantState(x, jnp.tile(u, (self.imperfections.delay, 1)), u)
 
+    @override
     def output(self, x: PlantState, w: Exogenous) -> Float[Array, " nyr"]:
         """Return the measurements and the reference, `[y, r]`."""
         y = self.plant.output(x.x)
@@ -214,6 +226,7 @@ class Sampled(StrictlyProper):
             y = y + lax.stop_gradient(q * jnp.round(y / q) - y)
         return jnp.concatenate([y, w.r])
 
+    @override
     def advance(self, x: PlantState, u: Float[Array, " nu"], w: Exogenous) -> PlantState:
         """Return the state one sample later."""
         queue = jnp.concatenate([x.queue, u[None]])
@@ -272,9 +285,11 @@ class _Prepared(Sampled):
 
     change: tuple[Array, Array] | None = None
 
+    @override
     def prepare(self) -> Sampled:
         return self
 
+    @override
     def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
         assert self.change is not None
         return _moved(self.change, x, u, d)

@@ -48,10 +48,12 @@ class TwoTanks(Plant):
         out = self.outlet * jnp.sqrt(2 * self.gravity) * _outflow(x)
         return jnp.stack([self.pump_gain * u[0] + d[0] - out[0], out[0] - out[1]]) / self.area
 
+    @override
     def constrain(self, x: Float[Array, "2"]) -> Float[Array, "2"]:
         """Return levels between empty and full."""
         return jnp.clip(x, 0.0, 20.0)
 
+    @override
     def operating_point(self) -> tuple[Array, Array]:
         """Return both levels at `setpoint` and the pump's voltage for that equilibrium."""
         u = self.outlet * jnp.sqrt(2 * self.gravity * self.setpoint) / self.pump_gain
@@ -97,10 +99,12 @@ class QuadrupleTank(Plant):
         ]
         return jnp.stack(net) / self.areas
 
+    @override
     def constrain(self, x: Float[Array, "4"]) -> Float[Array, "4"]:
         """Return levels between empty and full."""
         return jnp.clip(x, 0.0, 20.0)
 
+    @override
     def operating_point(self) -> tuple[Array, Array]:
         """Return the equilibrium levels for the voltages `pumps`."""
         # The outflow of each tank equals its inflow, and q = a sqrt(2 g h) gives h = (q / a)^2 / (2 g).
@@ -121,11 +125,13 @@ class HoldLevels(Task):
     drawn every 50 samples.
     """
 
+    @override
     def initial_state(self, key: PRNGKeyArray) -> Float[Array, " nx"]:
         """Draw levels near the operating point, between empty and full."""
         x, _ = self.plant.operating_point()
         return self.plant.constrain(x + jr.uniform(key, x.shape, x.dtype, -2.0, 2.0))
 
+    @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} nd"]:
         """Draw piecewise constant inflows in cm^3/s."""
         shape = (-(-samples // 50), len(self.plant.disturbances))

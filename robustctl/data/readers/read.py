@@ -43,7 +43,8 @@ def read(
     spaces. Lines above the header, comments (``#``, ``%``) and lines without numbers are left out; encoding, decimal comma,
     thousands separators and units in the names or below them are found. parquet, xlsx, DataFrames: columns. mat: variables,
     ``a/b`` for field b of struct a, ``a(2)`` for an element. h5, hdf5: datasets by path. npz, npy: arrays. An array is (T,),
-    (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in the record's text.
+    (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in
+    the record's text.
 
     **Arguments:**
 

@@ -1,1 +1,1 @@
-"""Records from files: csv, parquet, mat, hdf5 and NumPy."""
+"""Records from files: csv, xlsx, parquet, mat, hdf5 and NumPy, and from DataFrames."""

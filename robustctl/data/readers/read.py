@@ -42,12 +42,14 @@ def read(
     csv, txt, tsv, dat, lvm: a header with the names, then rows of numbers, separated by commas, semicolons, tabs, bars or
     spaces. Lines above the header, comments (``#``, ``%``) and lines without numbers are left out; encoding, decimal comma,
     thousands separators and units in the names or below them are found. parquet, xlsx, DataFrames: columns. mat: variables,
-    ``a/b`` for field b of struct a. h5, hdf5: datasets by path. npz, npy: arrays. An array is (T,), (T, 1), (1, T), or
-    (T, k) for k channels called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in the record's text.
+    ``a/b`` for field b of struct a, ``a(2)`` for an element. h5, hdf5: datasets by path. npz, npy: arrays. An array is (T,),
+    (T, 1), (1, T), or (T, k) for k channels called ``name[0]``, ``name[1]``, ... What was guessed is in `Record.guesses` and in
+    the record's text.
 
     **Arguments:**
 
-    - `path`: file or pandas DataFrame, or a list of them: experiments with the same channels.
+    - `path`: file or pandas DataFrame, or a list of them: experiments with the same channels. A MATLAB cell array is one
+      experiment for each cell; a DataFrame's index of dates is the time where neither `dt` nor `time` is given.
     - `inputs`: names of columns, variables or datasets; a unit in a column's name may be left out.
     - `outputs`: names of columns, variables or datasets, likewise.
     - `dt`: sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`),

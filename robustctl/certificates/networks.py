@@ -57,7 +57,7 @@ def described(network: Any) -> Network:
     # The classes themselves: a subclass may compute something else.
     if type(network) not in (eqx.nn.MLP, eqx.nn.Linear):
         raise RobustctlError(
-            "a network must be an LBDN, an equinox.nn.MLP or Linear, or a list such as [W1, 'relu', W2], got "
+            "a network must be an LBDN, an equinox.nn.MLP or Linear, or a list like [W1, 'relu', W2], got "
             f"{type(network).__name__}"
         )
     parts, matrices = _mlp(network)

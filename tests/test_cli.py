@@ -108,7 +108,13 @@ def test_certify_checks_again(run, capsys):
     assert main(["certify", str(run[1])]) == 0
     assert "HOLDS" in capsys.readouterr().out
     assert main(["certify", str(run[1]), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["holds"]
+    promised = json.loads(capsys.readouterr().out)
+    assert main(["certify", str(run[1]), "--prove", "--json"]) == 0
+    proven = json.loads(capsys.readouterr().out)
+    assert promised["holds"] and promised["gain_proof"] is None
+    assert (
+        0 < proven["gamma"] == proven["gain_proof"]["value"] and proven["promised_gamma"] == promised["gamma"]
+    )
 
 
 def test_simulate_scores_another_log(run, capsys):

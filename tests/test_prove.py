@@ -147,6 +147,9 @@ def test_what_cannot_be_proven_says_why():
     assert found.gamma is found.rate is None and all("poles 1.2, 0.5" in text for text in found.unproven)
     gated = rc.certify(rc.nn.GRU(nu=1, nx=2, ny=1, key=jr.key(0)), prove=True)
     assert "no lft()" in gated.unproven[0]
+    model = small_r2dn()
+    broken = eqx.tree_at(lambda s: s.A, model.explicit(), jnp.full((2, 2), jnp.nan))
+    assert "must be finite" in rc.certify(broken, prove=True).unproven[0]
     large = linear(0.5 * np.eye(60), np.ones((60, 1)), np.ones((1, 60)), np.zeros((1, 1)))
     assert "give more seconds" in least_gain(large, time.monotonic() + 0.5).reason
     loose = Bounded(1, 1, np.inf, reason="its slope is unknown")

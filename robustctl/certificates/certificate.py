@@ -109,6 +109,13 @@ class Certificate:
                 f"a certificate must be the JSON that to_json writes, got text that fails with: {error}"
             ) from error
 
+    def _promised(self) -> str:
+        rate = "no rate" if self.promised_rate is None else f"rate = {self.promised_rate:.6g}"
+        if self.promised_gamma is None:
+            return f"{rate}, no gain"
+        times = f" ({self.promised_gamma / self.gamma:.3g} times the proven one)" if self.gamma else ""
+        return f"{rate}, gamma = {self.promised_gamma:.6g}{times}"
+
     def __str__(self) -> str:
         """Return a text for people."""
         verdict = "HOLDS" if self.holds else "DOES NOT HOLD"
@@ -122,9 +129,7 @@ class Certificate:
         if self.gamma is not None:
             lines.append(f"  gain          |dy| <= gamma |du|, gamma = {self.gamma:.6g}")
         if self.gain_proof is not None or self.rate_proof is not None:
-            lines.append(
-                f"  promised      rate {self.promised_rate}, gamma {self.promised_gamma}, by construction"
-            )
+            lines.append(f"  promised      {self._promised()}, by construction")
         if self.scaled_gamma is not None:
             lines.append(f"                between scaled signals gamma = {self.scaled_gamma:.6g}")
         lines += [f"  unproven      {text}" for text in self.unproven]

@@ -4,6 +4,9 @@ import numpy as np
 
 from .dissipation import ROUNDING, Inequality, in_range, quadratic_terms
 
+_LARGEST, _SMALLEST = 1e50, 1e-150
+"""Of the entries that M is made of, and of its diagonal: an underflow loses at most 5e-324, which two factors make 5e-224."""
+
 EXTENDED = float(np.finfo(np.longdouble).eps)
 """Rounding of NumPy's longest floating-point numbers: 1e-19 on x86, that of float64 where there are none."""
 
@@ -68,8 +71,11 @@ def _largest(terms: list, K: np.ndarray, roundings: float) -> tuple[float, float
         seen = _Product(N, roundings * ROUNDING * np.abs(N)) @ _Product(K)
         term = seen.T @ (_Product(Q, EXTENDED * np.abs(Q)) @ seen)
         M, error = M + term.value, error + term.error + (len(terms) + 2) * EXTENDED * np.abs(term.value)
+    used = max(np.abs(a).max(initial=0.0) for a in (K, *(a for term in terms for a in term)))
+    if not used < _LARGEST or not np.abs(np.diag(M)).min(initial=1.0) > _SMALLEST:
+        return float("inf"), 1.0
     # By powers of two, which is exact, to a diagonal of one.
-    scale = np.exp2(-np.round(np.log2(np.maximum(np.abs(np.diag(M)), 1e-300)) / 2))
+    scale = np.exp2(-np.round(np.log2(np.abs(np.diag(M))) / 2))
     M, error = scale[:, None] * M * scale, scale[:, None] * error * scale
     plain = np.asarray((M + M.T) / 2, np.float64)
     rounding = 2 * float(np.sqrt(np.sum(error**2))) + 4 * (n + 10) * ROUNDING * float(np.linalg.norm(plain))

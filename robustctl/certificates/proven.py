@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ModelError, RobustctlError
+from ..errors import RobustctlError
 from ..lft import LFT
 from ..scaled import Scaled
 from ..system import System
 from .coordinates import opened
+from .dissipation import inequality
+from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .proof import Proof
 from .prove import Found, least_gain, least_rate
 
@@ -46,16 +48,20 @@ def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certif
 
 def form_of(system: System) -> LFT | str:
     """Return the form of a system with its networks opened, or in words why there is none to prove anything of."""
+    if reason := complex_fault(system) or flag_fault(system) or array_fault(system) or step_fault(system):
+        return reason
     modes = system.modes()
     if len(modes) != 1:
         return f"it switches between {len(modes)} modes, of which no common metric is searched"
-    form = modes[0].lft()
-    if form is None:
-        return f"{type(system).__name__} has no lft() that describes it"
     try:
-        return opened(form)
-    except ModelError as error:
+        f = inequality(modes[0])
+        if f is None or f.fault:
+            return f.fault if f else f"{type(system).__name__} has no lft() that describes it"
+        return opened(f.form)
+    except RobustctlError as error:
         return str(error)
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
 
 
 def smaller(promised: float | None, proof: Proof | None) -> float | None:

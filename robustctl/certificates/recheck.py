@@ -45,7 +45,7 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
                 f"metric and multipliers must prove the {name} {proof.value:.6g}, got a matrix that is not negative definite; "
                 "certify the model again"
             )
-    # What the construction promises is a separate matrix, proven without a search too.
+    # What the construction promises has a separate matrix, proven without a search too.
     promised = certify(model)
     gamma, rate = (promised.gamma, promised.rate_found) if promised.holds else (None, None)
     numbers = (smaller(gamma, certificate.gain_proof), smaller(rate, certificate.rate_proof))

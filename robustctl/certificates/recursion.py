@@ -52,7 +52,7 @@ def _recursion(flat, Ws):
         theta, at = flat[at : at + len(W)], at + len(W)
         E = jnp.exp(theta) * jnp.maximum(jnp.linalg.norm(G, axis=1), 1e-12 * jnp.linalg.norm(G) + 1e-100)
         root = jnp.sqrt(E)
-        d = E * _largest(G / root / root[:, None]) * (1 + jnp.exp(flat[k])) / 2
+        d = E * _largest(G / jnp.outer(root, root)) * (1 + jnp.exp(flat[k])) / 2
         S = d[:, None] * jnp.linalg.solve(2 * jnp.diag(d) - G, jnp.diag(d))
         S = (S + S.T) / 2
         D.append(d)

@@ -126,17 +126,21 @@ class Certify:
     Args:
         model: The model file.
         json: Print the certificate as JSON.
+        prove: Search the smallest gain and rate that can be proven, too.
+        seconds: Time limit of that search.
     """
 
     model: Model
     json: bool = False
+    prove: bool = False
+    seconds: float = 60.0
 
     def __call__(self) -> int:
         """Run the command."""
         from ..certificates import certify
         from ..io import load
 
-        found = certify(load(self.model))
+        found = certify(load(self.model), prove=self.prove, seconds=self.seconds)
         print(found.to_json() if self.json else found)
         return 0 if found.holds else 1
 

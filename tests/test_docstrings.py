@@ -18,7 +18,7 @@ import pytest
 import robustctl as rc
 import robustctl_envs
 
-COMMANDS = ("cli", "__main__")  # whose docstrings are help texts, in the form that tyro reads
+COMMANDS = ("cli", "__main__", "recipe")  # whose docstrings are help texts, in the form that tyro reads
 ROOMS = [f"robustctl.{room.name}" for room in pkgutil.iter_modules(rc.__path__) if room.name not in COMMANDS]
 MODULES = [*ROOMS, "robustctl_envs"]
 """Modules and packages whose public names have the form; a package's are those of its `__init__` file."""

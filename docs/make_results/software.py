@@ -15,6 +15,18 @@ def certificates(results: Results) -> str:
     return table(("model", "certified, rightly", "not certified", "certified, falsely"), [*rows, total])
 
 
+def oracle(results: Results) -> str:
+    r = results.get("certificate_oracle")
+    if r is None:
+        return ""
+    kinds = ("true", "not certified", "refused", "FALSE")
+    rows = [(edit, *(found.get(kind, 0) for kind in kinds)) for edit, found in r["by_edit"].items()]
+    total = ("all", *(r["counts"].get(kind, 0) for kind in kinds))
+    return table(
+        ("edit", "certified, rightly", "not certified", "refused", "certified, falsely"), [*rows, total]
+    )
+
+
 def counts(found: dict, labels: dict[str, str]) -> str:
     """Write counts in words, those that there are."""
     return table(("", "count"), [(label, found[key]) for key, label in labels.items() if key in found])
@@ -65,4 +77,4 @@ def saves(results: Results) -> str:
     })  # fmt: skip
 
 
-TABLES = {f.__name__: f for f in (certificates, trainings, runs, readers, damages, saves)}
+TABLES = {f.__name__: f for f in (certificates, oracle, trainings, runs, readers, damages, saves)}

@@ -30,7 +30,7 @@ def array_fault(system: System) -> str:
         values = np.asarray(leaf, np.float64).ravel()
         if not np.isfinite(values).all():
             wrong = values[~np.isfinite(values)][0]
-            return f"{name} must be finite, got {wrong}; train again with a smaller step, or correct it"
+            return f"{name} must be finite, got {wrong}; where training left weights that are not finite, train again with a smaller step"
     return ""
 
 

@@ -26,7 +26,7 @@ def check_origin(certificate: Certificate, model: Parameterization) -> None:
     found = fingerprint(model.explicit())
     if certificate.fingerprint != found:
         raise ModelError(
-            f"certificate must be of this model, whose fingerprint is {found[:16]}..., got one of "
+            f"certificate must be of this model's weights, classes and settings, fingerprint {found[:16]}..., got "
             f"{certificate.fingerprint[:16] or 'an earlier version'}...; leave it out and it is computed"
         )
 

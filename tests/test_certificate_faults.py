@@ -254,7 +254,7 @@ def test_another_models_certificate_is_refused(tmp_path, one, other):
     common = {"nu": 1, "ny": 1, "gamma": 2.0, "hidden": (2,), "key": jr.key(0)}
     a, b = (rc.nn.LipschitzStatic(**common | given) for given in (one, other))
     rc.save(tmp_path / "a", a, certificate=rc.certify(a))
-    with pytest.raises(ModelError, match="must be of this model.s weights"):
+    with pytest.raises(ModelError, match="must be of this model's weights"):
         rc.save(tmp_path / "b", b, certificate=rc.certify(a))
     assert not (tmp_path / "b").exists()
 

@@ -173,7 +173,7 @@ def test_watchers_see_the_mean_of_those_that_train(together):
 
 @pytest.mark.parametrize("keys", [[], jr.split(jr.key(0), 0), jr.key(0)])
 def test_keys_are_one_a_seed(keys, as_installed):
-    with pytest.raises(RobustctlError, match="one key a seed"):
+    with pytest.raises(RobustctlError, match="one key per seed"):
         fit_seeds(build, record(), keys=keys, **SETTINGS)
 
 

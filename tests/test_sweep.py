@@ -130,7 +130,7 @@ def test_without_optuna_the_extra_is_named(tmp_path, monkeypatch):
         (dict(seed=-1), "seed"),
         (
             dict(sampler="tpe"),
-            r"sampler must be one of Optuna's, such as optuna.samplers.TPESampler\(\), got 'tpe'",
+            r"sampler must be one of Optuna's, for example optuna.samplers.TPESampler\(\), got 'tpe'",
         ),
         (dict(pruner=optuna.samplers.RandomSampler()), "pruner must be one of Optuna's"),
     ],

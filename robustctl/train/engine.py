@@ -258,29 +258,31 @@ def _loop(
         jax.block_until_ready(state)
         count = paced(count, left, time.monotonic() - begin)
         count = gathered(count, mesh)[0]  # clocks differ, and all processes make the same calls
-        last = bool(_agreed(reason(state, epochs, folder, asked), mesh))
-        state = _settled(training, state, history, asked) if last else state
+        ended = _agreed(reason(state, epochs, folder, asked), mesh)
+        last, state = bool(ended), _settled(training, state, history, ended)
         history = callback(state, history, last)
         notify(watchers, local(history), done, int(state.epoch))
         if folder is not None:
             folder.save(state, history, last)
     if not last:  # a request to stop came since
-        state = _settled(training, state, history, asked)
+        state = _settled(training, state, history, stopped)
         if folder is not None:
             folder.save(state, history, True)
     return state, history, stopped
 
 
-def _settled(training: Training, state: State, history: Metrics, asked: Request) -> State:
-    if asked.reason == "terminated":  # there may be no time for another epoch
+def _settled(training: Training, state: State, history: Metrics, ended: str) -> State:
+    if ended in ("", "terminated"):  # when terminated there may be no time for another epoch
         return state
     mesh = training.objective.mesh
+    length, one = history.loss.shape, jnp.ones((), jnp.int32)
 
     def losses_again(own: State) -> Array:
-        blank, once = replicate((empty_history(history.loss.shape, state), jnp.ones((), jnp.int32)), mesh)
+        own, blank, once = replicate((own, empty_history(length, own), one), mesh)
         return local(run_epochs((training, once), own, blank)[1].loss)
 
-    return settled(state, np.asarray(local(history.validation)), losses_again)
+    found = settled(local(state), np.asarray(local(history.validation)), losses_again)
+    return replicate(found, mesh)
 
 
 def reason(state: State, epochs: int, folder: RunFolder | None, asked: Request) -> str:

@@ -15,6 +15,7 @@ import pytest
 import robustctl as rc
 from robustctl.affine import is_affine
 from robustctl.certificates.dissipation import inequality, margin
+from robustctl.certificates.faults import array_fault
 from robustctl.errors import ModelError
 from robustctl.observers.bound import inverse_diagonal
 
@@ -356,3 +357,11 @@ def test_no_certificate_of_an_edited_model_is_false():
 
     counts = run(26, seed=1)["counts"]
     assert not {"FALSE", "error"} & counts.keys() and counts["true"] > 8
+
+
+def test_a_limit_that_is_not_there_is_no_fault_and_any_other_infinity_is_one():
+    free = rc.classical.PID(1.0, 1.0, dt=0.1)
+    assert array_fault(free) == ""
+    for name, wrong in (("low", jnp.inf), ("high", -jnp.inf), ("high", jnp.nan), ("y0", jnp.inf)):
+        broken = eqx.tree_at(lambda p, name=name: getattr(p, name), free, jnp.full(1, wrong))
+        assert array_fault(broken).startswith(f"{name} must be finite, got {wrong}")

@@ -23,13 +23,18 @@ def complex_fault(system: System) -> str:
     return ""
 
 
+_NO_LIMIT = {"low": -np.inf, "high": np.inf}
+"""What the limits of a signal or a controller are called, and the value of one that is not there: it changes no step."""
+
+
 def array_fault(system: System) -> str:
     """Return which array of a system is not finite, empty where all are: `step` may read any of them."""
     # The metric counts as well: which arrays a step reads is not known of every class.
     for name, leaf in _numbers(system):
         values = np.asarray(leaf, np.float64).ravel()
-        if not np.isfinite(values).all():
-            wrong = values[~np.isfinite(values)][0]
+        allowed = np.isfinite(values) | (values == _NO_LIMIT.get(name.rpartition(".")[2], np.nan))
+        if not allowed.all():
+            wrong = values[~allowed][0]
             return f"{name} must be finite, got {wrong}; where training left weights that are not finite, train again with a smaller step"
     return ""
 

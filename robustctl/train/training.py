@@ -133,7 +133,6 @@ def finish(
     outcome = Outcome(best, history, int(state.best_epoch), stopped, trouble, seconds, state.opt_state)
     result = problem.result(outcome)
     texts = [str(text) for text in (result.trouble, result.caution) if text]
-    # Without any good epoch both texts have one cause.
-    for text in ["; ".join(texts)] if texts and result.best_epoch < 0 else texts:
+    for text in texts:
         warnings.warn(f"{who}{text}", RobustctlWarning, stacklevel=4)
     return result

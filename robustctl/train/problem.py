@@ -123,7 +123,7 @@ class Outcome:
     def caution(self) -> str:
         """What speaks against the model although training went well, in words, or ""."""
         epochs, selected = len(self.history["loss"]), not np.isnan(self.history["validation"]).all()
-        if epochs and self.best_epoch < 0:
+        if self.trouble is None and epochs and self.best_epoch < 0:
             return (
                 "no epoch gave a model with a finite loss and gradient, so the model is the untrained one; use a smaller learning rate or "
                 "look at the data"

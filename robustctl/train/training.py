@@ -133,6 +133,6 @@ def finish(
     outcome = Outcome(best, history, int(state.best_epoch), stopped, trouble, seconds, state.opt_state)
     result = problem.result(outcome)
     texts = [str(text) for text in (result.trouble, result.caution) if text]
-    if texts:
-        warnings.warn(who + "; ".join(texts), RobustctlWarning, stacklevel=4)
+    for text in texts:
+        warnings.warn(f"{who}{text}", RobustctlWarning, stacklevel=4)
     return result

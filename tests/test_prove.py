@@ -16,7 +16,7 @@ from robustctl.certificates.interior_point import Program, metric, rank_two
 from robustctl.certificates.proof import Proof, gain_margin, rate_margin
 from robustctl.certificates.prove import least_gain, least_rate
 from robustctl.errors import RobustctlError
-from robustctl.lft import Bounded, Slopes, linear
+from robustctl.lft import Bounded, Slopes, cancellation, linear
 from robustctl.scaled import Rescaled
 
 from .exact import network_gain_proven, network_rate_proven
@@ -180,3 +180,12 @@ def test_a_metric_that_is_not_positive_definite_proves_nothing():
     form = linear(2 * np.eye(1), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)))
     assert not gain_margin(form, Proof(10.0, -np.eye(1), ())) < 0
     assert not rate_margin(form, Proof(0.9, -np.eye(1), ())) < 0
+
+
+def test_products_that_cancel_are_an_assumption():
+    """An upper layer that reads the difference of two neurons which the layer below hardly distinguishes."""
+    a = np.array([[1.0, 1.0], [1.0, 1.0 + 1e-13]])
+    assert cancellation([(a @ a, np.abs(a) @ np.abs(a))]) == ()
+    difference = np.array([[1.0, -1.0]])
+    (assumed,) = cancellation([(difference @ a, np.abs(difference) @ np.abs(a))])
+    assert "cancel" in assumed

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..lft import LFT, Bounded, Slopes, interconnect, linear, static
+from ..lft import LFT, Bounded, Slopes, cancellation, interconnect, linear, static
 
 _LEAST = 1e-7
 """Of a state's reachability or observability, relative to the largest: states that nearly nothing moves keep finite coordinates."""
@@ -26,8 +26,17 @@ def opened(form: LFT) -> LFT:
     F, H = np.zeros((nu + nw + nv, ny + nv + nw)), np.eye(ny, ny + nv + nw)
     F[nu : nu + nw, ny + nv :] = np.eye(nw)
     F[nu + nw :, ny : ny + nv] = np.eye(nv)
-    whole = interconnect(parts, F, np.eye(len(F), nu), H, np.zeros((ny, nu)))
-    return whole._replace(assumptions=tuple(dict.fromkeys((*form.assumptions, *whole.assumptions))))
+    whole, sizes = (
+        interconnect(each, F, np.eye(len(F), nu), H, np.zeros((ny, nu)))
+        for each in (parts, list(map(_sizes_of, parts)))
+    )
+    found = cancellation(zip(whole.matrices, sizes.matrices, strict=True))
+    return whole._replace(assumptions=tuple(dict.fromkeys((*form.assumptions, *whole.assumptions, *found))))
+
+
+def _sizes_of(form: LFT) -> LFT:
+    """The form of absolute values, whose products are the sums of the sizes that the form's own products add up."""
+    return form._replace(**{name: np.abs(M) for name, M in zip(LFT._fields, form.matrices, strict=False)})
 
 
 def _describes_inside(block: Slopes | Bounded) -> bool:

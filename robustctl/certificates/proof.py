@@ -4,13 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from ..lft import LFT, Bounded, Claim
+from ..lft import LFT, PRODUCT_ROUNDINGS, Bounded, Claim
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
-
-FORM_ROUNDINGS = 64.0
-"""How many times the rounding of one product an opened form may be off: a few products of a network's matrices."""
-
 
 _SLOW = 300
 """Neurons beyond which products in extended precision, for which there is no BLAS, take seconds."""
@@ -67,7 +63,7 @@ def _margin(form: LFT, claim: Claim) -> float:
         return float("inf")
     f = Inequality(form, claim, blocks_form(form, claim))
     # The matrices of a linear system are its data; those of an opened form are products.
-    roundings = FORM_ROUNDINGS if form.blocks else 0.0
+    roundings = PRODUCT_ROUNDINGS if form.blocks else 0.0
     found = margin(f, claim.P, max(roundings, 1.0))
     if found < 0 or len(form.C1) > _SLOW:
         return found

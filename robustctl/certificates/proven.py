@@ -32,9 +32,9 @@ def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certif
     deadline = time.monotonic() + seconds
     form = form_of(system)
     if isinstance(form, str):
-        gain = rate = Found(None, form)
+        gain, rate, assumed = Found(None, form), Found(None, form), ()
     else:
-        gain, rate = least_gain(form, deadline), least_rate(form, deadline)
+        gain, rate, assumed = least_gain(form, deadline), least_rate(form, deadline), form.assumptions
     reasons = [f"{name}: {r.reason}" for name, r in (("gain", gain), ("rate", rate)) if r.proof is None]
     gamma, contraction = found.gamma, found.rate_found
     if not found.holds:
@@ -42,7 +42,7 @@ def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certif
     return dataclasses.replace(
         found, gamma=smaller(gamma, gain.proof), rate=smaller(contraction, rate.proof), gain_proof=gain.proof,
         rate_proof=rate.proof, scaled_gamma=_scaled_gamma(system, smaller(gamma, gain.proof), deadline),
-        unproven=tuple(reasons),
+        unproven=tuple(reasons), assumptions=tuple(dict.fromkeys((*found.assumptions, *assumed))),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
-from ..lft import LFT, float64, static
+from ..lft import LFT, cancellation, float64, static
 from ..linalg import exact_map, polar_cayley, slack
 from ..registry import registered
 from ..system import Certifiable, Parameterization
@@ -100,9 +100,10 @@ class SandwichNetwork(Certifiable):
         chain[: rows[1], :n] = ins[0]
         for i, W_out in enumerate(outs):
             chain[rows[i + 1] : rows[i + 2], n + ends[i] : n + ends[i + 1]] = ins[i + 1] @ W_out
+        cancel = cancellation((W @ V, np.abs(W) @ np.abs(V)) for W, V in zip(ins[1:], outs, strict=True))
         dtypes, v = dtypes_of(self), ends[-1]
         found = [neurons(W.shape[1], self.activation, dtypes) for W in outs]
-        assumptions = found[0][1] if found else ()
+        assumptions = (*(found[0][1] if found else ()), *cancel)
         blocks = [block for block, _ in found]
         return static(chain[:v, n:], chain[:v, :n], chain[v:, n:], chain[v:, :n], blocks, assumptions)
 

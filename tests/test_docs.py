@@ -147,7 +147,7 @@ def test_a_number_stands_where_it_belongs():
     edited = copy.deepcopy(RESULTS)
     for run in edited["pde_r2dn"]["runs"]:
         run["final_training_loss"] = 0.0123
-    assert "| R2DN | 95,844 | 0.0123 | 6.3e-6 [4.5e-6, 7.9e-6] |" in everything(edited)
+    assert "| R2DN | 95,844 | 0.0123 | 6.3e-6 [4.5e-6,\N{NO-BREAK SPACE}7.9e-6] |" in everything(edited)
 
 
 @pytest.mark.parametrize("name", [*RESULTS, None])
@@ -243,4 +243,6 @@ def test_numbers_are_short_and_whole():
         None: "-",
     }
     assert {value: make_results.number(value) for value in shown} == shown
-    assert make_results.spread([1.0, 2.0, 3.0]) == "2 [1, 3]" and make_results.spread([]) == "-"
+    assert (
+        make_results.spread([1.0, 2.0, 3.0]) == "2 [1,\N{NO-BREAK SPACE}3]" and make_results.spread([]) == "-"
+    )

@@ -238,7 +238,7 @@ REFUSED = [
     (
         dict(validation=plant(), initial=rc.train.learned_state(horizon=9)),
         RobustctlError,
-        "initial state of its own",
+        "its own initial state",
     ),
     (dict(initial=rc.train.warm_up(300)), DataError, "longer than"),
     (dict(validation=plant(dt=0.2)), DataError, "sample time"),

@@ -243,14 +243,21 @@ def test_without_a_linear_model_there_is_nothing_beside(trained, still):
 
 @pytest.mark.parametrize(
     ("best", "losses", "said"),
-    [(3, (1.0, 0.1), True), (60, (1.0, 0.1), False), (3, (1.0, 0.8), False), (-1, (1.0, 0.1), False)],
+    [
+        (3, (1.0, 0.1), "chose epoch 3 of 100"),
+        (60, (1.0, 0.1), ""),
+        (3, (1.0, 0.8), ""),
+        (-1, (1.0, 0.1), "the model is the untrained one"),
+    ],
 )
 def test_an_epoch_chosen_early_against_the_training_loss_is_told(trained, best, losses, said):
     history = {"loss": np.geomspace(*losses, 100), "validation": np.ones(100)}
     fit = dataclasses.replace(trained[0], history=history, best_epoch=best)
-    assert ("chose epoch 3 of 100" in fit.caution) == bool(fit.caution) == said
-    without = dataclasses.replace(fit, history=history | {"validation": np.full(100, NAN)})
+    assert said in fit.caution and bool(fit.caution) == bool(said)
+    # Without validation the last epoch is the best one, and an earlier one means that the last step spoiled the model.
+    without = dataclasses.replace(fit, history=history | {"validation": np.full(100, NAN)}, best_epoch=99)
     assert without.caution == ""
+    assert "not finite" in dataclasses.replace(without, best_epoch=98).caution
 
 
 def test_the_table_is_aligned(trained):
@@ -351,7 +358,7 @@ def test_long_names_and_notes_stay_within_the_columns():
 
 def test_a_bare_parameterization_is_refused(trained):
     fit, record, *_ = trained
-    with pytest.raises((RobustctlError, TypeCheckError), match=r"identified|FittedModel"):
+    with pytest.raises((RobustctlError, TypeCheckError), match=r"what fit returns as .model|FittedModel"):
         fit_report(fit.model.parameterization, record)
     with pytest.raises(DataError, match="resample"):
         fit_report(fit.model, from_arrays(np.zeros((50, 2)), np.zeros((50, 2)), 0.1))

@@ -122,7 +122,7 @@ def report(
     - `count`: number of episodes
     - `search`: gradient steps of the search for the worst disturbance, 0 for none
     - `seed`: of episodes and search
-    - `progress`: called with one line of text before each loop, such as `print`; a learned loop takes minutes
+    - `progress`: called with one line of text before each loop, for example `print`; a learned loop takes minutes
 
     **Raises:** `RobustctlError` for loops about anything other than a `Sampled` plant, about plants with different
     signals, sample times or imperfections, and for counts that are too small.

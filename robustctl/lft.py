@@ -12,7 +12,7 @@ Glover, "Robust and Optimal Control", 1996, chapter 10), with incremental bounds
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +21,6 @@ from .errors import ModelError
 
 BOUND_ROUNDING = 1e-11
 """Relative rounding of a network's bound in float64: of eigenvalues and norms of layers up to thousands wide, multiplied."""
-
-
-PRODUCT_ROUNDINGS = 64.0
-"""How much larger than the rows of a product of matrices the summed sizes of its terms may be for its rounding to be counted."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -220,22 +216,6 @@ def static_gain(D) -> LFT:
     """Return the form of a constant matrix."""
     (ny, nu) = np.shape(D)
     return linear(np.zeros((0, 0)), np.zeros((0, nu)), np.zeros((ny, 0)), D)
-
-
-def cancellation(products: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[str, ...]:
-    """Return what a proof with products of matrices assumes: nothing unless their terms cancel far.
-
-    **Arguments:**
-
-    - `products`: each with the same product of the absolute values, whose rows bound its rounding.
-    """
-    for product, sizes in products:
-        rows, bounds = (np.linalg.norm(M, axis=1) if M.size else np.zeros(0) for M in (product, sizes))
-        if np.any(bounds > PRODUCT_ROUNDINGS * rows):
-            return (
-                "the rounding of a product of the network's matrices, whose terms cancel almost, is not counted",
-            )
-    return ()
 
 
 def is_linear(form: LFT | None) -> bool:

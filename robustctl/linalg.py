@@ -5,16 +5,20 @@ the default matrix product rounds to ten bits (TF32), which would void every cer
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 _F = TypeVar("_F", bound=Callable)
+
+PRODUCT_ROUNDINGS = 64.0
+"""How much larger than the rows of a product of matrices the summed sizes of its terms may be for its rounding to be counted."""
 
 
 def exact_map(fn: _F) -> _F:
@@ -174,3 +178,19 @@ def defect_factor(N: Float[Array, "a b"]) -> Float[Array, "b b"]:
     """Cholesky factor `M` with `M M' = I - N'N`, for a contraction `N`."""
     eye = jnp.eye(N.shape[1], dtype=N.dtype)
     return jnp.linalg.cholesky(eye - gram(N))
+
+
+def cancellation(products: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[str, ...]:
+    """Return what a proof with products of matrices assumes: nothing unless their terms cancel far.
+
+    **Arguments:**
+
+    - `products`: each with the same product of the absolute values, whose rows bound its rounding.
+    """
+    for product, sizes in products:
+        rows, bounds = (np.linalg.norm(M, axis=1) if M.size else np.zeros(0) for M in (product, sizes))
+        if np.any(bounds > PRODUCT_ROUNDINGS * rows):
+            return (
+                "the rounding of a product of the network's matrices, whose terms cancel almost, is not counted",
+            )
+    return ()

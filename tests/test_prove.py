@@ -16,7 +16,8 @@ from robustctl.certificates.interior_point import Program, metric, rank_two
 from robustctl.certificates.proof import Proof, gain_margin, rate_margin
 from robustctl.certificates.prove import least_gain, least_rate
 from robustctl.errors import RobustctlError
-from robustctl.lft import Bounded, Slopes, cancellation, linear
+from robustctl.lft import Bounded, Slopes, linear
+from robustctl.linalg import cancellation
 from robustctl.scaled import Rescaled
 
 from .exact import network_gain_proven, network_rate_proven

@@ -103,5 +103,16 @@ def saves(results: Results) -> str:
 
 TABLES = {
     f.__name__: f
-    for f in (certificates, oracle, proven, proven_linear, lipschitz, trainings, runs, readers, damages, saves)
+    for f in (
+        certificates,
+        oracle,
+        proven,
+        proven_linear,
+        lipschitz,
+        trainings,
+        runs,
+        readers,
+        damages,
+        saves,
+    )
 }

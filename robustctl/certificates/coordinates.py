@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..lft import LFT, Bounded, Slopes, cancellation, interconnect, linear, static
+from ..lft import LFT, Bounded, Slopes, interconnect, linear, static
+from ..linalg import cancellation
 
 _LEAST = 1e-7
 """Of a state's reachability or observability, relative to the largest: states that nearly nothing moves keep finite coordinates."""

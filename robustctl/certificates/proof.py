@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ..lft import LFT, PRODUCT_ROUNDINGS, Bounded, Claim
+from ..lft import LFT, Bounded, Claim
+from ..linalg import PRODUCT_ROUNDINGS
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
-from ..lft import LFT, cancellation, float64, static
-from ..linalg import exact_map, polar_cayley, slack
+from ..lft import LFT, float64, static
+from ..linalg import cancellation, exact_map, polar_cayley, slack
 from ..registry import registered
 from ..system import Certifiable, Parameterization
 from .activations import Activation, check_activation, dtypes_of, fault, neurons

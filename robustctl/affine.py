@@ -85,7 +85,9 @@ def is_affine(function: Callable, *samples: PyTree) -> bool:
     - `samples`: an argument each; their shapes and dtypes count.
     """
     try:
-        traced: Any = jax.make_jaxpr(function)(*samples)
+        # Plants have float64 arrays also where JAX computes in 32 bits, and which operations there are is the same.
+        with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+            traced: Any = jax.make_jaxpr(function)(*samples)
     except Exception:  # whatever tracing raises, nothing is shown
         return False
     return _shown(traced, [True] * len(traced.in_avals)) is not None

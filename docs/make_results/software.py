@@ -48,6 +48,17 @@ def proven_linear(results: Results) -> str:
     })  # fmt: skip
 
 
+def units(results: Results) -> str:
+    labels = {
+        "norm_below": "H-infinity norm below a dense grid's", "norm_above": "H-infinity norm above it",
+        "lqr": "LQR gain", "kalman": "Kalman gain", "place": "placed poles' gain", "hinf": "gamma of H-infinity synthesis",
+        "riccati": "residual of ill-conditioned Riccati equations", "stiff": "stiff plants, from the matrix exponential",
+    }  # fmt: skip
+    r = results.get("scaled_systems")
+    rows = [(label, r["worst"][key], r["bounds"][key]) for key, label in labels.items()] if r else []
+    return table(("largest relative difference", "found", "bound"), rows)
+
+
 def lipschitz(results: Results) -> str:
     keys = ("activation", "exact", "exact_seconds", "recursion", "recursion_seconds", "product", "lower")
     found = results.get("proven_gains", {}).get("networks", [])
@@ -109,6 +120,7 @@ TABLES = {
         proven,
         proven_linear,
         lipschitz,
+        units,
         trainings,
         runs,
         readers,

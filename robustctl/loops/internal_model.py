@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 from typing_extensions import override
 
+from ..affine import to_float64
 from ..errors import ModelError
 from ..lft import LFT, static_gain
 from ..plants import Sampled, check_rest
@@ -87,7 +88,7 @@ def internal_model(sampled: Sampled) -> ModelBased:
 def plant_poles(sampled: Sampled) -> np.ndarray:
     """Return the poles of a sampled plant, linearized at its operating point in float64."""
     with jax.enable_x64(True):
-        sampled = jax.tree.map(_to_float64, sampled)
+        sampled = to_float64(sampled)
         return np.linalg.eigvals(_state_matrix(sampled))
 
 
@@ -97,10 +98,6 @@ def _state_matrix(sampled: Sampled) -> Array:
     x, u = sampled.plant.operating_point()
     start, w = sampled.state_at(x), sampled.undisturbed()
     return jax.jacobian(lambda x: sampled.advance(start._replace(x=x), u, w).x)(x)
-
-
-def _to_float64(leaf):
-    return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
 
 
 def noiseless(sampled: Sampled) -> Sampled:

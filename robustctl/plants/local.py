@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..affine import to_float64
 from ..errors import ModelError, RobustctlWarning
 from .plant import Plant
 from .solvers import RK4
@@ -33,12 +34,8 @@ def local(plant: Plant) -> Local | None:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(plant)):
         return None
     with jax.enable_x64(True):
-        found = _local(jax.tree.map(_as_float64, plant))
+        found = _local(to_float64(plant))
         return Local(*(np.asarray(a, float) for a in found))
-
-
-def _as_float64(leaf):
-    return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf
 
 
 @eqx.filter_jit

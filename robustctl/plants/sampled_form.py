@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from ..affine import to_float64
 from ..errors import ModelError
 from ..lft import LFT, delay, joined, linear, saturation, signals
 from .signal import limits
@@ -50,7 +51,7 @@ def _held(sampled: "Sampled", continuous: LFT) -> LFT:
         assumed = () if sampled.exact else (_ADAPTIVE,)
         return linear(A, B, continuous.C2, continuous.D22)._replace(assumptions=assumed)
     with jax.enable_x64(True):
-        (A, B) = _step_matrices(jax.tree.map(_as_float64, sampled), nu, nd)
+        (A, B) = _step_matrices(to_float64(sampled), nu, nd)
     return linear(A, B, continuous.C2, continuous.D22)
 
 
@@ -66,7 +67,3 @@ def _step_matrices(sampled: "Sampled", nu: int, nd: int):
     eye = jnp.eye(nx + nu + nd, dtype=jnp.float64)
     change = jax.vmap(after)(eye) - after(jnp.zeros_like(eye[0]))[None]
     return change[:nx].T, change[nx:].T
-
-
-def _as_float64(leaf):
-    return leaf.astype(jnp.float64) if eqx.is_inexact_array(leaf) else leaf

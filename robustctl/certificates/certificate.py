@@ -11,7 +11,7 @@ from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
 from .content import arrays, fingerprint, own_descriptions, weights_sha256
-from .dissipation import Inequality, inequality, positive_definite
+from .dissipation import Inequality, described, positive_definite
 from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .metric import find_metric
 from .proof import Proof
@@ -194,28 +194,24 @@ def _of_system(system: System) -> Certificate:
         return _void(reason)
     # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        described = _described(system)
+        claims = _claims(system)
     if reason := complex_fault(system) or array_fault(system) or step_fault(system):
         return _void(reason)
-    if isinstance(described, str):
-        return _void(described)
-    found = [_of_one(f) for f in described]
+    if isinstance(claims, str):
+        return _void(claims)
+    found = [_of_one(f) for f in claims]
     return found[0] if len(found) == 1 else _of_modes(found)
 
 
-def _described(system: System) -> list[Inequality] | str:
+def _claims(system: System) -> list[Inequality] | str:
     """Return the inequality of each mode of a system, or in words why one has none."""
-    try:
-        modes = system.modes()
-        found = [inequality(mode) for mode in modes]
-    except RobustctlError:
-        raise
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
-    for mode, f in zip(modes, found, strict=True):
+    found = described(system)
+    if isinstance(found, str):
+        return found
+    for mode, f in found:
         if f is None:
             return f"{type(mode).__name__} makes no claim: nothing about it is guaranteed"
-    return [f for f in found if f is not None]
+    return [f for _, f in found if f is not None]
 
 
 def _assumed(system: System) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import RobustctlError
 from ..lft import LFT, Claim, block_diagonal
 from ..system import System
 from .faults import check_sizes, claim_fault, form_fault
@@ -58,6 +59,19 @@ def inequality(system: System) -> Inequality | None:
         Q, S, R = claim.supply  # of R only the symmetric part counts in u'Ru
         claim = claim._replace(supply=(Q, S, (R + R.T) / 2))
     return Inequality(form, claim, np.zeros((0, 0)) if fault else blocks_form(form, claim), fault)
+
+
+def described(system: System) -> list[tuple[System, Inequality | None]] | str:
+    """Return each mode of a system with its inequality, or in words why the system cannot describe itself.
+
+    **Raises:** `RobustctlError`, where the class itself refuses what it holds.
+    """
+    try:
+        return [(mode, inequality(mode)) for mode in system.modes()]
+    except RobustctlError:
+        raise
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
 
 
 def blocks_form(form: LFT, claim: Claim) -> np.ndarray:

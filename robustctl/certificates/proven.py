@@ -11,7 +11,7 @@ from ..lft import LFT
 from ..scaled import Scaled
 from ..system import System
 from .coordinates import opened
-from .dissipation import inequality
+from .dissipation import described
 from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .proof import Proof
 from .prove import Found, least_gain, least_rate
@@ -50,18 +50,18 @@ def form_of(system: System) -> LFT | str:
     """Return the form of a system with its networks opened, or in words why there is none to prove anything of."""
     if reason := complex_fault(system) or flag_fault(system) or array_fault(system) or step_fault(system):
         return reason
-    modes = system.modes()
-    if len(modes) != 1:
-        return f"it switches between {len(modes)} modes, of which no common metric is searched"
     try:
-        f = inequality(modes[0])
+        found = described(system)
+        if isinstance(found, str):
+            return found
+        if len(found) != 1:
+            return f"it switches between {len(found)} modes, of which no common metric is searched"
+        f = found[0][1]
         if f is None or f.fault:
             return f.fault if f else f"{type(system).__name__} has no lft() that describes it"
         return opened(f.form)
     except RobustctlError as error:
         return str(error)
-    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
 
 
 def smaller(promised: float | None, proof: Proof | None) -> float | None:

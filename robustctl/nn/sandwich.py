@@ -98,9 +98,11 @@ class SandwichNetwork(Certifiable):
         rows, n = np.cumsum([0, *(W.shape[0] for W in ins)]), ins[0].shape[1]
         chain = np.zeros((rows[-1], n + ends[-1]))
         chain[: rows[1], :n] = ins[0]
-        for i, W_out in enumerate(outs):
-            chain[rows[i + 1] : rows[i + 2], n + ends[i] : n + ends[i + 1]] = ins[i + 1] @ W_out
-        cancel = cancellation((W @ V, np.abs(W) @ np.abs(V)) for W, V in zip(ins[1:], outs, strict=True))
+        products = [W_in @ W_out for W_in, W_out in zip(ins[1:], outs, strict=True)]
+        for i, product in enumerate(products):
+            chain[rows[i + 1] : rows[i + 2], n + ends[i] : n + ends[i + 1]] = product
+        sizes = [np.abs(W_in) @ np.abs(W_out) for W_in, W_out in zip(ins[1:], outs, strict=True)]
+        cancel = cancellation(zip(products, sizes, strict=True))
         dtypes, v = dtypes_of(self), ends[-1]
         found = [neurons(W.shape[1], self.activation, dtypes) for W in outs]
         assumptions = (*(found[0][1] if found else ()), *cancel)

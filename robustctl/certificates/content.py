@@ -94,7 +94,7 @@ def _bytes_of(part: Any) -> bytes:
 
 
 def _code(code: types.CodeType | None) -> bytes:
-    """The instructions of a function, its constants and the functions inside it; the lines that it stands on do not count."""
+    """The instructions of a function, its constants and the functions inside it; its line numbers do not count."""
     if code is None:
         return b""
     # Of a code object inside, repr has an address, which is another one in every process.

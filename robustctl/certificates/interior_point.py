@@ -175,9 +175,8 @@ def solve(
     """
     identity = np.eye(len(program.C))
     point, found = Point(y, start * identity, start * identity), []
-    with np.errstate(
-        all="ignore"
-    ):  # of a program without a solution the iterates grow until they leave float64
+    # Of a program without a solution the iterates grow until they leave float64
+    with np.errstate(all="ignore"):
         for _ in range(iterations):
             if time.monotonic() > deadline or (following := _next(program, point)) is None:
                 break
@@ -192,9 +191,8 @@ def solve(
 def _next(program: Program, point: Point) -> Point | None:
     try:
         return _step(program, point)
-    except (
-        np.linalg.LinAlgError
-    ):  # a matrix that is positive definite in exact arithmetic only: as far as float64 goes
+    except np.linalg.LinAlgError:
+        # A matrix that is positive definite in exact arithmetic only: as far as float64 goes
         return None
 
 

@@ -31,9 +31,8 @@ def state_scales(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
     graph = np.zeros((n + 1, n + 1))
     graph[:n, :n] = np.abs(A)
     graph[:n, n], graph[n, :n] = np.linalg.norm(B, axis=1), np.linalg.norm(C, axis=0)
-    with np.errstate(
-        invalid="ignore"
-    ):  # SciPy also reads the scales as row numbers, which large ones are not
+    # SciPy also reads the scales as row numbers, which large ones are not
+    with np.errstate(invalid="ignore"):
         t = np.asarray(scipy.linalg.matrix_balance(graph, permute=False, separate=True)[1][0])
     return t[:n] / t[n]
 
@@ -89,9 +88,8 @@ def reachable_sizes(A: np.ndarray, B: np.ndarray, poles: np.ndarray) -> tuple[np
     for _ in range(len(A)):
         reached, moved = np.hypot(reached, moved), A @ moved / rate
     s = np.ones(B.shape[1])
-    for _ in range(
-        100
-    ):  # Sinkhorn's iteration, linear: far below rounding's effect on a gain for all but decoupled inputs
+    # Sinkhorn's iteration, linear: far below rounding's effect on a gain for all but decoupled inputs
+    for _ in range(100):
         t = np.linalg.norm(reached * s, axis=1)
         s = s / np.maximum(np.linalg.norm(reached * s / t[:, None], axis=0), np.finfo(float).tiny)
     return np.linalg.norm(reached * s, axis=1), s, rate

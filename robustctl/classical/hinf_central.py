@@ -31,9 +31,8 @@ def central(g: Generalized, gamma: float) -> tuple[np.ndarray, ...] | None:
     own = g._replace(A=A, B1=B[:, :m], B2=B[:, m:], C1=C[:p], C2=C[p:], D11=g.D11 / gamma)
     try:
         solved = _at_one(own)
-    except (
-        np.linalg.LinAlgError
-    ):  # a matrix that is regular for every larger gamma is singular up to rounding
+    except np.linalg.LinAlgError:
+        # A matrix that is regular for every larger gamma is singular up to rounding
         return None
     if solved is None:
         return None

@@ -90,7 +90,7 @@ def linearize(
     **Raises:** `ModelError` for sizes that do not fit, an unknown width of the input or sample time, and
     Jacobians that are not finite.
 
-    **Warns:** `RobustctlWarning` for a plant that does not rest at its operating point, if that is the point.
+    **Warns:** `RobustctlWarning` for a plant whose operating point is not an equilibrium, if that is the point.
 
     **Example:** ::
 

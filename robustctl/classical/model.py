@@ -59,8 +59,8 @@ def linear_model(plant: PlantLike) -> Model:
     - `plant`: a plant or a linear system
 
     **Raises:** `ModelError` for any other class, a dt of True or None, an output that depends on the control
-    of the same sample, with which the loop would be algebraic, a plant without states, and one that does not rest at its
-    operating point.
+    of the same sample, with which the loop would be algebraic, a plant without states, and one whose operating point is
+    not an equilibrium.
 
     **Example:** ::
 

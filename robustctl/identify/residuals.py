@@ -136,9 +136,8 @@ def _standardized(values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray
     mask = ~np.isnan(pooled)
     count = np.maximum(mask.sum(axis=0), 1)
     mean = np.where(mask, pooled, 0.0).sum(axis=0) / count
-    with np.errstate(
-        over="ignore"
-    ):  # an infinite deviation gives zeros, whose correlations are 0 / 0, not defined
+    # An infinite deviation gives zeros, whose correlations are 0 / 0, not defined
+    with np.errstate(over="ignore"):
         std = np.sqrt((np.where(mask, pooled - mean, 0.0) ** 2).sum(axis=0) / count)
     flat = std <= FLAT * np.abs(pooled).max(axis=0, where=mask, initial=0.0)
     std = np.where(flat, np.inf, std)  # a constant channel becomes zero, and its correlations 0 / 0

@@ -60,9 +60,8 @@ def fault(activation: Any, *dtypes: Any) -> str | None:
     """
     if is_known(activation):
         return None
-    if not callable(activation) or isinstance(
-        activation, np.ufunc
-    ):  # JAX crashes where it is to trace a ufunc
+    # JAX crashes where it is to trace a ufunc
+    if not callable(activation) or isinstance(activation, np.ufunc):
         return f"activation must be a function of a JAX array, got {activation!r}; give jnp.tanh or jax.nn.relu, for example"
     try:
         hash(activation)

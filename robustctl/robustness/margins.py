@@ -153,9 +153,8 @@ def _zoomed(S: Realization, low: float, high: float) -> float:
 def _osborne(M: np.ndarray, sweeps: int = 20) -> np.ndarray:
     """Scale `D M D^-1` so that each off-diagonal row has the norm of its column, one channel after the other."""
     M = M.copy()
-    for _ in range(
-        sweeps
-    ):  # 20 converge to the digits of a table; fewer would give a weaker bound, not a wrong one
+    # 20 converge to the digits of a table; fewer would give a weaker bound, not a wrong one
+    for _ in range(sweeps):
         for k in range(M.shape[1]):
             others = np.arange(M.shape[1]) != k
             row = np.linalg.norm(M[:, k, others], axis=1)

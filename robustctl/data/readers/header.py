@@ -34,7 +34,7 @@ class Header:
     - `separator`: between cells.
     - `cells`: names of the columns, without empty ones at the end.
     - `decimal`: decimal sign that the file names, or None.
-    - `comment`: True where the names stand in a comment.
+    - `comment`: True where the names are in a comment.
     - `above`: number of lines above it that are neither comments nor name the separator.
     """
 
@@ -128,7 +128,7 @@ def _with_names(
 
 
 def _fits(line: str, separator: str, header: Sequence[str]) -> bool:
-    """True for a row of numbers or times that may stand below `header`; the last cell may be missing."""
+    """True for a row of numbers or times that may follow `header`; the last cell may be missing."""
     cells = split_line(line, separator)
     enough = len(cells) >= sum(map(bool, header)) - 1
     return enough and any(is_sample(cell, frozenset()) or is_clock(cell) for cell in cells)

@@ -26,7 +26,7 @@ class Rows:
 
     - `cells`: a list for each sample, as long as the header or longer.
     - `lines`: number of each sample's line in the file.
-    - `units`: of the columns, where a row of units stands under the header.
+    - `units`: of the columns, where a row of units follows the header.
     - `guesses`: what was left out.
     """
 

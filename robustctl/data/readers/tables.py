@@ -56,7 +56,7 @@ def load_xlsx(path: str, names: list[str]) -> tuple[list[str], Arrays]:
 
 
 def cell_text(cell: Any) -> Any:
-    """Value of one cell as it stands in a csv file."""
+    """Value of one cell as a csv file has it."""
     if isinstance(cell, datetime.date | datetime.time):
         return cell.isoformat()
     if isinstance(cell, datetime.timedelta):

@@ -50,7 +50,7 @@ class Certifiable(eqx.Module):
 
 
 _HARMLESS = {
-    "claim", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
+    "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
@@ -111,6 +111,18 @@ class System(Certifiable):
         Itself alone by default.
         """
         return (self,)
+
+    def undisturbed(self, references: int = 0) -> PyTree:
+        """Return one sample of the input in which nothing acts: `nu` zeros and as many for references.
+
+        **Raises:** `ModelError` for a class without `nu` that does not define it.
+        """
+        if self.nu is None:
+            raise ModelError(
+                f"one sample of the input must be known, and {type(self).__name__} has no nu; give the class a method "
+                "undisturbed(references) that returns one, or give the inputs"
+            )
+        return jnp.zeros(self.nu + references, dtype_of(self.init_state()))
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:

@@ -4,6 +4,8 @@ from .certificate import Certificate as Certificate
 from .certificate import certify as certify
 from .content import fingerprint as fingerprint
 from .content import weights_sha256 as weights_sha256
+from .counterexample import Counterexample as Counterexample
+from .counterexample import counterexample as counterexample
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz as lipschitz
 from .lower_bound import LowerBound as LowerBound

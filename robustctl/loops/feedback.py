@@ -95,6 +95,13 @@ class Feedback(System):
         return joined([plant, policy], [u, w, y, r], [y, r, u])
 
     @override
+    def undisturbed(self, references: int = 0) -> PyTree:
+        """Return one sample of `w` in which nothing acts, the references that the policy reads included."""
+        width, ny = self._width(), self.plant.ny
+        read = 0 if width is None or ny is None else width - ny
+        return self.plant.undisturbed(read + references)
+
+    @override
     def init_state(self) -> tuple[PyTree, PyTree]:
         """Return the initial states of plant and policy."""
         return self.plant.init_state(), self.policy.init_state()

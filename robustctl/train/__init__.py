@@ -13,6 +13,7 @@ from .initial_state import ZeroState as ZeroState
 from .initial_state import learned_state as learned_state
 from .initial_state import warm_up as warm_up
 from .initial_state import zero_state as zero_state
+from .long_run import long_run as long_run
 from .losses import mean_squared_error as mean_squared_error
 from .losses import summed_squared_error as summed_squared_error
 from .one_step import OneStep as OneStep

@@ -1,6 +1,7 @@
 """The second verb for policies: train a system in closed loop by gradients through the rollout."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..checks import check_whole, renamed
-from ..errors import RobustctlError
+from ..errors import RobustctlError, RobustctlWarning
 from ..runs.devices import for_each, spread
 from ..runs.fingerprint import array_hash, model_hash
 from ..runs.monitor import SHOWN, Monitor
@@ -23,6 +24,7 @@ from ..scenario import Episode, Scenario
 from ..system import Parameterization
 from ..trajectory import rollout
 from .batches import in_segments
+from .long_run import long_run
 from .problem import Descend, Objective, Outcome, Problem, State, Steps
 from .training import MOVED, RENAMED, train
 
@@ -248,7 +250,7 @@ def fit_policy(
 
         rc.train.train(rc.train.PolicyGradient(scenario, horizon=200, ...), policy, ...)
 
-    which has all settings and describes each in detail.
+    which has all settings and describes each in detail. A `RobustctlWarning` reports a trained policy that fails `long_run`.
 
     **Arguments:**
 
@@ -266,9 +268,12 @@ def fit_policy(
     **Raises:** as `PolicyGradient` and `train`.
     """
     problem = PolicyGradient(scenario, horizon=horizon, segment=segment, batch=batch)
-    return train(
+    fitted = train(
         problem, parameterization, epochs=epochs, optimizer=optimizer, run=run, monitor=monitor, key=key
     )
+    if fault := long_run(fitted.policy, scenario, horizon=horizon, key=key):
+        warnings.warn(f"the trained policy does not settle: {fault}", RobustctlWarning, stacklevel=3)
+    return fitted
 
 
 @eqx.filter_jit

@@ -35,6 +35,19 @@ class Slopes:
 
     lo: np.ndarray
     hi: np.ndarray
+    inside, reason = None, ""
+
+    @property
+    def fault(self) -> str:
+        """Why the bounds bound nothing, empty where they do."""
+        if np.shape(self.lo) == np.shape(self.hi) and np.all(self.lo <= self.hi):
+            return ""
+        return f"slopes must have lower bounds that are at most the upper ones, got {self.lo} and {self.hi}"
+
+    @property
+    def multipliers(self) -> int:
+        """Number of multipliers: one a neuron."""
+        return self.nv
 
     @property
     def nv(self) -> int:
@@ -58,6 +71,14 @@ class Slopes:
         cross = np.diag(T * (self.lo + self.hi))
         return np.block([[np.diag(-2 * T * self.lo * self.hi), cross], [cross, np.diag(-2 * T)]])
 
+    def at(self, fraction: float) -> np.ndarray:
+        """Return the block with every slope at `lo + fraction (hi - lo)`, (n, n)."""
+        return np.diag(self.lo + fraction * (self.hi - self.lo))
+
+    def sizes(self, v: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a size of its inputs and of its outputs a multiplier, given one of each signal."""
+        return v, w
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bounded:
@@ -77,6 +98,12 @@ class Bounded:
     gain: float
     inside: "LFT | None" = None
     reason: str = ""
+    multipliers = 1
+
+    @property
+    def fault(self) -> str:
+        """Why the bound bounds nothing, empty where it does."""
+        return f"a bound must be at least 0, got {self.gain}" if self.gain < 0 else ""
 
     def form(self, multiplier: np.ndarray) -> np.ndarray:
         """Return the Pi of `[dv; dw]' Pi [dv; dw] = lambda (gain^2 |dv|^2 - |dw|^2) >= 0`, lambda >= 0.
@@ -87,6 +114,14 @@ class Bounded:
         gain = self.gain * (1 + BOUND_ROUNDING)
         v, w = np.full(self.nv, min(gain, 1.0) ** 2), np.full(self.nw, -1.0 / max(gain, 1.0) ** 2)
         return np.diag(np.concatenate([v, w])) * float(np.squeeze(multiplier))
+
+    def at(self, fraction: float) -> np.ndarray:
+        """Return zeros (nw, nv), what every bound admits."""
+        return np.zeros((self.nw, self.nv))
+
+    def sizes(self, v: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sizes of its inputs and of its outputs, one each, given one of each signal."""
+        return np.atleast_1d(np.linalg.norm(v)), np.atleast_1d(np.linalg.norm(w))
 
 
 class LFT(NamedTuple):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..checks import of_type
 from ..errors import ModelError
 from ..loops import Feedback
 from ..plants import Plant, Sampled, check_rest
@@ -116,10 +117,7 @@ def physical(plant: Plant | Sampled) -> Plant:
 
 def require_sampled(plant: Any) -> None:
     """Raise `ModelError` unless the plant is a `Sampled`."""
-    if not isinstance(plant, Sampled):
-        raise ModelError(
-            f"the plant must be a Sampled, got {type(plant).__name__}; Sampled(plant, dt) makes one"
-        )
+    of_type(plant, Sampled, "the plant must be a Sampled", "Sampled(plant, dt) makes one", ModelError)
 
 
 def require_discrete(model: Model, dt: float | None, what: str) -> float:

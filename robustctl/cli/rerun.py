@@ -7,7 +7,7 @@ from typing import Any
 import tyro
 
 from ..errors import DataError, RobustctlError
-from ..store.json_text import parse_json
+from ..store.json_text import parse_object
 from .arguments import rebuilt
 from .models import Demo, FitLog
 
@@ -58,7 +58,7 @@ def _made(run: Path) -> tuple[Any, Any]:
     from ..runs.run_folder import SETTINGS
 
     try:
-        made = parse_json((run / SETTINGS).read_bytes())
+        made = parse_object((run / SETTINGS).read_bytes())
         command, data = made["command"], made["identity"]["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise RobustctlError(

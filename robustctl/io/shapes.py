@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
+from ..pytrees import fields_of
 from ..registry import CLASSES, name_of, registered
 
 
@@ -29,11 +30,6 @@ def _built(cls: type, arguments: dict[str, Any]) -> Any:
     return eqx.filter_eval_shape(
         lambda key: cls(**arguments, **({"key": key} if takes_key else {})), jr.key(0)
     )
-
-
-def fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass or module, by name in order."""
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
 
 
 def _parts(value: Any) -> Iterator[Any]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..certificates import Certificate, certify, fingerprint
+from ..checks import of_type
 from ..data.record_checks import check_dt, check_names
 from ..errors import ModelError, ModelFileError
 from ..store.container import shown
@@ -53,8 +54,7 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
 
 def check_fit(model: Any) -> None:
     """Raise `ModelFileError` unless the model maps to a system that steps, found from shapes alone."""
-    if not isinstance(model, Parameterization):
-        raise ModelFileError(f"the model must be a parameterization, got {type(model).__name__}; save one")
+    of_type(model, Parameterization, "the model must be a parameterization", "save one", ModelFileError)
     try:
         check_shapes(model)
         _check_call(eqx.filter_eval_shape(model.explicit))

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..errors import ModelError
 from ..lft import LFT, Bounded
+from ..pytrees import traced
 from ..system import Certifiable, explicit_of
 from .activations import assumed, dtypes_of, fault
-from .numpy_maps import traced
 
 _TOLERANCE = 1e-6
 
@@ -74,7 +74,7 @@ def bounded(phi: Any, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
 
 
 def _reason(form: LFT) -> str:
-    return next((block.reason for block in form.blocks if isinstance(block, Bounded) and block.reason), "")
+    return next((block.reason for block in form.blocks if block.reason), "")
 
 
 def check_phi(phi: Callable, nv: int, dtype) -> None:

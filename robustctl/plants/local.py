@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from ..affine import to_float64
 from ..errors import ModelError, RobustctlWarning
+from ..pytrees import traced
 from .plant import Plant
 from .solvers import RK4
 
@@ -31,7 +31,7 @@ class Local(NamedTuple):
 
 def local(plant: Plant) -> Local | None:
     """Return a plant at its operating point, in float64; None inside a trace, where there are no numbers."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(plant)):
+    if traced(plant):
         return None
     with jax.enable_x64(True):
         found = _local(to_float64(plant))

@@ -6,12 +6,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..data import Record
 from ..errors import RobustctlError
+from ..pytrees import is_key
 
 
 def data_hash(record: Record | None) -> str:
@@ -26,9 +26,9 @@ def array_hash(tree: PyTree) -> str:
     """Return a hash of all arrays and numbers of a tree, with their shapes and dtypes."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             leaf = jax.random.key_data(leaf)
-        if isinstance(leaf, int | float | complex | np.ndarray | np.generic | jax.Array):
+        if eqx.is_array_like(leaf):
             array = np.asarray(leaf)
             found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()

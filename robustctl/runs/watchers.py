@@ -1,6 +1,7 @@
 """Watchers of a training: a progress line, and a log with one JSON line an epoch."""
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -8,13 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
-from ..checks import is_whole
+from ..checks import is_real, is_whole
 from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
-from ..store.json_text import json_text, parse_json
-
-_MOST = 1 << 53
-"""Of an integer in a log: floats hold each one up to it."""
+from ..store.json_text import json_text, parse_object
 
 
 @runtime_checkable
@@ -141,10 +139,8 @@ def read_log(path: str | Path) -> tuple[list[dict], str]:
 def _entry(line: bytes) -> dict:
     """Return the object of a log's line, {} for a line that the log would not have."""
     try:
-        entry = parse_json(line)
+        entry = parse_object(line)
     except ValueError:
-        return {}
-    if not isinstance(entry, dict):
         return {}
     if isinstance(entry.get("stopped"), str):
         return {"stopped": entry["stopped"][:80]}
@@ -159,9 +155,7 @@ def _is_row(entry: dict) -> bool:
 
 def _is_float(value: Any) -> bool:
     """Return whether a value is a finite number that a float can be; an integer of JSON may have thousands of digits."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return is_whole(value, -_MOST) and value <= _MOST
+    return is_real(value) and abs(value) <= sys.float_info.max
 
 
 def keep_lines_before(path: Path, number: int | float) -> None:

@@ -18,15 +18,18 @@ def write_json(target: Path, value: Any) -> None:
     write_atomic(target, (json_text(value, indent=2) + "\n").encode())
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text.
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Return the object of a JSON text.
 
-    **Raises:** `ValueError` for anything else, bytes that are no UTF-8 and too deep a nesting included.
+    **Raises:** `ValueError` for anything else: another value, bytes that are no UTF-8 and too deep a nesting included.
     """
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it must be an object, got {found!r:.60}")
+    return found
 
 
 def finite(value: Any) -> Any:

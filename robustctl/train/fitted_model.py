@@ -7,8 +7,9 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import of_type
 from ..data import Record, Scaling
-from ..errors import DataError, RobustctlError
+from ..errors import DataError
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, dtype_of
@@ -64,16 +65,12 @@ class FittedModel(Parameterization):
 
 def check_fitted(model: Any, what: str = "the model") -> None:
     """Raise `RobustctlError` unless a model is a fitted one."""
-    if not isinstance(model, FittedModel):
-        raise RobustctlError(f"{what} must be what fit returns as .model, got {type(model).__name__}")
+    of_type(model, FittedModel, f"{what} must be what fit returns as .model")
 
 
 def check_record(record: Any) -> None:
     """Raise `RobustctlError` unless a record is one."""
-    if not isinstance(record, Record):
-        raise RobustctlError(
-            f"a record must be a rc.data.Record (read, from_arrays and split make some), got {type(record).__name__}"
-        )
+    of_type(record, Record, "a record must be a rc.data.Record (read, from_arrays and split make some)")
 
 
 def check_channels(model: FittedModel, record: Record) -> None:

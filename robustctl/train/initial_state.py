@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..errors import RobustctlError
+from ..checks import check_whole
 from ..registry import registered
 from ..system import System
 
@@ -101,7 +101,7 @@ def zero_state() -> Builder:
 
 def learned_state(*, horizon: int = 50) -> Builder:
     """Train one state an experiment; later records get theirs by least squares over `horizon` samples."""
-    _check("horizon", horizon)
+    check_whole(1, horizon=horizon)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> LearnedState:
         zero = system.init_state()
@@ -113,8 +113,7 @@ def learned_state(*, horizon: int = 50) -> Builder:
 
 def warm_up(window: int, *, width: int = 64) -> Builder:
     """Train a network with one hidden layer of `width` that maps the first `window` samples to the state."""
-    _check("window", window)
-    _check("width", width)
+    check_whole(1, window=window, width=width)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> WarmUp:
         flat, _ = ravel_pytree(system.init_state())
@@ -122,8 +121,3 @@ def warm_up(window: int, *, width: int = 64) -> Builder:
         return WarmUp(network=network, window=window)
 
     return build
-
-
-def _check(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise RobustctlError(f"{name} must be a whole number of samples of at least 1, got {value!r}")

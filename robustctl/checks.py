@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -68,6 +68,11 @@ def is_whole(value: Any, least: int) -> bool:
 def is_positive(value: Any) -> bool:
     """Return whether a value is one positive, finite number; True is none."""
     return is_real(value) and bool(0 < value < math.inf)
+
+
+def one_or_more(value: Any) -> Sequence[Any]:
+    """Return a list or tuple as it is, and any other value as a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def are_all(values: Any, kind: Any) -> bool:

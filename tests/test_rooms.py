@@ -17,6 +17,7 @@ ROOMS = [
     "recipe",
     "store",
     "linalg",
+    "slopes",
     "lft",
     "registry",
     "system",

@@ -10,7 +10,6 @@ from typing import Any
 
 import tyro
 
-from ..checks import of_type
 from ..errors import RobustctlError
 
 Positional = tyro.conf.Positional
@@ -45,6 +44,7 @@ class Report:
 
     def __call__(self) -> int:
         """Run the command."""
+        from ..checks import of_type
         from ..loops import Feedback
         from ..robustness import report
 

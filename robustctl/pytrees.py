@@ -19,6 +19,11 @@ def is_numeric(leaf: Any) -> bool:
     return eqx.is_array_like(leaf) and not is_key(leaf)
 
 
+def shape_of(leaf: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array, or of one that is only described by shape and dtype; None for anything else."""
+    return getattr(leaf, "shape", None)
+
+
 def shape_and_dtype(leaf: Any) -> Any:
     """Return shape and dtype of an array, and any other leaf itself."""
     return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf

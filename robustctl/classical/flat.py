@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..affine import input_sample, to_float64
+from ..checks import of_type
 from ..errors import ModelError
 from ..loops import Feedback
 from ..plants import Plant, PlantState, Sampled
@@ -21,7 +22,7 @@ class Flat(NamedTuple):
     """A system on vectors: `step(x, u) -> (x_next or dx/dt, y)`, its initial state, and its names.
 
     `dt` is 0 in continuous time and None for a system without a sample time. `restore` maps a state vector to the
-    system's own state.
+    system's own state. `plant` is the plant in continuous time of a `Plant` or `Sampled`, None for anything else.
     """
 
     step: Callable
@@ -32,6 +33,7 @@ class Flat(NamedTuple):
     outputs: tuple[str, ...]
     states: tuple[str, ...]
     restore: Callable
+    plant: Plant | None = None
 
 
 def in_float64(function: Callable) -> Callable:
@@ -63,11 +65,11 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
         return _plant(system)
     if isinstance(system, Sampled):
         return _sampled(system)
-    if isinstance(system, Feedback) and isinstance(system.plant, Sampled):
+    if isinstance(system, Feedback) and system.sampled is not None:
         return _loop(system, references)
-    if isinstance(system, System):
-        return _system(system, u)
-    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
+    return _system(
+        of_type(system, System, "the system must be a System or Plant of robustctl", "", ModelError), u
+    )
 
 
 # Each step is a module and not a closure, so that a compiled function recognizes it at the second call.
@@ -85,7 +87,7 @@ def _plant(plant: Plant) -> Flat:
     x, u = (np.asarray(a, float) for a in plant.operating_point())
     inputs, outputs, states = _names(plant)
     v = np.concatenate([u, np.zeros(len(plant.disturbances))])
-    return Flat(_PlantStep(plant, u.size), x, v, 0.0, inputs, outputs, states, lambda x: x)
+    return Flat(_PlantStep(plant, u.size), x, v, 0.0, inputs, outputs, states, lambda x: x, plant)
 
 
 def _names(plant: Plant) -> tuple[tuple[str, ...], ...]:
@@ -110,7 +112,9 @@ def _sampled(sampled: Sampled) -> Flat:
     inputs, outputs, _ = _names(sampled.plant)
     v = np.concatenate([u, np.zeros(len(sampled.plant.disturbances))])
     x = np.asarray(pack(sampled.init_state()))
-    return Flat(_SampledStep(sampled, u.size), x, v, sampled.dt, inputs, outputs, states, unpack)
+    return Flat(
+        _SampledStep(sampled, u.size), x, v, sampled.dt, inputs, outputs, states, unpack, sampled.plant
+    )
 
 
 def _still(sampled: Sampled, references: int = 0):
@@ -144,8 +148,8 @@ def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
 
 def sampled_plant(loop: Feedback) -> Sampled:
     """Return the plant of a loop that was checked to be about a `Sampled`."""
-    assert isinstance(loop.plant, Sampled)
-    return loop.plant
+    assert loop.sampled is not None
+    return loop.sampled
 
 
 class _LoopStep(eqx.Module):

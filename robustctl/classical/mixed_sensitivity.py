@@ -117,12 +117,8 @@ def _warn_of_weights(design: HInf, terms: list[tuple[str, WeightLike | None, int
 
 def _rows(W: WeightLike, n: int) -> int:
     """Return the number of a weight's outputs, n for a weight of one channel that is used for all."""
-    rows = (
-        W.noutputs
-        if isinstance(W, ct.StateSpace | ct.TransferFunction)
-        else np.asarray(W).ndim and len(np.asarray(W))
-    )
-    return n if rows in (0, 1) else rows
+    rows = _as_system(W, 1, 0).noutputs
+    return n if rows == 1 else rows
 
 
 def augment(

@@ -89,10 +89,9 @@ def linear_model(plant: PlantLike) -> Model:
 
 
 def _at_operating_point(plant: Plant | Sampled) -> Model:
-    inner = physical(plant)
+    inner = plant.physical
     check_rest(inner)
-    if isinstance(plant, Sampled):
-        plant.check_steps()
+    plant.check_steps()
     flat = flatten(plant)
     A, B, C, _ = jacobians(flat, flat.x, flat.u)
     nu = len(inner.controls)
@@ -108,11 +107,6 @@ def _at_operating_point(plant: Plant | Sampled) -> Model:
     )
     y = np.asarray(inner.output(jnp.asarray(inner.operating_point()[0])), float)
     return Model(typed(system), B[:, nu:], flat.x, flat.u[:nu], y)
-
-
-def physical(plant: Plant | Sampled) -> Plant:
-    """Return the plant in continuous time."""
-    return plant.plant if isinstance(plant, Sampled) else plant
 
 
 def require_sampled(plant: Any) -> None:

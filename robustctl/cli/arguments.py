@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 import tyro
 
+from ..checks import are_all
 from ..errors import RobustctlError
 
 
@@ -49,7 +50,7 @@ def rebuilt(commands: dict[str, Any], words: Any) -> Any:
 
     **Raises:** `RobustctlError` for anything else.
     """
-    texts = isinstance(words, list) and all(isinstance(word, str) and _is_plain(word) for word in words)
+    texts = are_all(words, str) and all(map(_is_plain, words))
     if not texts or not words or words[0] not in commands:
         raise RobustctlError(
             f"a repeated command must be one of {', '.join(commands)} with its arguments, got {str(words)[:80]!r}"

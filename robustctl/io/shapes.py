@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
-from ..pytrees import fields_of
+from ..pytrees import fields_of, shape_of
 from ..registry import CLASSES, name_of, registered
 
 
@@ -74,5 +74,5 @@ def _compare(part: Any, built: Any) -> None:
 def _shapes(part: Any) -> dict[str, tuple[int, ...]]:
     """Shapes by path, without those of phi, which may be any network and is checked as a separate part."""
     leaves = jax.tree_util.tree_leaves_with_path(part)
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
-    return {name: leaf.shape for name, leaf in named.items() if ".phi" not in name}
+    named = {jax.tree_util.keystr(path): shape_of(leaf) for path, leaf in leaves}
+    return {name: shape for name, shape in named.items() if shape is not None and ".phi" not in name}

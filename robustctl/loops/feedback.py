@@ -57,6 +57,11 @@ class Feedback(System):
     reads: int | None = eqx.field(static=True, default=None)
     dt = Of("plant")
 
+    @property
+    def sampled(self) -> Sampled | None:
+        """The sampled plant that the loop is about; None for another plant."""
+        return self.plant if isinstance(self.plant, Sampled) else None
+
     def _width(self) -> int | None:
         """Return the number of outputs and references that the policy reads; None where unknown."""
         if self.reads is not None or self.policy.nu is None:
@@ -167,8 +172,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
             f"w = plant.undisturbed(n). A step raised: {raised}"
         )
-    if isinstance(plant, Sampled):
-        plant.check_steps()
+    plant.check_steps()
     return Feedback(plant, policy, y.shape[0])
 
 

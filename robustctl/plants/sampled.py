@@ -17,7 +17,6 @@ from ..pytrees import fields_of
 from ..system import StrictlyProper
 from .exogenous import Exogenous, undisturbed
 from .held import held
-from .linear_plant import driven
 from .local import check_steps
 from .plant import Plant
 from .sampled_form import sampled_form
@@ -185,8 +184,14 @@ class Sampled(StrictlyProper):
 
     def _matrices(self) -> tuple[Array, Array] | None:
         """Return the matrices of states and inputs for a matrix exponential, None for a solver."""
-        return driven(self.plant) if self.stepsize_controller is None else None
+        return self.plant.rate_matrices() if self.stepsize_controller is None else None
 
+    @property
+    def physical(self) -> Plant:
+        """The plant in continuous time."""
+        return self.plant
+
+    @override
     def check_steps(self) -> None:
         """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.
 

@@ -81,10 +81,18 @@ def check_channels(model: FittedModel, record: Record) -> None:
         raise DataError(
             f"the record must have the model's sample time {model.dt:g} s, got {record.dt:g} s; resample it"
         )
-    for what in ("inputs", "outputs", "input_units", "output_units"):
-        ours, theirs = getattr(model, what), getattr(record, what)
+    given = _channels(record)
+    for what, ours in _channels(model).items():
+        theirs = given[what]
         if ours != theirs:
             raise DataError(
                 f"the record must have the model's {what} {ours}, got {theirs}; rc.data.select picks "
                 f"channels, dataclasses.replace(record, {what}=...) renames them"
             )
+
+
+def _channels(of: FittedModel | Record) -> dict[str, tuple[str, ...]]:
+    return {
+        "inputs": of.inputs, "outputs": of.outputs,
+        "input_units": of.input_units, "output_units": of.output_units,
+    }  # fmt: skip

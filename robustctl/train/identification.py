@@ -24,7 +24,7 @@ from ..system import Parameterization, dtype_of
 from ..trajectory import rollout
 from .batches import Experiments, in_segments, pack
 from .fitted_model import FittedModel, check_channels, check_record
-from .initial_state import Builder, InitialState, LearnedState, zero_state
+from .initial_state import Builder, InitialState, zero_state
 from .losses import Loss, mean_squared_error
 from .problem import Descend, Objective, Outcome, Problem, State, Steps, check_model
 
@@ -127,7 +127,7 @@ class Identification(Problem[Fit]):
         check_model(model)
         initial_key, order_key = jr.split(key)
         untrained = self._fitted(Learned(model, self._initial(model, initial_key)))
-        if self.validation is not None and isinstance(untrained.initial, LearnedState):
+        if self.validation is not None and untrained.initial.estimated:
             raise RobustctlError(
                 "a validation record needs its own initial state, and learned_state() has one for each training "
                 "experiment only; use warm_up(window), or zero_state() with a washout"

@@ -23,6 +23,11 @@ class InitialState(eqx.Module):
 
     window: eqx.AbstractVar[int]
 
+    @property
+    def estimated(self) -> int:
+        """Samples of another record that its state is found from by least squares; 0 for a rule that works on any record."""
+        return 0
+
     @abc.abstractmethod
     def __call__(
         self, u: Float[Array, "window nu"], y: Float[Array, "window ny"], index: Int[Array, ""], zero: PyTree
@@ -62,6 +67,11 @@ class LearnedState(InitialState):
     x0: PyTree
     horizon: int = eqx.field(static=True)
     window: int = eqx.field(static=True, default=0)
+
+    @property
+    def estimated(self) -> int:
+        """The horizon: each trained state is of one experiment."""
+        return self.horizon
 
     def __call__(self, u, y, index, zero):
         """Return the trained state of experiment `index`."""

@@ -229,6 +229,12 @@ class Parameterization(eqx.Module):
         """What reports call the model: its class by default."""
         return type(self).__name__
 
+    def check_parts(self) -> None:
+        """Refuse parts, as a file may hold them, that do not fit each other; only shapes are computed. Default: nothing is checked.
+
+        **Raises:** `ValueError`.
+        """
+
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 

@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 
 import tyro
 
-from ..checks import are_all
 from ..errors import RobustctlError
 
 
@@ -50,6 +49,8 @@ def rebuilt(commands: dict[str, Any], words: Any) -> Any:
 
     **Raises:** `RobustctlError` for anything else.
     """
+    from ..checks import are_all
+
     texts = are_all(words, str) and all(map(_is_plain, words))
     if not texts or not words or words[0] not in commands:
         raise RobustctlError(

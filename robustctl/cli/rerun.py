@@ -48,7 +48,7 @@ def repeated(run: Path) -> FitLog | Demo:
     command = rebuilt({"fit": FitLog, "demo": Demo}, words)
     if data_hash(parts(command.records()[0], command.recipe)[2]) != data:
         raise DataError(
-            f"the data of {run} must not have changed, but {getattr(command, 'log', 'they')} did; restore them to repeat the run"
+            f"the data of {run} must not have changed, but {command.source} did; restore them to repeat the run"
         )
     return command
 

@@ -174,7 +174,7 @@ class RunFolder:
         if found is None:
             return state, history
         path, header, arrays = found
-        check_fingerprint(header.get("identity"), self.fingerprint, str(path))
+        check_fingerprint(header, self.fingerprint, str(path))
         done, epochs = header["checkpoint"], len(history[0])
         if done > epochs:
             raise RobustctlError(
@@ -246,11 +246,11 @@ def _first(history: Any, epochs: int) -> Any:
 def _check_versions(file: Path, here: dict[str, str]) -> None:
     """Refuse a run of another fingerprint; warn where packages changed, because last digits may differ."""
     try:
-        text = parse_object(file.read_bytes())
-        there, versions = text["identity"], dict(text["versions"])
+        stored = parse_object(file.read_bytes())
+        versions, _ = dict(stored["versions"]), stored["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # the checkpoints have the same
-    check_fingerprint(there, here, str(file))
+    check_fingerprint(stored, here, str(file))
     now = environment()["versions"]
     changed = [
         f"{name} {str(versions.get(name))[:40]} -> {now[name]}"

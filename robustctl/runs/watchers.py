@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol, runtime_checkable
 from ..checks import is_real, is_whole
 from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
-from ..store.json_text import json_text, parse_object
+from ..store.json_text import entry, json_text, parse_object
 
 
 @runtime_checkable
@@ -130,27 +130,28 @@ def read_log(path: str | Path) -> tuple[list[dict], str]:
     rows, stopped = [], ""
     with suppress(FileNotFoundError):
         for line in Path(path).read_bytes().splitlines():
-            entry = _entry(line)
-            stopped = entry.get("stopped", "" if entry else stopped)
-            rows += [entry] if "epoch" in entry else []
+            found = _entry(line)
+            stopped = found.get("stopped", "" if found else stopped)
+            rows += [found] if "epoch" in found else []
     return rows, stopped
 
 
 def _entry(line: bytes) -> dict:
     """Return the object of a log's line, {} for a line that the log would not have."""
     try:
-        entry = parse_object(line)
+        found = parse_object(line)
     except ValueError:
         return {}
-    if isinstance(entry.get("stopped"), str):
-        return {"stopped": entry["stopped"][:80]}
-    return entry if _is_row(entry) else {}
+    stopped = entry(found, "stopped", str)
+    if stopped is not None:
+        return {"stopped": stopped[:80]}
+    return found if _is_row(found) else {}
 
 
-def _is_row(entry: dict) -> bool:
-    known = all(name in entry for name in ("epoch", "loss", "validation", "skipped", "time"))
-    numbers = all(value is None or _is_float(value) for value in entry.values())
-    return known and numbers and is_whole(entry["epoch"], 0) and entry["time"] is not None
+def _is_row(found: dict) -> bool:
+    known = all(name in found for name in ("epoch", "loss", "validation", "skipped", "time"))
+    numbers = all(value is None or _is_float(value) for value in found.values())
+    return known and numbers and is_whole(found["epoch"], 0) and found["time"] is not None
 
 
 def _is_float(value: Any) -> bool:

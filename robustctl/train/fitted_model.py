@@ -4,11 +4,14 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from typing_extensions import override
 
 from ..checks import of_type
 from ..data import Record, Scaling
+from ..data.record_checks import check_dt, check_names
 from ..errors import DataError
 from ..registry import registered
 from ..scaled import Scaled
@@ -61,6 +64,25 @@ class FittedModel(Parameterization):
     def dtype(self):
         """The dtype of the trained arrays."""
         return dtype_of(self.parameterization)
+
+    @override
+    def check_parts(self) -> None:
+        check_dt(self.dt)
+        check_names(self.inputs, self.outputs)
+        system = eqx.filter_eval_shape(self.explicit)
+        sizes = (len(self.inputs), len(self.outputs))
+        if (system.nu, system.ny) != sizes:
+            raise ValueError(f"there must be a scale for each of {sizes} channels")
+        x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
+        window = [jax.ShapeDtypeStruct((self.initial.window, n), self.dtype) for n in sizes]
+        start = eqx.filter_eval_shape(
+            lambda initial, u, y, zero: initial(u, y, jnp.zeros((), jnp.int32), zero),
+            self.initial,
+            *window,
+            x,
+        )
+        if not eqx.tree_equal(start, x):
+            raise ValueError(f"the initial state must be {x}, got {start}")
 
 
 def check_fitted(model: Any, what: str = "the model") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from typing_extensions import TypeIs
 
 from .errors import ArgumentError, ModelError, RobustctlError
 
@@ -55,7 +56,7 @@ def of_type(
     return value
 
 
-def is_real(value: Any) -> bool:
+def is_real(value: Any) -> TypeIs[float | int]:
     """Return whether a value is one real number of Python or NumPy, NaN and infinity included; True and False are none."""
     return isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
 

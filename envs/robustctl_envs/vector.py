@@ -174,7 +174,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
 
     def _seeds(self, seed: Any) -> list[int]:
         """Return one seed for each environment."""
-        listed = isinstance(seed, Sequence | np.ndarray)
+        listed = np.ndim(seed) > 0
         first = None if listed else whole_seed(seed)
         super().reset(seed=first)
         seeds = [whole_seed(s) for s in seed] if listed else [first] * self.num_envs

@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..affine import input_sample, to_float64
-from ..checks import of_type
+from ..checks import is_real
 from ..errors import ModelError
 from ..loops import Feedback
 from ..plants import Plant, PlantState, Sampled
@@ -60,16 +60,13 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
 
     **Raises:** `ModelError` for any other class, and for an input of unknown width.
     """
-    system = to_float64(explicit_of(system))
-    if isinstance(system, Plant):
-        return _plant(system)
-    if isinstance(system, Sampled):
-        return _sampled(system)
-    if isinstance(system, Feedback) and system.sampled is not None:
-        return _loop(system, references)
-    return _system(
-        of_type(system, System, "the system must be a System or Plant of robustctl", "", ModelError), u
-    )
+    return _flat(to_float64(explicit_of(system)), u, references)
+
+
+# Plants and loops stand in rooms that know of no linearization, so that their class is told apart here.
+@functools.singledispatch
+def _flat(system: Any, u: Any, references: int) -> Flat:
+    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
 
 
 # Each step is a module and not a closure, so that a compiled function recognizes it at the second call.
@@ -83,11 +80,12 @@ class _PlantStep(eqx.Module):
         return self.plant.rates(x, v[: self.nu], v[self.nu :]), self.plant.output(x)
 
 
-def _plant(plant: Plant) -> Flat:
-    x, u = (np.asarray(a, float) for a in plant.operating_point())
+@_flat.register(Plant)
+def _plant(plant: Plant, u: Any, references: int) -> Flat:
+    x, u_e = (np.asarray(a, float) for a in plant.operating_point())
     inputs, outputs, states = _names(plant)
-    v = np.concatenate([u, np.zeros(len(plant.disturbances))])
-    return Flat(_PlantStep(plant, u.size), x, v, 0.0, inputs, outputs, states, lambda x: x, plant)
+    v = np.concatenate([u_e, np.zeros(len(plant.disturbances))])
+    return Flat(_PlantStep(plant, u_e.size), x, v, 0.0, inputs, outputs, states, lambda x: x, plant)
 
 
 def _names(plant: Plant) -> tuple[tuple[str, ...], ...]:
@@ -106,15 +104,14 @@ class _SampledStep(eqx.Module):
         return pack(after), self.sampled.output(unpack(x), w)
 
 
-def _sampled(sampled: Sampled) -> Flat:
+@_flat.register(Sampled)
+def _sampled(sampled: Sampled, u: Any, references: int) -> Flat:
     pack, unpack, states = plant_state(sampled)
-    u = np.asarray(sampled.plant.operating_point()[1], float)
+    u_e = np.asarray(sampled.plant.operating_point()[1], float)
     inputs, outputs, _ = _names(sampled.plant)
-    v = np.concatenate([u, np.zeros(len(sampled.plant.disturbances))])
-    x = np.asarray(pack(sampled.init_state()))
-    return Flat(
-        _SampledStep(sampled, u.size), x, v, sampled.dt, inputs, outputs, states, unpack, sampled.plant
-    )
+    v = np.concatenate([u_e, np.zeros(len(sampled.plant.disturbances))])
+    x, step = np.asarray(pack(sampled.init_state())), _SampledStep(sampled, u_e.size)
+    return Flat(step, x, v, sampled.dt, inputs, outputs, states, unpack, sampled.plant)
 
 
 def _still(sampled: Sampled, references: int = 0):
@@ -174,8 +171,11 @@ class _LoopStep(eqx.Module):
         return sampled_plant(self.loop)
 
 
-def _loop(loop: Feedback, references: int) -> Flat:
-    sampled = sampled_plant(loop)
+@_flat.register(Feedback)
+def _loop(loop: Feedback, u: Any, references: int) -> Flat:
+    sampled = loop.sampled
+    if sampled is None:
+        return _system(loop, u, references)
     pack, _, states = plant_state(sampled)
     start, _ = ravelled(loop.policy.init_state())
     outputs = tuple(s.name for s in (*sampled.plant.outputs, *sampled.plant.controls))
@@ -198,7 +198,8 @@ class _SystemStep(eqx.Module):
         return ravelled(x_next)[0], ravelled(y)[0]
 
 
-def _system(system: System, u: Any) -> Flat:
+@_flat.register(System)
+def _system(system: System, u: Any, references: int) -> Flat:
     example = _input(system, u)
     u_flat, x_flat = ravelled(example)[0], ravelled(to_float64(system.init_state()))[0]
     step = _SystemStep(system, example)
@@ -236,7 +237,7 @@ def chosen_names(given: Sequence[str] | int | None, default: Sequence[str], what
     **Raises:** `ModelError` for another number of names, and equal names.
     """
     given = len(default) if given is None else given
-    names, count = (list(default), given) if isinstance(given, int) else (list(given), len(given))
+    names, count = (list(default), given) if is_real(given) else (list(given), len(given))
     if count != len(default) or len(set(names)) != len(names):
         raise ModelError(f"there must be {len(default)} different names of {what}, got {given}")
     return names

@@ -12,6 +12,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
+from ..checks import is_whole
 from ..errors import ModelError, RobustctlError, RobustctlWarning
 from ..plants import Plant, check_rest
 from .flat import Flat, flatten, in_float64
@@ -285,7 +286,7 @@ def _point(flat: Flat, x0: PyTree, u0: PyTree) -> tuple[np.ndarray, np.ndarray]:
     """Return the point as two vectors, as given or the system's own."""
     point = []
     for what, given, own in (("x0", x0, flat.x), ("u0", u0, flat.u)):
-        value = own if given is None or isinstance(given, int) else vector(given)
+        value = own if given is None or is_whole(given, 0) else vector(given)
         if what == "x0" and value.size != own.size and hasattr(given, "_replace"):
             value = value[: own.size]  # a PlantState, whose last entries do not matter without a rate limit
         if value.shape != own.shape:

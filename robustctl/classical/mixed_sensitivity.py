@@ -9,6 +9,7 @@ import scipy.linalg
 
 from ..errors import ModelError, RobustctlWarning
 from ..system import System
+from .convert import is_of_control
 from .generalized import realized
 from .hinf import HInf, hinf
 from .model import as_array, linear_model
@@ -201,7 +202,7 @@ def _weight(given: WeightLike, n: int, dt: float, name: str) -> Realization:
 
 
 def _as_system(W: WeightLike, n: int, dt: float) -> Realization:
-    if isinstance(W, ct.StateSpace | ct.TransferFunction):
+    if is_of_control(W):
         return realized(W)
     D = np.asarray(W, float)
     D = D * np.eye(n) if D.ndim == 0 else np.diag(D) if D.ndim == 1 else D

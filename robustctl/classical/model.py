@@ -6,6 +6,7 @@ import control as ct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from typing_extensions import TypeIs
 
 from ..checks import of_type
 from ..errors import ModelError
@@ -70,7 +71,7 @@ def linear_model(plant: PlantLike) -> Model:
     """
     if isinstance(plant, Model):
         return plant
-    if isinstance(plant, Plant | Sampled):
+    if is_physical(plant):
         return _at_operating_point(plant)
     system = typed(to_control(plant))
     if system.dt is None or system.dt is True:
@@ -107,6 +108,11 @@ def _at_operating_point(plant: Plant | Sampled) -> Model:
     )
     y = np.asarray(inner.output(jnp.asarray(inner.operating_point()[0])), float)
     return Model(typed(system), B[:, nu:], flat.x, flat.u[:nu], y)
+
+
+def is_physical(plant: Any) -> TypeIs[Plant | Sampled]:
+    """Return whether a plant has equations and signals, and is not only a linear system."""
+    return isinstance(plant, Plant | Sampled)
 
 
 def require_sampled(plant: Any) -> None:

@@ -56,7 +56,7 @@ def to_nonlinear_io(
         tanks = rc.classical.to_nonlinear_io(rc.plants.TwoTanks())
         response = ct.input_output_response(tanks, [0.0, 1.0, 2.0], 0.0, [8.0, 12.0])
     """
-    width = u0 if u0 is not None else inputs if isinstance(inputs, int) or inputs is None else len(inputs)
+    width = u0 if u0 is not None else inputs if inputs is None or is_real(inputs) else len(inputs)
     flat = flatten(system, width, references)
     update, output = _callbacks(flat.step)
     return ct.NonlinearIOSystem(

@@ -146,12 +146,19 @@ def is_cell(value: np.ndarray) -> bool:
     return value.dtype == object
 
 
+def is_object(value: Any) -> bool:
+    """Whether loadmat gave an object of a MATLAB class, whose numbers it does not know."""
+    from scipy.io.matlab import MatlabOpaque
+
+    return isinstance(value, MatlabOpaque)
+
+
 def refuse_objects(value: Any, name: str) -> None:
     """Raise Unusable for what is no array, cell or struct."""
-    from scipy.io.matlab import MatlabFunction, MatlabOpaque
+    from scipy.io.matlab import MatlabFunction
     from scipy.sparse import issparse
 
-    if isinstance(value, MatlabOpaque):
+    if is_object(value):
         raise object_error(name, bytes(value["s2"].flat[0]).decode("latin1"))
     if issparse(value):
         raise object_error(name, "sparse matrix")
@@ -161,10 +168,8 @@ def refuse_objects(value: Any, name: str) -> None:
 
 def numeric_names(value: Any, where: str) -> list[str]:
     """Names by which the arrays inside a struct are read."""
-    from scipy.io.matlab import MatlabOpaque
-
     fields = value.dtype.names
-    if not fields or not value.size or isinstance(value, MatlabOpaque):
+    if not fields or not value.size or is_object(value):
         return [where]
     inside = [numeric_names(value[field].flat[0], f"{where}/{field}") for field in fields]
     return [name for names in inside for name in names]

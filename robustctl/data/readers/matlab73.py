@@ -103,8 +103,7 @@ class _Reader:
 
 def matlab_class(item: Any) -> str:
     """MATLAB's name for the class of an item, "" where the file gives none."""
-    kind = item.attrs.get("MATLAB_class", b"")
-    return kind.decode("latin1") if isinstance(kind, bytes) else str(kind)
+    return str(np.asarray(item.attrs.get("MATLAB_class", "")).astype(str))
 
 
 def matrix(dataset: Any, where: str) -> np.ndarray:

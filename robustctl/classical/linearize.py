@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from ..checks import is_whole
 from ..errors import ModelError, RobustctlError, RobustctlWarning
-from ..plants import Plant, check_rest
+from ..plants import Plant, check_equilibrium
 from .flat import Flat, flatten, in_float64
 from .nonlinear import sample_time
 from .summary import summary
@@ -114,7 +114,7 @@ def linearize(
 
 def _warn_of_motion(plant: Plant) -> None:
     try:
-        check_rest(plant)
+        check_equilibrium(plant)
     except ModelError as error:
         warnings.warn(f"the linearization leaves a motion out: {error}", RobustctlWarning, stacklevel=3)
 

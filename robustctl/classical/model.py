@@ -11,7 +11,7 @@ from typing_extensions import TypeIs
 from ..checks import of_type
 from ..errors import ModelError
 from ..loops import Feedback
-from ..plants import Plant, Sampled, check_rest
+from ..plants import Plant, Sampled, check_equilibrium
 from ..system import System
 from .convert import to_control
 from .flat import flatten
@@ -91,7 +91,7 @@ def linear_model(plant: PlantLike) -> Model:
 
 def _at_operating_point(plant: Plant | Sampled) -> Model:
     inner = plant.physical
-    check_rest(inner)
+    check_equilibrium(inner)
     plant.check_steps()
     flat = flatten(plant)
     A, B, C, _ = jacobians(flat, flat.x, flat.u)

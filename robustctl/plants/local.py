@@ -46,8 +46,8 @@ def _local(plant: Plant):
     return x, u, plant.rates(x, u, d), A, B
 
 
-def check_rest(plant: Plant) -> None:
-    """Refuse a plant that does not rest at its operating point.
+def check_equilibrium(plant: Plant) -> None:
+    """Refuse a plant whose operating point is not an equilibrium.
 
     **Raises:** `ModelError` with the rates.
     """
@@ -64,7 +64,7 @@ def check_rest(plant: Plant) -> None:
             if moves
         )
         raise ModelError(
-            f"the plant must rest at its operating point, but at x = {_few(at.x)}, u = {_few(at.u)} it moves: {moving}; let "
+            f"the operating point must be an equilibrium of the plant, but at x = {_few(at.x)}, u = {_few(at.u)} it moves: {moving}; let "
             f"operating_point() of {type(plant).__name__} return an equilibrium (rc.classical.equilibrium(plant, u0, x0) finds x for a u)"
         )
 

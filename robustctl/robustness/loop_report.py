@@ -208,7 +208,7 @@ def _linear(loop: Feedback, z: Performance, reference: np.ndarray) -> tuple[Line
 
 
 def _held_at_limits(loop: Feedback, linear: LinearLoop | None) -> str:
-    """Return as text which controls rest at a limit, where the linearization has no feedback."""
+    """Return as text which controls are at a limit in the equilibrium, where the linearization has no feedback."""
     sampled = sampled_plant(loop)
     if linear is None or not sampled.imperfections.saturate:
         return ""
@@ -225,8 +225,8 @@ def _held_at_limits(loop: Feedback, linear: LinearLoop | None) -> str:
     if not names:
         return ""
     return (
-        f"At rest the loop holds {', '.join(names)} at a limit: there the feedback does not act, and the linearization is that of "
-        "the plant alone in these controls; give it a set point that its actuators reach."
+        f"In equilibrium the loop holds {', '.join(names)} at a limit: there the feedback does not act, and the linearization is "
+        "that of the plant alone in these controls; give it a set point that its actuators reach."
     )
 
 

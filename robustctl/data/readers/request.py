@@ -100,7 +100,7 @@ class Columns:
 
     **Arguments:**
 
-    - `available`: names in the file, for messages; a name that stands twice is listed twice.
+    - `available`: names in the file, for messages; a name that is there twice is listed twice.
     - `arrays`: those wanted that the file holds, by the name asked for: one, or one for each experiment. Time
       stamps may be numbers, ``datetime64``, ``timedelta64`` or text; all else is numbers, NaN where missing.
     - `names`: what a channel is called in the record, by the name asked for, where that differs.

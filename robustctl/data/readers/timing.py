@@ -22,7 +22,7 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True)
 class Timing:
-    """How the rows of a log stand in time; the arguments of `read` of these names."""
+    """Times of the rows of a log; the arguments of `read` of these names."""
 
     dt: float | None
     split_gaps: float | None

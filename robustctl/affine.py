@@ -11,6 +11,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
+from .checks import is_whole
 from .lft import LFT, linear
 from .system import System
 
@@ -48,7 +49,7 @@ def _derivative(system: System, u: PyTree):
 
 def input_sample(u: int | PyTree) -> PyTree:
     """Return one sample of an input in float64: zeros where `u` is its width, else `u` itself."""
-    return jnp.zeros(u) if isinstance(u, int) else to_float64(jax.tree.map(jnp.asarray, u))
+    return jnp.zeros(u) if is_whole(u, 0) else to_float64(jax.tree.map(jnp.asarray, u))
 
 
 def to_float64(tree: PyTree) -> PyTree:

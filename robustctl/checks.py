@@ -3,14 +3,16 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from typing_extensions import TypeIs
 
 from .errors import ArgumentError, ModelError, RobustctlError
 
 Called = TypeVar("Called", bound=Callable[..., Any])
+Kind = TypeVar("Kind")
 
 
 def renamed(**now: str) -> Callable[[Called], Called]:
@@ -42,15 +44,41 @@ def _refuse_unknown(called: Callable, name: str, now: dict[str, str]) -> Callabl
     return checked
 
 
+def of_type(
+    value: Any, kind: type[Kind], must: str, do: str = "", error: type[RobustctlError] = RobustctlError
+) -> Kind:
+    """Return a value of a class.
+
+    **Raises:** `error` for any other: what `must` hold, the class that was given, and what to `do`.
+    """
+    if not isinstance(value, kind):
+        raise error(f"{must}, got {type(value).__name__}{do and f'; {do}'}")
+    return value
+
+
+def is_real(value: Any) -> TypeIs[float | int]:
+    """Return whether a value is one real number of Python or NumPy, NaN and infinity included; True and False are none."""
+    return isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
+
+
 def is_whole(value: Any, least: int) -> bool:
     """Return whether a value is a whole number of at least `least`; True and False are none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= least)
+    return is_real(value) and not isinstance(value, float | np.floating) and bool(value >= least)
 
 
 def is_positive(value: Any) -> bool:
     """Return whether a value is one positive, finite number; True is none."""
-    number = isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)
-    return number and bool(0 < value < math.inf)
+    return is_real(value) and bool(0 < value < math.inf)
+
+
+def one_or_more(value: Any) -> Sequence[Any]:
+    """Return a list or tuple as it is, and any other value as a list of one."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def are_all(values: Any, kind: Any) -> bool:
+    """Return whether a value is a list or tuple of instances of a class, or of one of a union of classes."""
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
 def check_whole(least: int, **values: Any) -> None:
@@ -58,6 +86,11 @@ def check_whole(least: int, **values: Any) -> None:
     for name, value in values.items():
         if not is_whole(value, least):
             raise RobustctlError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_whole_or_none(least: int, **values: Any) -> None:
+    """Raise `RobustctlError` unless every value is None or a whole number of at least `least`."""
+    check_whole(least, **{name: value for name, value in values.items() if value is not None})
 
 
 def check_sizes(**sizes: int) -> None:

@@ -18,45 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import ModelError
+from .slopes import Slopes as Slopes
 
 BOUND_ROUNDING = 1e-11
 """Relative rounding of a network's bound in float64: of eigenvalues and norms of layers up to thousands wide, multiplied."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Slopes:
-    """Scalar nonlinearities `w_k = sigma_k(v_k)` with slopes in `[lo_k, hi_k]` between any two points.
-
-    **Arguments:**
-
-    - `lo`: lower bounds of the slopes, (n,).
-    - `hi`: upper bounds, (n,).
-    """
-
-    lo: np.ndarray
-    hi: np.ndarray
-
-    @property
-    def nv(self) -> int:
-        """Number of inputs."""
-        return self.lo.size
-
-    @property
-    def nw(self) -> int:
-        """Number of outputs."""
-        return self.lo.size
-
-    @property
-    def gain(self) -> float:
-        """Lipschitz constant in the 2-norm."""
-        return float(np.max(np.maximum(np.abs(self.lo), np.abs(self.hi)), initial=0.0))
-
-    def form(self, multiplier: np.ndarray) -> np.ndarray:
-        """Return the Pi of `[dv; dw]' Pi [dv; dw] = 2 sum_k T_k (dw_k - lo_k dv_k) (hi_k dv_k - dw_k) >= 0`, T >= 0."""
-        T = np.broadcast_to(multiplier, self.lo.shape)
-        # 2 T (dw - lo dv) (hi dv - dw), multiplied out: -2 T lo hi dv^2 + 2 T (lo + hi) dv dw - 2 T dw^2.
-        cross = np.diag(T * (self.lo + self.hi))
-        return np.block([[np.diag(-2 * T * self.lo * self.hi), cross], [cross, np.diag(-2 * T)]])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +42,12 @@ class Bounded:
     gain: float
     inside: "LFT | None" = None
     reason: str = ""
+    multipliers = 1
+
+    @property
+    def fault(self) -> str:
+        """Why the bound bounds nothing, empty where it does."""
+        return f"a bound must be at least 0, got {self.gain}" if self.gain < 0 else ""
 
     def form(self, multiplier: np.ndarray) -> np.ndarray:
         """Return the Pi of `[dv; dw]' Pi [dv; dw] = lambda (gain^2 |dv|^2 - |dw|^2) >= 0`, lambda >= 0.
@@ -87,6 +58,14 @@ class Bounded:
         gain = self.gain * (1 + BOUND_ROUNDING)
         v, w = np.full(self.nv, min(gain, 1.0) ** 2), np.full(self.nw, -1.0 / max(gain, 1.0) ** 2)
         return np.diag(np.concatenate([v, w])) * float(np.squeeze(multiplier))
+
+    def at(self, fraction: float) -> np.ndarray:
+        """Return zeros (nw, nv), what every bound admits."""
+        return np.zeros((self.nw, self.nv))
+
+    def sizes(self, v: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sizes of its inputs and of its outputs, one each, given one of each signal."""
+        return np.atleast_1d(np.linalg.norm(v)), np.atleast_1d(np.linalg.norm(w))
 
 
 class LFT(NamedTuple):

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 
 from .errors import ModelError
 from .lft import LFT, Claim
+from .pytrees import shape_of
 
 
 class Unknown:
@@ -206,6 +207,9 @@ class StrictlyProper(System):
             "undisturbed(references) that returns one sample of w, or give w to feedback"
         )
 
+    def check_steps(self) -> None:
+        """Check the steps in time that it is integrated with, before a loop is made about it; default: there are none."""
+
     @abc.abstractmethod
     def output(self, x: PyTree, w: PyTree) -> PyTree:
         """Return what a controller reads at state `x`."""
@@ -237,6 +241,12 @@ class Parameterization(eqx.Module):
         """What reports call the model: its class by default."""
         return type(self).__name__
 
+    def check_parts(self) -> None:
+        """Refuse parts, as a file may hold them, that do not fit each other; only shapes are computed. Default: nothing is checked.
+
+        **Raises:** `ValueError`.
+        """
+
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
@@ -248,6 +258,11 @@ class Parameterization(eqx.Module):
         )
 
 
+def form_of(part: Any) -> LFT | None:
+    """Return what is known of a part for a proof; None for a function that cannot say anything of itself."""
+    return part.lft() if isinstance(part, Certifiable) else None
+
+
 def explicit_of(model: Any) -> Any:
     """Return what a parameterization maps to; anything else is its own explicit form."""
     return model.explicit() if isinstance(model, Parameterization) else model
@@ -256,5 +271,5 @@ def explicit_of(model: Any) -> Any:
 def dtype_of(model: PyTree):
     """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
     # Shapes alone have a dtype too, so that a model that is only being sized can be asked.
-    leaves = (leaf for leaf in jax.tree.leaves(model) if hasattr(leaf, "dtype"))
+    leaves = (leaf for leaf in jax.tree.leaves(model) if shape_of(leaf) is not None)
     return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))

@@ -20,7 +20,7 @@ from robustctl.robustness.margins import all_channels
 
 
 class Tank(Plant):
-    """A heated tank that rests at zero for no control; `rested` adds the equilibrium for a pump at 0.1."""
+    """A heated tank whose equilibrium without control is zero; `rested` adds the equilibrium for a pump at 0.1."""
 
     states: ClassVar = (Signal("level", "m"), Signal("temperature", "K"))
     controls: ClassVar = (Signal("pump", "m3/s", 0.0, 0.2),)
@@ -176,7 +176,7 @@ def test_a_loop_at_an_actuator_limit_is_reported_as_such():
     sampled = Sampled(plant, 0.1, Imperfections(saturate=True))
     pid = classical.PID(1.0, 1.0, dt=0.1, y0=5.0, low=-1.0, high=1.0)  # x = 1 is the most that it reaches
     text = " ".join(str(rc.robustness.report(feedback(sampled, pid), horizon=20, search=0)).split())
-    assert "At rest the loop holds valve = 1 V at a limit" in text
+    assert "In equilibrium the loop holds valve = 1 V at a limit" in text
     assert "search" not in text.split("No certificate")[1]
     reached = classical.PID(1.0, 1.0, dt=0.1, y0=0.5, low=-1.0, high=1.0)
     assert (

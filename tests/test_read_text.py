@@ -101,7 +101,7 @@ def test_quoted_decimal_commas_among_commas(tmp_path):
     rows = [[f'"{cell.replace(".", ",")}"' for cell in row] for row in PLAIN]
     check(log(tmp_path, lines(rows)), guess="decimal commas")
     bare = [[cell.replace(".", ",") for cell in row] for row in PLAIN]
-    refuse(log(tmp_path, lines(bare)), "line 2 must have 3 cells.* has 6; decimal commas cannot stand")
+    refuse(log(tmp_path, lines(bare)), "line 2 must have 3 cells.* has 6; decimal commas cannot be used")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_lines_of_a_console(tmp_path):
         log(tmp_path, [header, *rows, "", "-- stopped by user"]), guess="1 line without numbers left out (15)"
     )
     between = log(tmp_path, [header, *rows[:5], "W buffer full", *rows[5:]])
-    refuse(between, "line 7 holds no number and stands between samples; delete it, or give time=")
+    refuse(between, "line 7 holds no number and is between samples; delete it, or give time=")
     check(between, dt=None, time="t", guess="1 line without numbers left out (7)")
     twice = log(tmp_path, [header, *rows[:5], header, *rows[5:]])
     refuse(twice, "line 7 holds no number")

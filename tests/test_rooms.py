@@ -13,9 +13,11 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [
     "errors",
     "checks",
+    "pytrees",
     "recipe",
     "store",
     "linalg",
+    "slopes",
     "lft",
     "registry",
     "system",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from robustctl.errors import ModelError
-from robustctl.system import Parameterization, System
+from robustctl.system import Parameterization, System, explicit_of
 
 from .functional import FunctionalEnv
 
@@ -31,8 +31,7 @@ class Policy:
         bare = env.unwrapped
         self.functional: FunctionalEnv = bare.functional
         self.batch: int | None = getattr(bare, "num_envs", None)
-        system = controller.explicit() if isinstance(controller, Parameterization) else controller
-        self.system: System = system.prepare()
+        self.system: System = explicit_of(controller).prepare()
         self._dtype = self.functional.sampled.plant.operating_point()[0].dtype
         self._check()
         self.reset()

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Array
 
+from robustctl.checks import is_whole
 from robustctl.plants import Imperfections
 
 from .env import check_horizon
@@ -121,7 +122,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
         max_episode_steps: int | None = None,
         **task,
     ):
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        if not is_whole(num_envs, 1):
             raise ValueError(f"num_envs must be a whole number of at least 1, got {num_envs!r}")
         if task.pop("render_mode", None) is not None:
             raise ValueError(
@@ -173,7 +174,7 @@ class VectorPlantEnv(gym.vector.VectorEnv):
 
     def _seeds(self, seed: Any) -> list[int]:
         """Return one seed for each environment."""
-        listed = isinstance(seed, Sequence | np.ndarray)
+        listed = np.ndim(seed) > 0
         first = None if listed else whole_seed(seed)
         super().reset(seed=first)
         seeds = [whole_seed(s) for s in seed] if listed else [first] * self.num_envs

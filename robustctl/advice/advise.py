@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import of_type
 from ..data.record import Record
 from ..data.record_checks import check_squares
 from ..data.trend import pooled
@@ -114,11 +115,13 @@ def advise(record: Record) -> Advice:
 
 
 def _check(record: Any) -> None:
-    if not isinstance(record, Record):
-        got = type(record).__name__
-        raise DataError(
-            f"advise needs a Record, got {got}; make one with rc.data.read or rc.data.from_arrays"
-        )
+    of_type(
+        record,
+        Record,
+        "advise needs a Record",
+        "make one with rc.data.read or rc.data.from_arrays",
+        DataError,
+    )
     for i, name in enumerate(record.outputs):
         measured = [e.y_mask[:, i] for e in record.experiments]
         late = sum(int(m[int(np.ceil(FITTED_SHARE * len(m))) :].sum()) for m in measured)

@@ -130,7 +130,7 @@ def sticking(
     """Return the shares of moves in which the output is stuck, and in which it jumps.
 
     The linear model's free run is cut wherever it has traveled 4 % of the output's range, or 4 levels of an output that is
-    quantized to `level_step` of its range, which rests on a level while it moves by less. In each piece
+    quantized to `level_step` of its range, which stays on a level while it moves by less. In each piece
     the mean moves from the first half to the second, by m in the measurement and m_hat in the model: the output is
     stuck when `|m| < 0.25 |m_hat|` and jumps when `|m| > 2 |m_hat|`. A piece counts when the model's ends differ by 3.2 %
     of the range or more, all of it is measured, and the output is not in the outer fifths of its range, where

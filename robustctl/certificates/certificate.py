@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 
+from ..checks import of_type
 from ..errors import RobustctlError
-from ..lft import BOUND_ROUNDING, Bounded
+from ..lft import BOUND_ROUNDING
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
@@ -173,12 +174,8 @@ def certify(model: Parameterization | System, *, prove: bool = False, seconds: f
         certificate = rc.certify(model, prove=True)
         print(certificate.promised_gamma, certificate.gamma)
     """
-    system = explicit_of(model)
-    if not isinstance(system, System):
-        raise RobustctlError(
-            f"certify needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model, "
-            "of what fit_policy returns .policy"
-        )
+    do = "of what fit returns give .model, of what fit_policy returns .policy"
+    system = of_type(explicit_of(model), System, "certify needs a parameterization or a system", do)
     found = _of_system(system)
     inner = system.system if isinstance(system, Scaled) else system
     found = dataclasses.replace(
@@ -305,7 +302,7 @@ def _why_not(f: Inequality, found: float) -> str:
 
 
 def _without_bound(f: Inequality) -> str:
-    return next((block.reason for block in f.form.blocks if isinstance(block, Bounded) and block.reason), "")
+    return next((block.reason for block in f.form.blocks if block.reason), "")
 
 
 def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | None:

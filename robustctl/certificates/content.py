@@ -8,10 +8,11 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from ..pytrees import fields_of, is_key
 from ..system import Certifiable, System
 
 _LIBRARIES = ("jax", "jaxlib", "numpy", "equinox", "robustctl", "builtins")
@@ -20,7 +21,7 @@ _LIBRARIES = ("jax", "jaxlib", "numpy", "equinox", "robustctl", "builtins")
 def arrays(system: System) -> Iterator[tuple[str, Any]]:
     """Yield the positions and values of a system's arrays, static fields apart."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(system):
-        if isinstance(leaf, jax.Array | np.ndarray):
+        if eqx.is_array(leaf):
             yield jax.tree_util.keystr(path), leaf
 
 
@@ -51,8 +52,8 @@ def content(value: Any, position: str = "") -> Iterator[tuple[str, Any]]:
         yield position, value
     elif dataclasses.is_dataclass(value):
         yield position, type(value)
-        for field in dataclasses.fields(value):
-            yield from content(getattr(value, field.name, None), f"{position}.{field.name}")
+        for name, part in fields_of(value).items():
+            yield from content(part, f"{position}.{name}")
     elif isinstance(value, tuple | list | dict):
         yield position, type(value)
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
@@ -77,18 +78,23 @@ def own_descriptions(system: System) -> tuple[str, ...]:
 
 
 def _of_library(value: Any) -> bool:
-    return (getattr(value, "__module__", None) or "").split(".")[0] in _LIBRARIES
+    return _attribute(value, "__module__").split(".")[0] in _LIBRARIES
+
+
+def _attribute(function: Any, name: str) -> str:
+    """What a function or class says of itself, "" where it does not: objects that can be called need no name."""
+    return getattr(function, name, None) or ""
 
 
 def _bytes_of(part: Any) -> bytes:
-    if isinstance(part, jax.Array) and jnp.issubdtype(part.dtype, jax.dtypes.prng_key):
+    if is_key(part):
         part = jax.random.key_data(part)
-    if isinstance(part, jax.Array | np.ndarray | np.generic):
+    if eqx.is_array(part):
         array = np.asarray(part)
         return f"{array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
     if callable(part):
         plain: Any = inspect.unwrap(part)
-        name = f"{getattr(plain, '__module__', '')}.{getattr(plain, '__qualname__', repr(plain))}"
+        name = f"{_attribute(plain, '__module__')}.{_attribute(plain, '__qualname__') or repr(plain)}"
         return name.encode() + (b"" if _of_library(plain) else _code(getattr(plain, "__code__", None)))
     return f"{type(part).__name__} {part!r}".encode()
 

@@ -20,7 +20,7 @@ def opened(form: LFT) -> LFT:
         form.A, np.hstack([form.B2, form.B1]), np.vstack([form.C2, form.C1]),
         np.block([[form.D22, form.D21], [form.D12, form.D11]]),
     )  # fmt: skip
-    if not any(_describes_inside(block) for block in form.blocks):
+    if all(block.inside is None for block in form.blocks):
         return form
     parts = [plant, *(_part(block) for block in form.blocks)]
     nu, ny, nv, nw = form.nu, form.ny, len(form.C1), form.B1.shape[1]
@@ -40,12 +40,8 @@ def _sizes_of(form: LFT) -> LFT:
     return form._replace(**{name: np.abs(M) for name, M in zip(LFT._fields, form.matrices, strict=False)})
 
 
-def _describes_inside(block: Slopes | Bounded) -> bool:
-    return isinstance(block, Bounded) and block.inside is not None
-
-
 def _part(block: Slopes | Bounded) -> LFT:
-    if isinstance(block, Bounded) and block.inside is not None:
+    if block.inside is not None:
         return opened(block.inside)
     zero = np.zeros((block.nv, block.nw))
     return static(zero, np.eye(block.nv), np.eye(block.nw), zero.T, (block,))
@@ -56,11 +52,8 @@ def at_slopes(form: LFT, fraction: float = 0.0) -> tuple[np.ndarray, np.ndarray,
 
     **Raises:** `numpy.linalg.LinAlgError` where the neurons' own loop has no solution there.
     """
-    slopes = [
-        np.diag(b.lo + fraction * (b.hi - b.lo)) if isinstance(b, Slopes) else np.zeros((b.nw, b.nv)) for b in form.blocks
-    ]  # fmt: skip
     gain, row, column = np.zeros((form.B1.shape[1], len(form.C1))), 0, 0
-    for D in slopes:
+    for D in (block.at(fraction) for block in form.blocks):
         gain[row : row + D.shape[0], column : column + D.shape[1]] = D
         row, column = row + D.shape[0], column + D.shape[1]
     closed = np.linalg.solve(np.eye(len(gain)) - gain @ form.D11, gain)
@@ -116,7 +109,7 @@ def balance(form: LFT) -> Coordinates:
         B1=form.B1 / half, B2=form.B2 / half, C1=form.C1 * half,
         C2=form.C2 / half, D21=form.D21 / size, D22=form.D22 / size,
     )  # fmt: skip
-    d = [np.ones(1 if isinstance(block, Bounded) else block.nv) for block in form.blocks]
+    d = [np.ones(block.multipliers) for block in form.blocks]
     for _ in range(3):  # rows of one neuron are columns of another
         once = _sizes(form)
         form = _scaled(form, once)
@@ -187,10 +180,8 @@ def _sizes(form: LFT) -> list[np.ndarray]:
     columns = np.linalg.norm(np.vstack([form.B1, form.D11, form.D21]), axis=0)
     found, v, w = [], 0, 0
     for block in form.blocks:
-        row, column = rows[v : v + block.nv], columns[w : w + block.nw]
+        row, column = block.sizes(rows[v : v + block.nv], columns[w : w + block.nw])
         v, w = v + block.nv, w + block.nw
-        if isinstance(block, Bounded):
-            row, column = (np.atleast_1d(np.linalg.norm(a)) for a in (row, column))
         ratio = np.sqrt(
             np.where((row > 0) & (column > 0), row, 1) / np.where((row > 0) & (column > 0), column, 1)
         )

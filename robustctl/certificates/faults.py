@@ -5,12 +5,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.dtypes import canonicalize_dtype
 
 from ..errors import ModelError
-from ..lft import LFT, Bounded, Claim
+from ..lft import LFT, Claim
+from ..pytrees import is_key, is_numeric
 from ..scaled import Scaled, check_flags
 from ..system import StrictlyProper, System, dtype_of
 
@@ -42,9 +42,7 @@ def array_fault(system: System) -> str:
 def _numbers(system: System) -> Iterator[tuple[str, Any]]:
     """Arrays and numbers by name, static fields apart; random keys are none."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(system):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            continue
-        if isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex):
+        if is_numeric(leaf):
             yield jax.tree_util.keystr(path).lstrip("."), leaf
 
 
@@ -93,7 +91,7 @@ def step_shapes(system: System) -> tuple[Any, Any, list | None]:
 
 def _abstract(leaf: Any) -> Any:
     """A mode may have float64 arrays where JAX runs in 32 bits; its shapes are looked at in the dtype that JAX has then."""
-    if not isinstance(leaf, np.ndarray | jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if not eqx.is_array(leaf) or is_key(leaf):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, canonicalize_dtype(leaf.dtype))
 
@@ -127,12 +125,8 @@ def form_fault(form: LFT) -> str:
         if M.shape != shape:
             return f"{name} must have shape {shape} to fit the other matrices and the blocks, got {M.shape}"
     for block in form.blocks:
-        if isinstance(block, Bounded) and block.gain < 0:
-            return f"a bound must be at least 0, got {block.gain}"
-        if not isinstance(block, Bounded) and not (
-            np.shape(block.lo) == np.shape(block.hi) and np.all(block.lo <= block.hi)
-        ):
-            return f"slopes must have lower bounds that are at most the upper ones, got {block.lo} and {block.hi}"
+        if block.fault:
+            return block.fault
     return ""
 
 
@@ -157,7 +151,7 @@ def _multiplier_fault(form: LFT, claim: Claim) -> str:
             f"there must be a multiplier for each of {len(form.blocks)} blocks, got {len(claim.multipliers)}"
         )
     for block, T in zip(form.blocks, claim.multipliers, strict=True):
-        size = 1 if isinstance(block, Bounded) else block.nv
+        size = block.multipliers
         if np.size(T) not in (1, size) or np.ndim(T) > 1 or not (np.isfinite(T).all() and np.all(T >= 0)):
             return f"a block's multipliers must be {size} finite numbers of at least 0, got {np.asarray(T).tolist()}"
     return ""

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..lft import LFT, Bounded, Claim
+from ..lft import LFT, Claim
 from ..linalg import PRODUCT_ROUNDINGS
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
@@ -73,7 +73,7 @@ def _margin(form: LFT, claim: Claim) -> float:
 
 def fits(form: LFT, proof: Proof) -> str:
     """Return why a proof cannot be of an opened form, empty where it can."""
-    wanted = [1 if isinstance(block, Bounded) else block.nv for block in form.blocks]
+    wanted = [block.multipliers for block in form.blocks]
     given = [t.size for t in proof.multipliers]
     if proof.P.shape != (form.nx, form.nx) or given != wanted:
         return (

@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import control as ct
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from typing_extensions import TypeIs
 
 from ..errors import ModelError, RobustctlError, RobustctlWarning
 from ..nn import LinearSystem
@@ -88,7 +90,7 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
     **Raises:** `ModelError` for a nonlinear or affine system (see `linearize`), for one without inputs, and for a `dt` that is
     missing or not the system's own.
     """
-    if isinstance(system, ct.StateSpace | ct.TransferFunction):
+    if is_of_control(system):
         return realize(system)
     if isinstance(system, StateSpace):
         names = {
@@ -127,6 +129,11 @@ def _from_plant(plant: LinearPlant) -> ct.StateSpace:
     return ct.StateSpace(A, B, C, np.zeros((len(C), B.shape[1])), 0, **names)
 
 
+def is_of_control(system: Any) -> TypeIs[ct.StateSpace | ct.TransferFunction]:
+    """Return whether a value is a linear system of python-control that has a realization."""
+    return isinstance(system, ct.StateSpace | ct.TransferFunction)
+
+
 def realize(system: ControlLike) -> ct.StateSpace:
     """Return a state-space system; a transfer function is realized column by column in controllable form.
 
@@ -140,13 +147,13 @@ def realize(system: ControlLike) -> ct.StateSpace:
 
     **Raises:** `RobustctlError` for any other class, and an entry that is not proper.
     """
-    if isinstance(system, ct.StateSpace):
-        return system
-    if not isinstance(system, ct.TransferFunction):
+    if not is_of_control(system):
         raise RobustctlError(
             f"the system must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}"
             + ("; fit a control.ss(A, B, C, D) to the response" if hasattr(system, "fresp") else "")
         )
+    if isinstance(system, ct.StateSpace):
+        return system
     columns = [_column(system, k) for k in range(system.ninputs)]
     A = np.asarray(scipy.linalg.block_diag(*(c[0] for c in columns)))
     B = np.asarray(scipy.linalg.block_diag(*(c[1] for c in columns)))

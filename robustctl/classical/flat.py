@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..affine import input_sample, to_float64
+from ..checks import is_real
 from ..errors import ModelError
 from ..loops import Feedback
 from ..plants import Plant, PlantState, Sampled
@@ -21,7 +22,7 @@ class Flat(NamedTuple):
     """A system on vectors: `step(x, u) -> (x_next or dx/dt, y)`, its initial state, and its names.
 
     `dt` is 0 in continuous time and None for a system without a sample time. `restore` maps a state vector to the
-    system's own state.
+    system's own state. `plant` is the plant in continuous time of a `Plant` or `Sampled`, None for anything else.
     """
 
     step: Callable
@@ -32,6 +33,7 @@ class Flat(NamedTuple):
     outputs: tuple[str, ...]
     states: tuple[str, ...]
     restore: Callable
+    plant: Plant | None = None
 
 
 def in_float64(function: Callable) -> Callable:
@@ -58,15 +60,12 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
 
     **Raises:** `ModelError` for any other class, and for an input of unknown width.
     """
-    system = to_float64(explicit_of(system))
-    if isinstance(system, Plant):
-        return _plant(system)
-    if isinstance(system, Sampled):
-        return _sampled(system)
-    if isinstance(system, Feedback) and isinstance(system.plant, Sampled):
-        return _loop(system, references)
-    if isinstance(system, System):
-        return _system(system, u)
+    return _flat(to_float64(explicit_of(system)), u, references)
+
+
+# Plants and loops stand in rooms that know of no linearization, so their classes are distinguished here.
+@functools.singledispatch
+def _flat(system: Any, u: Any, references: int) -> Flat:
     raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
 
 
@@ -81,11 +80,12 @@ class _PlantStep(eqx.Module):
         return self.plant.rates(x, v[: self.nu], v[self.nu :]), self.plant.output(x)
 
 
-def _plant(plant: Plant) -> Flat:
-    x, u = (np.asarray(a, float) for a in plant.operating_point())
+@_flat.register(Plant)
+def _plant(plant: Plant, u: Any, references: int) -> Flat:
+    x, u_e = (np.asarray(a, float) for a in plant.operating_point())
     inputs, outputs, states = _names(plant)
-    v = np.concatenate([u, np.zeros(len(plant.disturbances))])
-    return Flat(_PlantStep(plant, u.size), x, v, 0.0, inputs, outputs, states, lambda x: x)
+    v = np.concatenate([u_e, np.zeros(len(plant.disturbances))])
+    return Flat(_PlantStep(plant, u_e.size), x, v, 0.0, inputs, outputs, states, lambda x: x, plant)
 
 
 def _names(plant: Plant) -> tuple[tuple[str, ...], ...]:
@@ -104,13 +104,14 @@ class _SampledStep(eqx.Module):
         return pack(after), self.sampled.output(unpack(x), w)
 
 
-def _sampled(sampled: Sampled) -> Flat:
+@_flat.register(Sampled)
+def _sampled(sampled: Sampled, u: Any, references: int) -> Flat:
     pack, unpack, states = plant_state(sampled)
-    u = np.asarray(sampled.plant.operating_point()[1], float)
+    u_e = np.asarray(sampled.plant.operating_point()[1], float)
     inputs, outputs, _ = _names(sampled.plant)
-    v = np.concatenate([u, np.zeros(len(sampled.plant.disturbances))])
-    x = np.asarray(pack(sampled.init_state()))
-    return Flat(_SampledStep(sampled, u.size), x, v, sampled.dt, inputs, outputs, states, unpack)
+    v = np.concatenate([u_e, np.zeros(len(sampled.plant.disturbances))])
+    x, step = np.asarray(pack(sampled.init_state())), _SampledStep(sampled, u_e.size)
+    return Flat(step, x, v, sampled.dt, inputs, outputs, states, unpack, sampled.plant)
 
 
 def _still(sampled: Sampled, references: int = 0):
@@ -144,8 +145,8 @@ def plant_state(sampled: Sampled) -> tuple[Callable, Callable, tuple[str, ...]]:
 
 def sampled_plant(loop: Feedback) -> Sampled:
     """Return the plant of a loop that was checked to be about a `Sampled`."""
-    assert isinstance(loop.plant, Sampled)
-    return loop.plant
+    assert loop.sampled is not None
+    return loop.sampled
 
 
 class _LoopStep(eqx.Module):
@@ -170,8 +171,11 @@ class _LoopStep(eqx.Module):
         return sampled_plant(self.loop)
 
 
-def _loop(loop: Feedback, references: int) -> Flat:
-    sampled = sampled_plant(loop)
+@_flat.register(Feedback)
+def _loop(loop: Feedback, u: Any, references: int) -> Flat:
+    sampled = loop.sampled
+    if sampled is None:
+        return _system(loop, u, references)
     pack, _, states = plant_state(sampled)
     start, _ = ravelled(loop.policy.init_state())
     outputs = tuple(s.name for s in (*sampled.plant.outputs, *sampled.plant.controls))
@@ -194,7 +198,8 @@ class _SystemStep(eqx.Module):
         return ravelled(x_next)[0], ravelled(y)[0]
 
 
-def _system(system: System, u: Any) -> Flat:
+@_flat.register(System)
+def _system(system: System, u: Any, references: int) -> Flat:
     example = _input(system, u)
     u_flat, x_flat = ravelled(example)[0], ravelled(to_float64(system.init_state()))[0]
     step = _SystemStep(system, example)
@@ -232,7 +237,7 @@ def chosen_names(given: Sequence[str] | int | None, default: Sequence[str], what
     **Raises:** `ModelError` for another number of names, and equal names.
     """
     given = len(default) if given is None else given
-    names, count = (list(default), given) if isinstance(given, int) else (list(given), len(given))
+    names, count = (list(default), given) if is_real(given) else (list(given), len(given))
     if count != len(default) or len(set(names)) != len(names):
         raise ModelError(f"there must be {len(default)} different names of {what}, got {given}")
     return names

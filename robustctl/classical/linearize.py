@@ -12,8 +12,9 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
+from ..checks import is_whole
 from ..errors import ModelError, RobustctlError, RobustctlWarning
-from ..plants import Plant, Sampled, check_rest
+from ..plants import Plant, check_equilibrium
 from .flat import Flat, flatten, in_float64
 from .nonlinear import sample_time
 from .summary import summary
@@ -97,9 +98,9 @@ def linearize(
         plant = rc.plants.TwoTanks()
         linear = rc.classical.linearize(plant)          # a control.StateSpace
     """
-    if isinstance(system, Plant | Sampled) and x0 is None and u0 is None:
-        _warn_of_motion(system)
     flat = flatten(system, u0, references)
+    if flat.plant is not None and x0 is None and u0 is None:
+        _warn_of_motion(flat.plant)
     x, u = _point(flat, x0, u0)
     A, B, C, D = jacobians(flat, x, u)
     for letter, M in zip("ABCD", (A, B, C, D), strict=True):
@@ -111,9 +112,9 @@ def linearize(
     return ct.StateSpace(A, B, C, D, sample_time(flat.dt, dt, system), **names)
 
 
-def _warn_of_motion(system: Plant | Sampled) -> None:
+def _warn_of_motion(plant: Plant) -> None:
     try:
-        check_rest(system.plant if isinstance(system, Sampled) else system)
+        check_equilibrium(plant)
     except ModelError as error:
         warnings.warn(f"the linearization leaves a motion out: {error}", RobustctlWarning, stacklevel=3)
 
@@ -285,7 +286,7 @@ def _point(flat: Flat, x0: PyTree, u0: PyTree) -> tuple[np.ndarray, np.ndarray]:
     """Return the point as two vectors, as given or the system's own."""
     point = []
     for what, given, own in (("x0", x0, flat.x), ("u0", u0, flat.u)):
-        value = own if given is None or isinstance(given, int) else vector(given)
+        value = own if given is None or is_whole(given, 0) else vector(given)
         if what == "x0" and value.size != own.size and hasattr(given, "_replace"):
             value = value[: own.size]  # a PlantState, whose last entries do not matter without a rate limit
         if value.shape != own.shape:

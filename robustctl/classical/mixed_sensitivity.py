@@ -9,6 +9,7 @@ import scipy.linalg
 
 from ..errors import ModelError, RobustctlWarning
 from ..system import System
+from .convert import is_of_control
 from .generalized import realized
 from .hinf import HInf, hinf
 from .model import as_array, linear_model
@@ -117,12 +118,8 @@ def _warn_of_weights(design: HInf, terms: list[tuple[str, WeightLike | None, int
 
 def _rows(W: WeightLike, n: int) -> int:
     """Return the number of a weight's outputs, n for a weight of one channel that is used for all."""
-    rows = (
-        W.noutputs
-        if isinstance(W, ct.StateSpace | ct.TransferFunction)
-        else np.asarray(W).ndim and len(np.asarray(W))
-    )
-    return n if rows in (0, 1) else rows
+    rows = _as_system(W, 1, 0).noutputs
+    return n if rows == 1 else rows
 
 
 def augment(
@@ -205,7 +202,7 @@ def _weight(given: WeightLike, n: int, dt: float, name: str) -> Realization:
 
 
 def _as_system(W: WeightLike, n: int, dt: float) -> Realization:
-    if isinstance(W, ct.StateSpace | ct.TransferFunction):
+    if is_of_control(W):
         return realized(W)
     D = np.asarray(W, float)
     D = D * np.eye(n) if D.ndim == 0 else np.diag(D) if D.ndim == 1 else D

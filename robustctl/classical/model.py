@@ -6,10 +6,12 @@ import control as ct
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
+from typing_extensions import TypeIs
 
+from ..checks import of_type
 from ..errors import ModelError
 from ..loops import Feedback
-from ..plants import Plant, Sampled, check_rest
+from ..plants import Plant, Sampled, check_equilibrium
 from ..system import System
 from .convert import to_control
 from .flat import flatten
@@ -69,7 +71,7 @@ def linear_model(plant: PlantLike) -> Model:
     """
     if isinstance(plant, Model):
         return plant
-    if isinstance(plant, Plant | Sampled):
+    if is_physical(plant):
         return _at_operating_point(plant)
     system = typed(to_control(plant))
     if system.dt is None or system.dt is True:
@@ -88,10 +90,9 @@ def linear_model(plant: PlantLike) -> Model:
 
 
 def _at_operating_point(plant: Plant | Sampled) -> Model:
-    inner = physical(plant)
-    check_rest(inner)
-    if isinstance(plant, Sampled):
-        plant.check_steps()
+    inner = plant.physical
+    check_equilibrium(inner)
+    plant.check_steps()
     flat = flatten(plant)
     A, B, C, _ = jacobians(flat, flat.x, flat.u)
     nu = len(inner.controls)
@@ -109,17 +110,14 @@ def _at_operating_point(plant: Plant | Sampled) -> Model:
     return Model(typed(system), B[:, nu:], flat.x, flat.u[:nu], y)
 
 
-def physical(plant: Plant | Sampled) -> Plant:
-    """Return the plant in continuous time."""
-    return plant.plant if isinstance(plant, Sampled) else plant
+def is_physical(plant: Any) -> TypeIs[Plant | Sampled]:
+    """Return whether a plant has equations and signals, and is not only a linear system."""
+    return isinstance(plant, Plant | Sampled)
 
 
 def require_sampled(plant: Any) -> None:
     """Raise `ModelError` unless the plant is a `Sampled`."""
-    if not isinstance(plant, Sampled):
-        raise ModelError(
-            f"the plant must be a Sampled, got {type(plant).__name__}; Sampled(plant, dt) makes one"
-        )
+    of_type(plant, Sampled, "the plant must be a Sampled", "Sampled(plant, dt) makes one", ModelError)
 
 
 def require_discrete(model: Model, dt: float | None, what: str) -> float:

@@ -10,10 +10,10 @@ from jaxtyping import Array
 
 from ..checks import is_whole
 from ..errors import ModelError
-from ..plants import Plant, Sampled, limits
+from ..plants import limits
 from ..system import System
 from .lqr import gains
-from .model import as_array, linear_model, physical
+from .model import as_array, is_physical, linear_model
 from .modes import weight
 from .qp import require_qpax, solve_qp
 from .types import ArrayLike, PlantLike
@@ -162,8 +162,8 @@ def mpc(
 
 def control_limits(plant: PlantLike, nu: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the limits of a plant's control signals; infinite for a linear system without signals."""
-    if isinstance(plant, Plant | Sampled):
-        return limits(physical(plant).controls)
+    if is_physical(plant):
+        return limits(plant.physical.controls)
     return np.full(nu, -np.inf), np.full(nu, np.inf)
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from ..checks import is_real
 from ..errors import ModelError
 from .flat import chosen_names, flatten, in_float64
 from .types import LinearLike, SystemLike
@@ -55,7 +56,7 @@ def to_nonlinear_io(
         tanks = rc.classical.to_nonlinear_io(rc.plants.TwoTanks())
         response = ct.input_output_response(tanks, [0.0, 1.0, 2.0], 0.0, [8.0, 12.0])
     """
-    width = u0 if u0 is not None else inputs if isinstance(inputs, int) or inputs is None else len(inputs)
+    width = u0 if u0 is not None else inputs if inputs is None or is_real(inputs) else len(inputs)
     flat = flatten(system, width, references)
     update, output = _callbacks(flat.step)
     return ct.NonlinearIOSystem(
@@ -77,7 +78,7 @@ def sample_time(known: float | None, given: float | None, system: SystemLike | L
     kind = type(system).__name__
     if known is None and given is None:
         raise ModelError(f"the sample time must be known, but a {kind} has none; give dt in seconds")
-    if given is not None and (isinstance(given, bool) or not 0 <= given < np.inf):
+    if given is not None and not (is_real(given) and 0 <= given < np.inf):
         raise ModelError(f"dt must be a finite number of seconds, got {given!r}")
     if known is not None and given is not None and not np.isclose(known, given, rtol=1e-9, atol=0):
         raise ModelError(f"dt must be that of the system, {known} s, got {given} s; omit it")

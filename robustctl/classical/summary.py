@@ -13,7 +13,7 @@ _FEW = 16
 def summary(self: Any) -> str:
     """Return a named tuple of arrays and systems as text, one line a field."""
     width = max(len(name) for name in self._fields)
-    lines = [f"  {name:<{width}}  {_shown(getattr(self, name))}" for name in self._fields]
+    lines = [f"  {name:<{width}}  {_shown(value)}" for name, value in self._asdict().items()]
     return "\n".join([type(self).__name__, *lines])
 
 

@@ -49,7 +49,9 @@ def rebuilt(commands: dict[str, Any], words: Any) -> Any:
 
     **Raises:** `RobustctlError` for anything else.
     """
-    texts = isinstance(words, list) and all(isinstance(word, str) and _is_plain(word) for word in words)
+    from ..checks import are_all
+
+    texts = are_all(words, str) and all(map(_is_plain, words))
     if not texts or not words or words[0] not in commands:
         raise RobustctlError(
             f"a repeated command must be one of {', '.join(commands)} with its arguments, got {str(words)[:80]!r}"

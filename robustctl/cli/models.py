@@ -34,6 +34,11 @@ class Demo:
         """Model and training of the demonstration."""
         return Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
 
+    @property
+    def source(self) -> str:
+        """What the records are read from; here they are simulated."""
+        return "they"
+
     def records(self):
         """Return the record to fit, and the one to test on."""
         from ..identify.recipe import check_recipe
@@ -92,6 +97,11 @@ class FitLog:
     out: Path | None = None
     run: Path | None = None
     resume: bool = False
+
+    @property
+    def source(self) -> str:
+        """What the records are read from."""
+        return str(self.log)
 
     def records(self):
         """Return the record to fit, and the one to test on, or None."""

@@ -44,6 +44,7 @@ class Report:
 
     def __call__(self) -> int:
         """Run the command."""
+        from ..checks import of_type
         from ..loops import Feedback
         from ..robustness import report
 
@@ -55,10 +56,8 @@ class Report:
                     "that returns either; or name another variable with --loops"
                 )
             loops, task = _built(names[self.loops]), _built(names.get(self.task))
-        if not isinstance(loops, Feedback | dict):
-            raise RobustctlError(
-                f"{self.loops} must be a loop or a dictionary of loops, got {type(loops).__name__}"
-            )
+        kinds: Any = Feedback | dict
+        of_type(loops, kinds, f"{self.loops} must be a loop or a dictionary of loops")
         made = report(
             loops,
             task,

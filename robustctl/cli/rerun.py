@@ -7,7 +7,7 @@ from typing import Any
 import tyro
 
 from ..errors import DataError, RobustctlError
-from ..store.json_text import parse_json
+from ..store.json_text import parse_object
 from .arguments import rebuilt
 from .models import Demo, FitLog
 
@@ -48,7 +48,7 @@ def repeated(run: Path) -> FitLog | Demo:
     command = rebuilt({"fit": FitLog, "demo": Demo}, words)
     if data_hash(parts(command.records()[0], command.recipe)[2]) != data:
         raise DataError(
-            f"the data of {run} must not have changed, but {getattr(command, 'log', 'they')} did; restore them to repeat the run"
+            f"the data of {run} must not have changed, but {command.source} did; restore them to repeat the run"
         )
     return command
 
@@ -58,7 +58,7 @@ def _made(run: Path) -> tuple[Any, Any]:
     from ..runs.run_folder import SETTINGS
 
     try:
-        made = parse_json((run / SETTINGS).read_bytes())
+        made = parse_object((run / SETTINGS).read_bytes())
         command, data = made["command"], made["identity"]["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise RobustctlError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import is_real
 from ..errors import DataError
 from .record_checks import as_floats, as_names, check_dt, check_names
 
@@ -66,7 +67,7 @@ class Experiment:
             raise DataError(
                 f"experiment {self.name!r} must have at least {MIN_SAMPLES} samples, got {self.samples}; arrays are time first, (T, n)"
             )
-        if not isinstance(self.t0, int | float | np.number) or not math.isfinite(self.t0):
+        if not is_real(self.t0) or not math.isfinite(self.t0):
             raise DataError(f"experiment {self.name!r}: t0 must be finite seconds, got {self.t0!r}")
 
     def _check(self, field: str, values: np.ndarray, mask: np.ndarray) -> None:

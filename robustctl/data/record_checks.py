@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import are_all, one_or_more
 from ..errors import DataError
 
 CONSTANT = 1e-12  # deviation over largest value; rounding of a constant leaves about 1e-16, logs resolve 1e-6 or coarser
@@ -19,7 +20,7 @@ def as_floats(values: Any, what: str) -> np.ndarray:
 
     **Raises:** `DataError` when the values are complex, text, dates or of unequal row lengths.
     """
-    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    hidden = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -95,10 +96,10 @@ def check_dt(dt: Any) -> float:
 
 def as_names(names: Any, what: str) -> tuple[str, ...]:
     """Tuple of strings from one string or several; DataError for anything else."""
-    names = (names,) if isinstance(names, str) else names
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+    listed = one_or_more(names)
+    if not are_all(listed, str):
         raise DataError(f"{what} must be a name or a list of names, got {names!r}")
-    return tuple(names)
+    return tuple(listed)
 
 
 def check_names(inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:

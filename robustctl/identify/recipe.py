@@ -21,7 +21,8 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
     """Return the recipe's untrained model for `nu` inputs and `ny` outputs."""
     key = jr.key(recipe.seed)
     if recipe.model in ("gru", "lstm"):
-        return getattr(nn, recipe.model.upper())(nu=nu, nx=recipe.nx, ny=ny, key=key)
+        gated = {"gru": nn.GRU, "lstm": nn.LSTM}[recipe.model]
+        return gated(nu=nu, nx=recipe.nx, ny=ny, key=key)
     if recipe.model == "linear":
         return nn.StableLinear(nu=nu, nx=recipe.nx, ny=ny, rate=recipe.rate, init=nn.long_memory, key=key)
     lipschitz, ren = recipe.model.startswith("lipschitz"), recipe.model.endswith("ren")
@@ -48,8 +49,9 @@ def check_recipe(recipe: Recipe) -> None:
     **Raises:** `RobustctlError` with the setting.
     """
     sizes = {"nx": recipe.nx, "nv": recipe.nv, **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden)}}
-    counts = {name: getattr(recipe, name) for name in ("warm_up", "stride", "batch", "epochs")}
-    check_whole(1, **sizes, **counts)
+    check_whole(
+        1, warm_up=recipe.warm_up, stride=recipe.stride, batch=recipe.batch, epochs=recipe.epochs, **sizes
+    )
     check_whole(0, window=recipe.window, seed=recipe.seed)
     check_learning_rate(recipe.learning_rate)
     for name, size in sizes.items():

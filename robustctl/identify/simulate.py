@@ -14,7 +14,6 @@ from ..data import Record
 from ..train.batches import Experiments, check_lengths, pack
 from ..train.fitted_model import FittedModel, check_channels
 from ..train.identification import simulate_batch
-from ..train.initial_state import LearnedState
 from ..trajectory import rollout
 from .scores import ChannelScores, channel_scores, residuals
 
@@ -78,10 +77,10 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
     """
     check_channels(model, record)
     initial = model.initial
-    estimate = isinstance(initial, LearnedState)
-    skipped = initial.horizon if estimate else initial.window
+    estimate = initial.estimated > 0
+    skipped = initial.estimated or initial.window
     scaled = model.scaling.apply(record)
-    check_lengths(scaled, initial.window, skipped if estimate else 0)
+    check_lengths(scaled, initial.window, initial.estimated)
     batch = pack(scaled, window=initial.window, dtype=model.dtype)
     if estimate:
         outputs = _from_estimated_states(model, batch, skipped)

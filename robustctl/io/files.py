@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..certificates import Certificate
+from ..checks import of_type
 from ..errors import ModelError, ModelFileError
 from ..store.atomic import write_atomic
 from ..store.container import pack, unpack
@@ -58,10 +59,8 @@ def save(
         raise IsADirectoryError(
             f"a model file must have a file name, got the folder {target}; add a file name"
         )
-    if not isinstance(model, Parameterization):
-        raise ModelError(
-            f"save needs a parameterization, got {type(model).__name__}; save what explicit() was called on, of what fit returns .model"
-        )
+    do = "save what explicit() was called on, of what fit returns .model"
+    of_type(model, Parameterization, "save needs a parameterization", do, ModelError)
     arrays: dict[str, np.ndarray] = {}
     header = {"versions": _versions(), "structure": encode(model, ("model",), arrays)}
     if certificate is None:

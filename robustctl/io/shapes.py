@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.random as jr
 
+from ..pytrees import fields_of, shape_of
 from ..registry import CLASSES, name_of, registered
 
 
@@ -29,11 +30,6 @@ def _built(cls: type, arguments: dict[str, Any]) -> Any:
     return eqx.filter_eval_shape(
         lambda key: cls(**arguments, **({"key": key} if takes_key else {})), jr.key(0)
     )
-
-
-def fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass or module, by name in order."""
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -78,5 +74,5 @@ def _compare(part: Any, built: Any) -> None:
 def _shapes(part: Any) -> dict[str, tuple[int, ...]]:
     """Shapes by path, without those of phi, which may be any network and is checked as a separate part."""
     leaves = jax.tree_util.tree_leaves_with_path(part)
-    named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves if hasattr(leaf, "shape")}
-    return {name: leaf.shape for name, leaf in named.items() if ".phi" not in name}
+    named = {jax.tree_util.keystr(path): shape_of(leaf) for path, leaf in leaves}
+    return {name: shape for name, shape in named.items() if shape is not None and ".phi" not in name}

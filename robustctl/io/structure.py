@@ -21,13 +21,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
+from ..pytrees import fields_of, traced
 from ..registry import CLASSES, name_of
 from ..store.container import shown
-from .shapes import fields_of
 
 # Equinox' own identity has no public name; a network without a final activation holds it.
 _MLP_DEFAULTS = inspect.signature(eqx.nn.MLP.__init__).parameters
@@ -56,7 +55,7 @@ def encode(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if type(value) is tuple:
         return [encode(item, (*path, str(k)), arrays) for k, item in enumerate(value)]
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
+    if eqx.is_array(value):
         return _encode_array(value, path, arrays)
     for name, function in FUNCTIONS.items():
         if value is function:
@@ -87,9 +86,9 @@ def _refuse(value: Any, path: Path) -> NoReturn:
 def _encode_array(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict:
     kind = "jax" if isinstance(value, jax.Array) else "scalar" if isinstance(value, np.generic) else "numpy"
     plain = kind != "numpy" or type(value) is np.ndarray
-    traced = isinstance(value, Tracer)
-    if traced or not plain or value.dtype.name not in DTYPES:
-        what = "a value being traced" if traced else f"a {type(value).__name__} of {value.dtype.name}"
+    unknown = traced(value)
+    if unknown or not plain or value.dtype.name not in DTYPES:
+        what = "a value being traced" if unknown else f"a {type(value).__name__} of {value.dtype.name}"
         raise ModelError(
             f"{_name(path)} must be a plain array of numbers to be saved, got {what}; "
             f"save outside of jit, with one of the dtypes {', '.join(sorted(DTYPES))}"

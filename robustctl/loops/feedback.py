@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, PyTree
 from typing_extensions import override
 
+from ..checks import of_type
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
@@ -55,6 +56,11 @@ class Feedback(System):
     policy: System
     reads: int | None = eqx.field(static=True, default=None)
     dt = Of("plant")
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """The sampled plant that the loop is about; None for another plant."""
+        return self.plant if isinstance(self.plant, Sampled) else None
 
     def _width(self) -> int | None:
         """Return the number of outputs and references that the policy reads; None where unknown."""
@@ -142,16 +148,15 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
     policy that is no system, of another sample time, that does not read the plant's outputs and references, all of them and
     no others, or does not give its controls.
     """
-    if not isinstance(plant, StrictlyProper):
-        raise ModelError(
-            f"the plant must be a StrictlyProper system (a Sampled plant, for example), got {type(plant).__name__}: with a "
-            "direct path from control to output the loop would be algebraic; put a sample's delay in it"
-        )
-    if not isinstance(policy, System):
-        raise ModelError(
-            f"the policy must be a System, got {type(policy).__name__}; rc.classical.policy(K, plant) makes one of a python-control "
-            "controller, and explicit() of a parameterization"
-        )
+    of_type(
+        plant, StrictlyProper, "the plant must be a StrictlyProper system (a Sampled plant, for example)",
+        "with a direct path from control to output the loop would be algebraic: put a sample's delay in it", ModelError,
+    )  # fmt: skip
+    of_type(
+        policy, System, "the policy must be a System",
+        "rc.classical.policy(K, plant) makes one of a python-control controller, and explicit() of a parameterization",
+        ModelError,
+    )  # fmt: skip
     check_sample_time("the policy", policy, "the plant's", plant)
     w = plant.undisturbed() if w is None else w
     state = plant.init_state(), policy.init_state()
@@ -174,8 +179,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
             f"w = plant.undisturbed(n). A step raised: {raised}"
         )
-    if isinstance(plant, Sampled):
-        plant.check_steps()
+    plant.check_steps()
     return Feedback(plant, policy, y.shape[0])
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from typing_extensions import override
 
+from ..checks import is_whole
 from ..errors import ModelError
 from ..lft import LFT, delay, static_gain
 from ..plants import Sampled
@@ -91,7 +92,7 @@ class Delay(System):
 
     def __check_init__(self):
         """Refuse a length out of range."""
-        if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
+        if not is_whole(self.samples, 1):
             raise ModelError(
                 f"samples must be a whole number of samples of at least 1, got {self.samples!r}; without a delay leave it out"
             )

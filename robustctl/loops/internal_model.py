@@ -12,7 +12,7 @@ from typing_extensions import override
 from ..affine import to_float64
 from ..errors import ModelError
 from ..lft import LFT, static_gain
-from ..plants import Sampled, check_rest
+from ..plants import Sampled, check_equilibrium
 from ..system import Certifiable
 from .youla import ModelBased
 
@@ -69,10 +69,10 @@ def internal_model(sampled: Sampled) -> ModelBased:
 
     Source: Morari and Zafiriou, "Robust Process Control", 1989, chapter 3.
 
-    **Raises:** `ModelError` for a plant that does not rest at its operating point, and for one whose poles there are not all inside the
+    **Raises:** `ModelError` for a plant whose operating point is not an equilibrium, and for one whose poles there are not all inside the
     unit circle.
     """
-    check_rest(sampled.plant)
+    check_equilibrium(sampled.plant)
     poles = plant_poles(sampled)
     if not np.abs(poles).max(initial=0.0) < 1:
         listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))

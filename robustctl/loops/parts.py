@@ -1,7 +1,10 @@
 """What systems made of systems share: attributes read from a part, and the forms of parts."""
 
+from operator import attrgetter
+from typing import Any
+
 from ..lft import LFT
-from ..system import Certifiable, Unknown
+from ..system import Unknown, form_of
 
 
 class Of(Unknown):
@@ -24,7 +27,7 @@ class Of(Unknown):
         """Return the part's attribute."""
         if instance is None:
             return super().__get__(instance, owner)
-        return getattr(getattr(instance, self.part), self.name)
+        return attrgetter(f"{self.part}.{self.name}")(instance)
 
 
 def with_references(
@@ -41,8 +44,8 @@ def narrowed(form: LFT, nu: int) -> LFT:
     return form._replace(B2=form.B2[:, :nu], D12=form.D12[:, :nu], D22=form.D22[:, :nu])
 
 
-def forms(*parts: Certifiable) -> list[LFT] | None:
+def forms(*parts: Any) -> list[LFT] | None:
     """Return the parts' forms, None where one of them has none: then nothing is known of the whole."""
-    found = [part.lft() for part in parts]
+    found = [form_of(part) for part in parts]
     known = [form for form in found if form is not None]
     return known if len(known) == len(found) else None

@@ -1,6 +1,7 @@
 """Episodes of a task on a sampled plant, with or without a base controller."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -107,8 +108,7 @@ class PlantScenario(Scenario):
     @override
     def initial(self, loop: System, x0: Array) -> PyTree:
         """Return the loop's state with the plant at `x0` and the controller in its initial state."""
-        assert isinstance(loop, Feedback)
-        return self.sampled.state_at(x0), loop.policy.init_state()
+        return self.sampled.state_at(x0), cast(Feedback, loop).policy.init_state()
 
     @override
     def cost(self, output: LoopOutput, w: PyTree) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ from typing_extensions import override
 from ..errors import ModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
-from ..system import Certifiable, StrictlyProper, System
+from ..system import StrictlyProper, System
 from .parts import Of, forms, narrowed, with_references
 
 
@@ -83,8 +83,6 @@ class ModelBased(Base):
     @override
     def lft_with_law(self) -> LFT | None:
         """Return the form from `[u, innovation]` to `[y_hat, law's control]`."""
-        if not (isinstance(self.correct, Certifiable) and isinstance(self.law, Certifiable)):
-            return None
         parts = forms(self.model, self.correct, self.law)
         if parts is None:
             return None

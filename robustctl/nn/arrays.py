@@ -8,6 +8,7 @@ import numpy as np
 from jax.dtypes import canonicalize_dtype
 
 from ..errors import ModelError
+from ..pytrees import fields_of
 from .activations import dtypes_of
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
@@ -53,8 +54,9 @@ def check_one(model: eqx.Module, vector: Any) -> None:
 
 def check_shapes(model: eqx.Module, **shapes: tuple[int, ...]) -> None:
     """Raise `ModelError` unless the arrays of these names have these shapes: arithmetic repeats entries without a word."""
+    fields = fields_of(model)
     for name, shape in shapes.items():
-        given = jnp.shape(getattr(model, name))
+        given = jnp.shape(fields[name])
         if given != shape:
             raise ModelError(
                 f"{name} of {type(model).__name__} must have shape {shape} to fit the other arrays, got {given}; replace an array by "
@@ -64,7 +66,7 @@ def check_shapes(model: eqx.Module, **shapes: tuple[int, ...]) -> None:
 
 def number(model: eqx.Module, name: str) -> float:
     """Return a field that is one real number, or raise `ModelError`."""
-    value = np.asarray(getattr(model, name))
+    value = np.asarray(fields_of(model)[name])
     if value.shape or not jnp.issubdtype(value.dtype, np.number) or np.iscomplexobj(value):
         raise ModelError(f"{name} of {type(model).__name__} must be one real number, got {value.tolist()!r}")
     return float(value)

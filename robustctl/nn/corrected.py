@@ -13,6 +13,7 @@ from ..linalg import exact_map
 from ..registry import registered
 from ..system import Parameterization
 from .fixed import Fixed
+from .guarantee import check_contracting
 from .r2dn import R2DN, ExplicitR2DN
 
 
@@ -109,9 +110,7 @@ class CorrectedR2DN(Parameterization):
 
 
 def _check_core(core: R2DN) -> None:
-    if not isinstance(core, R2DN) or core.guarantee.bounds_output:
-        given = type(getattr(core, "guarantee", core)).__name__
-        raise ModelError(f"the core must be a ContractingR2DN, got {given}")
+    check_contracting(core, R2DN, "the core must be a ContractingR2DN")
 
 
 def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:

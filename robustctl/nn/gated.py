@@ -1,6 +1,7 @@
 """The gated networks that others start from, under the same interface and without any guarantee."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_sizes
+from ..pytrees import shape_of
 from ..registry import registered
 from ..state_space import DirectPath
 from ..system import Parameterization
@@ -35,21 +37,25 @@ class GatedSystem(DirectPath):
 
     def init_state(self) -> Float[Array, " _"]:
         """Return the zero state."""
-        # An LSTM carries its cell c besides its output h.
-        parts = 2 if isinstance(self.cell, eqx.nn.LSTMCell) else 1
-        return jnp.zeros(parts * self.C.shape[1], self.C.dtype)
+        return jnp.zeros((2 if self._has_cell else 1) * self.C.shape[1], self.C.dtype)
+
+    @property
+    def _has_cell(self) -> bool:
+        """An LSTM carries its cell c besides its output h."""
+        return isinstance(self.cell, eqx.nn.LSTMCell)
 
     def step(
         self, x: Float[Array, " nh"], u: Float[Array, " {self.D.shape[1]}"]
     ) -> tuple[Float[Array, " nh"], Float[Array, " {self.C.shape[0]}"]]:
         """Return `(x_next, y)`."""
         check_one(self, self.by)
-        if isinstance(self.cell, eqx.nn.LSTMCell):
+        cell: Any = self.cell
+        if self._has_cell:
             h, c = jnp.split(x, 2)
-            h, c = self.cell(u, (h, c))
+            h, c = cell(u, (h, c))
             x_next = jnp.concatenate([h, c])
         else:
-            h = x_next = self.cell(u, x)
+            h = x_next = cell(u, x)
         return x_next, self.C @ h + self.D @ u + self.by
 
 
@@ -139,9 +145,7 @@ def _gated(cell, nu, nx, ny, key, dtype) -> GatedSystem:
 
 def _drawn(build, nx: int, key):
     """Draw every array of the cell as Equinox does, uniform in `[-1, 1] / sqrt(nx)`, without compiling."""
-    like, fixed = eqx.partition(
-        eqx.filter_eval_shape(build, key), lambda a: isinstance(a, jax.ShapeDtypeStruct)
-    )
+    like, fixed = eqx.partition(eqx.filter_eval_shape(build, key), lambda a: shape_of(a) is not None)
     leaves, structure = jax.tree.flatten(like)
     shapes, bound = [leaf.shape for leaf in leaves], 1 / math.sqrt(nx)
     # Uniform with the bound of Equinox and PyTorch.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..checks import check_gamma, check_rate, check_supply
+from ..checks import check_gamma, check_rate, check_supply, of_type
 from ..errors import ModelError
 from ..linalg import exact_map
 from ..registry import registered
@@ -190,6 +190,14 @@ class Guaranteed(Parameterization):
     def gamma(self) -> Float[Array, ""] | None:
         """The gain bound, None without one; a general supply rate has no such number."""
         return self.guarantee.gamma(dtype_of(self))
+
+
+def check_contracting(core: Any, kind: type["Recurrent"], must: str, do: str = "") -> None:
+    """Raise `ModelError` unless a core is of a class and promises contraction alone, no bound on its output."""
+    of_type(core, kind, must, do, ModelError)
+    if core.guarantee.bounds_output:
+        given = type(core.guarantee).__name__
+        raise ModelError(f"{must}, got {given}{do and f'; {do}'}")
 
 
 class Recurrent(Guaranteed):

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..errors import ModelError
 from ..lft import LFT, Bounded
-from ..system import Certifiable, explicit_of
+from ..pytrees import shape_of, traced
+from ..system import Certifiable, explicit_of, form_of
 from .activations import assumed, dtypes_of, fault
-from .numpy_maps import traced
 
 _TOLERANCE = 1e-6
 
@@ -59,7 +59,7 @@ def bounded(phi: Any, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
     """Return the network as one block of an `LFT`, and what its bound assumes."""
     bound = lipschitz_bound(phi)
     gain = np.inf if bound is None else bound
-    inside = phi.lft() if isinstance(phi, Certifiable) else None
+    inside = form_of(phi)
     if inside is not None:
         return Bounded(nv, nw, gain, inside, _reason(inside)), inside.assumptions
     if type(phi) is eqx.nn.MLP:
@@ -74,7 +74,7 @@ def bounded(phi: Any, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
 
 
 def _reason(form: LFT) -> str:
-    return next((block.reason for block in form.blocks if isinstance(block, Bounded) and block.reason), "")
+    return next((block.reason for block in form.blocks if block.reason), "")
 
 
 def check_phi(phi: Callable, nv: int, dtype) -> None:
@@ -91,9 +91,11 @@ def check_phi(phi: Callable, nv: int, dtype) -> None:
         raise ModelError(
             f"phi must accept a vector of nv = {nv} features; calling it raised: {error}"
         ) from error
-    shape = getattr(out, "shape", out)
+    shape = shape_of(out)
     if shape != (nv,):
-        raise ModelError(f"phi must map nv = {nv} features to {nv}, got an output of shape {shape}")
+        raise ModelError(
+            f"phi must map nv = {nv} features to {nv}, got an output of shape {out if shape is None else shape}"
+        )
     if traced(network):
         return
     bound = lipschitz_bound(network)

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ..linalg import headroom, slack
+from ..pytrees import traced
 from .bounded_real import completed_square, corner, of_gram
 from .either_array import defect_factor, divided, solves
 from .ren_map import port_gram
@@ -35,11 +35,6 @@ def in_numpy(
         return jax.device_put(compute(*arrays))
     like = tuple(jax.ShapeDtypeStruct(shape, dtype) for shape in shapes)
     return jax.pure_callback(compute, like, *arrays, vmap_method="sequential")
-
-
-def traced(tree: Any) -> bool:
-    """Return whether any leaf of a pytree is being traced, so that its value is unknown."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def zeros(shape: int | tuple[int, ...], dtype: Any) -> Array:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..checks import of_type
 from ..errors import ModelError
 from ..system import System
 
@@ -24,8 +25,7 @@ def numpy_step(system: System) -> tuple[Step, np.ndarray]:
     **Raises:** `ModelError` for another system, and an activation that is not in `rc.nn.ACTIVATIONS`; the step of a system in its
     signals' units for an input of another shape.
     """
-    if not isinstance(system, System):
-        raise ModelError(f"numpy_step needs a system, got {type(system).__name__}; give its explicit()")
+    of_type(system, System, "numpy_step needs a system", "give its explicit()", ModelError)
     found = system.numpy_step()
     if found is None:
         raise ModelError(

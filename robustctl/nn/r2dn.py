@@ -29,7 +29,7 @@ from ..checks import check_sizes
 from ..lft import LFT, Claim
 from ..linalg import exact_map, headroom
 from ..registry import registered
-from ..system import Parameterization, System
+from ..system import System, explicit_of
 from .activations import Activation
 from .arrays import check_one, free_dtype
 from .bounded_real import bounded_real, feedthrough
@@ -288,6 +288,7 @@ def DissipativeR2DN(*, Q: Any, S: Any, R: Any, rate: float = 1.0, **settings: An
 
 def _explicit_phi(phi):
     """A parameterized phi is 1-Lipschitz for every value; any other stays one only if training leaves it alone."""
-    if isinstance(phi, Parameterization):
-        return phi.explicit()
+    explicit = explicit_of(phi)
+    if explicit is not phi:
+        return explicit
     return jax.tree.map(lambda leaf: lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, phi)

@@ -3,10 +3,9 @@
 import equinox as eqx
 import jax.numpy as jnp
 
-from ..errors import ModelError
 from ..registry import registered
 from ..system import Parameterization
-from .guarantee import Recurrent
+from .guarantee import Recurrent, check_contracting
 from .lure import LureSystem
 
 
@@ -34,12 +33,10 @@ class StateObserver(Parameterization):
 
     def __check_init__(self):
         """Refuse a core whose guarantee is on its output."""
-        if not isinstance(self.core, Recurrent) or self.core.guarantee.bounds_output:
-            given = getattr(self.core, "guarantee", self.core)
-            raise ModelError(
-                f"the core must be a ContractingR2DN or ContractingREN, got {type(given).__name__}; a gain bound on "
-                "the core's own output does not bound its state"
-            )
+        check_contracting(
+            self.core, Recurrent, "the core must be a ContractingR2DN or ContractingREN",
+            "a gain bound on the core's own output does not bound its state",
+        )  # fmt: skip
 
     def explicit(self) -> LureSystem:
         """Map to the observer."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..certificates import certify
+from ..checks import of_type
 from ..data import Record
 from ..errors import RobustctlError
 from ..lft import BOUND_ROUNDING
@@ -112,11 +113,10 @@ def error_bound(model: FittedModel, record: Record, noise: Mapping[str, float] |
     whose sample time, channels or units are not the model's, and one without two known samples in succession.
 
     """
-    observer = model.parameterization
-    if not isinstance(observer, StateObserver):
-        raise RobustctlError(
-            f"the model must be a fitted StateObserver, got {type(observer).__name__}; rc.fit makes one of an rc.nn.StateObserver"
-        )
+    observer = of_type(
+        model.parameterization, StateObserver, "the model must be a fitted StateObserver",
+        "rc.fit makes one of an rc.nn.StateObserver",
+    )  # fmt: skip
     found = certify(observer)
     if not found.holds or found.rate_found is None or found.P is None or not found.rate_found < 1:
         raise RobustctlError(

@@ -6,7 +6,7 @@ from .exogenous import Exogenous as Exogenous
 from .exogenous import draw as draw
 from .exogenous import undisturbed as undisturbed
 from .linear_plant import LinearPlant as LinearPlant
-from .local import check_rest as check_rest
+from .local import check_equilibrium as check_equilibrium
 from .magnetic_suspension import HoldBall as HoldBall
 from .magnetic_suspension import MagneticSuspension as MagneticSuspension
 from .planar_quadrotor import Hover as Hover

@@ -103,20 +103,13 @@ class LinearPlant(Plant):
         """Return C x."""
         return self.C @ x
 
-
-def driven(plant: Plant) -> tuple[Array, Array] | None:
-    """Return A and the matrix of all inputs, `[B, Bd]`; None for a plant that does not move as `LinearPlant` does.
-
-    A subclass that overrides rates or limits may not.
-    """
-    kind = type(plant)
-    if (
-        not isinstance(plant, LinearPlant)
-        or kind.rates is not LinearPlant.rates
-        or kind.constrain is not LinearPlant.constrain
-    ):
-        return None
-    return plant.A, jnp.concatenate([plant.B, plant.Bd], axis=1)
+    @override
+    def rate_matrices(self) -> tuple[Array, Array] | None:
+        """Return A and `[B, Bd]`; None for a subclass that overrides rates or limits and may not move so."""
+        kind = type(self)
+        if kind.rates is not LinearPlant.rates or kind.constrain is not LinearPlant.constrain:
+            return None
+        return self.A, jnp.concatenate([self.B, self.Bd], axis=1)
 
 
 def _floating(M: np.ndarray) -> Array:

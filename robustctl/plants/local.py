@@ -8,10 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from ..affine import to_float64
 from ..errors import ModelError, RobustctlWarning
+from ..pytrees import traced
 from .plant import Plant
 from .solvers import RK4
 
@@ -31,7 +31,7 @@ class Local(NamedTuple):
 
 def local(plant: Plant) -> Local | None:
     """Return a plant at its operating point, in float64; None inside a trace, where there are no numbers."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(plant)):
+    if traced(plant):
         return None
     with jax.enable_x64(True):
         found = _local(to_float64(plant))
@@ -46,8 +46,8 @@ def _local(plant: Plant):
     return x, u, plant.rates(x, u, d), A, B
 
 
-def check_rest(plant: Plant) -> None:
-    """Refuse a plant that does not rest at its operating point.
+def check_equilibrium(plant: Plant) -> None:
+    """Refuse a plant whose operating point is not an equilibrium.
 
     **Raises:** `ModelError` with the rates.
     """
@@ -64,7 +64,7 @@ def check_rest(plant: Plant) -> None:
             if moves
         )
         raise ModelError(
-            f"the plant must rest at its operating point, but at x = {_few(at.x)}, u = {_few(at.u)} it moves: {moving}; let "
+            f"the operating point must be an equilibrium of the plant, but at x = {_few(at.x)}, u = {_few(at.u)} it moves: {moving}; let "
             f"operating_point() of {type(plant).__name__} return an equilibrium (rc.classical.equilibrium(plant, u0, x0) finds x for a u)"
         )
 

@@ -11,6 +11,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import RobustctlError
+from ..pytrees import fields_of
 from ..system import Certifiable
 from .plant_checks import check_plant
 from .signal import Signal
@@ -75,10 +76,7 @@ class Plant(Certifiable):
 
     def __check_init__(self):
         """Refuse mistakes in signals, fields and equations."""
-        optional = ("output", "constrain", "operating_point")
-        check_plant(
-            self, {name for name in optional if getattr(type(self), name) is not getattr(Plant, name)}
-        )
+        check_plant(self, own_output=type(self).output is not Plant.output)
 
     @abc.abstractmethod
     def rates(self, x: Float[Array, " nx"], u: Float[Array, " nu"], d: Float[Array, " nd"]) -> Array:
@@ -92,6 +90,18 @@ class Plant(Certifiable):
     def constrain(self, x: Float[Array, " nx"]) -> Float[Array, " nx"]:
         """Return the state clipped to its physical range (the level of a tank is never negative); default: unchanged."""
         return x
+
+    def rate_matrices(self) -> tuple[Array, Array] | None:
+        """Return A and B of `dx/dt = A x + B [u, d]`, where samples can be computed exactly from them; default: None."""
+        return None
+
+    @property
+    def physical(self) -> "Plant":
+        """The plant in continuous time: itself."""
+        return self
+
+    def check_steps(self) -> None:
+        """Check the steps in time that it is integrated with; there are none in continuous time."""
 
     def operating_point(self) -> tuple[Array, Array]:
         """Return an equilibrium (x, u), the operating point; default: the origin."""
@@ -154,12 +164,12 @@ def randomized(plant: Plant, key: PRNGKeyArray, **spread: float) -> Plant:
     """
     check_spread(plant, spread)
     names = sorted(spread)  # the same draws whatever the order of the keywords
-    old = [getattr(plant, name) for name in names]
+    old = [fields_of(plant)[name] for name in names]
     new = [
         value * jr.uniform(k, value.shape, value.dtype, 1 - spread[name], 1 + spread[name])
         for name, value, k in zip(names, old, jr.split(key, max(len(names), 1)), strict=False)
     ]
-    return eqx.tree_at(lambda p: [getattr(p, name) for name in names], plant, new)
+    return eqx.tree_at(lambda p: [fields_of(p)[name] for name in names], plant, new)
 
 
 def check_spread(plant: Plant, spread: dict[str, float]) -> None:

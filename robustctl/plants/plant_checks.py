@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from ..checks import are_all
 from ..errors import ModelError
+from ..pytrees import fields_of, shape_of
 from .signal import Signal
 
 if TYPE_CHECKING:
@@ -17,33 +19,32 @@ GROUPS = ("states", "controls", "disturbances", "outputs")
 """The plant's tuples of signals."""
 
 
-def check_plant(plant: "Plant", own: set[str]) -> None:
+def check_plant(plant: "Plant", own_output: bool) -> None:
     """Check signals, fields and equations of a plant; nothing is computed, only shapes.
 
     **Arguments:**
 
     - `plant`: the plant.
-    - `own`: names of the optional methods that its class overrides.
+    - `own_output`: whether its class has an output of its own; the default one needs outputs that are states.
 
     **Raises:** `ModelError` for the first mistake, with what to write instead.
     """
     for group in GROUPS:
-        _check_signals(plant, group)
-    if "output" not in own:
+        _check_signals(plant, group, getattr(plant, group, None))
+    if not own_output:
         _check_outputs(plant)
     _check_fields(plant)
-    _check_equations(plant, own)
+    _check_equations(plant, own_output)
 
 
-def _check_signals(plant: "Plant", group: str) -> None:
+def _check_signals(plant: "Plant", group: str, given: Any) -> None:
     wanted = f"{type(plant).__name__}.{group} must be a tuple of rc.plants.Signal with different names"
-    given = getattr(plant, group, None)
     fields = {field.name for field in dataclasses.fields(plant) if not field.metadata.get("static")}
     if given is None:
         found = f'which is missing; write {group} = (rc.plants.Signal("name", "unit"),), or () for none'
     elif isinstance(given, Signal):
         found = f"got one Signal; with a comma it is a tuple: {group} = (rc.plants.Signal({given.name!r}),)"
-    elif not (isinstance(given, tuple | list) and all(isinstance(s, Signal) for s in given)):
+    elif not are_all(given, Signal):
         found = f'got {given!r}; write rc.plants.Signal("speed", "m/s") in place of "speed"'
     elif len({s.name for s in given}) != len(given):
         found = f"got {[s.name for s in given]}"
@@ -66,8 +67,9 @@ def _check_outputs(plant: "Plant") -> None:
 
 def _check_fields(plant: "Plant") -> None:
     """Refuse physical numbers that are no arrays: they could not be trained, randomized or given another dtype."""
+    values = fields_of(plant)
     for field in dataclasses.fields(plant):
-        name, value = field.name, getattr(plant, field.name, None)
+        name, value = field.name, values[field.name]
         static = field.metadata.get("static") or "unit" in field.metadata
         if not static and isinstance(value, float | list | tuple | np.ndarray | np.number):
             raise ModelError(
@@ -76,10 +78,10 @@ def _check_fields(plant: "Plant") -> None:
             )
 
 
-def _check_equations(plant: "Plant", own: set[str]) -> None:
-    nx, nu, nd, ny = (len(getattr(plant, group)) for group in GROUPS)
+def _check_equations(plant: "Plant", own_output: bool) -> None:
+    nx, nu, nd, ny = map(len, (plant.states, plant.controls, plant.disturbances, plant.outputs))
     point = _traced(plant, "operating_point()", plant.operating_point)
-    shapes = [getattr(part, "shape", None) for part in point] if isinstance(point, tuple) else None
+    shapes = [shape_of(part) for part in point] if isinstance(point, tuple) else None
     if shapes != [(nx,), (nu,)]:
         raise ModelError(
             f"{type(plant).__name__}.operating_point() must return two arrays (x, u) of shapes {(nx,)} and {(nu,)}, got {point}"
@@ -87,10 +89,9 @@ def _check_equations(plant: "Plant", own: set[str]) -> None:
     x, u = point
     d = jax.ShapeDtypeStruct((nd,), x.dtype)
     _check_array(plant, "rates(x, u, d)", _traced(plant, "rates(x, u, d)", plant.rates, x, u, d), nx)
-    if "output" in own:
+    if own_output:
         _check_array(plant, "output(x)", _traced(plant, "output(x)", plant.output, x), ny)
-    if "constrain" in own:
-        _check_array(plant, "constrain(x)", _traced(plant, "constrain(x)", plant.constrain, x), nx)
+    _check_array(plant, "constrain(x)", _traced(plant, "constrain(x)", plant.constrain, x), nx)
 
 
 def _traced(plant: "Plant", what: str, function: Callable, *args: jax.ShapeDtypeStruct) -> Any:
@@ -106,7 +107,7 @@ def _traced(plant: "Plant", what: str, function: Callable, *args: jax.ShapeDtype
 
 
 def _check_array(plant: "Plant", what: str, found: Any, count: int) -> None:
-    if getattr(found, "shape", None) != (count,):
+    if shape_of(found) != (count,):
         raise ModelError(
             f"{type(plant).__name__}.{what} must return one array of shape {(count,)}, got {found}; jnp.stack makes an array of a list"
         )

@@ -1,6 +1,5 @@
 """A sampled plant with zero-order hold and with imperfections of its sensors and actuators."""
 
-import dataclasses
 from typing import NamedTuple
 
 import diffrax as dfx
@@ -11,12 +10,13 @@ from jax import lax
 from jaxtyping import Array, Float
 from typing_extensions import override
 
+from ..checks import is_positive, is_whole, of_type
 from ..errors import ModelError
 from ..lft import LFT
+from ..pytrees import fields_of
 from ..system import StrictlyProper
 from .exogenous import Exogenous, undisturbed
 from .held import held
-from .linear_plant import driven
 from .local import check_steps
 from .plant import Plant
 from .sampled_form import sampled_form
@@ -64,11 +64,11 @@ class Imperfections(eqx.Module):
 
     def __check_init__(self):
         """Refuse values out of range."""
-        for name in ("rate_limit", "noise", "resolution"):
-            value = getattr(self, name)
+        limits = {"rate_limit": self.rate_limit, "noise": self.noise, "resolution": self.resolution}
+        for name, value in limits.items():
             if value is not None and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
                 raise ModelError(f"{name} must be positive and finite, or None for none, got {value}")
-        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
+        if not is_whole(self.delay, 0):
             raise ModelError(f"delay must be a whole number of samples of at least 0, got {self.delay!r}")
         if not 0 <= self.jitter < 1:
             raise ModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
@@ -115,13 +115,13 @@ class Sampled(StrictlyProper):
 
     def __check_init__(self):
         """Refuse arguments of another class and numbers out of range."""
-        if not isinstance(self.plant, Plant):
-            raise ModelError(
-                f"the plant must be a rc.plants.Plant in continuous time, got a {type(self.plant).__name__}; "
-                "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to "
-                "a system that needs no sampling"
-            )
-        if isinstance(self.dt, bool) or not (isinstance(self.dt, float | int) and 0 < self.dt < np.inf):
+        of_type(
+            self.plant, Plant, "the plant must be a rc.plants.Plant in continuous time",
+            "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to a "
+            "system that needs no sampling",
+            ModelError,
+        )  # fmt: skip
+        if not is_positive(self.dt):
             raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
             raise ModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
@@ -184,8 +184,14 @@ class Sampled(StrictlyProper):
 
     def _matrices(self) -> tuple[Array, Array] | None:
         """Return the matrices of states and inputs for a matrix exponential, None for a solver."""
-        return driven(self.plant) if self.stepsize_controller is None else None
+        return self.plant.rate_matrices() if self.stepsize_controller is None else None
 
+    @property
+    def physical(self) -> Plant:
+        """The plant in continuous time."""
+        return self.plant
+
+    @override
     def check_steps(self) -> None:
         """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.
 
@@ -201,8 +207,7 @@ class Sampled(StrictlyProper):
         matrices = self._matrices()
         if matrices is None or self.imperfections.jitter:
             return self
-        parts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return _Prepared(**parts, change=held(*matrices, jnp.asarray(self.dt, matrices[0].dtype)))
+        return _Prepared(**fields_of(self), change=held(*matrices, jnp.asarray(self.dt, matrices[0].dtype)))
 
     @override
     def init_state(self) -> PlantState:

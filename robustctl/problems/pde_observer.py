@@ -233,9 +233,7 @@ def _with(layer, XY: Array, b: Array):
 def free(model: Parameterization) -> PyTree:
     """Return which arrays are trained, as a tree of booleans; the output map `C2 D21 D22 by` is fixed at the identity."""
     floats = jax.tree.map(eqx.is_inexact_array, model)
-    return eqx.tree_at(
-        lambda m: [getattr(m.core, name) for name in ("C2", "D21", "D22", "by")], floats, [False] * 4
-    )
+    return eqx.tree_at(lambda m: [m.core.C2, m.core.D21, m.core.D22, m.core.by], floats, [False] * 4)
 
 
 def split(model: Parameterization) -> tuple[PyTree, PyTree]:

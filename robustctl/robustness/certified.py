@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from ..affine import is_affine
 from ..certificates import certify
+from ..classical.flat import sampled_plant
 from ..classical.hinf_norm import hinf_norm
 from ..classical.youla_gain import gain_of
 from ..errors import RobustctlError
@@ -38,8 +39,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
     - `linear`: its linearization, if there is one
     - `performance`: `performance(x, u) -> z`
     """
-    sampled, policy = loop.plant, loop.policy
-    assert isinstance(sampled, Sampled)
+    sampled, policy = sampled_plant(loop), loop.policy
     # Only if loop and performance are linear themselves is their linearization's norm their gain.
     seen = is_affine(performance, sampled.init_state().x, jnp.zeros(len(sampled.plant.controls)))
     if linear is not None and linear.stable and is_linear(loop.lft()) and seen:

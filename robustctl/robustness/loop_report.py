@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax.random as jr
 import numpy as np
 
-from ..checks import check_whole
+from ..checks import check_whole, of_type
 from ..classical.flat import sampled_plant
 from ..classical.hinf_norm import hinf_norm
 from ..errors import RobustctlError
@@ -208,7 +208,7 @@ def _linear(loop: Feedback, z: Performance, reference: np.ndarray) -> tuple[Line
 
 
 def _held_at_limits(loop: Feedback, linear: LinearLoop | None) -> str:
-    """Return as text which controls rest at a limit, where the linearization has no feedback."""
+    """Return as text which controls are at a limit in the equilibrium, where the linearization has no feedback."""
     sampled = sampled_plant(loop)
     if linear is None or not sampled.imperfections.saturate:
         return ""
@@ -225,8 +225,8 @@ def _held_at_limits(loop: Feedback, linear: LinearLoop | None) -> str:
     if not names:
         return ""
     return (
-        f"At rest the loop holds {', '.join(names)} at a limit: there the feedback does not act, and the linearization is that of "
-        "the plant alone in these controls; give it a set point that its actuators reach."
+        f"In equilibrium the loop holds {', '.join(names)} at a limit: there the feedback does not act, and the linearization is "
+        "that of the plant alone in these controls; give it a set point that its actuators reach."
     )
 
 
@@ -235,12 +235,10 @@ def _common_plant(loops: dict[str, Feedback]) -> Sampled:
         raise RobustctlError("there must be at least one loop to report on, got none")
     described = {}
     for name, loop in loops.items():
-        plant = loop.plant if isinstance(loop, Feedback) else None
-        if not isinstance(plant, Sampled):
-            what = type(loop).__name__ if plant is None else f"one about a {type(plant).__name__}"
-            raise RobustctlError(
-                f"{name} must be a feedback loop about a Sampled plant, got {what}; rc.loops.feedback makes one"
-            )
+        must, do = f"{name} must be a feedback loop about a Sampled plant", "rc.loops.feedback makes one"
+        plant = of_type(loop, Feedback, must, do).sampled
+        if plant is None:
+            raise RobustctlError(f"{must}, got one about a {type(loop.plant).__name__}; {do}")
         p = plant.plant
         described[name] = (p.controls, p.outputs, p.disturbances, plant.dt, plant.imperfections)
     first, *others = described.items()

@@ -87,7 +87,7 @@ def _opened_at(names: list[str], found: list) -> list[TableRow]:
             f"margins at {name}",
             label,
             unit,
-            tuple(sign * getattr(m[k], field) if m else None for m in found),
+            tuple(sign * m[k]._asdict()[field] if m else None for m in found),
         )
         for k, name in enumerate(names)
         for label, unit, field, sign in _MARGINS

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..errors import ModelFileError, RobustctlError, RobustctlWarning
+from ..pytrees import is_key
 from ..store.atomic import write_atomic
 from ..store.container import NewerFormatError, pack, shown, unpack
 
@@ -129,14 +130,10 @@ def _named(tree: PyTree) -> list[tuple[str, jax.Array | np.ndarray]]:
     return [(jax.tree_util.keystr(path, simple=True, separator="."), leaf) for path, leaf in leaves]
 
 
-def _is_key(leaf: jax.Array | np.ndarray) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _plain(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _like(leaf: jax.Array | np.ndarray, array: np.ndarray) -> jax.Array:
     values = jnp.asarray(array)
-    return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else values
+    return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if is_key(leaf) else values

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import Tracer
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from ..checks import check_whole
 from ..errors import RobustctlError
+from ..pytrees import is_key, traced
 
 AXIS = "batch"
 
@@ -27,8 +28,7 @@ def mesh_of(devices: int, sizes: dict[str, int]) -> Mesh | None:
     **Raises:** `RobustctlError` for devices that are no whole number, that do not divide a size, that are more than
     there are, or that leave out some of several processes.
     """
-    if isinstance(devices, bool) or not isinstance(devices, int) or devices < 1:
-        raise RobustctlError(f"devices must be a whole number of at least 1, got {devices!r}")
+    check_whole(1, devices=devices)
     for name, size in sizes.items():
         if size % devices:
             raise RobustctlError(
@@ -103,9 +103,9 @@ def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 
 def _free(a):
     """The array as one that may be put anywhere: one committed to a device may not go to those of other processes."""
-    if isinstance(a, Tracer):
+    if traced(a):
         return a
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+    if is_key(a):
         bits = np.asarray(jax.random.key_data(a))
         return jax.random.wrap_key_data(jnp.asarray(bits), impl=jax.random.key_impl(a))
     return np.asarray(a)

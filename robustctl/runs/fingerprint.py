@@ -6,12 +6,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
 from ..data import Record
 from ..errors import RobustctlError
+from ..pytrees import is_key
+from ..store.json_text import entry
 
 
 def data_hash(record: Record | None) -> str:
@@ -26,9 +27,9 @@ def array_hash(tree: PyTree) -> str:
     """Return a hash of all arrays and numbers of a tree, with their shapes and dtypes."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
-        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             leaf = jax.random.key_data(leaf)
-        if isinstance(leaf, int | float | complex | np.ndarray | np.generic | jax.Array):
+        if eqx.is_array_like(leaf):
             array = np.asarray(leaf)
             found.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
@@ -47,9 +48,9 @@ def fingerprint(key: PRNGKeyArray, settings: dict[str, Any], **hashes: str) -> d
     return {**hashes, "key": str(jax.random.key_data(key).tolist()), "settings": words}
 
 
-def check_fingerprint(there: Any, here: dict[str, str], where: str) -> None:
-    """Raise `RobustctlError` for the first value of `here` that differs in `there`; `where`: the file that `there` is from."""
-    there = there if isinstance(there, dict) else {}
+def check_fingerprint(stored: dict[str, Any], here: dict[str, str], where: str) -> None:
+    """Raise `RobustctlError` for the first value of `here` that differs in what a run stored; `where`: the file that it is from."""
+    there = entry(stored, "identity", dict) or {}
     for name, value in here.items():
         if there.get(name) != value:
             was, now = (str(text)[:160] for text in (there.get(name), value))

@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ..checks import is_whole
 from ..errors import RobustctlError
 from ..store.atomic import is_alive
-from ..store.json_text import json_text, parse_json
+from ..store.json_text import json_text, parse_object
 
 NAME = "lock"
 _BEHIND = 1 << 30
@@ -99,8 +100,8 @@ def _owner(file: IO[str]) -> dict[str, Any]:
     """Return what the file has of its owner, {} where that cannot be read."""
     with suppress(ValueError, OSError):
         file.seek(0)
-        found = parse_json(file.read(1000))
-        if isinstance(found, dict) and type(found.get("pid")) is int and 0 < found["pid"] < 1 << 31:
+        found = parse_object(file.read(1000))
+        if is_whole(found.get("pid"), 1) and found["pid"] < 1 << 31:
             return found
     return {}
 

@@ -58,8 +58,7 @@ def _check_watchers(watchers: Sequence[Watcher]) -> None:
     if not isinstance(watchers, Sequence):
         raise RobustctlError(f"watchers must be a list, got {watchers!r}; give [{watchers!r}]")
     for watcher in watchers:
-        methods = (callable(getattr(watcher, name, None)) for name in ("epoch", "close"))
-        if isinstance(watcher, type) or not all(methods):
+        if isinstance(watcher, type) or not isinstance(watcher, Watcher):
             raise RobustctlError(
                 f"a watcher must be an object with the methods epoch(number, metrics) and close(stopped), got {watcher!r}; "
                 "wrap what you have in a class that has them"

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ..checks import check_whole, renamed
+from ..checks import check_whole, check_whole_or_none, is_real, renamed
 from ..errors import RobustctlError, RobustctlWarning
-from ..store.json_text import parse_json, write_json
+from ..store.json_text import parse_object, write_json
 from . import lock
 from .checkpoint import checkpoints, latest, restore, save_checkpoint
 from .devices import gathered, local, writes
@@ -62,12 +62,10 @@ class Run:
     def __post_init__(self):
         """Refuse settings out of range."""
         check_whole(1, keep=self.keep)
-        if self.checkpoint_epochs is not None:
-            check_whole(1, checkpoint_epochs=self.checkpoint_epochs)
-        for name in ("checkpoint_minutes", "budget_minutes"):
-            value = getattr(self, name)
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and value > 0):
+        check_whole_or_none(1, checkpoint_epochs=self.checkpoint_epochs)
+        minutes = {"checkpoint_minutes": self.checkpoint_minutes, "budget_minutes": self.budget_minutes}
+        for name, value in minutes.items():
+            if value is not None and not (is_real(value) and value > 0):
                 raise RobustctlError(f"{name} must be a number above zero, got {value!r}")
 
 
@@ -176,7 +174,7 @@ class RunFolder:
         if found is None:
             return state, history
         path, header, arrays = found
-        check_fingerprint(header.get("identity"), self.fingerprint, str(path))
+        check_fingerprint(header, self.fingerprint, str(path))
         done, epochs = header["checkpoint"], len(history[0])
         if done > epochs:
             raise RobustctlError(
@@ -248,11 +246,11 @@ def _first(history: Any, epochs: int) -> Any:
 def _check_versions(file: Path, here: dict[str, str]) -> None:
     """Refuse a run of another fingerprint; warn where packages changed, because last digits may differ."""
     try:
-        text = parse_json(file.read_bytes())
-        there, versions = text["identity"], dict(text["versions"])
+        stored = parse_object(file.read_bytes())
+        versions, _ = dict(stored["versions"]), stored["identity"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # the checkpoints have the same
-    check_fingerprint(there, here, str(file))
+    check_fingerprint(stored, here, str(file))
     now = environment()["versions"]
     changed = [
         f"{name} {str(versions.get(name))[:40]} -> {now[name]}"

@@ -1,6 +1,7 @@
 """Watchers of a training: a progress line, and a log with one JSON line an epoch."""
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -8,13 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, runtime_checkable
 
-from ..checks import is_whole
+from ..checks import is_real, is_whole
 from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
-from ..store.json_text import json_text, parse_json
-
-_MOST = 1 << 53
-"""Of an integer in a log: floats hold each one up to it."""
+from ..store.json_text import entry, json_text, parse_object
 
 
 @runtime_checkable
@@ -132,36 +130,33 @@ def read_log(path: str | Path) -> tuple[list[dict], str]:
     rows, stopped = [], ""
     with suppress(FileNotFoundError):
         for line in Path(path).read_bytes().splitlines():
-            entry = _entry(line)
-            stopped = entry.get("stopped", "" if entry else stopped)
-            rows += [entry] if "epoch" in entry else []
+            found = _entry(line)
+            stopped = found.get("stopped", "" if found else stopped)
+            rows += [found] if "epoch" in found else []
     return rows, stopped
 
 
 def _entry(line: bytes) -> dict:
     """Return the object of a log's line, {} for a line that the log would not have."""
     try:
-        entry = parse_json(line)
+        found = parse_object(line)
     except ValueError:
         return {}
-    if not isinstance(entry, dict):
-        return {}
-    if isinstance(entry.get("stopped"), str):
-        return {"stopped": entry["stopped"][:80]}
-    return entry if _is_row(entry) else {}
+    stopped = entry(found, "stopped", str)
+    if stopped is not None:
+        return {"stopped": stopped[:80]}
+    return found if _is_row(found) else {}
 
 
-def _is_row(entry: dict) -> bool:
-    known = all(name in entry for name in ("epoch", "loss", "validation", "skipped", "time"))
-    numbers = all(value is None or _is_float(value) for value in entry.values())
-    return known and numbers and is_whole(entry["epoch"], 0) and entry["time"] is not None
+def _is_row(found: dict) -> bool:
+    known = all(name in found for name in ("epoch", "loss", "validation", "skipped", "time"))
+    numbers = all(value is None or _is_float(value) for value in found.values())
+    return known and numbers and is_whole(found["epoch"], 0) and found["time"] is not None
 
 
 def _is_float(value: Any) -> bool:
     """Return whether a value is a finite number that a float can be; an integer of JSON may have thousands of digits."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return is_whole(value, -_MOST) and value <= _MOST
+    return is_real(value) and abs(value) <= sys.float_info.max
 
 
 def keep_lines_before(path: Path, number: int | float) -> None:

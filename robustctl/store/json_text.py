@@ -3,9 +3,11 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .atomic import write_atomic
+
+Kind = TypeVar("Kind")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -18,15 +20,24 @@ def write_json(target: Path, value: Any) -> None:
     write_atomic(target, (json_text(value, indent=2) + "\n").encode())
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text.
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Return the object of a JSON text.
 
-    **Raises:** `ValueError` for anything else, bytes that are no UTF-8 and too deep a nesting included.
+    **Raises:** `ValueError` for anything else: another value, bytes that are no UTF-8 and too deep a nesting included.
     """
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it must be an object, got {found!r:.60}")
+    return found
+
+
+def entry(value: Any, name: str, kind: type[Kind]) -> Kind | None:
+    """Return an entry of a JSON object; None where the value is no object, or its entry is missing or of another class."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, kind) else None
 
 
 def finite(value: Any) -> Any:

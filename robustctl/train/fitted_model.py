@@ -4,11 +4,15 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from typing_extensions import override
 
+from ..checks import of_type
 from ..data import Record, Scaling
-from ..errors import DataError, RobustctlError
+from ..data.record_checks import check_dt, check_names
+from ..errors import DataError
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, dtype_of
@@ -61,19 +65,34 @@ class FittedModel(Parameterization):
         """The dtype of the trained arrays."""
         return dtype_of(self.parameterization)
 
+    @override
+    def check_parts(self) -> None:
+        check_dt(self.dt)
+        check_names(self.inputs, self.outputs)
+        system = eqx.filter_eval_shape(self.explicit)
+        sizes = (len(self.inputs), len(self.outputs))
+        if (system.nu, system.ny) != sizes:
+            raise ValueError(f"there must be a scale for each of {sizes} channels")
+        x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
+        window = [jax.ShapeDtypeStruct((self.initial.window, n), self.dtype) for n in sizes]
+        start = eqx.filter_eval_shape(
+            lambda initial, u, y, zero: initial(u, y, jnp.zeros((), jnp.int32), zero),
+            self.initial,
+            *window,
+            x,
+        )
+        if not eqx.tree_equal(start, x):
+            raise ValueError(f"the initial state must be {x}, got {start}")
+
 
 def check_fitted(model: Any, what: str = "the model") -> None:
     """Raise `RobustctlError` unless a model is a fitted one."""
-    if not isinstance(model, FittedModel):
-        raise RobustctlError(f"{what} must be what fit returns as .model, got {type(model).__name__}")
+    of_type(model, FittedModel, f"{what} must be what fit returns as .model")
 
 
 def check_record(record: Any) -> None:
     """Raise `RobustctlError` unless a record is one."""
-    if not isinstance(record, Record):
-        raise RobustctlError(
-            f"a record must be a rc.data.Record (read, from_arrays and split make some), got {type(record).__name__}"
-        )
+    of_type(record, Record, "a record must be a rc.data.Record (read, from_arrays and split make some)")
 
 
 def check_channels(model: FittedModel, record: Record) -> None:
@@ -84,10 +103,18 @@ def check_channels(model: FittedModel, record: Record) -> None:
         raise DataError(
             f"the record must have the model's sample time {model.dt:g} s, got {record.dt:g} s; resample it"
         )
-    for what in ("inputs", "outputs", "input_units", "output_units"):
-        ours, theirs = getattr(model, what), getattr(record, what)
+    given = _channels(record)
+    for what, ours in _channels(model).items():
+        theirs = given[what]
         if ours != theirs:
             raise DataError(
                 f"the record must have the model's {what} {ours}, got {theirs}; rc.data.select picks "
                 f"channels, dataclasses.replace(record, {what}=...) renames them"
             )
+
+
+def _channels(of: FittedModel | Record) -> dict[str, tuple[str, ...]]:
+    return {
+        "inputs": of.inputs, "outputs": of.outputs,
+        "input_units": of.input_units, "output_units": of.output_units,
+    }  # fmt: skip

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from ..checks import check_whole, renamed
+from ..checks import check_whole, check_whole_or_none, renamed
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..runs.devices import for_each, spread
@@ -24,9 +24,9 @@ from ..system import Parameterization, dtype_of
 from ..trajectory import rollout
 from .batches import Experiments, in_segments, pack
 from .fitted_model import FittedModel, check_channels, check_record
-from .initial_state import Builder, InitialState, LearnedState, zero_state
+from .initial_state import Builder, InitialState, zero_state
 from .losses import Loss, mean_squared_error
-from .problem import Descend, Objective, Outcome, Problem, State, Steps
+from .problem import Descend, Objective, Outcome, Problem, State, Steps, check_model
 
 EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
 
@@ -113,9 +113,8 @@ class Identification(Problem[Fit]):
         check_record(self.record)
         if self.validation is not None:
             check_record(self.validation)
-        given = {name: getattr(self, name) for name in ("segment", "batch_size")}
         check_whole(0, washout=self.washout)
-        check_whole(1, **{name: value for name, value in given.items() if value is not None})
+        check_whole_or_none(1, segment=self.segment, batch_size=self.batch_size)
         experiments = len(self.record.experiments)
         if self.batch_size is not None and self.batch_size > experiments:
             raise RobustctlError(
@@ -125,13 +124,10 @@ class Identification(Problem[Fit]):
 
     def prepare(self, model: Parameterization, key: PRNGKeyArray) -> tuple[PyTree, "SimulationObjective"]:
         """Return the arrays to train and the objective."""
-        if not isinstance(model, Parameterization):
-            raise RobustctlError(
-                f"the model must be a Parameterization; give what explicit() is called on, got {type(model).__name__}"
-            )
+        check_model(model)
         initial_key, order_key = jr.split(key)
         untrained = self._fitted(Learned(model, self._initial(model, initial_key)))
-        if self.validation is not None and isinstance(untrained.initial, LearnedState):
+        if self.validation is not None and untrained.initial.estimated:
             raise RobustctlError(
                 "a validation record needs its own initial state, and learned_state() has one for each training "
                 "experiment only; use warm_up(window), or zero_state() with a washout"

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..errors import RobustctlError
+from ..checks import check_whole
 from ..registry import registered
 from ..system import System
 
@@ -22,6 +22,11 @@ class InitialState(eqx.Module):
     """
 
     window: eqx.AbstractVar[int]
+
+    @property
+    def estimated(self) -> int:
+        """Samples of another record that its state is found from by least squares; 0 for a rule that works on any record."""
+        return 0
 
     @abc.abstractmethod
     def __call__(
@@ -63,6 +68,11 @@ class LearnedState(InitialState):
     horizon: int = eqx.field(static=True)
     window: int = eqx.field(static=True, default=0)
 
+    @property
+    def estimated(self) -> int:
+        """The horizon: each trained state is of one experiment."""
+        return self.horizon
+
     def __call__(self, u, y, index, zero):
         """Return the trained state of experiment `index`."""
         return jax.tree.map(lambda leaf: leaf[index], self.x0)
@@ -101,7 +111,7 @@ def zero_state() -> Builder:
 
 def learned_state(*, horizon: int = 50) -> Builder:
     """Train one state an experiment; later records get theirs by least squares over `horizon` samples."""
-    _check("horizon", horizon)
+    check_whole(1, horizon=horizon)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> LearnedState:
         zero = system.init_state()
@@ -113,8 +123,7 @@ def learned_state(*, horizon: int = 50) -> Builder:
 
 def warm_up(window: int, *, width: int = 64) -> Builder:
     """Train a network with one hidden layer of `width` that maps the first `window` samples to the state."""
-    _check("window", window)
-    _check("width", width)
+    check_whole(1, window=window, width=width)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> WarmUp:
         flat, _ = ravel_pytree(system.init_state())
@@ -122,8 +131,3 @@ def warm_up(window: int, *, width: int = 64) -> Builder:
         return WarmUp(network=network, window=window)
 
     return build
-
-
-def _check(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise RobustctlError(f"{name} must be a whole number of samples of at least 1, got {value!r}")

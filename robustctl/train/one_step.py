@@ -12,8 +12,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from ..checks import renamed
 from ..errors import RobustctlError
 from ..runs.fingerprint import array_hash, model_hash
-from ..system import Parameterization
-from .problem import Descend, Objective, Outcome, Problem, State, Steps
+from .problem import Descend, Objective, Outcome, Problem, State, Steps, check_model
 
 OneStepLoss = Callable[[Any, PyTree], Array]
 """`(system, batch) -> loss` of one batch."""
@@ -71,10 +70,7 @@ class OneStep(Problem[Outcome]):
 
     def prepare(self, model: Any, key: PRNGKeyArray) -> tuple[PyTree, OneStepObjective]:
         """Return the arrays to train and the objective."""
-        if not isinstance(model, Parameterization):
-            raise RobustctlError(
-                f"the model must be a Parameterization; give what explicit() is called on, got {type(model).__name__}"
-            )
+        check_model(model)
         free = eqx.is_inexact_array if self.free is None else self.free(model)
         trained, fixed = eqx.partition(model, free)
         return trained, OneStepObjective(fixed=fixed, batches=self.batches, loss=self.loss)

@@ -3,13 +3,12 @@
 import functools
 from typing import Any
 
-import jax
-import numpy as np
+import equinox as eqx
 import optax
-from jax.core import Tracer
 
 from ..checks import is_positive
 from ..errors import RobustctlError
+from ..pytrees import traced
 
 
 def clipped_adam(learning_rate: optax.ScalarOrSchedule = 1e-3) -> optax.GradientTransformation:
@@ -20,17 +19,16 @@ def clipped_adam(learning_rate: optax.ScalarOrSchedule = 1e-3) -> optax.Gradient
     **Raises:** `RobustctlError` for a rate that is no schedule and no positive, finite number.
     """
     check_learning_rate(learning_rate)
-    known = isinstance(learning_rate, float | int) or callable(learning_rate)
-    if known:
+    if callable(learning_rate) or is_positive(learning_rate):
         return _made_once(learning_rate)  # pyright: ignore[reportArgumentType]
     return _made(learning_rate)
 
 
 def check_learning_rate(value: Any) -> None:
     """Raise `RobustctlError` unless a learning rate is a schedule or a positive, finite number; a traced one is not known."""
-    if callable(value) or isinstance(value, Tracer):
+    if callable(value) or traced(value):
         return
-    number = value.item() if isinstance(value, jax.Array | np.ndarray) and value.ndim == 0 else value
+    number = value.item() if eqx.is_array(value) and value.ndim == 0 else value
     if not is_positive(number):
         raise RobustctlError(f"learning_rate must be a positive, finite number or a schedule, got {value!r}")
 

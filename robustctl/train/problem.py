@@ -10,7 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from ..checks import of_type
 from ..runs.devices import replicate
+from ..system import Parameterization
 from .health import Health, Trouble
 
 
@@ -59,6 +61,13 @@ StepLoss = Callable[[PyTree, PyTree, PyTree], tuple[Array, PyTree]]
 
 Descend = Callable[[State, StepLoss, PyTree, PyTree], tuple[State, Steps]]
 """`(state, loss, first carry, batches) -> (state, steps)`: one gradient step a batch, the batches stacked along the first axis."""
+
+
+def check_model(model: Any) -> None:
+    """Raise `RobustctlError` unless a model is a parameterization."""
+    of_type(
+        model, Parameterization, "the model must be a Parameterization", "give what explicit() is called on"
+    )
 
 
 class Objective(eqx.Module):

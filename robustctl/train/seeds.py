@@ -16,6 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from ..checks import renamed
 from ..data import Record
 from ..errors import RobustctlError
+from ..pytrees import is_key, shape_and_dtype
 from ..runs.devices import for_each, mesh_of, one_by_one, several, spread
 from ..runs.interrupt import Request, stop_requests
 from ..runs.monitor import SHOWN, SILENT, Monitor
@@ -184,9 +185,7 @@ def fit_policy_seeds(
 
 def _pairs(keys: Iterable[PRNGKeyArray]) -> list[Array]:
     """Return each seed's key of the model and key of the training."""
-    single = isinstance(keys, Array) and keys.ndim == (
-        0 if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else 1
-    )
+    single = eqx.is_array(keys) and jnp.ndim(keys) == (0 if is_key(keys) else 1)  # pyright: ignore[reportArgumentType]
     pairs = [] if single else [jr.split(key) for key in keys]
     if not pairs:
         raise RobustctlError(
@@ -271,11 +270,7 @@ def _run_epochs(
 
 def _check_alike(seeds: Sequence[PyTree]) -> None:
     """Raise `RobustctlError` where more than the values of arrays differs."""
-
-    def kind(leaf: Any) -> Any:
-        return (leaf.shape, leaf.dtype) if hasattr(leaf, "shape") else leaf
-
-    kinds = [jax.tree.flatten(jax.tree.map(kind, seed)) for seed in seeds]
+    kinds = [jax.tree.flatten(jax.tree.map(shape_and_dtype, seed)) for seed in seeds]
     if any(each != kinds[0] for each in kinds):
         raise RobustctlError(
             "build must give the same model for every key but for the values of its arrays; make its sizes, functions and "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ..checks import check_whole, renamed
+from ..checks import check_whole, check_whole_or_none, of_type, renamed
 from ..errors import RobustctlError, RobustctlWarning
 from ..runs.devices import check_same, mesh_of
 from ..runs.fingerprint import array_hash, fingerprint
@@ -102,16 +102,15 @@ def prepare(
 ) -> tuple[PyTree, Objective, Training]:  # fmt: skip
     """Return the arrays to train, the objective and the training; **Raises:** as `train`."""
     optimizer = clipped_adam() if optimizer is None else optimizer
-    if not isinstance(problem, Problem):
-        raise RobustctlError(
-            f"the problem must be a rc.train.Problem, for example rc.train.Identification(record), got {type(problem).__name__}"
-        )
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise RobustctlError(
-            "optimizer must be an Optax transformation, as rc.train.clipped_adam(1e-3), got "
-            f"{type(optimizer).__name__}"
-        )
-    check_whole(1, epochs=epochs, **({} if patience is None else {"patience": patience}))
+    of_type(
+        problem,
+        Problem,
+        "the problem must be a rc.train.Problem, for example rc.train.Identification(record)",
+    )
+    must = "optimizer must be an Optax transformation, as rc.train.clipped_adam(1e-3)"
+    of_type(optimizer, optax.GradientTransformation, must)
+    check_whole(1, epochs=epochs)
+    check_whole_or_none(1, patience=patience)
     if epochs > MOST_EPOCHS:
         raise RobustctlError(
             f"epochs must be at most {MOST_EPOCHS:,}, got {epochs:,}; train in several calls, each from the model before"

@@ -35,7 +35,7 @@ class Stage(Plant):
         spring = self.stiffness * x[0] + self.hardening * x[0] ** 3
         return jnp.stack([x[1], u[0] + d[0] - spring - 0.2 * x[1]])
 
-    # CHANGE to where your plant rests, the point that every design is about. rc.classical.equilibrium(Stage(), u0, x0), with u0 of
+    # CHANGE to an equilibrium of your plant, the operating point of every design. rc.classical.equilibrium(Stage(), u0, x0), with u0 of
     # controls and disturbances, finds x for a control.
     def operating_point(self):
         """Return an equilibrium (x, u)."""

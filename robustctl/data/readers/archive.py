@@ -61,7 +61,7 @@ def _pick(names: list[str], members, open_member: Callable[[str], IO[bytes]], pa
             with open_member(member) as file:
                 values = _array(file, member, path)
             if field is None or field in (values.dtype.names or ()):
-                found[name] = _numbers(values, name, field)
+                found[name] = [_numbers(values, name, field)]
     return found
 
 

@@ -32,9 +32,9 @@ def check_columns(names: Sequence[str], available: Sequence[str], arrays: Mappin
             raise DataError(f"there is no column {name!r}; there are {available[:SHOWN_NAMES]}{more}.{hint}")
 
 
-def block(array: Any, name: str) -> np.ndarray:
+def block(array: np.ndarray, name: str) -> np.ndarray:
     """Array of numbers (T, k) of one variable."""
-    if isinstance(array, np.ndarray) and array.dtype.kind == "U":
+    if array.dtype.kind == "U":
         raise DataError(f"variable {name!r} must be an array of numbers, not text")
     try:
         return as_columns(as_floats(array, f"variable {name!r}"), name)
@@ -43,11 +43,11 @@ def block(array: Any, name: str) -> np.ndarray:
 
 
 def split_experiments(found: Columns, names: Sequence[str]) -> list[Columns]:
-    """Columns of each experiment in a file, where some arrays are lists with one for each.
+    """Columns of each experiment in a file, with one array a name.
 
-    **Raises:** `DataError` unless all are such lists, of one length.
+    **Raises:** `DataError` unless all names have as many arrays.
     """
-    counts = {name: len(found.arrays[name]) for name in names if isinstance(found.arrays[name], list)}
+    counts = {name: len(found.arrays[name]) for name in names if len(found.arrays[name]) > 1}
     if not counts:
         return [found]
     if len(counts) < len(names) or len(set(counts.values())) > 1:
@@ -60,7 +60,7 @@ def split_experiments(found: Columns, names: Sequence[str]) -> list[Columns]:
     count = counts[names[0]]
     guesses = [*found.guesses, f"{count} experiments, one for each cell"]
     return [
-        replace(found, arrays={name: found.arrays[name][index] for name in names}, guesses=guesses)
+        replace(found, arrays={name: [found.arrays[name][index]] for name in names}, guesses=guesses)
         for index in range(count)
     ]
 

@@ -49,10 +49,10 @@ def load_parquet(path: Path, wanted: Wanted) -> Columns:
 def load_xlsx(path: Path, wanted: Wanted) -> Columns:
     """First sheet of an Excel workbook, which the reader of text takes row by row."""
     read = load_in_child(path, "xlsx", wanted)
-    (sheet,) = read.arrays.values()
+    ((sheet,),) = read.arrays.values()
     with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
         text = Path(folder) / "sheet.csv"
-        text.write_bytes(np.asarray(sheet).tobytes())
+        text.write_bytes(sheet.tobytes())
         columns = load_text(text, replace(wanted, format=replace(wanted.format, encoding="utf-8")))
     count, first = len(read.available), read.available[0]
     which = [f"sheet {first!r}, the first of {count}"] if count > 1 else []
@@ -103,8 +103,5 @@ def _reply(folder: Path, done: subprocess.CompletedProcess[bytes]) -> Columns:
         raise DataError(reply["error"])
     with np.load(folder / "arrays.npz", allow_pickle=False) as saved:
         arrays = iter([saved[str(index)] for index in range(len(saved.files))])
-    found = {
-        name: next(arrays) if count is None else [next(arrays) for _ in range(count)]
-        for name, count in reply["found"]
-    }
+    found = {name: [next(arrays) for _ in range(count)] for name, count in reply["found"]}
     return Columns(reply["available"], found)

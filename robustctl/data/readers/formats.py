@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ...errors import DataError
 from .archive import load_npy, load_npz
 from .blocks import check_columns, split_experiments
 from .child import load_hdf5, load_mat, load_parquet, load_xlsx
-from .frames import Frame, load_frame
+from .frames import index_name, is_frame, load_frame
 from .request import Columns, Format, Wanted
 from .text import load_text
 
@@ -40,12 +44,21 @@ READERS: dict[str, Callable[[Path, Wanted], Columns]] = {
 FORMATS = tuple(READERS)
 
 
+@dataclass(frozen=True)
+class Source:
+    """A file or a DataFrame: what messages and its record call it, how it is loaded, and the name of its index of dates."""
+
+    where: str
+    name: str
+    load: Callable[[Wanted], Columns]
+    index: str | None = None
+
+
 def as_format(given: str | Format | None) -> Format:
     """`given` as a `Format`; DataError unless its kind is one that is read."""
-    form = Format(given) if isinstance(given, str | None) else given
-    if not isinstance(form, Format) or form.kind not in (None, *FORMATS):
-        got = form.kind if isinstance(form, Format) else form
-        raise DataError(f"format must be one of {FORMATS}, or an rc.data.Format, got {got!r}")
+    form = given if isinstance(given, Format) else Format(given)
+    if form.kind not in (None, *FORMATS):
+        raise DataError(f"format must be one of {FORMATS}, or an rc.data.Format, got {form.kind!r}")
     return form
 
 
@@ -58,16 +71,40 @@ def load(path: Path, wanted: Wanted) -> Columns:
     return READERS[wanted.format.kind or _kind(path)](path, wanted)
 
 
-def load_experiments(source: Path | Frame, wanted: Wanted) -> list[tuple[str, Columns]]:
+def source_of(given: Any) -> Source:
+    """What a file name or a DataFrame stands for.
+
+    **Raises:** `DataError` for anything else, and for a file that is not there.
+    """
+    if is_frame(given):
+        return Source("DataFrame", "experiment", partial(load_frame, given), index_name(given))
+    file = _file(given)
+    return Source(str(file), file.stem, partial(load, file))
+
+
+def load_experiments(source: Source, wanted: Wanted) -> list[tuple[str, Columns]]:
     """Name and columns of each experiment in a file or a DataFrame.
 
     **Raises:** `DataError` for what `load` refuses, and for columns that are missing or there twice.
     """
-    found = load(source, wanted) if isinstance(source, Path) else load_frame(source, wanted)
+    found = source.load(wanted)
     check_columns(wanted.names, found.available, found.arrays)
     parts = split_experiments(found, wanted.names)
-    name = source.stem if isinstance(source, Path) else "experiment"
+    name = source.name
     return [(name if len(parts) == 1 else f"{name}[{index}]", part) for index, part in enumerate(parts)]
+
+
+def _file(path) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"path must be a file name or a list of them, got {path!r}")
+    try:
+        file = Path(path)
+        found, folder = file.is_file(), file.is_dir()
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"path {path!r} cannot be opened: {error}") from error
+    if not found:
+        raise DataError(f"{file}: there is no such file" + (", it is a folder" if folder else ""))
+    return file
 
 
 def _kind(file: Path) -> str:

@@ -32,7 +32,7 @@ def is_frame(item: Any) -> TypeGuard[Frame]:
 
 def index_name(frame: Any) -> str | None:
     """Name by which the index of a DataFrame is its time, None when it holds no dates or `frame` is no DataFrame."""
-    if not is_frame(frame) or getattr(frame.index.dtype, "kind", "") not in "mM":
+    if not is_frame(frame) or frame.index.dtype.kind not in "mM":
         return None
     return INDEX if frame.index.name is None else str(frame.index.name)
 
@@ -48,9 +48,9 @@ def load_frame(frame: Frame, wanted: Wanted) -> Columns:
     try:
         for name in wanted.names:
             if name in available:
-                arrays[name] = numeric(name, plain(frame.iloc[:, available.index(name)]))
+                arrays[name] = [numeric(name, plain(frame.iloc[:, available.index(name)]))]
             elif name == index:
-                arrays[name] = numeric(name, plain(frame.index.to_series()))
+                arrays[name] = [numeric(name, plain(frame.index.to_series()))]
     except Unusable as error:
         raise DataError(str(error)) from error
     units = frame.attrs.get("units", {})

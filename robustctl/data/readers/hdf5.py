@@ -20,19 +20,24 @@ def load_hdf5(path: str, names: list[str]) -> tuple[list[str], Arrays]:
             if dataset is not None:
                 check_size(name, dataset.shape, dataset.dtype.itemsize, path)
                 values = dataset[()] if field is None else dataset[field]
-                found[name] = decoded(dataset, numbers_only(name, values))
+                found[name] = [decoded(dataset, numbers_only(name, values))]
         available = [] if len(found) == len(names) else list_datasets(file)
     return available or list(found), found
 
 
-def list_datasets(file: Any) -> list[str]:
-    """Names of the datasets in a file, with the fields of compound ones."""
+def is_dataset(item: Any) -> bool:
+    """Whether an item is an array, and not a group."""
     import h5py
 
+    return isinstance(item, h5py.Dataset)
+
+
+def list_datasets(file: Any) -> list[str]:
+    """Names of the datasets in a file, with the fields of compound ones."""
     available = []
 
     def note(name: str, item: Any) -> bool | None:
-        if isinstance(item, h5py.Dataset):
+        if is_dataset(item):
             fields = item.dtype.names or ()
             available.extend([f"{name}/{field}" for field in fields] or [name])
         return True if len(available) >= MOST_NAMES else None  # h5py stops the visit at a value
@@ -47,13 +52,13 @@ def find_dataset(file: Any, name: str) -> tuple[Any, str | None]:
 
     item, field = file, None
     for part in name.strip("/").split("/"):
-        if isinstance(item, h5py.Dataset) and field is None and part in (item.dtype.names or ()):
+        if is_dataset(item) and field is None and part in (item.dtype.names or ()):
             field = part
         elif isinstance(item, h5py.Group) and part in item:
             item = child(item, part, name)
         else:
             return None, None
-    if not isinstance(item, h5py.Dataset):
+    if not is_dataset(item):
         return None, None
     return check_dataset(item, file, name), field
 
@@ -78,7 +83,7 @@ def check_dataset(item: Any, file: Any, name: str) -> Any:
 
 def numbers_only(name: str, values: Any) -> np.ndarray:
     """`values` as an array of numbers; of a compound dataset a field must be named."""
-    fields = getattr(getattr(values, "dtype", None), "names", None)
+    fields = np.asarray(values).dtype.names
     if fields:
         raise Unusable(f"{name!r} holds the columns {list(fields)}; name one, as '{name}/{fields[0]}'")
     return numeric(name, values)

@@ -12,8 +12,8 @@ import numpy as np
 BASE_BYTES = 2**30
 BYTES_PER_FILE_BYTE = 100
 MOST_NAMES = 1000  # listed in a message; a simulation file can hold a million datasets
-# A list holds the arrays of several experiments.
-Arrays = dict[str, np.ndarray | list[np.ndarray]]
+# One array, or one for each of several experiments.
+Arrays = dict[str, list[np.ndarray]]
 
 
 class Unusable(Exception):

@@ -10,6 +10,7 @@ import numpy as np
 
 from .limits import MOST_NAMES, Arrays, check_size, numeric
 from .matlab_objects import (
+    Found,
     element_error,
     experiments,
     no_element_error,
@@ -52,6 +53,7 @@ def load_mat(path: str, names: list[str]) -> tuple[list[str], Arrays]:
         (root, index), *parts = split_name(name)
         if root in content:
             where = root if index is None else f"{root}({index})"
+            refuse_objects(content[root], where)
             value = resolve(element(content[root], index, root), parts, where)
             if value is None:
                 inside += numeric_names(content[root], root)
@@ -112,8 +114,8 @@ def element(value: Any, index: int | None, where: str) -> Any:
     return value.ravel(order="F")[index - 1 : index]
 
 
-def resolve(value: Any, parts: list[tuple[str, int | None]], where: str) -> Any:
-    """Array at the path `parts` below `where`, a list for the cells of experiments, None where there is none."""
+def resolve(value: Any, parts: list[tuple[str, int | None]], where: str) -> Found:
+    """Array at the path `parts` below `where`, one a cell for the cells of experiments, None where there is none."""
     refuse_objects(value, where)
     if is_cell(value):
         return experiments([resolve(item, parts, where) for item in value.ravel(order="F")], where)
@@ -121,7 +123,7 @@ def resolve(value: Any, parts: list[tuple[str, int | None]], where: str) -> Any:
     if not parts:
         if fields:
             raise struct_error(where, fields)
-        return numeric(where, value)
+        return [numeric(where, value)]
     (field, index), *rest = parts
     if field not in fields:
         return None
@@ -139,30 +141,35 @@ def labels(array: Any) -> list[str]:
     return []
 
 
-def is_cell(value: Any) -> bool:
+def is_cell(value: np.ndarray) -> bool:
     """Whether loadmat gave a cell array."""
-    return isinstance(value, np.ndarray) and value.dtype == object
+    return value.dtype == object
+
+
+def is_object(value: Any) -> bool:
+    """Whether loadmat gave an object of a MATLAB class, whose numbers it does not know."""
+    from scipy.io.matlab import MatlabOpaque
+
+    return isinstance(value, MatlabOpaque)
 
 
 def refuse_objects(value: Any, name: str) -> None:
     """Raise Unusable for what is no array, cell or struct."""
-    from scipy.io.matlab import MatlabFunction, MatlabOpaque
+    from scipy.io.matlab import MatlabFunction
     from scipy.sparse import issparse
 
-    if isinstance(value, MatlabOpaque):
+    if is_object(value):
         raise object_error(name, bytes(value["s2"].flat[0]).decode("latin1"))
     if issparse(value):
         raise object_error(name, "sparse matrix")
-    if isinstance(value, MatlabFunction) or not isinstance(value, np.ndarray):
+    if isinstance(value, MatlabFunction):
         raise object_error(name, "function handle")
 
 
 def numeric_names(value: Any, where: str) -> list[str]:
     """Names by which the arrays inside a struct are read."""
-    from scipy.io.matlab import MatlabOpaque
-
-    fields = getattr(value.dtype, "names", None)
-    if not fields or not value.size or isinstance(value, MatlabOpaque):
+    fields = value.dtype.names
+    if not fields or not value.size or is_object(value):
         return [where]
     inside = [numeric_names(value[field].flat[0], f"{where}/{field}") for field in fields]
     return [name for names in inside for name in names]

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from .hdf5 import check_dataset, child, list_datasets
+from .hdf5 import check_dataset, child, is_dataset, list_datasets
 from .limits import Arrays, Unusable, check_size, numeric
 from .matlab_objects import (
+    Found,
     element_error,
     experiments,
     no_element_error,
@@ -48,12 +49,12 @@ class _Reader:
     def __init__(self, file: Any, path: str):
         self.file, self.path = file, path
 
-    def resolve(self, item: Any, index: int | None, parts: Parts, where: str) -> Any:
-        """Array at the path `parts` below `item`, a list for experiments in cells, None where there is none."""
+    def resolve(self, item: Any, index: int | None, parts: Parts, where: str) -> Found:
+        """Array at the path `parts` below `item`, one a cell for experiments in cells, None where there is none."""
         import h5py
 
         kind = matlab_class(item)
-        if isinstance(item, h5py.Group):
+        if not is_dataset(item):
             return self.field(item, index, parts, where)
         if kind == "char":
             raise Unusable(f"variable {where!r} must be an array of numbers, not text")
@@ -66,9 +67,9 @@ class _Reader:
             return experiments([self.resolve(found, None, parts, where) for found in items], where)
         if index is not None:
             raise no_element_error(where)
-        return None if parts else matrix(item, where)
+        return None if parts else [matrix(item, where)]
 
-    def field(self, group: Any, index: int | None, parts: Parts, where: str) -> Any:
+    def field(self, group: Any, index: int | None, parts: Parts, where: str) -> Found:
         """What `resolve` gives for the first part, a field of the struct or struct array `group`."""
         import h5py
 
@@ -82,7 +83,7 @@ class _Reader:
         inside = f"{where}/{name}" if where else name
         item = child(group, name, inside)
         # Each field of a struct array holds a reference for each element, and has no class.
-        if isinstance(item, h5py.Dataset) and h5py.check_ref_dtype(item.dtype) and not matlab_class(item):
+        if is_dataset(item) and h5py.check_ref_dtype(item.dtype) and not matlab_class(item):
             found = [self.resolve(one, own, rest, inside) for one in self.elements(item, index, where)]
             return found[0] if len(found) == 1 else signal(found, where)
         if index not in (None, 1):
@@ -102,8 +103,7 @@ class _Reader:
 
 def matlab_class(item: Any) -> str:
     """MATLAB's name for the class of an item, "" where the file gives none."""
-    kind = item.attrs.get("MATLAB_class", b"")
-    return kind.decode("latin1") if isinstance(kind, bytes) else str(kind)
+    return str(np.asarray(item.attrs.get("MATLAB_class", "")).astype(str))
 
 
 def matrix(dataset: Any, where: str) -> np.ndarray:

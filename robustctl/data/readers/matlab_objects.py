@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -31,6 +30,9 @@ LINES = {
 }
 COLUMNS = {"table", "timetable"}
 
+Found = list[np.ndarray] | None
+"""One array, or one for each experiment in cells; None where there is none."""
+
 
 def split_name(name: str) -> list[tuple[str, int | None]]:
     """Parts of ``a/b(2)/c``, or ``a.b(2).c``, as ``[("a", None), ("b", 2), ("c", None)]``."""
@@ -53,37 +55,36 @@ def element_error(where: str, count: int, index: int | None = None, labels: Sequ
     return Unusable(f"{where!r} has {count} elements{bad}; name one, counted from 1, as '{where}(1)'{more}")
 
 
-def experiments(items: list[Any], where: str) -> Any:
-    """What a cell array holds: a signal of one number a cell, or a list with an array for each experiment.
-
-    One cell is what it holds; None where a cell holds no such path.
-    """
-    if not items or any(item is None for item in items):
+def experiments(items: Sequence[Found], where: str) -> Found:
+    """What a cell array holds: a signal of one number a cell, or an array for each experiment; None without such a path."""
+    arrays = [item for item in items if item is not None]
+    if not items or len(arrays) < len(items):
         return None
-    if any(isinstance(item, list) for item in items):
+    if any(len(item) > 1 for item in arrays):
         raise Unusable(f"{where!r} holds cells in cells; name one, counted from 1, as '{where}{{1}}'")
-    return items[0] if len(items) == 1 else _samples(items) if _scalars(items) else items
+    return [_samples(arrays)] if len(items) > 1 and _scalars(arrays) else [item[0] for item in arrays]
 
 
-def signal(items: list[Any], where: str, labels: Sequence[str] = ()) -> np.ndarray | None:
+def signal(items: Sequence[Found], where: str, labels: Sequence[str] = ()) -> Found:
     """Signal whose samples are the numbers in one field of a struct array.
 
     Whole arrays in that field may be channels or experiments, and only their owner knows which.
     """
-    if items and all(item is None for item in items):
+    arrays = [item for item in items if item is not None]
+    if items and not arrays:
         return None
-    if items and _scalars(items):
-        return _samples(items)
+    if items and len(arrays) == len(items) and _scalars(arrays):
+        return [_samples(arrays)]
     cells = "; or save a cell for each experiment: u = {s.u}; y = {s.y}; save('log.mat', 'u', 'y')"
     raise Unusable(f"{element_error(where, len(items), None, labels)}{cells}")
 
 
-def _scalars(items: list[Any]) -> bool:
-    return all(isinstance(item, np.ndarray) and item.size == 1 for item in items)
+def _scalars(items: Sequence[list[np.ndarray]]) -> bool:
+    return all(len(item) == 1 and item[0].size == 1 for item in items)
 
 
-def _samples(items: list[np.ndarray]) -> np.ndarray:
-    return np.array([item.flat[0] for item in items])
+def _samples(items: Sequence[list[np.ndarray]]) -> np.ndarray:
+    return np.array([item[0].flat[0] for item in items])
 
 
 def struct_error(where: str, fields: Sequence[str]) -> Unusable:

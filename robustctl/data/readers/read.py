@@ -6,10 +6,10 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from ...checks import are_all, one_or_more
 from ...errors import DataError, RobustctlWarning
 from ..arrays import from_arrays
 from ..edit import merge
@@ -17,8 +17,8 @@ from ..record import Record
 from ..record_checks import as_names, check_names, refuse_infinite
 from .blocks import block, check_lengths, stack
 from .clock import text_stamps
-from .formats import as_format, load_experiments
-from .frames import Frame, index_name, is_frame
+from .formats import as_format, load_experiments, source_of
+from .frames import Frame, index_name
 from .request import Columns, Format, Wanted
 from .stamps import Stamps, to_seconds
 from .timing import MOSTLY, Runs, Timing, to_runs
@@ -75,7 +75,7 @@ def read(
         open("log.csv", "w").write("t,torque,speed [rad/s]\n0.0,1,0\n0.1,1,0.5\n0.2,0,0.7\n")
         record = rc.data.read("log.csv", inputs="torque", outputs="speed", time="t")
     """
-    paths = list(path) if isinstance(path, list | tuple) else [path]
+    paths = one_or_more(path)
     if not paths:
         raise DataError("path must name at least one file, got none")
     inputs, outputs = as_names(inputs, "inputs"), as_names(outputs, "outputs")
@@ -90,9 +90,8 @@ def read(
     labels, form = _units(units), as_format(format)
     records = []
     for one in paths:
-        source = one if is_frame(one) else _file(one)
-        where = "DataFrame" if is_frame(one) else str(source)
-        stamps = index_name(one) if dt is None and time is None else time
+        source = source_of(one)
+        stamps, where = source.index if dt is None and time is None else time, source.where
         wanted = Wanted((*inputs, *outputs, *(() if stamps is None else (stamps,))), stamps, form)
         try:
             for name, found in load_experiments(source, wanted):
@@ -108,24 +107,10 @@ def read(
     return merge(*records)
 
 
-def _file(path) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise DataError(f"path must be a file name or a list of them, got {path!r}")
-    try:
-        file = Path(path)
-        found, folder = file.is_file(), file.is_dir()
-    except (OSError, TypeError, ValueError) as error:
-        raise DataError(f"path {path!r} cannot be opened: {error}") from error
-    if not found:
-        raise DataError(f"{file}: there is no such file" + (", it is a folder" if folder else ""))
-    return file
-
-
 def _units(units: Mapping[str, str] | None) -> dict[str, str]:
     if units is None:
         return {}
-    texts = [text for pair in units.items() for text in pair] if isinstance(units, Mapping) else [None]
-    if not all(isinstance(text, str) for text in texts):
+    if not (isinstance(units, Mapping) and are_all([*units, *units.values()], str)):
         raise DataError(f"units must map channel names to labels, got {units!r}")
     return dict(units)
 
@@ -148,7 +133,7 @@ def _read_one(
     units: Mapping[str, str],
 ) -> Record:
     stamps = _stamps(found, wanted, timing)
-    blocks = {one: block(found.arrays[one], one) for one in wanted.names if one != wanted.time}
+    blocks = {one: block(found.arrays[one][0], one) for one in wanted.names if one != wanted.time}
     check_lengths({**blocks, **({} if stamps is None else {wanted.time or "": stamps.seconds})})
     u_names, u_sources, u = stack(blocks, channels[0], found.names)
     y_names, y_sources, y = stack(blocks, channels[1], found.names)
@@ -174,7 +159,7 @@ def _read_one(
 def _stamps(found: Columns, wanted: Wanted, timing: Timing) -> Stamps | None:
     if wanted.time is None:
         return None
-    values = np.asarray(found.arrays[wanted.time])
+    values = found.arrays[wanted.time][0]
     if values.size != max(values.shape, default=0) or values.ndim > 2:
         raise DataError(f"time {wanted.time!r} must be one column, got shape {values.shape}")
     if not values.size:

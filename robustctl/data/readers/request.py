@@ -6,9 +6,11 @@ import codecs
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
+from ...checks import are_all, one_or_more
 from ...errors import DataError
 
 DECIMALS = (".", ",")
@@ -44,9 +46,8 @@ class Format:
                 raise DataError(
                     f"encoding must be one that Python knows, for example 'utf-8' or 'latin-1', got {self.encoding!r}"
                 ) from error
-        one = isinstance(self.missing, str | int | float)
-        marks = (self.missing,) if one else self.missing
-        if not isinstance(marks, list | tuple) or not all(isinstance(m, str | int | float) for m in marks):
+        marks = one_or_more(self.missing)
+        if not are_all(marks, str | int | float):
             raise DataError(f"missing must be a word or number, or a list of them, got {self.missing!r}")
         object.__setattr__(self, "missing", tuple(marks))
 
@@ -62,8 +63,7 @@ class Format:
 
     @property
     def _marks(self) -> tuple[str | float, ...]:
-        assert isinstance(self.missing, tuple)
-        return self.missing
+        return cast(tuple, self.missing)
 
 
 def advised(option: str, value: str) -> str:
@@ -100,8 +100,8 @@ class Columns:
 
     **Arguments:**
 
-    - `available`: names in the file, for messages; a name that stands twice is listed twice.
-    - `arrays`: those wanted that the file holds, by the name asked for; a list holds one for each experiment. Time
+    - `available`: names in the file, for messages; a name that is there twice is listed twice.
+    - `arrays`: those wanted that the file holds, by the name asked for: one, or one for each experiment. Time
       stamps may be numbers, ``datetime64``, ``timedelta64`` or text; all else is numbers, NaN where missing.
     - `names`: what a channel is called in the record, by the name asked for, where that differs.
     - `units`: labels in the file, by the name asked for.
@@ -109,7 +109,7 @@ class Columns:
     """
 
     available: Sequence[str]
-    arrays: Mapping[str, np.ndarray | list[np.ndarray]]
+    arrays: Mapping[str, Sequence[np.ndarray]]
     names: Mapping[str, str] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     guesses: Sequence[str] = ()

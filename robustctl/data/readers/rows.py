@@ -128,7 +128,7 @@ def _fitted(row: list[str], number: int, header: Header, last: bool) -> list[str
             else "complete it, or delete it if it is no sample"
         )
     elif header.separator == "," and all(re.fullmatch(r"\s*[+-]?\d+\s*", cell) for cell in row):
-        cause = "decimal commas cannot stand in a file separated by commas: put quotes around the numbers, or semicolons between them"
+        cause = "decimal commas cannot be used in a file separated by commas: put quotes around the numbers, or semicolons between them"
     else:
         cause = "the header must name every column: add the missing names to it"
     raise DataError(f"line {number} must have {width} cells as the header does, it has {len(row)}; {cause}")
@@ -145,7 +145,7 @@ def _left_out(texts: list[tuple[int, int]], samples: int, timed: bool) -> list[s
     between = [number for number, before in texts if 0 < before < samples]
     if between and not timed:
         raise DataError(
-            f"line {between[0]} holds no number and stands between samples; delete it, or give time= so that the samples keep "
+            f"line {between[0]} holds no number and is between samples; delete it, or give time= so that the samples keep "
             "their times without it"
         )
     if not texts:

@@ -16,24 +16,19 @@ Loader = Callable[[str, list[str]], tuple[list[str], Arrays]]
 def load_columns(load: Loader, path: str, names: list[str]) -> tuple[list[str], Arrays]:
     """What `load` finds, every array as (T, k), with ``a[1]`` for the second column of matrix a."""
     available, found = load(path, names)
-    found = {name: _each(values, name) for name, values in found.items()}
+    found = {name: [as_columns(one, name) for one in arrays] for name, arrays in found.items()}
     columns = {name: match for name in names if name not in found and (match := COLUMN.fullmatch(name))}
     if columns:
         matrices = sorted({match["matrix"] for match in columns.values()})
-        more = {name: _each(values, name) for name, values in load(path, matrices)[1].items()}
+        more = load(path, matrices)[1]
         for name, match in columns.items():
-            if match["matrix"] in more:
-                found[name] = _column(more[match["matrix"]], match["matrix"], int(match["column"]))
+            matrix, column = match["matrix"], int(match["column"])
+            if matrix in more:
+                found[name] = [_column(as_columns(one, matrix), matrix, column) for one in more[matrix]]
     return available, found
 
 
-def _each(values: np.ndarray | list[np.ndarray], name: str) -> np.ndarray | list[np.ndarray]:
-    return [as_columns(one, name) for one in values] if isinstance(values, list) else as_columns(values, name)
-
-
-def _column(values: np.ndarray | list[np.ndarray], name: str, column: int) -> np.ndarray | list[np.ndarray]:
-    if isinstance(values, list):
-        return [_column(one, name, column) for one in values]  # pyright: ignore[reportReturnType]
+def _column(values: np.ndarray, name: str, column: int) -> np.ndarray:
     if column >= values.shape[1]:
         raise Unusable(
             f"{name!r} has {values.shape[1]} column(s), there is no '{name}[{column}]'; the first is '{name}[0]'"

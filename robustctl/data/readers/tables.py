@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import functools
 import io
 from typing import Any
 
@@ -27,14 +28,17 @@ def load_parquet(path: str, names: list[str]) -> tuple[list[str], Arrays]:
     for name in columns:
         check_size(name, (rows,), 8, path)  # before reading: the row count is the file's own claim
     frame = file.to_pandas(columns=columns, index=False)
-    return available, {name: numeric(name, plain(frame[name])) for name in columns}
+    return available, {name: [numeric(name, plain(frame[name]))] for name in columns}
 
 
 def plain(column: Any) -> np.ndarray:
     """NumPy array of a pandas column: missing integers and truth values become NaN, dates UTC without a zone."""
-    if getattr(column.dtype, "tz", None) is not None:
+    from pandas.api.types import is_extension_array_dtype
+
+    kind = column.dtype.kind
+    if kind == "M" and column.dt.tz is not None:
         return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
-    nullable = column.dtype.kind in "iubf" and not isinstance(column.dtype, np.dtype)
+    nullable = kind in "iubf" and is_extension_array_dtype(column.dtype)
     return column.to_numpy(np.float64, na_value=np.nan) if nullable else column.to_numpy()
 
 
@@ -52,15 +56,18 @@ def load_xlsx(path: str, names: list[str]) -> tuple[list[str], Arrays]:
         for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
             size += writer.writerow([cell_text(cell) for cell in row])
             check_size(f"row {number}", (size,), 1, path)
-    return titles, {"text": np.frombuffer(text.getvalue().encode(), np.uint8)}
+    return titles, {"text": [np.frombuffer(text.getvalue().encode(), np.uint8)]}
 
 
+@functools.singledispatch
 def cell_text(cell: Any) -> Any:
-    """Value of one cell as a csv file has it."""
-    if isinstance(cell, datetime.date | datetime.time):
-        return cell.isoformat()
-    if isinstance(cell, datetime.timedelta):
-        return cell.total_seconds()
-    if cell is None or isinstance(cell, bool | int | float):
-        return cell if not isinstance(cell, bool) else int(cell)
+    """Value of one cell as a csv file has it: of text, whose lines become one, and of anything that openpyxl shows as text."""
     return " ".join(str(cell).split())
+
+
+cell_text.register(datetime.date, lambda day: day.isoformat())
+cell_text.register(datetime.time, lambda time: time.isoformat())
+cell_text.register(datetime.timedelta, lambda duration: duration.total_seconds())
+cell_text.register(bool, int)
+for _unchanged in int, float, type(None):
+    cell_text.register(_unchanged, lambda cell: cell)

@@ -38,7 +38,7 @@ def load_text(path: Path, wanted: Wanted) -> Columns:
         warnings.warn(f"{path}: {doubt}", RobustctlWarning, stacklevel=6)
     return Columns(
         [cell for cell in header.cells if cell],
-        arrays,
+        {name: [array] for name, array in arrays.items()},
         _called(header, where, wanted),
         {name: _unit(header, rows, place) for name, place in where.items()},
         [*guesses, *_of_header(header, number), *rows.guesses, *more],

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...checks import is_real
 from ...errors import DataError
 from ..record import MIN_SAMPLES
 from ..record_checks import check_dt
@@ -21,7 +22,7 @@ MOSTLY = 0.5
 
 @dataclass(frozen=True)
 class Timing:
-    """How the rows of a log stand in time; the arguments of `read` of these names."""
+    """Times of the rows of a log; the arguments of `read` of these names."""
 
     dt: float | None
     split_gaps: float | None
@@ -32,8 +33,7 @@ class Timing:
             object.__setattr__(self, "dt", check_dt(self.dt))
         check_unit(self.time_unit)
         gap: Any = self.split_gaps
-        number = isinstance(gap, int | float | np.number) and not isinstance(gap, bool)
-        if gap is not None and not (number and gap > 0):
+        if gap is not None and not (is_real(gap) and gap > 0):
             raise DataError(f"split_gaps must be seconds > 0, got {gap!r}")
 
 

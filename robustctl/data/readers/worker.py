@@ -5,8 +5,7 @@ Run by its path, so that no room of this package is imported::
     python -P worker.py KIND FILE FOLDER < names.json
 
 It writes ``FOLDER/reply.json`` with ``available`` (names in the file), ``found`` (pairs of a name and how many arrays
-it has, null for one that is not a list) and ``error`` (a sentence, or null), and ``FOLDER/arrays.npz`` with these
-arrays under "0", "1", ...
+it has) and ``error`` (a sentence, or null), and ``FOLDER/arrays.npz`` with these arrays under "0", "1", ...
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def main(kind: str, path: str, folder: str) -> None:
     try:
         module, function = LOADERS[kind]
         available, found = shapes.load_columns(getattr(beside(module), function), path, names)
-        arrays = [one for item in found.values() for one in (item if isinstance(item, list) else [item])]
+        arrays = [one for item in found.values() for one in item]
         np.savez(os.path.join(folder, "arrays.npz"), **{str(i): a for i, a in enumerate(arrays)})  # pyright: ignore
     except limits.Unusable as fault:
         error = str(fault)
@@ -58,7 +57,7 @@ def main(kind: str, path: str, folder: str) -> None:
         error = "it claims more memory than a file of its size can need; it is damaged"
     except Exception as fault:
         error = f"it is damaged or of another format: {type(fault).__name__}: {fault}"
-    counts = [(name, len(item) if isinstance(item, list) else None) for name, item in found.items()]
+    counts = [(name, len(item)) for name, item in found.items()]
     reply = {"available": available[: limits.MOST_NAMES], "found": counts, "error": error}
     with open(os.path.join(folder, "reply.json"), "w", encoding="ascii") as file:
         json.dump(reply, file)

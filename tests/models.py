@@ -77,4 +77,6 @@ def drawn_systems(model, scales, seed: int = 0) -> list:
 
     leaves, treedef = jax.tree.flatten(_explicit(jax.tree.map(drawn, free), rest))
     host = [np.asarray(leaf) for leaf in leaves]  # whose slices compile nothing
-    return [jax.tree.unflatten(treedef, [jnp.asarray(leaf[k]) for leaf in host]) for k in range(len(scales))]
+    return [
+        jax.device_put(jax.tree.unflatten(treedef, [leaf[k] for leaf in host])) for k in range(len(scales))
+    ]

@@ -16,6 +16,7 @@ from robustctl.errors import ModelError, RobustctlError
 from robustctl.loops import Feedback, Youla, feedback, internal_model
 from robustctl.plants import Imperfections, LinearPlant, Plant, Sampled, Signal, undisturbed
 
+from .responses import largest_gain
 from .test_classical_convert import Pendulum, random_system
 
 # SLICOT documentation: SB10FD (D), SB10HD (D_H2) in continuous, SB10DD and SB10ED in discrete time
@@ -48,7 +49,7 @@ def slicot_plant(matrices, D, dt):
 def peak(system, count=4000):
     """Largest singular value of the frequency response on a fine grid."""
     w = np.linspace(0, np.pi, count) if system.dt else np.append(0, np.geomspace(1e-4, 1e4, count))
-    return max(np.linalg.norm(system(np.exp(1j * v) if system.dt else 1j * v), 2) for v in w)
+    return largest_gain(system, np.exp(1j * w) if system.dt else 1j * w)
 
 
 class Line(Plant):

@@ -1,4 +1,7 @@
-"""A second training with equal shapes and settings compiles nothing, whatever its numbers."""
+"""A second training with equal shapes and settings compiles nothing, whatever its numbers.
+
+The same of policies is asked where these are trained anyhow: `test_policy.py` and `test_seeds.py`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -58,25 +61,9 @@ def fit_with_all_settings(seed, folder=None):
     )
 
 
-def fit_policy(seed):
-    settings = dict(horizon=8, segment=4, batch=2, epochs=3, monitor=None)
-    rc.fit_policy(policy(jr.key(seed)), scenario(), key=jr.key(seed), **settings)
-
-
 def fit_seeds(seed):
     keys = jr.split(jr.key(seed), 2)
     rc.train.fit_seeds(model, record(seed), keys=keys, validation=record(9), epochs=4, monitor=None)
-
-
-def fit_policy_seeds(seed):
-    settings = dict(horizon=8, segment=4, batch=2, epochs=3, monitor=None)
-    rc.train.fit_policy_seeds(policy, scenario(), keys=jr.split(jr.key(seed), 2), **settings)
-
-
-def imitate(seed):
-    expert = Expert(-jnp.ones((1, 2)) * (1 + seed))
-    imitation = rc.train.Imitation(expert, scenario(), horizon=6, episodes=2, rounds=2)
-    rc.train.imitate(policy(jr.key(seed)), imitation, epochs=3, monitor=None, key=jr.key(seed))
 
 
 def test_rounds_of_imitation_after_the_second_compile_nothing():
@@ -97,6 +84,10 @@ def test_rounds_of_imitation_after_the_second_compile_nothing():
     with count_compilations() as counted:
         rc.train.imitate(policy(jr.key(0)), imitation, epochs=2, monitor=monitor, key=jr.key(0))
     assert len(compiled) == 4 and compiled[1:] == [compiled[1]] * 3
+    other = rc.train.Imitation(Expert(-2 * jnp.ones((1, 2))), scenario(), horizon=7, episodes=2, rounds=2)
+    with count_compilations() as counted:
+        rc.train.imitate(policy(jr.key(1)), other, epochs=3, monitor=None, key=jr.key(1))
+    assert counted == [], "a second imitation of another expert"
 
 
 def identify_by_recipe(seed):
@@ -104,7 +95,7 @@ def identify_by_recipe(seed):
     identify(record(seed), recipe, monitor=None)
 
 
-TRAININGS = [fit, fit_with_all_settings, fit_policy, fit_seeds, fit_policy_seeds, imitate, identify_by_recipe]
+TRAININGS = [fit, fit_with_all_settings, fit_seeds, identify_by_recipe]
 
 
 @pytest.mark.parametrize("train", TRAININGS, ids=lambda train: train.__name__)

@@ -153,13 +153,11 @@ def test_the_disk_margin_of_all_channels_is_never_above_the_true_one():
         low, high = -8.0, 8.0
         for _ in range(12):
             logs = np.linspace(low, high, 33)
-            norms = [
-                np.linalg.norm(np.array([[M[0, 0], M[0, 1] * np.exp(v)], [M[1, 0] / np.exp(v), M[1, 1]]]), 2)
-                for v in logs
-            ]
+            one, d = np.ones(33), np.exp(logs)
+            norms = np.linalg.norm(M * np.moveaxis([[one, d], [1 / d, one]], -1, 0), 2, axis=(1, 2))
             k = int(np.argmin(norms))
             low, high = logs[max(k - 1, 0)], logs[min(k + 1, 32)]
-        return min(norms)
+        return norms.min()
 
     w = np.linspace(1e-3, np.pi / S.dt, 300)
     for _ in range(3):

@@ -36,7 +36,9 @@ def small(seed=0, dtype=None, **kw):
     )
 
 
+# One optimizer each: its functions are part of a compiled training.
 FAST = dict(optimizer=optax.adam(1e-2), progress=False, key=jr.key(1))
+STILL = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1))
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +103,16 @@ def test_arguments_of_another_kind_are_named():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_truncated_segments_carry_the_state(dtype):
     """With a step of zero, segments see the same simulation as the whole: the mean of their losses is its loss."""
-    still = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1), epochs=1)
     model = small(dtype=dtype)
-    whole = fit(model, plant(), **still)
-    parts = fit(model, plant(), segment=40, **still)
+    whole = fit(model, plant(), epochs=1, **STILL)
+    parts = fit(model, plant(), segment=40, epochs=1, **STILL)
     np.testing.assert_allclose(parts.history["loss"], whole.history["loss"], rtol=1e-5)
     assert parts.history["loss"].dtype == dtype
 
 
 def test_a_last_segment_that_is_short_counts_only_what_was_measured():
-    still = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1), epochs=1)
-    whole = fit(small(), plant(), **still)
-    padded = fit(small(), plant(), segment=150, **still)
+    whole = fit(small(), plant(), epochs=1, **STILL)
+    padded = fit(small(), plant(), segment=150, epochs=1, **STILL)
     error = [rc.simulate(f.model, plant()).errors()[0] for f in (whole, padded)]
     np.testing.assert_allclose(*error)
     assert np.isfinite(padded.history["loss"]).all()
@@ -185,8 +185,7 @@ def test_a_nan_gradient_keeps_the_last_good_model_and_names_the_step():
 
 
 def test_patience_stops_at_an_epoch_that_does_not_depend_on_the_clock():
-    still = dict(optimizer=optax.sgd(0.0), progress=False, key=jr.key(1))
-    f = fit(small(), plant(), validation=plant(seed=1), epochs=400, patience=6, **still)
+    f = fit(small(), plant(), validation=plant(seed=1), epochs=400, patience=6, **STILL)
     assert f.stopped == "patience" and len(f.history["loss"]) == 7 and f.best_epoch == 0
 
 

@@ -18,6 +18,7 @@ from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parame
 from robustctl.problems.youla_feedback import YoulaProtocol, YoulaScenario, resonance
 from robustctl.train import Adversary, Imitation, imitate
 
+from .compilations import count_compilations
 from .trainings import fit_policy
 
 
@@ -44,14 +45,20 @@ class Regulate(Task):
 
 
 SETTINGS = dict(horizon=40, segment=20, batch=16, progress=False, key=jr.key(0))
+# One object: its functions are part of a compiled training.
+ADAM = optax.adam(1e-2)
 
 
-@pytest.fixture(scope="module")
-def scenario():
+def make_scenario():
     plant = Mass()
     return PlantScenario(
         Regulate(plant), Sampled(plant, 0.1, Imperfections(saturate=True)), spread={"mass": 0.2}
     )
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    return make_scenario()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,7 @@ def trained(scenario, policy):
     """One training shared by the tests, with what was seen at every tenth epoch."""
     seen = []
     fitted = fit_policy(
-        policy, scenario, epochs=25, optimizer=optax.adam(1e-2), **SETTINGS,
+        policy, scenario, epochs=25, optimizer=ADAM, **SETTINGS,
         callback=lambda epoch, p: seen.append((epoch, rc.certify(p).holds)),
     )  # fmt: skip
     return fitted, seen
@@ -82,7 +89,7 @@ def test_the_policy_is_certified_all_the_way(trained):
 
 
 def test_the_same_key_trains_the_same_policy(trained, policy, scenario):
-    again = fit_policy(policy, scenario, epochs=25, optimizer=optax.adam(1e-2), **SETTINGS)
+    again = fit_policy(policy, scenario, epochs=25, optimizer=ADAM, **SETTINGS)
     for a, b in zip(
         *(jax.tree.leaves(eqx.filter(p, eqx.is_array)) for p in (trained[0].policy, again.policy)),
         strict=True,
@@ -100,6 +107,16 @@ def test_an_adversary_makes_episodes_harder(policy, scenario, problem):
         fitted = fit_policy(policy, scenario, epochs=1, adversary=adversary, **SETTINGS)
         costs[name] = fitted.history["loss"][0]
     assert costs["some"] > 1.05 * costs["none"]
+
+
+def test_a_second_training_compiles_nothing():
+    """With the default optimizer, whatever the numbers."""
+    given = {name: value for name, value in SETTINGS.items() if name not in ("progress", "key")}
+    for seed in range(2):
+        own = rc.nn.LipschitzR2DN(nu=2, nx=2, nv=4, ny=1, gamma=3.0 + seed, hidden=(6,), key=jr.key(seed))
+        with count_compilations() as compiled:
+            rc.fit_policy(own, make_scenario(), epochs=1 + seed, monitor=None, key=jr.key(seed), **given)
+    assert compiled == []
 
 
 def test_a_cost_that_is_not_finite_keeps_the_last_good_policy(policy, scenario):
@@ -147,7 +164,7 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
             return x, jnp.clip(jnp.array([[-1.0, -1.5]]) @ u, -0.8, 0.8)
 
     student = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=5.0, hidden=(16, 16), key=jr.key(4))
-    settings = dict(epochs=300, optimizer=optax.adam(1e-2), monitor=None, key=jr.key(5))
+    settings = dict(epochs=300, optimizer=ADAM, monitor=None, key=jr.key(5))
     fitted = imitate(
         student, Imitation(Expert(), scenario, 40, episodes=8, rounds=2), run=tmp_path, **settings
     )

@@ -40,15 +40,16 @@ def test_a_rollout_goes_on_from_the_final_state(model, us):
     np.testing.assert_allclose(jnp.concatenate([first.ys, second.ys]), whole.ys, atol=1e-14)
 
 
+@eqx.filter_jit
+@eqx.filter_value_and_grad
+def loss(args, checkpoint):
+    model, us, x0 = args
+    run = rc.rollout(model.explicit(), us, x0, checkpoint=checkpoint)
+    return jnp.sum(run.ys**2) + jnp.sum(run.xs) + jnp.sum(run.x_final)
+
+
 @pytest.mark.parametrize("checkpoint", [1, 5, 22, 23, 100])
 def test_checkpointed_rollout_has_the_same_outputs_and_gradients(model, us, checkpoint):
-    @eqx.filter_jit
-    @eqx.filter_value_and_grad
-    def loss(args, checkpoint):
-        model, us, x0 = args
-        run = rc.rollout(model.explicit(), us, x0, checkpoint=checkpoint)
-        return jnp.sum(run.ys**2) + jnp.sum(run.xs) + jnp.sum(run.x_final)
-
     args = model, us, jnp.ones(3)
     (a, da), (b, db) = loss(args, None), loss(args, checkpoint)
     np.testing.assert_allclose(a, b, rtol=1e-12)

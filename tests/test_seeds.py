@@ -14,10 +14,10 @@ import robustctl as rc
 from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.problems.youla_feedback import YoulaScenario
 
+from .compilations import count_compilations
 from .trainings import fit, fit_seeds
 
 KEYS = jr.split(jr.key(4), 3)
-ADAM = rc.train.clipped_adam(1e-2)
 
 
 def record(seed=0):
@@ -102,11 +102,15 @@ def test_policies_too():
     def build(key):
         return rc.nn.StableLinear(nu=1, nx=2, ny=1, key=key)
 
-    settings = dict(horizon=20, segment=10, batch=3, epochs=3, optimizer=ADAM, monitor=None)
+    settings = dict(horizon=20, segment=10, batch=3, epochs=3, monitor=None)
     fits = rc.train.fit_policy_seeds(build, YoulaScenario(hold=5), keys=KEYS[:2], **settings)
     for key, fitted in zip(KEYS, fits, strict=False):
         begin, key = jr.split(key)
         same(fitted, rc.fit_policy(build(begin), YoulaScenario(hold=5), key=key, **settings))
+    with count_compilations() as compiled:
+        others = jr.split(jr.key(5), 2)
+        rc.train.fit_policy_seeds(build, YoulaScenario(hold=5), keys=others, **settings)
+    assert compiled == [], "a second training of equal shapes and settings"
 
 
 def test_side_by_side_as_on_an_accelerator(together, monkeypatch):

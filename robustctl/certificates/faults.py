@@ -1,5 +1,6 @@
 """Why a system cannot be certified whatever its matrices prove: arrays, shapes and claims without a meaning."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -79,12 +80,24 @@ def step_shapes(system: System) -> tuple[Any, Any, list | None]:
 
     **Raises:** whatever a step raises whose arrays do not fit together.
     """
-    abstract = jax.tree.map(_abstract, system)
-    x = eqx.filter_eval_shape(lambda s: s.init_state(), abstract)
+    leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, system))
     # The input of a system to be controlled is a pair, not nu numbers.
-    if system.nu is None or isinstance(system, StrictlyProper):
+    nu = None if isinstance(system, StrictlyProper) else system.nu
+    try:
+        hash((structure, *leaves))
+    except TypeError:  # a static field or a random key that has no hash
+        return _traced_shapes.__wrapped__(nu, structure, *leaves)
+    return _traced_shapes(nu, structure, *leaves)
+
+
+# Tracing is most of a small model's certificate, and models of one structure are certified again and again.
+@functools.lru_cache(maxsize=64, typed=True)
+def _traced_shapes(nu: int | None, structure: Any, *leaves: Any) -> tuple[Any, Any, list | None]:
+    abstract = jax.tree.unflatten(structure, leaves)
+    x = eqx.filter_eval_shape(lambda s: s.init_state(), abstract)
+    if nu is None:
         return x, None, None
-    u = jax.ShapeDtypeStruct((system.nu,), dtype_of(abstract))
+    u = jax.ShapeDtypeStruct((nu,), dtype_of(abstract))
     x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), abstract, x, u)
     return x, x_next, jax.tree.leaves(y)
 

@@ -1,0 +1,184 @@
+"""A sampled plant on a box: its step as a linear part and one channel for each entry of the Jacobian that is not the same everywhere.
+
+::
+
+    f(b) - f(a) = J (b - a),    J = middle + half * w    with w in [-1, 1] entry by entry,     for all a, b in the box
+
+It is the step that runs, integrator included, whose Jacobian is bounded, and not the differential equation.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from typing_extensions import override
+
+from ..affine import to_float64
+from ..errors import ModelError
+from ..lft import LFT, Slopes, delay, joined, signals
+from ..plants import PlantState, Sampled
+from .interval import Interval
+from .jacobian_box import jacobian_box
+
+_NARROW = 1e-10
+"""Of what a row of the Jacobian can move over the box: entries less wide count as rounding, which a region allows for."""
+
+_NEAR = 1e-6
+"""Of the half widths, by which a model's equilibrium may be off the plant's: they are computed apart from each other."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Watched(Slopes):
+    """Channels without effect that show how far the signals of a plant are from the middle of its box.
+
+    Their inputs are x, the control applied and d; their outputs, which are zero, move x, so that what is added to the
+    state can be followed through a loop.
+
+    **Arguments:**
+
+    - `names`: of the signals, (n,).
+    - `half`: half widths of the box, (n,).
+    - `rounding`: what may be added to each state in a sample, (nx,).
+    """
+
+    names: tuple[str, ...]
+    half: np.ndarray
+    rounding: np.ndarray
+
+
+class Boxed(Sampled):
+    """A sampled plant that describes itself on a box, in which no control is at its limits."""
+
+    # A function, because arrays may not be static
+    form: Callable[[], LFT] | None = eqx.field(static=True, default=None)
+
+    @override
+    def lft(self) -> LFT | None:
+        """Return the form from `[u, d]` to y on the box; its states are those of a `PlantState`."""
+        return None if self.form is None else self.form()
+
+
+def boxed(sampled: Sampled, middle: np.ndarray, half: np.ndarray, prefix: str = "") -> Boxed:
+    """Return a sampled plant that describes itself on a box of `[x, u, d]`.
+
+    **Arguments:**
+
+    - `sampled`: the plant.
+    - `middle`: of the box, (nx + nu + nd,).
+    - `half`: half widths, finite.
+    - `prefix`: of the names of its signals.
+
+    **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
+    """
+    for name in ("rate_limit", "resolution"):
+        if getattr(sampled.imperfections, name) is not None:
+            raise ModelError(f"a plant on a box must be without {name}, which has no slopes near the middle of its range; leave it off")
+    plant, nx, nu = sampled.plant, len(sampled.plant.states), sampled.nu
+    names = tuple(prefix + s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
+    box = Interval(middle - half, middle + half)
+    J, H = _jacobians(sampled, box)
+    held = _form(J, H, nx, names, half)
+    parts = [held, delay(nu, sampled.imperfections.delay), delay(nu, 1)]
+    y, due, _, u, d = signals(parts, nu, held.nu - nu)
+    form = joined(parts, [due, d, u, due], [y])
+    fields = {f.name: getattr(sampled, f.name) for f in dataclasses.fields(Sampled)}
+    return Boxed(**fields, form=lambda: form)
+
+
+def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray) -> Any:
+    """Return a loop about a sampled plant with that plant, and each model of it in the controller, on a box.
+
+    **Arguments:**
+
+    - `loop`: of `feedback`; the plant comes first.
+    - `state`: its equilibrium.
+    - `point`: the middle of the box, [x, u, d].
+    - `half`: its half widths.
+
+    **Raises:** `ModelError` for a model that does not rest where the plant does, and same errors as `boxed`.
+    """
+    nx = len(loop.plant.plant.states)
+    states = [s.x for s in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(s)]
+    for x in states:
+        if x.shape != (nx,) or not np.all(np.abs(np.asarray(x) - point[:nx]) <= _NEAR * half[:nx]):
+            raise ModelError(
+                f"a model in the controller must rest where the plant does, at {point[:nx]}, got {np.asarray(x)}; design it for this plant"
+            )
+    seen: list[tuple[Sampled, Boxed]] = []
+
+    def on_box(node):
+        if not isinstance(node, Sampled):
+            return node
+        prefix = "model of " if seen else ""
+        seen.append((node, boxed(node, point, half * (1 + _NEAR), prefix)))
+        return seen[-1][1]
+
+    return jax.tree.map(on_box, loop, is_leaf=lambda node: isinstance(node, Sampled))
+
+
+def _is_state(node) -> bool:
+    return isinstance(node, PlantState)
+
+
+def _jacobians(sampled: Sampled, box: Interval) -> tuple[Interval, Interval]:
+    """Return bounds on the Jacobians of the step, by [x, u, d], and of the output, by x."""
+    plant, nx, nu, n = sampled.plant, len(sampled.plant.states), sampled.nu, box.lo.size
+    known = None if sampled.imperfections.jitter else plant.lft()
+    if known is not None and not known.blocks and (form := _plain(sampled).lft()) is not None:
+        # A sampled linear plant has its matrices from its own form
+        J = np.hstack([form.A[:nx, :nx], form.B2[:nx]])
+        return Interval(J, J), Interval(form.C2[:, :nx], form.C2[:, :nx])
+    jitter = sampled.imperfections.jitter
+    lengths = np.array([sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)])
+
+    def step(z):
+        cast = to_float64(sampled)
+        return cast.hold(z[:nx], z[nx : nx + nu], z[nx + nu : n], z[n] if jitter else jnp.asarray(sampled.dt))
+
+    whole = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
+    J = jacobian_box(step, whole)
+    H = jacobian_box(lambda x: to_float64(plant).output(x), box.map(lambda a: a[:nx]))
+    # The length of a sample moves nothing at an equilibrium
+    return J.map(lambda a: a[:, :n]), H
+
+
+def _plain(sampled: Sampled) -> Sampled:
+    """Return the plant without imperfections: its saturation is left out on the box, and a delay is added after."""
+    return dataclasses.replace(sampled, imperfections=type(sampled.imperfections)())
+
+
+def _form(J: Interval, H: Interval, nx: int, names: tuple[str, ...], half: np.ndarray) -> LFT:
+    n, ny = len(names), len(H.lo)
+    (A, step_half), (C, output_half) = _middle(J), _middle(H)
+    reach = np.where(step_half > 0, step_half * half, 0.0)
+    size = (np.abs(A) * half + reach).sum(1, keepdims=True)
+    wide = reach > _NARROW * size
+    rounding = np.where(wide, 0.0, reach).sum(1)
+    entries = [(i, j, step_half[i, j]) for i, j in np.argwhere(wide)]
+    seen = [(nx + i, j, output_half[i, j]) for i, j in np.argwhere(output_half > 0)]
+    every = [*entries, *seen]
+    inputs, effect = np.zeros((len(every), n)), np.zeros((nx + ny, len(every)))
+    for k, (row, column, width) in enumerate(every):
+        inputs[k, column], effect[row, k] = 1.0, width
+    V = np.vstack([np.eye(n), inputs])
+    W = np.hstack([np.eye(nx + ny, n) * (np.arange(n) < nx), effect])
+    ones, zeros = np.ones(len(every)), np.zeros(n)
+    blocks = (Watched(zeros, zeros, names, half, rounding), *([Slopes(-ones, ones)] if every else []))
+    return LFT(
+        A[:, :nx], W[:nx], A[:, nx:], V[:, :nx], np.zeros((len(V), W.shape[1])), V[:, nx:], C, W[nx:],
+        np.zeros((ny, n - nx)), blocks,
+    )  # fmt: skip
+
+
+def _middle(bounds: Interval) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle of bounds and a half width that covers them."""
+    middle = bounds.lo / 2 + bounds.hi / 2
+    half = np.maximum(bounds.hi - middle, middle - bounds.lo)
+    return middle, np.where(bounds.lo == bounds.hi, 0.0, np.nextafter(half, np.inf))
+
+

@@ -1,0 +1,275 @@
+"""How far bounded disturbances can move the signals of a system: a tube about the undisturbed trajectory.
+
+::
+
+    V+ <= rate^2 V + sum mu_k d_k^2,    y^2 <= V + sum b_k d_k^2,     V = dx' P dx
+    |d_k| <= 1:     V <= sum mu / (1 - rate^2),     |y|^2 <= sum mu / (1 - rate^2) + sum b
+
+of differences between the disturbed and the undisturbed trajectory from one state. For each output P, mu, b and the multipliers of
+every neuron minimize the right side, and a line search finds the rate.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import RobustctlError
+from ..lft import LFT, rescaled
+from ..system import Parameterization, System, explicit_of
+from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
+from .invariant import (
+    Part,
+    Solution,
+    assemble,
+    bounds,
+    keeps,
+    known_of_blocks,
+    multipliers_of,
+    rows_of,
+    seen,
+    solution,
+)
+from .interior_point import cost, solve
+from .named_signals import Signals, signals_of
+from .prove import fault_of
+
+_GAP = 1e-3
+"""Relative duality gap of the squared bound; half of it is lost of the bound."""
+
+_SEARCHES = 7
+"""Rates that are tried for an output: the golden section has narrowed the interval to a ninth by then, where the optimum is flat."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PeakBounds:
+    """How far each output can be from that of the undisturbed system, at every sample.
+
+    **Arguments:**
+
+    - `bounds`: `|y - y undisturbed| <=` this, by the output's name, in its unit; infinite where nothing could be proven.
+    - `units`: of the outputs, empty where unknown.
+    - `disturbance`: the bound on each input that the proof is for; under the name `all` one on the 2-norm of all inputs together.
+    - `rates`: the rate per sample at which each bound was proven.
+    - `assumptions`: what the proof assumes, in words.
+    - `unproven`: why an output has no bound, in words.
+    """
+
+    bounds: dict[str, float]
+    units: dict[str, str]
+    disturbance: dict[str, float]
+    rates: dict[str, float]
+    assumptions: tuple[str, ...] = ()
+    unproven: str = ""
+
+    def tube(self, nominal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and highest outputs about a nominal trajectory (T, ny) that was simulated without disturbance."""
+        reach = np.array(list(self.bounds.values()))
+        nominal = np.asarray(nominal)
+        if nominal.shape[-1:] != reach.shape:
+            raise RobustctlError(
+                f"the nominal trajectory must have the {reach.size} outputs {list(self.bounds)}, got shape {nominal.shape}"
+            )
+        return nominal - reach, nominal + reach
+
+    def __str__(self) -> str:
+        """Return a table: one line an output."""
+        given = ", ".join(f"|{name}| <= {size:.6g}" for name, size in self.disturbance.items())
+        lines = [f"peak bounds, proven for {given}, from one initial state:"]
+        lines += [
+            f"  |{name} - nominal| at most {bound:.6g} {self.units[name]}".rstrip()
+            for name, bound in self.bounds.items()
+        ]
+        return "\n".join([*lines, *(f"  assumed: {text}" for text in self.assumptions), *([f"  {self.unproven}"] if self.unproven else [])])  # fmt: skip
+
+
+def peak_bounds(
+    model: Parameterization | System,
+    disturbance: float | Mapping[str, float] | Sequence[float],
+    *,
+    outputs: Sequence[str] | None = None,
+    seconds: float = 60.0,
+) -> PeakBounds:
+    """Prove how far bounded disturbances can move each output of a contracting system or loop from the undisturbed trajectory.
+
+    ::
+
+        |y[t] - y_undisturbed[t]| <= bound   at every sample t,     from one initial state, for all |d[t]| <= disturbance
+
+    The undisturbed trajectory, or any other input that both share, is arbitrary: simulate it, and the bound is the tube about it. With
+    limits on states and controls less the bound, the disturbed loop keeps the limits.
+
+    **Arguments:**
+
+    - `model`: a system, a parameterization, or a feedback loop about a linear or identified plant.
+    - `disturbance`: a bound on each input by name (inputs not named are not disturbed), or one number an input, in their units; one
+      number bounds the 2-norm of all inputs together. A loop's inputs are the plant's disturbances.
+    - `outputs`: names of those to bound, default all. A loop has the plant's outputs, its controls, and its states.
+    - `seconds`: time limit.
+
+    **Raises:** `RobustctlError` for a system that does not describe itself, names that it does not have, and bounds that are not
+    finite and positive.
+
+    **Example:** ::
+
+        system = rc.StateSpace([[0.9]], [[1.0]], [[1.0]], [[0.0]])
+        print(rc.certificates.peak_bounds(system, [0.1]).bounds)     # near 1
+    """
+    if not seconds > 0:
+        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    signals = signals_of(explicit_of(model))
+    sizes, groups, given = _disturbance(disturbance, signals)
+    chosen = _chosen(outputs, signals)
+    form = opened(signals.form)
+    scaled = rescaled(_only_inputs(form, sizes > 0), sizes[sizes > 0], np.ones(form.ny))
+    reason, deadline = fault_of(form), time.monotonic() + seconds
+    found = {}
+    for left, name in zip(range(len(chosen), 0, -1), chosen, strict=True):
+        share = time.monotonic() + (deadline - time.monotonic()) / left
+        found[name] = None if reason else _least_peak(scaled, signals.outputs.index(name), groups, share)
+    missing = [name for name, bound in found.items() if bound is None]
+    if missing and not reason:
+        reason = f"no bound could be proven of {', '.join(missing)} with constant multipliers in the time given; give more seconds"
+    units = dict(zip(signals.outputs, signals.units, strict=True))
+    return PeakBounds(
+        {name: np.inf if bound is None else bound.value for name, bound in found.items()},
+        {name: units[name] for name in chosen}, given,
+        {name: bound.rate for name, bound in found.items() if bound is not None}, form.assumptions, reason,
+    )  # fmt: skip
+
+
+def _only_inputs(form: LFT, which: np.ndarray) -> LFT:
+    return form._replace(B2=form.B2[:, which], D12=form.D12[:, which], D22=form.D22[:, which])
+
+
+def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], dict[str, float]]:
+    """Return the size of each input (0: not disturbed), the inputs that share a bound, and the bounds by name."""
+    names, n = signals.inputs, signals.form.nu
+    if isinstance(given, Mapping):
+        if unknown := [name for name in given if name not in names]:
+            raise RobustctlError(f"a disturbance must be an input of the system, {list(names)}, got {unknown[0]!r}")
+        sizes = np.array([float(given.get(name, 0.0)) for name in names])
+        bounded = [given[name] for name in given]
+    else:
+        sizes = np.broadcast_to(np.asarray(given, float), (n,)) if np.ndim(given) == 0 else np.asarray(given, float)
+        bounded = sizes
+    if sizes.shape != (n,):
+        raise RobustctlError(f"there must be one bound for each of {n} inputs, {list(names)}, got {sizes.shape[0]}")
+    if not (np.isfinite(sizes).all() and np.all(np.asarray(bounded) > 0) and sizes.any()):
+        raise RobustctlError(
+            f"the bounds of disturbances must be positive and finite, got {given}; leave out the name of an input that is not disturbed"
+        )
+    count = int(np.count_nonzero(sizes))
+    if np.ndim(given) == 0 and not isinstance(given, Mapping):
+        return sizes, [list(range(count))], {"all": float(sizes[0])}
+    return sizes, [[k] for k in range(count)], {n: float(s) for n, s in zip(names, sizes, strict=True) if s}
+
+
+def _chosen(outputs: Sequence[str] | None, signals: Signals) -> list[str]:
+    if unknown := [name for name in outputs or () if name not in signals.outputs]:
+        raise RobustctlError(f"an output must be one of the system's, {list(signals.outputs)}, got {unknown[0]!r}")
+    return list(signals.outputs if outputs is None else outputs)
+
+
+class _Peak(NamedTuple):
+    value: float
+    rate: float
+
+
+def _least_peak(form: LFT, row: int, groups: list[list[int]], deadline: float) -> _Peak | None:
+    """Return the least bound of one output over metrics and rates, by a golden section over `1 - rate^2`."""
+    one = form._replace(C2=form.C2[row : row + 1], D21=form.D21[row : row + 1], D22=form.D22[row : row + 1])
+    if not (one.C2.any() or one.D21.any() or one.D22.any()):
+        return _Peak(0.0, 1.0)
+    balanced = balance(one)
+    slowest = spectral_radius(at_slopes(one)[0])
+    tried: dict[float, _Peak | None] = {}
+
+    def at(share: float) -> float:
+        if share not in tried and time.monotonic() < deadline:
+            rate = float(np.sqrt(1 - share * (1 - slowest**2)))
+            tried[share] = _peak(one, balanced, groups, rate, deadline)
+        peak = tried.get(share)
+        return np.inf if peak is None else peak.value
+
+    # A scalar system is best at about a half; a proof is possible below a share that only trying tells.
+    _golden(at, 0.02, 0.98)
+    return min((p for p in tried.values() if p is not None), key=lambda p: p.value, default=None)
+
+
+def _golden(of, low: float, high: float) -> None:
+    """Evaluate a function near its minimum; where it is infinite, the minimum is below."""
+    ratio = (np.sqrt(5) - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    for _ in range(_SEARCHES - 1):
+        if of(a) <= of(b):
+            high, b = b, a
+            a = high - ratio * (high - low)
+        elif of(a) == np.inf:
+            high = a
+            a, b = high - ratio * (high - low), low + ratio * (high - low)
+        else:
+            low, a = a, b
+            b = low + ratio * (high - low)
+
+
+def _peak(form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, deadline: float) -> _Peak | None:
+    """Return the bound that a metric for this rate proves."""
+    inside, view = balanced.form, seen(balanced.form, 0)
+    parts = [_dynamics(inside, groups, rate), _output(view, groups)]
+    program, y = assemble(form.nx, parts, np.zeros((form.nx, form.nx)))
+    if cost(program)[0] > deadline - time.monotonic():
+        return None
+    for point in reversed(solve(program, y, gap=_GAP, deadline=deadline)):
+        value = _proven(form, balanced, groups, rate, solution(program, parts, form.nx, point.y))
+        if value is not None:
+            return _Peak(value, rate)
+    return None
+
+
+def _dynamics(form: LFT, groups: list[list[int]], rate: float) -> Part:
+    """`rate^2 V - V+ + mu |d|^2 + blocks > 0`."""
+    rows = rows_of(form)
+    blocks, neurons = known_of_blocks(form, rows)
+    inputs = [rows.U[g].T @ rows.U[g] for g in groups]
+    n = rows.X0.shape[1]
+    costs = [1 / (1 - rate**2)] * len(groups) + [0.0] * len(blocks)
+    return Part(
+        ((rows.X0, rate**2), (rows.S, -1.0)), np.zeros((n, n)), (*inputs, *blocks), tuple(costs), neurons
+    )
+
+
+def _output(form: LFT, groups: list[list[int]]) -> Part:
+    """`V + b |d|^2 - y^2 + blocks > 0`."""
+    rows = rows_of(form)
+    blocks, neurons = known_of_blocks(form, rows)
+    inputs = [rows.U[g].T @ rows.U[g] for g in groups]
+    costs = [1.0] * len(groups) + [0.0] * len(blocks)
+    return Part(((rows.X0, 1.0),), -rows.Y.T @ rows.Y, (*inputs, *blocks), tuple(costs), neurons)
+
+
+def _proven(form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, found: Solution) -> float | None:
+    """Return the bound that the unknowns prove in the original coordinates, rounding included."""
+    P, view, n = balanced.metric(found.P), seen(form, 0), len(groups)
+    (mu, b), size = (each[:n] * balanced.size**2 for each in found.fixed), balanced.size
+    inside = multipliers_of(form, found.fixed[0][n:], found.neurons[0])
+    outside = multipliers_of(view, found.fixed[1][n:], found.neurons[1])
+    T0 = balanced.multipliers(inside)
+    T1 = balanced.multipliers(outside) if view.blocks else ()
+    assert size > 0
+    # Rounding in returning to the original coordinates costs a little of the bound.
+    for raised in (1e-9, 1e-6, 1e-4):
+        more, less = mu * (1 + raised), b * (1 + raised)
+        if keeps(form, P, rate, _spread(more, groups, form.nu), T0) and bounds(view, P, _spread(less, groups, form.nu), T1):
+            # The few roundings of this line itself
+            return float(np.sqrt(more.sum() / (1 - rate**2) + less.sum()) * (1 + 1e-12))
+    return None
+
+
+def _spread(weights: np.ndarray, groups: list[list[int]], nu: int) -> np.ndarray:
+    each = np.zeros(nu)
+    for weight, group in zip(weights, groups, strict=True):
+        each[group] = weight
+    return each

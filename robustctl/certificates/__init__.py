@@ -11,6 +11,9 @@ from .lipschitz import lipschitz as lipschitz
 from .lower_bound import LowerBound as LowerBound
 from .lower_bound import contraction_lower_bound as contraction_lower_bound
 from .lower_bound import gain_lower_bound as gain_lower_bound
+from .networks import GroupSort as GroupSort
+from .networks import Householder as Householder
+from .networks import Residual as Residual
 from .proof import Proof as Proof
 from .recheck import recheck as recheck
 from .training_margin import certificate_margin as certificate_margin

@@ -66,6 +66,8 @@ class _Product:
 def _largest(terms: list, K: np.ndarray, roundings: float) -> tuple[float, float]:
     """Return an upper bound on the largest eigenvalue of `sum (N K)' Q (N K)`, scaled, and the size of its entries."""
     n = K.shape[1]
+    if not n:
+        return -1.0, 1.0  # of no state: negative definite, as it has no eigenvalue
     M, error = np.zeros((n, n), np.longdouble), np.zeros((n, n), np.longdouble)
     for N, Q in terms:
         seen = _Product(N, roundings * ROUNDING * np.abs(N)) @ _Product(K)

@@ -1,6 +1,7 @@
-"""Feed-forward networks as forms without state: whose activations' slopes are known, whatever made the network."""
+"""Feed-forward networks of several libraries as layers whose slopes are known."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -9,207 +10,365 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import RobustctlError
-from ..lft import LFT, Slopes, series, static, static_gain
-from ..nn.activations import ACTIVATIONS, dtypes_of, is_known, neurons
+from ..lft import LFT, Bounded
+from ..nn.activations import ACTIVATIONS, is_known, neurons
 from ..nn.sandwich import SandwichNetwork
-from ..system import explicit_of
+from ..nn.static import StaticNetwork
+from ..system import System, explicit_of
+from .layers import Affine, Branches, Layer, Sorted, chain_of, elementwise, reflected
+from .pointwise import POINTWISE, Activation, assumed_unit, kinked
+from .steps import Chain, form_of, slopes_everywhere
+
+_LARGEST = 6000
+"""Neurons, inputs and outputs together beyond which the matrices of one form would take gigabytes."""
+
+_NAMES = (*POINTWISE, "identity", "maxmin")
+
+_EXAMPLE = "a list of layers begins with a matrix, as [W1, 'relu', W2] does"
 
 
-def maxmin(z):
-    """Return the larger and the smaller of each pair of neighbors."""
-    pairs = z.reshape(-1, 2)
-    return jnp.stack([pairs.max(axis=1), pairs.min(axis=1)], axis=1).reshape(-1)
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupSort:
+    """An activation for a list of layers: every `size` neighboring signals in order.
+
+    **Arguments:**
+
+    - `size`: of a group, at least 2; 2 is maxmin.
+    - `descending`: whether the largest comes first.
+
+    **Raises:** `RobustctlError` for a size below 2.
+
+    **Example:** ::
+
+        W1, W2 = np.random.default_rng(0).normal(size=(2, 6, 6))
+        print(rc.certificates.lipschitz([W1, rc.certificates.GroupSort(3), W2]))
+    """
+
+    size: int
+    descending: bool = True
+
+    def __post_init__(self):
+        if not isinstance(self.size, int | np.integer) or self.size < 2:
+            raise RobustctlError(f"size must be a whole number of at least 2 signals, got {self.size!r}")
 
 
-FUNCTIONS: dict[str, Callable] = ACTIVATIONS | {"silu": jax.nn.silu, "abs": jnp.abs, "maxmin": maxmin}
-"""Activations by the name that a list of matrices gives."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Householder:
+    """An activation for a list of layers: each group of `len(v)` signals is reflected to the side of v.
 
-SLOPES = {
-    "relu": (0.0, 1.0), "tanh": (0.0, 1.0), "hard_tanh": (0.0, 1.0), "softplus": (0.0, 1.0), "sigmoid": (0.0, 0.25),
-    "leaky_relu": (0.0099, 1.0), "silu": (-0.0999, 1.0999), "abs": (-1.0, 1.0), "identity": (1.0, 1.0),
-}  # fmt: skip
-"""Least and largest slopes; that of leaky_relu, 0.01, and the extremes of silu, -0.09984 and 1.09984, are rounded outwards."""
+    ::
+
+        s -> s  where v's >= 0,  else  s - 2 v (v's),      v scaled to |v| = 1
+
+    **Arguments:**
+
+    - `v`: of at least 2 numbers, not all zero; `(1, -1)` is maxmin.
+
+    **Raises:** `RobustctlError` for another v.
+    """
+
+    v: Any
+
+    def __post_init__(self):
+        v = np.asarray(self.v, np.float64)
+        if v.ndim != 1 or v.size < 2 or not np.isfinite(v).all() or not v.any():
+            raise RobustctlError(
+                f"v must be a vector of at least 2 finite numbers, not all zero, got {self.v!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Residual:
+    """A layer of a list: `s -> skip(s) + network(s)`; without `skip` the signal itself is added.
+
+    **Arguments:**
+
+    - `network`: a list of layers, or any other network that `lipschitz` takes.
+    - `skip`: a matrix or a network, for a skip connection that changes the size; default the identity.
+
+    **Example:** ::
+
+        W1, W2, W3, W4 = np.random.default_rng(0).normal(size=(4, 4, 4)) / 4
+        block = rc.certificates.Residual([W2, "relu", W3])
+        print(rc.certificates.lipschitz([W1, block, "tanh", W4]))
+    """
+
+    network: Any
+    skip: Any = None
 
 
 class Network(NamedTuple):
-    """What a bound needs of a network: its form, a bound from its layers' norms, and the function itself.
+    """What bounds need of a network; `assumptions`: what was assumed and not checked, in words."""
 
-    `matrices`: of the layers, from the input on, where every activation has its slopes in [0, 1]; else empty.
-    """
+    layers: list[Layer]
+    ni: int
+    assumptions: tuple[str, ...]
 
-    form: LFT
-    product: float
-    function: Callable
-    matrices: tuple[np.ndarray, ...]
+    @property
+    def chain(self) -> Chain:
+        """The network step by step, every neuron of one signal."""
+        return chain_of(self.layers, self.ni)
+
+    @property
+    def grouped(self) -> Chain:
+        """The same with a sorted group as one block, of which proofs for all inputs need more."""
+        return chain_of(self.layers, self.ni, opened=False)
+
+    @property
+    def sizes(self) -> Chain:
+        """The chain of absolute values."""
+        return chain_of([layer.sizes() for layer in self.layers], self.ni)
+
+    @property
+    def form(self) -> LFT:
+        """The form over all inputs."""
+        return form_of(self.grouped, slopes_everywhere(self.grouped))
+
+    def product(self, norm: float = 2) -> float:
+        """Return the product of the layers' norms and largest slopes."""
+        return float(np.prod([layer.gain(norm) for layer in self.layers]))
 
 
 def described(network: Any) -> Network:
-    """Return the description of a network: an LBDN, an `equinox.nn.MLP` or `Linear`, or a list of matrices and activation names.
+    """Return the layers of a network.
 
-    **Raises:** `RobustctlError` for anything else, and for an activation without known slopes.
+    **Raises:** `RobustctlError` for what is no feed-forward network, an activation without known slopes, weights that are not
+    finite or do not fit each other, and more neurons than a proof has memory for.
     """
     network = explicit_of(network)
-    if isinstance(network, list | tuple):
-        return _of_list(list(network))
-    in_float64 = jax.tree.map(lambda a: np.asarray(a, np.float64) if eqx.is_inexact_array(a) else a, network)
-    if type(network) is SandwichNetwork:
-        return Network(network.lft(), network.lipschitz_bound(), in_float64, _sandwich_matrices(network))
-    # The classes themselves: a subclass may compute something else.
-    if type(network) not in (eqx.nn.MLP, eqx.nn.Linear):
-        raise RobustctlError(
-            "a network must be an LBDN, an equinox.nn.MLP or Linear, or a list, for example [W1, 'relu', W2], got "
-            f"{type(network).__name__}"
-        )
-    parts, matrices = _mlp(network)
-    return Network(_chained(parts), _product(parts), in_float64, matrices)
+    if callable(network) and not isinstance(network, eqx.Module):
+        raise RobustctlError(_refusal(network))
+    reader = _Reader()
+    reader.read(network)
+    if reader.width is None:
+        raise RobustctlError(f"a network must have a layer, got {network!r}; {_EXAMPLE}")
+    return Network(reader.layers, reader.ni, tuple(dict.fromkeys(reader.assumptions)))
 
 
-def _chained(parts: Sequence[LFT]) -> LFT:
-    form = parts[0]
-    for part in parts[1:]:
-        form = series(form, part)
-    return form
+class _Reader:
+    """Layers in the order in which they act, and the number of signals after them; `width`: None before the first matrix."""
 
+    def __init__(self, width: int | None = None):
+        self.layers: list[Layer] = []
+        self.assumptions: list[str] = []
+        self.width, self.ni, self.signals = width, width or 0, 0
 
-def _product(parts: Sequence[LFT]) -> float:
-    """Return the product of the matrices' norms and the activations' largest slopes; what maxmin passes adds nothing."""
-    product = 1.0
-    for part in parts:
-        product *= part.blocks[0].gain if part.blocks else float(np.linalg.norm(part.D22, 2))
-    return product
-
-
-def _sandwich_matrices(network: SandwichNetwork) -> tuple[np.ndarray, ...]:
-    ins = [*(layer.W_in for layer in network.layers), network.W]
-    outs = [np.eye(network.ni), *(layer.W_out for layer in network.layers)]
-    return tuple(
-        np.asarray(a, np.float64) @ np.asarray(b, np.float64) for a, b in zip(ins, outs, strict=True)
-    )
-
-
-def _mlp(network: eqx.nn.MLP | eqx.nn.Linear) -> tuple[list[LFT], tuple[np.ndarray, ...]]:
-    layers = [network] if isinstance(network, eqx.nn.Linear) else network.layers
-    if "scalar" in (layers[0].in_features, layers[-1].out_features):
-        raise RobustctlError("a network must map a vector to a vector, got sizes that are 'scalar'; give 1")
-    matrices = [_weight(layer) for layer in layers]
-    if isinstance(network, eqx.nn.Linear):
-        return [static_gain(matrices[0])], tuple(matrices)
-    functions = [*[network.activation] * (len(matrices) - 1), network.final_activation]
-    found = [_activation(f, len(W), dtypes_of(network)) for f, W in zip(functions, matrices, strict=True)]
-    parts = [
-        part
-        for W, act in zip(matrices, found, strict=True)
-        for part in (static_gain(W), act)
-        if part is not None
-    ]
-    # A nonlinear last activation is a layer more, with the identity behind it.
-    chain = (*matrices, np.eye(len(matrices[-1]))) if found[-1] is not None else tuple(matrices)
-    return parts, chain if all(act is not None for act in found[:-1]) and _in_unit(found) else ()
-
-
-def _weight(layer: Any) -> np.ndarray:
-    if type(layer) is not eqx.nn.Linear or layer.weight.ndim != 2:
-        raise RobustctlError(
-            f"the layers of an MLP must be equinox.nn.Linear with one matrix each, got {type(layer).__name__}"
-        )
-    return _matrix(layer.weight)
-
-
-def _in_unit(parts: Sequence[LFT | None]) -> bool:
-    blocks = [block for part in parts if part is not None for block in part.blocks]
-    direct = any(part.D22.any() for part in parts if part is not None)
-    return not direct and all(
-        isinstance(b, Slopes) and np.all(b.lo >= 0) and np.all(b.hi <= 1) for b in blocks
-    )
-
-
-def _activation(function: Callable, n: int, dtypes: Sequence[Any]) -> LFT | None:
-    """Return the form of n neurons; None for the identity."""
-    name = next((name for name, known in FUNCTIONS.items() if known is function), None)
-    if name is not None:
-        return _named(name, n)
-    if is_known(function):  # the identity, which Equinox has under no public name
-        return None
-    block, assumptions = neurons(n, function, dtypes)
-    if not isinstance(block, Slopes):
-        raise RobustctlError(block.reason)
-    return _elementwise(block)._replace(assumptions=assumptions)
-
-
-def _named(name: str, n: int) -> LFT | None:
-    if name == "identity":
-        return None
-    if name == "maxmin":
-        return _maxmin(n)
-    lo, hi = SLOPES[name]
-    return _elementwise(Slopes(np.full(n, lo), np.full(n, hi)))
-
-
-def _elementwise(block: Slopes) -> LFT:
-    n = block.nv
-    return static(np.zeros((n, n)), np.eye(n), np.eye(n), np.zeros((n, n)), (block,))
-
-
-def _maxmin(n: int) -> LFT:
-    """Return the form of `max, min = (a + b) / 2 +- |a - b| / 2`: one neuron of slopes [-1, 1] per pair, and what passes.
-
-    Source: the constraints of P. Pauli et al., "Novel quadratic constraints for extending LipSDP beyond slope-restricted
-    activations", ICLR 2024, with their free variables eliminated.
-    """
-    if n % 2:
-        raise RobustctlError(f"maxmin needs an even number of signals, got {n}")
-    half = np.kron(np.eye(n // 2), [[0.5, -0.5]])
-    ones = np.ones(n // 2)
-    passes = np.kron(np.eye(n // 2), np.full((2, 2), 0.5))
-    return static(np.zeros((n // 2,) * 2), half, np.sign(half).T, passes, (Slopes(-ones, ones),))
-
-
-def _of_list(network: list) -> Network:
-    parts, layers = [], [_layer(item) for item in network]
-    if not layers or isinstance(layers[0], str) or isinstance(layers[-1], str):
-        raise RobustctlError("a list of layers must begin and end with a matrix, as [W1, 'relu', W2] does")
-    width = layers[0].shape[1]
-    for layer in layers:
-        if isinstance(layer, str):
-            part = _named(layer, width)
-        elif layer.shape[1] != width:
-            raise RobustctlError(
-                f"matrices must fit each other, got one of shape {layer.shape} for {width} signals"
-            )
+    def read(self, item: Any) -> None:
+        """Add one layer or all layers of a network."""
+        item = explicit_of(item)
+        if isinstance(item, list | tuple) and not _is_affine(item):
+            for part in item:
+                self.read(part)
+        elif isinstance(item, str):
+            self.named(item)
+        elif isinstance(item, GroupSort | Householder | Residual):
+            self.special(item)
+        elif _is_affine(item):
+            self.affine(*item)
+        elif isinstance(item, np.ndarray | jax.Array) or not (callable(item) or isinstance(item, System)):
+            self.affine(item, None)
+        elif isinstance(item, eqx.Module):
+            self.module(item)
         else:
-            part, width = static_gain(layer), len(layer)
-        parts += [] if part is None else [part]
-    alternating = all(isinstance(layer, str) == bool(k % 2) for k, layer in enumerate(layers))
-    chain = (
-        alternating and "identity" not in map(str, layers[1::2]) and _in_unit([p for p in parts if p.blocks])
+            self.function(item)
+
+    def affine(self, W: Any, b: Any) -> None:
+        layer = Affine(*_finite(W, b))
+        if self.width is None:
+            self.ni = layer.W.shape[1]
+        elif layer.W.shape[1] != self.width:
+            raise RobustctlError(
+                f"matrices must fit each other, got one of shape {layer.W.shape} for {self.width} signals"
+            )
+        self.add(layer, len(layer.W))
+
+    def add(self, layer: Layer, width: int) -> None:
+        self.layers.append(layer)
+        self.width = width
+        self.signals += width
+        if self.signals + self.ni > _LARGEST:
+            raise RobustctlError(
+                f"a network must have at most {_LARGEST} signals in all, inputs, neurons and outputs, got {self.signals + self.ni} "
+                f"or more, for which one matrix takes {8e-9 * (self.signals + self.ni) ** 2:.2g} GB; bound parts of it and multiply, "
+                "or prune neurons"
+            )
+
+    def signals_now(self, name: str) -> int:
+        if self.width is None:
+            raise RobustctlError(f"a list of layers must begin with a matrix, got {name} first; {_EXAMPLE}")
+        return self.width
+
+    def named(self, name: str) -> None:
+        if name not in _NAMES:
+            raise RobustctlError(
+                f"an activation must be one of {', '.join(_NAMES)}, got {name!r}; others are GroupSort, Householder, or a JAX function "
+                "with slopes in [0, 1]"
+            )
+        n = self.signals_now(name)
+        if name == "maxmin":
+            self.special(GroupSort(2))
+        elif name != "identity":
+            self.add(elementwise(POINTWISE[name], n), n)
+
+    def special(self, item: GroupSort | Householder | Residual) -> None:
+        if isinstance(item, Residual):
+            return self.residual(item)
+        n = self.signals_now(type(item).__name__)
+        size = item.size if isinstance(item, GroupSort) else len(item.v)
+        if n % size:
+            even = (
+                "maxmin needs an even number of signals"
+                if size == 2
+                else f"groups of {size} need a multiple of {size} signals"
+            )
+            raise RobustctlError(f"{even}, got {n}; pad the layer before")
+        if isinstance(item, GroupSort) and size > 2:
+            return self.add(Sorted(n, size, item.descending), n)
+        if isinstance(item, GroupSort):
+            # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
+            return self.add(Sorted(n, size, item.descending).comparisons()[0], n)
+        v = np.asarray(item.v, np.float64)
+        return self.add(reflected(v / np.linalg.norm(v), n), n)
+
+    def residual(self, item: Residual) -> None:
+        one, other = _Reader(self.width), _Reader(self.width)
+        one.read(item.network)
+        if item.skip is not None:
+            other.read(item.skip)
+        if self.width is None:
+            self.ni = self.width = other.width = one.ni
+        if one.width != other.width or (item.skip is not None and one.ni != other.ni):
+            raise RobustctlError(
+                f"a residual network must return as many signals as its skip connection, got {one.width} and {other.width}; give a "
+                "matrix as skip"
+            )
+        self.assumptions += one.assumptions + other.assumptions
+        self.signals += one.signals + other.signals
+        self.add(Branches(one.layers, other.layers), one.width or 0)
+
+    def module(self, item: Any) -> None:
+        """Add a network of Equinox or of this package; only the classes themselves: a subclass may compute something else."""
+        kind = type(item)
+        if kind is eqx.nn.Sequential:
+            for part in item.layers:
+                self.read(part)
+        elif kind is eqx.nn.MLP:
+            self.mlp(item)
+        elif kind is eqx.nn.Linear:
+            self.affine(*_linear(item))
+        elif kind is eqx.nn.Lambda:
+            self.read(item.fn)
+        elif kind is eqx.nn.PReLU:
+            n = self.signals_now("PReLU")
+            self.add(elementwise(_leak(item.negative_slope, n), n), n)
+        elif kind is StaticNetwork:
+            self.read(item.phi)
+            self.affine(float(item.gamma) * np.eye(self.width or 0), None)
+        elif kind is SandwichNetwork:
+            for layer in item.layers:
+                self.affine(layer.W_in, layer.b)
+                self.function(item.activation)
+                self.affine(layer.W_out, None)
+            self.affine(item.W, item.b)
+        elif kind is not eqx.nn.Identity and not (kind is eqx.nn.Dropout and item.inference):
+            raise RobustctlError(_refusal(item))
+
+    def mlp(self, network: eqx.nn.MLP) -> None:
+        if "scalar" in (network.in_size, network.out_size):
+            raise RobustctlError(
+                "a network must map a vector to a vector, got sizes that are 'scalar'; give 1"
+            )
+        for k, layer in enumerate(network.layers):
+            if type(layer) is not eqx.nn.Linear or layer.weight.ndim != 2:
+                raise RobustctlError(
+                    f"the layers of an MLP must be equinox.nn.Linear with one matrix each, got {type(layer).__name__}; build it "
+                    "without scan=True"
+                )
+            self.affine(*_linear(layer))
+            if k + 1 < len(network.layers):
+                self.function(network.activation, k)
+            elif network.depth:
+                self.function(network.final_activation)
+
+    def function(self, function: Any, layer: int | None = None) -> None:
+        """Add an elementwise activation; an MLP has the arrays of one repeated for each layer and neuron."""
+        if type(function) is eqx.nn.PReLU:
+            slope = function.negative_slope if layer is None else function.negative_slope[layer]
+            return self.read(eqx.tree_at(lambda f: f.negative_slope, function, slope))
+        name = next((name for name, known in _FUNCTIONS.items() if known is function), None)
+        if name is not None:
+            return self.named(name)
+        n = self.signals_now(getattr(function, "__name__", type(function).__name__))
+        if (
+            isinstance(function, functools.partial)
+            and function.func is jax.nn.leaky_relu
+            and not function.args
+        ):
+            return self.add(elementwise(_leak(function.keywords.get("negative_slope", 0.01), n), n), n)
+        if is_known(function):  # the identity, which Equinox has under no public name
+            return None
+        block, assumptions = neurons(n, function, (np.dtype(np.float64),))
+        if isinstance(block, Bounded):
+            raise RobustctlError(block.reason)
+        self.assumptions += assumptions
+        return self.add(elementwise(assumed_unit(function), n), n)
+
+
+_FUNCTIONS = ACTIVATIONS | {"silu": jax.nn.silu, "abs": jnp.abs}
+
+
+def _is_affine(item: Any) -> bool:
+    """Whether an item is a pair of a matrix and a vector."""
+    if not isinstance(item, tuple) or len(item) != 2:
+        return False
+    return (
+        all(isinstance(a, np.ndarray | jax.Array) for a in item) and item[0].ndim == 2 and item[1].ndim == 1
     )
-    return Network(
-        _chained(parts), _product(parts), lambda z: _evaluated(layers, z), _matrices(layers) if chain else ()
-    )
 
 
-def _matrices(layers: list) -> tuple[np.ndarray, ...]:
-    return tuple(layer for layer in layers if not isinstance(layer, str))
-
-
-def _layer(item: Any) -> np.ndarray | str:
-    if isinstance(item, str):
-        if item not in FUNCTIONS:
-            raise RobustctlError(f"an activation must be one of {', '.join(FUNCTIONS)}, got {item!r}")
-        return item
-    return _matrix(item)
-
-
-def _matrix(item: Any) -> np.ndarray:
-    matrix = np.asarray(item, np.float64)
-    if matrix.ndim != 2 or not np.isfinite(matrix).all() or not matrix.size:
+def _leak(slope: Any, n: int) -> Activation:
+    below = np.asarray(slope, np.float64)
+    if not np.isfinite(below).all() or below.shape not in ((), (1,), (n,)):
         raise RobustctlError(
-            f"a layer must be a finite matrix, got shape {matrix.shape}; biases do not count and are left out"
+            f"the slope below zero must be finite, one or {n} numbers, got {np.asarray(slope)!r}; train again with a smaller step"
         )
-    return matrix
+    return kinked(np.broadcast_to(below, (n,)))
 
 
-def _evaluated(layers: list, z):
-    for layer in layers:
-        z = FUNCTIONS[layer](z) if isinstance(layer, str) else jnp.asarray(layer) @ z
-    return z
+def _linear(layer: eqx.nn.Linear) -> tuple[Any, Any]:
+    if "scalar" in (layer.in_features, layer.out_features):
+        raise RobustctlError("a network must map a vector to a vector, got sizes that are 'scalar'; give 1")
+    return layer.weight, layer.bias
+
+
+def _finite(W: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        W = np.asarray(W, np.float64)
+        b = np.zeros(len(W)) if b is None else np.asarray(b, np.float64)
+    except (TypeError, ValueError) as error:
+        raise RobustctlError(
+            f"a layer must be a matrix, an activation or a network, got {W!r}; {_EXAMPLE}"
+        ) from error
+    if W.ndim != 2 or not W.size or not np.isfinite(W).all():
+        bad = (
+            ""
+            if np.isfinite(W).all()
+            else " with entries that are not finite; train again with a smaller step"
+        )
+        raise RobustctlError(f"a layer must be a finite matrix (rows, columns), got shape {W.shape}{bad}")
+    if b.shape != (len(W),) or not np.isfinite(b).all():
+        raise RobustctlError(f"a bias must be {len(W)} finite numbers, got shape {b.shape}")
+    return W, b
+
+
+def _refusal(item: Any) -> str:
+    recurrent = isinstance(item, System | eqx.nn.GRUCell | eqx.nn.LSTMCell)
+    if recurrent or (isinstance(item, eqx.nn.StatefulLayer) and item.is_stateful()):
+        return (
+            f"a feed-forward network must have no state, got {type(item).__name__}; certify(model, prove=True) bounds the gain of a "
+            "recurrent model, and a BatchNorm of a trained network can be multiplied into the matrix before it"
+        )
+    return (
+        "a network must be an LBDN, a LipschitzStatic, an equinox.nn.MLP, Linear or Sequential, or a list, for example "
+        f"[W1, 'relu', W2], got {type(item).__name__}; write its layers as such a list, a residual as Residual"
+    )

@@ -126,7 +126,7 @@ def _rows(form: LFT, inputs: bool) -> dict[str, np.ndarray]:
     return {"X0": X0, "W": W, "U": U, "S": S, "V": V, "Y": Y}
 
 
-def _block_terms(form: LFT, V: np.ndarray, W: np.ndarray) -> tuple[list[np.ndarray], list[Pairs]]:
+def block_terms(form: LFT, V: np.ndarray, W: np.ndarray) -> tuple[list[np.ndarray], list[Pairs]]:
     """Return one matrix per bounded block and the terms of all neurons, in the order of the blocks."""
     fixed, E, A, v, w = [], [], [], 0, 0
     for block in form.blocks:
@@ -141,7 +141,7 @@ def _block_terms(form: LFT, V: np.ndarray, W: np.ndarray) -> tuple[list[np.ndarr
     return fixed, [rank_two(np.vstack(E), np.vstack(A))] if E else []
 
 
-def _split_multipliers(form: LFT, fixed: np.ndarray, neurons: np.ndarray) -> list[np.ndarray]:
+def split_multipliers(form: LFT, fixed: np.ndarray, neurons: np.ndarray) -> list[np.ndarray]:
     """Return the unknowns of the blocks as one array per block."""
     found, k, n = [], 0, 0
     for block in form.blocks:
@@ -156,7 +156,7 @@ def _split_multipliers(form: LFT, fixed: np.ndarray, neurons: np.ndarray) -> lis
 
 def _program(form: LFT, rate: float, gain: bool) -> tuple[Program, np.ndarray]:
     rows = _rows(form, gain)
-    fixed, groups = _block_terms(form, rows["V"], rows["W"])
+    fixed, groups = block_terms(form, rows["V"], rows["W"])
     if gain:
         fixed = [rows["U"].T @ rows["U"], *fixed]
     states = [metric(rows["X0"], rows["S"], rate)] if form.nx else []
@@ -185,7 +185,7 @@ def _unknowns(balanced: Coordinates, program: Program, y: np.ndarray, gain: bool
         P = P + np.triu(P, 1).T
     if rest:
         neurons = rest.pop(0)
-    multipliers = _split_multipliers(form, fixed[1:] if gain else fixed, neurons)
+    multipliers = split_multipliers(form, fixed[1:] if gain else fixed, neurons)
     return balanced.metric(P), balanced.multipliers(multipliers)
 
 

@@ -1,5 +1,7 @@
-"""Evaluation of fitted models: free-run simulation, scores, residuals; and the settings behind `robustctl fit`."""
+"""Evaluation of fitted models: simulation, scores, residuals, error over frequency; and the settings behind `robustctl fit`."""
 
+from .model_error import ErrorEstimate as ErrorEstimate
+from .model_error import model_error as model_error
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations
 from .scores import ChannelScores as ChannelScores

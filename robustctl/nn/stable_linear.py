@@ -1,10 +1,14 @@
 """Linear systems, and linear systems that stay stable while they are trained."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
+from ..errors import ModelError
 from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map
 from ..registry import registered
@@ -13,7 +17,7 @@ from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bounded_real import bounded_real
 from .guarantee import Contracting, Guaranteed
 from .initializers import Initializer, lecun_normals, random, split
-from .numpy_maps import norm, zeros
+from .numpy_maps import invert_bounded_real, norm, zeros
 
 
 class LinearSystem(DirectPath):
@@ -146,3 +150,57 @@ class StableLinear(Guaranteed):
     def quiet(self, factor: float = 1e-2) -> "StableLinear":
         """Return the model with its output arrays multiplied by `factor`."""
         return eqx.tree_at(lambda m: (m.C, m.D), self, (factor * self.C, factor * self.D))
+
+
+def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0, dtype=None) -> StableLinear:
+    """Return the `StableLinear` whose model is a given one, in other coordinates of the state.
+
+    ::
+
+        x+ = A x + B u,    y = C x + D u + by
+
+    The new state is `L' x`, in which the metric is the identity: `L L' = P` solves `A' P A - s^2 P = -C'C - small I` for a rate s in the
+    middle between the spectral radius and `rate`, which leaves the contraction a margin.
+
+    **Arguments:**
+
+    - `A`: (nx, nx), with a spectral radius below `rate`.
+    - `B`: (nx, nu).
+    - `C`: (ny, nx).
+    - `D`: (ny, nu).
+    - `by`: offset of the output, (ny,).
+    - `rate`: in (0, 1], per sample.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `ModelError` for an A that is not stable at the rate.
+    """
+    A, B, C, D = (np.asarray(M, np.float64) for M in (A, B, C, D))
+    radius = np.abs(np.linalg.eigvals(A)).max(initial=0.0)
+    if not radius < rate:
+        raise ModelError(f"A must have a spectral radius below the rate {rate:g}, got {radius:.6g}")
+    nx, (ny, nu) = len(A), D.shape
+    L = _metric_factor(A, C, (radius + rate) / 2)
+    A, B, C = L.T @ np.linalg.solve(L, A.T).T, L.T @ B, np.linalg.solve(L, C.T).T
+    X = invert_bounded_real(
+        np.eye(nx), A, rate**2 * np.eye(nx), np.zeros((nx, 0)), np.zeros((0, nx)), np.zeros((0, 0)), rate
+    )
+    free = {
+        "X": X,
+        "p": np.linalg.norm(X),
+        "Y": np.zeros((nx, nx)),
+        "B": B,
+        "C": C,
+        "D": D,
+        "bx": np.zeros(nx),
+        "by": by,
+    }
+    model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0), dtype=dtype)
+    arrays = [jnp.asarray(value, model.B.dtype) for value in free.values()]
+    return eqx.tree_at(lambda m: [getattr(m, name) for name in free], model, arrays)
+
+
+def _metric_factor(A: np.ndarray, C: np.ndarray, rate: float) -> np.ndarray:
+    # The identity, small next to C'C, gives a state that C does not see a metric, too.
+    Q = C.T @ C + 1e-7 * max(float(np.sum(C**2)), np.finfo(float).tiny) / len(A) * np.eye(len(A))
+    P = scipy.linalg.solve_discrete_lyapunov((A / rate).T, Q)
+    return np.linalg.cholesky((P + P.T) / 2)

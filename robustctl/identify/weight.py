@@ -1,0 +1,218 @@
+"""A stable linear filter of low order above a gain that is known at some frequencies."""
+
+import numpy as np
+
+from ..errors import DataError
+from ..state_space import StateSpace
+
+RADIUS = 0.9999
+"""Largest radius of a pole or zero: 10,000 samples of memory, longer than what a record of some thousand shows."""
+
+BELOW = 10.0
+"""Weight of a gain below the bound against one above it: the filter is raised at the end to where it is nowhere below."""
+
+BETTER = 0.9
+"""Of the mean excess of a lower order: what a higher one must come below, or its further poles follow the noise of the bound."""
+
+ENOUGH = 0.05
+"""Mean excess, 5 %, with which no higher order is tried."""
+
+DENSE = 8
+"""Points per interval between two frequencies of the fit at which the filter must be above the bound, too."""
+
+POINTS = 60
+"""At most that many frequencies enter the fit, each with the largest bound of its neighbors."""
+
+
+def weight_above(omega: np.ndarray, upper: np.ndarray, dt: float, *, order: int | None = None) -> StateSpace:
+    """Fit a stable filter of minimum phase whose gain is at least `upper` at every frequency.
+
+    ::
+
+        W(z) = k prod_i (z^2 + a_i z + b_i) / (z^2 + c_i z + d_i),     |W(exp(i omega dt))| >= upper
+
+    The logarithms of the gains are fitted by least squares that weigh what is below the bound ten times as much; then k is raised until
+    nothing is below, at the frequencies and between them by interpolation of the logarithms. Below the first frequency and above the
+    last the bound is continued as a constant.
+
+    **Arguments:**
+
+    - `omega`: frequencies (n,), rad/s, increasing, in (0, pi / dt]
+    - `upper`: the bound (n,), positive
+    - `dt`: sample time, seconds
+    - `order`: of the filter, 0 to 6; None for the lowest of 0 to 4 that a higher one improves by less than 10 %
+
+    **Raises:** `DataError` for frequencies out of range, a bound that is not positive and finite, and another order.
+    """
+    _check(omega, upper, dt, order)
+    angle, target = _ends_continued(*_between(*_thinned(omega * dt, np.log(upper))))
+    best = None
+    for n in range(5) if order is None else [order]:
+        tried = _fit(np.exp(1j * angle), target, n)
+        if best is None or tried[0] < BETTER * best[0]:
+            best = tried
+        if best[0] < ENOUGH:
+            break
+    assert best is not None
+    numerator, denominator = (_polynomial(roots) for roots in np.split(best[1], 2))
+    angle, target = np.concatenate([angle, omega * dt]), np.concatenate([target, np.log(upper)])
+    # A millionth more covers the rounding of the state-space form.
+    k = np.exp(np.max(target - _log_gain(np.exp(1j * angle), best[1])[0])) * (1 + 1e-6)
+    return _companion(k * numerator, denominator, dt)
+
+
+def gains(W: StateSpace, omega: np.ndarray, u_size: np.ndarray) -> np.ndarray:
+    """Return the largest singular value (n,) of a filter whose inputs are given in other units.
+
+    **Arguments:**
+
+    - `W`: the filter
+    - `omega`: frequencies (n,), rad/s
+    - `u_size`: unit of each input (nu,)
+    """
+    A, B, C, D = (np.asarray(M, np.float64) for M in (W.A, W.B, W.C, W.D))
+    z = np.exp(1j * np.asarray(omega) * W.dt)[:, None, None]
+    response = C @ np.linalg.solve(z * np.eye(len(A)) - A, B[None] + 0j) + D
+    return np.linalg.norm(response * u_size, 2, axis=(1, 2))
+
+
+def for_each_input(W: StateSpace, u_size: np.ndarray, inputs: tuple[str, ...]) -> StateSpace:
+    """Return `W(z) diag(1 / u_size)`, the same filter for every input.
+
+    **Arguments:**
+
+    - `W`: the filter, one input and one output
+    - `u_size`: unit of each input (nu,)
+    - `inputs`: their names
+    """
+    A, B, C, D = (np.kron(np.eye(len(u_size)), M) for M in (W.A, W.B, W.C, W.D))
+    return StateSpace(A, B / u_size, C, D / u_size, W.dt, inputs=inputs)
+
+
+def _check(omega: np.ndarray, upper: np.ndarray, dt: float, order: int | None) -> None:
+    if not (
+        len(omega) and np.all(np.diff(omega) > 0) and omega[0] > 0 and omega[-1] <= np.pi / dt * (1 + 1e-9)
+    ):
+        raise DataError(f"frequencies must increase within (0, {np.pi / dt:g}] rad/s, got {omega}")
+    if upper.shape != omega.shape or not (np.isfinite(upper).all() and (upper > 0).all()):
+        raise DataError(f"the bound must be one positive, finite gain per frequency, got {upper}")
+    if order is not None and order not in range(7):
+        raise DataError(f"order must be a whole number from 0 to 6, got {order!r}")
+
+
+def _thinned(angle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middle frequency and the largest bound of each of at most `POINTS` intervals of a logarithmic axis."""
+    edges = np.geomspace(angle[0], angle[-1], POINTS)[1:-1]
+    groups = [g for g in np.split(np.arange(len(angle)), np.searchsorted(angle, edges)) if len(g)]
+    return np.array([np.exp(np.log(angle[g]).mean()) for g in groups]), np.array(
+        [target[g].max() for g in groups]
+    )
+
+
+def _between(angle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bound with its interpolation at `DENSE` points per interval: the filter must have no notch between two frequencies."""
+    if len(angle) == 1:
+        return angle, target
+    steps = np.linspace(0, len(angle) - 1, DENSE * (len(angle) - 1) + 1)
+    dense = np.exp(np.interp(steps, np.arange(len(angle)), np.log(angle)))
+    return dense, np.interp(np.log(dense), np.log(angle), target)
+
+
+def _ends_continued(angle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low = angle[0] * np.array([0.01, 0.03, 0.1, 0.3])
+    high = np.linspace(angle[-1], np.pi, 6)[1:] if angle[-1] < 0.95 * np.pi else np.array([])
+    ends = np.full(len(low), target[0]), np.full(len(high), target[-1])
+    return np.concatenate([low, angle, high]), np.concatenate([ends[0], target, ends[1]])
+
+
+def _fit(z: np.ndarray, target: np.ndarray, order: int) -> tuple[float, np.ndarray]:
+    """Return the mean excess over the bound once raised above it, and the free numbers of zeros and poles."""
+    from scipy.optimize import least_squares  # slow to import
+
+    def excess(free: np.ndarray) -> np.ndarray:
+        return free[-1] + _log_gain(z, free[:-1])[0] - target
+
+    def weighed(free: np.ndarray) -> np.ndarray:
+        e = excess(free)
+        # A little of the free numbers themselves holds those that the bound does not determine.
+        return np.concatenate([np.where(e < 0, BELOW * e, e), 1e-3 * free[:-1]])
+
+    def slope(free: np.ndarray) -> np.ndarray:
+        rows = np.append(_log_gain(z, free[:-1])[1], np.ones((len(z), 1)), axis=1)
+        return np.vstack(
+            [np.where(excess(free) < 0, BELOW, 1.0)[:, None] * rows, 1e-3 * np.eye(2 * order, 2 * order + 1)]
+        )
+
+    starts = [np.append(start, target.mean()) for start in _starts(order)]
+    found = [least_squares(weighed, start, slope, method="lm", max_nfev=60) for start in starts]  # pyright: ignore
+    best = min(found, key=lambda f: f.cost).x
+    return float(np.mean(excess(best)) - np.min(excess(best))), best[:-1]
+
+
+def _starts(order: int) -> list[np.ndarray]:
+    """Return starts of zeros and poles: all poles fast and all zeros slow, the reverse, and both in the middle.
+
+    Radii tanh 3, 2 and 1, or 0.995, 0.96 and 0.76, last 200, 25 and 4 samples.
+    """
+    slow, middle, fast = (_halves(order, c) for c in (3.0, 2.0, 1.0))
+    # Equal zeros and poles would cancel, and so would their slopes.
+    return [np.concatenate(pair) for pair in ((slow, fast), (fast, slow), (fast, middle), (middle, fast))][
+        : 4 if order else 1
+    ]
+
+
+def _halves(order: int, c: float) -> np.ndarray:
+    """Return the free numbers of `order` real roots near tanh(c)."""
+    r, s = np.tanh(c), np.tanh(0.8 * c)
+    b, a = r * s, -(r + s)
+    # z^2 + a z + b = (z - r)(z - s), in the coordinates of `_sections`.
+    return np.append(np.tile([np.arctanh(b), np.arctanh(a / (1 + b))], order // 2), [c] * (order % 2))
+
+
+def _sections(free: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return polynomials of degree two and one with all roots inside the circle of `RADIUS`, and the slopes of their coefficients.
+
+    `z^2 + a z + b` has its roots inside the unit circle exactly for `|b| < 1` and `|a| < 1 + b`.
+    """
+    t, found = np.tanh(free), []
+    d = 1 - t**2
+    for k in range(0, len(t) - 1, 2):
+        b, a = t[k : k + 2]
+        slopes = np.array(
+            [[0.0, RADIUS * a * d[k], RADIUS**2 * d[k]], [0.0, RADIUS * (1 + b) * d[k + 1], 0.0]]
+        )
+        found.append((np.array([1.0, RADIUS * a * (1 + b), RADIUS**2 * b]), slopes))
+    if len(t) % 2:
+        found.append((np.array([1.0, -RADIUS * t[-1]]), np.array([[0.0, -RADIUS * d[-1]]])))
+    return found
+
+
+def _log_gain(z: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logarithm of the gain (n,) for the free numbers of zeros and poles, and its slope (n, free numbers)."""
+    total, slopes = np.zeros(len(z)), []
+    for sign, half in zip((1, -1), np.split(free, 2), strict=True):
+        for polynomial, slope in _sections(half):
+            value = np.polyval(polynomial, z)
+            total += sign * np.log(np.abs(value))
+            slopes += [sign * np.real(np.polyval(row, z) / value) for row in slope]
+    return total, np.array(slopes).reshape(-1, len(z)).T
+
+
+def _polynomial(free: np.ndarray) -> np.ndarray:
+    found = np.ones(1)
+    for section, _ in _sections(free):
+        found = np.convolve(found, section)
+    return found
+
+
+def _companion(numerator: np.ndarray, denominator: np.ndarray, dt: float) -> StateSpace:
+    """Return the filter in state space, its states scaled to unit variance under white inputs."""
+    from scipy.linalg import solve_discrete_lyapunov
+
+    n, D = len(denominator) - 1, numerator[0]
+    A = np.vstack([-denominator[1:], np.eye(n - 1, n)]) if n else np.zeros((0, 0))
+    B, C = np.eye(n, 1), (numerator[1:] - D * denominator[1:])[None]
+    if n:
+        size = np.sqrt(np.diag(solve_discrete_lyapunov(A, B @ B.T)))
+        A, B, C = A * size / size[:, None], B / size[:, None], C * size
+    return StateSpace(A, B, C, [[D]], dt)

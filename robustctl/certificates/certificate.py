@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +18,11 @@ from .dissipation import Inequality, described, positive_definite
 from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .metric import find_metric
 from .proof import Proof
-from .proven import with_proofs
+from .proven import is_loop, with_proofs
 from .rate import rate_found
+
+if TYPE_CHECKING:
+    from .model_error import ModelError
 
 FORMAT = 1
 
@@ -51,6 +56,7 @@ class Certificate:
     - `rate_proof`: those that prove `rate`.
     - `scaled_gamma`: the proven gain between the scaled signals of a fitted model.
     - `unproven`: why a search found nothing, in words.
+    - `gains`: of a loop the proven gains between its signals, `gains["d", "y"]`.
     """
 
     holds: bool
@@ -73,6 +79,7 @@ class Certificate:
     rate_proof: Proof | None = None
     scaled_gamma: float | None = None
     unproven: tuple[str, ...] = ()
+    gains: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
@@ -147,7 +154,10 @@ class Certificate:
         return "\n".join([*lines, f"  weights       sha256 {self.weights_sha256[:16]}..."])
 
 
-def certify(model: Parameterization | System, *, prove: bool = False, seconds: float = 60.0) -> Certificate:
+def certify(
+    model: Parameterization | System, *, prove: bool = False, seconds: float = 60.0,
+    gains: Sequence[tuple[str, str]] | None = None, error: "ModelError | Sequence[ModelError] | None" = None,
+) -> Certificate:  # fmt: skip
     """Check a model's guarantee in float64, trusting nothing but the matrices it steps with and its network.
 
     The claim (rate, supply rate) is the system's own. The metric is the one that it carries or, where that fails
@@ -160,13 +170,18 @@ def certify(model: Parameterization | System, *, prove: bool = False, seconds: f
     With `prove=True` the smallest gain and contraction rate are searched that a multiplier for each neuron proves; a model that
     promises contraction alone gets a gain, too. `holds` is about the promise with and without.
 
+    Of a closed loop the gains between its named signals are proven, as `rc.certificates.certify_loop` describes.
+
     **Arguments:**
 
     - `model`: a parameterization or a system.
     - `prove`: whether to search for smaller numbers than the promised ones.
     - `seconds`: time limit of the search.
+    - `gains`: of a loop, the pairs of signals whose gains are proven, `[("d", "y")]`.
+    - `error`: of a loop, by what the plant differs from its model, a `rc.certificates.ModelError` or several.
 
-    **Raises:** `RobustctlError` for something that is neither a parameterization nor a system, and for seconds that are not positive.
+    **Raises:** `RobustctlError` for something that is neither a parameterization nor a system, for seconds that are not positive, and
+    for gains or an error of something that is no loop.
 
     **Example:** ::
 
@@ -176,10 +191,14 @@ def certify(model: Parameterization | System, *, prove: bool = False, seconds: f
     """
     do = "of what fit returns give .model, of what fit_policy returns .policy"
     system = of_type(explicit_of(model), System, "certify needs a parameterization or a system", do)
+    if (prove and is_loop(system)) or gains is not None or error is not None:
+        from .loop_gains import certify_loop  # which imports this module
+
+        return certify_loop(system, gains=gains, error=error, seconds=seconds)
     found = _of_system(system)
     inner = system.system if isinstance(system, Scaled) else system
     found = dataclasses.replace(
-        found, model=type(inner).__name__, dtype=_dtype(inner), weights_sha256=weights_sha256(system),
+        found, model=type(inner).__name__, dtype=dtypes(inner), weights_sha256=weights_sha256(system),
         fingerprint=fingerprint(system), assumptions=(*found.assumptions, *_assumed(system)),
         promised_gamma=found.gamma, promised_rate=found.rate,
     )  # fmt: skip
@@ -319,5 +338,6 @@ def _gain(supply: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> float | N
     return float(LR * np.linalg.norm(out, 2) + np.linalg.norm(QS, 2))
 
 
-def _dtype(system: System) -> str:
+def dtypes(system: System) -> str:
+    """Return the dtypes of a system's arrays, in words."""
     return ", ".join(sorted({str(array.dtype) for _, array in arrays(system)}))

@@ -46,6 +46,11 @@ def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certif
     )  # fmt: skip
 
 
+def is_loop(system: System) -> bool:
+    """Return whether a system has named signals to prove gains between."""
+    return callable(getattr(system, "ports", None))
+
+
 def form_of(system: System) -> LFT | str:
     """Return the form of a system with its networks opened, or in words why there is none to prove anything of."""
     if reason := complex_fault(system) or flag_fault(system) or array_fault(system) or step_fault(system):

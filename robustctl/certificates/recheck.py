@@ -4,6 +4,8 @@ from ..errors import RobustctlError
 from ..system import Parameterization, System, explicit_of
 from .certificate import Certificate, certify
 from .content import fingerprint
+from .loop_certificate import LoopCertificate
+from .loop_recheck import recheck_loop
 from .proof import fits, gain_margin, rate_margin
 from .proven import form_of, smaller
 
@@ -13,7 +15,7 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
 
     **Arguments:**
 
-    - `certificate`: what `certify(model, prove=True)` returned, or `Certificate.from_json` of its text.
+    - `certificate`: what `certify(model, prove=True)` returned, or `from_json` of its text by `Certificate`, or by `LoopCertificate`.
     - `model`: the model or system that it was made of.
 
     **Raises:** `RobustctlError` for a certificate of another model, without proofs, whose multipliers do not fit the model, or whose
@@ -26,6 +28,8 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
         rc.certificates.recheck(rc.certificates.Certificate.from_json(certificate.to_json()), model)
     """
     system = explicit_of(model)
+    if isinstance(certificate, LoopCertificate):
+        return recheck_loop(certificate, system)
     if certificate.fingerprint != fingerprint(system):
         raise RobustctlError(
             f"the certificate must be of this model, got one of {certificate.model} with other weights; certify the model again"

@@ -15,7 +15,11 @@ from .internal_model import noiseless as noiseless
 from .internal_model import plant_poles as plant_poles
 from .loop_run import LoopRun as LoopRun
 from .loop_run import simulate as simulate
+from .model_plant import ModelPlant as ModelPlant
+from .model_plant import ModelPlantState as ModelPlantState
+from .parallel import Parallel as Parallel
 from .plant_scenario import PlantScenario as PlantScenario
+from .ports import Ports as Ports
 from .youla import Base as Base
 from .youla import ModelBased as ModelBased
 from .youla import Youla as Youla

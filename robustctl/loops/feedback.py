@@ -15,6 +15,7 @@ from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
 from ..system import StrictlyProper, System, step_by_step
 from .parts import Of, forms, narrowed, with_references
+from .ports import PLANT_INPUT, Ports, named
 
 
 class LoopOutput(NamedTuple):
@@ -99,6 +100,31 @@ class Feedback(System):
         policy = narrowed(policy, self._width() or policy.nu)
         y, u, w, r = signals([plant, policy], plant.nu - policy.ny, policy.nu - plant.ny)
         return joined([plant, policy], [u, w, y, r], [y, r, u])
+
+    def ports(self) -> Ports | None:
+        """Return the form between all named signals; None where the loop has no form.
+
+        ::
+
+            u = policy(y, r),    y = plant(u + v, d) + n,    e = r - y
+
+        A plant without disturbances has d = v. The error e is there where the policy reads a reference for each output.
+        """
+        parts = forms(self.plant, self.policy)
+        # A class that overrides a method here no longer has what lft() describes.
+        if parts is None or self.lft() is None:
+            return None
+        plant, policy = parts[0], narrowed(parts[1], self._width() or parts[1].nu)
+        nu, ny, nr = policy.ny, plant.ny, policy.nu - plant.ny
+        widths = {"d": plant.nu - nu, "r": nr, "n": ny, "v": nu, PLANT_INPUT: nu}
+        free, u, d, r, n, v, added = signals([plant, policy], *widths.values())
+        y, error = free + n, [r - free - n] if nr == ny else []
+        form = joined([plant, policy], [u + v + added, d, y, r], [y, u, *error, u + v])
+        inputs = named(widths, {})
+        added_as_d = {"d" + name[1:]: at for name, at in inputs.items() if name[0] == "v"}
+        known = {"y": self.plant.outputs, "u": self.plant.inputs}
+        outputs = named({"y": ny, "u": nu, "e": nr if error else 0, PLANT_INPUT: nu}, known)
+        return Ports(form, added_as_d | inputs, outputs)
 
     @override
     def undisturbed(self, references: int = 0) -> PyTree:

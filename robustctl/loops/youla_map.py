@@ -13,6 +13,7 @@ from ..lft import LFT, joined, saturation, signals
 from ..state_space import StateSpace
 from ..system import System
 from .parts import Of, forms
+from .ports import Ports, named
 
 
 class YoulaOutput(NamedTuple):
@@ -85,6 +86,16 @@ class YoulaMap(System):
         parts.append(saturation(np.full(nu, np.isfinite(self.limit))))
         z0, z1, y, v, u, d = signals(parts, self.nu)
         return joined(parts, [d, u, d, y, v], [z0 + z1, u])
+
+    def ports(self) -> Ports | None:
+        """Return the form from d to z and u by name; None where q has no form."""
+        form, nz = self.lft(), self.t0.D.shape[0]
+        if form is None:
+            return None
+        known = {"z": self.t0.outputs, "u": self.t1.inputs}
+        return Ports(
+            form, named({"d": form.nu}, {"d": self.inputs}), named({"z": nz, "u": form.ny - nz}, known)
+        )
 
     def __check_init__(self):
         """Refuse maps that do not fit each other."""

@@ -1,0 +1,142 @@
+"""How wrong a model may be: the largest model error with which a loop is still proven to be stable, and gains on the way there."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import RobustctlError
+from ..system import System
+from .coordinates import opened
+from .loop_certificate import LoopCertificate, Pair
+from .loop_gains import assumed, certify_loop, explained, ports_of, stability_margin, void, without_inputs
+from .model_error import ModelError, around, as_errors, with_errors
+from .proof import Proof
+from .prove import fault_of, least_gain
+
+
+class LargestError(NamedTuple):
+    """The largest gain of a model error with which a loop is proven to be stable.
+
+    **Arguments:**
+
+    - `gain`: of the error; 0 where the loop is not proven without it.
+    - `certificate`: of the loop with this error, to store and `recheck`.
+    """
+
+    gain: float
+    certificate: LoopCertificate
+
+
+def largest_error(
+    loop: System, at: str = "output", weight: Any = None, *, error: ModelError | Sequence[ModelError] | None = None,
+    seconds: float = 60.0,
+) -> LargestError:  # fmt: skip
+    """Return the largest gain of a model error that leaves the loop's stability proven.
+
+    ::
+
+        largest gain = 1 / g,      g the least proven gain from p to q = W u   in the loop without the error,  p = Delta(q)
+
+    For one error both are the same matrix inequality, so that no bisection is needed; of a linear loop it is the small-gain theorem, exact.
+    With `weight=delay_error(1).weight` and `at="input"` it is the number of samples of delay that the loop is proven to bear.
+
+    **Arguments:**
+
+    - `loop`: as for `rc.certify`.
+    - `at`: where the error is, as in `ModelError`.
+    - `weight`: of the error, as in `ModelError`.
+    - `error`: further errors, which stay as they are.
+    - `seconds`: time limit of the search.
+
+    **Raises:** `RobustctlError` for seconds that are not positive, and as `rc.certificates.certify_loop`.
+
+    **Example:** ::
+
+        lag = rc.StateSpace([[0.9]], [[0.1]], [[1.0]], [[0.0]], dt=0.1)
+        loop = rc.loops.feedback(rc.loops.ModelPlant(lag), rc.classical.PID(2.0, 1.0, dt=0.1))
+        print(rc.certificates.largest_error(loop, at="output").gain)
+    """
+    if not seconds > 0:
+        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    deadline = time.monotonic() + seconds
+    others, wanted = as_errors(error), ModelError(1.0, at, weight)
+    ports = ports_of(loop)
+    if isinstance(ports, str):
+        return LargestError(0.0, void(loop, others, ports))
+    for one in (*others, wanted):
+        one.check_sample_time(loop.dt)
+    known = with_errors(ports, others)
+    form = opened(around(known, wanted))
+    found = least_gain(form, deadline)
+    if found.proof is None:
+        return LargestError(
+            0.0, explained(void(loop, others, fault_of(form) or found.reason), ports, others, deadline)
+        )
+    for lowered in (1e-9, 1e-6, 1e-4, 1e-3):
+        largest = dataclasses.replace(wanted, gain=(1 - lowered) / found.proof.value)
+        # The block's form is divided by a gain above one: with this multiplier it has the metric and multipliers of the gain.
+        multiplier = np.array([max(largest.gain, 1.0) ** 2 / largest.gain**2])
+        proof = Proof(1.0, found.proof.P, (*found.proof.multipliers, multiplier))
+        closed = with_errors(known, [largest])
+        margin = stability_margin(closed, proof)
+        if margin < 0:
+            errors = (*others, largest)
+            certificate = dataclasses.replace(
+                void(loop, errors, ""), holds=True, margin=margin, rate_proof=proof,
+                assumptions=(*assumed(loop, errors), *without_inputs(closed).assumptions),
+            )  # fmt: skip
+            return LargestError(largest.gain, certificate)
+    return LargestError(0.0, void(loop, others, "the proof does not survive rounding"))
+
+
+class ErrorTable(NamedTuple):
+    """What is proven of a loop for model errors of several gains; printed, it is a table.
+
+    **Arguments:**
+
+    - `pairs`: the gains that were searched.
+    - `certificates`: one per error, in the order of their gains.
+    """
+
+    pairs: tuple[Pair, ...]
+    certificates: tuple[LoopCertificate, ...]
+
+    def __str__(self) -> str:
+        """Return the table as text."""
+        lines = ["error   " + "".join(f"{f'{a} to {b}':>12}" for a, b in self.pairs)]
+        for certificate in self.certificates:
+            cells = [certificate.gains.get(pair) for pair in self.pairs]
+            texts = [f"{gain:.4g}" if gain is not None else "not proven" for gain in cells]
+            lines.append(f"{certificate.errors[-1].gain:<8.4g}" + "".join(f"{text:>12}" for text in texts))
+        return "\n".join(lines)
+
+
+def error_table(
+    loop: System, errors: Sequence[float], at: str = "output", weight: Any = None, *, gains: Sequence[Pair] = (("d", "y"),),
+    seconds: float = 60.0,
+) -> ErrorTable:  # fmt: skip
+    """Return the gains that are proven of a loop for model errors of several gains.
+
+    **Arguments:**
+
+    - `loop`: as for `rc.certify`.
+    - `errors`: gains of the error, 0 for a model without one.
+    - `at`: where the error is, as in `ModelError`.
+    - `weight`: of the error, as in `ModelError`.
+    - `gains`: pairs of signals, as for `rc.certificates.certify_loop`.
+    - `seconds`: time limit for each error.
+
+    **Raises:** as `rc.certificates.certify_loop`.
+
+    **Example:** ::
+
+        lag = rc.StateSpace([[0.9]], [[0.1]], [[1.0]], [[0.0]], dt=0.1)
+        loop = rc.loops.feedback(rc.loops.ModelPlant(lag), rc.classical.PID(2.0, 1.0, dt=0.1))
+        print(rc.certificates.error_table(loop, [0.0, 0.1, 0.2]))
+    """
+    given = [ModelError(gain, at, weight) for gain in errors]
+    pairs = tuple((a, b) for a, b in gains)
+    return ErrorTable(pairs, tuple(certify_loop(loop, gains=pairs, error=e, seconds=seconds) for e in given))

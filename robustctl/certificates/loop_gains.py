@@ -1,0 +1,201 @@
+"""Gains of closed loops between named signals, by one matrix inequality each, and why there are none."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import RobustctlError
+from ..lft import LFT, Slopes
+from ..system import System
+from .certificate import dtypes
+from .content import fingerprint, own_descriptions, weights_sha256
+from .coordinates import opened
+from .loop_certificate import LoopCertificate, Pair
+from .model_error import ModelError, as_errors, with_errors
+from .proof import Proof, gain_margin, rate_margin
+from .prove import Found, fault_of, least_gain, least_rate
+from .proven import form_of, is_loop
+
+if TYPE_CHECKING:  # importing plants and loops is slow
+    from ..loops.ports import Ports
+
+USUAL: tuple[Pair, ...] = (("d", "y"), ("d", "z"), ("d", "u"), ("n", "u"), ("r", "e"))
+"""The gains that are proven where none are named, of those whose signals the loop has."""
+
+
+def certify_loop(
+    loop: System, *, gains: Sequence[Pair] | None = None, error: ModelError | Sequence[ModelError] | None = None,
+    seconds: float = 60.0,
+) -> LoopCertificate:  # fmt: skip
+    """Prove a closed loop's stability and the least gains between its named signals, with an imperfect model of its plant if given.
+
+    The same as `rc.certify` of a loop.
+
+    **Arguments:**
+
+    - `loop`: of `rc.loops.feedback`, or a `YoulaMap`.
+    - `gains`: pairs of an input and an output, `[("d", "y"), ("r", "e")]`; default the usual ones that the loop has. Of `feedback`:
+      inputs d disturbance, r reference, n added to the measured output, v added to the control; outputs y measured output, u control,
+      e = r - y. `y[0]` is a channel, and so is the name of an output or control.
+    - `error`: by what the plant differs from its model, a `ModelError` or several.
+    - `seconds`: time limit of the search.
+
+    **Raises:** `RobustctlError` for something without named signals, a signal that the loop does not have, an error that does not fit
+    it, and seconds that are not positive.
+
+    **Example:** ::
+
+        lag = rc.StateSpace([[0.9]], [[0.1]], [[1.0]], [[0.0]], dt=0.1)
+        loop = rc.loops.feedback(rc.loops.ModelPlant(lag), rc.classical.PID(2.0, 1.0, dt=0.1))
+        print(rc.certificates.certify_loop(loop, gains=[("d", "y")]).gains["d", "y"])
+    """
+    if not seconds > 0:
+        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    deadline = time.monotonic() + seconds
+    errors = as_errors(error)
+    for one in errors:
+        one.check_sample_time(loop.dt)
+    ports = ports_of(loop)
+    if isinstance(ports, str):
+        return void(loop, errors, ports)
+    pairs = [tuple(p) for p in gains] if gains is not None else _usual(ports)
+    whole = with_errors(ports, errors)
+    forms = {(a, b): opened(whole.between(a, b)) for a, b in pairs}
+    stability = stable(without_inputs(whole), deadline, any(e.gain > 0 for e in errors))
+    if stability.proof is None:
+        return explained(void(loop, errors, stability.reason), ports, errors, deadline)
+    found = {pair: least_gain(form, deadline) for pair, form in forms.items()}
+    return _proven(loop, errors, whole, stability.proof, found)
+
+
+def ports_of(loop: System) -> "Ports | str":
+    """Return a loop's named signals, or in words why nothing can be proven of it.
+
+    **Raises:** `RobustctlError` for something without named signals.
+    """
+    if not is_loop(loop):
+        raise RobustctlError(
+            f"a loop must have named signals, as that of rc.loops.feedback does, got {type(loop).__name__}; give the class a method ports()"
+        )
+    form = form_of(loop)
+    if isinstance(form, str):
+        return form
+    return loop.ports()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _usual(ports: "Ports") -> list[Pair]:
+    return [(a, b) for a, b in USUAL if a in ports.inputs and b in ports.outputs]
+
+
+def without_inputs(ports: "Ports") -> LFT:
+    """Return the opened form of a loop without inputs and outputs, of which stability is proven."""
+    form, nothing = ports.form, slice(0, 0)
+    return opened(
+        form._replace(
+            B2=form.B2[:, nothing], D12=form.D12[:, nothing], C2=form.C2[nothing], D21=form.D21[nothing],
+            D22=form.D22[nothing, nothing],
+        )
+    )  # fmt: skip
+
+
+def stable(form: LFT, deadline: float, errors: bool) -> Found:
+    """Return a proof of contraction, at the least rate; with unknown errors, which remember, of stability alone, at rate 1."""
+    if form.nx == 0:
+        reason = fault_of(form)
+        return Found(None if reason else Proof(1.0, np.zeros((0, 0)), tuple(_ones(form))), reason)
+    if not errors:
+        return least_rate(form, deadline)
+    found = least_rate(form, deadline, within=np.inf)
+    return found._replace(proof=found.proof and dataclasses.replace(found.proof, value=1.0))
+
+
+def _ones(form: LFT) -> list[np.ndarray]:
+    return [np.ones(block.nv if isinstance(block, Slopes) else 1) for block in form.blocks]
+
+
+def _proven(
+    loop: System, errors: tuple[ModelError, ...], ports: "Ports", stability: Proof, found: dict[Pair, Found]
+) -> LoopCertificate:
+    proofs = {pair: one.proof for pair, one in found.items() if one.proof is not None}
+    return dataclasses.replace(
+        void(loop, errors, ""), holds=True, rate=None if any(e.gain > 0 for e in errors) else stability.value, rate_proof=stability,
+        margin=max([stability_margin(ports, stability), *(margin_of(ports, pair, p) for pair, p in proofs.items())]),
+        gains={pair: proof.value for pair, proof in proofs.items()}, gain_proofs=proofs,
+        unproven=tuple(f"gain from {a} to {b}: {one.reason}" for (a, b), one in found.items() if one.proof is None),
+        assumptions=(*assumed(loop, errors), *without_inputs(ports).assumptions),
+    )  # fmt: skip
+
+
+def stability_margin(ports: "Ports", proof: Proof) -> float:
+    """Return the bound on the largest relative eigenvalue of the matrix that proves stability; negative where it does."""
+    return rate_margin(without_inputs(ports), proof)
+
+
+def margin_of(ports: "Ports", pair: Pair, proof: Proof) -> float:
+    """Return the same of the matrix that proves a gain."""
+    return gain_margin(opened(ports.between(*pair)), proof)
+
+
+def assumed(loop: System, errors: Sequence[ModelError]) -> tuple[str, ...]:
+    """Return what no matrix proves of this loop, in words."""
+    own = [f"lft() of {name} describes its step: sizes were compared" for name in own_descriptions(loop)]
+    bounded = ["the plant differs from its model by no more than the model error"] if errors else []
+    return (*own, *bounded)
+
+
+def void(loop: System, errors: tuple[ModelError, ...], reason: str) -> LoopCertificate:
+    """Return the certificate of a loop of which nothing is proven."""
+    return LoopCertificate(
+        holds=False, margin=float("inf"), rate=None, rate_found=None, gamma=None, supply=None, phi_bound=None, P=None,
+        reason=reason, model=type(loop).__name__, dtype=dtypes(loop), weights_sha256=weights_sha256(loop),
+        fingerprint=fingerprint(loop), errors=errors,
+    )  # fmt: skip
+
+
+def explained(
+    found: LoopCertificate, ports: "Ports", errors: Sequence[ModelError], deadline: float
+) -> LoopCertificate:
+    """Return a certificate that does not hold, with how far the errors, or else the slopes, must shrink for one that does."""
+    if fault_of(without_inputs(ports)) or time.monotonic() > deadline:
+        return found
+
+    def provable(form: LFT) -> bool:
+        return stable(form, deadline, True).proof is not None
+
+    if errors and provable(without_inputs(ports)):
+        factor = _largest(lambda t: provable(without_inputs(with_errors(ports, _scaled(errors, t)))))
+        reason = f"{found.reason}; it is proven without the model error, and with {factor:.3g} times its gain"
+        return dataclasses.replace(found, error_fraction=factor, reason=reason)
+    form = without_inputs(ports)
+    if not any(isinstance(block, Slopes) for block in form.blocks) or not provable(shrunk(form, 0.0)):
+        return found
+    fraction = _largest(lambda t: provable(shrunk(form, t)))
+    reason = f"{found.reason}; it can be with every interval of slopes shrunk about its middle to {fraction:.3g} of its length"
+    return dataclasses.replace(found, slope_fraction=fraction, reason=reason)
+
+
+def _scaled(errors: Sequence[ModelError], factor: float) -> list[ModelError]:
+    return [ModelError(factor * e.gain, e.at, e.weight) for e in errors]
+
+
+def shrunk(form: LFT, fraction: float) -> LFT:
+    """Return a form whose intervals of slopes have that part of their length, about their middle."""
+    blocks = []
+    for block in form.blocks:
+        if isinstance(block, Slopes):
+            middle, half = (block.hi + block.lo) / 2, fraction * (block.hi - block.lo) / 2
+            block = Slopes(middle - half, middle + half)
+        blocks.append(block)
+    return form._replace(blocks=tuple(blocks))
+
+
+def _largest(holds: Callable[[float], bool], within: float = 0.01) -> float:
+    """Return the largest number in [0, 1] for which something that holds at 0 still does, by bisection."""
+    low, high = 0.0, 1.0
+    while high - low > within:
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

@@ -1,0 +1,69 @@
+"""Two controllers whose controls are added."""
+
+from jaxtyping import Array, PyTree
+from typing_extensions import override
+
+from ..lft import LFT, joined, signals
+from ..system import System
+from .feedback import check_sample_time
+from .parts import Of, forms, narrowed
+
+
+class Parallel(System):
+    """Two systems that read the same signals, their outputs added: a controller and a learned policy, for example.
+
+    ::
+
+        y[t] = first(u[t]) + second(u[t])
+
+    Nothing is promised of a loop with it; `rc.certify` of the loop finds out.
+
+    **Arguments:**
+
+    - `first`: a controller, for example a `PID`.
+    - `second`: a learned system of as many outputs. Its inputs are those of both: a first that can do without references reads none
+      that the second does not read.
+
+    **Raises:** `ModelError` for systems of different sample times.
+    """
+
+    first: System
+    second: System
+    nu, ny = Of("second"), Of("second")
+
+    def __check_init__(self):
+        """Refuse parts of different sample times."""
+        check_sample_time("first", self.first, "second's", self.second)
+
+    @property
+    @override
+    def dt(self) -> float | None:
+        """Sample time in seconds, of the one or the other; None where both work at any."""
+        return self.second.dt if self.first.dt is None else self.first.dt
+
+    @override
+    def lft(self) -> LFT | None:
+        """Return the sum of both forms."""
+        parts = forms(self.first, self.second)
+        if parts is None:
+            return None
+        parts[0] = narrowed(parts[0], parts[1].nu)
+        y1, y2, u = signals(parts, parts[1].nu)
+        return joined(parts, [u, u], [y1 + y2])
+
+    @override
+    def init_state(self) -> tuple[PyTree, PyTree]:
+        """Return both initial states."""
+        return self.first.init_state(), self.second.init_state()
+
+    @override
+    def step(self, x: tuple[PyTree, PyTree], u: Array) -> tuple[tuple[PyTree, PyTree], Array]:
+        """Return `(x_next, y)`."""
+        first, y1 = self.first.step(x[0], u)
+        second, y2 = self.second.step(x[1], u)
+        return (first, second), y1 + y2
+
+    @override
+    def prepare(self) -> "Parallel":
+        """Return the same with its parts prepared for many steps."""
+        return Parallel(self.first.prepare(), self.second.prepare())

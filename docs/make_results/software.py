@@ -1,6 +1,8 @@
 """Tables of what was done to the software itself: each a function from all results to Markdown, empty where its file is absent."""
 
-from .markdown import table
+import numpy as np
+
+from .markdown import number, table
 
 Results = dict[str, dict]
 
@@ -46,6 +48,21 @@ def proven_linear(results: Results) -> str:
         "below_the_norm": "of these with a gain below it", "largest_ratio": "largest proven gain over the norm",
         "median_seconds": "median seconds per system",
     })  # fmt: skip
+
+
+def counterexamples(results: Results) -> str:
+    found = results.get("counterexamples", {}).get("models", [])
+    rows = []
+    for model in dict.fromkeys(r["model"] for r in found):
+        mine = [r for r in found if r["model"] == model]
+        worst = max((r for r in mine if r["kind"]), key=lambda r: np.ptp(r["outputs_end"]), default=None)
+        ends = "-" if worst is None else " or ".join(number(y) for y in worst["outputs_end"])
+        held = None if worst is None else worst["input"]
+        kinds = ", ".join(sorted({r["kind"] for r in mine if r["kind"]})) or "none found"
+        disproved = sum(r["kind"] is not None for r in mine)
+        rows.append((model, len(mine), sum(r["holds"] for r in mine), disproved, kinds, held, ends))
+    heads = ("trained", "certified", "disproved", "how", "pump held at (V)", "levels at the end (V)")
+    return table(("model", *heads), rows)
 
 
 def units(results: Results) -> str:

@@ -286,6 +286,19 @@ def test_a_given_certificate_is_kept_and_must_be_of_these_weights(path):
         save(path, other, certificate=certificate)
 
 
+def test_stored_proofs_are_checked_without_a_search(path, monkeypatch):
+    model = MODELS["ContractingR2DN"](jnp.float64)
+    certificate = rc.certify(model)
+    assert certificate.gain_proof is not None and certificate.rate_proof is not None
+    save(path, model, certificate=certificate)
+    monkeypatch.setattr("robustctl.certificates.prove.solve", None)
+    load(path)
+    smaller = 0.9 * certificate.gain_proof.value
+    tamper(path, lambda header, arrays: header["certificate"]["gain_proof"].update(value=smaller))
+    with pytest.raises(ModelFileError, match=r"stored proofs must hold, got .* gain"):
+        load(path)
+
+
 def test_a_certificate_that_no_longer_holds_is_refused(path):
     model = eqx.tree_at(lambda m: m.core.X, MODELS["ContractingR2DN"](jnp.float64), jnp.full((6, 6), jnp.nan))
     save(path, model)

@@ -76,8 +76,9 @@ def ascend_gain(system: System, pairs: tuple[Array, Array], size: Array, steps: 
     It moves both in units of `size` (nu,), and du in units of its own largest entry.
     """
     u, du = pairs
+    size = size[None, None]
     amplitude = jnp.abs(du / size).max(axis=(1, 2), keepdims=True)
-    return _ascend(_GainRatioAbout(system, x0, size), (u / size, du / size / amplitude, amplitude), steps)
+    return _ascend(_GainRatioAbout(system, x0, size[0]), (u / size, du / size / amplitude, amplitude), steps)
 
 
 class _GainRatio(eqx.Module):

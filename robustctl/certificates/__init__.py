@@ -18,9 +18,6 @@ from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz as lipschitz
 from .loop_certificate import LoopCertificate as LoopCertificate
 from .loop_gains import certify_loop as certify_loop
-from .ascent import LowerBound as LowerBound
-from .ascent import contraction_lower_bound as contraction_lower_bound
-from .ascent import gain_lower_bound as gain_lower_bound
 from .model_error import ModelError as ModelError
 from .model_error import delay_error as delay_error
 from .networks import GroupSort as GroupSort

@@ -65,7 +65,9 @@ def _program(form: LFT) -> tuple[Program, np.ndarray]:
 
 def _proven(form: LFT, balanced: Coordinates, program: Program, y: np.ndarray) -> float | None:
     fixed, tau, *neurons = program.split(y)
-    multipliers = balanced.multipliers(split_multipliers(form.blocks, fixed, neurons[0] if neurons else np.zeros(0)))
+    multipliers = balanced.multipliers(
+        split_multipliers(form.blocks, fixed, neurons[0] if neurons else np.zeros(0))
+    )
     if not np.all(tau > 0) or not all(np.all(t >= 0) for t in multipliers):
         return None
     P, zero = np.zeros((0, 0)), np.zeros((form.nu, 1))

@@ -47,7 +47,10 @@ def _fault_of_mode(form: LFT) -> str:
         return "the model has weights that are not finite; train again with a smaller step"
     unbounded = [b for b in form.blocks if not np.isfinite(b.gain)]
     if unbounded:
-        return unbounded[0].reason or "every nonlinearity must have known slopes or a finite bound, got one without"
+        return (
+            unbounded[0].reason
+            or "every nonlinearity must have known slopes or a finite bound, got one without"
+        )
     try:
         A = at_slopes(form)[0]
     except np.linalg.LinAlgError:

@@ -36,7 +36,7 @@ OUT = Path("results/certificate_oracle.json")
 def verdict(case: Case, rng: np.random.Generator) -> tuple[str, str]:
     """The outcome of a case, and what was wrong with it: "true", "not certified", "refused", "FALSE"."""
     try:
-        certificate = rc.certify(case.model)
+        certificate = rc.certify(case.model, prove=False)
     except RobustctlError as error:
         return "refused", str(error)
     if not certificate.holds:

@@ -95,7 +95,7 @@ def truncations(raw: bytes, path: Path, times: int, rng: np.random.Generator) ->
 def save_forever(path: Path, started: Event) -> None:
     """Save two models in turn until killed."""
     models = [load(version) for version in _versions(path)]
-    certificates = [rc.certify(model) for model in models]
+    certificates = [rc.certify(model, prove=False) for model in models]
     while True:
         for model, certificate in zip(models, certificates, strict=True):
             save(path, model, certificate=certificate)

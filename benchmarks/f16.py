@@ -48,7 +48,7 @@ def train(
         "parameters": parameters(model),
         "final_training_loss": float(fitted.history["loss"][-1]),
         "test": f16.test_scores(simulated, records),
-        "certificate_holds": certify(fitted.model).holds if certified else None,
+        "certificate_holds": certify(fitted.model, prove=False).holds if certified else None,
         "certificates": certificates(fitted.history),
         "stopped": fitted.stopped,
         "seconds_per_epoch": seconds_per_epoch(folder),

@@ -32,7 +32,7 @@ def verify(rng: np.random.Generator, name: str, seed: int) -> str:
     # Rates and gains are constants of a compiled map, which would be compiled again for each.
     with jax.disable_jit():
         system = _system(rng, name, seed, log_scale, rate, gamma)
-    certificate = rc.certify(system)
+    certificate = rc.certify(system, prove=False)
     if not certificate.holds:
         return "not certified"
     return "certified" if proves(system, certificate) else "FALSE"

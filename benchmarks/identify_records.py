@@ -46,7 +46,7 @@ def run(problem: str, folder: Path, seed: int, **settings) -> dict:
     fitted = identify(train, recipe)
     seconds = time.monotonic() - begin
     simulation = rc.simulate(fitted.model, test)
-    scores, certificate = simulation.scores(), rc.certify(fitted.model)
+    scores, certificate = simulation.scores(), rc.certify(fitted.model, prove=False)
     result = {
         "recipe": dataclasses.asdict(recipe),
         "seconds": round(seconds, 1),

@@ -169,7 +169,7 @@ def main() -> None:
         for seed in range(given.seeds):
             begin = time.monotonic()
             fitted = train(record, given.epochs, seed)
-            certificate = rc.certify(fitted.model)
+            certificate = rc.certify(fitted.model, prove=False)
             runs.append(
                 {
                     "model": name, "seed": seed, "nrmse": nrmse(test, estimated(fitted.model, test)),

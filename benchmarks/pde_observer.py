@@ -82,7 +82,7 @@ def train(
 
 def scores(model: Parameterization, protocol: ObserverProtocol, key: PRNGKeyArray) -> dict:
     """Return test errors, certificate and convergence of a trained observer."""
-    system, found, test = model.explicit(), certify(model), pde.published_test(protocol)
+    system, found, test = model.explicit(), certify(model, prove=False), pde.published_test(protocol)
     xs, estimates = np.asarray(test.xs), np.asarray(rollout(system, test.ys).xs)
     shown = ("holds", "margin", "rate", "rate_found", "phi_bound")
     return {

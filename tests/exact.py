@@ -77,8 +77,8 @@ def network_bounded(phi, bound: Fraction) -> bool:
 
 
 def network_gain_proven(system, proof) -> bool:
-    """Whether a proof's metric and multipliers prove its gain of an R2DN exactly, each neuron of its network a row."""
-    S, X0, V, Z, Y, U = network_rows(system)
+    """Whether a proof's metric and multipliers prove its gain of an R2DN or REN exactly, each neuron a row."""
+    S, X0, V, Z, Y, U = neuron_rows(system)
     T = np.concatenate([rational(t) for t in proof.multipliers])
     P, gamma = rational(proof.P), Fraction(proof.value)
     M = S.T @ P @ S - X0.T @ P @ X0 + neurons(T, V, Z) + Y.T @ Y - gamma**2 * U.T @ U
@@ -87,7 +87,7 @@ def network_gain_proven(system, proof) -> bool:
 
 def network_rate_proven(system, proof) -> bool:
     """The same for a contraction rate."""
-    rows = network_rows(system)
+    rows = neuron_rows(system)
     S, X0, V, Z = (R[:, : R.shape[1] - len(rows[-1])] for R in rows[:4])
     T = np.concatenate([rational(t) for t in proof.multipliers])
     P, rate = rational(proof.P), Fraction(proof.value)
@@ -99,6 +99,23 @@ def neurons(T, V, Z):
     """The sum of `2 T_k dz_k (dv_k - dz_k)`, nonnegative for slopes in [0, 1]."""
     scaled = T[:, None] * Z
     return scaled.T @ V + V.T @ scaled - 2 * scaled.T @ Z
+
+
+def neuron_rows(system) -> tuple:
+    """x+, x, pre-activations, activations, y and u as rows of [x; activations; u]."""
+    return implicit_rows(system) if hasattr(system, "D11") else network_rows(system)
+
+
+def implicit_rows(system) -> tuple:
+    """Those of a REN, whose neurons read each the ones before."""
+    A, B1, B2, C1, C2, D12, D21, D22 = (
+        rational(getattr(system, n)) for n in ("A", "B1", "B2", "C1", "C2", "D12", "D21", "D22")
+    )
+    D11 = rational(np.tril(np.asarray(system.D11, np.float64), -1))
+    nx, nv, nu = len(A), len(C1), B2.shape[1]
+    X0, Z, U = np.split(rational(np.eye(nx + nv + nu)), np.cumsum([nx, nv]))
+    V, Y = C1 @ X0 + D11 @ Z + D12 @ U, C2 @ X0 + D21 @ Z + D22 @ U
+    return A @ X0 + B1 @ Z + B2 @ U, X0, V, Z, Y, U
 
 
 def network_rows(system) -> tuple:

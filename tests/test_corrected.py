@@ -38,7 +38,7 @@ def core(rate=1.0, dtype=jnp.float64):
 def test_every_weight_is_certified_with_the_metric_that_comes_along(scale, rate, dtype):
     inner = core(rate, dtype)
     model = rc.nn.CorrectedR2DN(**prior(), core=inner if scale is None else draw(inner, jr.key(1), scale))
-    found = rc.certify(model)
+    found = rc.certify(model, prove=False)
     assert found.holds and found.rate == rounded_down(rate, dtype)
     np.testing.assert_array_equal(found.P, np.asarray(model.explicit().P, float))
 
@@ -126,7 +126,7 @@ def test_the_correction_makes_a_wrong_filter_right_and_keeps_the_certificate(tan
     )  # fmt: skip
     after = rc.simulate(fitted.model, test).scores().nrmse
     assert after[0] < before[0] / 3 and after[1] < before[1]
-    assert rc.certify(fitted.model).holds
+    assert rc.certify(fitted.model, prove=False).holds
 
 
 def test_a_filter_of_another_plant_is_refused(tanks):

@@ -107,7 +107,7 @@ def test_twenty_draws_at_two_rates_and_gains_hold_in_one_program(name, dtype):
     like = drawn[0].explicit()
     for k, (rate, gamma) in enumerate(10 * [(0.5, 0.2)] + 10 * [(0.95, 30.0)]):
         system = eqx.combine(jax.tree.map(lambda a, k=k: a[k], systems), like)
-        found = rc.certify(system)
+        found = rc.certify(system, prove=False)
         assert found.holds, str(found)
         assert rate * (1 - 2**-23) <= found.rate <= rate
         assert found.gamma <= gamma * (1 + 1e-6 if dtype == jnp.float32 else 1 + 1e-12)
@@ -154,6 +154,8 @@ class OfEachOutput(rc.nn.Guarantee):
 
 @pytest.mark.parametrize("cls", [rc.nn.R2DN, rc.nn.REN])
 def test_a_guarantee_of_the_users_own_is_kept(cls):
-    found = rc.certify(draw(cls(OfEachOutput(Fixed(0.9), Fixed([0.1, 5.0])), **SIZES), jr.key(1), 1.0))
+    found = rc.certify(
+        draw(cls(OfEachOutput(Fixed(0.9), Fixed([0.1, 5.0])), **SIZES), jr.key(1), 1.0), prove=False
+    )
     assert found.holds and found.rate == 0.9
     np.testing.assert_allclose(found.supply[0], np.diag([-100.0, -0.04]))

@@ -36,7 +36,7 @@ def make(rate=1.0, dtype=jnp.float64, ny=2, nz=0):
 def test_every_weight_is_certified_under_every_pattern(scale, rate, nz, dtype):
     model = make(rate, dtype, nz=nz)
     model = model if scale is None else draw(model, jr.key(1), scale)
-    found = rc.certify(model)
+    found = rc.certify(model, prove=False)
     assert found.holds and found.rate == rounded_down(rate, dtype) and found.rate_found <= rate
     np.testing.assert_array_equal(found.P, np.eye(4))
 
@@ -67,7 +67,7 @@ def test_a_gain_too_large_for_one_pattern_is_found_out():
     system = make().explicit()
     broken = jax.tree.map(lambda a: a, system)
     broken = rc.nn.InnovationSystem(**{**vars(broken), "K": 100 * system.K})
-    found = rc.certify(broken)
+    found = rc.certify(broken, prove=False)
     assert not found.holds and found.reason
 
 
@@ -126,7 +126,7 @@ def test_a_predictor_is_near_the_noise_and_goes_on_without_readings(trained):
         made, _ = for_prediction(fresh, hidden=hidden, longest=8)
         scores = rc.simulate(model, made).scores()
         assert (scores.nrmse < most).all(), (hidden, scores.nrmse)
-    assert rc.certify(model).holds
+    assert rc.certify(model, prove=False).holds
 
 
 def test_a_stream_tells_the_predictor_what_is_lost(trained):
@@ -162,7 +162,7 @@ def test_a_speed_that_nobody_logged_is_estimated_from_places(tmp_path):
     error = np.sqrt(np.mean((estimate - truth) ** 2)) / np.std(truth)
     print(error)
     assert error < 0.15
-    assert rc.certify(fitted.model).holds
+    assert rc.certify(fitted.model, prove=False).holds
     rc.save(tmp_path / "speed.safetensors", fitted.model)
     again = rc.simulate(rc.load(tmp_path / "speed.safetensors"), made).y_hat
     np.testing.assert_array_equal(np.concatenate([y[20:, 1] for y in again]), estimate)

@@ -279,11 +279,24 @@ def test_saving_inside_jit_is_refused(path):
 
 def test_a_given_certificate_is_kept_and_must_be_of_these_weights(path):
     model, other = (MODELS[name](jnp.float64) for name in ("LipschitzR2DN", "ContractingR2DN"))
-    certificate = rc.certify(model)
+    certificate = rc.certify(model, prove=False)
     save(path, model, certificate=certificate)
     assert inspect(path)["certificate"] == json.loads(certificate.to_json())
     with pytest.raises(ModelError, match="must be of this model's weights"):
         save(path, other, certificate=certificate)
+
+
+def test_stored_proofs_are_checked_without_a_search(path, monkeypatch):
+    model = MODELS["ContractingR2DN"](jnp.float64)
+    certificate = rc.certify(model)
+    assert certificate.gain_proof is not None and certificate.rate_proof is not None
+    save(path, model, certificate=certificate)
+    monkeypatch.setattr("robustctl.certificates.prove.solve", None)
+    load(path)
+    smaller = 0.9 * certificate.gain_proof.value
+    tamper(path, lambda header, arrays: header["certificate"]["gain_proof"].update(value=smaller))
+    with pytest.raises(ModelFileError, match=r"stored proofs must hold, got .* gain"):
+        load(path)
 
 
 def test_a_certificate_that_no_longer_holds_is_refused(path):

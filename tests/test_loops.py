@@ -366,7 +366,7 @@ def test_a_scenario_builds_its_q_and_its_nominal_loop(sampled, base):
     """The network that it builds fits the plant, with its references; the loop is the one that feedback makes."""
     scenario = PlantScenario(Task(sampled.plant), sampled, base)
     q = scenario.q(gamma=3.0, u_scale=(0.1,), y_scale=(0.5,), nx=2, nv=3, hidden=(4,), key=jr.key(0))
-    assert rc.certify(q).gamma == pytest.approx(15.0, rel=1e-6)
+    assert rc.certify(q, prove=False).gamma == pytest.approx(15.0, rel=1e-6)
     loop = scenario.loop(q.explicit())
     by_hand = feedback(sampled, Youla(base, q.explicit()))
     ws = pushed(sampled, 20)
@@ -400,6 +400,6 @@ def test_the_certificate_of_a_loop_is_that_of_its_poles():
     upright = Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]), DT)
     for held in (True, False):
         loop = feedback(upright, rc.classical.PID(8.0, 2.0, 4.0, dt=DT) if held else open_loop(upright))
-        assert rc.certify(loop).holds == held
+        assert rc.certify(loop, prove=False).holds == held
         assert (np.abs(np.linalg.eigvals(loop.lft().A)).max() < 1) == held
-    assert not rc.certify(upright).holds
+    assert not rc.certify(upright, prove=False).holds

@@ -177,6 +177,6 @@ def test_a_stable_linear_model_starts_at_given_matrices():
             expected.append(C @ x + D @ now + by)
             x = A @ x + B @ now
         np.testing.assert_allclose(rc.rollout(system, jnp.asarray(u)).ys, expected, rtol=1e-7, atol=1e-7)
-        assert rc.certify(system).holds
+        assert rc.certify(system, prove=False).holds
     with pytest.raises(rc.errors.ModelError, match="spectral radius below the rate"):
         stable_linear_at(A, B, C, D, by, rate=0.8)

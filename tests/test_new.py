@@ -27,7 +27,7 @@ def test_the_script_runs_as_it_is(kind, tmp_path, monkeypatch, capsys):
     assert 60 <= text.count("\n") <= 120
     assert "HOLDS" in run(tmp_path, "my_script.py", "--quick")
     made = tmp_path / "runs" / "my_script"
-    assert rc.certify(rc.load(made / "my_script.safetensors")).holds
+    assert rc.certify(rc.load(made / "my_script.safetensors"), prove=False).holds
     assert (made / "report").is_dir()
     assert {p.name for p in tmp_path.iterdir()} <= {"my_script.py", "runs", ".config", ".cache"}
 

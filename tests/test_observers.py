@@ -229,7 +229,7 @@ def test_an_observer_estimates_what_is_not_measured(force, missing, most, observ
     fresh = simulate_log(rig, [force], missing=missing, key=jr.key(9))
     scores = rc.simulate(model, for_observer(fresh, "place", ("true place", "true speed"))).scores()
     assert (scores.nrmse < most).all(), scores.nrmse
-    assert rc.certify(model).holds
+    assert rc.certify(model, prove=False).holds
 
 
 def test_the_one_step_penalty_is_the_mean_one_step_error(observer):
@@ -273,7 +273,7 @@ def test_a_state_observer_keeps_its_cores_state_map(make):
     x_next, y = system.step(x, u)
     np.testing.assert_array_equal(y, x)
     np.testing.assert_allclose(x_next, inner.step(x, u)[0], atol=1e-12)
-    found = rc.certify(system)
+    found = rc.certify(system, prove=False)
     assert found.holds and found.rate == 0.9
 
 

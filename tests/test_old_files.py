@@ -27,7 +27,7 @@ def loaded(path: Path):
 
 
 def certificate(model):
-    return rc.certify(model)
+    return rc.certify(model, prove=False)
 
 
 def start(model, window, zero):

@@ -115,7 +115,7 @@ def test_a_short_training_lowers_the_loss_and_keeps_the_guarantee(name, tmp_path
     with pytest.raises(RobustctlError, match="resumed with the settings"):
         train(dataclasses.replace(protocol, learning_rate=1e-4), 0, tmp_path / "run", progress=False)
     # The measure can fail: a rate that nothing proves is not kept.
-    system, found, test = model.explicit(), rc.certify(model), pde.published_test(protocol)
+    system, found, test = model.explicit(), rc.certify(model, prove=False), pde.published_test(protocol)
     false = dataclasses.replace(found, rate_found=0.5)
     assert not convergence(system, false, test, jr.key(0))["within_bound"]
 

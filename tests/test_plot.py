@@ -147,7 +147,7 @@ def test_training_without_validation_with_losses_below_zero_or_no_epoch():
 
 def test_contraction_draws_distances_below_the_certified_line():
     model = rc.nn.ContractingR2DN(nu=1, nx=3, nv=4, ny=1, hidden=(5,), rate=0.9, key=jr.key(1))
-    proof = certify(model)
+    proof = certify(model, prove=False)
     us = jnp.sin(0.3 * jnp.arange(60.0))[:, None]
     outputs, distances = plot.contraction(model, proof, us, states=4, key=jr.key(2)).axes
     *curves, bound = distances.lines
@@ -206,12 +206,12 @@ def test_contraction_names_output_and_time():
     core = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=2, hidden=(3,), rate=0.9, key=jr.key(0))
     scaling = rc.data.Scaling.identity(1, 2)
     model = FittedModel(core, ZeroState(), scaling, 1e-3, ("u",), ("speed", "level"), ("",), ("rad/s", "m"))
-    figure = plot.contraction(model, certify(model), jnp.ones((60, 1)), states=2, key=jr.key(1))
+    figure = plot.contraction(model, certify(model, prove=False), jnp.ones((60, 1)), states=2, key=jr.key(1))
     outputs, distances = figure.axes
     assert (outputs.get_ylabel(), distances.get_xlabel()) == ("speed [rad/s]", "time [ms]")
     assert "shown: the first of 2 outputs" in figure.get_suptitle()
     np.testing.assert_allclose(outputs.lines[0].get_xdata(), 1e-3 * np.arange(60))
-    bare = plot.contraction(core, certify(core), jnp.ones((60, 1)), states=2, key=jr.key(1))
+    bare = plot.contraction(core, certify(core, prove=False), jnp.ones((60, 1)), states=2, key=jr.key(1))
     assert (bare.axes[0].get_ylabel(), bare.axes[1].get_xlabel()) == ("y[0]", "time [samples]")
 
 

@@ -72,7 +72,7 @@ def trained(scenario, policy):
     seen = []
     fitted = fit_policy(
         policy, scenario, epochs=25, optimizer=ADAM, **SETTINGS,
-        callback=lambda epoch, p: seen.append((epoch, rc.certify(p).holds)),
+        callback=lambda epoch, p: seen.append((epoch, rc.certify(p, prove=False).holds)),
     )  # fmt: skip
     return fitted, seen
 
@@ -169,7 +169,7 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
         student, Imitation(Expert(), scenario, 40, episodes=8, rounds=2), run=tmp_path, **settings
     )
     assert {path.name for path in tmp_path.iterdir()} == {"round_0", "round_1"}
-    found = rc.certify(fitted.model)
+    found = rc.certify(fitted.model, prove=False)
     assert found.holds and np.isfinite(found.gamma)
     ys = jr.uniform(jr.key(6), (200, 2), minval=-1.0, maxval=1.0)
     wanted, got = rc.rollout(Expert(), ys).ys, rc.rollout(fitted.model.explicit(), ys).ys

@@ -63,7 +63,7 @@ def test_feedthrough_is_free():
     G = jnp.zeros_like(m.core.G12), jnp.zeros_like(m.core.G21), jnp.asarray([[0.0], [1.0]])
     m = eqx.tree_at(lambda m: (m.core.G12, m.core.G21, m.core.G22), m, G)
     np.testing.assert_allclose(abs(m.explicit().D22), [[5.0]], rtol=1e-10)
-    assert rc.certify(m).gamma <= 5.0 * (1 + 1e-12)
+    assert rc.certify(m, prove=False).gamma <= 5.0 * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -88,7 +88,7 @@ def test_gamma_is_trained_only_when_asked():
     slope = eqx.filter_grad(lambda m: m.gamma)(trained)
     assert float(slope.guarantee.log_gamma_ratio) == 3.0
     moved = eqx.tree_at(lambda m: m.guarantee.log_gamma_ratio, trained, jnp.log(jnp.asarray(2.0)))
-    np.testing.assert_allclose(rc.certify(moved).gamma, 6.0)
+    np.testing.assert_allclose(rc.certify(moved, prove=False).gamma, 6.0)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -128,7 +128,7 @@ def test_long_memory_starts_slow():
 def test_resonances_start_as_oscillations_in_the_band(nx, dtype):
     init, dt = rc.nn.resonances(20.0, 100.0, dt=1 / 400), 1 / 400
     model = rc.nn.ContractingR2DN(nu=1, nx=nx, nv=5, ny=1, init=init, key=jr.key(0), dtype=dtype)
-    assert rc.certify(model).holds
+    assert rc.certify(model, prove=False).holds
     modes = np.linalg.eigvals(np.asarray(model.explicit().A, np.float64))
     assert np.all((np.abs(modes) > 0.9) & (np.abs(modes) < 1))
     found = np.sort(np.abs(np.angle(modes))) / (2 * np.pi * dt)
@@ -229,13 +229,13 @@ def test_a_quiet_model_starts_near_silence_and_keeps_its_guarantee(model):
     loud, quiet = (jnp.abs(rc.rollout(m.explicit(), us).ys).max() for m in (model, rc.nn.quiet(model, 1e-3)))
     assert 0 < quiet < 1e-2 * loud
     if not isinstance(model, rc.nn.LSTM):
-        assert rc.certify(rc.nn.quiet(model, 1e-3)).holds
+        assert rc.certify(rc.nn.quiet(model, 1e-3), prove=False).holds
 
 
 def test_a_rescaled_model_is_certified_in_its_signals_units():
     inner = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=3.0, hidden=(4,), key=jr.key(0))
     model = rc.Rescaled(rc.nn.quiet(inner), (1e-3,), (2.0,))
-    found = rc.certify(model)
+    found = rc.certify(model, prove=False)
     assert found.holds and found.gamma == pytest.approx(3.0 * 2.0 / 1e-3)
     us = 1e-3 * jr.normal(jr.key(1), (20, 1))
     expected = 2.0 * rc.rollout(inner.explicit(), us / 1e-3).ys

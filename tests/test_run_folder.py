@@ -302,7 +302,7 @@ def test_the_margin_of_the_certificate_is_logged(tmp_path):
     fitted = fit(tmp_path, callback=rc.certificates.certificate_margin, every=5)
     margin = fitted.history["certificate_margin"]
     assert np.flatnonzero(~np.isnan(margin)).tolist() == [4, 9, EPOCHS - 1] and np.nanmax(margin) < 0
-    expected = rc.certify(fitted.model.parameterization).margin
+    expected = rc.certify(fitted.model.parameterization, prove=False).margin
     np.testing.assert_allclose(margin[-1], expected, rtol=1e-6)
 
 

@@ -37,7 +37,7 @@ def base(plant):
 def test_no_disturbance_is_amplified_beyond_the_certified_gain(plant, base):
     """Gradient ascent through the closed loop with a certified Q comes near the bound and not above it."""
     q = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=3, ny=1, gamma=0.7, hidden=(4,), key=jr.key(0))
-    found = youla_gain(plant, base, rc.certify(q).gamma)
+    found = youla_gain(plant, base, rc.certify(q, prove=False).gamma)
     assert found.certified and "every two disturbances" in found.statement
 
     class Seen(rc.System):
@@ -144,7 +144,7 @@ def test_a_q_with_offsets_keeps_the_gain_of_the_deviation(plant, base):
     still = undisturbed(plant, 100)
     d = 1e-3 * jnp.sin(jnp.arange(100.0))[:, None] * jnp.ones((1, 2))
     without, with_d = (rc.rollout(loop, w).ys.y for w in (still, still._replace(d=d)))
-    gain = youla_gain(plant, base, rc.certify(q).gamma).gain
+    gain = youla_gain(plant, base, rc.certify(q, prove=False).gamma).gain
     assert jnp.linalg.norm(with_d - without) <= gain * jnp.linalg.norm(d) < jnp.linalg.norm(without)
 
 

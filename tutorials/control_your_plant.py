@@ -247,7 +247,7 @@ for path in report.save(out / "report"):
 rc.save(out / "reactor_policy.safetensors", fitted.policy)
 
 loaded = rc.load(out / "reactor_policy.safetensors")
-print("certified again:", rc.certify(loaded).holds)
+print("certified again:", rc.certify(loaded, prove=False).holds)
 controller = learning.loop(loaded.explicit()).policy
 step = jax.jit(lambda state, reading: controller.step(state, reading))
 state = controller.init_state()

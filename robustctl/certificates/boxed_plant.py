@@ -77,7 +77,9 @@ def boxed(sampled: Sampled, middle: np.ndarray, half: np.ndarray, prefix: str = 
     """
     for name in ("rate_limit", "resolution"):
         if getattr(sampled.imperfections, name) is not None:
-            raise ModelError(f"a plant on a box must be without {name}, which has no slopes near the middle of its range; leave it off")
+            raise ModelError(
+                f"a plant on a box must be without {name}, which has no slopes near the middle of its range; leave it off"
+            )
     plant, nx, nu = sampled.plant, len(sampled.plant.states), sampled.nu
     names = tuple(prefix + s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
     box = Interval(middle - half, middle + half)
@@ -180,5 +182,3 @@ def _middle(bounds: Interval) -> tuple[np.ndarray, np.ndarray]:
     middle = bounds.lo / 2 + bounds.hi / 2
     half = np.maximum(bounds.hi - middle, middle - bounds.lo)
     return middle, np.where(bounds.lo == bounds.hi, 0.0, np.nextafter(half, np.inf))
-
-

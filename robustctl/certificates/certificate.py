@@ -13,8 +13,10 @@ from ..lft import BOUND_ROUNDING
 from ..scaled import Scaled
 from ..store.json_text import json_text
 from ..system import Parameterization, System, explicit_of
+from .certificate_text import text_of
 from .content import arrays, fingerprint, own_descriptions, weights_sha256
 from .dissipation import Inequality, described, positive_definite
+from .equilibria import lower_bound
 from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .metric import find_metric
 from .proof import Proof
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from .model_error import ModelError
 
 FORMAT = 1
+PROOFS = ("gain_proof", "rate_proof", "supply_proof")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +52,18 @@ class Certificate:
     - `weights_sha256`: hash of all its arrays.
     - `fingerprint`: hash of all that decides what it computes: `weights_sha256` leaves classes, static fields and functions out.
     - `assumptions`: what the proof assumes and does not check, in words.
-    - `promised_gamma`: the gain that the construction promises. With `certify(model, prove=True)`, `gamma` and `rate` are the
-      smallest that could be proven instead, and None where nothing could.
+    - `promised_gamma`: the gain that the construction promises. `gamma` and `rate` are the smallest that could be
+      proven, and None where nothing could; with `prove=False` they are the promised ones.
     - `promised_rate`: the contraction rate that the construction promises.
     - `gain_proof`: metric and multipliers that prove `gamma`, a `Proof`; None where none was searched or found.
     - `rate_proof`: those that prove `rate`.
     - `scaled_gamma`: the proven gain between the scaled signals of a fitted model.
     - `unproven`: why a search found nothing, in words.
     - `gains`: of a loop the proven gains between its signals, `gains["d", "y"]`.
+    - `supply_margin`: of a dissipative model, the largest m for which the supply rate `(Q, S, R - m I)` could be proven with rate 1:
+      more than 0 where it dissipates more than was promised, the passivity index where Q and R are 0.
+    - `supply_proof`: metric and multipliers that prove `supply_margin`.
+    - `lower_bound`: a gain that a search found between some inputs, so that no gamma is below it; None unless searched.
     """
 
     holds: bool
@@ -80,15 +87,19 @@ class Certificate:
     scaled_gamma: float | None = None
     unproven: tuple[str, ...] = ()
     gains: dict[tuple[str, str], float] = dataclasses.field(default_factory=dict)
+    supply_margin: float | None = None
+    supply_proof: Proof | None = None
+    lower_bound: float | None = None
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
         fields = dataclasses.asdict(self) | {
             "P": None if self.P is None else self.P.tolist(),
-            "gain_proof": self.gain_proof and self.gain_proof.to_fields(),
-            "rate_proof": self.rate_proof and self.rate_proof.to_fields(),
             "format": FORMAT,
         }
+        for name in PROOFS:
+            proof = getattr(self, name)
+            fields[name] = proof and proof.to_fields()
         return json_text(fields)
 
     @classmethod
@@ -109,7 +120,7 @@ class Certificate:
             fields["supply"] = None if fields["supply"] is None else tuple(fields["supply"])
             for name in ("assumptions", "unproven"):
                 fields[name] = tuple(fields.get(name, ()))
-            for name in ("gain_proof", "rate_proof"):
+            for name in PROOFS:
                 fields[name] = Proof.from_fields(fields[name]) if fields.get(name) else None
             return cls(**fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -117,45 +128,13 @@ class Certificate:
                 f"a certificate must be the JSON that to_json writes, got text that fails with: {error}"
             ) from error
 
-    def _promised(self) -> str:
-        rate = "no rate" if self.promised_rate is None else f"rate = {self.promised_rate:.6g}"
-        if self.promised_gamma is None:
-            return f"{rate}, no gain"
-        times = f" ({self.promised_gamma / self.gamma:.3g} times the proven one)" if self.gamma else ""
-        return f"{rate}, gamma = {self.promised_gamma:.6g}{times}"
-
     def __str__(self) -> str:
         """Return a text for people."""
-        verdict = "HOLDS" if self.holds else "DOES NOT HOLD"
-        lines = [f"certificate of {self.model} ({self.dtype}): {verdict}"]
-        if self.reason:
-            lines.append(f"  reason        {self.reason}")
-        if self.rate is not None:
-            lines.append(f"  contraction   V(dx+) <= rate^2 V(dx), rate = {self.rate:.6g} per sample")
-        if self.holds and self.rate_found is not None and self.rate_proof is None:
-            lines.append(f"                this metric proves a rate of {self.rate_found:.6g}")
-        if self.gamma is not None:
-            lines.append(f"  gain          |dy| <= gamma |du|, gamma = {self.gamma:.6g}")
-        if self.gain_proof is not None or self.rate_proof is not None:
-            lines.append(f"  promised      {self._promised()}, by construction")
-        if self.scaled_gamma is not None:
-            lines.append(f"                between scaled signals gamma = {self.scaled_gamma:.6g}")
-        lines += [f"  unproven      {text}" for text in self.unproven]
-        if self.phi_bound is not None:
-            lines.append(f"  network       Lipschitz bound {self.phi_bound:.8g}")
-        if self.P is not None:
-            lines.append(
-                f"  inequality    largest relative eigenvalue {self.margin:.3g}, rounding included (must be < 0)"
-            )
-            lines.append(
-                f"  metric        P is {len(self.P)} x {len(self.P)}, condition number {np.linalg.cond(self.P):.3g}"
-            )
-        lines += [f"  assumed       {text}" for text in self.assumptions]
-        return "\n".join([*lines, f"  weights       sha256 {self.weights_sha256[:16]}..."])
+        return text_of(self)
 
 
 def certify(
-    model: Parameterization | System, *, prove: bool = False, seconds: float = 60.0,
+    model: Parameterization | System, *, prove: bool = True, seconds: float = 60.0, search: bool = False,
     gains: Sequence[tuple[str, str]] | None = None, error: "ModelError | Sequence[ModelError] | None" = None,
 ) -> Certificate:  # fmt: skip
     """Check a model's guarantee in float64, trusting nothing but the matrices it steps with and its network.
@@ -167,16 +146,19 @@ def certify(
     Without a claim contraction alone is tried, from `lft()`. A model without an `lft()` (GRU, LSTM) gets a certificate that
     does not hold and gives that reason.
 
-    With `prove=True` the smallest gain and contraction rate are searched that a multiplier for each neuron proves; a model that
-    promises contraction alone gets a gain, too. `holds` is about the promise with and without.
+    Then the smallest gain and contraction rate are searched that a multiplier for each neuron proves: a model that promises
+    contraction alone gets a gain, too, and one with a supply rate gets `supply_margin`. `holds` is about the promise. A search that
+    takes long shows a line with an estimate of its time and memory, and is not begun where that is more than there is.
 
     Of a closed loop the gains between its named signals are proven, as `rc.certificates.certify_loop` describes.
 
     **Arguments:**
 
     - `model`: a parameterization or a system.
-    - `prove`: whether to search for smaller numbers than the promised ones.
-    - `seconds`: time limit of the search.
+    - `prove`: whether to search for smaller numbers than the promised ones; without, the answer is instant, and `gamma` and
+      `rate` are the promised ones.
+    - `seconds`: time limit of that search.
+    - `search`: whether to search for a gain from below as well, see `rc.certificates.lower_bound`; none of a loop.
     - `gains`: of a loop, the pairs of signals whose gains are proven, `[("d", "y")]`.
     - `error`: of a loop, by what the plant differs from its model, a `rc.certificates.ModelError` or several.
 
@@ -186,8 +168,8 @@ def certify(
     **Example:** ::
 
         model = rc.nn.LipschitzREN(nu=1, nx=2, nv=2, ny=1, gamma=2.0, key=jax.random.key(0))
-        certificate = rc.certify(model, prove=True)
-        print(certificate.promised_gamma, certificate.gamma)
+        certificate = rc.certify(model, search=True)
+        print(certificate.promised_gamma, certificate.gamma, certificate.lower_bound)
     """
     do = "of what fit returns give .model, of what fit_policy returns .policy"
     system = of_type(explicit_of(model), System, "certify needs a parameterization or a system", do)
@@ -202,7 +184,9 @@ def certify(
         fingerprint=fingerprint(system), assumptions=(*found.assumptions, *_assumed(system)),
         promised_gamma=found.gamma, promised_rate=found.rate,
     )  # fmt: skip
-    return with_proofs(found, system, seconds) if prove else found
+    if prove:
+        found = with_proofs(found, system, seconds)
+    return dataclasses.replace(found, lower_bound=lower_bound(system).value) if search else found
 
 
 def _of_system(system: System) -> Certificate:

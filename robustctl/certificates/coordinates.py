@@ -1,5 +1,6 @@
 """A form that a solver can work with: its networks opened to their neurons, its signals in balanced coordinates."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,19 +68,25 @@ def spectral_radius(A: np.ndarray) -> float:
 
 
 class Coordinates(NamedTuple):
-    """A form in balanced coordinates, and how to return from them.
+    """A form, or those of all modes, in balanced coordinates, and how to return from them.
 
     ::
 
         x = T x_balanced,    v_k = d_k v_k,balanced,    w_k = d_k w_k,balanced,    y = size y_balanced
 
-    `d` has one number a neuron and one a bounded block.
+    `d` has an array per block, of one number a neuron and one a bounded block; `others`: the forms of modes after the first.
     """
 
     form: LFT
     T: np.ndarray
     d: tuple[np.ndarray, ...]
     size: float
+    others: tuple[LFT, ...] = ()
+
+    @property
+    def forms(self) -> tuple[LFT, ...]:
+        """The forms of all modes."""
+        return self.form, *self.others
 
     def metric(self, P: np.ndarray) -> np.ndarray:
         """Return the metric in the original coordinates, symmetric."""
@@ -92,19 +99,28 @@ class Coordinates(NamedTuple):
         return tuple(self.size**2 * t / d**2 for t, d in zip(balanced, self.d, strict=True))
 
 
-def balance(form: LFT) -> Coordinates:
-    """Return a form in balanced coordinates: of the linear system with all slopes at their lower ends, then of each neuron.
+def balance(*forms: LFT) -> Coordinates:
+    """Return modes in balanced coordinates: of the linear systems with all slopes at their lower ends, then of each neuron.
 
-    **Raises:** `numpy.linalg.LinAlgError` where that system is not stable.
+    **Raises:** `numpy.linalg.LinAlgError` where such a system is not stable.
     """
-    T = _balancing(form)
+    T = _balancing(forms)
     inverse = np.linalg.inv(T) if len(T) else T
-    form = form._replace(
-        A=inverse @ form.A @ T, B1=inverse @ form.B1, B2=inverse @ form.B2, C1=form.C1 @ T, C2=form.C2 @ T
-    )
-    size = _gain_estimate(form)
+    moved = [
+        form._replace(
+            A=inverse @ form.A @ T, B1=inverse @ form.B1, B2=inverse @ form.B2, C1=form.C1 @ T, C2=form.C2 @ T
+        )
+        for form in forms
+    ]
+    size = max(_gain_estimate(form) for form in moved)
     # The outputs shrink by this size: half of it goes to the states, so that B and C stay alike.
     half, T = np.sqrt(size), T * np.sqrt(size)
+    first, *others = found = [_neurons_balanced(form, half, size) for form in moved]
+    d = tuple(scale for _, scales in found for scale in scales)
+    return Coordinates(first[0], T, d, size, tuple(form for form, _ in others))
+
+
+def _neurons_balanced(form: LFT, half: float, size: float) -> tuple[LFT, list[np.ndarray]]:
     form = form._replace(
         B1=form.B1 / half, B2=form.B2 / half, C1=form.C1 * half,
         C2=form.C2 / half, D21=form.D21 / size, D22=form.D22 / size,
@@ -114,23 +130,25 @@ def balance(form: LFT) -> Coordinates:
         once = _sizes(form)
         form = _scaled(form, once)
         d = [a * b for a, b in zip(d, once, strict=True)]
-    return Coordinates(form, T, tuple(d), size)
+    return form, d
 
 
-def _balancing(form: LFT) -> np.ndarray:
-    """Return T of the balanced realization, by the square roots of both Gramians."""
-    nx = form.nx
-    if nx == 0:
+def _balancing(forms: Sequence[LFT]) -> np.ndarray:
+    """Return T of the balanced realization, by the square roots of both Gramians, which modes have on average."""
+    if forms[0].nx == 0:
         return np.zeros((0, 0))
-    A, B, C, _ = at_slopes(form)
-    B, C = np.hstack([B, form.B1]), np.vstack([C, form.C1])
-    if not spectral_radius(A) < 1:
-        raise np.linalg.LinAlgError("not stable")
+    parts = []
+    for form in forms:
+        A, B, C, _ = at_slopes(form)
+        if not spectral_radius(A) < 1:
+            raise np.linalg.LinAlgError("not stable")
+        parts.append((A, np.hstack([B, form.B1]), np.vstack([C, form.C1])))
     # States first in the sizes that their inputs move them to, so that the Gramians are not those of unlike units.
-    moved = np.sqrt(np.diag(_gramian(A, B)))
+    moved = np.sqrt(np.mean([np.diag(_gramian(A, B)) for A, B, _ in parts], axis=0))
     scale = np.where((moved > 0) & np.isfinite(moved), moved, 1.0)
-    A, B, C = A * scale / scale[:, None], B / scale[:, None], C * scale
-    reached, seen = _root(_gramian(A, B)), _root(_gramian(A.T, C.T))
+    parts = [(A * scale / scale[:, None], B / scale[:, None], C * scale) for A, B, C in parts]
+    reached = _root(np.mean([_gramian(A, B) for A, B, _ in parts], axis=0))
+    seen = _root(np.mean([_gramian(A.T, C.T) for A, _, C in parts], axis=0))
     _, singular, right = np.linalg.svd(seen.T @ reached)
     return scale[:, None] * (reached @ right.T / np.sqrt(singular))
 

@@ -198,9 +198,13 @@ def _converted(params: dict, a: Dual) -> Dual:
     dtype = np.dtype(params["new_dtype"])
     narrower = np.issubdtype(dtype, np.floating) and dtype.itemsize < 8
     if narrower and a.slope is not None:
-        raise ModelError(f"the equations must compute in the precision of the state, got a conversion to {dtype}")
+        raise ModelError(
+            f"the equations must compute in the precision of the state, got a conversion to {dtype}"
+        )
     if not np.issubdtype(dtype, np.floating) and not a.value.thin:
-        raise ModelError(f"the equations must not round to whole numbers inside the box, got a conversion to {dtype}")
+        raise ModelError(
+            f"the equations must not round to whole numbers inside the box, got a conversion to {dtype}"
+        )
     return Dual(a.value.map(lambda v: v.astype(dtype)), a.slope)
 
 
@@ -216,8 +220,12 @@ def _dot(params: dict, a: Dual, b: Dual) -> Dual:
     fa = [k for k in range(len(a.shape)) if k not in (*ca, *ba)]
     fb = [k for k in range(len(b.shape)) if k not in (*cb, *bb)]
     batch, contracted = [a.shape[k] for k in ba], [a.shape[k] for k in ca]
-    one = _transposed(a, [*ba, *fa, *ca]).reshaped((*batch, *(a.shape[k] for k in fa), *[1] * len(fb), *contracted))
-    two = _transposed(b, [*bb, *fb, *cb]).reshaped((*batch, *[1] * len(fa), *(b.shape[k] for k in fb), *contracted))
+    one = _transposed(a, [*ba, *fa, *ca]).reshaped(
+        (*batch, *(a.shape[k] for k in fa), *[1] * len(fb), *contracted)
+    )
+    two = _transposed(b, [*bb, *fb, *cb]).reshaped(
+        (*batch, *[1] * len(fa), *(b.shape[k] for k in fb), *contracted)
+    )
     product = _mul(params, one, two)
     first = len(product.shape) - len(contracted)
     return _reduce_sum({"axes": range(first, len(product.shape))}, product)
@@ -270,9 +278,13 @@ def moved(equation: Any, args: list[Dual]) -> list[Dual] | None:
     name = equation.primitive.name
     if name not in _MOVES:
         return None
-    elements = [k for k in range(len(args)) if k < _ELEMENTS.get(name, len(args)) and (name, k) != ("scatter", 1)]
+    elements = [
+        k for k in range(len(args)) if k < _ELEMENTS.get(name, len(args)) and (name, k) != ("scatter", 1)
+    ]
     if not all(args[k].fixed for k in range(len(args)) if k not in elements):
-        raise ModelError(f"the equations must read fixed positions, got a {name} whose position depends on the state")
+        raise ModelError(
+            f"the equations must read fixed positions, got a {name} whose position depends on the state"
+        )
     sizes = [int(np.prod(args[k].shape)) for k in elements]
     starts = dict(zip(elements, np.cumsum([0, *sizes[:-1]]), strict=True))
     inputs = [

@@ -14,8 +14,9 @@ import numpy as np
 from ..lft import LFT, Claim
 from .coordinates import Coordinates, balance
 from .dissipation import Inequality, blocks_form, margin
+from .inequalities import block_terms, split_multipliers
 from .interior_point import Pairs, Program, cost, solve
-from .prove import block_terms, split_multipliers, too_large
+from .prove import too_large
 
 
 def infinity_bound(form: LFT, least: np.ndarray, deadline: float) -> float:
@@ -38,7 +39,7 @@ def _row_bound(form: LFT, deadline: float) -> float:
         return 0.0
     balanced = balance(form)
     program, y = _program(balanced.form)
-    if too_large(program, deadline):
+    if too_large(program.b.size, len(program.C), deadline):
         return np.inf
     for start in (1e3, 1e1):
         for point in reversed(solve(program, y, start=start, deadline=deadline)):
@@ -53,7 +54,7 @@ def _program(form: LFT) -> tuple[Program, np.ndarray]:
     nw, nu = form.D21.shape[1], form.nu
     W, U = np.split(np.eye(nw + nu), [nw])
     V, Y = np.hstack([form.D11, form.D12]), np.hstack([form.D21, form.D22])
-    fixed, neurons = block_terms(form, V, W)
+    fixed, neurons = block_terms(form.blocks, V, W)
     k = np.arange(nu)[None]
     # r r' = 0.5 (r r' + r r')
     weights = Pairs(U, k, k, np.full((1, nu), 0.5))
@@ -64,7 +65,9 @@ def _program(form: LFT) -> tuple[Program, np.ndarray]:
 
 def _proven(form: LFT, balanced: Coordinates, program: Program, y: np.ndarray) -> float | None:
     fixed, tau, *neurons = program.split(y)
-    multipliers = balanced.multipliers(split_multipliers(form, fixed, neurons[0] if neurons else np.zeros(0)))
+    multipliers = balanced.multipliers(
+        split_multipliers(form.blocks, fixed, neurons[0] if neurons else np.zeros(0))
+    )
     if not np.all(tau > 0) or not all(np.all(t >= 0) for t in multipliers):
         return None
     P, zero = np.zeros((0, 0)), np.zeros((form.nu, 1))

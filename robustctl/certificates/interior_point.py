@@ -13,7 +13,7 @@ Source: K. C. Toh, M. J. Todd, R. H. Tütüncü, "SDPT3", Optimization Methods a
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -96,6 +96,16 @@ def metric(X0: np.ndarray, S: np.ndarray, rate: float) -> Pairs:
     return Pairs(
         np.vstack([X0, S]), np.stack([i, i + nx]), np.stack([j, j + nx]), np.stack([rate**2 * once, -once])
     )
+
+
+def added(parts: Sequence[Pairs]) -> Pairs:
+    """Return the terms of the sums `F_k` over parts with the same variables."""
+    offsets = np.cumsum([0, *(len(part.R) for part in parts)])[:-1]
+    i, j = (
+        np.vstack([getattr(part, name) + at for part, at in zip(parts, offsets, strict=True)])
+        for name in "ij"
+    )
+    return Pairs(np.vstack([part.R for part in parts]), i, j, np.vstack([part.w for part in parts]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -291,7 +301,18 @@ def _symmetric(M: np.ndarray) -> np.ndarray:
 
 
 def cost(program: Program) -> tuple[float, float]:
-    """Return an estimate of the seconds and bytes that `solve` takes on one core, from its sizes."""
-    m, N = program.b.size, len(program.C)
-    seconds = 15 * (0.01 + 4e-11 * m**3 + 1.2e-7 * m**2 + 5e-9 * N**3)
+    """Return an estimate of the seconds and bytes that `solve` takes on one core."""
+    return estimate(program.b.size, len(program.C))
+
+
+def estimate(m: int, N: int, modes: int = 1) -> tuple[float, float]:
+    """Return the estimate of `cost` before a program is built.
+
+    **Arguments:**
+
+    - `m`: number of unknowns.
+    - `N`: number of signals.
+    - `modes`: of a system that switches.
+    """
+    seconds = 15 * (0.01 + 4e-11 * m**3 + 1.2e-7 * modes**2 * m**2 + 5e-9 * N**3)
     return seconds, 8.0 * (8 * m**2 + 20 * N**2)

@@ -135,7 +135,9 @@ def _equation(equation: Any, args: list[Dual]) -> list[Dual]:
         return [RULES[name](equation.params, *args)]
     if all(a.fixed for a in args):
         # Of numbers that are no variables the operation itself is the truth, whatever it is
-        values = [jnp.asarray(a.value.lo[0], v.aval.dtype) for a, v in zip(args, equation.invars, strict=True)]
+        values = [
+            jnp.asarray(a.value.lo[0], v.aval.dtype) for a, v in zip(args, equation.invars, strict=True)
+        ]
         found = equation.primitive.bind(*values, **equation.params)
         return [constant(a) for a in (found if equation.primitive.multiple_results else [found])]
     if (outs := moved(equation, args)) is not None:
@@ -156,13 +158,17 @@ def _scan(params: dict, args: list[Dual]) -> list[Dual]:
         carry = outs[:carried]
         collected.append(outs[carried:])
     if collected and collected[0]:
-        raise ModelError("the equations must not collect values of a loop that depend on the state, got a scan with outputs")
+        raise ModelError(
+            "the equations must not collect values of a loop that depend on the state, got a scan with outputs"
+        )
     return carry
 
 
 def _cond(params: dict, args: list[Dual]) -> list[Dual]:
     which, *rest = args
     if not which.fixed:
-        raise ModelError("the equations must not switch between programs inside the box, got a cond that depends on the state")
+        raise ModelError(
+            "the equations must not switch between programs inside the box, got a cond that depends on the state"
+        )
     branch = params["branches"][int(np.clip(which.value.lo[0], 0, len(params["branches"]) - 1))]
     return run(branch.jaxpr, branch.consts, rest)

@@ -17,7 +17,7 @@ from .loop_certificate import LoopCertificate, Pair
 from .model_error import ModelError, as_errors, with_errors
 from .proof import Proof, gain_margin, rate_margin
 from .prove import Found, fault_of, least_gain, least_rate
-from .proven import form_of, is_loop
+from .proven import forms_of, is_loop
 
 if TYPE_CHECKING:  # importing plants and loops is slow
     from ..loops.ports import Ports
@@ -80,7 +80,7 @@ def ports_of(loop: System) -> "Ports | str":
         raise RobustctlError(
             f"a loop must have named signals, as that of rc.loops.feedback does, got {type(loop).__name__}; give the class a method ports()"
         )
-    form = form_of(loop)
+    form = forms_of(loop)
     if isinstance(form, str):
         return form
     return loop.ports()  # pyright: ignore[reportAttributeAccessIssue]

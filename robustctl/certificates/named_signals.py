@@ -30,14 +30,19 @@ def signals_of(system: System) -> Signals:
             "rc.certificates.region"
         )
     if len(system.modes()) > 1:
-        raise ModelError("the system must not switch between modes, got flags among its inputs; take one of its modes()")
+        raise ModelError(
+            "the system must not switch between modes, got flags among its inputs; take one of its modes()"
+        )
     if fault := form_fault(form):
         raise ModelError(fault)
     plant = getattr(system, "plant", None)
     if isinstance(plant, StrictlyProper):
         return _of_loop(system, plant, form)
     return Signals(
-        form, _names(system.inputs, "u", form.nu), _names(system.outputs, "y", form.ny), _units(system.output_units, form.ny)
+        form,
+        _names(system.inputs, "u", form.nu),
+        _names(system.outputs, "y", form.ny),
+        _units(system.output_units, form.ny),
     )
 
 
@@ -63,7 +68,9 @@ def _of_loop(loop: System, plant: StrictlyProper, form: LFT) -> Signals:
 
 
 def _names(known: tuple[str, ...] | None, letter: str, count: int) -> tuple[str, ...]:
-    return known if known is not None and len(known) == count else tuple(f"{letter}[{k}]" for k in range(count))
+    return (
+        known if known is not None and len(known) == count else tuple(f"{letter}[{k}]" for k in range(count))
+    )
 
 
 def _units(known: tuple[str, ...] | None, count: int) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ..errors import RobustctlError
 from ..lft import LFT, rescaled
 from ..system import Parameterization, System, explicit_of
 from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
+from .interior_point import cost, solve
 from .invariant import (
     Part,
     Solution,
@@ -32,7 +33,6 @@ from .invariant import (
     seen,
     solution,
 )
-from .interior_point import cost, solve
 from .named_signals import Signals, signals_of
 from .prove import fault_of
 
@@ -149,14 +149,22 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
     names, n = signals.inputs, signals.form.nu
     if isinstance(given, Mapping):
         if unknown := [name for name in given if name not in names]:
-            raise RobustctlError(f"a disturbance must be an input of the system, {list(names)}, got {unknown[0]!r}")
+            raise RobustctlError(
+                f"a disturbance must be an input of the system, {list(names)}, got {unknown[0]!r}"
+            )
         sizes = np.array([float(given.get(name, 0.0)) for name in names])
         bounded = [given[name] for name in given]
     else:
-        sizes = np.broadcast_to(np.asarray(given, float), (n,)) if np.ndim(given) == 0 else np.asarray(given, float)
+        sizes = (
+            np.broadcast_to(np.asarray(given, float), (n,))
+            if np.ndim(given) == 0
+            else np.asarray(given, float)
+        )
         bounded = sizes
     if sizes.shape != (n,):
-        raise RobustctlError(f"there must be one bound for each of {n} inputs, {list(names)}, got {sizes.shape[0]}")
+        raise RobustctlError(
+            f"there must be one bound for each of {n} inputs, {list(names)}, got {sizes.shape[0]}"
+        )
     if not (np.isfinite(sizes).all() and np.all(np.asarray(bounded) > 0) and sizes.any()):
         raise RobustctlError(
             f"the bounds of disturbances must be positive and finite, got {given}; leave out the name of an input that is not disturbed"
@@ -169,7 +177,9 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
 
 def _chosen(outputs: Sequence[str] | None, signals: Signals) -> list[str]:
     if unknown := [name for name in outputs or () if name not in signals.outputs]:
-        raise RobustctlError(f"an output must be one of the system's, {list(signals.outputs)}, got {unknown[0]!r}")
+        raise RobustctlError(
+            f"an output must be one of the system's, {list(signals.outputs)}, got {unknown[0]!r}"
+        )
     return list(signals.outputs if outputs is None else outputs)
 
 
@@ -215,7 +225,9 @@ def _golden(of, low: float, high: float) -> None:
             b = low + ratio * (high - low)
 
 
-def _peak(form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, deadline: float) -> _Peak | None:
+def _peak(
+    form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, deadline: float
+) -> _Peak | None:
     """Return the bound that a metric for this rate proves."""
     inside, view = balanced.form, seen(balanced.form, 0)
     parts = [_dynamics(inside, groups, rate), _output(view, groups)]
@@ -250,7 +262,9 @@ def _output(form: LFT, groups: list[list[int]]) -> Part:
     return Part(((rows.X0, 1.0),), -rows.Y.T @ rows.Y, (*inputs, *blocks), tuple(costs), neurons)
 
 
-def _proven(form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, found: Solution) -> float | None:
+def _proven(
+    form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, found: Solution
+) -> float | None:
     """Return the bound that the unknowns prove in the original coordinates, rounding included."""
     P, view, n = balanced.metric(found.P), seen(form, 0), len(groups)
     (mu, b), size = (each[:n] * balanced.size**2 for each in found.fixed), balanced.size
@@ -262,7 +276,9 @@ def _proven(form: LFT, balanced: Coordinates, groups: list[list[int]], rate: flo
     # Rounding in returning to the original coordinates costs a little of the bound.
     for raised in (1e-9, 1e-6, 1e-4):
         more, less = mu * (1 + raised), b * (1 + raised)
-        if keeps(form, P, rate, _spread(more, groups, form.nu), T0) and bounds(view, P, _spread(less, groups, form.nu), T1):
+        if keeps(form, P, rate, _spread(more, groups, form.nu), T0) and bounds(
+            view, P, _spread(less, groups, form.nu), T1
+        ):
             # The few roundings of this line itself
             return float(np.sqrt(more.sum() / (1 - rate**2) + less.sum()) * (1 + 1e-12))
     return None

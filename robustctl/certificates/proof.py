@@ -1,6 +1,7 @@
 """What proves one number of a system: a metric, multipliers, and the sign of one matrix."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from ..lft import LFT, Claim
 from ..linalg import PRODUCT_ROUNDINGS
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
+from .inequalities import Supply, blocks_of, modes_of
 
 _SLOW = 300
 """Neurons beyond which products in extended precision, for which there is no BLAS, take seconds."""
@@ -19,9 +21,10 @@ class Proof:
 
     **Arguments:**
 
-    - `value`: the gain, in outputs' units over inputs', or the contraction rate per sample.
+    - `value`: the gain, in outputs' units over inputs', the contraction rate per sample, or the margin of a supply rate.
     - `P`: the metric, (nx, nx).
-    - `multipliers`: one array per block of the form with its networks opened: a number per neuron, one per bounded block.
+    - `multipliers`: one array per block of the form with its networks opened: a number per neuron, one per bounded block. Of a
+      system that switches, those of each mode in turn.
     """
 
     value: float
@@ -44,18 +47,39 @@ class Proof:
         return cls(float(fields["value"]), np.asarray(fields["P"], np.float64).reshape(n, n), multipliers)
 
 
-def gain_margin(form: LFT, proof: Proof) -> float:
+Forms = LFT | Sequence[LFT]
+"""An opened form, or those of all modes between which a system switches."""
+
+
+def gain_margin(form: Forms, proof: Proof) -> float:
     """Return an upper bound on the largest relative eigenvalue of the matrix that proves a gain; negative where it does.
 
-    The matrix is computed from the form, the metric and the multipliers alone; `margin` bounds its rounding. `form` is opened.
+    The matrix is computed from the form, the metric and the multipliers alone; `margin` bounds its rounding. Of modes it is
+    the largest.
     """
-    supply = (-np.eye(form.ny), np.zeros((form.nu, form.ny)), proof.value**2 * np.eye(form.nu))
-    return _margin(form, Claim(1.0, proof.P, supply, proof.multipliers))
+    first = modes_of(form)[0]
+    supply = (-np.eye(first.ny), np.zeros((first.nu, first.ny)), proof.value**2 * np.eye(first.nu))
+    return _largest_margin(form, proof, 1.0, supply)
 
 
-def rate_margin(form: LFT, proof: Proof) -> float:
+def rate_margin(form: Forms, proof: Proof) -> float:
     """Return the same for a contraction rate."""
-    return _margin(form, Claim(proof.value, proof.P, None, proof.multipliers))
+    return _largest_margin(form, proof, proof.value, None)
+
+
+def supply_margin(form: Forms, proof: Proof, supply: Supply) -> float:
+    """Return the same for the supply rate `(Q, S, R - value I)`."""
+    Q, S, R = supply
+    return _largest_margin(form, proof, 1.0, (Q, S, R - proof.value * np.eye(len(R))))
+
+
+def _largest_margin(form: Forms, proof: Proof, rate: float, supply: Supply | None) -> float:
+    forms, at, found = modes_of(form), 0, []
+    for one in forms:
+        multipliers = proof.multipliers[at : at + len(one.blocks)]
+        at += len(one.blocks)
+        found.append(_margin(one, Claim(rate, proof.P, supply, multipliers)))
+    return max(found)
 
 
 def _margin(form: LFT, claim: Claim) -> float:
@@ -71,13 +95,15 @@ def _margin(form: LFT, claim: Claim) -> float:
     return margin_in_metric(f, claim.P, roundings)
 
 
-def fits(form: LFT, proof: Proof) -> str:
+def fits(form: Forms, proof: Proof) -> str:
     """Return why a proof cannot be of an opened form, empty where it can."""
-    wanted = [block.multipliers for block in form.blocks]
+    forms = modes_of(form)
+    nx = forms[0].nx
+    wanted = [block.multipliers for block in blocks_of(forms)]
     given = [t.size for t in proof.multipliers]
-    if proof.P.shape != (form.nx, form.nx) or given != wanted:
+    if proof.P.shape != (nx, nx) or given != wanted:
         return (
-            f"a proof of this model has a metric of {form.nx} states and {wanted} multipliers, got {len(proof.P)} and {given}; "
+            f"a proof of this model has a metric of {nx} states and {wanted} multipliers, got {len(proof.P)} and {given}; "
             "certify the model again"
         )
     return ""

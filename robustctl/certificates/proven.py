@@ -13,8 +13,9 @@ from ..system import System
 from .coordinates import opened
 from .dissipation import described
 from .faults import array_fault, complex_fault, flag_fault, step_fault
+from .inequalities import Supply
 from .proof import Proof
-from .prove import Found, least_gain, least_rate
+from .prove import Found, largest_margin, least_gain, least_rate
 
 if TYPE_CHECKING:
     from .certificate import Certificate
@@ -30,20 +31,37 @@ def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certif
     if not seconds > 0:
         raise RobustctlError(f"seconds must be positive, got {seconds}")
     deadline = time.monotonic() + seconds
-    form = form_of(system)
-    if isinstance(form, str):
-        gain, rate, assumed = Found(None, form), Found(None, form), ()
+    forms, supply = forms_of(system), asked_supply(found)
+    if isinstance(forms, str):
+        nothing = Found(None, forms)
+        gain, rate, margin, assumed = nothing, nothing, nothing, ()
     else:
-        gain, rate, assumed = least_gain(form, deadline), least_rate(form, deadline), form.assumptions
-    reasons = [f"{name}: {r.reason}" for name, r in (("gain", gain), ("rate", rate)) if r.proof is None]
-    gamma, contraction = found.gamma, found.rate_found
-    if not found.holds:
-        gamma = contraction = None
+        gain, rate = least_gain(forms, deadline), least_rate(forms, deadline)
+        margin = largest_margin(forms, supply, deadline) if supply else Found(None)
+        assumed = [text for form in forms for text in form.assumptions]
+    searched = [("gain", gain), ("rate", rate), *([("supply rate", margin)] if supply else [])]
+    promised = (found.gamma, found.rate_found) if found.holds else (None, None)
+    gamma = smaller(promised[0], gain.proof)
     return dataclasses.replace(
-        found, gamma=smaller(gamma, gain.proof), rate=smaller(contraction, rate.proof), gain_proof=gain.proof,
-        rate_proof=rate.proof, scaled_gamma=_scaled_gamma(system, smaller(gamma, gain.proof), deadline),
-        unproven=tuple(reasons), assumptions=tuple(dict.fromkeys((*found.assumptions, *assumed))),
+        found, gamma=gamma, rate=smaller(promised[1], rate.proof), gain_proof=gain.proof, rate_proof=rate.proof,
+        supply_proof=margin.proof, supply_margin=margin.proof.value if margin.proof else None,
+        scaled_gamma=_scaled_gamma(system, gamma, deadline),
+        unproven=tuple(f"{name}: {r.reason}" for name, r in searched if r.proof is None),
+        assumptions=tuple(dict.fromkeys((*found.assumptions, *assumed))),
     )  # fmt: skip
+
+
+def asked_supply(found: "Certificate") -> Supply | None:
+    """Return the supply rate whose largest margin is searched; None where there is none, or one of a gain alone."""
+    if found.supply is None:
+        return None
+    Q, S, R = (np.asarray(M, np.float64) for M in found.supply)
+    return None if _is_gain(Q, S, R) else (Q, S, R)
+
+
+def _is_gain(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> bool:
+    multiples = (np.array_equal(M, M.flat[0] * np.eye(len(M))) for M in (Q, R))
+    return not S.any() and all(multiples)
 
 
 def is_loop(system: System) -> bool:
@@ -51,22 +69,26 @@ def is_loop(system: System) -> bool:
     return callable(getattr(system, "ports", None))
 
 
-def form_of(system: System) -> LFT | str:
-    """Return the form of a system with its networks opened, or in words why there is none to prove anything of."""
+def forms_of(system: System) -> list[LFT] | str:
+    """Return the forms of a system's modes with their networks opened, or in words why there is nothing to prove anything of."""
     if reason := complex_fault(system) or flag_fault(system) or array_fault(system) or step_fault(system):
         return reason
     try:
         found = described(system)
         if isinstance(found, str):
             return found
-        if len(found) != 1:
-            return f"it switches between {len(found)} modes, of which no common metric is searched"
-        f = found[0][1]
-        if f is None or f.fault:
-            return f.fault if f else f"{type(system).__name__} has no lft() that describes it"
-        return opened(f.form)
+        if not found:
+            return "a system must have a mode to be in, got modes() that returns none"
+        for mode, f in found:
+            if f is None or f.fault:
+                return f.fault if f else f"{type(mode).__name__} has no lft() that describes it"
+        forms = [opened(f.form) for _, f in found if f is not None]
     except RobustctlError as error:
         return str(error)
+    sizes = {(form.nx, form.nu, form.ny) for form in forms}
+    if len(sizes) > 1:
+        return f"the modes between which a system switches must have the same states, inputs and outputs, got {sorted(sizes)}"
+    return forms
 
 
 def smaller(promised: float | None, proof: Proof | None) -> float | None:
@@ -81,6 +103,6 @@ def _scaled_gamma(system: System, gamma: float | None, deadline: float) -> float
     u_std, y_std = (np.asarray(a, np.float64) for a in (system.u_std, system.y_std))
     if len(set(u_std)) == len(set(y_std)) == 1:
         return float(gamma * u_std[0] / y_std[0])
-    form = form_of(system.system)
-    proof = None if isinstance(form, str) else least_gain(form, deadline).proof
+    forms = forms_of(system.system)
+    proof = None if isinstance(forms, str) else least_gain(forms, deadline).proof
     return proof.value if proof else None

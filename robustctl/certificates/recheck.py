@@ -6,8 +6,8 @@ from .certificate import Certificate, certify
 from .content import fingerprint
 from .loop_certificate import LoopCertificate
 from .loop_recheck import recheck_loop
-from .proof import fits, gain_margin, rate_margin
-from .proven import form_of, smaller
+from .proof import fits, gain_margin, rate_margin, supply_margin
+from .proven import asked_supply, forms_of, smaller
 
 
 def recheck(certificate: Certificate, model: Parameterization | System) -> None:
@@ -15,7 +15,7 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
 
     **Arguments:**
 
-    - `certificate`: what `certify(model, prove=True)` returned, or `from_json` of its text by `Certificate`, or by `LoopCertificate`.
+    - `certificate`: what `certify(model)` returned, or `from_json` of its text by `Certificate`, or by `LoopCertificate`.
     - `model`: the model or system that it was made of.
 
     **Raises:** `RobustctlError` for a certificate of another model, without proofs, whose multipliers do not fit the model, or whose
@@ -24,7 +24,7 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
     **Example:** ::
 
         model = rc.nn.LipschitzREN(nu=1, nx=2, nv=2, ny=1, gamma=2.0, key=jax.random.key(0))
-        certificate = rc.certify(model, prove=True)
+        certificate = rc.certify(model)
         rc.certificates.recheck(rc.certificates.Certificate.from_json(certificate.to_json()), model)
     """
     system = explicit_of(model)
@@ -34,26 +34,39 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
         raise RobustctlError(
             f"the certificate must be of this model, got one of {certificate.model} with other weights; certify the model again"
         )
-    form = form_of(system)
-    proofs = [(gain_margin, "gain", certificate.gain_proof), (rate_margin, "rate", certificate.rate_proof)]
-    given = [(margin, name, proof) for margin, name, proof in proofs if proof is not None]
-    if isinstance(form, str) or not given:
+    check_proofs(certificate, system)
+    # What the construction promises has a separate matrix, proven without a search too.
+    promised = certify(model, prove=False)
+    gamma, rate = (promised.gamma, promised.rate_found) if promised.holds else (None, None)
+    margin = certificate.supply_proof.value if certificate.supply_proof else None
+    numbers = (smaller(gamma, certificate.gain_proof), smaller(rate, certificate.rate_proof), margin)
+    given = (certificate.gamma, certificate.rate, certificate.supply_margin)
+    if given != numbers:
         raise RobustctlError(
-            f"the certificate must have proofs to check, got none of {certificate.model}; certify(model, prove=True) searches them"
+            f"gamma, rate and supply_margin must be what is proven, {numbers}, got {given}; certify the model again"
         )
-    for margin, name, proof in given:
-        if reason := fits(form, proof):
+
+
+def check_proofs(certificate: Certificate, system: System) -> None:
+    """Prove each number of a certificate again that has a proof.
+
+    **Raises:** `RobustctlError` for a certificate without proofs, one whose multipliers do not fit, and one that proves nothing.
+    """
+    forms, supply = forms_of(system), asked_supply(certificate)
+    proofs = [
+        ("gain", certificate.gain_proof, gain_margin), ("rate", certificate.rate_proof, rate_margin),
+        ("supply rate", certificate.supply_proof, lambda forms, proof: supply_margin(forms, proof, supply) if supply else 1.0),
+    ]  # fmt: skip
+    given = [(name, proof, margin) for name, proof, margin in proofs if proof is not None]
+    if isinstance(forms, str) or not given:
+        raise RobustctlError(
+            f"the certificate must have proofs to check, got none of {certificate.model}; certify(model) searches them"
+        )
+    for name, proof, margin in given:
+        if reason := fits(forms, proof):
             raise RobustctlError(reason)
-        if not margin(form, proof) < 0:
+        if not margin(forms, proof) < 0:
             raise RobustctlError(
                 f"metric and multipliers must prove the {name} {proof.value:.6g}, got a matrix that is not negative definite; "
                 "certify the model again"
             )
-    # What the construction promises has a separate matrix, proven without a search too.
-    promised = certify(model)
-    gamma, rate = (promised.gamma, promised.rate_found) if promised.holds else (None, None)
-    numbers = (smaller(gamma, certificate.gain_proof), smaller(rate, certificate.rate_proof))
-    if (certificate.gamma, certificate.rate) != numbers:
-        raise RobustctlError(
-            f"gamma and rate must be what is proven, {numbers}, got {(certificate.gamma, certificate.rate)}; certify the model again"
-        )

@@ -68,7 +68,9 @@ class Region:
         """
         flat = np.asarray(ravel_pytree(state)[0], np.float64)
         if flat.shape != self.middle.shape:
-            raise RobustctlError(f"the state must be that of the loop, of {self.middle.size} numbers, got {flat.size}")
+            raise RobustctlError(
+                f"the state must be that of the loop, of {self.middle.size} numbers, got {flat.size}"
+            )
         dx = flat - self.middle
         return float(dx @ self.P @ dx)
 
@@ -89,7 +91,9 @@ class Region:
         return "\n".join([*lines, *(f"  assumed: {text}" for text in self.assumptions)])
 
 
-def region(loop: "Feedback", box: Mapping[str, float], *, middle: PyTree = None, seconds: float = 60.0) -> Region:
+def region(
+    loop: "Feedback", box: Mapping[str, float], *, middle: PyTree = None, seconds: float = 60.0
+) -> Region:
     """Prove a region that a loop about a nonlinear plant does not leave, with its limits on states and controls.
 
     The Jacobian of the sampled step as it runs is bounded on the box by interval arithmetic; each entry that is not the same everywhere
@@ -202,7 +206,9 @@ class _Given(NamedTuple):
         from ..plants import Sampled
 
         if not (isinstance(loop, Feedback) and isinstance(loop.plant, Sampled)):
-            raise ModelError(f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}")
+            raise ModelError(
+                f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
+            )
         plant = loop.plant.plant
         with jax.enable_x64(True):
             loop = to_float64(loop)
@@ -270,7 +276,9 @@ class _Given(NamedTuple):
         )
 
 
-def _half_widths(sampled: Any, box: Mapping[str, float], names: tuple[str, ...], point: np.ndarray) -> np.ndarray:
+def _half_widths(
+    sampled: Any, box: Mapping[str, float], names: tuple[str, ...], point: np.ndarray
+) -> np.ndarray:
     """Return one half width a signal: those given, the limits of controls, zero for disturbances.
 
     **Raises:** `RobustctlError`.
@@ -283,7 +291,9 @@ def _half_widths(sampled: Any, box: Mapping[str, float], names: tuple[str, ...],
         disturbance = k >= len(plant.states) + len(plant.controls)
         own = min(point[k] - signal.low, signal.high - point[k])
         # The limits of a state are where its equations end, those of a control where its actuator clips it.
-        limit = own if not disturbance and (k < len(plant.states) or sampled.imperfections.saturate) else np.inf
+        limit = (
+            own if not disturbance and (k < len(plant.states) or sampled.imperfections.saturate) else np.inf
+        )
         known = k >= len(plant.states) and not disturbance
         size = float(box.get(signal.name, 0.0 if disturbance else own if known else np.nan))
         if not (np.isfinite(size) and (size > 0 or (disturbance and signal.name not in box))):

@@ -11,5 +11,5 @@ def certificate_margin(epoch: int, model: Parameterization) -> float:
 
     **Raises:** what `certify` raises.
     """
-    found = certify(model)
+    found = certify(model, prove=False)
     return found.margin if found.holds else float("inf")

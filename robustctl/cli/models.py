@@ -133,16 +133,20 @@ class FitLog:
 class Certify:
     """Verify a saved model's guarantee from its matrices; exit status 1 if it does not hold.
 
+    It prints what the construction promises, the smallest gain and rate that could be proven, and a gain searched from below.
+
     Args:
         model: The model file.
         json: Print the certificate as JSON.
-        prove: Search the smallest gain and rate that can be proven, too.
-        seconds: Time limit of that search.
+        prove: Search the smallest gain and rate that can be proven.
+        search: Search for a gain from below.
+        seconds: Time limit of the proofs.
     """
 
     model: Model
     json: bool = False
-    prove: bool = False
+    prove: bool = True
+    search: bool = True
     seconds: float = 60.0
 
     def __call__(self) -> int:
@@ -150,7 +154,7 @@ class Certify:
         from ..certificates import certify
         from ..io import load
 
-        found = certify(load(self.model), prove=self.prove, seconds=self.seconds)
+        found = certify(load(self.model), prove=self.prove, seconds=self.seconds, search=self.search)
         print(found.to_json() if self.json else found)
         return 0 if found.holds else 1
 
@@ -220,8 +224,9 @@ def _identify(record, test, recipe: Recipe, out: Path, run) -> int:
     check_writable(out)
     _print_advice(record)
     fitted = identify(record, recipe, run=run)
-    proof = certify(fitted.model)
-    _save(fitted.model, out, Path(run.folder))  # before the report, which may refuse the test record
+    # Before the certificate, which takes a while, and the report, which may refuse the test record
+    _save(fitted.model, out, Path(run.folder))
+    proof = certify(fitted.model, search=True)
     tested = record if test is None else test
     made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record)
     try:

@@ -1,11 +1,14 @@
 """What a loaded model must pass: parts that fit together, and a certificate that still holds."""
 
+import json
 from typing import Any
 
 import equinox as eqx
 import jax
 
 from ..certificates import Certificate, certify, fingerprint
+from ..certificates.certificate import PROOFS
+from ..certificates.recheck import check_proofs
 from ..checks import of_type
 from ..errors import ModelError, ModelFileError
 from ..store.container import shown
@@ -17,7 +20,7 @@ from .shapes import check_shapes
 def prove(model: Parameterization) -> Certificate | None:
     """Return a model's certificate; None for a network, which has none."""
     system = _system(model.explicit())
-    return None if system is None else certify(system)
+    return None if system is None else certify(system, prove=False)
 
 
 def _system(explicit: Any) -> System | None:
@@ -35,7 +38,7 @@ def check_origin(certificate: Certificate, model: Parameterization) -> None:
 
 
 def check_certificate(stored: Any, model: Parameterization) -> None:
-    """Raise `ModelFileError` where the stored certificate holds and one computed now does not."""
+    """Raise `ModelFileError` where the stored certificate holds and one computed now does not, or a stored proof proves nothing."""
     if stored is None:
         return
     held = entry(stored, "holds", bool)
@@ -43,6 +46,7 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
         raise ModelFileError(
             f"the certificate must have a boolean `holds`, got {shown(stored)}; save the model again"
         )
+    _check_proofs(stored, model)
     # What did not hold when it was saved promises nothing that could be broken now.
     if not held:
         return
@@ -53,6 +57,19 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
     if found is None or not found.holds:
         reason = "there is nothing to certify" if found is None else found.reason
         raise ModelFileError(f"the certificate must still hold, got: {reason}; do not rely on this model")
+
+
+def _check_proofs(stored: dict, model: Parameterization) -> None:
+    """Check stored proofs by an eigenvalue each; nothing is solved."""
+    if not any(stored.get(name) for name in PROOFS):
+        return
+    try:
+        certificate, system = Certificate.from_json(json.dumps(stored)), model.explicit()
+        # Another machine may round the map to the matrices differently, which are then others than those of the proofs.
+        if certificate.fingerprint == fingerprint(system):
+            check_proofs(certificate, system)
+    except Exception as error:
+        raise ModelFileError(f"the stored proofs must hold, got a check that fails with: {error}") from error
 
 
 def check_fit(model: Any) -> None:

@@ -10,10 +10,10 @@ import jax.random as jr
 import numpy as np
 
 from ..errors import ModelError
-from ..lft import LFT, Bounded
+from ..lft import LFT, Bounded, series, static, static_gain
 from ..pytrees import shape_of, traced
 from ..system import Certifiable, explicit_of, form_of
-from .activations import assumed, dtypes_of, fault
+from .activations import ACTIVATIONS, assumed, dtypes_of, fault, is_known, neurons
 
 _TOLERANCE = 1e-6
 
@@ -55,6 +55,19 @@ def _mlp_fault(phi: eqx.nn.MLP) -> str:
     return next(filter(None, (fault(a, *dtypes_of(phi)) for a in (phi.activation, phi.final_activation))), "")
 
 
+def _mlp_form(phi: eqx.nn.MLP) -> LFT:
+    """Return the form without state of an MLP that has a bound: a matrix and a block of neurons a layer."""
+    form, dtypes = static_gain(np.eye(phi.layers[0].weight.shape[1])), dtypes_of(phi)
+    for layer in phi.layers:
+        form, n = series(form, static_gain(layer.weight)), len(layer.weight)
+        function = phi.final_activation if layer is phi.layers[-1] else phi.activation
+        # Equinox has the identity, which is no neuron, under no public name.
+        if not is_known(function) or any(function is known for known in ACTIVATIONS.values()):
+            block, zero = neurons(n, function, dtypes)[0], np.zeros((n, n))
+            form = series(form, static(zero, np.eye(n), np.eye(n), zero, (block,)))
+    return form
+
+
 def bounded(phi: Any, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
     """Return the network as one block of an `LFT`, and what its bound assumes."""
     bound = lipschitz_bound(phi)
@@ -64,9 +77,9 @@ def bounded(phi: Any, nv: int, nw: int) -> tuple[Bounded, tuple[str, ...]]:
         return Bounded(nv, nw, gain, inside, _reason(inside)), inside.assumptions
     if type(phi) is eqx.nn.MLP:
         reason = _mlp_fault(phi)
-        return Bounded(nv, nw, gain, reason=reason), () if reason else assumed(
-            phi.activation, phi.final_activation
-        )
+        known = None if bound is None or not np.isfinite(bound) else _mlp_form(phi)
+        assumptions = () if reason else assumed(phi.activation, phi.final_activation)
+        return Bounded(nv, nw, gain, known, reason), assumptions
     # A network of another class vouches for its own bound.
     own = bound is not None and type(phi) is not eqx.nn.Linear
     text = f"the Lipschitz constant of {type(phi).__name__} is at most what its lipschitz_bound() returns: not checked"

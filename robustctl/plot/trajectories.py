@@ -107,14 +107,16 @@ def _drawn(system: Any, ys: np.ndarray, distances: np.ndarray, rate: float) -> "
 def _metric(certificate: Certificate, system: Any, states: int) -> tuple[np.ndarray, float]:
     if states < 2:
         raise RobustctlError(f"states must be at least 2, got {states}")
-    P = certificate.P
-    if not certificate.holds or P is None or certificate.rate is None:
+    proof = certificate.rate_proof
+    # Each rate belongs to the metric that proves it.
+    P, rate = (certificate.P, certificate.rate) if proof is None else (proof.P, proof.value)
+    if not certificate.holds or P is None or rate is None:
         reason = certificate.reason or "no metric"
         raise RobustctlError(f"the certificate must hold and have a metric, got one that does not: {reason}")
     sizes = [np.shape(leaf) for leaf in jax.tree.leaves(system.init_state())]
     if sizes != [(len(P),)]:
         raise RobustctlError(f"the state must be a vector of the metric's size {len(P)}, got shapes {sizes}")
-    return P, certificate.rate
+    return P, rate
 
 
 def _distances(xs: np.ndarray, P: np.ndarray) -> np.ndarray:

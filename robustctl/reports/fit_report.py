@@ -214,7 +214,8 @@ def _certificate(certificate: Certificate | None, note: str) -> dict[str, Any] |
     if certificate is None:
         return None
     fields = json.loads(certificate.to_json())
-    return {name: fields[name] for name in fields if name not in ("P", "supply")} | {"note": note}
+    matrices = ("P", "supply", "gain_proof", "rate_proof", "supply_proof")
+    return {name: fields[name] for name in fields if name not in matrices} | {"note": note}
 
 
 def _contents(r: FitReport) -> Iterator[tuple[str, bytes]]:

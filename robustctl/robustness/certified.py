@@ -53,7 +53,7 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
 
 def _youla(sampled: Sampled, policy: Youla | Alongside, performance: Performance) -> CertifiedGain:
     try:
-        found = certify(policy.q)
+        found = certify(policy.q, prove=False)
     except RobustctlError as error:
         return CertifiedGain(None, f"Q has no certificate: {error}")
     if not found.holds:

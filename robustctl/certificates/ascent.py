@@ -21,8 +21,8 @@ class LowerBound(NamedTuple):
 
     **Arguments:**
 
-    - `value`: the largest ratio found by gradient ascent
-    - `sampled`: the largest of the random starts
+    - `value`: the largest ratio found
+    - `sampled`: the largest before the gradient ascent, of the random starts or of the linearizations
     """
 
     value: float
@@ -70,12 +70,35 @@ def gain_lower_bound(
     return _ascend(_GainRatio(system), (pairs[:, 0], pairs[:, 1]), steps)
 
 
+def ascend_gain(system: System, pairs: tuple[Array, Array], size: Array, steps: int, x0: Any) -> LowerBound:
+    """Return the largest ratio that ascent reaches from pairs `(u, du)`, each (starts, time, nu), at the initial state `x0`.
+
+    It moves both in units of `size` (nu,), and du in units of its own largest entry.
+    """
+    u, du = pairs
+    size = size[None, None]
+    amplitude = jnp.abs(du / size).max(axis=(1, 2), keepdims=True)
+    return _ascend(_GainRatioAbout(system, x0, size[0]), (u / size, du / size / amplitude, amplitude), steps)
+
+
 class _GainRatio(eqx.Module):
     system: System
 
     def __call__(self, pair):
         u, du = pair
         y1, y2 = rollout(self.system, u).ys, rollout(self.system, u + du).ys
+        return _log_norm(y2 - y1) - _log_norm(du)
+
+
+class _GainRatioAbout(eqx.Module):
+    system: System
+    x0: Any
+    size: Array
+
+    def __call__(self, start):
+        u, du, amplitude = start
+        u, du = self.size * u, self.size * lax.stop_gradient(amplitude) * du
+        y1, y2 = rollout(self.system, u, self.x0).ys, rollout(self.system, u + du, self.x0).ys
         return _log_norm(y2 - y1) - _log_norm(du)
 
 

@@ -1,0 +1,221 @@
+"""Certify trained models and random systems: promised, proven and searched gains, and a search for false proofs; write the figures.
+
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.certified_models --out results/certified_models.json
+
+The tanks' record is read as by `identify_records`; without it those models are left out. Every proof of a small system is checked
+again in rational arithmetic, from the system's arrays alone. The process exits with 1 after a false proof.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+jax.config.update("jax_enable_x64", True)
+
+import jax.random as jr
+import numpy as np
+
+import robustctl as rc
+from robustctl.certificates.inequalities import size_of
+from robustctl.certificates.interior_point import cost
+from robustctl.certificates.prove import least_gain, least_rate
+from robustctl.certificates.proven import forms_of
+from robustctl.identify.recipe import Recipe, build
+from robustctl.problems import cascaded_tanks, two_tanks
+from robustctl.runs.provenance import provenance
+from robustctl.store.json_text import write_json
+from robustctl.train.optimizer import cosine_adam
+from tests.exact import network_gain_proven, network_rate_proven
+from tests.models import draw
+
+SMALL, LARGE = {"nx": 4, "nv": 8, "hidden": (16,)}, {"nx": 8, "nv": 16, "hidden": (32, 32)}
+MODELS = {
+    "Lipschitz nx 4 nv 8 (16)": Recipe(model="lipschitz", **SMALL),
+    "Lipschitz nx 8 nv 16 (32, 32)": Recipe(model="lipschitz", **LARGE),
+    "contracting nx 4 nv 8 (16)": Recipe(model="contracting", **SMALL),
+    "gamma trained nx 4 nv 8 (16)": Recipe(model="lipschitz", **SMALL),
+    "Lipschitz REN nx 4 nv 16": Recipe(model="lipschitz-ren", nx=4, nv=16),
+}
+"""Two tanks have the first three, the measured cascaded tanks all."""
+
+SIZES = ((4, 8, (8, 8)), (10, 20, (32, 32)), (20, 40, (64, 64)), (40, 60, (100, 100)), (75, 100, (140, 140)))
+
+
+def records(folder: Path) -> dict[str, tuple[rc.data.Record, list[str]]]:
+    """Return the records that there are, and the models that each gets."""
+    found = {"two tanks": (two_tanks(600, seed=0), list(MODELS)[:3])}
+    if (folder / "cascaded_tanks").is_dir():
+        found["cascaded tanks"] = (cascaded_tanks(folder)[0], list(MODELS))
+    return found
+
+
+def trained(record: rc.data.Record, name: str, seed: int, epochs: int) -> rc.System:
+    """Train a model on a whole record in 32 bits, and return its system between scaled signals."""
+    recipe = dataclasses.replace(MODELS[name], seed=seed, epochs=epochs)
+    trains_gamma = name.startswith("gamma trained")
+    settings = dict(nu=1, ny=1, nx=recipe.nx, nv=recipe.nv, hidden=recipe.hidden, init=rc.nn.long_memory)
+    with jax.enable_x64(False):
+        model: Any = build(recipe, 1, 1)
+        if trains_gamma:
+            model = rc.nn.LipschitzR2DN(gamma=10.0, train_gamma=True, key=jr.key(seed), **settings)
+        problem = rc.train.Identification(
+            record, scaling=rc.data.Scaling.fit(record), initial=rc.train.learned_state(horizon=recipe.warm_up),
+            batch_size=1, regularizer=(lambda m: 1e-3 * m.gamma) if trains_gamma else None,
+        )  # fmt: skip
+        fitted = rc.train.train(
+            problem, model, optimizer=cosine_adam(recipe.learning_rate, epochs), epochs=epochs, monitor=None,
+            key=jr.key(seed + 1),
+        )  # fmt: skip
+        return fitted.model.parameterization.explicit()
+
+
+def measured(plant: str, record: rc.data.Record, name: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Train and certify one model."""
+    system = trained(record, name, seed, epochs)
+    begin = time.perf_counter()
+    certificate = rc.certify(system)
+    middle = time.perf_counter()
+    lower = rc.certificates.lower_bound(system).value
+    gamma, promised = certificate.gamma, certificate.promised_gamma
+    found = {
+        "plant": plant, "model": name, "seed": seed, "holds": certificate.holds, "promised_gamma": promised, "gamma": gamma,
+        "lower": lower, "promised_rate": certificate.promised_rate, "rate": certificate.rate,
+        "proven_over_promised": gamma / promised if gamma and promised else None,
+        "lower_over_proven": lower / gamma if gamma else None, "seconds": middle - begin,
+        "search_seconds": time.perf_counter() - middle, "unproven": certificate.unproven,
+    }  # fmt: skip
+    print(found, flush=True)
+    return found
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians over all runs."""
+
+    def median(name: str) -> float | None:
+        values = [run[name] for run in runs if run[name] is not None]
+        return float(np.median(values)) if values else None
+
+    return {
+        "runs": len(runs), "without_a_gain": sum(run["gamma"] is None for run in runs),
+        "median_proven_over_promised": median("proven_over_promised"), "median_lower_over_proven": median("lower_over_proven"),
+        "median_seconds": median("seconds"), "false": sum(is_false(run["gamma"], run["lower"]) for run in runs),
+    }  # fmt: skip
+
+
+def is_false(gamma: float | None, lower: float) -> bool:
+    """Return whether a searched gain is above a proven one, by more than the rounding of the search."""
+    return gamma is not None and lower > gamma * (1 + 1e-9)
+
+
+RANDOM = {
+    "ContractingR2DN": lambda key: rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3, 2), key=key),
+    "LipschitzR2DN": lambda key: rc.nn.LipschitzR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), gamma=5.0, key=key),
+    "ContractingREN": lambda key: rc.nn.ContractingREN(nu=1, nx=2, nv=3, ny=2, key=key),
+    "LipschitzREN": lambda key: rc.nn.LipschitzREN(nu=1, nx=3, nv=3, ny=1, gamma=2.0, key=key),
+}
+
+
+def random_systems(count: int, seed: int, minutes: float) -> dict[str, Any]:
+    """Prove random systems, check each proof exactly and search hard for a larger gain; as many as the time allows."""
+    begin, false, ratios, tally = time.monotonic(), [], [], dict.fromkeys(("gain", "rate", "unproven"), 0)
+    done = 0
+    for k in range(count):
+        if time.monotonic() - begin > 60 * minutes:
+            break
+        name = list(RANDOM)[k % len(RANDOM)]
+        key, draw_key = jr.split(jr.fold_in(jr.key(seed), k))
+        size = 10 ** np.random.default_rng((seed, k)).uniform(-0.7, 0.7)
+        system = draw(RANDOM[name](key), draw_key, size).explicit()
+        certificate, done = rc.certify(system), k + 1
+        lower = rc.certificates.lower_bound(system, seed=k).value
+        checks = (
+            ("gain", certificate.gain_proof, network_gain_proven),
+            ("rate", certificate.rate_proof, network_rate_proven),
+        )
+        for what, proof, proven in checks:
+            tally[what] += proof is not None
+            if proof is not None and not proven(system, proof):
+                false.append(f"case {k}, {name}: the {what} is not proven in rational arithmetic")
+        tally["unproven"] += certificate.gain_proof is None
+        if is_false(certificate.gamma, lower):
+            false.append(f"case {k}, {name}: found {lower}, proven {certificate.gamma}")
+        if certificate.gamma:
+            ratios.append(lower / certificate.gamma)
+    return {
+        "systems": done, "asked": count, "proofs_of_gains": tally["gain"], "proofs_of_rates": tally["rate"],
+        "without_a_gain": tally["unproven"], "false": len(false), "wrong": false[:20],
+        "median_lower_over_proven": float(np.median(ratios)), "largest_lower_over_proven": float(np.max(ratios)),
+    }  # fmt: skip
+
+
+def timings(largest: int, seed: int) -> list[dict[str, Any]]:
+    """Compare the estimate before a proof with what it took, in seconds of the processor, for models of growing size."""
+    found = []
+    for nx, nv, hidden in (size for size in SIZES if size[0] <= largest):
+        model = rc.nn.LipschitzR2DN(
+            nu=1, nx=nx, nv=nv, ny=1, hidden=hidden, gamma=10.0, init=rc.nn.long_memory, key=jr.key(seed)
+        )
+        system = model.explicit()
+        forms = forms_of(system)
+        assert not isinstance(forms, str), forms
+        m, N = size_of(forms, True)
+        seconds, size = cost(m, N)
+        row = {
+            "nx": nx,
+            "nv": nv,
+            "hidden": hidden,
+            "unknowns": m,
+            "signals": N,
+            "estimate": seconds,
+            "gigabytes": size / 1e9,
+        }
+        row |= {"gain": _timed(least_gain, forms), "rate": _timed(least_rate, forms)}
+        print(row, flush=True)
+        found.append(row)
+    return found
+
+
+def _timed(prove, forms) -> dict[str, Any]:
+    begin, wall = time.process_time(), time.perf_counter()
+    proof = prove(forms).proof
+    return {
+        "value": proof.value if proof else None, "seconds": time.process_time() - begin,
+        "wall_seconds": time.perf_counter() - wall,
+    }  # fmt: skip
+
+
+def main() -> int:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--systems", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=60.0, help="limit of the random systems")
+    parser.add_argument("--largest", type=int, default=40, help="most states of the timings")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ROBUSTCTL_DATA", "../shared/data")))
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    results: dict[str, Any] = provenance(0) | {"epochs": given.epochs, "timings": timings(given.largest, 0)}
+    runs = [
+        measured(plant, record, name, seed, given.epochs)
+        for plant, (record, names) in records(given.data).items()
+        for name in names
+        for seed in range(given.seeds)
+    ]
+    results |= {"trained": runs, "summary": summary(runs)}
+    write_json(given.out, results)
+    results["random"] = random_systems(given.systems, 0, given.minutes)
+    write_json(given.out, results)
+    print(results["summary"], results["random"])
+    return 1 if results["summary"]["false"] + results["random"]["false"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

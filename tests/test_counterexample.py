@@ -171,6 +171,14 @@ def test_settings_out_of_range_are_refused(given, message):
         counterexample(Scalar(jnp.tanh, jnp.asarray(0.5)), **given)
 
 
+def test_a_certificate_reports_what_disproves_it():
+    certificate = rc.certify(Scalar(jnp.tanh, jnp.asarray(2.0)))
+    assert not certificate.holds and certificate.disproof.startswith("two equilibria: ")
+    assert f"disproved     {certificate.disproof}" in str(certificate)
+    assert rc.certificates.Certificate.from_json(certificate.to_json()).disproof == certificate.disproof
+    assert not rc.certify(Scalar(jnp.tanh, jnp.asarray(0.5))).disproof
+
+
 @pytest.mark.usefixtures("as_installed")
 def test_what_is_no_system_is_refused():
     with pytest.raises(RobustctlError, match=r"give \.model"):

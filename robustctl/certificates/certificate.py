@@ -64,6 +64,7 @@ class Certificate:
       more than 0 where it dissipates more than was promised, the passivity index where Q and R are 0.
     - `supply_proof`: metric and multipliers that prove `supply_margin`.
     - `lower_bound`: a gain that a search found between some inputs, so that no gamma is below it; None unless searched.
+    - `disproof`: where contraction could not be proven, the `counterexample` that a search found, in words; empty where it found none.
     """
 
     holds: bool
@@ -90,6 +91,7 @@ class Certificate:
     supply_margin: float | None = None
     supply_proof: Proof | None = None
     lower_bound: float | None = None
+    disproof: str = ""
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
@@ -144,7 +146,7 @@ def certify(
     prove the answer is "does not hold"; a certificate that holds is a proof, rounding included.
 
     Without a claim contraction alone is tried, from `lft()`. A model without an `lft()` (GRU, LSTM) gets a certificate that
-    does not hold and gives that reason.
+    does not hold and gives that reason. Where contraction could not be proven, `rc.certificates.counterexample` is searched.
 
     Then the smallest gain and contraction rate are searched that a multiplier for each neuron proves: a model that promises
     contraction alone gets a gain, too, and one with a supply rate gets `supply_margin`. `holds` is about the promise. A search that

@@ -13,7 +13,7 @@ def text_of(c: "Certificate") -> str:
     verdict = "HOLDS" if c.holds else "DOES NOT HOLD"
     lines = [
         f"certificate of {c.model} ({c.dtype}): {verdict}", *_claims(c), *_compared(c),
-        *(f"  unproven      {text}" for text in c.unproven), *_inequality(c),
+        *(f"  unproven      {text}" for text in c.unproven), *([f"  disproved     {c.disproof}"] if c.disproof else []), *_inequality(c),
         *(f"  assumed       {text}" for text in c.assumptions), f"  weights       sha256 {c.weights_sha256[:16]}...",
     ]  # fmt: skip
     return "\n".join(lines)

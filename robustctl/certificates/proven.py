@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import RobustctlError
+from ..errors import ModelError, RobustctlError
 from ..lft import LFT
 from ..scaled import Scaled
 from ..system import System
 from .coordinates import opened
+from .counterexample import counterexample
 from .dissipation import described
 from .faults import array_fault, complex_fault, flag_fault, step_fault
 from .inequalities import Supply
@@ -47,8 +48,19 @@ def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certif
         supply_proof=margin.proof, supply_margin=margin.proof.value if margin.proof else None,
         scaled_gamma=_scaled_gamma(system, gamma, deadline),
         unproven=tuple(f"{name}: {r.reason}" for name, r in searched if r.proof is None),
+        disproof="" if found.holds or rate.proof else disproof(system),
         assumptions=tuple(dict.fromkeys((*found.assumptions, *assumed))),
     )  # fmt: skip
+
+
+def disproof(system: System) -> str:
+    """Return in words what a search finds against contraction, empty where it finds nothing or cannot be made."""
+    if complex_fault(system) or array_fault(system) or step_fault(system):
+        return ""
+    try:
+        return str(counterexample(system) or "")
+    except ModelError:
+        return ""  # no sample of the input is known
 
 
 def asked_supply(found: "Certificate") -> Supply | None:

@@ -7,7 +7,6 @@ Only two outcomes are allowed: a record, or a DataError. The process exits with 
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import tempfile
@@ -22,12 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import fuzzing
 from benchmarks._fork_server import ForkServer
 from robustctl.data import read
 from robustctl.data.readers import child, formats
 from robustctl.errors import DataError
-from robustctl.runs.provenance import provenance
-from robustctl.store.json_text import write_json
 
 SAMPLES = 64
 MOST_EXAMPLES = 5
@@ -260,12 +258,9 @@ def _examples(outcomes: list[tuple[str, str]]) -> Iterator[dict]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--mutations", type=int, default=2000, help="damaged files of each format")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = fuzzing.parser(__doc__, "fuzz_readers")
     parser.add_argument("--formats", nargs="+", default=formats.FORMATS)
     parser.add_argument("--start", choices=["fork", "fresh"], default="fork", help="of the child processes")
-    parser.add_argument("--out", type=Path, default=Path("results/fuzz_readers.json"))
     options = parser.parse_args()
     # A stray numerical warning in this package counts as an error too.
     warnings.simplefilter("error")
@@ -280,15 +275,9 @@ def main() -> int:
             results[kind] = fuzz(kind, valid, options.mutations, options.seed)
             print(kind, json.dumps(results[kind]), flush=True)
     server.close()
-    report = provenance(options.seed) | {
-        "wall_s": round(time.perf_counter() - start, 1),
-        "samples": SAMPLES,
-        "start": options.start,
-        "formats": results,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, report)
-    return int(any(result["counts"]["other"] for result in results.values()))
+    wall_s = round(time.perf_counter() - start, 1)
+    found = {"wall_s": wall_s, "samples": SAMPLES, "start": options.start, "formats": results}
+    return fuzzing.finish(options, found, results.values())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ new checksum. Only two outcomes are allowed: it works, or a RobustctlError. The 
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import shutil
@@ -24,6 +23,7 @@ import jax.random as jr
 import numpy as np
 
 import robustctl as rc
+from benchmarks import fuzzing
 from benchmarks.fuzz_readers import MOST_EXAMPLES, mutate
 from robustctl.cli.arguments import arguments
 from robustctl.cli.models import FitLog
@@ -32,11 +32,9 @@ from robustctl.cli.watch import Watch, status
 from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.recipe import Recipe
 from robustctl.runs.checkpoint import checkpoints
-from robustctl.runs.provenance import provenance
 from robustctl.runs.run_folder import CHECKPOINTS, LOG, SETTINGS
 from robustctl.runs.watchers import read_log
 from robustctl.store.container import pack, unpack
-from robustctl.store.json_text import write_json
 
 EPOCHS, SAMPLES = 6, 40
 DRAWN = 20  # of so many folders one is drawn, which takes ten times as long as all else
@@ -179,25 +177,16 @@ def _one(folder: Path, kind: str, seed: int, index: int) -> tuple[str, str]:
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--mutations", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("results/fuzz_runs.json"))
-    given = parser.parse_args()
+    given = fuzzing.parser(__doc__, "fuzz_runs").parse_args()
     warnings.simplefilter("error")  # a stray numerical warning of this package counts as an error too
     warnings.simplefilter("ignore", RobustctlWarning)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         found = fuzz(Path(folder), given.mutations, given.seed)
     print(json.dumps(found, indent=1), flush=True)
-    report = provenance(given.seed) | {
-        "wall_s": round(time.perf_counter() - begin, 1),
-        "most_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "files": found,
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(given.out, report)
-    return int(any(kind["counts"]["other"] for kind in found.values()))
+    wall_s = round(time.perf_counter() - begin, 1)
+    memory = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return fuzzing.finish(given, {"wall_s": wall_s, "most_memory_mb": memory, "files": found}, found.values())
 
 
 if __name__ == "__main__":

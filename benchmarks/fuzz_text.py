@@ -8,7 +8,6 @@ Only two outcomes are allowed: a record of finite numbers, or a RobustctlError. 
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 import time
@@ -20,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import fuzzing
 from robustctl.advice import advise
 from robustctl.data import Format, read
 from robustctl.errors import RobustctlError
-from robustctl.runs.provenance import provenance
-from robustctl.store.json_text import write_json
 
 SAMPLES = 60
 CELLS = (
@@ -146,17 +144,11 @@ def fuzz(folder: Path, mutations: int, seed: int) -> dict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--mutations", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("results/fuzz_text.json"))
-    options = parser.parse_args()
+    options = fuzzing.parser(__doc__, "fuzz_text").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = fuzz(Path(folder), options.mutations, options.seed)
     print(result)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, provenance(options.seed) | result)
-    return int(result["counts"]["other"] > 0)
+    return fuzzing.finish(options, result, [result])
 
 
 if __name__ == "__main__":

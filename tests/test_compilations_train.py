@@ -86,7 +86,7 @@ def test_rounds_of_imitation_after_the_second_compile_nothing():
     assert len(compiled) == 4 and compiled[1:] == [compiled[1]] * 3
     other = rc.train.Imitation(Expert(-2 * jnp.ones((1, 2))), scenario(), horizon=7, episodes=2, rounds=2)
     with count_compilations() as counted:
-        rc.train.imitate(policy(jr.key(1)), other, epochs=3, monitor=None, key=jr.key(1))
+        rc.train.imitate(policy(jr.key(1)), other, epochs=2, monitor=None, key=jr.key(1))
     assert counted == [], "a second imitation of another expert"
 
 
@@ -115,7 +115,7 @@ def test_checkpoints_and_resuming_compile_nothing_for_other_numbers_of_epochs(tm
             rc.fit(model(jr.key(0)), record(0), epochs=epochs, run=run, monitor=None, key=jr.key(0))
 
     train(tmp_path / "a", 2)
-    rc.fit(model(jr.key(0)), record(0), epochs=3, monitor=None, key=jr.key(0))
+    rc.fit(model(jr.key(0)), record(0), epochs=5, monitor=None, key=jr.key(0))
     with count_compilations() as compiled:
-        train(tmp_path / "b", 3)
+        train(tmp_path / "b", 5)
     assert compiled == []

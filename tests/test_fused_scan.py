@@ -4,7 +4,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 
@@ -25,13 +24,14 @@ SIZES = {  # nx, ny, nu, hidden widths, sequences, samples
 }
 
 
-def normal(key, *shape):
-    return jr.normal(jr.key(key), shape, jnp.float32)
+def normal(key, *shape, size=1.0):
+    """By NumPy: JAX would compile a draw for every shape."""
+    return jax.device_put((size * np.random.default_rng(key).normal(size=shape)).astype(np.float32))
 
 
 def weights(nx, ny, nu, hidden):
     n, widths = nx + ny, list(hidden)
-    scaled = lambda key, *shape: 0.7 * normal(key, *shape) / np.sqrt(shape[-1], dtype=np.float32)  # noqa: E731
+    scaled = lambda key, *shape: normal(key, *shape, size=0.7 / np.sqrt(shape[-1]))  # noqa: E731
     layers = itertools.pairwise(widths)
     between = tuple((scaled(10 + k, b, a), normal(20 + k, b)) for k, (a, b) in enumerate(layers))
     return scaled(0, n + widths[0], nx + nu), normal(1, n + widths[0]), between, scaled(2, n, widths[-1])
@@ -47,18 +47,25 @@ def close(ours, theirs):
 def test_forward_is_the_scan(size):
     nx, ny, nu, hidden, batch, samples = SIZES[size]
     args = weights(nx, ny, nu, hidden), normal(3, batch, nx), normal(4, samples, batch, nu)
-    close(fused_scan.forward(jnp.tanh, *args, interpret=True), folded_scan._forward(jnp.tanh, ROWS, *args))
+    ours = jax.jit(lambda *args: fused_scan.forward(jnp.tanh, *args, interpret=True))(*args)
+    close(ours, jax.jit(lambda *args: folded_scan._forward(jnp.tanh, ROWS, *args))(*args))
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_adjoint_is_the_scan_backwards(size):
     nx, ny, nu, hidden, batch, samples = SIZES[size]
-    slopes = [abs(jnp.sin(normal(10 + k, samples, batch, width))) for k, width in enumerate(hidden)]
+    angles = [normal(10 + k, samples, batch, width) for k, width in enumerate(hidden)]
+    slopes = [jax.device_put(np.abs(np.sin(angle))) for angle in angles]
     bars = normal(3, batch, nx), normal(4, samples, batch, nx), normal(5, samples, batch, ny)
-    G, g, between, W = weights(nx, ny, nu, hidden)
-    ours = fused_scan.adjoint((G, g, between, W), *bars, slopes, interpret=True)
-    maps = jax.tree.map(lambda M: ROWS.transposed(M, batch), (G, [Wk for Wk, _ in between], W))
-    close(ours, folded_scan._adjoint(ROWS, maps, *bars, slopes))
+
+    def scan(w, *rest):
+        G, _, between, W = w
+        maps = jax.tree.map(lambda M: ROWS.transposed(M, batch), (G, [Wk for Wk, _ in between], W))
+        return folded_scan._adjoint(ROWS, maps, *rest)
+
+    args = weights(nx, ny, nu, hidden), *bars, slopes
+    ours = jax.jit(lambda *args: fused_scan.adjoint(*args, interpret=True))(*args)
+    close(ours, jax.jit(scan)(*args))
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "softplus"])
@@ -66,16 +73,16 @@ def test_entries_beyond_a_width_do_no_harm(name):
     """They become `activation(0)`, which of some is not zero."""
     activation = activations.ACTIVATIONS[name]
     args = weights(4, 3, 2, (6, 5)), normal(3, 2, 4), normal(4, 5, 2, 2)
-    ours = fused_scan.forward(activation, *args, interpret=True)
-    close(ours, folded_scan._forward(activation, ROWS, *args))
+    ours = jax.jit(lambda *args: fused_scan.forward(activation, *args, interpret=True))(*args)
+    close(ours, jax.jit(lambda *args: folded_scan._forward(activation, ROWS, *args))(*args))
 
 
 def test_batches_of_models():
     """As training over seeds does: weights that differ from element to element."""
     both = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), weights(4, 3, 2, (6, 5)))
     x0, us = normal(3, 2, 4), normal(4, 5, 2, 2)
-    found = jax.vmap(lambda w: fused_scan.forward(jnp.tanh, w, x0, us, interpret=True))(both)
-    close(found, jax.vmap(lambda w: folded_scan._forward(jnp.tanh, ROWS, w, x0, us))(both))
+    found = jax.jit(jax.vmap(lambda w: fused_scan.forward(jnp.tanh, w, x0, us, interpret=True)))(both)
+    close(found, jax.jit(jax.vmap(lambda w: folded_scan._forward(jnp.tanh, ROWS, w, x0, us)))(both))
 
 
 @pytest.mark.parametrize("batch", [1, 512])
@@ -131,7 +138,8 @@ def test_a_gradient_through_the_kernels(monkeypatch, interpreted, vectors):
         return jnp.sum(weight * ys) + jnp.sum(jnp.sin(xs)) + jnp.sum(x_final**3)
 
     scans = fused_scan.fused_scan, accelerator._scan
-    found, expected = (jax.value_and_grad(cost, (0, 1, 2))(w, x0, us, scan) for scan in scans)
+    slope = jax.jit(jax.value_and_grad(cost, (0, 1, 2)), static_argnums=3)
+    found, expected = (slope(w, x0, us, scan) for scan in scans)
     assert set(interpreted) == {"forward", "adjoint"}
     close(found, expected)
 

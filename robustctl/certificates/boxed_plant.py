@@ -9,7 +9,7 @@ It is the step that runs, integrator included, whose Jacobian is bounded, and no
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,10 +23,13 @@ from ..errors import ModelError
 from ..lft import LFT, Slopes, delay, joined, signals
 from ..plants import PlantState, Sampled
 from .interval import Interval
-from .jacobian_box import jacobian_box
+from .jacobian_box import curvature_box, jacobian_box
 
 _NARROW = 1e-10
 """Of what a row of the Jacobian can move over the box: entries less wide count as rounding, which a region allows for."""
+
+_SMALL = 0.02
+"""Of the largest singular value: directions in which the slopes change less are bounded entry by entry."""
 
 _NEAR = 1e-6
 """Of the half widths, by which a model's equilibrium may be off the plant's: they are computed apart from each other."""
@@ -83,7 +86,7 @@ def boxed(sampled: Sampled, middle: np.ndarray, half: np.ndarray, prefix: str = 
     plant, nx, nu = sampled.plant, len(sampled.plant.states), sampled.nu
     names = tuple(prefix + s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
     box = Interval(middle - half, middle + half)
-    J, H = _jacobians(sampled, box)
+    J, H = _slopes(sampled, box)
     held = _form(J, H, nx, names, half)
     parts = [held, delay(nu, sampled.imperfections.delay), delay(nu, 1)]
     y, due, _, u, d = signals(parts, nu, held.nu - nu)
@@ -127,26 +130,80 @@ def _is_state(node) -> bool:
     return isinstance(node, PlantState)
 
 
-def _jacobians(sampled: Sampled, box: Interval) -> tuple[Interval, Interval]:
-    """Return bounds on the Jacobians of the step, by [x, u, d], and of the output, by x."""
+class _Slopes(NamedTuple):
+    """The slopes from an equilibrium, `middle + sum_k w_k effect_k input_k' + entries`, `|w_k| <= 1`, `|entries| <= half`.
+
+    **Arguments:**
+
+    - `middle`: (m, n).
+    - `effect`: (m, channels).
+    - `inputs`: (channels, n).
+    - `half`: (m, n).
+    """
+
+    middle: np.ndarray
+    effect: np.ndarray
+    inputs: np.ndarray
+    half: np.ndarray
+
+
+def _slopes(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
+    """Return the slopes of the step, by [x, u, d], and of the output, by x."""
     plant, nx, nu, n = sampled.plant, len(sampled.plant.states), sampled.nu, box.lo.size
-    known = None if sampled.imperfections.jitter else plant.lft()
+    jitter = sampled.imperfections.jitter
+    known = None if jitter else plant.lft()
     if known is not None and not known.blocks and (form := _plain(sampled).lft()) is not None:
         # A sampled linear plant has its matrices from its own form
         J = np.hstack([form.A[:nx, :nx], form.B2[:nx]])
-        return Interval(J, J), Interval(form.C2[:, :nx], form.C2[:, :nx])
-    jitter = sampled.imperfections.jitter
-    lengths = np.array([sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)])
+        return _entries(Interval(J, J)), _entries(Interval(form.C2[:, :nx], form.C2[:, :nx]))
 
     def step(z):
         cast = to_float64(sampled)
         return cast.hold(z[:nx], z[nx : nx + nu], z[nx + nu : n], z[n] if jitter else jnp.asarray(sampled.dt))
 
-    whole = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
-    J = jacobian_box(step, whole)
-    H = jacobian_box(lambda x: to_float64(plant).output(x), box.map(lambda a: a[:nx]))
-    # The length of a sample moves nothing at an equilibrium
-    return J.map(lambda a: a[:, :n]), H
+    H = _entries(jacobian_box(lambda x: to_float64(plant).output(x), box.map(lambda a: a[:nx])))
+    if jitter:
+        lengths = sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)
+        whole = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
+        # The length of a sample moves nothing at an equilibrium
+        return _entries(jacobian_box(step, whole).map(lambda a: a[:, :n])), H
+    return _by_curvature(step, box, nx) or _entries(jacobian_box(step, box)), H
+
+
+def _entries(J: Interval) -> _Slopes:
+    """Return slopes of which every entry is by itself."""
+    middle, half = _middle(J)
+    return _Slopes(middle, np.zeros((len(middle), 0)), np.zeros((0, middle.shape[1])), half)
+
+
+def _by_curvature(step: Callable, box: Interval, nx: int) -> _Slopes | None:
+    """Return slopes whose entries change together, as the second derivatives say; None where there are none.
+
+    ::
+
+        f(c + dz) - f(c) = [J(c) + sum_l H_l dz_l / 2 + rest] dz,    |rest| <= sum_l |half width of H_l| half_l / 2
+    """
+    bounds = curvature_box(step, box)
+    if bounds is None:
+        return None
+    half, point = (box.hi - box.lo) / 2, (box.hi + box.lo) / 2
+    at_middle, rounding = _middle(jacobian_box(step, Interval(point, point)))
+    H, spread = _middle(bounds)
+    rest = (spread * half / 2).sum(2) + rounding
+    rows, effect, inputs = half[:nx], [], []
+    matrices = [H[:, :, k] * half[k] / 2 for k in np.flatnonzero(half > 0)]
+    # Without units: what each does to a deviation over the box
+    seen = [np.linalg.svd(M * half / rows[:, None], full_matrices=False) for M in matrices]
+    largest = max((s[0] for _, s, _ in seen), default=0.0)
+    for M, (U, s, V) in zip(matrices, seen, strict=True):
+        kept = s > _SMALL * largest
+        # Columns that do not act have no units to divide by, and no effect
+        b = np.divide(V[kept], half, out=np.zeros_like(V[kept]), where=half > 0)
+        a = rows[:, None] * U[:, kept] * s[kept]
+        rest = rest + np.where(half > 0, np.abs(M - a @ b), 0.0) * (1 + 1e-9)
+        effect.append(a)
+        inputs.append(b)
+    return _Slopes(at_middle, np.hstack(effect), np.vstack(inputs), rest)
 
 
 def _plain(sampled: Sampled) -> Sampled:
@@ -154,25 +211,24 @@ def _plain(sampled: Sampled) -> Sampled:
     return dataclasses.replace(sampled, imperfections=type(sampled.imperfections)())
 
 
-def _form(J: Interval, H: Interval, nx: int, names: tuple[str, ...], half: np.ndarray) -> LFT:
-    n, ny = len(names), len(H.lo)
-    (A, step_half), (C, output_half) = _middle(J), _middle(H)
-    reach = np.where(step_half > 0, step_half * half, 0.0)
-    size = (np.abs(A) * half + reach).sum(1, keepdims=True)
-    wide = reach > _NARROW * size
+def _form(J: _Slopes, H: _Slopes, nx: int, names: tuple[str, ...], half: np.ndarray) -> LFT:
+    n, ny = len(names), len(H.middle)
+    reach = np.where(J.half > 0, J.half * half, 0.0)
+    wide = reach > _NARROW * (np.abs(J.middle) * half + reach).sum(1, keepdims=True)
     rounding = np.where(wide, 0.0, reach).sum(1)
-    entries = [(i, j, step_half[i, j]) for i, j in np.argwhere(wide)]
-    seen = [(nx + i, j, output_half[i, j]) for i, j in np.argwhere(output_half > 0)]
+    entries = [(i, j, J.half[i, j]) for i, j in np.argwhere(wide)]
+    seen = [(nx + i, j, H.half[i, j]) for i, j in np.argwhere(H.half > 0)]
     every = [*entries, *seen]
     inputs, effect = np.zeros((len(every), n)), np.zeros((nx + ny, len(every)))
     for k, (row, column, width) in enumerate(every):
         inputs[k, column], effect[row, k] = 1.0, width
-    V = np.vstack([np.eye(n), inputs])
-    W = np.hstack([np.eye(nx + ny, n) * (np.arange(n) < nx), effect])
-    ones, zeros = np.ones(len(every)), np.zeros(n)
-    blocks = (Watched(zeros, zeros, names, half, rounding), *([Slopes(-ones, ones)] if every else []))
+    V = np.vstack([np.eye(n), J.inputs, inputs])
+    W = np.hstack([np.eye(nx + ny, n) * (np.arange(n) < nx), np.pad(J.effect, ((0, ny), (0, 0))), effect])
+    ones, zeros = np.ones(len(V) - n), np.zeros(n)
+    blocks = (Watched(zeros, zeros, names, half, rounding), *([Slopes(-ones, ones)] if ones.size else []))
+    A = J.middle
     return LFT(
-        A[:, :nx], W[:nx], A[:, nx:], V[:, :nx], np.zeros((len(V), W.shape[1])), V[:, nx:], C, W[nx:],
+        A[:, :nx], W[:nx], A[:, nx:], V[:, :nx], np.zeros((len(V), W.shape[1])), V[:, nx:], H.middle, W[nx:],
         np.zeros((ny, n - nx)), blocks,
     )  # fmt: skip
 

@@ -57,6 +57,37 @@ def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interv
     return found
 
 
+_SMOOTH = frozenset((
+    "add", "sub", "neg", "mul", "div", "dot_general", "reduce_sum", "integer_pow", "square", "sqrt", "rsqrt", "exp", "expm1", "log",
+    "log1p", "sin", "cos", "tan", "tanh", "logistic", "atan", "sinh", "cosh", "convert_element_type", "copy", "copy_p", "scan",
+    "pjit", "jit", "closed_call", "reshape", "broadcast_in_dim", "squeeze", "expand_dims", "transpose", "slice", "gather", "rev",
+    "concatenate", "stack", "unstack", "split", "dynamic_slice",
+))  # fmt: skip
+"""Operations that have derivatives of any order where they have values, and whose derivative in JAX is the true one."""
+
+
+def curvature_box(function: Callable, box: Interval, pieces: int = 64) -> Interval | None:
+    """Return bounds on the second derivatives of a function over a box, (m, n, n); None where it may have none.
+
+    Arguments as of `jacobian_box`.
+    """
+    n = box.lo.size
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        traced: Any = jax.make_jaxpr(function)(jnp.zeros(n))
+    if not _is_smooth(traced.jaxpr):
+        return None
+    try:
+        found = jacobian_box(lambda z: jax.jacfwd(function)(z).ravel(), box, pieces)
+    except ModelError:
+        return None
+    return found.map(lambda a: a.reshape(-1, n, n))
+
+
+def _is_smooth(jaxpr: Any) -> bool:
+    inner = [getattr(p, "jaxpr", None) for equation in jaxpr.eqns for p in equation.params.values()]
+    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(_is_smooth(j) for j in inner if j is not None)
+
+
 def _refined(bounds: Callable[[np.ndarray], Interval], box: Interval, pieces: int) -> Interval:
     """Halve the pieces along the variable that narrows the bounds most, until there are as many as allowed."""
     counts = np.ones(box.lo.size, int)

@@ -15,6 +15,10 @@ _CLOSE = 5e-3
 """Relative difference to the lower bound below which dividing ends."""
 
 
+_STALLED = 4096
+"""Boxes from which on dividing ends, too, where eight times as many have not lowered the bound by a part in 500."""
+
+
 class Branched(NamedTuple):
     """An upper bound over the whole box, the largest norm found in it, and the number of boxes."""
 
@@ -31,7 +35,13 @@ def branched(chain: Chain, sizes: Chain, box: Box, norm: float, deadline: float)
     whole = box.upper - box.lower
     first = local_bound(chain, sizes, box, norm)
     bounds, lower, boxes = first.upper, float(first.lower.max()), 1
+    earlier = [(1, np.inf)]
     while time.monotonic() < deadline and bounds.max() > (1 + _CLOSE) * lower:
+        if boxes > max(_STALLED, 8 * earlier[0][0]):
+            if bounds.max() > (1 - 2e-3) * earlier[0][1]:
+                break
+            earlier = [entry for entry in earlier if 8 * entry[0] >= boxes]
+        earlier.append((boxes, float(bounds.max())))
         order = np.argsort(-bounds)
         order, rest = order[:_AT_ONCE], order[_AT_ONCE:]
         parts = _halves(Box(*(a[order] for a in box)), whole)

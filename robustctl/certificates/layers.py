@@ -1,5 +1,6 @@
 """Layers of feed-forward networks: what a bound needs of each, whatever library the network is of."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -124,9 +125,7 @@ class Branches(NamedTuple):
 
     def gain(self, norm: float) -> float:
         """Return a Lipschitz bound in a norm, 2 or infinity: the sum of both branches' products."""
-        return sum(
-            float(np.prod([layer.gain(norm) for layer in layers])) for layers in self if layers is not None
-        )
+        return sum(math.prod(layer.gain(norm) for layer in layers) for layers in self if layers is not None)
 
 
 Layer = Affine | Nonlinear | Sorted | Branches

@@ -29,6 +29,9 @@ from .steps import (
 _BRANCHED = 4
 """Inputs up to which a box is divided: with more its parts are too many."""
 
+_COMPILING = 3.0
+"""Seconds that the recursion takes before it improves anything."""
+
 
 class LipschitzBound(NamedTuple):
     """Bounds of a network's Lipschitz constant, printed as a table.
@@ -112,8 +115,7 @@ def lipschitz(network: Any, box: Any = None, norm: Any = 2, *, seconds: float = 
     begin = time.monotonic()
     norm, known = _norm(norm), described(network)
     inside = None if box is None else _box(box, known.ni)
-    share = seconds if inside is None else seconds / 3
-    uppers = _everywhere(known, norm, begin + share)
+    uppers = _everywhere(known, norm, begin + (seconds if inside is None else seconds / 2))
     lower = _searched(known.chain, norm, inside)
     if inside is not None and min(uppers.values()) > 0:
         found, in_parts = _on_box(known, norm, inside, begin + seconds)
@@ -190,22 +192,27 @@ def _by_multipliers(
     form = form_of(chain, ranges)
     if not form.blocks:
         return {"linear": float(largest_norm(form.D22, norm)) * (1 + BOUND_ROUNDING) + rounding}
-    proof = least_gain(form, deadline).proof if norm == 2 else None
-    if proof:
-        return {name: proof.value + rounding}
+    middles = centered(chain, ranges)
     if norm == 2:
-        return {f"recursion of {name}": by_recursion(centered(chain, ranges), deadline) + rounding}
+        proof = least_gain(form, deadline).proof
+        two = proof.value if proof else by_recursion(middles, deadline)
+        return {name if proof else f"recursion of {name}": two + rounding}
     rows = paths.sum(axis=1) * (1 + BOUND_ROUNDING)
     found = {"sums over paths": float(rows.max()), name: infinity_bound(form, rows, deadline) + rounding}
     if found[name] < found["sums over paths"]:
         return found
     # |dy|_inf <= |dy|_2 <= gain |du|_2 <= gain sqrt(ni) |du|_inf
-    of_two = np.sqrt(known.ni) * by_recursion(centered(chain, ranges), deadline) * (1 + BOUND_ROUNDING)
-    return {**found, f"recursion of {name}": of_two + rounding}
+    two = by_recursion(middles, deadline) * np.sqrt(known.ni) * (1 + BOUND_ROUNDING)
+    return {**found, f"recursion of {name}": float(two) + rounding}
 
 
 def by_recursion(chain: Chain, deadline: float) -> float:
-    """Return the gain that the recursion's multipliers prove of a chain with slopes in [-1, 1]; infinite where rounding prevents it."""
+    """Return the gain that the recursion's multipliers prove of a chain with slopes in [-1, 1].
+
+    Infinite where rounding prevents it, or where too little time is left to compile it.
+    """
+    if deadline - time.monotonic() < _COMPILING:
+        return np.inf
     gain, D = chain_multipliers(chain, deadline)
     form: LFT = form_of(chain, unit_ranges(chain))
     for raised in (1e-7, 1e-5, 1e-3):

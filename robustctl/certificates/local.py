@@ -7,13 +7,17 @@ is made of. Rounding is counted: by the sums of the absolute values of all that 
 Source: Z. Shi et al., "Efficiently computing local Lipschitz constants of neural networks via bound propagation", NeurIPS 2022.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from ..lft import BOUND_ROUNDING
-from .steps import Chain, Ranges, jacobians, largest_norm
+from .steps import Chain, Ranges, jacobians, jacobians_of, largest_norm, path_sizes, slopes_everywhere
+
+_FEW = 5
+"""Neurons with a range of slopes on a box up to which all their ends are tried."""
 
 Lines = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -138,10 +142,38 @@ def norm_bound(l: np.ndarray, u: np.ndarray, norm: float) -> np.ndarray:
     return largest * (1 + BOUND_ROUNDING)
 
 
-class LocalBound(NamedTuple):
-    """Of each box: slope ranges, an upper bound, and the norm of the Jacobian at its middle."""
+def vertex_bound(chain: Chain, sizes: Chain, ranges: Ranges, norm: float) -> np.ndarray:
+    """Return the largest norm over all slopes at the ends of their ranges (B, n), infinite where too many neurons have ranges.
 
-    ranges: Ranges
+    A Jacobian is affine in each slope and a norm convex: no slopes between the ends give more. On small boxes around the kinks
+    of a piecewise linear network it is exact where intervals of the Jacobian's entries stay apart from what they bound.
+    """
+    lo, hi = (np.concatenate(sides, axis=1) for sides in zip(*ranges, strict=True))
+    bent, found = hi > lo, np.full(len(lo), np.inf)
+    few = np.flatnonzero(bent.sum(axis=1) <= _FEW)
+    if not few.size:
+        return found
+    lo, hi, bent = lo[few], hi[few], bent[few]
+    count = int(bent.sum(axis=1).max())
+    ends = np.array(list(itertools.product([False, True], repeat=count)))
+    # Neuron k of a box is at the upper end in the patterns in which its number among those with a range is.
+    number = np.clip(np.cumsum(bent, axis=1) - 1, 0, max(count - 1, 0))
+    high = (
+        ends.T[number].transpose(0, 2, 1) & bent[:, None]
+        if count
+        else np.zeros((len(few), 1, lo.shape[1]), bool)
+    )
+    slopes = np.where(high, hi[:, None], lo[:, None]).reshape(-1, lo.shape[1])
+    parts = np.split(slopes, np.cumsum([len(step.F) for step in chain.steps])[:-1], axis=1)
+    norms = largest_norm(jacobians_of(chain, parts, len(slopes)), norm)
+    rounding = chain.rounding * largest_norm(path_sizes(sizes, slopes_everywhere(chain)), norm)
+    found[few] = np.max(norms.reshape(len(few), -1), axis=1) * (1 + BOUND_ROUNDING) + rounding
+    return found
+
+
+class LocalBound(NamedTuple):
+    """Of each box: an upper bound, and the norm of the Jacobian at its middle."""
+
     upper: np.ndarray
     lower: np.ndarray
 
@@ -150,4 +182,5 @@ def local_bound(chain: Chain, sizes: Chain, box: Box, norm: float) -> LocalBound
     """Return bounds of the Lipschitz constant on boxes."""
     ranges = slope_ranges(chain, sizes, box)
     upper = norm_bound(*jacobian_bounds(chain, sizes, ranges), norm)
-    return LocalBound(ranges, upper, largest_norm(jacobians(chain, box.middle), norm))
+    upper = np.minimum(upper, vertex_bound(chain, sizes, ranges, norm))
+    return LocalBound(upper, np.atleast_1d(largest_norm(jacobians(chain, box.middle), norm)))

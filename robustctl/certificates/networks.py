@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -124,9 +125,9 @@ class Network(NamedTuple):
         """The form over all inputs."""
         return form_of(self.grouped, slopes_everywhere(self.grouped))
 
-    def product(self, norm: float = 2) -> float:
+    def product(self, norm: float = 2.0) -> float:
         """Return the product of the layers' norms and largest slopes."""
-        return float(np.prod([layer.gain(norm) for layer in self.layers]))
+        return math.prod(layer.gain(norm) for layer in self.layers)
 
 
 def described(network: Any) -> Network:

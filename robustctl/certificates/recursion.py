@@ -67,7 +67,7 @@ def _recursion(flat: Any, arrays: Any, sizes: tuple[int, ...]) -> tuple[Any, lis
         R = R * _largest(G / jnp.outer(root, root)) * (1 + _APART + jnp.exp(flat[k]))
         d = jnp.repeat(R, size)
         FS = F @ S
-        S = P @ (S + FS.T @ jnp.linalg.solve(jnp.diag(d) - G, FS)) @ P.T + (E * d) @ E.T
+        S = P @ (S + FS.T @ jnp.linalg.solve(jnp.diag(d) - G, FS)) @ P.T + E @ (d[:, None] * E.T)
         S = (S + S.T) / 2
         D.append(R)
     return jnp.log(_largest(C @ S @ C.T)), D

@@ -7,7 +7,6 @@
 Every bound reads this chain: the matrix inequality as one form, the recursion and the propagation of intervals step by step.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,18 +114,25 @@ def values(chain: Chain, points: np.ndarray) -> np.ndarray:
 
 def jacobians(chain: Chain, points: np.ndarray) -> np.ndarray:
     """Return the Jacobians at `points` (B, ni), (B, no, ni)."""
-    z, J = points, np.broadcast_to(np.eye(chain.ni), (len(points), chain.ni, chain.ni))
+    z, slopes = points, []
     for step in chain.steps:
         assert step.activation is not None
         v = z @ step.F.T + step.f
-        slopes = np.broadcast_to(step.activation.slope(v), v.shape)
+        slopes.append(np.broadcast_to(step.activation.slope(v), v.shape))
         z = z @ step.P.T + step.p + step.activation.value(v) @ step.E.T
-        passing = step.P @ J if step.P.any() else 0.0
-        J = passing + (step.E * slopes[:, None, :]) @ (step.F @ J)
+    return jacobians_of(chain, slopes, len(points))
+
+
+def jacobians_of(chain: Chain, slopes: list[np.ndarray], count: int) -> np.ndarray:
+    """Return the `count` Jacobians of neurons with slopes (count, n) for each step, (count, no, ni)."""
+    J = np.broadcast_to(np.eye(chain.ni), (count, chain.ni, chain.ni))
+    for step, d in zip(chain.steps, slopes, strict=True):
+        bent = step.E @ (d[..., None] * (step.F @ J))
+        J = step.P @ J + bent if step.P.any() else bent
     return chain.C @ J
 
 
-def largest_norm(M: np.ndarray, norm: float) -> np.ndarray:
+def largest_norm(M: np.ndarray, norm: float) -> np.ndarray | np.floating:
     """Return the norm of each matrix of a stack (..., n, m) that belongs to the vectors' norm, 2 or infinity."""
     if norm == 2:
         return np.linalg.norm(M, 2, axis=(-2, -1))
@@ -182,8 +188,3 @@ class Builder:
     def chain(self, ni: int) -> Chain:
         """Return what was built, with the current signal as the output."""
         return Chain(ni, tuple(self.steps), *self.maps[-1])
-
-
-def absolute(*arrays: np.ndarray) -> Sequence[np.ndarray]:
-    """Return arrays of absolute values."""
-    return [np.abs(a) for a in arrays]

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
 from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
 from ..pytrees import fields_of, traced

@@ -11,6 +11,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 
 import robustctl as rc
 from robustctl.certificates.inequalities import size_of
-from robustctl.certificates.interior_point import cost
+from robustctl.certificates.interior_point import estimate
 from robustctl.certificates.prove import least_gain, least_rate
 from robustctl.certificates.proven import forms_of
 from robustctl.identify.recipe import Recipe, build
@@ -60,7 +61,9 @@ def trained(record: rc.data.Record, name: str, seed: int, epochs: int) -> rc.Sys
     """Train a model on a whole record in 32 bits, and return its system between scaled signals."""
     recipe = dataclasses.replace(MODELS[name], seed=seed, epochs=epochs)
     trains_gamma = name.startswith("gamma trained")
-    settings = dict(nu=1, ny=1, nx=recipe.nx, nv=recipe.nv, hidden=recipe.hidden, init=rc.nn.long_memory)
+    settings: dict[str, Any] = dict(
+        nu=1, ny=1, nx=recipe.nx, nv=recipe.nv, hidden=recipe.hidden, init=rc.nn.long_memory
+    )
     with jax.enable_x64(False):
         model: Any = build(recipe, 1, 1)
         if trains_gamma:
@@ -124,7 +127,7 @@ RANDOM = {
 
 def random_systems(count: int, seed: int, minutes: float) -> dict[str, Any]:
     """Prove random systems, check each proof exactly and search hard for a larger gain; as many as the time allows."""
-    begin, false, ratios, tally = time.monotonic(), [], [], dict.fromkeys(("gain", "rate", "unproven"), 0)
+    begin, false, ratios, tally = time.monotonic(), [], [], Counter()
     done = 0
     for k in range(count):
         if time.monotonic() - begin > 60 * minutes:
@@ -166,7 +169,7 @@ def timings(largest: int, seed: int) -> list[dict[str, Any]]:
         forms = forms_of(system)
         assert not isinstance(forms, str), forms
         m, N = size_of(forms, True)
-        seconds, size = cost(m, N)
+        seconds, size = estimate(m, N)
         row = {
             "nx": nx,
             "nv": nv,
@@ -193,7 +196,7 @@ def _timed(prove, forms) -> dict[str, Any]:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--systems", type=int, default=2000)

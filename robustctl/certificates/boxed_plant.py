@@ -23,7 +23,7 @@ from ..errors import ModelError
 from ..lft import LFT, Slopes, delay, joined, signals
 from ..plants import PlantState, Sampled
 from .interval import Interval
-from .jacobian_box import curvature_box, jacobian_box
+from .jacobian_box import MeanSlopes, jacobian_box, mean_slopes
 
 _NARROW = 1e-10
 """Of what a row of the Jacobian can move over the box: entries less wide count as rounding, which a region allows for."""
@@ -163,11 +163,10 @@ def _slopes(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
 
     H = _entries(jacobian_box(lambda x: to_float64(plant).output(x), box.map(lambda a: a[:nx])))
     if jitter:
-        lengths = sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)
-        whole = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
         # The length of a sample moves nothing at an equilibrium
-        return _entries(jacobian_box(step, whole).map(lambda a: a[:, :n])), H
-    return _by_curvature(step, box, nx) or _entries(jacobian_box(step, box)), H
+        lengths = sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)
+        box = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
+    return _together(mean_slopes(step, box, n), (box.hi - box.lo)[:n] / 2), H
 
 
 def _entries(J: Interval) -> _Slopes:
@@ -176,34 +175,23 @@ def _entries(J: Interval) -> _Slopes:
     return _Slopes(middle, np.zeros((len(middle), 0)), np.zeros((0, middle.shape[1])), half)
 
 
-def _by_curvature(step: Callable, box: Interval, nx: int) -> _Slopes | None:
-    """Return slopes whose entries change together, as the second derivatives say; None where there are none.
-
-    ::
-
-        f(c + dz) - f(c) = [J(c) + sum_l H_l dz_l / 2 + rest] dz,    |rest| <= sum_l |half width of H_l| half_l / 2
-    """
-    bounds = curvature_box(step, box)
-    if bounds is None:
-        return None
-    half, point = (box.hi - box.lo) / 2, (box.hi + box.lo) / 2
-    at_middle, rounding = _middle(jacobian_box(step, Interval(point, point)))
-    H, spread = _middle(bounds)
-    rest = (spread * half / 2).sum(2) + rounding
-    rows, effect, inputs = half[:nx], [], []
-    matrices = [H[:, :, k] * half[k] / 2 for k in np.flatnonzero(half > 0)]
+def _together(slopes: MeanSlopes, half: np.ndarray) -> _Slopes:
+    """Return slopes of which those that change together, in proportion to one variable, are few channels."""
+    rows, rest = half[: len(slopes.middle)], slopes.half
+    matrices = [slopes.curvature[:, :, k] * half[k] / 2 for k in np.flatnonzero(half > 0)]
     # Without units: what each does to a deviation over the box
     seen = [np.linalg.svd(M * half / rows[:, None], full_matrices=False) for M in matrices]
     largest = max((s[0] for _, s, _ in seen), default=0.0)
+    effect, inputs = [np.zeros((len(rows), 0))], [np.zeros((0, half.size))]
     for M, (U, s, V) in zip(matrices, seen, strict=True):
-        kept = s > _SMALL * largest
-        # Columns that do not act have no units to divide by, and no effect
+        kept = s > _SMALL * max(largest, _SMALL)
+        # A variable that does not move has no unit to divide by, and no effect
         b = np.divide(V[kept], half, out=np.zeros_like(V[kept]), where=half > 0)
         a = rows[:, None] * U[:, kept] * s[kept]
         rest = rest + np.where(half > 0, np.abs(M - a @ b), 0.0) * (1 + 1e-9)
         effect.append(a)
         inputs.append(b)
-    return _Slopes(at_middle, np.hstack(effect), np.vstack(inputs), rest)
+    return _Slopes(slopes.middle, np.hstack(effect), np.vstack(inputs), rest)
 
 
 def _plain(sampled: Sampled) -> Sampled:

@@ -66,28 +66,19 @@ class Boxed(Sampled):
         return None if self.form is None else self.form()
 
 
-def boxed(sampled: Sampled, middle: np.ndarray, half: np.ndarray, prefix: str = "") -> Boxed:
+def boxed(sampled: Sampled, slopes: "tuple[_Slopes, _Slopes]", half: np.ndarray, prefix: str = "") -> Boxed:
     """Return a sampled plant that describes itself on a box of `[x, u, d]`.
 
     **Arguments:**
 
     - `sampled`: the plant.
-    - `middle`: of the box, (nx + nu + nd,).
-    - `half`: half widths, finite.
+    - `slopes`: of its step and of its output, by `slopes_of`.
+    - `half`: half widths of the box.
     - `prefix`: of the names of its signals.
-
-    **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
     """
-    for name in ("rate_limit", "resolution"):
-        if getattr(sampled.imperfections, name) is not None:
-            raise ModelError(
-                f"a plant on a box must be without {name}, which has no slopes near the middle of its range; leave it off"
-            )
     plant, nx, nu = sampled.plant, len(sampled.plant.states), sampled.nu
     names = tuple(prefix + s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
-    box = Interval(middle - half, middle + half)
-    J, H = _slopes(sampled, box)
-    held = _form(J, H, nx, names, half)
+    held = _form(*slopes, nx, names, half)
     parts = [held, delay(nu, sampled.imperfections.delay), delay(nu, 1)]
     y, due, _, u, d = signals(parts, nu, held.nu - nu)
     form = joined(parts, [due, d, u, due], [y])
@@ -114,20 +105,27 @@ def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray)
             raise ModelError(
                 f"a model in the controller must rest where the plant does, at {point[:nx]}, got {np.asarray(x)}; design it for this plant"
             )
-    seen: list[tuple[Sampled, Boxed]] = []
+    wide, known = half * (1 + _NEAR), []
 
     def on_box(node):
         if not isinstance(node, Sampled):
             return node
-        prefix = "model of " if seen else ""
-        seen.append((node, boxed(node, point, half * (1 + _NEAR), prefix)))
-        return seen[-1][1]
+        prefix = "model of " if known else ""
+        # The model in an observer is most often the plant itself
+        slopes = next((found for other, found in known if _moves_alike(node, other)), None)
+        known.append((node, slopes or slopes_of(node, Interval(point - wide, point + wide))))
+        return boxed(node, known[-1][1], wide, prefix)
 
     return jax.tree.map(on_box, loop, is_leaf=lambda node: isinstance(node, Sampled))
 
 
 def _is_state(node) -> bool:
     return isinstance(node, PlantState)
+
+
+def _moves_alike(a: Sampled, b: Sampled) -> bool:
+    plain = [dataclasses.replace(s, imperfections=type(s.imperfections)()) for s in (a, b)]
+    return bool(eqx.tree_equal(*plain)) and a.imperfections.jitter == b.imperfections.jitter
 
 
 class _Slopes(NamedTuple):
@@ -147,8 +145,14 @@ class _Slopes(NamedTuple):
     half: np.ndarray
 
 
-def _slopes(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
-    """Return the slopes of the step, by [x, u, d], and of the output, by x."""
+def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
+    """Return the slopes of the step, by [x, u, d], and of the output, by x, from the middle of a box.
+
+    **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
+    """
+    for name in ("rate_limit", "resolution"):
+        if getattr(sampled.imperfections, name) is not None:
+            raise ModelError(f"a plant on a box must be without {name}, whose slopes are not known; leave it off")
     plant, nx, nu, n = sampled.plant, len(sampled.plant.states), sampled.nu, box.lo.size
     jitter = sampled.imperfections.jitter
     known = None if jitter else plant.lft()
@@ -226,3 +230,5 @@ def _middle(bounds: Interval) -> tuple[np.ndarray, np.ndarray]:
     middle = bounds.lo / 2 + bounds.hi / 2
     half = np.maximum(bounds.hi - middle, middle - bounds.lo)
     return middle, np.where(bounds.lo == bounds.hi, 0.0, np.nextafter(half, np.inf))
+
+

@@ -10,18 +10,8 @@ from ..lft import LFT
 from .coordinates import Coordinates, at_slopes, balance, spectral_radius
 from .dissipation import positive_definite
 from .interior_point import cost, solve
-from .invariant import (
-    Part,
-    Solution,
-    assemble,
-    bounds,
-    keeps,
-    known_of_blocks,
-    multipliers_of,
-    rows_of,
-    seen,
-    solution,
-)
+from .prove import fault_of
+from .invariant import Part, Solution, assemble, bounds, keeps, known_of_blocks, multipliers_of, rows_of, seen, solution
 
 _SHARES = (0.1, 0.25, 0.5)
 """Of `1 - rate^2` of the slowest linear system within the slopes: a slow rate leaves the largest region, a fast one room for disturbances."""
@@ -60,8 +50,9 @@ class Found(NamedTuple):
 
 def largest(watch: Watch, deadline: float) -> Found | None:
     """Return the largest region among a few rates that allows all disturbances, else the one that allows most; None where there is none."""
-    balanced = _balanced(watch)
-    slowest = spectral_radius(at_slopes(watch.form)[0])
+    if fault_of(watch.form):
+        return None
+    balanced, slowest = _balanced(watch), spectral_radius(at_slopes(watch.form)[0])
     for all_disturbances in (True, False) if watch.form.nu else (True,):
         tried = []
         for share in _SHARES:
@@ -81,14 +72,10 @@ def _balanced(watch: Watch) -> Coordinates:
     form, k = watch.form, watch.starts.size
     starts = np.eye(form.nx, k) * watch.starts
     pad = [(0, 0), (0, k)]
-    wide = form._replace(
-        B2=np.hstack([form.B2, starts]), D12=np.pad(form.D12, pad), D22=np.pad(form.D22, pad)
-    )
+    wide = form._replace(B2=np.hstack([form.B2, starts]), D12=np.pad(form.D12, pad), D22=np.pad(form.D22, pad))
     found = balance(wide)
     inner, nu = found.form, form.nu
-    return found._replace(
-        form=inner._replace(B2=inner.B2[:, :nu], D12=inner.D12[:, :nu], D22=inner.D22[:, :nu])
-    )
+    return found._replace(form=inner._replace(B2=inner.B2[:, :nu], D12=inner.D12[:, :nu], D22=inner.D22[:, :nu]))
 
 
 def _solved(
@@ -125,9 +112,7 @@ def _dynamics(form: LFT, rate: float, size: float, all_disturbances: bool) -> Pa
     share = size**2 / (1 - rate**2)
     if not (all_disturbances and inputs):
         costs = [share] * len(inputs) + [0.0] * len(blocks)
-        return Part(
-            ((rows.X0, rate**2), (rows.S, -1.0)), np.zeros((n, n)), (*inputs, *blocks), tuple(costs), neurons
-        )
+        return Part(((rows.X0, rate**2), (rows.S, -1.0)), np.zeros((n, n)), (*inputs, *blocks), tuple(costs), neurons)
     C = np.zeros((n + 1, n + 1))
     C[n, n] = 1.0
     fixed = [np.pad(F, (0, 1)) for F in (*inputs, *blocks)]
@@ -172,16 +157,12 @@ def _limited(watch: Watch, balanced: Coordinates, P: np.ndarray, found: Solution
 
 def _allowing(watch: Watch, P: np.ndarray, mu: np.ndarray, rate: float) -> Found | None:
     """Return the region with the disturbances for which `sqrt(rate^2 + allowed^2 sum mu) + |drift| <= 1`."""
-    drift = float(np.sqrt(np.maximum(np.einsum("nk,nm,mk->k", watch.drift, P, watch.drift), 0)).sum()) * (
-        1 + 1e-6
-    )
+    drift = float(np.sqrt(np.maximum(np.einsum("nk,nm,mk->k", watch.drift, P, watch.drift), 0)).sum()) * (1 + 1e-6)
     room = (max(1 - drift, 0.0) ** 2 - rate**2) * (1 - 1e-9)
     if not room > 0:
         return None
     allowed = min(1.0, float(np.sqrt(room / mu.sum()))) if mu.size else 1.0
-    return Found(
-        P, rate, allowed, np.array([_reach(P, watch.form, k) for k in range(watch.form.ny)]) * watch.half
-    )
+    return Found(P, rate, allowed, np.array([_reach(P, watch.form, k) for k in range(watch.form.ny)]) * watch.half)
 
 
 def _reach(P: np.ndarray, form: LFT, k: int) -> float:
@@ -207,14 +188,8 @@ def watch(form: LFT, marks: Sequence, disturbances: np.ndarray, nx: int, drift: 
     """
     rows, columns, added = _positions(form, marks)
     acting = np.flatnonzero(disturbances)
-    v = np.setdiff1d(
-        np.arange(len(form.C1)),
-        np.concatenate([np.arange(a, a + m.nv) for a, m in zip(rows, marks, strict=True)]),
-    )
-    w = np.setdiff1d(
-        np.arange(form.B1.shape[1]),
-        np.concatenate([np.arange(a, a + m.nw) for a, m in zip(columns, marks, strict=True)]),
-    )
+    v = np.setdiff1d(np.arange(len(form.C1)), np.concatenate([np.arange(a, a + m.nv) for a, m in zip(rows, marks, strict=True)]))
+    w = np.setdiff1d(np.arange(form.B1.shape[1]), np.concatenate([np.arange(a, a + m.nw) for a, m in zip(columns, marks, strict=True)]))
     names, half, taken = _limits(form, marks, rows, v, w)
     scale = 1 / half[:, None]
     inner = LFT(
@@ -238,9 +213,7 @@ def _positions(form: LFT, marks: Sequence) -> tuple[list[int], list[int], np.nda
     return rows, columns, np.hstack(added)
 
 
-def _limits(
-    form: LFT, marks: Sequence, rows: list[int], v: np.ndarray, w: np.ndarray
-) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
+def _limits(form: LFT, marks: Sequence, rows: list[int], v: np.ndarray, w: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
     """Return name, half width and row of each signal that must stay in its box: those that move, each once."""
     names, half, taken, known = [], [], [], set()
     for mark, first in zip(marks, rows, strict=True):

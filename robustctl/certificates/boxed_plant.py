@@ -152,7 +152,9 @@ def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
     """
     for name in ("rate_limit", "resolution"):
         if getattr(sampled.imperfections, name) is not None:
-            raise ModelError(f"a plant on a box must be without {name}, whose slopes are not known; leave it off")
+            raise ModelError(
+                f"a plant on a box must be without {name}, whose slopes are not known; leave it off"
+            )
     plant, nx, nu, n = sampled.plant, len(sampled.plant.states), sampled.nu, box.lo.size
     jitter = sampled.imperfections.jitter
     known = None if jitter else plant.lft()
@@ -230,5 +232,3 @@ def _middle(bounds: Interval) -> tuple[np.ndarray, np.ndarray]:
     middle = bounds.lo / 2 + bounds.hi / 2
     half = np.maximum(bounds.hi - middle, middle - bounds.lo)
     return middle, np.where(bounds.lo == bounds.hi, 0.0, np.nextafter(half, np.inf))
-
-

@@ -110,7 +110,11 @@ def mean_slopes(function: Callable, box: Interval, n: int, pieces: int = 64, lev
         counts = _refined(lambda k: _hull_of_pieces(traced, box, k), box, pieces)[1]
         slopes: Any = jax.make_jaxpr(lambda z: jax.jacfwd(function)(z).ravel())(jnp.zeros(c.size))
         try:
-            H = _curvature(slopes, box, counts, n).reshape(m, c.size, c.size) if _is_smooth(traced.jaxpr) else None
+            H = (
+                _curvature(slopes, box, counts, n).reshape(m, c.size, c.size)
+                if _is_smooth(traced.jaxpr)
+                else None
+            )
         except ModelError:
             H = None
         found = []
@@ -172,7 +176,9 @@ def _without_curvature(slopes: Any, box: Interval, counts: np.ndarray, H: np.nda
 
 def _is_smooth(jaxpr: Any) -> bool:
     inner = [getattr(p, "jaxpr", None) for equation in jaxpr.eqns for p in equation.params.values()]
-    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(_is_smooth(j) for j in inner if j is not None)
+    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(
+        _is_smooth(j) for j in inner if j is not None
+    )
 
 
 def _refined(
@@ -220,7 +226,9 @@ def _divided(box: Interval, counts: np.ndarray) -> Interval:
     """Return the pieces of a box, (pieces, n)."""
     edges = [np.linspace(lo, hi, c + 1) for lo, hi, c in zip(*box, counts, strict=True)]
     ends = ([e[:-1] for e in edges], [e[1:] for e in edges])
-    return Interval(*(np.stack(np.meshgrid(*each, indexing="ij"), -1).reshape(-1, box.lo.size) for each in ends))
+    return Interval(
+        *(np.stack(np.meshgrid(*each, indexing="ij"), -1).reshape(-1, box.lo.size) for each in ends)
+    )
 
 
 def value_box(function: Callable, box: Interval) -> Interval:

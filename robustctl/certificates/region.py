@@ -82,7 +82,9 @@ class Region:
 
     def __str__(self) -> str:
         """Return what is proven, in lines."""
-        lines = [f"region of a loop, proven on the box: approaching its equilibrium at a rate of {self.rate:.6g} per sample"]
+        lines = [
+            f"region of a loop, proven on the box: approaching its equilibrium at a rate of {self.rate:.6g} per sample"
+        ]
         for name, half in self.box.items():
             inside = f"at most {self.bounds[name]:.4g}" if name in self.bounds else ""
             start = f", from {self.starts[name]:.4g} alone at the start" if name in self.starts else ""
@@ -303,7 +305,7 @@ def _half_widths(
             )
         if size > limit:
             raise RobustctlError(
-                f"the box must be within the plant's limits, and {signal.name!r} may be {limit:.4g} from its equilibrium at most, got {size:.4g}"
+                f"the box must be within the plant's limits, {limit:.4g} from the equilibrium of {signal.name!r}, got {size:.4g}"
             )
         half.append(size)
     return np.array(half)

@@ -11,11 +11,11 @@ from .coordinates import Coordinates, at_slopes, balance, spectral_radius
 from .dissipation import positive_definite
 from .inequalities import split_multipliers
 from .interior_point import cost, solve
-from .prove import fault_of
 from .invariant import Part, Solution, assemble, bounds, keeps, known_of_blocks, rows_of, seen, solution
+from .prove import fault_of
 
 _SHARES = (0.1, 0.25, 0.5)
-"""Of `1 - rate^2` of the slowest linear system within the slopes: a slow rate leaves the largest region, a fast one room for disturbances."""
+"""Of `1 - rate^2` of the slowest linear system within the slopes: a slow rate leaves a large region, a fast one room for disturbances."""
 
 _GAP = 1e-3
 """Relative duality gap of the size."""
@@ -73,10 +73,14 @@ def _balanced(watch: Watch) -> Coordinates:
     form, k = watch.form, watch.starts.size
     starts = np.eye(form.nx, k) * watch.starts
     pad = [(0, 0), (0, k)]
-    wide = form._replace(B2=np.hstack([form.B2, starts]), D12=np.pad(form.D12, pad), D22=np.pad(form.D22, pad))
+    wide = form._replace(
+        B2=np.hstack([form.B2, starts]), D12=np.pad(form.D12, pad), D22=np.pad(form.D22, pad)
+    )
     found = balance(wide)
     inner, nu = found.form, form.nu
-    return found._replace(form=inner._replace(B2=inner.B2[:, :nu], D12=inner.D12[:, :nu], D22=inner.D22[:, :nu]))
+    return found._replace(
+        form=inner._replace(B2=inner.B2[:, :nu], D12=inner.D12[:, :nu], D22=inner.D22[:, :nu])
+    )
 
 
 def _solved(
@@ -113,7 +117,9 @@ def _dynamics(form: LFT, rate: float, size: float, all_disturbances: bool) -> Pa
     share = size**2 / (1 - rate**2)
     if not (all_disturbances and inputs):
         costs = [share] * len(inputs) + [0.0] * len(blocks)
-        return Part(((rows.X0, rate**2), (rows.S, -1.0)), np.zeros((n, n)), (*inputs, *blocks), tuple(costs), neurons)
+        return Part(
+            ((rows.X0, rate**2), (rows.S, -1.0)), np.zeros((n, n)), (*inputs, *blocks), tuple(costs), neurons
+        )
     C = np.zeros((n + 1, n + 1))
     C[n, n] = 1.0
     fixed = [np.pad(F, (0, 1)) for F in (*inputs, *blocks)]
@@ -158,12 +164,16 @@ def _limited(watch: Watch, balanced: Coordinates, P: np.ndarray, found: Solution
 
 def _allowing(watch: Watch, P: np.ndarray, mu: np.ndarray, rate: float) -> Found | None:
     """Return the region with the disturbances for which `sqrt(rate^2 + allowed^2 sum mu) + |drift| <= 1`."""
-    drift = float(np.sqrt(np.maximum(np.einsum("nk,nm,mk->k", watch.drift, P, watch.drift), 0)).sum()) * (1 + 1e-6)
+    drift = float(np.sqrt(np.maximum(np.einsum("nk,nm,mk->k", watch.drift, P, watch.drift), 0)).sum()) * (
+        1 + 1e-6
+    )
     room = (max(1 - drift, 0.0) ** 2 - rate**2) * (1 - 1e-9)
     if not room > 0:
         return None
     allowed = min(1.0, float(np.sqrt(room / mu.sum()))) if mu.size else 1.0
-    return Found(P, rate, allowed, np.array([_reach(P, watch.form, k) for k in range(watch.form.ny)]) * watch.half)
+    return Found(
+        P, rate, allowed, np.array([_reach(P, watch.form, k) for k in range(watch.form.ny)]) * watch.half
+    )
 
 
 def _reach(P: np.ndarray, form: LFT, k: int) -> float:
@@ -189,8 +199,14 @@ def watch(form: LFT, marks: Sequence, disturbances: np.ndarray, nx: int, drift: 
     """
     rows, columns, added = _positions(form, marks)
     acting = np.flatnonzero(disturbances)
-    v = np.setdiff1d(np.arange(len(form.C1)), np.concatenate([np.arange(a, a + m.nv) for a, m in zip(rows, marks, strict=True)]))
-    w = np.setdiff1d(np.arange(form.B1.shape[1]), np.concatenate([np.arange(a, a + m.nw) for a, m in zip(columns, marks, strict=True)]))
+    v = np.setdiff1d(
+        np.arange(len(form.C1)),
+        np.concatenate([np.arange(a, a + m.nv) for a, m in zip(rows, marks, strict=True)]),
+    )
+    w = np.setdiff1d(
+        np.arange(form.B1.shape[1]),
+        np.concatenate([np.arange(a, a + m.nw) for a, m in zip(columns, marks, strict=True)]),
+    )
     names, half, taken = _limits(form, marks, rows, v, w)
     scale = 1 / half[:, None]
     inner = LFT(
@@ -214,7 +230,9 @@ def _positions(form: LFT, marks: Sequence) -> tuple[list[int], list[int], np.nda
     return rows, columns, np.hstack(added)
 
 
-def _limits(form: LFT, marks: Sequence, rows: list[int], v: np.ndarray, w: np.ndarray) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
+def _limits(
+    form: LFT, marks: Sequence, rows: list[int], v: np.ndarray, w: np.ndarray
+) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
     """Return name, half width and row of each signal that must stay in its box: those that move, each once."""
     names, half, taken, known = [], [], [], set()
     for mark, first in zip(marks, rows, strict=True):

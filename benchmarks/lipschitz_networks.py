@@ -52,7 +52,7 @@ def everywhere(widths: tuple[int, ...], name: str, seed: int) -> dict:
     begin = time.perf_counter()
     proof = least_gain(known.form, time.monotonic() + 120).proof
     middle = time.perf_counter()
-    recursion = by_recursion(chain, time.monotonic() + 60)
+    recursion = by_recursion(chain, time.monotonic() + 30)
     end = time.perf_counter()
     return {
         "widths": widths, "activation": name, "exact": proof.value if proof else None, "exact_seconds": middle - begin,
@@ -83,7 +83,7 @@ def random_networks(count: int, seed: int) -> dict:
         layers = network(rng, widths, name)
         middle, half = rng.normal(size=ni), 10 ** rng.uniform(-2, 0)
         whole = lipschitz(layers, norm=norm, seconds=10)
-        part = lipschitz(layers, (middle - half, middle + half), norm, seconds=2)
+        part = lipschitz(layers, (middle - half, middle + half), norm, seconds=1)
         found.append((whole.ratio, part.ratio, part.upper / whole.upper))
     whole, part, less = np.array(found).T
     return {
@@ -120,7 +120,7 @@ def main() -> int:
         **provenance(given.seed), "quick": given.quick,
         "everywhere": [everywhere(w, name, given.seed) for w, name in [*kinds, *wide]],
         "boxes": [
-            on_box(w, name, half, norm, given.seed, seconds if given.quick else 10.0)
+            on_box(w, name, half, norm, given.seed, seconds if given.quick else 6.0)
             for (w, half), name, norm in itertools.product(boxes, ("relu", "tanh"), (2, np.inf))
         ],
         "random": random_networks(12 if given.quick else 500, given.seed), "orthonormal": orthonormal(given.seed),

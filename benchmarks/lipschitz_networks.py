@@ -103,7 +103,7 @@ def orthonormal(seed: int) -> dict:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--wide", action="store_true", help="networks of 2 x 256 neurons, too")

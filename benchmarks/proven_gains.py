@@ -1,4 +1,4 @@
-"""Measure how tight proven gains are: linear systems, networks and trained models; write the figures.
+"""Measure how tight proven gains are: linear systems and trained models; write the figures.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.proven_gains --out results/proven_gains.json
 
@@ -15,14 +15,10 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-import itertools
-
 import jax.numpy as jnp
 import numpy as np
 
 import robustctl as rc
-from robustctl.certificates.lipschitz import by_recursion
-from robustctl.certificates.networks import described
 from robustctl.certificates.prove import least_gain
 from robustctl.identify.recipe import Recipe, identify
 from robustctl.lft import linear
@@ -78,25 +74,6 @@ def linear_systems(count: int, seed: int) -> dict:
     }  # fmt: skip
 
 
-def network(widths: tuple[int, ...], seed: int, activation: str) -> dict:
-    """Compare LipSDP, the recursion and the product of norms on one random network."""
-    rng = np.random.default_rng(seed)
-    layers = []
-    for a, b in itertools.pairwise(widths):
-        layers += [rng.normal(size=(b, a)) * np.sqrt(2 / a), activation]
-    known = described(layers[:-1])
-    begin = time.perf_counter()
-    proof = least_gain(known.form).proof
-    middle = time.perf_counter()
-    recursion = by_recursion(known.form, known.matrices, time.monotonic() + 60)
-    end = time.perf_counter()
-    bound = rc.certificates.lipschitz(layers[:-1])
-    return {
-        "widths": widths, "activation": activation, "product": known.product, "exact": proof.value if proof else None,
-        "exact_seconds": middle - begin, "recursion": recursion, "recursion_seconds": end - middle, "lower": bound.lower,
-    }  # fmt: skip
-
-
 def at_equilibria(system: rc.System, inputs: np.ndarray) -> float:
     """Return the largest H-infinity norm of linearizations at equilibria: a lower bound of the incremental gain."""
     linearized = jax.jit(lambda x, u: jax.jacfwd(system.step, (0, 1))(x, u))
@@ -137,15 +114,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="only check that it runs")
-    parser.add_argument("--wide", action="store_true", help="networks of 2 x 256 neurons, too")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     names = list(MODELS)[:1] if given.quick else list(MODELS)
-    widths = [(4, 8, 8, 2)] if given.quick else [(16, 32, 32, 16)] + given.wide * [(128, 256, 256, 128)]
     results = {
         **provenance(given.seed),
         "linear": linear_systems(20 if given.quick else 200, given.seed),
-        "networks": [network(w, given.seed, name) for w in widths for name in ("relu", "maxmin")],
         "trained": [trained(name, 3 if given.quick else 150) for name in names],
     }
     write_json(given.out, results)

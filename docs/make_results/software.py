@@ -112,10 +112,28 @@ def units(results: Results) -> str:
 
 def lipschitz(results: Results) -> str:
     keys = ("activation", "exact", "exact_seconds", "recursion", "recursion_seconds", "product", "lower")
-    found = results.get("proven_gains", {}).get("networks", [])
+    found = results.get("lipschitz_networks", {}).get("everywhere", [])
     rows = [("-".join(map(str, r["widths"])), *(r[key] for key in keys)) for r in found]
     heads = ("activation", "LipSDP", "s", "recursion", "s", "product of norms", "searched from below")
     return table(("widths", *heads), rows)
+
+
+def lipschitz_on_boxes(results: Results) -> str:
+    keys = ("activation", "half", "norm", "upper", "lower", "ratio", "seconds")
+    found = results.get("lipschitz_networks", {}).get("boxes", [])
+    rows = [
+        ("-".join(map(str, r["widths"])), *(r[key] for key in keys), r["uppers"]["LipSDP"]) for r in found
+    ]
+    heads = ("activation", "half a side", "norm", "upper", "lower", "ratio", "s", "LipSDP, all inputs")
+    return table(("widths", *heads), rows)
+
+
+def lipschitz_random(results: Results) -> str:
+    return counts(results.get("lipschitz_networks", {}).get("random", {}), {
+        "networks": "random networks of all activations", "below": "upper bounds below a lower one",
+        "above": "bounds on a box above that for all inputs", "ratio": "median upper bound over the lower one, all inputs",
+        "box_ratio": "the same on a box", "less": "median bound on a box over that for all inputs",
+    })  # fmt: skip
 
 
 def trainings(results: Results) -> str:
@@ -175,6 +193,8 @@ TABLES = {
         certified_random,
         certified_seconds,
         lipschitz,
+        lipschitz_on_boxes,
+        lipschitz_random,
         units,
         trainings,
         runs,

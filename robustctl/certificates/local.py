@@ -148,7 +148,7 @@ def vertex_bound(chain: Chain, sizes: Chain, ranges: Ranges, norm: float) -> np.
     A Jacobian is affine in each slope and a norm convex: no slopes between the ends give more. On small boxes around the kinks
     of a piecewise linear network it is exact where intervals of the Jacobian's entries stay apart from what they bound.
     """
-    lo, hi = (np.concatenate(sides, axis=1) for sides in zip(*ranges, strict=True))
+    lo, hi = (np.concatenate([pair[side] for pair in ranges], axis=1) for side in (0, 1))
     bent, found = hi > lo, np.full(len(lo), np.inf)
     few = np.flatnonzero(bent.sum(axis=1) <= _FEW)
     if not few.size:
@@ -181,6 +181,7 @@ class LocalBound(NamedTuple):
 def local_bound(chain: Chain, sizes: Chain, box: Box, norm: float) -> LocalBound:
     """Return bounds of the Lipschitz constant on boxes."""
     ranges = slope_ranges(chain, sizes, box)
-    upper = norm_bound(*jacobian_bounds(chain, sizes, ranges), norm)
+    l, u = jacobian_bounds(chain, sizes, ranges)
+    upper = norm_bound(l, u, norm)
     upper = np.minimum(upper, vertex_bound(chain, sizes, ranges, norm))
-    return LocalBound(upper, np.atleast_1d(largest_norm(jacobians(chain, box.middle), norm)))
+    return LocalBound(upper, largest_norm(jacobians(chain, box.middle), norm))

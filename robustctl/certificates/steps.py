@@ -132,11 +132,11 @@ def jacobians_of(chain: Chain, slopes: list[np.ndarray], count: int) -> np.ndarr
     return chain.C @ J
 
 
-def largest_norm(M: np.ndarray, norm: float) -> np.ndarray | np.floating:
+def largest_norm(M: np.ndarray, norm: float) -> np.ndarray:
     """Return the norm of each matrix of a stack (..., n, m) that belongs to the vectors' norm, 2 or infinity."""
     if norm == 2:
-        return np.linalg.norm(M, 2, axis=(-2, -1))
-    return np.abs(M).sum(axis=-1).max(axis=-1, initial=0.0)
+        return np.asarray(np.linalg.norm(M, 2, axis=(-2, -1)))
+    return np.asarray(np.abs(M).sum(axis=-1).max(axis=-1, initial=0.0))
 
 
 class Builder:

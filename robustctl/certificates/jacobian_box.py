@@ -85,7 +85,9 @@ def curvature_box(function: Callable, box: Interval, pieces: int = 64) -> Interv
 
 def _is_smooth(jaxpr: Any) -> bool:
     inner = [getattr(p, "jaxpr", None) for equation in jaxpr.eqns for p in equation.params.values()]
-    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(_is_smooth(j) for j in inner if j is not None)
+    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(
+        _is_smooth(j) for j in inner if j is not None
+    )
 
 
 def _refined(bounds: Callable[[np.ndarray], Interval], box: Interval, pieces: int) -> Interval:

@@ -20,6 +20,7 @@ from ..errors import RobustctlError
 from ..lft import LFT, rescaled
 from ..system import Parameterization, System, explicit_of
 from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
+from .inequalities import split_multipliers
 from .interior_point import cost, solve
 from .invariant import (
     Part,
@@ -28,7 +29,6 @@ from .invariant import (
     bounds,
     keeps,
     known_of_blocks,
-    multipliers_of,
     rows_of,
     seen,
     solution,
@@ -268,8 +268,8 @@ def _proven(
     """Return the bound that the unknowns prove in the original coordinates, rounding included."""
     P, view, n = balanced.metric(found.P), seen(form, 0), len(groups)
     (mu, b), size = (each[:n] * balanced.size**2 for each in found.fixed), balanced.size
-    inside = multipliers_of(form, found.fixed[0][n:], found.neurons[0])
-    outside = multipliers_of(view, found.fixed[1][n:], found.neurons[1])
+    inside = split_multipliers(form.blocks, found.fixed[0][n:], found.neurons[0])
+    outside = split_multipliers(view.blocks, found.fixed[1][n:], found.neurons[1])
     T0 = balanced.multipliers(inside)
     T1 = balanced.multipliers(outside) if view.blocks else ()
     assert size > 0

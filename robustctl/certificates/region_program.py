@@ -9,6 +9,7 @@ import numpy as np
 from ..lft import LFT
 from .coordinates import Coordinates, at_slopes, balance, spectral_radius
 from .dissipation import positive_definite
+from .inequalities import split_multipliers
 from .interior_point import cost, solve
 from .invariant import (
     Part,
@@ -17,7 +18,6 @@ from .invariant import (
     bounds,
     keeps,
     known_of_blocks,
-    multipliers_of,
     rows_of,
     seen,
     solution,
@@ -151,7 +151,7 @@ def _proven(watch: Watch, balanced: Coordinates, rate: float, found: Solution) -
     """Return what the unknowns prove in the original coordinates, rounding included."""
     form, nu = watch.form, watch.form.nu
     P, mu = balanced.metric(found.P), found.fixed[0][:nu] * balanced.size**2
-    inside = balanced.multipliers(multipliers_of(form, found.fixed[0][nu:], found.neurons[0]))
+    inside = balanced.multipliers(split_multipliers(form.blocks, found.fixed[0][nu:], found.neurons[0]))
     for raised in (1 + 1e-9, 1 + 1e-6, 1 + 1e-4):
         more = P * raised, mu * raised, tuple(t * raised for t in inside)
         if keeps(form, more[0], rate, more[1], more[2]) and _limited(watch, balanced, more[0], found, raised):
@@ -163,7 +163,7 @@ def _limited(watch: Watch, balanced: Coordinates, P: np.ndarray, found: Solution
     for k in range(watch.form.ny):
         view, multipliers = _without_inputs(seen(watch.form, k)), ()
         if view.blocks:
-            own = multipliers_of(view, found.fixed[k + 1], found.neurons[k + 1])
+            own = split_multipliers(view.blocks, found.fixed[k + 1], found.neurons[k + 1])
             multipliers = tuple(t * raised for t in balanced.multipliers(own))
         if not bounds(view, P, np.zeros(0), multipliers):
             return False

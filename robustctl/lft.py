@@ -63,6 +63,10 @@ class Bounded:
         """Return zeros (nw, nv), what every bound admits."""
         return np.zeros((self.nw, self.nv))
 
+    def shrunk(self, fraction: float) -> "Bounded":
+        """Return the block itself: it has no slopes."""
+        return self
+
     def sizes(self, v: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the sizes of its inputs and of its outputs, one each, given one of each signal."""
         return np.atleast_1d(np.linalg.norm(v)), np.atleast_1d(np.linalg.norm(w))

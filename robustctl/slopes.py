@@ -57,6 +57,11 @@ class Slopes:
         """Return the block with every slope at `lo + fraction (hi - lo)`, (n, n)."""
         return np.diag(self.lo + fraction * (self.hi - self.lo))
 
+    def shrunk(self, fraction: float) -> "Slopes":
+        """Return the block with intervals of slopes of that part of their length, about their middle."""
+        middle, half = (self.hi + self.lo) / 2, fraction * (self.hi - self.lo) / 2
+        return Slopes(middle - half, middle + half)
+
     def sizes(self, v: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a size of its inputs and of its outputs a multiplier, given one of each signal."""
         return v, w

@@ -33,6 +33,8 @@ class DirectPath(System):
 class StateSpace(DirectPath):
     """A discrete-time linear system in deviations from an equilibrium, like `control.StateSpace` with `dt > 0`.
 
+    Without states it is a gain, without inputs an autonomous system; python-control has none of the latter.
+
     ::
 
         x+ = A x + B u,    y = C x + D u

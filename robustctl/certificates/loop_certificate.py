@@ -38,7 +38,7 @@ class LoopCertificate(Certificate):
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields = fields_of(self)
         proofs = [
             {"from": a, "to": b, "proof": proof.to_fields()} for (a, b), proof in self.gain_proofs.items()
         ]

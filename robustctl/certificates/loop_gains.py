@@ -113,7 +113,7 @@ def stable(form: LFT, deadline: float, errors: bool) -> Found:
 
 
 def _ones(form: LFT) -> list[np.ndarray]:
-    return [np.ones(block.nv if isinstance(block, Slopes) else 1) for block in form.blocks]
+    return [np.ones(block.multipliers) for block in form.blocks]
 
 
 def _proven(
@@ -183,13 +183,7 @@ def _scaled(errors: Sequence[ModelError], factor: float) -> list[ModelError]:
 
 def shrunk(form: LFT, fraction: float) -> LFT:
     """Return a form whose intervals of slopes have that part of their length, about their middle."""
-    blocks = []
-    for block in form.blocks:
-        if isinstance(block, Slopes):
-            middle, half = (block.hi + block.lo) / 2, fraction * (block.hi - block.lo) / 2
-            block = Slopes(middle - half, middle + half)
-        blocks.append(block)
-    return form._replace(blocks=tuple(blocks))
+    return form._replace(blocks=tuple(block.shrunk(fraction) for block in form.blocks))
 
 
 def _largest(holds: Callable[[float], bool], within: float = 0.01) -> float:

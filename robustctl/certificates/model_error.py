@@ -67,7 +67,7 @@ class ModelError:
 
     def __post_init__(self):
         """Refuse what bounds nothing, and store the weight's form."""
-        if isinstance(self.gain, bool) or not np.isfinite(self.gain) or self.gain < 0:
+        if not (is_real(self.gain) and 0 <= self.gain < np.inf):
             raise RobustctlError(
                 f"the gain of a model error must be finite and at least 0, got {self.gain!r}: of an unknown block without a finite "
                 "bound nothing can be proven"
@@ -149,7 +149,7 @@ def delay_error(samples: int) -> ModelError:
 
         error = rc.certificates.delay_error(1)
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+    if not is_whole(samples, 1):
         raise RobustctlError(f"samples must be a whole number of at least 1, got {samples!r}")
     return ModelError(float(samples), "input", linear([[0.0]], [[1.0]], [[-1.0]], [[1.0]]))
 

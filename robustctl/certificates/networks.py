@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import RobustctlError
-from ..lft import LFT, Bounded
+from ..lft import LFT
 from ..nn.activations import ACTIVATIONS, is_known, neurons
 from ..nn.sandwich import SandwichNetwork
 from ..nn.static import StaticNetwork
@@ -49,8 +49,15 @@ class GroupSort:
     descending: bool = True
 
     def __post_init__(self):
-        if not isinstance(self.size, int | np.integer) or self.size < 2:
+        if not is_whole(self.size, 2):
             raise RobustctlError(f"size must be a whole number of at least 2 signals, got {self.size!r}")
+
+    def add_to(self, reader: "_Reader") -> None:
+        """Add the layer to those that were read."""
+        n = reader.grouped(self.size, "GroupSort")
+        layer = Sorted(n, self.size, self.descending)
+        # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
+        reader.add(layer if self.size > 2 else layer.comparisons()[0], n)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +84,12 @@ class Householder:
                 f"v must be a vector of at least 2 finite numbers, not all zero, got {self.v!r}"
             )
 
+    def add_to(self, reader: "_Reader") -> None:
+        """Add the layer to those that were read."""
+        v = np.asarray(self.v, np.float64)
+        n = reader.grouped(v.size, "Householder")
+        reader.add(reflected(v / np.linalg.norm(v), n), n)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Residual:
@@ -96,6 +109,10 @@ class Residual:
 
     network: Any
     skip: Any = None
+
+    def add_to(self, reader: "_Reader") -> None:
+        """Add the layers to those that were read."""
+        reader.residual(self.network, self.skip)
 
 
 class Network(NamedTuple):
@@ -163,10 +180,10 @@ class _Reader:
         elif isinstance(item, str):
             self.named(item)
         elif isinstance(item, GroupSort | Householder | Residual):
-            self.special(item)
+            item.add_to(self)
         elif _is_affine(item):
             self.affine(*item)
-        elif isinstance(item, np.ndarray | jax.Array) or not (callable(item) or isinstance(item, System)):
+        elif eqx.is_array(item) or not (callable(item) or isinstance(item, System)):
             self.affine(item, None)
         elif isinstance(item, eqx.Module):
             self.module(item)
@@ -207,15 +224,13 @@ class _Reader:
             )
         n = self.signals_now(name)
         if name == "maxmin":
-            self.special(GroupSort(2))
+            GroupSort(2).add_to(self)
         elif name != "identity":
             self.add(elementwise(POINTWISE[name], n), n)
 
-    def special(self, item: GroupSort | Householder | Residual) -> None:
-        if isinstance(item, Residual):
-            return self.residual(item)
-        n = self.signals_now(type(item).__name__)
-        size = item.size if isinstance(item, GroupSort) else len(item.v)
+    def grouped(self, size: int, name: str) -> int:
+        """Return the number of signals, of which a layer takes groups of a size."""
+        n = self.signals_now(name)
         if n % size:
             even = (
                 "maxmin needs an even number of signals"
@@ -223,22 +238,16 @@ class _Reader:
                 else f"groups of {size} need a multiple of {size} signals"
             )
             raise RobustctlError(f"{even}, got {n}; pad the layer before")
-        if isinstance(item, GroupSort) and size > 2:
-            return self.add(Sorted(n, size, item.descending), n)
-        if isinstance(item, GroupSort):
-            # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
-            return self.add(Sorted(n, size, item.descending).comparisons()[0], n)
-        v = np.asarray(item.v, np.float64)
-        return self.add(reflected(v / np.linalg.norm(v), n), n)
+        return n
 
-    def residual(self, item: Residual) -> None:
+    def residual(self, network: Any, skip: Any) -> None:
         one, other = _Reader(self.width), _Reader(self.width)
-        one.read(item.network)
-        if item.skip is not None:
-            other.read(item.skip)
+        one.read(network)
+        if skip is not None:
+            other.read(skip)
         if self.width is None:
             self.ni = self.width = other.width = one.ni
-        if one.width != other.width or (item.skip is not None and one.ni != other.ni):
+        if one.width != other.width or (skip is not None and one.ni != other.ni):
             raise RobustctlError(
                 f"a residual network must return as many signals as its skip connection, got {one.width} and {other.width}; give a "
                 "matrix as skip"
@@ -309,7 +318,7 @@ class _Reader:
         if is_known(function):  # the identity, which Equinox has under no public name
             return None
         block, assumptions = neurons(n, function, (np.dtype(np.float64),))
-        if isinstance(block, Bounded):
+        if block.reason:
             raise RobustctlError(block.reason)
         self.assumptions += assumptions
         return self.add(elementwise(assumed_unit(function), n), n)
@@ -322,9 +331,7 @@ def _is_affine(item: Any) -> bool:
     """Whether an item is a pair of a matrix and a vector."""
     if not isinstance(item, tuple) or len(item) != 2:
         return False
-    return (
-        all(isinstance(a, np.ndarray | jax.Array) for a in item) and item[0].ndim == 2 and item[1].ndim == 1
-    )
+    return all(map(eqx.is_array, item)) and item[0].ndim == 2 and item[1].ndim == 1
 
 
 def _leak(slope: Any, n: int) -> Activation:

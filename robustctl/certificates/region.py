@@ -205,9 +205,8 @@ class _Given(NamedTuple):
     def of(cls, loop: Any, box: Mapping[str, float], middle: PyTree) -> "_Given":
         """Return the loop and its box, or refuse them."""
         from ..loops import Feedback  # slow to import
-        from ..plants import Sampled
 
-        if not (isinstance(loop, Feedback) and isinstance(loop.plant, Sampled)):
+        if not (isinstance(loop, Feedback) and loop.sampled is not None):
             raise ModelError(
                 f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
             )

@@ -114,12 +114,16 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
             "robustctl.classical.linearize or to_nonlinear_io"
         )
     matrices = [np.asarray(M, float) for M in (system.A, system.B, system.C, system.D)]
-    # python-control does not take an empty D for a system without inputs.
-    if not system.nu:
+    check_inputs(system.nu)
+    return ct.StateSpace(*matrices, time, **names)
+
+
+def check_inputs(nu: int) -> None:
+    """Raise `ModelError` for a system without inputs: python-control does not take its empty D."""
+    if not nu:
         raise ModelError(
             "the system must have at least one input for python-control, got none; give it an input of zeros"
         )
-    return ct.StateSpace(*matrices, time, **names)
 
 
 def _from_plant(plant: LinearPlant) -> ct.StateSpace:

@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 from ..checks import is_whole
 from ..errors import ModelError, RobustctlError, RobustctlWarning
 from ..plants import Plant, check_equilibrium
+from .convert import check_inputs
 from .flat import Flat, flatten, in_float64
 from .nonlinear import sample_time
 from .summary import summary
@@ -99,6 +100,7 @@ def linearize(
         linear = rc.classical.linearize(plant)          # a control.StateSpace
     """
     flat = flatten(system, u0, references)
+    check_inputs(flat.u.size)
     if flat.plant is not None and x0 is None and u0 is None:
         _warn_of_motion(flat.plant)
     x, u = _point(flat, x0, u0)

@@ -6,7 +6,7 @@ from typing import Any
 import jax.random as jr
 
 from .. import nn
-from ..checks import check_whole
+from ..checks import check_gamma, check_rate, check_whole
 from ..data import Record, Scaling, split, windows
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
@@ -57,6 +57,10 @@ def check_recipe(recipe: Recipe) -> None:
     for name, size in sizes.items():
         if size > MOST:
             raise RobustctlError(f"{name} must be at most {MOST}, got {size}; take a smaller model")
+    if recipe.model not in ("gru", "lstm"):
+        check_rate(recipe.rate)
+    if recipe.model.startswith("lipschitz"):
+        check_gamma(recipe.gamma)
     if not 0 <= recipe.validation < 1:
         raise RobustctlError(
             f"validation must be a share of the log in [0, 1), got {recipe.validation:g}; 0.25 is the last quarter"

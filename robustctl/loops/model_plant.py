@@ -70,7 +70,7 @@ class ModelPlant(StrictlyProper):
             raise ModelError(
                 f"{type(model).__name__} must have known numbers of inputs and outputs; give the class nu and ny"
             )
-        if isinstance(delay, bool) or not isinstance(delay, int) or delay < 1:
+        if not is_whole(delay, 1):
             raise ModelError(
                 f"delay must be a whole number of samples of at least 1, got {delay!r}: an output that depends on the control of "
                 "the same sample would make the loop algebraic"

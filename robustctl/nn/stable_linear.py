@@ -196,7 +196,7 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0, dtype=None) -> Stable
     }
     model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0), dtype=dtype)
     arrays = [jnp.asarray(value, model.B.dtype) for value in free.values()]
-    return eqx.tree_at(lambda m: [getattr(m, name) for name in free], model, arrays)
+    return eqx.tree_at(lambda m: [fields_of(m)[name] for name in free], model, arrays)
 
 
 def _metric_factor(A: np.ndarray, C: np.ndarray, rate: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.certificates.coordinates import at_slopes
-from robustctl.certificates.interior_point import cost
+from robustctl.certificates.interior_point import estimate
 from robustctl.certificates.proof import Proof, gain_margin, rate_margin, supply_margin
 from robustctl.certificates.prove import largest_margin, least_gain, least_rate
 from robustctl.errors import RobustctlError
@@ -139,5 +139,5 @@ def test_the_search_from_below_works_in_the_units_of_the_signals():
 
 
 def test_estimates_grow_with_the_size():
-    small, large, two = cost(100, 70), cost(1000, 300), cost(100, 70, 2)
+    small, large, two = estimate(100, 70), estimate(1000, 300), estimate(100, 70, 2)
     assert small[0] < large[0] and small[1] < large[1] and small[0] < two[0]

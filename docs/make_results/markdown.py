@@ -32,6 +32,7 @@ COMMANDS = {
     "certificate_oracle": "python -m benchmarks.certificate_oracle --count 5000 --seed 0",
     "proven_gains": "python -m benchmarks.proven_gains --out results/proven_gains.json",
     "counterexamples": "python -m benchmarks.counterexamples --data FOLDER --out results/counterexamples.json",
+    "certified_models": "python -m benchmarks.certified_models --out results/certified_models.json",
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",
     "kill_training": "python -m benchmarks.kill_training --kills 100 --out results/kill_training.json",
     "fuzz_runs": "python -m benchmarks.fuzz_runs --mutations 2000 --out results/fuzz_runs.json",

@@ -65,6 +65,40 @@ def counterexamples(results: Results) -> str:
     return table(("model", *heads), rows)
 
 
+def certified(results: Results) -> str:
+    keys = ("promised_gamma", "gamma", "lower", "promised_rate", "rate", "proven_over_promised", "lower_over_proven")
+    runs = results.get("certified_models", {}).get("trained", [])
+    rows = [(f"{r['plant']}, {r['model']}, seed {r['seed']}", *(r[key] for key in keys)) for r in runs]
+    heads = ("gamma promised", "proven", "searched from below", "rate promised", "rate proven", "proven/promised", "searched/proven")
+    return table(("model", *heads), rows)
+
+
+def certified_summary(results: Results) -> str:
+    return counts(results.get("certified_models", {}).get("summary", {}), {
+        "runs": "trained models", "without_a_gain": "of these without a proven gain",
+        "median_proven_over_promised": "median of proven over promised gain",
+        "median_lower_over_proven": "median of searched over proven gain", "median_seconds": "median seconds per certificate",
+        "false": "searched gains above the proven one",
+    })  # fmt: skip
+
+
+def certified_random(results: Results) -> str:
+    return counts(results.get("certified_models", {}).get("random", {}), {
+        "systems": "random systems", "proofs_of_gains": "proven gains", "proofs_of_rates": "proven rates",
+        "without_a_gain": "systems without a proven gain", "false": "false proofs",
+        "median_lower_over_proven": "median of searched over proven gain",
+        "largest_lower_over_proven": "largest of searched over proven gain",
+    })  # fmt: skip
+
+
+def certified_seconds(results: Results) -> str:
+    rows = [
+        (f"nx {r['nx']}, nv {r['nv']}, {tuple(r['hidden'])}", r["unknowns"], r["estimate"], r["gain"]["seconds"], r["rate"]["seconds"])
+        for r in results.get("certified_models", {}).get("timings", [])
+    ]  # fmt: skip
+    return table(("model", "unknowns", "estimate, s", "gain, s", "rate, s"), rows)
+
+
 def units(results: Results) -> str:
     labels = {
         "norm_below": "H-infinity norm below a dense grid's", "norm_above": "H-infinity norm above it",
@@ -136,6 +170,10 @@ TABLES = {
         oracle,
         proven,
         proven_linear,
+        certified,
+        certified_summary,
+        certified_random,
+        certified_seconds,
         lipschitz,
         units,
         trainings,

@@ -23,6 +23,10 @@ from .model_error import delay_error as delay_error
 from .networks import GroupSort as GroupSort
 from .networks import Householder as Householder
 from .networks import Residual as Residual
+from .peak import PeakBounds as PeakBounds
+from .peak import peak_bounds as peak_bounds
 from .proof import Proof as Proof
 from .recheck import recheck as recheck
+from .region import Region as Region
+from .region import region as region
 from .training_margin import certificate_margin as certificate_margin

@@ -23,7 +23,7 @@ from ..errors import ModelError
 from ..lft import LFT, Slopes, delay, joined, signals
 from ..plants import PlantState, Sampled
 from .interval import Interval
-from .jacobian_box import curvature_box, jacobian_box
+from .jacobian_box import MeanSlopes, jacobian_box, mean_slopes
 
 _NARROW = 1e-10
 """Of what a row of the Jacobian can move over the box: entries less wide count as rounding, which a region allows for."""
@@ -66,28 +66,19 @@ class Boxed(Sampled):
         return None if self.form is None else self.form()
 
 
-def boxed(sampled: Sampled, middle: np.ndarray, half: np.ndarray, prefix: str = "") -> Boxed:
+def boxed(sampled: Sampled, slopes: "tuple[_Slopes, _Slopes]", half: np.ndarray, prefix: str = "") -> Boxed:
     """Return a sampled plant that describes itself on a box of `[x, u, d]`.
 
     **Arguments:**
 
     - `sampled`: the plant.
-    - `middle`: of the box, (nx + nu + nd,).
-    - `half`: half widths, finite.
+    - `slopes`: of its step and of its output, by `slopes_of`.
+    - `half`: half widths of the box.
     - `prefix`: of the names of its signals.
-
-    **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
     """
-    for name in ("rate_limit", "resolution"):
-        if getattr(sampled.imperfections, name) is not None:
-            raise ModelError(
-                f"a plant on a box must be without {name}, which has no slopes near the middle of its range; leave it off"
-            )
     plant, nx, nu = sampled.plant, len(sampled.plant.states), sampled.nu
     names = tuple(prefix + s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
-    box = Interval(middle - half, middle + half)
-    J, H = _slopes(sampled, box)
-    held = _form(J, H, nx, names, half)
+    held = _form(*slopes, nx, names, half)
     parts = [held, delay(nu, sampled.imperfections.delay), delay(nu, 1)]
     y, due, _, u, d = signals(parts, nu, held.nu - nu)
     form = joined(parts, [due, d, u, due], [y])
@@ -114,20 +105,27 @@ def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray)
             raise ModelError(
                 f"a model in the controller must rest where the plant does, at {point[:nx]}, got {np.asarray(x)}; design it for this plant"
             )
-    seen: list[tuple[Sampled, Boxed]] = []
+    wide, known = half * (1 + _NEAR), []
 
     def on_box(node):
         if not isinstance(node, Sampled):
             return node
-        prefix = "model of " if seen else ""
-        seen.append((node, boxed(node, point, half * (1 + _NEAR), prefix)))
-        return seen[-1][1]
+        prefix = "model of " if known else ""
+        # The model in an observer is most often the plant itself
+        slopes = next((found for other, found in known if _moves_alike(node, other)), None)
+        known.append((node, slopes or slopes_of(node, Interval(point - wide, point + wide))))
+        return boxed(node, known[-1][1], wide, prefix)
 
     return jax.tree.map(on_box, loop, is_leaf=lambda node: isinstance(node, Sampled))
 
 
 def _is_state(node) -> bool:
     return isinstance(node, PlantState)
+
+
+def _moves_alike(a: Sampled, b: Sampled) -> bool:
+    plain = [dataclasses.replace(s, imperfections=type(s.imperfections)()) for s in (a, b)]
+    return bool(eqx.tree_equal(*plain)) and a.imperfections.jitter == b.imperfections.jitter
 
 
 class _Slopes(NamedTuple):
@@ -147,8 +145,16 @@ class _Slopes(NamedTuple):
     half: np.ndarray
 
 
-def _slopes(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
-    """Return the slopes of the step, by [x, u, d], and of the output, by x."""
+def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
+    """Return the slopes of the step, by [x, u, d], and of the output, by x, from the middle of a box.
+
+    **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
+    """
+    for name in ("rate_limit", "resolution"):
+        if getattr(sampled.imperfections, name) is not None:
+            raise ModelError(
+                f"a plant on a box must be without {name}, whose slopes are not known; leave it off"
+            )
     plant, nx, nu, n = sampled.plant, len(sampled.plant.states), sampled.nu, box.lo.size
     jitter = sampled.imperfections.jitter
     known = None if jitter else plant.lft()
@@ -163,11 +169,10 @@ def _slopes(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
 
     H = _entries(jacobian_box(lambda x: to_float64(plant).output(x), box.map(lambda a: a[:nx])))
     if jitter:
-        lengths = sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)
-        whole = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
         # The length of a sample moves nothing at an equilibrium
-        return _entries(jacobian_box(step, whole).map(lambda a: a[:, :n])), H
-    return _by_curvature(step, box, nx) or _entries(jacobian_box(step, box)), H
+        lengths = sampled.dt * (1 - jitter), sampled.dt * (1 + jitter)
+        box = Interval(*(np.append(end, length) for end, length in zip(box, lengths, strict=True)))
+    return _together(mean_slopes(step, box, n), (box.hi - box.lo)[:n] / 2), H
 
 
 def _entries(J: Interval) -> _Slopes:
@@ -176,34 +181,23 @@ def _entries(J: Interval) -> _Slopes:
     return _Slopes(middle, np.zeros((len(middle), 0)), np.zeros((0, middle.shape[1])), half)
 
 
-def _by_curvature(step: Callable, box: Interval, nx: int) -> _Slopes | None:
-    """Return slopes whose entries change together, as the second derivatives say; None where there are none.
-
-    ::
-
-        f(c + dz) - f(c) = [J(c) + sum_l H_l dz_l / 2 + rest] dz,    |rest| <= sum_l |half width of H_l| half_l / 2
-    """
-    bounds = curvature_box(step, box)
-    if bounds is None:
-        return None
-    half, point = (box.hi - box.lo) / 2, (box.hi + box.lo) / 2
-    at_middle, rounding = _middle(jacobian_box(step, Interval(point, point)))
-    H, spread = _middle(bounds)
-    rest = (spread * half / 2).sum(2) + rounding
-    rows, effect, inputs = half[:nx], [], []
-    matrices = [H[:, :, k] * half[k] / 2 for k in np.flatnonzero(half > 0)]
+def _together(slopes: MeanSlopes, half: np.ndarray) -> _Slopes:
+    """Return slopes of which those that change together, in proportion to one variable, are few channels."""
+    rows, rest = half[: len(slopes.middle)], slopes.half
+    matrices = [slopes.curvature[:, :, k] * half[k] / 2 for k in np.flatnonzero(half > 0)]
     # Without units: what each does to a deviation over the box
     seen = [np.linalg.svd(M * half / rows[:, None], full_matrices=False) for M in matrices]
     largest = max((s[0] for _, s, _ in seen), default=0.0)
+    effect, inputs = [np.zeros((len(rows), 0))], [np.zeros((0, half.size))]
     for M, (U, s, V) in zip(matrices, seen, strict=True):
-        kept = s > _SMALL * largest
-        # Columns that do not act have no units to divide by, and no effect
+        kept = s > _SMALL * max(largest, _SMALL)
+        # A variable that does not move has no unit to divide by, and no effect
         b = np.divide(V[kept], half, out=np.zeros_like(V[kept]), where=half > 0)
         a = rows[:, None] * U[:, kept] * s[kept]
         rest = rest + np.where(half > 0, np.abs(M - a @ b), 0.0) * (1 + 1e-9)
         effect.append(a)
         inputs.append(b)
-    return _Slopes(at_middle, np.hstack(effect), np.vstack(inputs), rest)
+    return _Slopes(slopes.middle, np.hstack(effect), np.vstack(inputs), rest)
 
 
 def _plain(sampled: Sampled) -> Sampled:

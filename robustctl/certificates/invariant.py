@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..lft import LFT, Bounded, Claim
+from ..lft import LFT, Claim
 from ..linalg import PRODUCT_ROUNDINGS
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
-from .interior_point import Pairs, Program, rank_two
+from .inequalities import block_terms
+from .interior_point import Pairs, Program
 
 
 class Part(NamedTuple):
@@ -116,30 +117,8 @@ def rows_of(form: LFT) -> Rows:
 
 def known_of_blocks(form: LFT, rows: Rows) -> tuple[list[np.ndarray], Pairs | None]:
     """Return what is known of the blocks: a matrix for each bounded one, the terms of all slopes."""
-    fixed, E, A, v, w = [], [], [], 0, 0
-    for block in form.blocks:
-        dv, dw = rows.V[v : v + block.nv], rows.W[w : w + block.nw]
-        v, w = v + block.nv, w + block.nw
-        if isinstance(block, Bounded):
-            both = np.vstack([dv, dw])
-            fixed.append(-both.T @ block.form(np.ones(1)) @ both)
-        else:
-            E.append(dw - block.lo[:, None] * dv)
-            A.append(dw - block.hi[:, None] * dv)
-    return fixed, rank_two(np.vstack(E), np.vstack(A)) if E else None
-
-
-def multipliers_of(form: LFT, fixed: np.ndarray, neurons: np.ndarray) -> list[np.ndarray]:
-    """Return the unknowns of the blocks as one array per block."""
-    found, k, n = [], 0, 0
-    for block in form.blocks:
-        if isinstance(block, Bounded):
-            found.append(fixed[k : k + 1])
-            k += 1
-        else:
-            found.append(neurons[n : n + block.nv])
-            n += block.nv
-    return found
+    fixed, neurons = block_terms(form.blocks, rows.V, rows.W)
+    return fixed, neurons[0] if neurons else None
 
 
 def seen(form: LFT, row: int) -> LFT:

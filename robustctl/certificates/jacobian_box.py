@@ -10,7 +10,7 @@ into pieces that are evaluated side by side, and the hull of them all is returne
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,15 @@ import numpy as np
 from jax.extend.core import Literal
 
 from ..errors import ModelError
+from . import interval as iv
 from .dual import Dual, constant
 from .dual_rules import RULES, moved
 from .interval import Interval
+
+_UNBOUNDED = (
+    "the Jacobian must be bounded on the box, but is not: the box contains a point where a root, a logarithm or a quotient has no slope; "
+    "take a smaller box"
+)
 
 _CALLS = {
     "pjit": "jaxpr", "jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
@@ -47,13 +53,10 @@ def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interv
         def bounds(counts: np.ndarray) -> Interval:
             return _hull_of_pieces(traced, box, counts)
 
-        found = _refined(bounds, box, pieces)
+        found, _ = _refined(bounds, box, pieces)
     if not (np.isfinite(found.lo).all() and np.isfinite(found.hi).all()):
         at = np.argwhere(~(np.isfinite(found.lo) & np.isfinite(found.hi)))[0].tolist()
-        raise ModelError(
-            f"the Jacobian must be bounded on the box, but its entry {at} is not: the box contains a point where a root, a logarithm or a "
-            "quotient has no slope; take a smaller box"
-        )
+        raise ModelError(f"{_UNBOUNDED} (entry {at})")
     return found
 
 
@@ -66,30 +69,122 @@ _SMOOTH = frozenset((
 """Operations that have derivatives of any order where they have values, and whose derivative in JAX is the true one."""
 
 
-def curvature_box(function: Callable, box: Interval, pieces: int = 64) -> Interval | None:
-    """Return bounds on the second derivatives of a function over a box, (m, n, n); None where it may have none.
+class MeanSlopes(NamedTuple):
+    """Bounds on slopes from the middle of a box, `J = middle + sum_l curvature_l dz_l / 2` to within `half`.
 
-    Arguments as of `jacobian_box`.
+    **Arguments:**
+
+    - `middle`: (m, n).
+    - `curvature`: (m, n, n), zero for a function that may have no second derivatives.
+    - `half`: (m, n).
     """
-    n = box.lo.size
+
+    middle: np.ndarray
+    curvature: np.ndarray
+    half: np.ndarray
+
+
+def mean_slopes(function: Callable, box: Interval, n: int, pieces: int = 64, levels: int = 4) -> MeanSlopes:
+    """Return bounds on the mean slopes between the middle c of a box and its other points.
+
+    ::
+
+        f(c + dz) - f(c) = J dz,    J = integral of f'(c + t dz) over 0 <= t <= 1
+
+    The integral is at most the mean of bounds on boxes of 1/levels, 2/levels, ... of the size. Of a function with second derivatives what
+    changes in proportion to dz is taken out first, as `curvature`.
+
+    **Arguments:**
+
+    - `function`: as for `jacobian_box`.
+    - `box`: of its argument.
+    - `n`: the first n variables move from the middle; the others may be anywhere in their interval all the time.
+    - `pieces`: of each box, at most so many.
+    - `levels`: number of boxes.
+
+    **Raises:** same errors as `jacobian_box`.
+    """
+    m, c = jacobian_box(function, box, 1).lo.shape[0], (box.lo + box.hi) / 2
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        traced: Any = jax.make_jaxpr(function)(jnp.zeros(n))
-    if not _is_smooth(traced.jaxpr):
-        return None
-    try:
-        found = jacobian_box(lambda z: jax.jacfwd(function)(z).ravel(), box, pieces)
-    except ModelError:
-        return None
-    return found.map(lambda a: a.reshape(-1, n, n))
+        traced: Any = jax.make_jaxpr(function)(jnp.zeros(c.size))
+        counts = _refined(lambda k: _hull_of_pieces(traced, box, k), box, pieces)[1]
+        slopes: Any = jax.make_jaxpr(lambda z: jax.jacfwd(function)(z).ravel())(jnp.zeros(c.size))
+        try:
+            H = (
+                _curvature(slopes, box, counts, n).reshape(m, c.size, c.size)
+                if _is_smooth(traced.jaxpr)
+                else None
+            )
+        except ModelError:
+            H = None
+        found = []
+        for k in range(levels):
+            part = _shrunk(box, n, (k + 1) / levels)
+            if H is None:
+                found.append(_hull_of_pieces(traced, part, counts))
+            else:
+                found.append(_without_curvature(slopes, part, counts, H))
+    lo, hi = (np.mean([end[:, :n] for end in ends], axis=0) for ends in zip(*found, strict=True))
+    H = np.zeros((m, n, n)) if H is None else H[:, :n, :n]
+    middle = lo / 2 + hi / 2
+    # The few sums above round by less than this
+    size = np.abs(middle) + np.abs(H) @ (box.hi - box.lo)[:n]
+    exact = lo == hi
+    half = np.where(exact, 0.0, (hi - lo) / 2 * (1 + 1e-9) + 1e-14 * size)
+    if not np.isfinite(half).all():
+        raise ModelError(_UNBOUNDED)
+    return MeanSlopes(middle, H, half)
+
+
+def _shrunk(box: Interval, n: int, part: float) -> Interval:
+    c, share = (box.lo + box.hi) / 2, np.where(np.arange(box.lo.size) < n, part, 1.0)
+    return Interval(c - (c - box.lo) * share, c + (box.hi - c) * share)
+
+
+def _curvature(slopes: Any, box: Interval, counts: np.ndarray, n: int) -> np.ndarray:
+    """Return the middle of the second derivatives over a box, (m n, n), zero for variables that do not start in the middle."""
+    H = _pieces_of_slopes(slopes, _divided(box, counts))
+    lo, hi = H.lo.min(0), H.hi.max(0)
+    if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
+        raise ModelError(_UNBOUNDED)
+    return (lo / 2 + hi / 2) * (np.arange(lo.shape[1]) < n)
+
+
+def _pieces_of_slopes(slopes: Any, pieces: Interval) -> Interval:
+    """Return bounds on the derivatives of all slopes on each piece, (pieces, m n, n)."""
+    n = pieces.lo.shape[1]
+    (out,) = run(slopes.jaxpr, slopes.consts, [Dual(pieces, iv.thin(np.eye(n)[None]))])
+    if out.slope is None:
+        return iv.thin(np.zeros((1, out.shape[0], n)))
+    return out.slope.map(lambda a: a.transpose(0, 2, 1))
+
+
+def _without_curvature(slopes: Any, box: Interval, counts: np.ndarray, H: np.ndarray) -> Interval:
+    """Return bounds on `f'(z) - H (z - c)` over a box: on each piece from its middle, where it is a number."""
+    pieces, c = _divided(box, counts), (box.lo + box.hi) / 2
+    m, n, _ = H.shape
+    at, reach = (pieces.lo + pieces.hi) / 2, (pieces.hi - pieces.lo) / 2 * (1 + 1e-12)
+    (values,) = run(slopes.jaxpr, slopes.consts, [Dual(iv.thin(at))])
+    rest = _pieces_of_slopes(slopes, pieces)
+    off = np.maximum(np.abs(rest.lo - H.reshape(-1, n)), np.abs(rest.hi - H.reshape(-1, n)))
+    # 0 times infinity where a variable does not move
+    off = np.where(reach[:, None] > 0, off * reach[:, None], 0.0).sum(-1)
+    moved = np.einsum("kn,pn->pk", H.reshape(-1, n), at - c)
+    lo, hi = values.value.lo - moved - off, values.value.hi - moved + off
+    return Interval(lo.min(0).reshape(m, n), hi.max(0).reshape(m, n))
 
 
 def _is_smooth(jaxpr: Any) -> bool:
     inner = [getattr(p, "jaxpr", None) for equation in jaxpr.eqns for p in equation.params.values()]
-    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(_is_smooth(j) for j in inner if j is not None)
+    return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(
+        _is_smooth(j) for j in inner if j is not None
+    )
 
 
-def _refined(bounds: Callable[[np.ndarray], Interval], box: Interval, pieces: int) -> Interval:
-    """Halve the pieces along the variable that narrows the bounds most, until there are as many as allowed."""
+def _refined(
+    bounds: Callable[[np.ndarray], Interval], box: Interval, pieces: int
+) -> tuple[Interval, np.ndarray]:
+    """Halve the pieces along the variable that narrows the bounds most; return the bounds and the pieces of each variable."""
     counts = np.ones(box.lo.size, int)
     found = bounds(counts)
     scale = box.hi - box.lo
@@ -107,7 +202,7 @@ def _refined(bounds: Callable[[np.ndarray], Interval], box: Interval, pieces: in
         if not widths[best] < _width(found, scale) * (1 - 1e-3):
             break
         counts, found = finer[best]
-    return found
+    return found, counts
 
 
 def _width(bounds: Interval, scale: np.ndarray) -> float:
@@ -120,15 +215,20 @@ def _width(bounds: Interval, scale: np.ndarray) -> float:
 
 def _hull_of_pieces(traced: Any, box: Interval, counts: np.ndarray) -> Interval:
     n = box.lo.size
-    edges = [np.linspace(lo, hi, c + 1) for lo, hi, c in zip(*box, counts, strict=True)]
-    lows = np.stack(np.meshgrid(*(e[:-1] for e in edges), indexing="ij"), -1).reshape(-1, n)
-    highs = np.stack(np.meshgrid(*(e[1:] for e in edges), indexing="ij"), -1).reshape(-1, n)
-    seeds = Interval(np.eye(n)[None], np.eye(n)[None])
-    (out,) = run(traced.jaxpr, traced.consts, [Dual(Interval(lows, highs), seeds)])
+    (out,) = run(traced.jaxpr, traced.consts, [Dual(_divided(box, counts), iv.thin(np.eye(n)[None]))])
     if out.slope is None:
         zeros = np.zeros((*out.value.lo.shape[1:], n))
         return Interval(zeros, zeros)
     return Interval(out.slope.lo.min(0).T, out.slope.hi.max(0).T)
+
+
+def _divided(box: Interval, counts: np.ndarray) -> Interval:
+    """Return the pieces of a box, (pieces, n)."""
+    edges = [np.linspace(lo, hi, c + 1) for lo, hi, c in zip(*box, counts, strict=True)]
+    ends = ([e[:-1] for e in edges], [e[1:] for e in edges])
+    return Interval(
+        *(np.stack(np.meshgrid(*each, indexing="ij"), -1).reshape(-1, box.lo.size) for each in ends)
+    )
 
 
 def value_box(function: Callable, box: Interval) -> Interval:

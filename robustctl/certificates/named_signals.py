@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..lft import LFT
-from ..system import StrictlyProper, System
+from ..system import System
 from .faults import form_fault
 
 
@@ -20,7 +20,7 @@ class Signals(NamedTuple):
 
 
 def signals_of(system: System) -> Signals:
-    """Return the form of a system with named signals; of a loop from its plant's disturbances to outputs, controls and states.
+    """Return the form of a system with named signals; of a loop from disturbances and noise to outputs, controls and states.
 
     **Raises:** `ModelError` for a system that does not describe itself, or switches between modes.
     """
@@ -35,9 +35,8 @@ def signals_of(system: System) -> Signals:
         )
     if fault := form_fault(form):
         raise ModelError(fault)
-    plant = getattr(system, "plant", None)
-    if isinstance(plant, StrictlyProper):
-        return _of_loop(system, plant, form)
+    if (of_loop := _of_loop(system)) is not None:
+        return of_loop
     return Signals(
         form,
         _names(system.inputs, "u", form.nu),
@@ -46,25 +45,27 @@ def signals_of(system: System) -> Signals:
     )
 
 
-def _of_loop(loop: System, plant: StrictlyProper, form: LFT) -> Signals:
-    """The references among the inputs are shared by both trajectories; among the outputs they are constant."""
-    inner = getattr(plant, "plant", None)
-    d = tuple(s.name for s in inner.disturbances) if inner is not None else ()
-    names, units = _names(loop.outputs, "y", form.ny), _units(loop.output_units, form.ny)
-    moved = np.flatnonzero(np.any(form.C2, axis=1) | np.any(form.D21, axis=1))
-    form = form._replace(
-        B2=form.B2[:, : len(d)], D12=form.D12[:, : len(d)], D22=form.D22[moved][:, : len(d)], C2=form.C2[moved],
-        D21=form.D21[moved],
-    )  # fmt: skip
-    names, units = (tuple(each[k] for k in moved) for each in (names, units))
+def _of_loop(loop: System) -> Signals | None:
+    """Return the signals of a loop about a plant in continuous time, sampled; None of any other system."""
+    ports = getattr(loop, "ports", None)
+    sampled = getattr(loop, "plant", None)
+    plant = getattr(sampled, "plant", None)
+    if ports is None or plant is None or sampled is None or (known := ports()) is None:
+        return None
+    d = {s.name: k for s, k in zip(plant.disturbances, known.inputs.get("d", ()), strict=False)}
+    noise = {f"noise of {name}": k for name, k in zip(sampled.outputs, known.inputs["n"], strict=True)}
+    columns = [*d.values(), *noise.values()]
+    rows = [*known.outputs["y"], *known.outputs["u"]]
+    named = [*plant.outputs, *plant.controls]
     # States that are measured are outputs already.
-    more = [(k, s) for k, s in enumerate(inner.states if inner is not None else ()) if s.name not in names]
-    if more:
-        form = form._replace(
-            C2=np.vstack([form.C2, np.eye(form.nx)[[k for k, _ in more]]]),
-            D21=np.pad(form.D21, ((0, len(more)), (0, 0))), D22=np.pad(form.D22, ((0, len(more)), (0, 0))),
-        )  # fmt: skip
-    return Signals(form, d, names + tuple(s.name for _, s in more), units + tuple(s.unit for _, s in more))
+    more = {k: s for k, s in enumerate(plant.states) if s not in plant.outputs}
+    form, pad = known.form, ((0, len(more)), (0, 0))
+    form = form._replace(
+        B2=form.B2[:, columns], D12=form.D12[:, columns], C2=np.vstack([form.C2[rows], np.eye(form.nx)[list(more)]]),
+        D21=np.pad(form.D21[rows], pad), D22=np.pad(form.D22[rows][:, columns], pad),
+    )  # fmt: skip
+    named += more.values()
+    return Signals(form, (*d, *noise), tuple(s.name for s in named), tuple(s.unit for s in named))
 
 
 def _names(known: tuple[str, ...] | None, letter: str, count: int) -> tuple[str, ...]:

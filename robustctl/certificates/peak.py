@@ -20,6 +20,7 @@ from ..errors import RobustctlError
 from ..lft import LFT, rescaled
 from ..system import Parameterization, System, explicit_of
 from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
+from .inequalities import split_multipliers
 from .interior_point import cost, solve
 from .invariant import (
     Part,
@@ -28,7 +29,6 @@ from .invariant import (
     bounds,
     keeps,
     known_of_blocks,
-    multipliers_of,
     rows_of,
     seen,
     solution,
@@ -51,7 +51,7 @@ class PeakBounds:
 
     - `bounds`: `|y - y undisturbed| <=` this, by the output's name, in its unit; infinite where nothing could be proven.
     - `units`: of the outputs, empty where unknown.
-    - `disturbance`: the bound on each input that the proof is for; under the name `all` one on the 2-norm of all inputs together.
+    - `disturbance`: the bound on each input that the proof is for; under the name `2-norm of inputs` one on all inputs together.
     - `rates`: the rate per sample at which each bound was proven.
     - `assumptions`: what the proof assumes, in words.
     - `unproven`: why an output has no bound, in words.
@@ -76,13 +76,14 @@ class PeakBounds:
 
     def __str__(self) -> str:
         """Return a table: one line an output."""
-        given = ", ".join(f"|{name}| <= {size:.6g}" for name, size in self.disturbance.items())
+        given = ", ".join(f"{name} up to {size:.6g}" for name, size in self.disturbance.items())
         lines = [f"peak bounds, proven for {given}, from one initial state:"]
         lines += [
             f"  |{name} - nominal| at most {bound:.6g} {self.units[name]}".rstrip()
             for name, bound in self.bounds.items()
         ]
-        return "\n".join([*lines, *(f"  assumed: {text}" for text in self.assumptions), *([f"  {self.unproven}"] if self.unproven else [])])  # fmt: skip
+        lines += [f"  assumed: {text}" for text in self.assumptions]
+        return "\n".join([*lines, f"  {self.unproven}"] if self.unproven else lines)
 
 
 def peak_bounds(
@@ -105,7 +106,8 @@ def peak_bounds(
 
     - `model`: a system, a parameterization, or a feedback loop about a linear or identified plant.
     - `disturbance`: a bound on each input by name (inputs not named are not disturbed), or one number an input, in their units; one
-      number bounds the 2-norm of all inputs together. A loop's inputs are the plant's disturbances.
+      number bounds the 2-norm of all inputs together. A loop's inputs are the plant's disturbances and, as `noise of ...`, what is added
+      to its readings.
     - `outputs`: names of those to bound, default all. A loop has the plant's outputs, its controls, and its states.
     - `seconds`: time limit.
 
@@ -171,7 +173,7 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
         )
     count = int(np.count_nonzero(sizes))
     if np.ndim(given) == 0 and not isinstance(given, Mapping):
-        return sizes, [list(range(count))], {"all": float(sizes[0])}
+        return sizes, [list(range(count))], {"2-norm of inputs": float(sizes[0])}
     return sizes, [[k] for k in range(count)], {n: float(s) for n, s in zip(names, sizes, strict=True) if s}
 
 
@@ -268,8 +270,8 @@ def _proven(
     """Return the bound that the unknowns prove in the original coordinates, rounding included."""
     P, view, n = balanced.metric(found.P), seen(form, 0), len(groups)
     (mu, b), size = (each[:n] * balanced.size**2 for each in found.fixed), balanced.size
-    inside = multipliers_of(form, found.fixed[0][n:], found.neurons[0])
-    outside = multipliers_of(view, found.fixed[1][n:], found.neurons[1])
+    inside = split_multipliers(form.blocks, found.fixed[0][n:], found.neurons[0])
+    outside = split_multipliers(view.blocks, found.fixed[1][n:], found.neurons[1])
     T0 = balanced.multipliers(inside)
     T1 = balanced.multipliers(outside) if view.blocks else ()
     assert size > 0

@@ -5,8 +5,8 @@
     V = dx' P dx <= 1   is inside the box:   |dx_j|, |du_j| <= half_j
     V+ <= rate^2 V + sum mu_k (d_k / half_k)^2      for the step on the box, whatever its slopes there are
 
-of the difference to an equilibrium, or between any two trajectories that are both inside. So the loop stays inside, with every
-disturbance of at most `sqrt((1 - rate^2) / sum mu)` times the box's half widths.
+of the difference to an equilibrium. So the loop stays inside, with every disturbance of at most `sqrt((1 - rate^2) / sum mu)` times the
+box's half widths.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Region:
     - `P`: of the loop's state as one vector, (n, n).
     - `middle`: the equilibrium, (n,).
     - `states`: the plant's states, which come first, by name.
-    - `rate`: two trajectories inside approach each other by this factor per sample in `sqrt(V)`, under one disturbance.
+    - `rate`: without disturbance `sqrt(V)` falls by this factor per sample.
     - `disturbance`: the largest disturbances that cannot drive the loop out, by name, in their units.
     - `bounds`: how far each state and control can be from the equilibrium in the region, by name, in its unit.
     - `starts`: how far each state of the plant can start from the equilibrium while all else is there.
@@ -82,7 +82,9 @@ class Region:
 
     def __str__(self) -> str:
         """Return what is proven, in lines."""
-        lines = [f"region of a loop, proven on the box: contraction rate {self.rate:.6g} per sample inside"]
+        lines = [
+            f"region of a loop, proven on the box: approaching its equilibrium at a rate of {self.rate:.6g} per sample"
+        ]
         for name, half in self.box.items():
             inside = f"at most {self.bounds[name]:.4g}" if name in self.bounds else ""
             start = f", from {self.starts[name]:.4g} alone at the start" if name in self.starts else ""
@@ -123,7 +125,7 @@ def region(
     deadline = time.monotonic() + _positive(seconds)
     given = _Given.of(loop, box, middle)
     watched = given.watched(1.0)
-    found = None if fault_of(watched.form) else largest(watched, deadline)
+    found = largest(watched, deadline)
     if found is None:
         raise RobustctlError(_refusal(given, deadline))
     return _region(given, watched, found)
@@ -168,7 +170,7 @@ def _refusal(given: "_Given", deadline: float) -> str:
         text = f"{text} ({reason})"
     if left := given.escapes():
         text = f"{text}. {left}"
-    for factor in (0.5, 0.25, 0.1, 0.03):
+    for factor in (0.5, 0.2, 0.05):
         if time.monotonic() > deadline:
             break
         if largest(given.watched(factor), deadline) is not None:
@@ -303,7 +305,7 @@ def _half_widths(
             )
         if size > limit:
             raise RobustctlError(
-                f"the box must be within the plant's limits, and {signal.name!r} may be {limit:.4g} from its equilibrium at most, got {size:.4g}"
+                f"the box must be within the plant's limits, {limit:.4g} from the equilibrium of {signal.name!r}, got {size:.4g}"
             )
         half.append(size)
     return np.array(half)

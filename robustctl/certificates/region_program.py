@@ -9,22 +9,13 @@ import numpy as np
 from ..lft import LFT
 from .coordinates import Coordinates, at_slopes, balance, spectral_radius
 from .dissipation import positive_definite
+from .inequalities import split_multipliers
 from .interior_point import cost, solve
-from .invariant import (
-    Part,
-    Solution,
-    assemble,
-    bounds,
-    keeps,
-    known_of_blocks,
-    multipliers_of,
-    rows_of,
-    seen,
-    solution,
-)
+from .invariant import Part, Solution, assemble, bounds, keeps, known_of_blocks, rows_of, seen, solution
+from .prove import fault_of
 
 _SHARES = (0.1, 0.25, 0.5)
-"""Of `1 - rate^2` of the slowest linear system within the slopes: a slow rate leaves the largest region, a fast one room for disturbances."""
+"""Of `1 - rate^2` of the slowest linear system within the slopes: a slow rate leaves a large region, a fast one room for disturbances."""
 
 _GAP = 1e-3
 """Relative duality gap of the size."""
@@ -60,8 +51,9 @@ class Found(NamedTuple):
 
 def largest(watch: Watch, deadline: float) -> Found | None:
     """Return the largest region among a few rates that allows all disturbances, else the one that allows most; None where there is none."""
-    balanced = _balanced(watch)
-    slowest = spectral_radius(at_slopes(watch.form)[0])
+    if fault_of(watch.form):
+        return None
+    balanced, slowest = _balanced(watch), spectral_radius(at_slopes(watch.form)[0])
     for all_disturbances in (True, False) if watch.form.nu else (True,):
         tried = []
         for share in _SHARES:
@@ -151,7 +143,7 @@ def _proven(watch: Watch, balanced: Coordinates, rate: float, found: Solution) -
     """Return what the unknowns prove in the original coordinates, rounding included."""
     form, nu = watch.form, watch.form.nu
     P, mu = balanced.metric(found.P), found.fixed[0][:nu] * balanced.size**2
-    inside = balanced.multipliers(multipliers_of(form, found.fixed[0][nu:], found.neurons[0]))
+    inside = balanced.multipliers(split_multipliers(form.blocks, found.fixed[0][nu:], found.neurons[0]))
     for raised in (1 + 1e-9, 1 + 1e-6, 1 + 1e-4):
         more = P * raised, mu * raised, tuple(t * raised for t in inside)
         if keeps(form, more[0], rate, more[1], more[2]) and _limited(watch, balanced, more[0], found, raised):
@@ -163,7 +155,7 @@ def _limited(watch: Watch, balanced: Coordinates, P: np.ndarray, found: Solution
     for k in range(watch.form.ny):
         view, multipliers = _without_inputs(seen(watch.form, k)), ()
         if view.blocks:
-            own = multipliers_of(view, found.fixed[k + 1], found.neurons[k + 1])
+            own = split_multipliers(view.blocks, found.fixed[k + 1], found.neurons[k + 1])
             multipliers = tuple(t * raised for t in balanced.multipliers(own))
         if not bounds(view, P, np.zeros(0), multipliers):
             return False

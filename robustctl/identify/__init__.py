@@ -1,4 +1,4 @@
-"""Evaluation of fitted models: simulation, scores, residuals, error over frequency; and the settings behind `robustctl fit`."""
+"""Linear models, and the evaluation of fitted models: simulation, scores, residuals, error over frequency; settings of `robustctl fit`."""
 
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error
@@ -7,3 +7,5 @@ from .residuals import residual_correlations as residual_correlations
 from .scores import ChannelScores as ChannelScores
 from .simulate import Simulation as Simulation
 from .simulate import simulate as simulate
+from .subspace import LinearFit as LinearFit
+from .subspace import subspace as subspace

@@ -15,7 +15,7 @@
 #
 # You want to use a learned model in a product, and you must state exactly what is guaranteed. This page answers with figures:
 # trajectories that forget their initial state, gains found by a search below the proven gains, models without a guarantee that
-# were trained on the same log, and finally what is *not* guaranteed.
+# were trained on the same log and what disproves one, and finally what is *not* guaranteed, and what is proven of a loop instead.
 #
 # Run it as a script, `python tutorials/what_the_guarantee_means.py --out runs/guarantee`, or open it as a notebook (Jupyter
 # with jupytext, or an editor with `# %%` cells). It takes minutes on two CPU cores; `--quick` only shows that it runs.
@@ -37,7 +37,7 @@ import jax.random as jr
 import numpy as np
 import optax
 
-from robustctl.plot.canvas import BLUE, CYCLE, GREY, SHADE, SMALL, heading, panels
+from robustctl.plot.canvas import BLUE, CYCLE, GREY, INK, SHADE, SMALL, heading, panels
 from robustctl.problems import two_tanks
 
 parser = argparse.ArgumentParser(description="What a certificate means, in pictures, and what it does not.")
@@ -92,62 +92,66 @@ model = trained["Lipschitz R2DN"][0]
 # %% [markdown]
 # ## It forgets its initial state
 #
-# The certificate contains a metric $P$ and a rate. For any two trajectories $x$ and $x'$ under one input:
+# The proof in the certificate contains a metric $P$ and a rate. For any two trajectories $x$ and $x'$ under one input:
 #
 # $$
 # \lVert x_t - x'_t \rVert_P \le \mathrm{rate}^t \, \lVert x_0 - x'_0 \rVert_P
 # $$
 #
 # This bound is the dashed line in the figure. It needs no simulation. Ten initial states are only ten examples. So a search looks for
-# the pair of states and the input with which two trajectories approach each other most slowly: it cannot exceed the certified rate.
+# the pair of states and the input with which two trajectories approach each other most slowly: it cannot exceed the proven rate.
 
 # %%
-certificate = rc.certify(model, prove=False)
+certificate = rc.certify(model)
 print(certificate)
 us = jnp.asarray(test.experiments[0].u[:240], model.dtype)
 rc.plot.contraction(model, certificate, us, states=10, spread=2.0, key=jr.key(1)).savefig(out / "forgets.png")
 
 inner = model.parameterization.explicit()  # on signals of standard deviation one
-P = jnp.asarray(certificate.P, model.dtype)
+proof = certificate.rate_proof  # its metric proves the smallest rate that was found
+P = jnp.asarray(proof.P, model.dtype)
 slowest = rc.certificates.contraction_lower_bound(inner, 1, P, key=jr.key(2), steps=search)
 print(
-    f"rate certified {certificate.rate:.5g}, slowest found {slowest.value:.5g}, by chance {slowest.sampled:.5g}"
+    f"rate proven {proof.value:.5g}, slowest found {slowest.value:.5g}, by chance {slowest.sampled:.5g}"
 )
-print("the search stayed below:", slowest.value <= certificate.rate)
+print("the search stayed below:", slowest.value <= proof.value)
 
 # %% [markdown]
 # ## Its gain is bounded
 #
 # If the difference of two inputs has the norm $\lVert\Delta u\rVert$, the difference of the outputs has at most the norm
-# $\gamma \lVert\Delta u\rVert$. Gradient ascent looks for the worst pair. The gain that it finds is a lower bound, the certified gain
-# an upper bound, and the true gain lies between. All are in standard deviations of the log's signals. Tests with random inputs give
-# far smaller values. The right panel shows the price: if $\gamma$ is below the gain of the plant, the fit degrades.
+# $\gamma \lVert\Delta u\rVert$. The model is built for one $\gamma$, the promise; `certify` searches the smallest one that it can
+# prove of the trained matrices. Gradient ascent looks for the worst pair of inputs. The gain that it finds is a lower bound, the
+# proven gain an upper bound, and the true gain lies between. All are in standard deviations of the log's signals. Tests with random
+# inputs give far smaller values. The right panel shows the price: if the promised $\gamma$ is below the gain of the plant, the fit
+# degrades.
 
 # %%
 models = {gammas[0]: model} | {gamma: train(certified(gamma))[0] for gamma in gammas[1:]}
 rows = []
 for asked, fitted in sorted(models.items()):
     part = fitted.parameterization.explicit()
-    proven = rc.certify(part, prove=False)
+    proven = rc.certify(part)
     found = rc.certificates.gain_lower_bound(part, 1, key=jr.key(3), horizon=200, steps=search)
-    rows.append((proven.gamma, found.value, found.sampled, percent(fitted)))
-    print(f"gamma {asked:g} certified {proven.holds}: ", end="")
-    print("found {1:.3g}, by chance {2:.3g}, fit {3:.1f} %".format(*rows[-1]))
+    rows.append((asked, proven.gamma, found.value, found.sampled, percent(fitted)))
+    print(f"gamma {asked:g} promised, {proven.holds}: ", end="")
+    print("{1:.3g} proven, found {2:.3g}, by chance {3:.3g}, fit {4:.1f} %".format(*rows[-1]))
 
-bound, found, chance, fits = np.transpose(rows)
+promised, bound, found, chance, fits = np.transpose(rows)
 figure, ((left, right),) = panels(1, 2, (4.4, 3.2))
 left.fill_between(
-    bound, bound, 2 * bound.max(), color=BLUE, alpha=0.13, linewidth=0, label="proven impossible"
+    promised, bound, 2 * promised.max(), color=BLUE, alpha=0.13, linewidth=0, label="proven impossible"
 )
-left.loglog(bound, found, "o-", color=CYCLE[0], label="worst that a search found")
-left.loglog(bound, chance, "s:", color=GREY, label="worst of random pairs")
+left.loglog(promised, promised, "--", color=INK, linewidth=1, label="promised")
+left.loglog(promised, found, "o-", color=CYCLE[0], label="worst that a search found")
+left.loglog(promised, chance, "s:", color=GREY, label="worst of random pairs")
 left.set_ylabel("gain [1]", fontsize=SMALL)
 left.legend(frameon=False, fontsize=SMALL, loc="upper left")
-right.semilogx(bound, fits, "o-", color=CYCLE[2])
+right.semilogx(promised, fits, "o-", color=CYCLE[2])
 right.set_ylabel("fit on another log [%]", fontsize=SMALL)
 for ax in (left, right):
-    ax.set_xlabel("certified gamma [1]", fontsize=SMALL)
-heading(figure, "The gain that is certified, the gain that is found, and what it costs")
+    ax.set_xlabel("promised gamma [1]", fontsize=SMALL)
+heading(figure, "The gain that is promised, proven and found, and what it costs")
 figure.savefig(out / "gains.png")
 
 # %% [markdown]
@@ -239,6 +243,20 @@ figure.savefig(out / "rests.png")
 # before, for all pasts, all inputs and all seeds. For the others it is an observation, and the fit does not show which seed to trust. A
 # model that passed at one voltage may fail at the next.
 #
+# `counterexample` searches for such an input: constant inputs, several initial states, equilibria and their linearizations. What it
+# returns can be replayed, and disproves contraction. Where it finds nothing, nothing is proven.
+
+# %%
+drawn = False
+for name, group in trained.items():
+    for k, one in enumerate(group):
+        disproof = rc.certificates.counterexample(one)
+        print(f"{name}, seed {k}: {disproof or 'no counterexample found'}")
+        if disproof is not None and not drawn:
+            drawn = True
+            rc.plot.counterexample(one, disproof, samples=600).savefig(out / "counterexample.png")
+
+# %% [markdown]
 # ## What is not guaranteed
 #
 # **Accuracy.** An untrained model has the same certificate. Outside the log's range a model may forget perfectly and be wrong: the
@@ -264,31 +282,32 @@ print(
 print(str(rc.advice.advise(closed(log))).splitlines()[1])
 
 # %% [markdown]
-# **A loop around it.** Feedback of the level to the pump with a gain $k$ makes a different system. By the small-gain theorem, the loop
-# forgets, too, if $k \gamma < 1$. For a larger $k$ the certificate proves nothing, and the loop may be unstable.
-
+# **A loop around it.** Feedback of the level to the pump makes a different system, of which the model's certificate says nothing. By the
+# small-gain theorem a gain $k$ keeps it stable if $k \gamma < 1$, which is little. `certify` of the loop looks inside the model and proves
+# more, or reports what is wrong.
 
 # %%
-class FedBack(rc.System):
-    """A system whose last output, times k, is added to its input."""
-
-    system: rc.System
-    k: float
-
-    def init_state(self):
-        """Return the system's state and no last output."""
-        return self.system.init_state(), jnp.zeros(1)
-
-    def step(self, x, u):
-        """Return `(x_next, y)`."""
-        state, y = self.system.step(x[0], u + self.k * x[1])
-        return (state, y), y
+plant = rc.loops.ModelPlant(inner)
 
 
-for k in (0.9 / gammas[0], 3.0):
-    starts = [(x0, jnp.zeros(1)) for x0 in (jnp.ones(4), -jnp.ones(4))]
-    one, other = (rc.rollout(FedBack(inner, k), jnp.zeros((1000, 1)), x).ys[-1, 0] for x in starts)
-    print(f"k gamma = {k * gammas[0]:.3g}: two starts end {abs(one - other):.2g} apart")
+def proportional(k):
+    """Return the loop of the model and u = -k y."""
+    return rc.loops.feedback(plant, rc.loops.Gain(jnp.asarray([[-k]]), jnp.zeros(1), jnp.zeros(1)))
+
+
+for k in (0.9 / gammas[0], 1.0, 30.0):
+    closed_loop = rc.certify(proportional(k), gains=[("d", "y")])
+    print(f"k = {k:.3g}: {closed_loop.gains or closed_loop.reason}")
+
+# %% [markdown]
+# **The plant is not the model.** Let the true output differ from the model's by an unknown, causal error whose gain is at most
+# $\varepsilon$: the table shows the gain from a disturbance of the pump to the level that is proven for each $\varepsilon$, and the last
+# line the largest $\varepsilon$ with which the loop is proven to be stable. [Certify a loop](../docs/certify-loop.md) shows how an
+# $\varepsilon$ is found from a log.
+
+# %%
+print(rc.certificates.error_table(proportional(1.0), [0.0, 0.05, 0.1, 0.2, 0.3]))
+print(f"largest error: {rc.certificates.largest_error(proportional(1.0)).gain:.3g}")
 
 # %% [markdown]
 # **Limits, rounding, other plants.** A certificate does not cover the limits of an actuator, the float32 rounding of a running

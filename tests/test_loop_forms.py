@@ -23,6 +23,8 @@ from robustctl.loops import (
     Gain,
     IntegralBase,
     ModelBased,
+    ModelPlant,
+    Parallel,
     Series,
     Youla,
     YoulaMap,
@@ -145,6 +147,11 @@ CASES = {
     "gain": lambda: Case(Gain(jnp.ones((1, 2)), jnp.ones(2), jnp.ones(1)), 2),
     "delay": lambda: Case(Delay(jnp.ones(2), 3), 2),
     "series": lambda: Case(Series(own(2, 3), Series(Delay(jnp.zeros(3)), own(3, 1, seed=1))), 2),
+    "parallel": lambda: Case(Parallel(own(2, 2), own(2, 2, seed=1)), 2),
+    "parallel with references": lambda: Case(Parallel(integral(), own(4, 2)), 4),
+    "model as a plant": lambda: Case(
+        ModelPlant(own(2, 2), delay=2), 2, lambda us: (us, Exogenous(jnp.zeros((T, 0)), jnp.zeros((T, 0)), jnp.zeros((T, 0)), us[:, 0]))
+    ),
     "plant": lambda: of_plant(plant()),
     "plant, delay and noise": lambda: of_plant(plant(delay=2, noise=0.1)),
     "plant, saturation": lambda: of_plant(plant(delay=1, saturate=True)),

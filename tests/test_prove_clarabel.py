@@ -1,8 +1,13 @@
 """Proven gains against another solver: the same inequality written out for cvxpy and solved by Clarabel."""
 
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 
+import robustctl as rc
+from robustctl.certificates.coordinates import opened
+from robustctl.certificates.model_error import with_errors
 from robustctl.certificates.prove import least_gain
 from robustctl.lft import LFT, Bounded, Slopes
 
@@ -68,3 +73,15 @@ def test_the_interior_point_agrees_with_clarabel(nx, kind):
     for seed in range(3):
         form = random_form(seed, nx, blocks)
         assert least_gain(form).proof.value == pytest.approx(by_clarabel(form), rel=1e-3)
+
+
+def test_a_loop_with_a_model_error_agrees_with_clarabel():
+    model = rc.nn.LipschitzR2DN(
+        nu=1, nx=1, nv=2, ny=1, hidden=(3,), gamma=1.0, key=jr.key(0), dtype=jnp.float64
+    )
+    controller = rc.StateSpace([[0.5]], [[0.2]], [[1.0]], [[-0.3]], dt=1.0)
+    loop, error = rc.loops.feedback(rc.loops.ModelPlant(model), controller), rc.certificates.ModelError(0.3)
+    form = opened(with_errors(loop.ports(), [error]).between("d", "y"))
+    assert any(isinstance(block, Slopes) for block in form.blocks)
+    found = rc.certify(loop, gains=[("d", "y")], error=error)
+    assert found.gains["d", "y"] == pytest.approx(by_clarabel(form), rel=1e-3)

@@ -34,6 +34,7 @@ COMMANDS = {
     "counterexamples": "python -m benchmarks.counterexamples --data FOLDER --out results/counterexamples.json",
     "certified_models": "python -m benchmarks.certified_models --out results/certified_models.json",
     "lipschitz_networks": "python -m benchmarks.lipschitz_networks --wide --out results/lipschitz_networks.json",
+    "certify_loop": "python -m benchmarks.certify_loop --out results/certify_loop.json",
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",
     "kill_training": "python -m benchmarks.kill_training --kills 100 --out results/kill_training.json",
     "fuzz_runs": "python -m benchmarks.fuzz_runs --mutations 2000 --out results/fuzz_runs.json",

@@ -66,10 +66,26 @@ def counterexamples(results: Results) -> str:
 
 
 def certified(results: Results) -> str:
-    keys = ("promised_gamma", "gamma", "lower", "promised_rate", "rate", "proven_over_promised", "lower_over_proven")
+    keys = (
+        "promised_gamma",
+        "gamma",
+        "lower",
+        "promised_rate",
+        "rate",
+        "proven_over_promised",
+        "lower_over_proven",
+    )
     runs = results.get("certified_models", {}).get("trained", [])
     rows = [(f"{r['plant']}, {r['model']}, seed {r['seed']}", *(r[key] for key in keys)) for r in runs]
-    heads = ("gamma promised", "proven", "searched from below", "rate promised", "rate proven", "proven/promised", "searched/proven")
+    heads = (
+        "gamma promised",
+        "proven",
+        "searched from below",
+        "rate promised",
+        "rate proven",
+        "proven/promised",
+        "searched/proven",
+    )
     return table(("model", *heads), rows)
 
 
@@ -97,6 +113,30 @@ def certified_seconds(results: Results) -> str:
         for r in results.get("certified_models", {}).get("timings", [])
     ]  # fmt: skip
     return table(("model", "unknowns", "estimate, s", "gain, s", "rate, s"), rows)
+
+
+def loop_errors(results: Results) -> str:
+    keys = ("error", "d to y", "d to u", "n to u", "r to e", "seconds")
+    rows = [[r[key] for key in keys] for r in results.get("certify_loop", {}).get("table", [])]
+    heads = ("d to y, proven", "d to u", "n to u", "r to e", "s")
+    return table(("gain of the model error, V/V", *heads), rows)
+
+
+def loop_limits(results: Results) -> str:
+    r = results.get("certify_loop")
+    if r is None:
+        return ""
+    small, search, beyond = r["small_gain"], r["search"], r["search_at_three_times"]
+    return table(("", "value"), [
+        ("states of the loop", r["states"]), ("neurons", r["neurons"]), ("contraction rate, proven", r["rate"]),
+        ("proven gain of the model times that of the policy (small gain needs below 1; the PI's is infinite)", small["product"]),
+        ("largest error at the output, proven, V/V", r["largest_error_at_output"]),
+        ("error that destabilizes the linearization at an equilibrium", r["linear_limit_at_output"]),
+        ("largest relative error at the input, proven", r["largest_error_at_input"]),
+        ("largest additional delay, proven, samples", r["largest_delay_in_samples"]),
+        ("simulated errors of the largest proven gain", search["errors"]), ("of these unstable", search["unstable"]),
+        ("simulated errors of three times that gain", beyond["errors"]), ("of these unstable, which the proof does not exclude", beyond["unstable"]),
+    ])  # fmt: skip
 
 
 def units(results: Results) -> str:

@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
 from ..errors import ModelError
-from ..lft import LFT, delay, series
+from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
-from ..system import StrictlyProper, System
+from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
 from .parts import Of
 
 
@@ -34,13 +34,13 @@ class ModelPlant(StrictlyProper):
 
         y[t] = model(u[t - delay])
 
-    Any system from controls to outputs: what `rc.fit` returns as `.model`, `explicit()` of an R2DN or REN, a `StateSpace`. What acts
+    Any system from controls to outputs: what `rc.fit` returns as `.model`, an R2DN or REN, a `StateSpace`. What acts
     on it besides the control is a `rc.plants.Exogenous` with references, and noise in the outputs' units; it has no disturbances, so
     that a proof's `d` is added to the control.
 
     **Arguments:**
 
-    - `model`: from u (nu,) to y (ny,).
+    - `model`: from u (nu,) to y (ny,), a system or a parameterization of one.
     - `delay`: whole samples between choosing a control and applying it, at least 1.
     - `u0`: the control (nu,) applied before the first one; default zero.
 
@@ -60,11 +60,12 @@ class ModelPlant(StrictlyProper):
     inputs, outputs = Of("model"), Of("model")
     input_units, output_units = Of("model"), Of("model")
 
-    def __init__(self, model: System, delay: int = 1, u0=None):
+    def __init__(self, model: Parameterization | System, delay: int = 1, u0=None):
+        model = explicit_of(model)
         if not isinstance(model, System) or isinstance(model, StrictlyProper):
             raise ModelError(
-                f"the model must be a System from controls to outputs, got {type(model).__name__}; explicit() of a "
-                "parameterization is one, and a Sampled plant needs no ModelPlant"
+                f"the model must be a System from controls to outputs, got {type(model).__name__}; a Sampled plant "
+                "needs no ModelPlant"
             )
         if model.nu is None or model.ny is None:
             raise ModelError(
@@ -76,7 +77,8 @@ class ModelPlant(StrictlyProper):
                 "the same sample would make the loop algebraic"
             )
         self.model, self.delay = model, delay
-        self.u0 = jnp.zeros(model.nu) if u0 is None else jnp.asarray(u0)
+        dtype = dtype_of(model)
+        self.u0 = jnp.zeros(model.nu, dtype) if u0 is None else jnp.asarray(u0, dtype)
         if self.u0.shape != (model.nu,):
             raise ModelError(f"u0 must have the shape {(model.nu,)}, got {self.u0.shape}")
 
@@ -84,7 +86,11 @@ class ModelPlant(StrictlyProper):
     def lft(self) -> LFT | None:
         """Return the form from u to y of a model with a form, behind the shift register."""
         form = self.model.lft()
-        return None if form is None else series(delay(self.u0.size, self.delay), form)
+        if form is None:
+            return None
+        parts = [form, delay(self.u0.size, self.delay)]
+        y, applied, u = signals(parts, self.u0.size)
+        return joined(parts, [applied, u], [y])
 
     @override
     def undisturbed(self, references: int = 0) -> Exogenous:

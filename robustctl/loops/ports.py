@@ -43,7 +43,7 @@ class Ports(NamedTuple):
 def chosen(known: dict[str, tuple[int, ...]], name: str, kind: str) -> tuple[int, ...]:
     """Return the positions of a signal, or raise `ModelError` naming those that there are."""
     if name not in known:
-        there = [other for other in known if other != PLANT_INPUT]
+        there = [other for other in known if not other.startswith(PLANT_INPUT)]
         raise ModelError(f"the {kind} must be a signal of the loop, {there}, got {name!r}")
     return known[name]
 
@@ -70,4 +70,4 @@ def named(
         for channel, i in zip(names or (), found.get(name, ()), strict=False)
     }
     # A channel that has the name of a signal is meant by its position alone.
-    return own | single | found
+    return found | {name: at for name, at in (own | single).items() if name not in found}

@@ -11,7 +11,16 @@ from ..errors import RobustctlError
 from ..system import System
 from .coordinates import opened
 from .loop_certificate import LoopCertificate, Pair
-from .loop_gains import assumed, certify_loop, explained, ports_of, stability_margin, void, without_inputs
+from .loop_gains import (
+    assumed,
+    certify_loop,
+    explained,
+    ports_of,
+    stability_margin,
+    stable,
+    void,
+    without_inputs,
+)
 from .model_error import ModelError, around, as_errors, with_errors
 from .proof import Proof
 from .prove import fault_of, least_gain
@@ -75,12 +84,12 @@ def largest_error(
         return LargestError(
             0.0, explained(void(loop, others, fault_of(form) or found.reason), ports, others, deadline)
         )
-    for lowered in (1e-9, 1e-6, 1e-4, 1e-3):
+    for lowered in (1e-9, 1e-6, 1e-4, 1e-3, 5e-3):
         largest = dataclasses.replace(wanted, gain=(1 - lowered) / found.proof.value)
-        # The block's form is divided by a gain above one: with this multiplier it has the metric and multipliers of the gain.
-        multiplier = np.array([max(largest.gain, 1.0) ** 2 / largest.gain**2])
-        proof = Proof(1.0, found.proof.P, (*found.proof.multipliers, multiplier))
         closed = with_errors(known, [largest])
+        proof = _proof_with(largest.gain, found.proof)
+        if lowered >= 1e-3:  # its own metric: that of the gain may be too badly conditioned
+            proof = stable(without_inputs(closed), deadline, True).proof or proof
         margin = stability_margin(closed, proof)
         if margin < 0:
             errors = (*others, largest)
@@ -89,7 +98,14 @@ def largest_error(
                 assumptions=(*assumed(loop, errors), *without_inputs(closed).assumptions),
             )  # fmt: skip
             return LargestError(largest.gain, certificate)
-    return LargestError(0.0, void(loop, others, "the proof does not survive rounding"))
+    return LargestError(0.0, void(loop, others, "the proof of the largest error does not survive rounding"))
+
+
+def _proof_with(gain: float, proof: Proof) -> Proof:
+    """Return the proof of stability with an error that the proof of a gain is."""
+    # The block's form is divided by a gain above one: with this multiplier the matrix is that of the gain.
+    multiplier = np.array([max(gain, 1.0) ** 2 / gain**2])
+    return Proof(1.0, proof.P, (*proof.multipliers, multiplier))
 
 
 class ErrorTable(NamedTuple):

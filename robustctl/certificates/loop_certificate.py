@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from ..errors import RobustctlError
+from ..pytrees import fields_of
 from ..store.json_text import json_text
 from .certificate import FORMAT, Certificate
 from .model_error import ModelError
@@ -83,6 +84,7 @@ class LoopCertificate(Certificate):
         lines = [f"certificate of {self.model} ({self.dtype}): {verdict}"]
         if self.reason:
             lines.append(f"  reason        {self.reason}")
+        lines += [f"  disproved     {self.disproof}"] if self.disproof else []
         lines += [f"  model error   {error}" for error in self.errors]
         if self.rate is not None:
             lines.append(f"  contraction   V(dx+) <= rate^2 V(dx), rate = {self.rate:.6g} per sample")

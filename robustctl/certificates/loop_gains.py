@@ -17,7 +17,7 @@ from .loop_certificate import LoopCertificate, Pair
 from .model_error import ModelError, as_errors, with_errors
 from .proof import Proof, gain_margin, rate_margin
 from .prove import Found, fault_of, least_gain, least_rate
-from .proven import forms_of, is_loop
+from .proven import disproof, forms_of, is_loop
 
 if TYPE_CHECKING:  # importing plants and loops is slow
     from ..loops.ports import Ports
@@ -66,7 +66,8 @@ def certify_loop(
     forms = {(a, b): opened(whole.between(a, b)) for a, b in pairs}
     stability = stable(without_inputs(whole), deadline, any(e.gain > 0 for e in errors))
     if stability.proof is None:
-        return explained(void(loop, errors, stability.reason), ports, errors, deadline)
+        found = explained(void(loop, errors, stability.reason), ports, errors, deadline)
+        return found if found.error_fraction else dataclasses.replace(found, disproof=disproof(loop))
     found = {pair: least_gain(form, deadline) for pair, form in forms.items()}
     return _proven(loop, errors, whole, stability.proof, found)
 
@@ -105,7 +106,12 @@ def stable(form: LFT, deadline: float, errors: bool) -> Found:
     """Return a proof of contraction, at the least rate; with unknown errors, which remember, of stability alone, at rate 1."""
     if form.nx == 0:
         reason = fault_of(form)
-        return Found(None if reason else Proof(1.0, np.zeros((0, 0)), tuple(_ones(form))), reason)
+        return Found(
+            None
+            if reason
+            else Proof(1.0, np.zeros((0, 0)), tuple(np.ones(block.multipliers) for block in form.blocks)),
+            reason,
+        )
     if not errors:
         return least_rate(form, deadline)
     found = least_rate(form, deadline, within=np.inf)

@@ -127,15 +127,29 @@ def test_the_search_from_below_reaches_the_norm_of_a_linear_system():
 
 
 def test_the_search_from_below_works_in_the_units_of_the_signals():
-    model = rc.nn.LipschitzREN(nu=1, nx=2, nv=3, ny=1, gamma=2.0, key=jr.key(0), dtype=jnp.float64)
+    model = rc.nn.LipschitzR2DN(
+        nu=1, nx=2, nv=2, ny=1, hidden=(3,), gamma=2.0, key=jr.key(0), dtype=jnp.float64
+    )
     model = draw(model, jr.key(1), 1.0)
     certificate = rc.certify(rc.Rescaled(model, (5e-4,), (2e3,)), search=True)
     # Adam starts at the equilibria's: what it finds may only add.
     inner = rc.certificates.lower_bound(model, steps=0).value
     assert 0.99 * inner * 2e3 / 5e-4 <= certificate.lower_bound <= certificate.gamma
     assert "searched" in str(certificate) and rc.certify(model, prove=False).lower_bound is None
-    with pytest.raises(RobustctlError, match="known number nu of inputs"):
-        rc.certificates.lower_bound(eqx.nn.MLP(1, 1, 1, 1, key=jr.key(0)))
+
+
+def test_a_search_from_below_needs_inputs():
+    class Free(rc.System):
+        nu, ny = 0, 1
+
+        def init_state(self):
+            return jnp.zeros(1)
+
+        def step(self, x, u):
+            return x / 2, x
+
+    with pytest.raises(RobustctlError, match="nu = 0"):
+        rc.certificates.lower_bound(Free())
 
 
 def test_estimates_grow_with_the_size():

@@ -262,6 +262,9 @@ def _equation(equation: Any, args: list[Dual]) -> list[Dual]:
         return _scan(equation.params, args)
     if name == "cond":
         return _cond(equation.params, args)
+    if name in ("eq", "ne") and equation.invars[0] is equation.invars[1]:
+        # How JAX asks whether a number is none: bounded values are
+        return [constant(np.full(args[0].shape, name == "eq"))]
     if name in RULES:
         return [RULES[name](equation.params, *args)]
     if all(a.fixed for a in args):

@@ -88,7 +88,7 @@ class PeakBounds:
 
 def peak_bounds(
     model: Parameterization | System,
-    disturbance: float | Mapping[str, float] | Sequence[float],
+    disturbance: float | Mapping[str, float] | Sequence[float] | np.ndarray,
     *,
     outputs: Sequence[str] | None = None,
     seconds: float = 60.0,

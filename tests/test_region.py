@@ -1,0 +1,191 @@
+"""Regions of loops about nonlinear plants: kept by simulations, near the linear truth on small boxes, and refused with a reason."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import robustctl as rc
+from robustctl.certificates import region
+from robustctl.errors import ModelError, RobustctlError
+from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter
+
+
+class Pendulum(Plant):
+    """An upright pendulum with a motor, unstable."""
+
+    states = outputs = (Signal("angle", "rad"), Signal("speed", "rad/s"))
+    controls = (Signal("motor", "N m", -10.0, 10.0),)
+    disturbances = (Signal("push", "N m"),)
+    stiffness: jax.Array = parameter(4.0, "1/s^2")
+
+    def rates(self, x, u, d):
+        return jnp.stack([x[1], self.stiffness * jnp.sin(x[0]) - 0.2 * x[1] + u[0] + d[0]])
+
+
+BOX = {"angle": 0.5, "speed": 1.5, "push": 0.2}
+
+
+def loop_of(plant=None, gain=(9.0, 4.0), policy=None, **imperfections):
+    sampled = Sampled(plant or Pendulum(), 0.05, Imperfections(saturate=True, **imperfections))
+    return rc.loops.feedback(
+        sampled, policy or rc.loops.Gain(-jnp.asarray([gain]), jnp.zeros(2), jnp.zeros(1))
+    )
+
+
+@pytest.fixture(scope="module")
+def found():
+    return region(loop_of(), BOX)
+
+
+def simulated(loop, states, d):
+    """States of rollouts (B, T, nx) from states (B, nx) under disturbances (B, T, 1)."""
+    _, restore = jax.flatten_util.ravel_pytree(loop.init_state())
+
+    @eqx.filter_jit
+    def run(loop, states, d):
+        def one(start, d):
+            w = rc.plants.undisturbed(loop.plant, d.shape[0])._replace(d=d)
+            return rc.rollout(loop, w, restore(start)).ys
+
+        return jax.vmap(one)(states, d)
+
+    return run(loop, jnp.asarray(states), jnp.asarray(d))
+
+
+def test_no_simulation_leaves_the_region_its_box_or_its_limits(found):
+    rng, loop = np.random.default_rng(0), loop_of()
+    assert found.disturbance == {"push": pytest.approx(0.2)} and 0.9 < found.rate < 1
+    states = found.sample(rng, 500)
+    assert np.allclose([found.level(s) for s in states], 1)
+    d = 0.2 * np.where(rng.random((500, 1, 1)) < 0.5, 1.0, rng.choice([-1.0, 1.0], (500, 80, 1)))
+    run = simulated(loop, states, d)
+    for name, signal in zip(
+        ("angle", "speed", "motor"),
+        (*np.moveaxis(np.asarray(run.x.x), -1, 0), np.asarray(run.u)[..., 0]),
+        strict=True,
+    ):
+        assert np.abs(signal).max() <= found.bounds[name] * (1 + 1e-9) <= found.box[name] * (1 + 1e-8)
+    ends = np.concatenate([np.asarray(run.x.x), np.asarray(run.x.applied)], -1)[:, 1:]
+    assert np.max(np.einsum("bti,ij,btj->bt", ends, found.P, ends)) <= 1
+    # Without disturbance it approaches the equilibrium at the rate
+    still = np.concatenate([(r := simulated(loop, states, 0 * d)).x.x, r.x.applied], -1)
+    V = np.einsum("bti,ij,btj->bt", still, found.P, still)
+    assert np.all(V[:, 1:] <= found.rate**2 * V[:, :-1] + 1e-12)
+
+
+def test_the_region_is_large(found):
+    """Of a gain that leaves much damping a single state can start from most of the box."""
+    assert found.starts["angle"] > 0.25 and found.bounds["angle"] > 0.45
+    text = str(found)
+    assert "push: may be up to 0.2" in text and "assumed: the rounding of a sample is not counted" in text
+
+
+def test_a_nonlinear_model_in_the_controller_has_the_box_too():
+    sampled = Sampled(Pendulum(), 0.05, Imperfections(saturate=True))
+    base = rc.classical.linear_base(sampled, [4.0, 1.0], 1.0, [0.01, 0.1], [0.01, 0.01])
+    loop = rc.loops.feedback(sampled, rc.loops.Youla(base, rc.loops.zero_gain(2, 1)))
+    found = region(loop, {"angle": 0.2, "speed": 0.8})
+    assert found.P.shape == (6, 6) and found.starts["angle"] > 0.02
+    states = found.sample(np.random.default_rng(1), 200)
+    run = simulated(loop, states, np.zeros((200, 60, 1)))
+    assert np.abs(run.x.x[..., 0]).max() <= found.bounds["angle"]
+
+
+def test_a_learned_policy_counts_with_its_neurons():
+    policy = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=0.2, hidden=(4,), key=jr.key(0)).explicit()
+    loop = loop_of(policy=rc.loops.Series(rc.loops.Gain(jnp.eye(2), jnp.zeros(2), jnp.zeros(2)), policy))
+    with pytest.raises(RobustctlError, match="no region|must be stable|an equilibrium"):
+        region(loop, BOX, seconds=20.0)
+
+
+def test_delay_and_jitter_are_in_the_proof():
+    loop = loop_of(gain=(7.0, 3.0), delay=1, jitter=0.1)
+    found = region(loop, {"angle": 0.2, "speed": 0.8})
+    assert found.P.shape == (4, 4)
+    states, rng = found.sample(np.random.default_rng(0), 100), np.random.default_rng(1)
+    _, restore = jax.flatten_util.ravel_pytree(loop.init_state())
+    w = loop.plant.undisturbed()
+
+    @jax.jit
+    @jax.vmap
+    def after(state, jitter):
+        return jax.flatten_util.ravel_pytree(loop.step(restore(state), w._replace(jitter=jitter))[0])[0]
+
+    ends = np.asarray(after(jnp.asarray(states), jnp.asarray(rng.uniform(-1, 1, 100))))
+    assert max(found.level(x) for x in ends) <= 1
+
+
+def test_the_ellipsoid_of_a_linear_plant_is_as_large_as_can_be():
+    """One state: x+ = a x + b u + b d with u = -k x; the box is kept by itself, and |d| up to (1 - |a - b k|) x / b."""
+    plant = rc.plants.LinearPlant([[1.0]], [[1.0]], [[1.0]])
+    sampled = Sampled(plant, 0.1)
+    loop = rc.loops.feedback(sampled, rc.loops.Gain(jnp.array([[-3.0]]), jnp.zeros(1), jnp.zeros(1)))
+    found = region(loop, {"x[0]": 1.0, "u[0]": 5.0, "d[0]": 4.0})
+    a = np.exp(0.1) - 3 * (np.exp(0.1) - 1)
+    exact = (1 - a) / (np.exp(0.1) - 1)
+    assert 0.85 * exact < found.disturbance["d[0]"] <= exact * (1 + 1e-9)
+    assert region(loop, {"x[0]": 1.0, "u[0]": 5.0}).starts["x[0]"] == pytest.approx(1.0, rel=1e-3)
+
+
+class Friction(Pendulum):
+    def rates(self, x, u, d):
+        return super().rates(x, u, d) - jnp.stack([0.0 * x[0], 0.1 * jnp.sign(x[1])])
+
+
+class Sorted(Pendulum):
+    def rates(self, x, u, d):
+        return super().rates(x, u, d) + 0.0 * jnp.sort(x)
+
+
+FAULTS = {
+    "name": (loop_of, BOX | {"torque": 1.0}, RobustctlError, "must be of the plant's signals"),
+    "missing": (loop_of, {"angle": 0.5}, RobustctlError, "must be bounded.*'speed'.*rad/s"),
+    "infinite": (loop_of, BOX | {"speed": np.inf}, RobustctlError, "must be bounded.*'speed'"),
+    "negative": (loop_of, BOX | {"push": -1.0}, RobustctlError, "must be bounded.*'push'"),
+    "limits": (loop_of, BOX | {"motor": 11.0}, RobustctlError, "within the plant's limits, 10 .*'motor'"),
+    "jump": (lambda: loop_of(Friction()), BOX, ModelError, "must not jump inside the box, got sign"),
+    "operation": (lambda: loop_of(Sorted()), BOX, ModelError, "got sort; known are"),
+    "rate limit": (lambda: loop_of(rate_limit=5.0), BOX, ModelError, "without rate_limit"),
+    "controller": (
+        lambda: loop_of(policy=rc.nn.GRU(nu=2, nx=2, ny=1, key=jr.key(0)).explicit()), BOX, ModelError, "equilibrium|must describe itself",
+    ),
+    "off": (
+        lambda: loop_of(policy=rc.loops.Gain(-jnp.array([[9.0, 4.0]]), jnp.array([0.1, 0.0]), jnp.zeros(1))), BOX, ModelError,
+        "must be an equilibrium of the loop, but at x = .* moves by .*equilibrium\\(loop\\)",
+    ),
+    "no loop": (Pendulum, BOX, ModelError, "of a loop about a rc.plants.Sampled"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_named(name):
+    make, box, kind, message = FAULTS[name]
+    with pytest.raises(kind, match=message):
+        region(make(), box)
+
+
+def test_a_box_that_is_too_large_has_a_smaller_one_named():
+    """The gain holds the pendulum, with little damping, where 4.2 angle is above 4 sin(angle) by enough."""
+    with pytest.raises(
+        RobustctlError, match="no region could be proven.*With states at 0.[25] of these half widths"
+    ):
+        region(loop_of(gain=(4.2, 0.05)), {"angle": 0.5, "speed": 0.3})
+
+
+def test_an_unstable_loop_is_refused_with_its_poles_and_what_a_simulation_does():
+    with pytest.raises(
+        RobustctlError,
+        match="must be stable, got poles 1\\..*In simulation .* left it, without disturbance: from",
+    ):
+        region(loop_of(gain=(2.0, 1.0)), {"angle": 0.2, "speed": 0.5})
+
+
+def test_another_equilibrium_can_be_the_middle():
+    """With the gain's offset the loop rests at another angle; the box is about that."""
+    shifted = loop_of(policy=rc.loops.Gain(-jnp.array([[9.0, 4.0]]), jnp.array([0.1, 0.0]), jnp.zeros(1)))
+    middle = rc.classical.equilibrium(shifted).x
+    found = region(shifted, {"angle": 0.3, "speed": 1.0}, middle=middle)
+    assert found.middle[0] == pytest.approx(float(middle[0].x[0])) and found.middle[0] > 0.1

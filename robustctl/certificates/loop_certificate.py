@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 from ..errors import RobustctlError
+from ..pytrees import fields_of
 from ..store.json_text import json_text
 from .certificate import FORMAT, Certificate
 from .model_error import ModelError

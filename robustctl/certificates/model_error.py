@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checks import is_real, is_whole
 from ..errors import RobustctlError
 from ..lft import (
     LFT,

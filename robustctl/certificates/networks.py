@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checks import is_whole
 from ..errors import RobustctlError
 from ..lft import LFT
 from ..nn.activations import ACTIVATIONS, is_known, neurons

@@ -11,6 +11,7 @@ from ..checks import check_rate, check_sizes
 from ..errors import ModelError
 from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map
+from ..pytrees import fields_of
 from ..registry import registered
 from ..state_space import DirectPath
 from .arrays import check_free, check_one, check_shapes, free_dtype, number

@@ -141,6 +141,15 @@ def test_norms_of_what_was_brought_over_and_matlabs(discrete):
     assert ct.system_norm(back, "inf") == ct.system_norm(system, "inf")
 
 
+AUTONOMOUS = rc.StateSpace(np.diag([0.5, 0.9]), np.zeros((2, 0)), np.ones((1, 2)), np.zeros((1, 0)), 0.1)
+
+
+def test_a_system_without_inputs_steps_and_is_certified():
+    ys = rc.rollout(AUTONOMOUS, jnp.zeros((5, 0)), jnp.array([1.0, 2.0])).ys[:, 0]
+    np.testing.assert_allclose(ys, 0.5 ** np.arange(5) + 2 * 0.9 ** np.arange(5))
+    assert rc.certify(AUTONOMOUS).holds
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -157,6 +166,8 @@ def test_norms_of_what_was_brought_over_and_matlabs(discrete):
         (lambda: classical.to_nonlinear_io(small_r2dn(), inputs=1), "give dt in seconds"),
         (lambda: classical.to_nonlinear_io(Pendulum(), inputs=["a"]), "2 different names of inputs"),
         (lambda: classical.linearize(Pendulum(), x0=np.zeros(3)), "x0 must have 2 entries, got 3"),
+        (lambda: classical.to_control(AUTONOMOUS), "at least one input for python-control, got none"),
+        (lambda: classical.linearize(AUTONOMOUS), "at least one input for python-control, got none"),
         (lambda: classical.linearize(3.0), "System or Plant of robustctl, got float"),
         (lambda: classical.linearize_along(Pendulum(), np.zeros((5, 2))), "Sampled"),
     ],

@@ -256,6 +256,20 @@ def test_a_test_log_that_is_too_short_is_refused_before_training(tmp_path, capsy
     assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "test.csv"}
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [(["--model", "lipschitz", "--gamma", "-1"], "gamma"), (["--rate", "2"], "rate")]
+)
+def test_a_guarantee_out_of_range_is_refused_before_a_folder_is_made(
+    tmp_path, capsys, monkeypatch, given, said
+):
+    monkeypatch.chdir(tmp_path)
+    log = write_log(tmp_path / "log.csv")
+    columns = ["--inputs", "pump", "--outputs", "level", "--dt", "2"]
+    assert main(["fit", log, *columns, *QUICK, *given, "--out", "new/model.safetensors"]) == 2
+    assert f"robustctl: {said} must be" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
+
+
 def test_the_package_runs_as_a_command(tmp_path):
     command = [sys.executable, "-m", "robustctl", "certify", str(tmp_path / "none.safetensors")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -13,6 +14,7 @@ from robustctl import plot
 from robustctl.certificates import certify
 from robustctl.errors import DataError, RobustctlError
 from robustctl.plot.canvas import line, panels, time_axis
+from robustctl.plot.histories import history
 from robustctl.robustness.figures import _degrees
 from robustctl.train import FittedModel, ZeroState
 
@@ -143,6 +145,17 @@ def test_training_without_validation_with_losses_below_zero_or_no_epoch():
     plot.training(fitted([NAN], best=-1, stopped="not finite")).draw_without_rendering()
     with pytest.raises(RobustctlError, match="must have an epoch"):
         plot.training(fitted([], stopped="interrupted"))
+
+
+def test_losses_in_32_bits_draw_without_a_warning():
+    columns = {
+        "loss": np.array([1.0, np.inf, 1e30, 0.1], np.float32),
+        "validation": np.full(4, NAN, np.float32),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = history(columns, -1, "").axes[0]
+    np.testing.assert_allclose(ax.lines[0].get_ydata()[[0, 2, 3]], [1.0, 1e30, 0.1], rtol=1e-6)
 
 
 def test_contraction_draws_distances_below_the_certified_line():

@@ -49,7 +49,7 @@ def history(columns: Mapping[str, np.ndarray], best: int, *lines: str) -> "matpl
 
     from .canvas import SMALL, heading, panels
 
-    columns = {name: _limited(np.asarray(column)) for name, column in columns.items()}
+    columns = {name: _limited(np.asarray(column, np.float64)) for name, column in columns.items()}
     below = [name for name in _BELOW if not np.isnan(columns.get(name, np.nan)).all()]
     heights = [3.4, *(1.5 for _ in below)]
     figure, axes = panels(len(heights), 1, (6.5, float(np.mean(heights))), sharex=True, height_ratios=heights)

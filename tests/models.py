@@ -51,11 +51,10 @@ def rounded_down(number: float, dtype) -> float:
 
 def draw(model, key, scale: float):
     """Replace every free array by normal entries of the given size: a point far from any initial value."""
-    # By NumPy: JAX would compile a draw for every shape.
-    rng = np.random.default_rng(np.asarray(jr.key_data(key)))
-    free = eqx.filter(model, eqx.is_inexact_array)
-    drawn = jax.tree.map(lambda leaf: (scale * rng.normal(size=leaf.shape)).astype(leaf.dtype), free)
-    return eqx.combine(jax.device_put(drawn), model)
+    leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array))
+    keys = jr.split(key, len(leaves))
+    drawn = [scale * jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return eqx.combine(jax.tree.unflatten(treedef, drawn), model)
 
 
 @eqx.filter_jit

@@ -58,7 +58,7 @@ def test_building_a_model_compiles_nothing(name):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_model_built_under_vmap_is_the_one_built_alone(name):
     keys = jr.split(jr.key(3), 2)
-    together = jax.vmap(lambda key: jax.tree.leaves(BUILDERS[name](key)))(keys)
+    together = jax.jit(jax.vmap(lambda key: jax.tree.leaves(BUILDERS[name](key))))(keys)
     for k, key in enumerate(keys):
         for mine, leaf in zip(together, jax.tree.leaves(BUILDERS[name](key)), strict=True):
             assert leaf.dtype == mine.dtype

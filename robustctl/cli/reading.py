@@ -39,7 +39,7 @@ class Reading:
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         dt: float | None,
-        time: str | None,
+        time: tuple[str, ...],
     ) -> "Record":
         """Return the record of a log."""
         from ..data import Format, read
@@ -50,7 +50,7 @@ class Reading:
             inputs=inputs,
             outputs=outputs,
             dt=dt,
-            time=time,
+            time=time or None,
             format=form,
             hold=self.hold,
             split_gaps=self.split_gaps,

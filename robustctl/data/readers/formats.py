@@ -12,10 +12,11 @@ from typing import Any
 from ...errors import DataError
 from .archive import load_npy, load_npz
 from .blocks import check_columns, split_experiments
-from .child import load_hdf5, load_mat, load_parquet, load_xlsx
+from .child import load_hdf5, load_mat, load_parquet
 from .frames import index_name, is_frame, load_frame
 from .request import Columns, Format, Wanted
 from .text import load_text
+from .workbook import load_xlsx
 
 SUFFIXES = {
     ".csv": "csv",

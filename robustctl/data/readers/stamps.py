@@ -76,7 +76,8 @@ def to_seconds(values: np.ndarray, name: str, label: str, given: str | None) -> 
 
 
 def _named(name: str, label: str) -> str | None:
-    inside = (label or split_unit(name)[1]).strip()
+    # netCDF: "days since 1970-01-01"
+    inside = (label or split_unit(name)[1]).split(" since ")[0].strip()
     found = IN_NAME.fullmatch(name.strip())
     spelled = inside or (found[1] if found else "")
     unit = SPELLED.get(spelled.lower(), spelled)

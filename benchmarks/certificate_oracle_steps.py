@@ -100,10 +100,11 @@ def attack(system: Any, certificate: Any, rng: np.random.Generator) -> str:
     """What pairs of trajectories contradict, in words; empty where they contradict nothing."""
     step = stepped(system)
     nx = 0 if certificate.P is None else len(certificate.P)
+    nu = system.lft().nu if is_loop(system) else system.nu
     for _ in range(6):
         size = 10 ** rng.uniform(-2, 3)
         x, dx = size * rng.normal(size=(2, nx))
-        us, du = size * rng.normal(size=(2, 12, system.nu))
+        us, du = size * rng.normal(size=(2, 12, nu))
         if system.flags:
             us[:, list(system.flags)] = rng.integers(2, size=(12, len(system.flags)))
         if nx and (found := _contradicted(step, certificate, (x, dx, us), None)):

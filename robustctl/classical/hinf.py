@@ -10,6 +10,7 @@ from typing import NamedTuple
 import control as ct
 import numpy as np
 
+from ..checks import is_positive
 from ..errors import ModelError
 from ..state_space import StateSpace
 from .bilinear import to_continuous, to_discrete
@@ -80,8 +81,8 @@ def hinf(
     - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
       `controller` is None)
 
-    **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
-    full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
+    **Raises:** `ModelError` for an rtol or gamma that is not positive, a plant that is not stabilizable from u and detectable
+    from y, D12 or D21 without full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
 
     **Example:** ::
 
@@ -89,6 +90,9 @@ def hinf(
         P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
         design = rc.classical.hinf(P, 1, 1, dt=0.05)
     """
+    for name, value in {"rtol": rtol, "gamma": 1.0 if gamma is None else gamma}.items():
+        if not is_positive(value):
+            raise ModelError(f"{name} must be a positive, finite number, got {value!r}")
     P = realize(P)
     g = _continuous(split(P, nmeas, ncon))
     check_ranks(g, "at z = -1" if P.dt else "at infinite frequency")

@@ -33,6 +33,20 @@ SUFFIXES = {
     ".xlsx": "xlsx",
     ".xlsm": "xlsx",
 }
+_UNPACK, _PANDAS = "unpack it first", "read it with pandas, and give its DataFrame in place of the file"
+CONVERTED = {
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".7z", ".tar", ".zst"), _UNPACK),
+    **dict.fromkeys(
+        (".json", ".jsonl", ".feather", ".arrow", ".pkl", ".pickle", ".ods", ".html", ".sas7bdat", ".dta"),
+        _PANDAS,
+    ),
+    ".xls": "save it as xlsx or csv",
+    **dict.fromkeys(
+        (".mf4", ".mdf", ".tdms", ".bag", ".mcap", ".blf", ".asc", ".slx", ".sldd"),
+        "export its signals to csv, mat or hdf5",
+    ),
+}
+"""What to do with files that hold logs and are not read."""
 READERS: dict[str, Callable[[Path, Wanted], Columns]] = {
     "csv": load_text,
     "parquet": load_parquet,
@@ -111,6 +125,10 @@ def _file(path) -> Path:
 def _kind(file: Path) -> str:
     kind = SUFFIXES.get(file.suffix.lower())
     if kind is None:
+        if file.suffix.lower() in CONVERTED:
+            raise DataError(
+                f"a {file.suffix.lower()} file cannot be read as it is: {CONVERTED[file.suffix.lower()]}"
+            )
         raise DataError(
             f"the suffix must be one of {tuple(SUFFIXES)}, got {file.suffix!r}: give format=, one of {FORMATS}, "
             "or save it as one of these"

@@ -62,9 +62,9 @@ def read(
     - `hold`: inputs that are logged only when they change: each keeps a value until the next one, where other inputs are
       interpolated linearly.
     - `split_gaps`: seconds; rows further apart are the end of one experiment and the start of the next.
-    - `time_unit`: of numeric time stamps, ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``, ``"h"`` or ``"days"``. When None, from the
-      column's name (``t_ms``, ``time [us]``), or from the size of stamps since 1970 (ms, us, ns), 1900 or the year 0 (days), with a
-      RobustctlWarning; seconds otherwise.
+    - `time_unit`: of numeric time stamps, ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``, ``"h"``, ``"days"``, or ``"ticks"`` of
+      100 ns. When None, from the column's name (``t_ms``, ``time [us]``), or with a RobustctlWarning from the size of stamps since
+      1970 (ms, us, ns), 1900 or the year 0 (days), 1601 or the year 1 (ticks of Windows and .NET); seconds otherwise.
 
     **Raises:** `DataError` for a file that is absent, damaged or of an unknown format; columns that are
     missing, given twice or not numeric; neither `dt` nor `time`; time stamps that repeat or decrease; anything

@@ -252,5 +252,5 @@ def test_the_command_reports_on_the_loops_of_a_file(tmp_path, capsys, monkeypatc
 
 def test_a_report_of_something_else_than_loops_is_refused():
     for given in (Sampled(MagneticSuspension(), 0.005), rc.classical.PID(1.0, 0.0, dt=0.1)):
-        with pytest.raises(RobustctlError, match="loops must be a Feedback.* got (Sampled|PID)"):
+        with pytest.raises(RobustctlError, match=r"loops must be a Feedback.* got (Sampled|PID)"):
             rc.robustness.report(given)  # pyright: ignore[reportArgumentType]

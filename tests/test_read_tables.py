@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from robustctl.data import read
+from robustctl.errors import DataError
 
 from .test_read_binary import T, U, Y, forked, refuse, same
 
@@ -93,3 +94,9 @@ def test_units_in_attributes(tmp_path):
     record = read(tmp_path / "log.parquet", inputs="u", outputs="y", dt=0.1)
     same(record)
     assert record.input_units == ("V",) and record.output_units == ("",)
+
+
+def test_arrays_in_place_of_a_file_are_refused_in_one_line():
+    with pytest.raises(DataError, match=r"got \{'u': array.* of type dict; .* from_arrays") as error:
+        read({"u": np.zeros((300, 3))}, inputs="u", outputs="y", dt=0.1)  # pyright: ignore[reportArgumentType]
+    assert len(str(error.value)) < 200

@@ -111,7 +111,10 @@ def load_experiments(source: Source, wanted: Wanted) -> list[tuple[str, Columns]
 
 def _file(path) -> Path:
     if not isinstance(path, str | os.PathLike):
-        raise DataError(f"path must be a file name or a list of them, got {path!r}")
+        raise DataError(
+            f"path must be a file name or a list of them, got {path!r:.60} of type {type(path).__name__}; arrays become a record by "
+            "rc.data.from_arrays"
+        )
     try:
         file = Path(path)
         found, folder = file.is_file(), file.is_dir()

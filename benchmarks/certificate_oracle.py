@@ -1,4 +1,4 @@
-"""Search for false certificates over every class of model, edited, subclassed, scaled, rounded and reloaded.
+"""Search for false certificates over every class of model and of loop, edited, subclassed, scaled, rounded and reloaded.
 
     python -m benchmarks.certificate_oracle --count 5000 --seed 0
 
@@ -26,8 +26,10 @@ from robustctl.errors import RobustctlError
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from tests.oracle import is_true
+from tests.oracle_loops import loop_is_true
 
 from .certificate_oracle_cases import EDITS, MODELS, Case, drawn
+from .certificate_oracle_loops import is_loop
 from .certificate_oracle_steps import attack
 
 OUT = Path("results/certificate_oracle.json")
@@ -44,7 +46,8 @@ def verdict(case: Case, rng: np.random.Generator) -> tuple[str, str]:
     if not case.lawful:
         return "FALSE", "a system that steps otherwise than its matrices was certified"
     system = case.model.explicit() if isinstance(case.model, rc.Parameterization) else case.model
-    if not is_true(system, certificate):
+    proven = loop_is_true if is_loop(system) else is_true
+    if not proven(system, certificate):
         return "FALSE", "the inequality fails in rational arithmetic"
     found = attack(system, certificate, rng)
     return ("FALSE", found) if found else ("true", "")

@@ -15,6 +15,9 @@ import numpy as np
 import robustctl as rc
 from robustctl.nn.sandwich import SandwichNetwork
 
+from .certificate_oracle_loops import EDITS as LOOP_EDITS
+from .certificate_oracle_loops import LOOPS
+
 DTYPES = {"float32": jnp.float32, "float64": jnp.float64}
 HIDDEN = {"hidden": (3, 2)}
 
@@ -96,12 +99,15 @@ MODELS: dict[str, Callable] = {
     "StableLinear": lambda rng, **common: rc.nn.StableLinear(nu=1, nx=3, ny=2, rate=_numbers(rng)[0], **common),
     "LipschitzStatic": lambda rng, **common: rc.nn.LipschitzStatic(nu=2, ny=2, gamma=_numbers(rng)[1], **HIDDEN, **common),
     "StateSpace": _state_space,
+    **LOOPS,
 }  # fmt: skip
 
 
 def drawn(name: str, edit: str, rng: np.random.Generator, folder: Path) -> Case | None:
     """A model of a class at random free arrays, edited; None for an edit that does not apply to it."""
     dtype = DTYPES[str(rng.choice(list(DTYPES)))]
+    if name in LOOPS and edit not in LOOP_EDITS:
+        return None
     model = MODELS[name](rng, key=jr.key(int(rng.integers(2**31))), dtype=dtype)
     if isinstance(model, rc.Parameterization):
         model = _moved(model, 10 ** rng.uniform(-3, 3), rng)

@@ -11,6 +11,8 @@ import numpy as np
 
 import robustctl as rc
 
+from .certificate_oracle_loops import is_loop, loop_step
+
 _ACTIVATIONS: dict[Any, Callable] = {
     jax.nn.relu: lambda z: np.maximum(z, 0),
     jnp.tanh: np.tanh,
@@ -49,6 +51,8 @@ def _f(a: Any) -> np.ndarray:
 
 def stepped(s: Any) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """The step of a system in NumPy."""
+    if is_loop(s):
+        return loop_step(s, stepped)
     if isinstance(s, rc.Scaled):
         inner = stepped(s.system)
 
@@ -96,10 +100,11 @@ def attack(system: Any, certificate: Any, rng: np.random.Generator) -> str:
     """What pairs of trajectories contradict, in words; empty where they contradict nothing."""
     step = stepped(system)
     nx = 0 if certificate.P is None else len(certificate.P)
+    nu = system.lft().nu if is_loop(system) else system.nu
     for _ in range(6):
         size = 10 ** rng.uniform(-2, 3)
         x, dx = size * rng.normal(size=(2, nx))
-        us, du = size * rng.normal(size=(2, 12, system.nu))
+        us, du = size * rng.normal(size=(2, 12, nu))
         if system.flags:
             us[:, list(system.flags)] = rng.integers(2, size=(12, len(system.flags)))
         if nx and (found := _contradicted(step, certificate, (x, dx, us), None)):

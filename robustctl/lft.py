@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import ModelError
+from .linalg import PRODUCT_ROUNDINGS, cancellation, closed_wiring
 from .slopes import Slopes as Slopes
 
 BOUND_ROUNDING = 1e-11
@@ -88,6 +89,8 @@ class LFT(NamedTuple):
     - `D22`: (ny, nu).
     - `blocks`: `Slopes` and `Bounded`.
     - `assumptions`: what was assumed and not checked, in words.
+    - `roundings`: how many times the rounding of float64 the entries may be off, each relative to its own size; 0 for a system's
+      own numbers.
     """
 
     A: np.ndarray
@@ -101,6 +104,7 @@ class LFT(NamedTuple):
     D22: np.ndarray
     blocks: tuple[Slopes | Bounded, ...] = ()
     assumptions: tuple[str, ...] = ()
+    roundings: float = 0.0
 
     @property
     def matrices(self) -> tuple[np.ndarray, ...]:
@@ -227,28 +231,26 @@ def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
     **Raises:** `ModelError` for a loop that is algebraic without a solution: `I - D22 F` is singular.
     """
     F, G, H, J = float64(F, G, H, J)
-    A, B1, B2, C1, D11, D12, C2, D21, D22 = (
-        block_diagonal(matrices) for matrices in zip(*(part.matrices for part in parts), strict=True)
-    )
-    loop = np.eye(len(D22)) - D22 @ F
+    nine = [block_diagonal(matrices) for matrices in zip(*(part.matrices for part in parts), strict=True)]
+    loop = np.eye(nine[-1].shape[0]) - nine[-1] @ F
     try:
-        # y = D22 (F y + G e) + C2 x + D21 w, so y = loop^-1 (C2 x + D21 w + D22 G e); without a direct path loop = I.
-        C, W, D = np.split(
-            np.linalg.solve(loop, np.hstack([C2, D21, D22 @ G])),
-            np.cumsum((C2.shape[1], D21.shape[1])),
-            axis=1,
-        )
+        inverse = np.linalg.inv(loop)
     except np.linalg.LinAlgError as error:
         raise ModelError(
             "a loop must have a sample of delay in it or a direct path that can be solved for, got I - D F singular"
         ) from error
-    E = F @ D + G  # u = F C x + F W w + E e
-    blocks = tuple(block for part in parts for block in part.blocks)
-    assumptions = tuple(dict.fromkeys(text for part in parts for text in part.assumptions))
+    whole, sizes = closed_wiring(nine, inverse, (F, G, H, J))
+    inner = max((part.roundings for part in parts), default=0.0)
+    # Products of a system's own numbers are off by the rounding of extended precision, products of products by that of float64.
+    unit = 1.0 if inner else float(np.finfo(np.longdouble).eps / np.finfo(np.float64).eps)
+    found = cancellation((M, unit * size) for M, size in zip(whole, sizes, strict=True))
+    assumptions = dict.fromkeys([*(text for part in parts for text in part.assumptions), *found])
     return LFT(
-        A + B2 @ F @ C, B1 + B2 @ F @ W, B2 @ E, C1 + D12 @ F @ C, D11 + D12 @ F @ W, D12 @ E,
-        H @ C, H @ W, H @ D + J, blocks, assumptions,
-    )  # fmt: skip
+        *whole,
+        blocks=tuple(block for part in parts for block in part.blocks),
+        assumptions=tuple(assumptions),
+        roundings=1.0 + PRODUCT_ROUNDINGS * inner,
+    )
 
 
 def block_diagonal(matrices: Sequence[np.ndarray]) -> np.ndarray:
@@ -285,7 +287,7 @@ def rescaled(form: LFT, u, y) -> LFT:
     u, y = float64(u, y)
     return form._replace(
         B2=form.B2 * u, D12=form.D12 * u, C2=y[:, None] * form.C2, D21=y[:, None] * form.D21,
-        D22=y[:, None] * form.D22 * u,
+        D22=y[:, None] * form.D22 * u, roundings=form.roundings + 1,
     )  # fmt: skip
 
 

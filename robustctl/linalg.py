@@ -194,3 +194,39 @@ def cancellation(products: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[str
                 "the rounding of a product of the network's matrices, whose terms cancel almost, is not counted",
             )
     return ()
+
+
+def closed_wiring(nine, inverse: np.ndarray, wiring) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the nine matrices of a system whose inputs are wired to its outputs, and the sizes of the terms that they add up.
+
+    ::
+
+        u = F y + G e,      z = H y + J e
+
+    Products are in extended precision, and rounded to float64 once.
+
+    **Arguments:**
+
+    - `nine`: A, B1, B2, C1, D11, D12, C2, D21, D22 of the open system, as in `rc.lft.LFT`.
+    - `inverse`: that of `I - D22 F`, in float64.
+    - `wiring`: F, G, H, J.
+    """
+    given = [np.asarray(M, np.longdouble) for M in (*nine, inverse, *wiring)]
+    sizes = [np.abs(M) for M in given]
+    *_, C2, D21, D22, R, F, G, _, _ = given
+    right = np.hstack([C2, D21, D22 @ G])
+    y = R @ right
+    # each step squares the relative error of the inverse
+    for _ in range(2):
+        y = y + R @ (right - y + D22 @ (F @ y))
+    C2, D21, D22, R, G = sizes[6], sizes[7], sizes[8], sizes[9], sizes[11]
+    whole, added = _wired(given, y), _wired(sizes, R @ np.hstack([C2, D21, D22 @ G]))
+    return [np.asarray(M, np.float64) for M in whole], [np.asarray(M, np.float64) for M in added]
+
+
+def _wired(given, y: np.ndarray) -> list[np.ndarray]:
+    A, B1, B2, C1, D11, D12, C2, D21, _, _, F, G, H, J = given
+    # y = D22 (F y + G e) + C2 x + D21 w, so y = (I - D22 F)^-1 (C2 x + D21 w + D22 G e)
+    C, W, D = np.split(y, np.cumsum((C2.shape[1], D21.shape[1])), axis=1)
+    E, B, V = F @ D + G, B2 @ F, D12 @ F  # u = F C x + F W w + E e
+    return [A + B @ C, B1 + B @ W, B2 @ E, C1 + V @ C, D11 + V @ W, D12 @ E, H @ C, H @ W, H @ D + J]

@@ -357,6 +357,20 @@ def test_an_observer_s_bound_is_rounded_up_where_the_metric_is_ill_conditioned(d
     np.testing.assert_allclose(bound, exact.astype(float), rtol=1e-5)
 
 
+@pytest.mark.parametrize("where", ["system", "network"])
+def test_a_method_set_on_an_object_is_covered_by_no_certificate(where):
+    model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)).explicit()
+    assert rc.certify(model).holds
+    if where == "system":
+        object.__setattr__(model, "step", lambda x, u: (3 * x, u))
+        hidden = "step"
+    else:
+        object.__setattr__(model.phi, "__call__", lambda v: 5 * v)
+        hidden = "__call__"
+    found = rc.certify(model)
+    assert not found.holds and f"{hidden} was set on the object" in found.reason
+
+
 # All of it, at random
 
 

@@ -538,6 +538,8 @@ OPEN = ct.ss(-1, [[1, 1]], [[1], [1]], [[0, 0], [1, 0]])
         (lambda: classical.hinf(OPEN, 1, 1), "D12 must have full column rank"),
         (lambda: classical.hinf(ct.ss(0, [[0, 1]], [[1], [1]], [[0, 1], [1, 0]]), 1, 1), "no zero on the boundary"),
         (lambda: classical.hinf(OPEN, 2, 1), "nmeas must be in 1..1"),
+        (lambda: classical.hinf(OPEN, 1, 1, rtol=0.0), "rtol must be a positive, finite number"),
+        (lambda: classical.hinf(OPEN, 1, 1, gamma=np.nan), "gamma must be a positive, finite number"),
         (lambda: classical.h2(ct.ss(-1, [[1, 1]], [[1], [1]], [[1, 1], [1, 0]]), 1, 1), "D11 must be zero"),
         (lambda: classical.mixed_sensitivity(cart(), ct.tf(1, [1, 1]), 1), "W1 must have the plant's dt, 0.1, got 0"),
         (lambda: classical.mixed_sensitivity(cart()), "must be a weight"),

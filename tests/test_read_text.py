@@ -382,3 +382,31 @@ def test_values_in_other_spellings(tmp_path):
         path = log(tmp_path, ["u,y", *(f"{cell},0" for cell in cells)])
         record = read(path, inputs="u", outputs="y", dt=DT)
         assert record.experiments[0].u[:, 0].tolist() == values
+
+
+def test_a_markdown_table_has_no_sample_of_dashes(tmp_path):
+    rows = ["| " + " | ".join(row) + " |" for row in PLAIN]
+    check(log(tmp_path, ["| t | u | y |", "|---|:--|--:|", *rows], "log.txt"))
+    check(log(tmp_path, ["t u y", "=== === ===", *(" ".join(row) for row in PLAIN)], "log.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("log.csv.gz", "unpack it"),
+        ("log.json", "read it with pandas"),
+        ("log.xls", "save it as xlsx"),
+        ("log.mf4", "export"),
+    ],
+)
+def test_files_that_are_not_read_are_refused_with_what_to_do(tmp_path, name, advice):
+    refuse(log(tmp_path, lines(), name), rf"a \{name[name.rindex('.') :]} file .*{advice}")
+
+
+def test_json_lines_and_words_of_two_states(tmp_path):
+    refuse(
+        log(tmp_path, ['{"t": 0, "u": 1, "y": 2}', '{"t": 1, "u": 1, "y": 2}']),
+        "is JSON; read it with pandas",
+    )
+    rows = [[t, "ON" if k % 2 else "OFF", y] for k, (t, _, y) in enumerate(PLAIN)]
+    refuse(log(tmp_path, lines(rows)), "line 2, column 'u': 'OFF' is not a number; write 1 and 0")

@@ -302,3 +302,12 @@ def test_guesses_are_kept_by_what_is_made_of_a_record(tmp_path):
     record = loaded(stamped(tmp_path, [f"{100 * k}" for k in range(ROWS)], "t_ms"), "t_ms")
     for made in (select(record, "u"), *split(record), merge(record, record)):
         assert made.guesses == record.guesses == ("time in ms, by its name",)
+
+
+@pytest.mark.parametrize("first", [133_500_000_000_000_000, 638_500_000_000_000_000], ids=["Windows", ".NET"])
+def test_ticks_of_100_ns_since_1601_and_since_the_year_1(tmp_path, first):
+    path = tmp_path / "log.csv"
+    path.write_text("t,u,y\n" + "".join(f"{first + k * 1_000_000},{k % 3},{k}\n" for k in range(20)))
+    with pytest.warns(RobustctlWarning, match="are taken as ticks"):
+        assert read(path, inputs="u", outputs="y", time="t").dt == pytest.approx(0.1, rel=1e-4)
+    assert read(path, inputs="u", outputs="y", time="t", time_unit="ticks").dt == pytest.approx(0.1, rel=1e-4)

@@ -248,3 +248,9 @@ def test_the_command_reports_on_the_loops_of_a_file(tmp_path, capsys, monkeypatc
     ):
         assert main(["report", *arguments]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_report_of_something_else_than_loops_is_refused():
+    for given in (Sampled(MagneticSuspension(), 0.005), rc.classical.PID(1.0, 0.0, dt=0.1)):
+        with pytest.raises(RobustctlError, match=r"loops must be a Feedback.* got (Sampled|PID)"):
+            rc.robustness.report(given)  # pyright: ignore[reportArgumentType]

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +107,52 @@ def test_where_the_file_system_has_no_locks_the_owner_decides(owner, free, tmp_p
     else:
         with pytest.raises(RobustctlError, match=r"in use by process .* since then.*remove"):
             FolderLock(tmp_path)
+
+
+class Msvcrt:
+    """What `msvcrt` does for a lock: one open file at a time holds a byte, until it is closed."""
+
+    LK_NBLCK = 2
+
+    def __init__(self):
+        self.held: dict[tuple[int, int], tuple[int, os.stat_result]] = {}
+
+    def locking(self, fd, mode, nbytes):
+        assert (mode, nbytes) == (self.LK_NBLCK, 1)
+        at, now = os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd)
+        holder, file = self.held.get((now.st_ino, at), (None, None))
+        # the same number again is of a file that was closed
+        if holder not in (None, fd) and self._is_open(holder, file):
+            raise OSError(errno.EACCES, "Permission denied")
+        self.held[now.st_ino, at] = fd, now
+
+    @staticmethod
+    def _is_open(fd, file):
+        try:
+            return os.path.samestat(os.fstat(fd), file)
+        except OSError:
+            return False
+
+
+def test_the_lock_of_windows(tmp_path, monkeypatch):
+    def refuse_open_file(self, missing_ok=False):
+        raise PermissionError(errno.EACCES, "the file is in use by another process")
+
+    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
+    monkeypatch.setattr(lock, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(Path, "unlink", refuse_open_file)
+    first = FolderLock(tmp_path)
+    # the byte that is locked, which Windows lets nobody else read, is not in the owner's text
+    assert (tmp_path / "lock").stat().st_size < 1000
+    with pytest.raises(RobustctlError, match=f"in use by process {os.getpid()} on .* since 2"):
+        FolderLock(tmp_path)
+    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    first.release()
+    second = FolderLock(tmp_path)
+    with pytest.raises(RobustctlError, match="in use by process"):
+        FolderLock(tmp_path)
+    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    second.release()
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):

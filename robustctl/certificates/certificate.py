@@ -17,7 +17,7 @@ from .certificate_text import text_of
 from .content import arrays, fingerprint, own_descriptions, weights_sha256
 from .dissipation import Inequality, described, positive_definite
 from .equilibria import lower_bound
-from .faults import array_fault, complex_fault, flag_fault, step_fault
+from .faults import array_fault, complex_fault, flag_fault, hidden_fault, step_fault
 from .metric import find_metric
 from .proof import Proof
 from .proven import is_loop, with_proofs
@@ -197,7 +197,7 @@ def _of_system(system: System) -> Certificate:
     # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         claims = _claims(system)
-    if reason := complex_fault(system) or array_fault(system) or step_fault(system):
+    if reason := (complex_fault(system) or array_fault(system) or hidden_fault(system) or step_fault(system)):
         return _void(reason)
     if isinstance(claims, str):
         return _void(claims)

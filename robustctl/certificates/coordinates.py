@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..lft import LFT, Bounded, Slopes, interconnect, linear, static
-from ..linalg import cancellation
 
 _LEAST = 1e-7
 """Of a state's reachability or observability, relative to the largest: states that nearly nothing moves keep finite coordinates."""
@@ -20,7 +19,7 @@ def opened(form: LFT) -> LFT:
     plant = linear(
         form.A, np.hstack([form.B2, form.B1]), np.vstack([form.C2, form.C1]),
         np.block([[form.D22, form.D21], [form.D12, form.D11]]),
-    )  # fmt: skip
+    )._replace(roundings=form.roundings)  # fmt: skip
     if all(block.inside is None for block in form.blocks):
         return form
     parts = [plant, *(_part(block) for block in form.blocks)]
@@ -28,17 +27,8 @@ def opened(form: LFT) -> LFT:
     F, H = np.zeros((nu + nw + nv, ny + nv + nw)), np.eye(ny, ny + nv + nw)
     F[nu : nu + nw, ny + nv :] = np.eye(nw)
     F[nu + nw :, ny : ny + nv] = np.eye(nv)
-    whole, sizes = (
-        interconnect(each, F, np.eye(len(F), nu), H, np.zeros((ny, nu)))
-        for each in (parts, list(map(_sizes_of, parts)))
-    )
-    found = cancellation(zip(whole.matrices, sizes.matrices, strict=True))
-    return whole._replace(assumptions=tuple(dict.fromkeys((*form.assumptions, *whole.assumptions, *found))))
-
-
-def _sizes_of(form: LFT) -> LFT:
-    """The form of absolute values, whose products are the sums of the sizes that the form's own products add up."""
-    return form._replace(**{name: np.abs(M) for name, M in zip(LFT._fields, form.matrices, strict=False)})
+    whole = interconnect(parts, F, np.eye(len(F), nu), H, np.zeros((ny, nu)))
+    return whole._replace(assumptions=tuple(dict.fromkeys((*form.assumptions, *whole.assumptions))))
 
 
 def _part(block: Slopes | Bounded) -> LFT:

@@ -124,7 +124,7 @@ def margin(f: Inequality, P: np.ndarray, roundings: float = 1.0) -> float:
         return float("inf")
     # Two products of n terms and a sum: (2 n + 10) eps |size| at most (Higham 2002, chapter 3), the eigenvalues' own
     # rounding is n eps |M|; twice that covers inputs that are rounded themselves.
-    n = len(M)
+    n, roundings = len(M), max(roundings, f.form.roundings)
     rounding = 4 * (n + 10) * roundings * ROUNDING * (np.linalg.norm(size) + np.linalg.norm(M))
     largest = float(np.linalg.eigvalsh((M + M.T) / 2)[-1]) + rounding
     return float(largest / np.abs(M).max())

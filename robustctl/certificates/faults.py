@@ -11,7 +11,7 @@ from jax.dtypes import canonicalize_dtype
 
 from ..errors import ModelError
 from ..lft import LFT, Claim
-from ..pytrees import is_key, is_numeric
+from ..pytrees import fields_of, is_key, is_numeric
 from ..scaled import Scaled, check_flags
 from ..system import StrictlyProper, System, dtype_of
 
@@ -45,6 +45,21 @@ def _numbers(system: System) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(system):
         if is_numeric(leaf):
             yield jax.tree_util.keystr(path).lstrip("."), leaf
+
+
+def hidden_fault(part: Any) -> str:
+    """Return which method an object of a system hides by an attribute of its own, empty where none: a call outside `jit` takes that."""
+    if isinstance(part, tuple | list | dict):
+        inside = part.values() if isinstance(part, dict) else part
+    elif isinstance(part, eqx.Module):
+        fields = fields_of(part)
+        for name in vars(part).keys() - fields.keys():
+            if hasattr(type(part), name):
+                return f"{type(part).__name__} must compute by the methods of its class, but {name} was set on the object; write a subclass"
+        inside = fields.values()
+    else:
+        return ""
+    return next((found for item in inside if (found := hidden_fault(item))), "")
 
 
 def flag_fault(system: System) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import control as ct
 import numpy as np
 
+from ..checks import is_positive
 from ..errors import ModelError
 from ..state_space import StateSpace
 from .bilinear import to_continuous, to_discrete
@@ -22,6 +23,15 @@ from .modes import is_stable
 from .policies import implement
 from .summary import summary
 from .types import ControlLike, typed, untyped
+
+_BISECTED = 1e-10
+"""Relative, of the smallest gamma: what rounding leaves certain of it."""
+_MOST_SLACK = 0.05
+"""Relative, of a gamma above the smallest one, where rounding needs more than was asked for."""
+_ROUNDED = (
+    "the closed loop must be stable and keep its bound, but rounding prevents both for every gamma near the optimum; make weights "
+    "and plant less far apart in their rates"
+)
 
 
 class HInf(NamedTuple):
@@ -66,13 +76,13 @@ def hinf(
     - `P`: the generalized plant, of python-control
     - `nmeas`: number of measured outputs y
     - `ncon`: number of controls u
-    - `gamma`: the bound to meet, default the smallest one, by bisection
-    - `rtol`: relative tolerance of the bisection
+    - `gamma`: the bound to meet, default `(1 + rtol)` times the smallest one, by bisection
+    - `rtol`: by how much the bound is above the smallest one; doubled, to 5 % at most, where rounding needs more
     - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
       `controller` is None)
 
-    **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
-    full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
+    **Raises:** `ModelError` for an rtol or gamma that is not positive, a plant that is not stabilizable from u and detectable
+    from y, D12 or D21 without full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
 
     **Example:** ::
 
@@ -80,32 +90,58 @@ def hinf(
         P = ct.ss(-1.0, [[1.0, 0.0, 1.0]], [[1.0], [0.0], [1.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
         design = rc.classical.hinf(P, 1, 1, dt=0.05)
     """
+    for name, value in {"rtol": rtol, "gamma": 1.0 if gamma is None else gamma}.items():
+        if not is_positive(value):
+            raise ModelError(f"{name} must be a positive, finite number, got {value!r}")
     P = realize(P)
     g = _continuous(split(P, nmeas, ncon))
     check_ranks(g, "at z = -1" if P.dt else "at infinite frequency")
     check_zeros(g)
     scaled, left, right = _scaled(g)
-    smallest = _smallest(scaled, rtol) if gamma is None else gamma
-    # At the optimum I - Y X / gamma^2 is singular, so rounding can make the controller of a gamma just above it
-    # unstable. Each of 50 attempts allows rtol more: 5 % in all with the default, and the bound that was met is returned.
-    for backed_off in range(50 if gamma is None else 1):
-        bound = smallest * (1 + rtol) ** backed_off
-        solved = central(scaled, bound)
-        if solved is None:
-            continue
-        A, B, C, D = solved
-        K = typed(with_feedthrough(ct.StateSpace(A, B @ left, right @ C, right @ D @ left, 0), g.D22))
-        K = ct.StateSpace(*to_discrete(K.A, K.B, K.C, K.D), P.dt) if P.dt else untyped(K)
-        CL = closed_loop(P, K)
+    if gamma is not None:
+        found = _controlled(P, g, (scaled, left, right), gamma)
         # The response's peak is measured: 1e-6 for the rounding of the controller's own numbers
-        if is_stable(CL.poles(), bool(P.dt)) and hinf_norm(CL) <= bound * (1 + 1e-6):
-            return HInf(K, CL, float(bound), implement(K, dt))
-    raise ModelError(
-        f"gamma must be above the smallest possible, {_smallest(scaled, rtol):.6g}, got {gamma}"
-        if gamma is not None
-        else "the closed loop must be stable and keep its bound, but rounding prevents both for every gamma near the optimum; make weights "
-        "and plant less far apart in their rates"
-    )
+        if found is not None and found[2] <= gamma * (1 + 1e-6):
+            return HInf(*found[:2], float(gamma), implement(found[0], dt))
+        smallest = _smallest(scaled)
+        raise ModelError(
+            f"gamma must be above the smallest possible, {smallest:.6g}, got {gamma}"
+            if gamma <= smallest
+            else _ROUNDED
+        )
+    smallest, slack = _smallest(scaled), rtol
+    # Near the optimum I - Y X / gamma^2 is nearly singular, so rounding moves the norm that a controller has. Designed for half the slack,
+    # it keeps the bound in spite of that, and the bound is the same in all units. Where half is too little, the slack doubles.
+    while slack <= max(rtol, _MOST_SLACK):
+        found = _controlled(P, g, (scaled, left, right), smallest * (1 + slack / 2))
+        bound = smallest * (1 + slack)
+        if found is not None and found[2] <= bound:
+            return HInf(*found[:2], float(bound), implement(found[0], dt))
+        slack *= 2
+    raise ModelError(_ROUNDED)
+
+
+def _controlled(
+    P: ct.StateSpace, g: Generalized, form: tuple[Generalized, np.ndarray, np.ndarray], gamma: float
+) -> tuple[ct.StateSpace, ct.StateSpace, float] | None:
+    """Return the central controller of a bound, its closed loop and the norm of that, or None if it does not stabilize.
+
+    **Arguments:**
+
+    - `P`: the generalized plant
+    - `g`: its parts, in continuous time
+    - `form`: what `_scaled` returns for them
+    - `gamma`: the bound
+    """
+    scaled, left, right = form
+    solved = central(scaled, gamma)
+    if solved is None:
+        return None
+    A, B, C, D = solved
+    K = typed(with_feedthrough(ct.StateSpace(A, B @ left, right @ C, right @ D @ left, 0), g.D22))
+    K = ct.StateSpace(*to_discrete(K.A, K.B, K.C, K.D), P.dt) if P.dt else untyped(K)
+    CL = closed_loop(P, K)
+    return (K, CL, hinf_norm(CL)) if is_stable(CL.poles(), bool(P.dt)) else None
 
 
 def _continuous(g: Generalized) -> Generalized:
@@ -146,8 +182,8 @@ def _scaled(g: Generalized) -> tuple[Generalized, np.ndarray, np.ndarray]:
     return scaled, left, right
 
 
-def _smallest(g: Generalized, rtol: float) -> float:
-    """Bisect for the smallest gamma with a stabilizing controller."""
+def _smallest(g: Generalized) -> float:
+    """Bisect for the smallest gamma with a stabilizing controller, to rounding, so that it is the same in all units."""
     high = start = _achieved(g)
     for _ in range(20):  # rounding alone makes the norm that a controller has a bound that none is found for
         if central(g, high) is not None:
@@ -162,7 +198,7 @@ def _smallest(g: Generalized, rtol: float) -> float:
         low, high = max(lowest(g), low / 4), low
         if high < 1e-12 * start:  # nothing is left of the cost but rounding
             return high
-    while high - low > rtol * high:
+    while high - low > _BISECTED * high:
         # geometric mean while the bracket spans more than a factor of 4
         middle = (low + high) / 2 if high < 4 * low else np.sqrt(low * high)
         low, high = (middle, high) if central(g, middle) is None else (low, middle)

@@ -50,6 +50,8 @@ def _blocks(g: Generalized) -> tuple[np.ndarray, ...]:
 def _solution(A, B, Q, R, S) -> Riccati | None:
     """Return the stabilizing, positive semidefinite solution, or None."""
     try:
+        if _on_the_axis(A, B, Q, R, S):
+            return None
         found = riccati(A, B, Q, R, S, discrete=False)
     except np.linalg.LinAlgError:
         return None
@@ -58,6 +60,18 @@ def _solution(A, B, Q, R, S) -> Riccati | None:
     X = found.scaled
     positive = np.linalg.eigvalsh(X).min(initial=0.0) >= -1e-8 * max(1.0, np.abs(X).max(initial=0.0))
     return found if positive else None
+
+
+def _on_the_axis(A, B, Q, R, S) -> bool:
+    """Whether the equation's Hamiltonian has eigenvalues on the imaginary axis, so that no solution stabilizes.
+
+    Two of them meet there at the smallest bound with a solution. What a solver returns below it leaves so small a residual that this
+    would find the bound to some 1e-5 only.
+    """
+    inner, weight = A - B @ np.linalg.solve(R, S.T), Q - S @ np.linalg.solve(R, S.T)
+    values = np.linalg.eigvals(np.block([[inner, -B @ np.linalg.solve(R, B.T)], [-weight, -inner.T]]))
+    # 1e-8: rounding moves two eigenvalues that meet by the root of eps
+    return bool(np.any(np.abs(values.real) <= 1e-8 * np.abs(values)))
 
 
 def _at_one(g: Generalized) -> tuple[np.ndarray, ...] | None:

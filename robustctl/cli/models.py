@@ -73,7 +73,7 @@ class FitLog:
         inputs: Columns of the plant's inputs.
         outputs: Columns of the plant's outputs.
         dt: Sample time in seconds; or give the column of time stamps.
-        time: Column of time stamps: numbers, dates or times of day.
+        time: Column of time stamps: numbers, dates or times of day; or a column of dates and one of times of day.
         test: Another record with the same channels; the log itself where only `test_inputs` or `test_outputs` are given.
         test_inputs: The test record's columns in the order of `inputs`, where they are named differently.
         test_outputs: The test record's columns in the order of `outputs`, where they are named differently.
@@ -88,7 +88,7 @@ class FitLog:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dt: float | None = None
-    time: str | None = None
+    time: tuple[str, ...] = ()
     test: Path | None = None
     test_inputs: tuple[str, ...] | None = None
     test_outputs: tuple[str, ...] | None = None
@@ -178,7 +178,7 @@ class Simulate:
     log: Log
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
-    time: str | None = None
+    time: tuple[str, ...] = ()
     reading: LogOptions = dataclasses.field(default_factory=Reading)
     out: Path | None = None
     report: Path | None = None

@@ -22,7 +22,7 @@ class Reading:
         missing: Words and numbers that mark a missing sample, for example Bad -9999.
         hold: Inputs that are logged only when they change; others are interpolated where they are missing.
         split_gaps: Seconds; rows further apart are the end of one experiment and the start of the next.
-        time_unit: Of time stamps: s, ms, us, ns, min, h or days; default: from the column's name or their size, or else seconds.
+        time_unit: Of time stamps: s, ms, us, ns, min, h, days or ticks of 100 ns; default: from the name or the size, or else s.
     """
 
     format: str | None = None
@@ -39,7 +39,7 @@ class Reading:
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         dt: float | None,
-        time: str | None,
+        time: tuple[str, ...],
     ) -> "Record":
         """Return the record of a log."""
         from ..data import Format, read
@@ -50,7 +50,7 @@ class Reading:
             inputs=inputs,
             outputs=outputs,
             dt=dt,
-            time=time,
+            time=time or None,
             format=form,
             hold=self.hold,
             split_gaps=self.split_gaps,

@@ -57,6 +57,8 @@ def _made(run: Path) -> tuple[Any, Any]:
     """Return the command of a run and the hash of its data, as `run.json` has them."""
     from ..runs.run_folder import SETTINGS
 
+    if not run.is_dir():
+        raise FileNotFoundError(f"there is no folder {run}; name a run folder")
     try:
         made = parse_object((run / SETTINGS).read_bytes())
         command, data = made["command"], made["identity"]["data"]

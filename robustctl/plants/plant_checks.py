@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..checks import are_all
@@ -48,6 +49,8 @@ def _check_signals(plant: "Plant", group: str, given: Any) -> None:
         found = f'got {given!r}; write rc.plants.Signal("speed", "m/s") in place of "speed"'
     elif len({s.name for s in given}) != len(given):
         found = f"got {[s.name for s in given]}"
+    elif wrong := [s for s in given if not (isinstance(s.name, str) and s.low < s.high)]:
+        found = f"whose name is a text and low below high; got {wrong[0]}"
     elif group in fields:
         found = f"got a field; write {group}: ClassVar = (...), an attribute of the class"
     else:
@@ -107,6 +110,8 @@ def _traced(plant: "Plant", what: str, function: Callable, *args: jax.ShapeDtype
 
 
 def _check_array(plant: "Plant", what: str, found: Any, count: int) -> None:
+    if shape_of(found) == (count,) and jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise ModelError(f"{type(plant).__name__}.{what} must return real numbers, got {found.dtype}")
     if shape_of(found) != (count,):
         raise ModelError(
             f"{type(plant).__name__}.{what} must return one array of shape {(count,)}, got {found}; jnp.stack makes an array of a list"

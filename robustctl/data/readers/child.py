@@ -8,14 +8,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
+from .labels import bare
 from .request import Columns, Wanted
-from .text import load_text
 
 PACKAGES = {
     "parquet": ("pandas", "fastparquet"),
@@ -44,19 +43,6 @@ def load_hdf5(path: Path, wanted: Wanted) -> Columns:
 def load_parquet(path: Path, wanted: Wanted) -> Columns:
     """Columns of a Parquet file."""
     return load_in_child(path, "parquet", wanted)
-
-
-def load_xlsx(path: Path, wanted: Wanted) -> Columns:
-    """First sheet of an Excel workbook, which the reader of text takes row by row."""
-    read = load_in_child(path, "xlsx", wanted)
-    ((sheet,),) = read.arrays.values()
-    with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
-        text = Path(folder) / "sheet.csv"
-        text.write_bytes(sheet.tobytes())
-        columns = load_text(text, replace(wanted, format=replace(wanted.format, encoding="utf-8")))
-    count, first = len(read.available), read.available[0]
-    which = [f"sheet {first!r}, the first of {count}"] if count > 1 else []
-    return replace(columns, guesses=[*which, *columns.guesses])
 
 
 def _mat_version(path: Path) -> str:
@@ -104,4 +90,5 @@ def _reply(folder: Path, done: subprocess.CompletedProcess[bytes]) -> Columns:
     with np.load(folder / "arrays.npz", allow_pickle=False) as saved:
         arrays = iter([saved[str(index)] for index in range(len(saved.files))])
     found = {name: [next(arrays) for _ in range(count)] for name, count in reply["found"]}
-    return Columns(reply["available"], found)
+    units = {name: bare(text) for name, text in reply["units"].items()}
+    return Columns(reply["available"], found, units=units)

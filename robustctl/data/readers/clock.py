@@ -87,6 +87,30 @@ def text_stamps(cells: np.ndarray, name: str) -> np.ndarray:
     return to_stamps(texts, name, range(1, len(texts) + 1))[0]
 
 
+def date_and_time(dates: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Stamps of a column of dates and one of times of day.
+
+    **Raises:** `DataError` for columns that are not these, in this order, of one length.
+    """
+    kinds = dates.dtype.kind + times.dtype.kind
+    if kinds != "Mm" or len(dates) != len(times):
+        what = {"M": "dates", "m": "times of day"}
+        got = " and ".join(f"{len(one)} {what.get(one.dtype.kind, 'numbers')}" for one in (dates, times))
+        raise DataError(f"two columns must be as many dates and times of day, in this order, got {got}")
+    # the dates already continue after midnight
+    return dates.astype("datetime64[ns]") + times.astype("timedelta64[ns]") % np.timedelta64(DAY, "ns")
+
+
+def refuse_repeated_days(stamps: np.ndarray, name: str) -> None:
+    """Raise a DataError for dates without times of day of which one repeats."""
+    if stamps.dtype.kind == "M" and len(stamps) > 1:
+        days = stamps.astype("datetime64[D]")
+        if (days == stamps).all() and (days[1:] == days[:-1]).any():
+            raise DataError(
+                f"the dates repeat and hold no times of day; give the column of those as well: time=({name!r}, ...) (--time {name} ...)"
+            )
+
+
 def _of_day(part: dict[str, str | None], most: int, name: str, line: int) -> int:
     """Nanoseconds since midnight, and whole days of a duration; at most `most` hours."""
     hours, minutes, seconds = (int(part.get(key) or 0) for key in ("h", "m", "s"))

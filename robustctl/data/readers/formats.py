@@ -12,10 +12,11 @@ from typing import Any
 from ...errors import DataError
 from .archive import load_npy, load_npz
 from .blocks import check_columns, split_experiments
-from .child import load_hdf5, load_mat, load_parquet, load_xlsx
+from .child import load_hdf5, load_mat, load_parquet
 from .frames import index_name, is_frame, load_frame
 from .request import Columns, Format, Wanted
 from .text import load_text
+from .workbook import load_xlsx
 
 SUFFIXES = {
     ".csv": "csv",
@@ -32,6 +33,20 @@ SUFFIXES = {
     ".xlsx": "xlsx",
     ".xlsm": "xlsx",
 }
+_UNPACK, _PANDAS = "unpack it first", "read it with pandas, and give its DataFrame in place of the file"
+CONVERTED = {
+    **dict.fromkeys((".gz", ".zip", ".bz2", ".xz", ".7z", ".tar", ".zst"), _UNPACK),
+    **dict.fromkeys(
+        (".json", ".jsonl", ".feather", ".arrow", ".pkl", ".pickle", ".ods", ".html", ".sas7bdat", ".dta"),
+        _PANDAS,
+    ),
+    ".xls": "save it as xlsx or csv",
+    **dict.fromkeys(
+        (".mf4", ".mdf", ".tdms", ".bag", ".mcap", ".blf", ".asc", ".slx", ".sldd"),
+        "export its signals to csv, mat or hdf5",
+    ),
+}
+"""What to do with files that hold logs and are not read."""
 READERS: dict[str, Callable[[Path, Wanted], Columns]] = {
     "csv": load_text,
     "parquet": load_parquet,
@@ -96,7 +111,10 @@ def load_experiments(source: Source, wanted: Wanted) -> list[tuple[str, Columns]
 
 def _file(path) -> Path:
     if not isinstance(path, str | os.PathLike):
-        raise DataError(f"path must be a file name or a list of them, got {path!r}")
+        raise DataError(
+            f"path must be a file name or a list of them, got {path!r:.60} of type {type(path).__name__}; arrays become a record by "
+            "rc.data.from_arrays"
+        )
     try:
         file = Path(path)
         found, folder = file.is_file(), file.is_dir()
@@ -110,6 +128,10 @@ def _file(path) -> Path:
 def _kind(file: Path) -> str:
     kind = SUFFIXES.get(file.suffix.lower())
     if kind is None:
+        if file.suffix.lower() in CONVERTED:
+            raise DataError(
+                f"a {file.suffix.lower()} file cannot be read as it is: {CONVERTED[file.suffix.lower()]}"
+            )
         raise DataError(
             f"the suffix must be one of {tuple(SUFFIXES)}, got {file.suffix!r}: give format=, one of {FORMATS}, "
             "or save it as one of these"

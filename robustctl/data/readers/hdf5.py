@@ -25,6 +25,30 @@ def load_hdf5(path: str, names: list[str]) -> tuple[list[str], Arrays]:
     return available or list(found), found
 
 
+def units(path: str, names: list[str]) -> dict[str, str]:
+    """Units of datasets by the attribute that netCDF, LabVIEW and most loggers write."""
+    import h5py
+
+    found = {}
+    with h5py.File(path, "r") as file:
+        for name in names:
+            dataset, field = find_dataset(file, name)
+            label = None if dataset is None or field is not None else unit_of(dataset)
+            if label:
+                found[name] = label
+    return found
+
+
+def unit_of(dataset: Any) -> str | None:
+    """The one text of a dataset's attribute ``units``, ``unit``, ``Units`` or ``Unit``."""
+    for attribute in ("units", "unit", "Units", "Unit"):
+        label = np.asarray(dataset.attrs.get(attribute, ()))
+        if label.size == 1 and label.dtype.kind in "SUO":
+            text = label.ravel()[0]
+            return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return None
+
+
 def is_dataset(item: Any) -> bool:
     """Whether an item is an array, and not a group."""
     import h5py

@@ -16,6 +16,8 @@ SEPARATORS = ("\t", ";", ",", "|", " ")
 MOST_PREAMBLE = 2000  # lines before the header; LabVIEW, INCA and data loggers write up to some hundred
 SOON = 10  # lines between a header and the first row: units, or a console's
 Line = tuple[int, str]
+# A row of single dashes is one of missing samples.
+_RULE = re.compile(r"[\s|+:=-]*(?:---|===)[\s|+:=-]*")
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _LABVIEW = {
     "separator": re.compile(r"Separator[\t,; ](Tab|Comma|Semicolon)\b", re.IGNORECASE),
@@ -57,8 +59,8 @@ def positions(cells: Sequence[str], name: str) -> list[int]:
 
 
 def is_comment(line: str) -> bool:
-    """True for a line that starts with # or %."""
-    return line.lstrip()[:1] in ("#", "%")
+    """True for a line that starts with # or %, and for the line of dashes under the header of a Markdown or text table."""
+    return line.lstrip()[:1] in ("#", "%") or bool(_RULE.fullmatch(line))
 
 
 def split_line(line: str, separator: str) -> list[str]:
@@ -89,6 +91,10 @@ def find_header(lines: Sequence[Line], names: Sequence[str]) -> Header:
     while cells and not cells[-1]:
         cells.pop()
     if all(NUMBER.fullmatch(cell) for cell in cells if cell):
+        if lines[0][1].lstrip()[:1] in ("{", "["):
+            raise DataError(
+                "the text is JSON; read it with pandas, and give its DataFrame in place of the file"
+            )
         raise DataError(
             f"line {lines[index][0]} must be a header with the column names, it holds only numbers; "
             "add one (a line that starts with # or % counts where it holds all the names)"

@@ -34,6 +34,9 @@ DECIMAL_COMMA = re.compile(r"[+-]?(\d*,\d+|\d+,)([eE][+-]?\d+)?", re.ASCII)
 EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[,.]\d{3}", re.ASCII)  # 49,987 and 49.987
 WITH_UNIT = re.compile(r"[+-]?[\d.,]*\d\s*([^\d\s].*)", re.ASCII)
 TRUTH = {"true": 1.0, "false": 0.0}
+_STATES = frozenset((
+    "on", "off", "open", "closed", "yes", "no", "high", "low", "start", "stop", "ein", "aus", "auf", "zu", "ja", "nein", "t", "f", "y", "n",
+))  # fmt: skip
 CLOSING = re.compile(
     r"(average|avg|mean|min|max|sum|total|std|stdev|rms|median|count|end|eof|mittelwert|summe|moyenne|media|promedio)\b.*",
     re.IGNORECASE,
@@ -165,6 +168,8 @@ def _cause(text: str, decimal: str) -> str:
         return "; write the unit into the header, not behind each number"
     if ":" in text:
         return "; times are read from the column time= names, as 2024-03-31 12:30:00 or hours:minutes:seconds"
+    if text.lower() in _STATES:
+        return "; write 1 and 0 for the two states"
     if text.isprintable() and any(c.isalpha() for c in text) and not any(c.isdigit() for c in text):
         return f"; if it marks a missing sample, give {advised('missing', text[:SHOWN])}"
     return "; correct it, or leave the cell empty"

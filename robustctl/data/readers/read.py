@@ -16,7 +16,7 @@ from ..edit import merge
 from ..record import Record
 from ..record_checks import as_names, check_names, refuse_infinite
 from .blocks import block, check_lengths, stack
-from .clock import text_stamps
+from .clock import date_and_time, refuse_repeated_days, text_stamps
 from .formats import as_format, load_experiments, source_of
 from .frames import Frame, index_name
 from .request import Columns, Format, Wanted
@@ -30,7 +30,7 @@ def read(
     inputs: str | Sequence[str],
     outputs: str | Sequence[str],
     dt: float | None = None,
-    time: str | None = None,
+    time: str | Sequence[str] | None = None,
     format: str | Format | None = None,
     units: Mapping[str, str] | None = None,
     hold: str | Sequence[str] = (),
@@ -54,17 +54,17 @@ def read(
     - `outputs`: names of columns, variables or datasets, likewise.
     - `dt`: sample time, seconds. With `time` as well, stamps off its grid are resampled to it (`resample`),
       with a RobustctlWarning when they drift from it or their steps change (`clock_drift`).
-    - `time`: column of time stamps: numbers, dates, or times of day. Alone, it must be uniform within 1e-3 of a step; steps
-      that the log skips become missing samples.
+    - `time`: column of time stamps: numbers, dates, or times of day; two names are a column of dates and one of times of day.
+      Without `dt`, it must be uniform within 1e-3 of a step; steps that the log skips become missing samples.
     - `format`: ``"csv"``, ``"parquet"``, ``"mat"``, ``"hdf5"``, ``"npz"``, ``"npy"`` or ``"xlsx"``; from the file's suffix when
       None. A `Format` also holds encoding, decimal sign, and the words that mark missing samples.
     - `units`: unit labels by channel name, in place of those of the file.
     - `hold`: inputs that are logged only when they change: each keeps a value until the next one, where other inputs are
       interpolated linearly.
     - `split_gaps`: seconds; rows further apart are the end of one experiment and the start of the next.
-    - `time_unit`: of numeric time stamps, ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``, ``"h"`` or ``"days"``. When None, from the
-      column's name (``t_ms``, ``time [us]``), or from the size of stamps since 1970 (ms, us, ns), 1900 or the year 0 (days), with a
-      RobustctlWarning; seconds otherwise.
+    - `time_unit`: of numeric time stamps, ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, ``"min"``, ``"h"``, ``"days"``, or ``"ticks"`` of
+      100 ns. When None, from the column's name (``t_ms``, ``time [us]``), or with a RobustctlWarning from the size of stamps since
+      1970 (ms, us, ns), 1900 or the year 0 (days), 1601 or the year 1 (ticks of Windows and .NET); seconds otherwise.
 
     **Raises:** `DataError` for a file that is absent, damaged or of an unknown format; columns that are
     missing, given twice or not numeric; neither `dt` nor `time`; time stamps that repeat or decrease; anything
@@ -80,19 +80,23 @@ def read(
         raise DataError("path must name at least one file, got none")
     inputs, outputs = as_names(inputs, "inputs"), as_names(outputs, "outputs")
     check_names(inputs, outputs)
-    if dt is None and time is None and not all(map(index_name, paths)):
+    if dt is None and not time and not all(map(index_name, paths)):
         raise DataError("a record needs a sample time: give dt= (seconds) or time= (column of time stamps)")
-    if time is not None and (not isinstance(time, str) or time in inputs + outputs):
-        raise DataError(f"time must name a column that is neither an input nor an output, got {time!r}")
+    times = () if time is None else as_names(time, "time")
+    if len(times) > 2 or len(set(times)) < len(times) or set(times) & set(inputs + outputs):
+        raise DataError(
+            f"time must name a column, or one of dates and one of times of day, that is neither an input nor an output, got {time!r}"
+        )
     timing, hold = Timing(dt, split_gaps, time_unit), as_names(hold, "hold")
-    if timing.time_unit and time is None:
+    if timing.time_unit and not times:
         raise DataError(f"time_unit needs time=, the column of time stamps that are in {time_unit}")
     labels, form = _units(units), as_format(format)
     records = []
     for one in paths:
         source = source_of(one)
-        stamps, where = source.index if dt is None and time is None else time, source.where
-        wanted = Wanted((*inputs, *outputs, *(() if stamps is None else (stamps,))), stamps, form)
+        index = source.index if dt is None and not times else None
+        stamps, where = times if index is None else (index,), source.where
+        wanted = Wanted((*inputs, *outputs, *stamps), stamps, form)
         try:
             for name, found in load_experiments(source, wanted):
                 records.append(_read_one(where, name, found, wanted, (inputs, outputs), timing, hold, labels))
@@ -133,8 +137,9 @@ def _read_one(
     units: Mapping[str, str],
 ) -> Record:
     stamps = _stamps(found, wanted, timing)
-    blocks = {one: block(found.arrays[one][0], one) for one in wanted.names if one != wanted.time}
-    check_lengths({**blocks, **({} if stamps is None else {wanted.time or "": stamps.seconds})})
+    blocks = {one: block(found.arrays[one][0], one) for one in wanted.names if one not in wanted.time}
+    shown = ", ".join(wanted.time)
+    check_lengths({**blocks, **({} if stamps is None else {shown: stamps.seconds})})
     u_names, u_sources, u = stack(blocks, channels[0], found.names)
     y_names, y_sources, y = stack(blocks, channels[1], found.names)
     values = _without(np.concatenate([u, y], axis=1), wanted.format.numbers)
@@ -143,8 +148,8 @@ def _read_one(
     try:
         runs = to_runs(None if stamps is None else stamps.seconds, values, timing, held)
     except DataError as error:
-        raise DataError(f"time {wanted.time!r}: {error}" if wanted.time else str(error)) from error
-    _warn(where, wanted.time, [*([stamps.doubt] if stamps and stamps.doubt else []), *runs.doubts])
+        raise DataError(f"time {shown!r}: {error}" if shown else str(error)) from error
+    _warn(where, shown, [*([stamps.doubt] if stamps and stamps.doubt else []), *runs.doubts])
     record = _record(runs, name, u_names, y_names)
     _warn_of_rare(where, record)
     guesses = [*found.guesses, *([stamps.guess] if stamps and stamps.guess else []), *runs.guesses]
@@ -157,18 +162,28 @@ def _read_one(
 
 
 def _stamps(found: Columns, wanted: Wanted, timing: Timing) -> Stamps | None:
-    if wanted.time is None:
+    if not wanted.time:
         return None
-    values = found.arrays[wanted.time][0]
-    if values.size != max(values.shape, default=0) or values.ndim > 2:
-        raise DataError(f"time {wanted.time!r} must be one column, got shape {values.shape}")
-    if not values.size:
-        raise DataError(f"variable {wanted.time!r} holds no samples, shape {values.shape}")
+    columns = [_time_column(found, name) for name in wanted.time]
+    name = wanted.time[0]
     try:
-        times = text_stamps(values.ravel(), wanted.time) if values.dtype.kind == "U" else values.ravel()
-        return to_seconds(times, wanted.time, found.units.get(wanted.time, ""), timing.time_unit)
+        times = columns[0] if len(columns) == 1 else date_and_time(*columns)
+        refuse_repeated_days(times, name)
+        return to_seconds(times, name, found.units.get(name, ""), timing.time_unit)
     except DataError as error:
-        raise DataError(f"time {wanted.time!r}: {error}") from error
+        raise DataError(f"time {', '.join(wanted.time)!r}: {error}") from error
+
+
+def _time_column(found: Columns, name: str) -> np.ndarray:
+    values = found.arrays[name][0]
+    if values.size != max(values.shape, default=0) or values.ndim > 2:
+        raise DataError(f"time {name!r} must be one column, got shape {values.shape}")
+    if not values.size:
+        raise DataError(f"variable {name!r} holds no samples, shape {values.shape}")
+    try:
+        return text_stamps(values.ravel(), name) if values.dtype.kind == "U" else values.ravel()
+    except DataError as error:
+        raise DataError(f"time {name!r}: {error}") from error
 
 
 def _without(values: np.ndarray, marks: tuple[float, ...]) -> np.ndarray:
@@ -190,7 +205,7 @@ def _record(runs: Runs, name: str, inputs: list[str], outputs: list[str]) -> Rec
     )
 
 
-def _warn(where: str, time: str | None, doubts: list[str]) -> None:
+def _warn(where: str, time: str, doubts: list[str]) -> None:
     for doubt in doubts:
         warnings.warn(f"{where}: time {time!r}: {doubt}", RobustctlWarning, stacklevel=4)
 

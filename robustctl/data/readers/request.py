@@ -85,12 +85,12 @@ class Wanted:
     **Arguments:**
 
     - `names`: of the channels, and of the time stamps where there are some; each once.
-    - `time`: the one of them that holds time stamps, or None.
+    - `time`: the one of them that holds time stamps, the two that hold dates and times of day, or none.
     - `format`: how the file is written, as the user gave it.
     """
 
     names: tuple[str, ...]
-    time: str | None
+    time: tuple[str, ...]
     format: Format
 
 

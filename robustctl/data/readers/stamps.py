@@ -11,7 +11,16 @@ from ...errors import DataError
 from ..record_checks import as_floats
 from .labels import split_unit
 
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0, "days": 86400.0}
+UNITS = {
+    "s": 1.0,
+    "ms": 1e-3,
+    "us": 1e-6,
+    "ns": 1e-9,
+    "min": 60.0,
+    "h": 3600.0,
+    "days": 86400.0,
+    "ticks": 1e-7,
+}
 SPELLED = {
     "sec": "s", "seconds": "s", "second": "s", "msec": "ms", "millis": "ms", "milliseconds": "ms", "µs": "us", "μs": "us", "usec": "us",
     "micros": "us", "microseconds": "us", "nsec": "ns", "nanos": "ns", "nanoseconds": "ns", "minutes": "min", "hr": "h", "hours": "h",
@@ -22,6 +31,8 @@ IN_NAME = re.compile(
 )
 # Seconds since 1970 reach 1e11 in the year 5138; ms, us and ns since 1970 are within these from 1973 to 5138.
 SINCE_1970 = (("ms", 1e11, 1e14), ("us", 1e14, 1e17), ("ns", 1e17, 1e20))
+# Ticks of 100 ns since 1601 (Windows) and since the year 1 (.NET) from 1990 to 2060: ns since 1970 would be of 1974 and 1990.
+TICKS = ((1.22e17, 1.45e17), (6.277e17, 6.499e17))
 # Days since 1900 (Excel) from 1954 to 2119, and since the year 0 (MATLAB) from 1916 to 2190.
 DAYS = ((20_000, 80_000), (700_000, 800_000))
 # Steps below this are days: in seconds they were sampled above 10 kHz by a clock that has run for 5 hours or more.
@@ -76,7 +87,8 @@ def to_seconds(values: np.ndarray, name: str, label: str, given: str | None) -> 
 
 
 def _named(name: str, label: str) -> str | None:
-    inside = (label or split_unit(name)[1]).strip()
+    # netCDF: "days since 1970-01-01"
+    inside = (label or split_unit(name)[1]).split(" since ")[0].strip()
     found = IN_NAME.fullmatch(name.strip())
     spelled = inside or (found[1] if found else "")
     unit = SPELLED.get(spelled.lower(), spelled)
@@ -99,6 +111,8 @@ def _by_size(stamps: np.ndarray) -> str | None:
     if len(stamps) < 2 or not np.isfinite(stamps).all():
         return None
     first, step = float(stamps[0]), float(np.median(np.diff(stamps)))
+    if any(low <= first < high for low, high in TICKS):
+        return "ticks"
     for unit, low, high in SINCE_1970:
         if low <= abs(first) < high:
             return unit

@@ -29,7 +29,7 @@ def load_text(path: Path, wanted: Wanted) -> Columns:
     header = find_header(filled, wanted.names)
     number = filled[header.index][0]
     words = MISSING | wanted.format.words
-    rows = read_rows([line for line in lines if line[0] > number], header, words, wanted.time is not None)
+    rows = read_rows([line for line in lines if line[0] > number], header, words, bool(wanted.time))
     where = _places(header, wanted)
     refuse_closing(rows, list(where.values()), words)
     cells = {name: [row[place] for row in rows.cells] for name, place in where.items()}
@@ -60,13 +60,17 @@ def _arrays(
     form = wanted.format
     if form.decimal is None and header.decimal is not None:
         form = dataclasses.replace(form, decimal=header.decimal)
-    stamps = cells.get(wanted.time or "", [])
-    if not (stamps and is_clock(stamps[0])):
-        return to_numbers(cells, rows.lines, form, header.separator)
-    others = {name: column for name, column in cells.items() if name != wanted.time}
+    clocks = {
+        name: cells[name]
+        for name in wanted.time
+        if name in cells and cells[name] and is_clock(cells[name][0])
+    }
+    others = {name: column for name, column in cells.items() if name not in clocks}
     arrays, guesses, doubt = to_numbers(others, rows.lines, form, header.separator)
-    times, more = to_stamps(stamps, wanted.time or "", rows.lines)
-    return arrays | {wanted.time or "": times}, guesses + more, doubt
+    for name, column in clocks.items():
+        arrays[name], more = to_stamps(column, name, rows.lines)
+        guesses = guesses + more
+    return arrays, guesses, doubt
 
 
 def _called(header: Header, where: Mapping[str, int], wanted: Wanted) -> dict[str, str]:

@@ -5,7 +5,8 @@ Run by its path, so that no room of this package is imported::
     python -P worker.py KIND FILE FOLDER < names.json
 
 It writes ``FOLDER/reply.json`` with ``available`` (names in the file), ``found`` (pairs of a name and how many arrays
-it has) and ``error`` (a sentence, or null), and ``FOLDER/arrays.npz`` with these arrays under "0", "1", ...
+it has), ``units`` (labels by name) and ``error`` (a sentence, or null), and ``FOLDER/arrays.npz`` with these arrays under
+"0", "1", ...
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import warnings
 
 import numpy as np
 
-# Each kind of file is read by one function of a module in this folder.
+# Each kind of file is read by one function of a module in this folder, and its units by another where it has them.
 LOADERS = {
-    "mat": ("matlab5", "load_mat"),
-    "mat73": ("matlab73", "load_mat73"),
-    "hdf5": ("hdf5", "load_hdf5"),
-    "parquet": ("tables", "load_parquet"),
-    "xlsx": ("tables", "load_xlsx"),
+    "mat": ("matlab5", "load_mat", None),
+    "mat73": ("matlab73", "load_mat73", None),
+    "hdf5": ("hdf5", "load_hdf5", "units"),
+    "parquet": ("tables", "load_parquet", "units"),
+    "xlsx": ("tables", "load_xlsx", None),
 }
 PACKAGE = "robustctl_readers"
 
@@ -45,10 +46,11 @@ def main(kind: str, path: str, folder: str) -> None:
     names = json.load(sys.stdin)
     limits, shapes = beside("limits"), beside("shapes")
     limits.limit_process(path)
-    error, available, found = None, [], {}
+    error, available, found, labels = None, [], {}, {}
     try:
-        module, function = LOADERS[kind]
+        module, function, units = LOADERS[kind]
         available, found = shapes.load_columns(getattr(beside(module), function), path, names)
+        labels = shapes.labels(getattr(beside(module), units), path, names) if units else {}
         arrays = [one for item in found.values() for one in item]
         np.savez(os.path.join(folder, "arrays.npz"), **{str(i): a for i, a in enumerate(arrays)})  # pyright: ignore
     except limits.Unusable as fault:
@@ -58,7 +60,7 @@ def main(kind: str, path: str, folder: str) -> None:
     except Exception as fault:
         error = f"it is damaged or of another format: {type(fault).__name__}: {fault}"
     counts = [(name, len(item)) for name, item in found.items()]
-    reply = {"available": available[: limits.MOST_NAMES], "found": counts, "error": error}
+    reply = {"available": available[: limits.MOST_NAMES], "found": counts, "units": labels, "error": error}
     with open(os.path.join(folder, "reply.json"), "w", encoding="ascii") as file:
         json.dump(reply, file)
 

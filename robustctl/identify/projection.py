@@ -139,10 +139,11 @@ def with_inputs(
     - `experiments`: in scaled signals
     """
     nx, nu, ny = len(A), experiments[0].u.shape[1], len(C)
-    phi = np.concatenate([
-        np.concatenate([slopes(A, C, e.u), starts(A, C, experiments, k)], axis=2)[e.y_ok].reshape(-1, (nx + ny) * nu + ny + nx * len(experiments))
-        for k, e in enumerate(experiments)
-    ])  # fmt: skip
+    blocks = []
+    for k, e in enumerate(experiments):
+        rows = np.concatenate([slopes(A, C, e.u), starts(A, C, experiments, k)], axis=2)[e.y_ok]
+        blocks.append(rows.reshape(-1, rows.shape[2]))
+    phi = np.concatenate(blocks)
     target = np.concatenate([e.y[e.y_ok].ravel() for e in experiments])
     size = np.maximum(np.linalg.norm(phi, axis=0), 1e-300)
     theta = np.linalg.lstsq(phi / size, target, rcond=DEPENDENT)[0] / size

@@ -39,7 +39,9 @@ import numpy as np
 from robustctl.plants.exogenous import Exogenous
 from robustctl.scenario import Episode, Scenario
 
-parser = argparse.ArgumentParser(description="From a log to a loop that is certified with the error of its model.")
+parser = argparse.ArgumentParser(
+    description="From a log to a loop that is certified with the error of its model."
+)
 parser.add_argument("--out", type=Path, help="folder for all that is written; default: a temporary one")
 parser.add_argument("--quick", action="store_true", help="few epochs, to check that it runs")
 given, _ = parser.parse_known_args()  # a notebook passes arguments of its own
@@ -84,7 +86,9 @@ def logged(samples, seed):
         y.append(h[1])
         h = advance(h, voltage)
     y = np.array(y) + 0.02 * rng.normal(size=samples)
-    return rc.data.from_arrays(u, y, DT, inputs=["pump"], outputs=["level"], input_units=["V"], output_units=["V"])
+    return rc.data.from_arrays(
+        u, y, DT, inputs=["pump"], outputs=["level"], input_units=["V"], output_units=["V"]
+    )
 
 
 # %% [markdown]
@@ -171,7 +175,13 @@ q = rc.nn.LipschitzR2DN(
     nu=1, nx=4, nv=8, ny=1, hidden=(16,), gamma=0.95 * allowed.gamma, init=rc.nn.long_memory, key=jr.key(0)
 )
 trained = rc.fit_policy(
-    HoldTheLevel(plant, base, level), q.quiet(), horizon=160, batch=8, epochs=epochs, monitor=None, key=jr.key(1)
+    HoldTheLevel(plant, base, level),
+    q.quiet(),
+    horizon=160,
+    batch=8,
+    epochs=epochs,
+    monitor=None,
+    key=jr.key(1),
 )
 policy = trained.policy.explicit()
 
@@ -216,5 +226,7 @@ with_policy = held(controller)
 constant = SETTLED
 for t in range(400):
     constant = advance(constant, POINT, 0.01 * (t >= 50))
-print(f"deviation after 800 s: {with_policy[-1] - level:+.2f} V with the policy, {constant[1] - level:+.2f} V at a constant voltage")
+print(
+    f"deviation after 800 s: {with_policy[-1] - level:+.2f} V with the policy, {constant[1] - level:+.2f} V at a constant voltage"
+)
 print(f"certified: {certificate.holds}")

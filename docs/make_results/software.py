@@ -66,10 +66,26 @@ def counterexamples(results: Results) -> str:
 
 
 def certified(results: Results) -> str:
-    keys = ("promised_gamma", "gamma", "lower", "promised_rate", "rate", "proven_over_promised", "lower_over_proven")
+    keys = (
+        "promised_gamma",
+        "gamma",
+        "lower",
+        "promised_rate",
+        "rate",
+        "proven_over_promised",
+        "lower_over_proven",
+    )
     runs = results.get("certified_models", {}).get("trained", [])
     rows = [(f"{r['plant']}, {r['model']}, seed {r['seed']}", *(r[key] for key in keys)) for r in runs]
-    heads = ("gamma promised", "proven", "searched from below", "rate promised", "rate proven", "proven/promised", "searched/proven")
+    heads = (
+        "gamma promised",
+        "proven",
+        "searched from below",
+        "rate promised",
+        "rate proven",
+        "proven/promised",
+        "searched/proven",
+    )
     return table(("model", *heads), rows)
 
 

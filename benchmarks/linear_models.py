@@ -68,7 +68,7 @@ def random_system(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         # White inputs give states of about variance one.
         blocks.append((radius * turn, np.sqrt(1 - radius**2)))
-    A = scipy.linalg.block_diag(*(block for block, _ in blocks))
+    A = np.asarray(scipy.linalg.block_diag(*(block for block, _ in blocks)))
     size = np.repeat([s for _, s in blocks], 2)[:, None]
     return A, size * rng.normal(size=(len(A), 2)), rng.normal(size=(2, len(A))), rng.normal(size=(2, 2))
 
@@ -102,7 +102,7 @@ def known(seed: int) -> dict:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--systems", type=int, default=SYSTEMS)
     parser.add_argument("--out", type=Path, required=True)

@@ -69,7 +69,7 @@ def gain(system: Matrices, omega: np.ndarray) -> np.ndarray:
 def response(system: Matrices, u: np.ndarray) -> np.ndarray:
     """Return the outputs (samples, 1) from zero state."""
     numerator, denominator = ss2tf(*system)
-    return lfilter(numerator[0], denominator, u, axis=0)
+    return np.asarray(lfilter(numerator[0], denominator, u, axis=0))
 
 
 def excited(kind: str, seed: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def best_linear_gain(inputs: list[np.ndarray], errors: list[np.ndarray], periods
     """
     length = SAMPLES // PERIODS if periods else SAMPLES // 2
     window = np.ones((length, 1)) if periods else np.hanning(length)[:, None]
-    cross = power = 0.0
+    cross, power = np.zeros(length // 2 + 1, complex), np.zeros(length // 2 + 1)
     for u, e in zip(inputs, errors, strict=True):
         U, E = (np.fft.rfft(window * (v[-length:] - v[-length:].mean(axis=0)), axis=0)[:, 0] for v in (u, e))
         cross, power = cross + E * U.conj(), power + np.abs(U) ** 2
@@ -122,7 +122,7 @@ def random_draws(
 
         u = excited(kind, seed)
         y, e = simulated(u)
-        v = lfilter([1], [1, -0.8], rng.normal(size=SAMPLES))[:, None]
+        v = np.asarray(lfilter([1], [1, -0.8], rng.normal(size=(SAMPLES, 1)), axis=0))
         record = rc.data.from_arrays(u, y + e + NOISE * size * v / v.std() + 3, 1.0)
         others = [excited(kind, 10_000 + k) for k in range(200 if nonlinear else 0)]
         truth = (
@@ -172,7 +172,7 @@ def measured(name: str, draws: int) -> dict:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--out", type=Path, required=True)

@@ -122,7 +122,7 @@ rc.plot.model_error(error).savefig(out / "model_error.png")
 # of $q$ has a limit. From here on all is proof: it holds for every error within $W$, linear or not.
 
 # %%
-plant = rc.loops.ModelPlant(fit.model, u0=[POINT])
+plant = rc.loops.ModelPlant(fit.model.explicit(), u0=[POINT])
 base = rc.loops.ParallelModel(plant, [POINT])
 unknown = rc.certificates.ModelError(gain=1.0, at="output", weight=error.W)
 allowed = rc.certificates.allowed_gamma(plant, base, unknown)
@@ -175,8 +175,8 @@ q = rc.nn.LipschitzR2DN(
     nu=1, nx=4, nv=8, ny=1, hidden=(16,), gamma=0.95 * allowed.gamma, init=rc.nn.long_memory, key=jr.key(0)
 )
 trained = rc.fit_policy(
-    HoldTheLevel(plant, base, level),
     q.quiet(),
+    HoldTheLevel(plant, base, level),
     horizon=160,
     batch=8,
     epochs=epochs,

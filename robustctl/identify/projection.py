@@ -69,7 +69,9 @@ def observability(experiments: Sequence[Series], rows: int) -> tuple[np.ndarray,
         columns = _columns(e, rows)
         count += len(columns)
         for first in range(0, len(columns), CHUNK):
-            R = np.linalg.qr(np.vstack([R, _data(e, columns[first : first + CHUNK], rows)]), mode="r")
+            R = np.asarray(
+                np.linalg.qr(np.vstack([R, _data(e, columns[first : first + CHUNK], rows)]), mode="r")
+            )
     if count < COLUMNS_PER_ROW * width:
         raise DataError(
             f"a subspace estimate with {rows} block rows needs {COLUMNS_PER_ROW * width} windows of {2 * rows} samples without "

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
+from ..checks import is_whole
 from ..errors import ModelError
 from ..lft import LFT, delay, series
 from ..plants import Exogenous

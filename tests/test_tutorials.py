@@ -130,6 +130,14 @@ def test_the_tutorial_on_the_guarantee_keeps_its_promises(tmp_path):
 
 
 @whole_run
+def test_the_tutorial_from_a_log_to_a_loop_ends_with_a_certificate(tmp_path):
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "certify_from_data.py"), "--quick", "--out", str(out))
+    assert "statistics" in text and "HOLDS" in text and "certified: True" in text
+    check_figures(out, "model_error.png")
+
+
+@whole_run
 @pytest.mark.parametrize("page", [p for p in DOCS if blocks(p, "python")], ids=lambda p: p.name)
 def test_the_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     script = tmp_path / "page.py"

@@ -35,6 +35,8 @@ COMMANDS = {
     "certified_models": "python -m benchmarks.certified_models --out results/certified_models.json",
     "lipschitz_networks": "python -m benchmarks.lipschitz_networks --wide --out results/lipschitz_networks.json",
     "certify_loop": "python -m benchmarks.certify_loop --out results/certify_loop.json",
+    "model_error": "python -m benchmarks.model_error --out results/model_error.json",
+    "linear_models": "python -m benchmarks.linear_models --data FOLDER --out results/linear_models.json",
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",
     "kill_training": "python -m benchmarks.kill_training --kills 100 --out results/kill_training.json",
     "fuzz_runs": "python -m benchmarks.fuzz_runs --mutations 2000 --out results/fuzz_runs.json",

@@ -1,5 +1,7 @@
 """Certificates: proofs from the explicit matrices, and searched lower bounds that show how tight they are."""
 
+from .allowed_gamma import AllowedGamma as AllowedGamma
+from .allowed_gamma import allowed_gamma as allowed_gamma
 from .ascent import LowerBound as LowerBound
 from .ascent import contraction_lower_bound as contraction_lower_bound
 from .ascent import gain_lower_bound as gain_lower_bound

@@ -69,7 +69,9 @@ def observability(experiments: Sequence[Series], rows: int) -> tuple[np.ndarray,
         columns = _columns(e, rows)
         count += len(columns)
         for first in range(0, len(columns), CHUNK):
-            R = np.linalg.qr(np.vstack([R, _data(e, columns[first : first + CHUNK], rows)]), mode="r")
+            R = np.asarray(
+                np.linalg.qr(np.vstack([R, _data(e, columns[first : first + CHUNK], rows)]), mode="r")
+            )
     if count < COLUMNS_PER_ROW * width:
         raise DataError(
             f"a subspace estimate with {rows} block rows needs {COLUMNS_PER_ROW * width} windows of {2 * rows} samples without "
@@ -139,10 +141,11 @@ def with_inputs(
     - `experiments`: in scaled signals
     """
     nx, nu, ny = len(A), experiments[0].u.shape[1], len(C)
-    phi = np.concatenate([
-        np.concatenate([slopes(A, C, e.u), starts(A, C, experiments, k)], axis=2)[e.y_ok].reshape(-1, (nx + ny) * nu + ny + nx * len(experiments))
-        for k, e in enumerate(experiments)
-    ])  # fmt: skip
+    blocks = []
+    for k, e in enumerate(experiments):
+        rows = np.concatenate([slopes(A, C, e.u), starts(A, C, experiments, k)], axis=2)[e.y_ok]
+        blocks.append(rows.reshape(-1, rows.shape[2]))
+    phi = np.concatenate(blocks)
     target = np.concatenate([e.y[e.y_ok].ravel() for e in experiments])
     size = np.maximum(np.linalg.norm(phi, axis=0), 1e-300)
     theta = np.linalg.lstsq(phi / size, target, rcond=DEPENDENT)[0] / size

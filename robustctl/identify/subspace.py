@@ -277,7 +277,7 @@ def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[in
     zero = jnp.zeros((len(record.experiments), len(A)), inner.B.dtype)
     return FittedModel(
         inner,
-        LearnedState(zero, horizon),
+        LearnedState(x0=zero, horizon=horizon),
         scaling,
         record.dt,
         record.inputs,

@@ -17,7 +17,7 @@ BETTER = 0.9
 ENOUGH = 0.05
 """Mean excess, 5 %, with which no higher order is tried."""
 
-DENSE = 8
+DENSE = 4
 """Points per interval between two frequencies of the fit at which the filter must be above the bound, too."""
 
 POINTS = 60
@@ -144,7 +144,7 @@ def _fit(z: np.ndarray, target: np.ndarray, order: int) -> tuple[float, np.ndarr
         )
 
     starts = [np.append(start, target.mean()) for start in _starts(order)]
-    found = [least_squares(weighed, start, slope, method="lm", max_nfev=60) for start in starts]  # pyright: ignore
+    found = [least_squares(weighed, start, slope, method="lm", max_nfev=40) for start in starts]  # pyright: ignore
     best = min(found, key=lambda f: f.cost).x
     return float(np.mean(excess(best)) - np.min(excess(best))), best[:-1]
 

@@ -18,6 +18,7 @@ from .loop_run import simulate as simulate
 from .model_plant import ModelPlant as ModelPlant
 from .model_plant import ModelPlantState as ModelPlantState
 from .parallel import Parallel as Parallel
+from .parallel_model import ParallelModel as ParallelModel
 from .plant_scenario import PlantScenario as PlantScenario
 from .ports import Ports as Ports
 from .youla import Base as Base

@@ -185,16 +185,8 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0, dtype=None) -> Stable
     X = invert_bounded_real(
         np.eye(nx), A, rate**2 * np.eye(nx), np.zeros((nx, 0)), np.zeros((0, nx)), np.zeros((0, 0)), rate
     )
-    free = {
-        "X": X,
-        "p": np.linalg.norm(X),
-        "Y": np.zeros((nx, nx)),
-        "B": B,
-        "C": C,
-        "D": D,
-        "bx": np.zeros(nx),
-        "by": by,
-    }
+    zero, skew = np.zeros(nx), np.zeros((nx, nx))
+    free = {"X": X, "p": np.linalg.norm(X), "Y": skew, "B": B, "C": C, "D": D, "bx": zero, "by": by}
     model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0), dtype=dtype)
     arrays = [jnp.asarray(value, model.B.dtype) for value in free.values()]
     return eqx.tree_at(lambda m: [fields_of(m)[name] for name in free], model, arrays)

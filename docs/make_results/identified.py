@@ -1,0 +1,40 @@
+"""Tables of linear models and of the error of a model over frequency."""
+
+from .markdown import table
+
+Results = dict[str, dict]
+
+
+def model_errors(results: Results) -> str:
+    keys = ("case", "draws", "within", "median_weight_over_error", "seen_share")
+    heads = ("draws", "error within the weight", "median weight over error", "seen share of the band")
+    rows = [[r[key] for key in keys] for r in results.get("model_error", {}).get("cases", [])]
+    return table(("error", *heads), rows)
+
+
+def linear_models(results: Results) -> str:
+    keys = ("record", "order", "nrmse", "arx", "seconds")
+    rows = [[r[key] for key in keys] for r in results.get("linear_models", {}).get("records", [])]
+    return table(("record", "order", "test NRMSE", "ARX models of each output", "s"), rows)
+
+
+def linear_models_random(results: Results) -> str:
+    keys = ("order", "found", "largest_pole_error", "nrmse", "noise")
+    rows = [
+        [k + 1, *(r[key] for key in keys)]
+        for k, r in enumerate(results.get("linear_models", {}).get("random", []))
+    ]
+    return table(
+        (
+            "system",
+            "order",
+            "order found",
+            "largest error of a pole, order given",
+            "NRMSE, order given",
+            "noise",
+        ),
+        rows,
+    )
+
+
+TABLES = {f.__name__: f for f in (model_errors, linear_models, linear_models_random)}

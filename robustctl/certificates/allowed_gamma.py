@@ -1,0 +1,158 @@
+"""The largest gain of a learned system with which a loop about an imperfect model is proven to be stable."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from typing_extensions import override
+
+from ..errors import RobustctlError
+from ..lft import LFT, Bounded, static
+from ..system import StrictlyProper, System
+from .coordinates import opened
+from .loop_gains import explained, ports_of, void
+from .model_error import ModelError, as_errors, with_errors
+from .proof import Proof
+from .prove import fault_of, least_gain
+
+if TYPE_CHECKING:  # importing plants and loops is slow
+    from ..loops import Base
+    from ..loops.ports import Ports
+
+LEARNED = "the learned system"
+
+ROUNDING = 1e-6
+"""Relative part of the largest gain that is left to rounding: the proof is of the inverse, accepted with its own rounding."""
+
+NONE = 1e-9
+"""Gain from q to what it reads that is rounding of zero: without a model error the innovation does not depend on q."""
+
+
+class Unknown(System):
+    """A system of which nothing but its sizes is known, in a form by which proofs leave it open.
+
+    **Arguments:**
+
+    - `nu`: number of inputs.
+    - `ny`: number of outputs.
+    """
+
+    nu: int = eqx.field(static=True)
+    ny: int = eqx.field(static=True)
+
+    @override
+    def lft(self) -> LFT:
+        """Return the form with the system as a block."""
+        block = (Bounded(self.nu, self.ny, 1.0, reason=LEARNED),)
+        return static(
+            np.zeros((self.nu, self.ny)),
+            np.eye(self.nu),
+            np.eye(self.ny),
+            np.zeros((self.ny, self.nu)),
+            block,
+        )
+
+    @override
+    def init_state(self) -> tuple[()]:
+        return ()
+
+    @override
+    def step(self, x: tuple[()], u) -> tuple[tuple[()], jnp.ndarray]:
+        return x, jnp.zeros(self.ny)
+
+
+class AllowedGamma(NamedTuple):
+    """The largest incremental gain of a learned system with which a loop is proven to be stable.
+
+    **Arguments:**
+
+    - `gamma`: the gain; infinite where what q reads does not depend on q, 0 where nothing is proven.
+    - `proof`: of the gain 1 / gamma from q's output to its input in the loop without q; None where there is none.
+    - `reason`: why nothing is proven, in words, otherwise "".
+    """
+
+    gamma: float
+    proof: Proof | None
+    reason: str
+
+
+def allowed_gamma(
+    plant: StrictlyProper, base: "Base", error: ModelError | Sequence[ModelError] | None = None, *, references: int = 0,
+    seconds: float = 60.0,
+) -> AllowedGamma:  # fmt: skip
+    """Return the largest gain of Youla's q with which a loop is proven stable, for every plant within a model error.
+
+    ::
+
+        gamma = 1 / g,     g the least proven gain from q's output to the innovation y - y_hat, for all |dp| <= gain |d(W u)|
+
+    By the incremental small-gain theorem. Without a model error q is free, because the innovation does not depend on it. A q of a
+    smaller gain, for example a `LipschitzR2DN`, leaves a loop that `rc.certify` with the same error proves, as tightly or more so.
+
+    **Arguments:**
+
+    - `plant`: `rc.loops.ModelPlant` or `rc.plants.Sampled`, with a form.
+    - `base`: the base controller, for example `rc.loops.ParallelModel`.
+    - `error`: by what the plant differs, a `ModelError` or several.
+    - `references`: number of references that q reads besides the innovation.
+    - `seconds`: time limit of the search.
+
+    **Raises:** `RobustctlError` for seconds that are not positive, an error that does not fit the loop, and a base whose form is unknown.
+
+    **Example:** ::
+
+        lag = rc.loops.ModelPlant(rc.StateSpace([[0.9]], [[0.1]], [[1.0]], [[0.0]], dt=0.1))
+        error = rc.certificates.ModelError(gain=0.2, at="output")
+        print(rc.certificates.allowed_gamma(lag, rc.loops.ParallelModel(lag), error).gamma)
+    """
+    if not seconds > 0:
+        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    deadline = time.monotonic() + seconds
+    errors = as_errors(error)
+    loop = _loop_with_unknown(plant, base, references)
+    ports = ports_of(loop)
+    if isinstance(ports, str):
+        raise RobustctlError(f"plant and base must have forms, but {ports}")
+    for one in errors:
+        one.check_sample_time(loop.dt)
+    whole = with_errors(_freed(ports), errors)
+    form = opened(whole.between("from q", "to q"))
+    found = least_gain(form, deadline)
+    if found.proof is None:
+        why = explained(void(loop, errors, fault_of(form) or found.reason), whole, errors, deadline)
+        return AllowedGamma(0.0, None, why.reason)
+    gain = found.proof.value
+    return AllowedGamma((1 - ROUNDING) / gain if gain > NONE else np.inf, found.proof, "")
+
+
+def _loop_with_unknown(plant: StrictlyProper, base: "Base", references: int) -> System:
+    from ..loops import Youla, feedback  # slow to import
+
+    return feedback(plant, Youla(base, Unknown(base.ny + references, base.nu)))
+
+
+def _freed(ports: "Ports") -> "Ports":
+    """Return the ports with the signals of the unknown block as an input and an output."""
+    form = ports.form
+    k = next(k for k, block in enumerate(form.blocks) if isinstance(block, Bounded) and block.reason == LEARNED)
+    v, w = (sum(getattr(block, size) for block in form.blocks[:k]) for size in ("nv", "nw"))
+    rows, columns = v + np.arange(form.blocks[k].nv), w + np.arange(form.blocks[k].nw)
+    others_v, others_w = (
+        np.delete(np.arange(len(form.C1)), rows),
+        np.delete(np.arange(form.B1.shape[1]), columns),
+    )
+    free = LFT(
+        form.A, form.B1[:, others_w], np.hstack([form.B2, form.B1[:, columns]]),
+        form.C1[others_v], form.D11[others_v][:, others_w], np.hstack([form.D12[others_v], form.D11[others_v][:, columns]]),
+        np.vstack([form.C2, form.C1[rows]]), np.vstack([form.D21, form.D11[rows]])[:, others_w],
+        np.block([[form.D22, form.D21[:, columns]], [form.D12[rows], form.D11[rows][:, columns]]]),
+        form.blocks[:k] + form.blocks[k + 1 :], form.assumptions,
+    )  # fmt: skip
+    return ports._replace(
+        form=free,
+        inputs=ports.inputs | {"from q": tuple(range(form.nu, free.nu))},
+        outputs=ports.outputs | {"to q": tuple(range(form.ny, free.ny))},
+    )

@@ -16,13 +16,13 @@ from .largest_error import error_table as error_table
 from .largest_error import largest_error as largest_error
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz as lipschitz
+from .list_layers import GroupSort as GroupSort
+from .list_layers import Householder as Householder
+from .list_layers import Residual as Residual
 from .loop_certificate import LoopCertificate as LoopCertificate
 from .loop_gains import certify_loop as certify_loop
 from .model_error import ModelError as ModelError
 from .model_error import delay_error as delay_error
-from .networks import GroupSort as GroupSort
-from .networks import Householder as Householder
-from .networks import Residual as Residual
 from .proof import Proof as Proof
 from .recheck import recheck as recheck
 from .training_margin import certificate_margin as certificate_margin

@@ -18,13 +18,13 @@ from .largest_error import error_table as error_table
 from .largest_error import largest_error as largest_error
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz as lipschitz
+from .list_layers import GroupSort as GroupSort
+from .list_layers import Householder as Householder
+from .list_layers import Residual as Residual
 from .loop_certificate import LoopCertificate as LoopCertificate
 from .loop_gains import certify_loop as certify_loop
 from .model_error import ModelError as ModelError
 from .model_error import delay_error as delay_error
-from .networks import GroupSort as GroupSort
-from .networks import Householder as Householder
-from .networks import Residual as Residual
 from .peak import PeakBounds as PeakBounds
 from .peak import peak_bounds as peak_bounds
 from .proof import Proof as Proof

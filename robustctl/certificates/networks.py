@@ -1,6 +1,5 @@
 """Feed-forward networks of several libraries as layers whose slopes are known."""
 
-import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -10,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..checks import is_whole
 from ..errors import RobustctlError
-from ..lft import LFT
+from ..lft import LFT, Bounded
 from ..nn.activations import ACTIVATIONS, is_known, neurons
 from ..nn.sandwich import SandwichNetwork
 from ..nn.static import StaticNetwork
 from ..system import System, explicit_of
 from .layers import Affine, Branches, Layer, Sorted, chain_of, elementwise, reflected
+from .list_layers import GroupSort, Householder, Residual
 from .pointwise import POINTWISE, Activation, assumed_unit, kinked
 from .steps import Chain, form_of, slopes_everywhere
 
@@ -27,93 +26,6 @@ _LARGEST = 6000
 _NAMES = (*POINTWISE, "identity", "maxmin")
 
 _EXAMPLE = "a list of layers begins with a matrix, as [W1, 'relu', W2] does"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroupSort:
-    """An activation for a list of layers: every `size` neighboring signals in order.
-
-    **Arguments:**
-
-    - `size`: of a group, at least 2; 2 is maxmin.
-    - `descending`: whether the largest comes first.
-
-    **Raises:** `RobustctlError` for a size below 2.
-
-    **Example:** ::
-
-        W1, W2 = np.random.default_rng(0).normal(size=(2, 6, 6))
-        print(rc.certificates.lipschitz([W1, rc.certificates.GroupSort(3), W2]))
-    """
-
-    size: int
-    descending: bool = True
-
-    def __post_init__(self):
-        if not is_whole(self.size, 2):
-            raise RobustctlError(f"size must be a whole number of at least 2 signals, got {self.size!r}")
-
-    def add_to(self, reader: "_Reader") -> None:
-        """Add the layer to those that were read."""
-        n = reader.grouped(self.size, "GroupSort")
-        layer = Sorted(n, self.size, self.descending)
-        # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
-        reader.add(layer if self.size > 2 else layer.comparisons()[0], n)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Householder:
-    """An activation for a list of layers: each group of `len(v)` signals is reflected to the side of v.
-
-    ::
-
-        s -> s  where v's >= 0,  else  s - 2 v (v's),      v scaled to |v| = 1
-
-    **Arguments:**
-
-    - `v`: of at least 2 numbers, not all zero; `(1, -1)` is maxmin.
-
-    **Raises:** `RobustctlError` for another v.
-    """
-
-    v: Any
-
-    def __post_init__(self):
-        v = np.asarray(self.v, np.float64)
-        if v.ndim != 1 or v.size < 2 or not np.isfinite(v).all() or not v.any():
-            raise RobustctlError(
-                f"v must be a vector of at least 2 finite numbers, not all zero, got {self.v!r}"
-            )
-
-    def add_to(self, reader: "_Reader") -> None:
-        """Add the layer to those that were read."""
-        v = np.asarray(self.v, np.float64)
-        n = reader.grouped(v.size, "Householder")
-        reader.add(reflected(v / np.linalg.norm(v), n), n)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Residual:
-    """A layer of a list: `s -> skip(s) + network(s)`; without `skip` the signal itself is added.
-
-    **Arguments:**
-
-    - `network`: a list of layers, or any other network that `lipschitz` takes.
-    - `skip`: a matrix or a network, for a skip connection that changes the size; default the identity.
-
-    **Example:** ::
-
-        W1, W2, W3, W4 = np.random.default_rng(0).normal(size=(4, 4, 4)) / 4
-        block = rc.certificates.Residual([W2, "relu", W3])
-        print(rc.certificates.lipschitz([W1, block, "tanh", W4]))
-    """
-
-    network: Any
-    skip: Any = None
-
-    def add_to(self, reader: "_Reader") -> None:
-        """Add the layers to those that were read."""
-        reader.residual(self.network, self.skip)
 
 
 class Network(NamedTuple):
@@ -181,7 +93,7 @@ class _Reader:
         elif isinstance(item, str):
             self.named(item)
         elif isinstance(item, GroupSort | Householder | Residual):
-            item.add_to(self)
+            self.special(item)
         elif _is_affine(item):
             self.affine(*item)
         elif eqx.is_array(item) or not (callable(item) or isinstance(item, System)):
@@ -225,13 +137,15 @@ class _Reader:
             )
         n = self.signals_now(name)
         if name == "maxmin":
-            GroupSort(2).add_to(self)
+            self.special(GroupSort(2))
         elif name != "identity":
             self.add(elementwise(POINTWISE[name], n), n)
 
-    def grouped(self, size: int, name: str) -> int:
-        """Return the number of signals, of which a layer takes groups of a size."""
-        n = self.signals_now(name)
+    def special(self, item: GroupSort | Householder | Residual) -> None:
+        if isinstance(item, Residual):
+            return self.residual(item)
+        n = self.signals_now(type(item).__name__)
+        size = item.size if isinstance(item, GroupSort) else len(item.v)
         if n % size:
             even = (
                 "maxmin needs an even number of signals"
@@ -239,16 +153,22 @@ class _Reader:
                 else f"groups of {size} need a multiple of {size} signals"
             )
             raise RobustctlError(f"{even}, got {n}; pad the layer before")
-        return n
+        if isinstance(item, GroupSort) and size > 2:
+            return self.add(Sorted(n, size, item.descending), n)
+        if isinstance(item, GroupSort):
+            # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
+            return self.add(Sorted(n, size, item.descending).comparisons()[0], n)
+        v = np.asarray(item.v, np.float64)
+        return self.add(reflected(v / np.linalg.norm(v), n), n)
 
-    def residual(self, network: Any, skip: Any) -> None:
+    def residual(self, item: Residual) -> None:
         one, other = _Reader(self.width), _Reader(self.width)
-        one.read(network)
-        if skip is not None:
-            other.read(skip)
+        one.read(item.network)
+        if item.skip is not None:
+            other.read(item.skip)
         if self.width is None:
             self.ni = self.width = other.width = one.ni
-        if one.width != other.width or (skip is not None and one.ni != other.ni):
+        if one.width != other.width or (item.skip is not None and one.ni != other.ni):
             raise RobustctlError(
                 f"a residual network must return as many signals as its skip connection, got {one.width} and {other.width}; give a "
                 "matrix as skip"
@@ -319,7 +239,7 @@ class _Reader:
         if is_known(function):  # the identity, which Equinox has under no public name
             return None
         block, assumptions = neurons(n, function, (np.dtype(np.float64),))
-        if block.reason:
+        if isinstance(block, Bounded):
             raise RobustctlError(block.reason)
         self.assumptions += assumptions
         return self.add(elementwise(assumed_unit(function), n), n)
@@ -332,7 +252,9 @@ def _is_affine(item: Any) -> bool:
     """Whether an item is a pair of a matrix and a vector."""
     if not isinstance(item, tuple) or len(item) != 2:
         return False
-    return all(map(eqx.is_array, item)) and item[0].ndim == 2 and item[1].ndim == 1
+    return (
+        all(isinstance(a, np.ndarray | jax.Array) for a in item) and item[0].ndim == 2 and item[1].ndim == 1
+    )
 
 
 def _leak(slope: Any, n: int) -> Activation:

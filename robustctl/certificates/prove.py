@@ -26,6 +26,8 @@ _CLOSED = 2e-3
 _LARGEST_TRACE = 1e7
 """Of a metric of contraction, per state of balanced coordinates, with `P > I`: beyond it a rate counts as not provable."""
 
+_UNBALANCED = "the states' and neurons' sizes must differ by less than float64 holds, got Gramians that are not finite; scale the signals"
+
 _MEMORY = 8e9
 """Bytes beyond which no solution is tried."""
 
@@ -120,7 +122,8 @@ def _least(
     """Return the proof with the least g of three starts; `supply`: for the size of the outputs."""
     if reason := too_large(*size_of(forms, True), deadline, len(forms)):
         return Found(None, reason)
-    balanced = balance(*forms)
+    if (balanced := _balanced(forms)) is None:
+        return Found(None, _UNBALANCED)
     program, y = program_of(balanced.forms, 1.0, supply(balanced.size))
     best, lowest = None, np.inf
     for start in (1e3, 1e1, 1e5):
@@ -135,6 +138,17 @@ def _least(
     if best is not None:
         return Found(best)
     return Found(None, _unproven(deadline, f"no finite {what} could be proven with constant multipliers"))
+
+
+def _balanced(forms: Sequence[LFT]) -> Coordinates | None:
+    """Return the balanced forms, None where they leave float64."""
+    try:
+        with np.errstate(all="ignore"):
+            found = balance(*forms)
+    except np.linalg.LinAlgError:
+        return None
+    arrays = [found.T, *found.d, *(M for form in found.forms for M in form.matrices)]
+    return found if all(np.isfinite(M).all() for M in arrays) else None
 
 
 def _solved(
@@ -206,7 +220,8 @@ def least_rate(form: Forms, deadline: float = np.inf, within: float = 5e-3) -> F
         )
     if reason := too_large(*size_of(forms, False), deadline, len(forms)):
         return Found(None, reason)
-    balanced = balance(*forms)
+    if (balanced := _balanced(forms)) is None:
+        return Found(None, _UNBALANCED)
     best, rate = None, 1.0
     for _ in range(12):
         found, predicted = _rate_proof(forms, balanced, rate, deadline)

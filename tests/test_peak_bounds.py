@@ -25,13 +25,8 @@ def random_system(rng):
     nx, nu = rng.integers(1, 6), rng.integers(1, 3)
     A = rng.normal(size=(nx, nx))
     A *= rng.uniform(0.3, 0.98) / np.abs(np.linalg.eigvals(A)).max()
-    x = 10 ** rng.uniform(-4, 4, nx)
-    return (
-        x[:, None] * A / x,
-        x[:, None] * rng.normal(size=(nx, nu)),
-        rng.normal(size=(1, nx)) / x,
-        rng.normal(size=(1, nu)) * rng.integers(2),
-    )
+    x, D = 10 ** rng.uniform(-4, 4, nx), rng.normal(size=(1, nu)) * rng.integers(2)
+    return x[:, None] * A / x, x[:, None] * rng.normal(size=(nx, nu)), rng.normal(size=(1, nx)) / x, D
 
 
 def test_peaks_of_linear_systems_are_never_below_the_exact_ones_and_near():

@@ -62,11 +62,8 @@ def test_no_simulation_leaves_the_region_its_box_or_its_limits(found):
     assert np.allclose([found.level(s) for s in states], 1)
     d = 0.2 * np.where(rng.random((500, 1, 1)) < 0.5, 1.0, rng.choice([-1.0, 1.0], (500, 80, 1)))
     run = simulated(loop, states, d)
-    for name, signal in zip(
-        ("angle", "speed", "motor"),
-        (*np.moveaxis(np.asarray(run.x.x), -1, 0), np.asarray(run.u)[..., 0]),
-        strict=True,
-    ):
+    seen = np.concatenate([np.asarray(run.x.x), np.asarray(run.u)], -1)
+    for name, signal in zip(("angle", "speed", "motor"), np.moveaxis(seen, -1, 0), strict=True):
         assert np.abs(signal).max() <= found.bounds[name] * (1 + 1e-9) <= found.box[name] * (1 + 1e-8)
     ends = np.concatenate([np.asarray(run.x.x), np.asarray(run.x.applied)], -1)[:, 1:]
     assert np.max(np.einsum("bti,ij,btj->bt", ends, found.P, ends)) <= 1
@@ -94,11 +91,44 @@ def test_a_nonlinear_model_in_the_controller_has_the_box_too():
     assert np.abs(run.x.x[..., 0]).max() <= found.bounds["angle"]
 
 
-def test_a_learned_policy_counts_with_its_neurons():
-    policy = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=0.2, hidden=(4,), key=jr.key(0)).explicit()
-    loop = loop_of(policy=rc.loops.Series(rc.loops.Gain(jnp.eye(2), jnp.zeros(2), jnp.zeros(2)), policy))
-    with pytest.raises(RobustctlError, match="no region|must be stable|an equilibrium"):
-        region(loop, BOX, seconds=20.0)
+class Saturating(rc.System):
+    """State feedback with a smooth nonlinearity: `u = -K x - tanh(angle) / 2`."""
+
+    nu, ny = 2, 1
+
+    def init_state(self):
+        return ()
+
+    def step(self, x, u):
+        return x, jnp.stack([-9.0 * u[0] - 4.0 * u[1] - 0.5 * jnp.tanh(u[0])])
+
+    def lft(self):
+        slopes = rc.lft.Slopes(np.zeros(1), np.ones(1))
+        return rc.lft.static([[0.0]], [[1.0, 0.0]], [[-0.5]], [[-9.0, -4.0]], [slopes])
+
+
+class Wrong(Saturating):
+    """What it says of itself is not what it does."""
+
+    def step(self, x, u):
+        return x, jnp.stack([5.0 * u[0]])
+
+    def lft(self):
+        return super().lft()
+
+
+def test_a_controller_counts_with_its_nonlinearity():
+    loop = loop_of(policy=Saturating())
+    found = region(loop, {"angle": 0.3, "speed": 1.0})
+    # A signal that depends on a neuron has no closed form: its bound is the box
+    assert found.starts["angle"] > 0.1 and found.bounds["motor"] == pytest.approx(10.0)
+    run = simulated(loop, found.sample(np.random.default_rng(1), 200), np.zeros((200, 60, 1)))
+    assert np.abs(run.x.x[..., 0]).max() <= found.bounds["angle"] and np.abs(run.u).max() <= 10.0
+
+
+def test_a_controller_that_misdescribes_itself_is_found_out():
+    with pytest.raises(ModelError, match=r"must do what its lft.. says, .* correct lft.. of Wrong"):
+        region(loop_of(policy=Wrong()), {"angle": 0.3, "speed": 1.0})
 
 
 def test_delay_and_jitter_are_in_the_proof():
@@ -170,7 +200,7 @@ def test_faults_are_named(name):
 def test_a_box_that_is_too_large_has_a_smaller_one_named():
     """The gain holds the pendulum, with little damping, where 4.2 angle is above 4 sin(angle) by enough."""
     with pytest.raises(
-        RobustctlError, match="no region could be proven.*With states at 0.[25] of these half widths"
+        RobustctlError, match=r"no region could be proven.*With states at 0.[25] of these half widths"
     ):
         region(loop_of(gain=(4.2, 0.05)), {"angle": 0.5, "speed": 0.3})
 
@@ -178,7 +208,7 @@ def test_a_box_that_is_too_large_has_a_smaller_one_named():
 def test_an_unstable_loop_is_refused_with_its_poles_and_what_a_simulation_does():
     with pytest.raises(
         RobustctlError,
-        match="must be stable, got poles 1\\..*In simulation .* left it, without disturbance: from",
+        match=r"must be stable, got poles 1\..*In simulation .* left it, without disturbance: from",
     ):
         region(loop_of(gain=(2.0, 1.0)), {"angle": 0.2, "speed": 0.5})
 

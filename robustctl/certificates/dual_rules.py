@@ -173,13 +173,13 @@ def _not(params: dict, a: Dual) -> Dual:
     return Dual(Interval(~a.value.hi, ~a.value.lo))
 
 
-def _select(params: dict, which: Dual, *cases: Dual) -> Dual:
-    if not which.value.thin:
+def _select(params: dict, condition: Dual, *given: Dual) -> Dual:
+    if not condition.value.thin:
         raise ModelError(
             "the equations must not switch between formulas inside the box, got a where whose condition depends on the state there; take a "
             "smaller box, or write the switch as a maximum, minimum or clip, whose slopes have bounds"
         )
-    which, *cases = aligned(which, *cases)
+    which, *cases = aligned(condition, *given)
     number = np.asarray(which.value.lo, int)
     value, slopes = cases[0].value, zeros_where_none([c.slope for c in cases])
     slope = None if slopes is None else slopes[0]

@@ -46,26 +46,36 @@ def signals_of(system: System) -> Signals:
 
 
 def _of_loop(loop: System) -> Signals | None:
-    """Return the signals of a loop about a plant in continuous time, sampled; None of any other system."""
-    ports = getattr(loop, "ports", None)
-    sampled = getattr(loop, "plant", None)
-    plant = getattr(sampled, "plant", None)
-    if ports is None or plant is None or sampled is None or (known := ports()) is None:
+    """Return the signals of a feedback loop; None of any other system."""
+    ports, plant = getattr(loop, "ports", None), getattr(loop, "plant", None)
+    if ports is None or plant is None or (known := ports()) is None:
         return None
-    d = {s.name: k for s, k in zip(plant.disturbances, known.inputs.get("d", ()), strict=False)}
-    noise = {f"noise of {name}": k for name, k in zip(sampled.outputs, known.inputs["n"], strict=True)}
-    columns = [*d.values(), *noise.values()]
-    rows = [*known.outputs["y"], *known.outputs["u"]]
-    named = [*plant.outputs, *plant.controls]
+    # A plant in continuous time, sampled, has names for disturbances and states.
+    inner = getattr(plant, "plant", None)
+    columns, rows = ([known.inputs.get(name, ()) for name in "dn"], [known.outputs[name] for name in "yu"])
+    disturbances = _names(tuple(s.name for s in inner.disturbances) if inner else None, "d", len(columns[0]))
+    (y, y_units), (u, u_units) = (
+        (_names(names, letter, len(at)), _units(units, len(at)))
+        for letter, at, names, units in zip(
+            "yu", rows, (plant.outputs, plant.inputs), (plant.output_units, plant.input_units), strict=True
+        )
+    )
     # States that are measured are outputs already.
-    more = {k: s for k, s in enumerate(plant.states) if s not in plant.outputs}
-    form, pad = known.form, ((0, len(more)), (0, 0))
+    more = {k: s for k, s in enumerate(inner.states if inner else ()) if s.name not in y}
+    form, taken, seen, pad = (
+        known.form,
+        [*columns[0], *columns[1]],
+        [*rows[0], *rows[1]],
+        ((0, len(more)), (0, 0)),
+    )
     form = form._replace(
-        B2=form.B2[:, columns], D12=form.D12[:, columns], C2=np.vstack([form.C2[rows], np.eye(form.nx)[list(more)]]),
-        D21=np.pad(form.D21[rows], pad), D22=np.pad(form.D22[rows][:, columns], pad),
+        B2=form.B2[:, taken], D12=form.D12[:, taken], C2=np.vstack([form.C2[seen], np.eye(form.nx)[list(more)]]),
+        D21=np.pad(form.D21[seen], pad), D22=np.pad(form.D22[seen][:, taken], pad),
     )  # fmt: skip
-    named += more.values()
-    return Signals(form, (*d, *noise), tuple(s.name for s in named), tuple(s.unit for s in named))
+    return Signals(
+        form, (*disturbances, *(f"noise of {name}" for name in y)), (*y, *u, *(s.name for s in more.values())),
+        (*y_units, *u_units, *(s.unit for s in more.values())),
+    )  # fmt: skip
 
 
 def _names(known: tuple[str, ...] | None, letter: str, count: int) -> tuple[str, ...]:

@@ -157,11 +157,8 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
         sizes = np.array([float(given.get(name, 0.0)) for name in names])
         bounded = [given[name] for name in given]
     else:
-        sizes = (
-            np.broadcast_to(np.asarray(given, float), (n,))
-            if np.ndim(given) == 0
-            else np.asarray(given, float)
-        )
+        sizes = np.asarray(given, float)
+        sizes = np.full(n, sizes) if sizes.ndim == 0 else sizes
         bounded = sizes
     if sizes.shape != (n,):
         raise RobustctlError(
@@ -172,7 +169,7 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
             f"the bounds of disturbances must be positive and finite, got {given}; leave out the name of an input that is not disturbed"
         )
     count = int(np.count_nonzero(sizes))
-    if np.ndim(given) == 0 and not isinstance(given, Mapping):
+    if isinstance(given, float | int):
         return sizes, [list(range(count))], {"2-norm of inputs": float(sizes[0])}
     return sizes, [[k] for k in range(count)], {n: float(s) for n, s in zip(names, sizes, strict=True) if s}
 

@@ -21,6 +21,10 @@ _GAP = 1e-3
 """Relative duality gap of the size."""
 
 
+_PARTS = (1.0, 0.6, 0.35, 0.2, 0.1, 0.05, 0.02)
+"""Of the disturbances, that are tried where those before leave no region."""
+
+
 class Watch(NamedTuple):
     """A loop on a box, without units.
 
@@ -50,22 +54,40 @@ class Found(NamedTuple):
 
 
 def largest(watch: Watch, deadline: float) -> Found | None:
-    """Return the largest region among a few rates that allows all disturbances, else the one that allows most; None where there is none."""
+    """Return the largest region among a few rates, for the disturbances or the part of them that there is one for; None for none."""
     if fault_of(watch.form):
         return None
     balanced, slowest = _balanced(watch), spectral_radius(at_slopes(watch.form)[0])
-    for all_disturbances in (True, False) if watch.form.nu else (True,):
-        tried = []
-        for share in _SHARES:
-            rate = float(np.sqrt(1 - share * (1 - slowest**2)))
-            tried.append(_solved(watch, balanced, rate, all_disturbances, deadline))
-        known = [found for found in tried if found is not None]
-        if known and all_disturbances:
-            wanted = np.diag(np.append(watch.starts, np.zeros(watch.form.nx - watch.starts.size)) ** 2)
-            return min(known, key=lambda f: (f.allowed < 1, np.sum(f.P * wanted)))
-        if known:
-            return max(known, key=lambda f: f.allowed)
-    return None
+
+    def with_disturbances(part: float) -> Found | None:
+        smaller = _scaled(watch, balanced, part)
+        rates = [float(np.sqrt(1 - share * (1 - slowest**2))) for share in _SHARES]
+        known = [found for rate in rates if (found := _solved(*smaller, rate, deadline)) is not None]
+        best = min(known, key=lambda f: (f.allowed < 1, _size(watch, f.P)), default=None)
+        return best and best._replace(allowed=best.allowed * part)
+
+    first, *parts = _PARTS if watch.form.nu else (1.0,)
+    found = with_disturbances(first)
+    # Without a region for the smallest disturbances there is none for larger ones
+    if found is None and (not parts or (found := with_disturbances(parts[-1])) is None):
+        return None
+    for part in parts[:-1]:
+        if found.allowed >= part:
+            break
+        found = with_disturbances(part) or found
+    return found
+
+
+def _size(watch: Watch, P: np.ndarray) -> float:
+    """Return the sum over the plant's states of V at the edge of the box: small where a region is large."""
+    return float(np.sum(np.diag(P)[: watch.starts.size] * watch.starts**2))
+
+
+def _scaled(watch: Watch, balanced: Coordinates, part: float) -> tuple[Watch, Coordinates]:
+    def smaller(form: LFT) -> LFT:
+        return form._replace(B2=form.B2 * part, D12=form.D12 * part, D22=form.D22 * part)
+
+    return watch._replace(form=smaller(watch.form)), balanced._replace(form=smaller(balanced.form))
 
 
 def _balanced(watch: Watch) -> Coordinates:
@@ -83,18 +105,14 @@ def _balanced(watch: Watch) -> Coordinates:
     )
 
 
-def _solved(
-    watch: Watch, balanced: Coordinates, rate: float, all_disturbances: bool, deadline: float
-) -> Found | None:
+def _solved(watch: Watch, balanced: Coordinates, rate: float, deadline: float) -> Found | None:
     form, T = balanced.form, np.linalg.inv(balanced.T)
     wanted = T[:, : watch.starts.size] * watch.starts
     cost_of_P = wanted @ wanted.T / max(np.sum(wanted**2), 1e-300)
     # A little of every direction, so that what the plant does not start in stays bounded
     cost_of_P = cost_of_P + 1e-3 * np.eye(form.nx) / form.nx
-    if not all_disturbances:
-        cost_of_P = 1e-3 * cost_of_P
     views = [_without_inputs(seen(form, k)) for k in range(form.ny)]
-    parts = [_dynamics(form, rate, balanced.size, all_disturbances), *(map(_limit, views))]
+    parts = [_dynamics(form, rate, balanced.size), *(map(_limit, views))]
     program, y = assemble(form.nx, parts, cost_of_P)
     if cost(program)[0] > deadline - time.monotonic():
         return None
@@ -108,18 +126,13 @@ def _without_inputs(form: LFT) -> LFT:
     return form._replace(B2=form.B2[:, :0], D12=form.D12[:, :0], D22=form.D22[:, :0])
 
 
-def _dynamics(form: LFT, rate: float, size: float, all_disturbances: bool) -> Part:
-    """`rate^2 V - V+ + sum mu_k d_k^2 + blocks > 0`, and in one more row `sum mu < 1 - rate^2`, or the sum at little cost."""
+def _dynamics(form: LFT, rate: float, size: float) -> Part:
+    """`rate^2 V - V+ + sum mu_k d_k^2 + blocks > 0`, and in one more row `sum mu < 1 - rate^2`."""
     rows = rows_of(form)
     blocks, neurons = known_of_blocks(form, rows)
     n = rows.X0.shape[1]
     inputs = [np.outer(u, u) for u in rows.U]
     share = size**2 / (1 - rate**2)
-    if not (all_disturbances and inputs):
-        costs = [share] * len(inputs) + [0.0] * len(blocks)
-        return Part(
-            ((rows.X0, rate**2), (rows.S, -1.0)), np.zeros((n, n)), (*inputs, *blocks), tuple(costs), neurons
-        )
     C = np.zeros((n + 1, n + 1))
     C[n, n] = 1.0
     fixed = [np.pad(F, (0, 1)) for F in (*inputs, *blocks)]
@@ -210,8 +223,8 @@ def watch(form: LFT, marks: Sequence, disturbances: np.ndarray, nx: int, drift: 
     names, half, taken = _limits(form, marks, rows, v, w)
     scale = 1 / half[:, None]
     inner = LFT(
-        form.A, form.B1[:, w], form.B2[:, acting] * disturbances[acting], form.C1[v], form.D11[np.ix_(v, w)],
-        form.D12[v][:, acting] * disturbances[acting], form.C1[taken] * scale, form.D11[np.ix_(taken, w)] * scale,
+        form.A, form.B1[:, w], form.B2[:, acting] * disturbances[acting], form.C1[v], form.D11[v][:, w],
+        form.D12[v][:, acting] * disturbances[acting], form.C1[taken] * scale, form.D11[taken][:, w] * scale,
         np.zeros((len(taken), acting.size)), tuple(b for b in form.blocks if b not in marks), form.assumptions,
     )  # fmt: skip
     return Watch(inner, names, half, marks[0].half[:nx], np.hstack([drift[:, None], added]))
@@ -221,11 +234,10 @@ def _positions(form: LFT, marks: Sequence) -> tuple[list[int], list[int], np.nda
     """Return where the watched channels begin in v and in w, and the vectors that their rounding adds to the state."""
     rows, columns, added, v, w = [], [], [np.zeros((form.nx, 0))], 0, 0
     for block in form.blocks:
-        if any(block is m for m in marks):
+        for mark in (m for m in marks if m is block):
             rows.append(v)
             columns.append(w)
-            k = block.rounding.size
-            added.append(form.B1[:, w : w + k] * block.rounding)
+            added.append(form.B1[:, w : w + mark.rounding.size] * mark.rounding)
         v, w = v + block.nv, w + block.nw
     return rows, columns, np.hstack(added)
 

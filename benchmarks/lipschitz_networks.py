@@ -52,7 +52,7 @@ def everywhere(widths: tuple[int, ...], name: str, seed: int) -> dict:
     begin = time.perf_counter()
     proof = least_gain(known.form, time.monotonic() + 120).proof
     middle = time.perf_counter()
-    recursion = by_recursion(chain, time.monotonic() + 30)
+    recursion = by_recursion(chain, time.monotonic() + 15)
     end = time.perf_counter()
     return {
         "widths": widths, "activation": name, "exact": proof.value if proof else None, "exact_seconds": middle - begin,
@@ -83,7 +83,7 @@ def random_networks(count: int, seed: int) -> dict:
         layers = network(rng, widths, name)
         middle, half = rng.normal(size=ni), 10 ** rng.uniform(-2, 0)
         whole = lipschitz(layers, norm=norm, seconds=10)
-        part = lipschitz(layers, (middle - half, middle + half), norm, seconds=1)
+        part = lipschitz(layers, (middle - half, middle + half), norm, seconds=1.5)
         found.append((whole.ratio, part.ratio, part.upper / whole.upper))
     whole, part, less = np.array(found).T
     return {

@@ -4,7 +4,7 @@
 
     dy_c^2 <= sum_j tau_j du_j^2 <= (sum_j tau_j) |du|_inf^2
 
-The smallest sum of tau that multipliers prove; the source of the inequality's other terms is `prove`.
+The smallest sum of tau that multipliers prove; the inequality's other terms are those of `inequalities`.
 """
 
 import time
@@ -15,7 +15,7 @@ from ..lft import LFT, Claim
 from .coordinates import Coordinates, balance
 from .dissipation import Inequality, blocks_form, margin
 from .inequalities import block_terms, split_multipliers
-from .interior_point import Pairs, Program, cost, solve
+from .interior_point import Pairs, Program, solve
 from .prove import too_large
 
 
@@ -29,7 +29,9 @@ def infinity_bound(form: LFT, least: np.ndarray, deadline: float) -> float:
         if least[c] <= found:
             break
         row = form._replace(C2=form.C2[[c]], D21=form.D21[[c]], D22=form.D22[[c]])
-        share = time.monotonic() + (deadline - time.monotonic()) / (len(order) - k)
+        now = time.monotonic()
+        # Small programs take a moment, and often most outputs do not matter after the first.
+        share = min(deadline, now + max((deadline - now) / (len(order) - k), 1.0))
         found = max(found, min(least[c], _row_bound(row, share)))
     return float(found)
 
@@ -77,8 +79,3 @@ def _proven(form: LFT, balanced: Coordinates, program: Program, y: np.ndarray) -
         if margin(Inequality(form, claim, blocks_form(form, claim)), P) < 0:
             return float(np.sqrt(np.trace(R) * (1 + 1e-12)))
     return None
-
-
-def seconds_of(form: LFT) -> float:
-    """Return an estimate of the seconds that one output takes."""
-    return cost(_program(form)[0])[0]

@@ -115,7 +115,9 @@ def lipschitz(network: Any, box: Any = None, norm: Any = 2, *, seconds: float = 
     begin = time.monotonic()
     norm, known = _norm(norm), described(network)
     inside = None if box is None else _box(box, known.ni)
-    uppers = _everywhere(known, norm, begin + (seconds if inside is None else seconds / 2))
+    # Half of the time is for the box, but for what takes a moment.
+    share = seconds if inside is None else max(seconds / 2, min(seconds, 2.0))
+    uppers = _everywhere(known, norm, begin + share)
     lower = _searched(known.chain, norm, inside)
     if inside is not None and min(uppers.values()) > 0:
         found, in_parts = _on_box(known, norm, inside, begin + seconds)
@@ -232,7 +234,8 @@ def _on_box(known: Network, norm: float, box: Box, deadline: float) -> tuple[dic
     """Return upper bounds on a box, by method, and the largest norm of a Jacobian that dividing the box found."""
     chain, sizes = known.chain, known.sizes
     ranges = slope_ranges(chain, sizes, box)
-    found = {"Jacobians on the box": float(norm_bound(*jacobian_bounds(chain, sizes, ranges), norm)[0])}
+    l, u = jacobian_bounds(chain, sizes, ranges)
+    found = {"Jacobians on the box": float(norm_bound(l, u, norm)[0])}
     here: Ranges = [(lo[0], hi[0]) for lo, hi in ranges]
     inside, half = centered(chain, here), time.monotonic() + (deadline - time.monotonic()) / 2
     found |= _by_multipliers(known, inside, unit_ranges(inside), here, norm, half, "local LipSDP")

@@ -127,7 +127,8 @@ def jacobian_bounds(chain: Chain, sizes: Chain, ranges: Ranges) -> tuple[np.ndar
     points = np.tile(np.eye(ni), (B, 1))
 
     def lines(k, l, u):
-        return product_lines(*repeated[k], l, u)
+        lo, hi = repeated[k]
+        return product_lines(lo, hi, l, u)
 
     found = propagated(chain, sizes, Box(points, points), lines, offsets=False)[-1]
     l, u = (M.reshape(B, ni, -1).transpose(0, 2, 1) for M in found)

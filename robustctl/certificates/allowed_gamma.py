@@ -13,7 +13,7 @@ from ..errors import RobustctlError
 from ..lft import LFT, Bounded, static
 from ..system import StrictlyProper, System
 from .coordinates import opened
-from .loop_gains import explained, ports_of, void
+from .loop_gains import ports_of
 from .model_error import ModelError, as_errors, with_errors
 from .proof import Proof
 from .prove import fault_of, least_gain
@@ -26,9 +26,6 @@ LEARNED = "the learned system"
 
 ROUNDING = 1e-6
 """Relative part of the largest gain that is left to rounding: the proof is of the inverse, accepted with its own rounding."""
-
-NONE = 1e-9
-"""Gain from q to what it reads that is rounding of zero: without a model error the innovation does not depend on q."""
 
 
 class Unknown(System):
@@ -120,12 +117,15 @@ def allowed_gamma(
         one.check_sample_time(loop.dt)
     whole = with_errors(_freed(ports), errors)
     form = opened(whole.between("from q", "to q"))
+    if fault := fault_of(form):
+        return AllowedGamma(0.0, None, fault)
+    form = _acting(_differences(form, plant))
+    if not any(M.any() for M in (form.C2, form.D21, form.D22)):
+        return AllowedGamma(np.inf, None, "")
     found = least_gain(form, deadline)
     if found.proof is None:
-        why = explained(void(loop, errors, fault_of(form) or found.reason), whole, errors, deadline)
-        return AllowedGamma(0.0, None, why.reason)
-    gain = found.proof.value
-    return AllowedGamma((1 - ROUNDING) / gain if gain > NONE else np.inf, found.proof, "")
+        return AllowedGamma(0.0, None, found.reason)
+    return AllowedGamma((1 - ROUNDING) / found.proof.value, found.proof, "")
 
 
 def _loop_with_unknown(plant: StrictlyProper, base: "Base", references: int) -> System:
@@ -158,3 +158,44 @@ def _freed(ports: "Ports") -> "Ports":
         inputs=ports.inputs | {"from q": tuple(range(form.nu, free.nu))},
         outputs=ports.outputs | {"to q": tuple(range(form.ny, free.ny))},
     )
+
+
+def _differences(form: LFT, plant: StrictlyProper) -> LFT:
+    """Return a form with the base's copy of the plant's states replaced by its difference from them, where there is such a copy.
+
+    A model in parallel has the plant's matrices and its control, so that the differences of equal entries are exactly zero.
+    """
+    known = plant.lft()
+    n = 0 if known is None else known.nx
+    first, second = slice(0, n), slice(n, 2 * n)
+    if form.nx < 2 * n or not np.array_equal(form.A[first, first], form.A[second, second]):
+        return form
+    T = np.eye(form.nx)
+    T[second, first], T[second, second] = np.eye(n), -np.eye(n)
+    # T is its own inverse.
+    return form._replace(A=T @ form.A @ T, B1=T @ form.B1, B2=T @ form.B2, C1=form.C1 @ T, C2=form.C2 @ T)
+
+
+def _acting(form: LFT) -> LFT:
+    """Return a form without the states that no input or block moves, and those that act on no output or block, by their exact zeros.
+
+    From equal starts they change nothing between input and output. Those left out are stable, as all of A is.
+    """
+    moved = _reached(form.A != 0, np.any(np.hstack([form.B1, form.B2]) != 0, axis=1))
+    acts = _reached((form.A != 0).T, np.any(np.vstack([form.C1, form.C2]) != 0, axis=0))
+    keep = np.flatnonzero(moved & acts)
+    return form._replace(
+        A=form.A[np.ix_(keep, keep)],
+        B1=form.B1[keep],
+        B2=form.B2[keep],
+        C1=form.C1[:, keep],
+        C2=form.C2[:, keep],
+    )
+
+
+def _reached(arrows: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Return which states can be reached from those in `start`, with an arrow from k to i where `arrows[i, k]`."""
+    found = start
+    for _ in range(len(start)):
+        found = found | np.any(arrows & found, axis=1)
+    return found

@@ -15,7 +15,7 @@ EDITS = (
     "none", "an entry", "an array", "bfloat16", "float16", "float32", "NaN", "infinite", "complex", "subclass",
     "harmless subclass",
 )  # fmt: skip
-"""The edits that mean something for a loop: of any array of its parts, and of its own class."""
+"""The edits that mean something for a loop: of any array of its parts, and of its class."""
 
 
 def _stable(rng: np.random.Generator, n: int, most: float) -> np.ndarray:
@@ -31,7 +31,7 @@ def _linear(rng, nu: int, ny: int, dtype) -> rc.StateSpace:
 
 
 def _part(rng, key, nu: int, ny: int, dtype) -> Any:
-    """A linear system, or a learned one with a claim of its own, which its loop does not have."""
+    """A linear system, or a learned one with a claim, which its loop does not have."""
     cls = [None, rc.nn.R2DN, rc.nn.REN][int(rng.integers(3))]
     if cls is None:
         return _linear(rng, nu, ny, dtype)

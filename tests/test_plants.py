@@ -286,7 +286,7 @@ def missing(name):
         (missing("") | {"controls": (Signal("u", "V", 1.0, -1.0),)}, "Own.controls .* low below high; got .*'u'"),
         (missing("") | {"controls": (Signal("u", "V", high=np.nan),)}, "Own.controls .* low below high; got .*'u'"),
         (missing("") | {"states": (Signal(3),)}, "Own.states .* name is a text"),  # pyright: ignore[reportArgumentType]
-        (missing("") | {"rates": lambda self, x, u, d: 1j * x}, r"Own.rates\(x, u, d\) must return real numbers, got complex"),
+        (missing("") | {"rates": lambda self, x, u, d: x.astype(complex)}, r"Own.rates\(x, u, d\) must return real numbers, got complex"),
         (missing("") | {"__annotations__": {"outputs": tuple}}, "Own.outputs .* got a field; write outputs: ClassVar"),
         (missing("") | {"mass": 2.0, "__annotations__": {"mass": float}}, r"Own.mass must be declared .* parameter.*got 2.0"),
         (missing("") | {"k": (1.0, 2.0), "__annotations__": {"k": Array}}, r"Own.k must be declared .* parameter"),

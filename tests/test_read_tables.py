@@ -97,6 +97,6 @@ def test_units_in_attributes(tmp_path):
 
 
 def test_arrays_in_place_of_a_file_are_refused_in_one_line():
-    with pytest.raises(DataError, match=r"got \{'u': array.* of type dict; .* from_arrays") as error:
+    with pytest.raises(DataError, match=r"(?s)got \{'u': array.* of type dict; .*from_arrays") as error:
         read({"u": np.zeros((300, 3))}, inputs="u", outputs="y", dt=0.1)  # pyright: ignore[reportArgumentType]
     assert len(str(error.value)) < 200

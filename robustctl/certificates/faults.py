@@ -48,7 +48,7 @@ def _numbers(system: System) -> Iterator[tuple[str, Any]]:
 
 
 def hidden_fault(part: Any) -> str:
-    """Return which method an object of a system hides by an attribute of its own, empty where none: a call outside `jit` takes that."""
+    """Return which method an object of a system hides by an attribute, empty where none: a call outside `jit` takes that."""
     if isinstance(part, tuple | list | dict):
         inside = part.values() if isinstance(part, dict) else part
     elif isinstance(part, eqx.Module):

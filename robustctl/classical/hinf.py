@@ -27,7 +27,7 @@ from .types import ControlLike, typed, untyped
 _BISECTED = 1e-10
 """Relative, of the smallest gamma: what rounding leaves certain of it."""
 _MOST_SLACK = 0.05
-"""Relative, of a gamma above the smallest one, where rounding needs more than was asked for."""
+"""Relative, of a gamma above the smallest one, where rounding needs more than `rtol`."""
 _ROUNDED = (
     "the closed loop must be stable and keep its bound, but rounding prevents both for every gamma near the optimum; make weights "
     "and plant less far apart in their rates"

@@ -84,9 +84,9 @@ def test_rounds_of_imitation_after_the_second_compile_nothing():
     with count_compilations() as counted:
         rc.train.imitate(policy(jr.key(0)), imitation, epochs=2, monitor=monitor, key=jr.key(0))
     assert len(compiled) == 4 and compiled[1:] == [compiled[1]] * 3
-    other = rc.train.Imitation(Expert(-2 * jnp.ones((1, 2))), scenario(), horizon=7, episodes=2, rounds=2)
+    other = rc.train.Imitation(Expert(-2 * jnp.ones((1, 2))), scenario(), horizon=7, episodes=2, rounds=4)
     with count_compilations() as counted:
-        rc.train.imitate(policy(jr.key(1)), other, epochs=2, monitor=None, key=jr.key(1))
+        rc.train.imitate(policy(jr.key(1)), other, epochs=2, monitor=monitor, key=jr.key(1))
     assert counted == [], "a second imitation of another expert"
 
 

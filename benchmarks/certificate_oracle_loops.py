@@ -107,13 +107,15 @@ def loop_step(s: Any, leaf: Callable) -> Callable[[np.ndarray, np.ndarray], tupl
             second, y = stepped(s.second, x[n:], middle)
             return np.concatenate([first, second]), y
         if isinstance(s, Feedback):
-            p, n = s.plant, len(s.plant.A)
+            p: Any = s.plant
+            n = len(p.A)
             y = _f(p.C) @ x[:n]
             policy, control = stepped(s.policy, x[n:], y)
             plant = _f(p.A) @ x[:n] + _f(p.B) @ control + _f(p.E) @ u
             return np.concatenate([plant, policy]), np.concatenate([y, control])
         if isinstance(s, Youla):
-            b, n = s.base, len(s.base.A)
+            b: Any = s.base
+            n = len(b.A)
             innovation = u - _f(b.C) @ x[:n]
             q, added = stepped(s.q, x[n:], innovation)
             control = _f(b.K) @ x[:n] + added

@@ -108,14 +108,16 @@ class Rows:
             self.x_next.append(np.vstack([x[s.nu :], u]))
             return x[: s.nu]
         if isinstance(s, Feedback):
-            p, x = s.plant, self.states(len(s.plant.A))
+            p: Any = s.plant
+            x = self.states(len(p.A))
             self.x_next.append(x)  # its place comes before the policy's
             at, y = len(self.x_next) - 1, rational(p.C) @ x
             control = self.read(s.policy, y)
             self.x_next[at] = rational(p.A) @ x + rational(p.B) @ control + rational(p.E) @ u
             return np.vstack([y, control])
         if isinstance(s, Youla):
-            b, x = s.base, self.states(len(s.base.A))
+            b: Any = s.base
+            x = self.states(len(b.A))
             self.x_next.append(x)
             at, innovation = len(self.x_next) - 1, u - rational(b.C) @ x
             control = rational(b.K) @ x + self.read(s.q, innovation)

@@ -59,8 +59,8 @@ def lower_bound(
         |y(u + du) - y(u)| / |du| >= |C (e^jw I - A)^-1 B + D|    for small du about an equilibrium, x = f(x, u), A = df/dx, ...
 
     at every angle w where A is stable. Constant inputs are drawn over three decades of size, those with the largest gains are
-    moved, and the inputs that the best of them gives are then improved by gradient ascent where the horizon is long enough. Of a system that switches, each mode is
-    searched. It computes in float64, whatever the model's dtype is.
+    moved, and the inputs that the best of them gives are then improved by gradient ascent, where the horizon is long enough. Of a
+    system that switches, each mode is searched. It computes in float64, whatever the model's dtype is.
 
     **Arguments:**
 

@@ -73,7 +73,7 @@ def gain_lower_bound(
 def ascend_gain(system: System, pairs: tuple[Array, Array], size: Array, steps: int, x0: Any) -> LowerBound:
     """Return the largest ratio that ascent reaches from pairs `(u, du)`, each (starts, time, nu), at the initial state `x0`.
 
-    It moves both in units of `size` (nu,), and du in units of its own largest entry.
+    It moves both in units of `size` (nu,), and du in units of its largest entry.
     """
     u, du = pairs
     size = size[None, None]

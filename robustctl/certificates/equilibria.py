@@ -14,9 +14,14 @@ from ..errors import RobustctlError
 from ..scaled import Scaled
 from ..system import Parameterization, StrictlyProper, System, explicit_of
 from .ascent import LowerBound, ascend_gain
+from .coordinates import spectral_radius
 
 _SETTLED = 1e-9
 """Of a state that changes no more in one step, relative to its size plus one."""
+
+
+_FORGOTTEN = 0.01
+"""Of a disturbance of the state after the ascent's horizon: slower systems are not searched by it."""
 
 
 class Equilibria(NamedTuple):
@@ -31,13 +36,17 @@ class Equilibria(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The largest gain of the linearizations that was found: at the equilibrium x of the constant input u, at an angle per sample."""
+    """The largest gain of the linearizations that was found: at the equilibrium x of the constant input u, at an angle per sample.
+
+    `radius`: spectral radius of A there.
+    """
 
     gain: float
     x: np.ndarray
     u: np.ndarray
     angle: float
     direction: np.ndarray
+    radius: float
 
 
 def lower_bound(
@@ -50,8 +59,8 @@ def lower_bound(
         |y(u + du) - y(u)| / |du| >= |C (e^jw I - A)^-1 B + D|    for small du about an equilibrium, x = f(x, u), A = df/dx, ...
 
     at every angle w where A is stable. Constant inputs are drawn over three decades of size, those with the largest gains are
-    moved, and the inputs that the best of them gives are then improved by gradient ascent. Of a system that switches, each mode is
-    searched. It computes in float64, whatever the model's dtype is.
+    moved, and the inputs that the best of them gives are then improved by gradient ascent, where the horizon is long enough. Of a
+    system that switches, each mode is searched. It computes in float64, whatever the model's dtype is.
 
     **Arguments:**
 
@@ -86,7 +95,8 @@ def _of_mode(system: System, rng: np.random.Generator, horizon: int, steps: int)
     peak = _best(system, center, size, rng)
     if peak is None:
         return LowerBound(0.0, 0.0)
-    if steps == 0 or peak.gain == 0:
+    # Within the horizon a slower system shows less of its gain than any ascent adds.
+    if steps == 0 or peak.gain == 0 or peak.radius**horizon > _FORGOTTEN:
         return LowerBound(peak.gain, peak.gain)
     t = np.arange(horizon)[:, None]
     wave = np.real(peak.direction * np.exp(1j * peak.angle * t))
@@ -133,9 +143,10 @@ def _peaks(system: System, us: np.ndarray) -> list[Peak]:
     peaks = []
     for k in np.flatnonzero(settled):
         A, B, C, D = (M[k] for M in (found.A, found.B, found.C, found.D))
-        if np.isfinite(A).all() and np.abs(np.linalg.eigvals(A)).max(initial=0.0) < 1:
+        radius = spectral_radius(A) if np.isfinite(A).all() else np.inf
+        if radius < 1:
             gain, angle, direction = peak_response(A, B, C, D)
-            peaks.append(Peak(gain, found.x[k], us[k], angle, direction))
+            peaks.append(Peak(gain, found.x[k], us[k], angle, direction, radius))
     return peaks
 
 

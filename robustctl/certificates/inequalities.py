@@ -5,8 +5,8 @@
     Z = rate^2 X0'P X0 - S'P S + [Y; U]' [Q S'; S R] [Y; U] + g U'U
         + sum_k T_k [(e - lo v)(e - hi v)' + (e - hi v)(e - lo v)'] + sum_j lambda_j (w_j'w_j - gain_j^2 v_j'v_j) > 0
 
-with the rows `S = [A B1 B2]`, `Y = [C2 D21 D22]`, v of a neuron's input, e of its output. Modes share P and g and have
-multipliers of their own; Z is then block diagonal.
+with the rows `S = [A B1 B2]`, `Y = [C2 D21 D22]`, v of a neuron's input, e of its output. Modes share P and g, and each has
+its own multipliers; Z is then block diagonal.
 """
 
 from collections.abc import Sequence

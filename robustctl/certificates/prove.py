@@ -88,7 +88,7 @@ def least_gain(form: Forms, deadline: float = np.inf) -> Found:
 def largest_margin(form: Forms, supply: Supply, deadline: float = np.inf) -> Found:
     """Return the largest m for which the supply rate `(Q, S, R - m I)` can be proven, a passivity index where Q = R = 0.
 
-    `form` and `deadline` as of `least_gain`; `supply`: Q (ny, ny), S (nu, ny), R (nu, nu).
+    `form` and `deadline` as in `least_gain`; `supply`: Q (ny, ny), S (nu, ny), R (nu, nu).
     """
     if reason := fault_of(form):
         return Found(None, reason)
@@ -199,7 +199,7 @@ def _gain_proof(forms: Sequence[LFT], balanced: Coordinates, program: Program, y
 def least_rate(form: Forms, deadline: float = np.inf, within: float = 5e-3) -> Found:
     """Return the least contraction rate that can be proven, by a search that ends at a part `within` of `1 - rate`.
 
-    `form` and `deadline` as of `least_gain`.
+    `form` and `deadline` as in `least_gain`.
 
     ::
 

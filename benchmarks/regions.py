@@ -99,8 +99,8 @@ def tried(loop, region, count: int, samples: int, rng: np.random.Generator, leve
         n = min(5000, count - first)
         signs = rng.choice([-1.0, 1.0], (n, samples, len(names))) * (rng.random((n, 1, 1)) < 0.5)
         starts = region.sample(rng, n, level)
-        given = (jnp.asarray(a) for a in (region.P, region.middle, starts, signs))
-        found = rollouts(loop, *given, size)
+        P, middle, starts, signs = (jnp.asarray(a) for a in (region.P, region.middle, starts, signs))
+        found = rollouts(loop, P, middle, starts, signs, size)
         most = max(most, float(np.nan_to_num(np.max(found[0]), nan=np.inf)))
         far = np.maximum(far, np.nan_to_num(np.max(found[1], 0), nan=np.inf))
     return most, far
@@ -142,7 +142,9 @@ def peaks(count: int, seed: int) -> dict:
         exact, X = np.abs(D).sum(), B
         while np.abs(X).max() > 1e-14:
             exact, X = exact + np.abs(C @ X).sum(), A @ X
-        found = rc.certificates.peak_bounds(rc.StateSpace(*map(jnp.asarray, (A, B, C, D)), 1.0), np.ones(nu))
+        found = rc.certificates.peak_bounds(
+            rc.StateSpace(*map(jnp.asarray, (A, B, C, D)), dt=1.0), np.ones(nu)
+        )
         ratios.append(found.bounds["y[0]"] / exact)
     return {
         "systems": count, "below_the_exact_peak": int(np.sum(np.array(ratios) < 1)), "median_ratio": float(np.median(ratios)),
@@ -152,7 +154,7 @@ def peaks(count: int, seed: int) -> dict:
 
 def main() -> int:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Prove regions and peak bounds, and try to exceed them.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--rollouts", type=int, default=100_000)

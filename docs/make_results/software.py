@@ -139,6 +139,41 @@ def loop_limits(results: Results) -> str:
     ])  # fmt: skip
 
 
+def regions(results: Results) -> str:
+    rows = []
+    for r in results.get("regions", {}).get("regions", []):
+        disturbance = ", ".join(f"{name} {number(size)}" for name, size in r["disturbance"].items())
+        starts = ", ".join(f"{name} {number(size)}" for name, size in r["starts"].items())
+        rows.append(
+            (
+                r["loop"],
+                starts,
+                disturbance,
+                r["rollouts"],
+                r["left_the_region"],
+                r["largest_V"],
+                r["seconds"],
+            )
+        )
+    heads = (
+        "a state can start at, alone",
+        "with disturbances up to",
+        "rollouts",
+        "left it",
+        "largest V reached",
+        "s",
+    )
+    return table(("loop", *heads), rows)
+
+
+def peaks(results: Results) -> str:
+    return counts(results.get("regions", {}).get("peaks", {}), {
+        "systems": "random linear systems", "below_the_exact_peak": "of these with a peak bound below the exact peak gain",
+        "median_ratio": "median bound over the exact peak gain", "largest_ratio": "largest bound over it",
+        "seconds_per_system": "seconds per system",
+    })  # fmt: skip
+
+
 def units(results: Results) -> str:
     labels = {
         "norm_below": "H-infinity norm below a dense grid's", "norm_above": "H-infinity norm above it",

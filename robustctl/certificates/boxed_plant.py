@@ -176,7 +176,7 @@ def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
 
 
 def _entries(J: Interval) -> _Slopes:
-    """Return slopes of which every entry is by itself."""
+    """Return slopes whose entries are independent."""
     middle, half = _middle(J)
     return _Slopes(middle, np.zeros((len(middle), 0)), np.zeros((0, middle.shape[1])), half)
 

@@ -274,7 +274,7 @@ _ELEMENTS = {"dynamic_slice": 1, "gather": 1}
 
 
 def moved(equation: Any, args: list[Dual]) -> list[Dual] | None:
-    """Return the outputs of an operation that only moves elements: it is done to their numbers, which say where each came from."""
+    """Return the outputs of an operation that only moves elements: it is done to their numbers, which show where each came from."""
     name = equation.primitive.name
     if name not in _MOVES:
         return None

@@ -4,7 +4,7 @@
 
     Z = sum_a c_a G_a' P G_a + C + sum_k m_k F_k + sum_k T_k [(e - lo v)(e - hi v)' + (e - hi v)(e - lo v)'] + ...  >  0
 
-for each part, with multipliers of its own. `rate^2 V - V+ + mu |d|^2 > 0` keeps `V <= mu |d|^2 / (1 - rate^2)`, and
+for each part, with its own multipliers. `rate^2 V - V+ + mu |d|^2 > 0` keeps `V <= mu |d|^2 / (1 - rate^2)`, and
 `V + b |d|^2 - y^2 > 0` bounds an output there. Source: S. Boyd, L. El Ghaoui, E. Feron, V. Balakrishnan, "Linear Matrix
 Inequalities in System and Control Theory", 1994, section 6.1, with multipliers of slopes.
 """
@@ -154,7 +154,7 @@ def keeps(form: LFT, P: np.ndarray, rate: float, mu: np.ndarray, multipliers: Se
 
 
 def bounds(form: LFT, P: np.ndarray, b: np.ndarray, multipliers: Sequence[np.ndarray]) -> bool:
-    """Return whether `dy^2 <= V(dx) + sum b du^2` is proven for a form of `seen`; arguments as of `keeps`."""
+    """Return whether `dy^2 <= V(dx) + sum b du^2` is proven for a form of `seen`; same arguments as `keeps`."""
     return _proven(form, Claim(1.0, P, _supply(form, 1.0, b), tuple(multipliers)))
 
 

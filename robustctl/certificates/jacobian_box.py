@@ -6,7 +6,7 @@
 
 Each operation maps intervals of values and of slopes together (forward differentiation), so that no rule for a derivative that
 somebody wrote is trusted, and a kink inside the box gives the hull of both slopes. A jump inside the box is refused. The box is cut
-into pieces that are evaluated side by side, and the hull of them all is returned.
+into pieces that are evaluated in parallel, and the hull of them all is returned.
 """
 
 from collections.abc import Callable
@@ -232,7 +232,7 @@ def _divided(box: Interval, counts: np.ndarray) -> Interval:
 
 
 def value_box(function: Callable, box: Interval) -> Interval:
-    """Return bounds on the values of a function over a box; arguments and errors as of `jacobian_box`."""
+    """Return bounds on the values of a function over a box; same arguments and errors as `jacobian_box`."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         traced: Any = jax.make_jaxpr(function)(jnp.zeros(box.lo.shape))
         (out,) = run(traced.jaxpr, traced.consts, [Dual(box.map(lambda a: a[None]), None)])

@@ -116,7 +116,7 @@ def peak_bounds(
 
     **Example:** ::
 
-        system = rc.StateSpace([[0.9]], [[1.0]], [[1.0]], [[0.0]])
+        system = rc.StateSpace([[0.9]], [[1.0]], [[1.0]], [[0.0]], dt=1.0)
         print(rc.certificates.peak_bounds(system, [0.1]).bounds)     # near 1
     """
     if not seconds > 0:
@@ -203,7 +203,7 @@ def _least_peak(form: LFT, row: int, groups: list[list[int]], deadline: float) -
         peak = tried.get(share)
         return np.inf if peak is None else peak.value
 
-    # A scalar system is best at about a half; a proof is possible below a share that only trying tells.
+    # A scalar system is best at about a half; up to which share a proof is possible is found by trying.
     _golden(at, 0.02, 0.98)
     return min((p for p in tried.values() if p is not None), key=lambda p: p.value, default=None)
 

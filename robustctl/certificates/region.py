@@ -116,11 +116,9 @@ def region(
 
     **Example:** ::
 
-        sampled = rc.plants.Sampled(rc.plants.MagneticSuspension(), 0.01)
-        design = rc.classical.lqg(sampled, [4e4, 0.4, 0.0], [1e-3], [1e-8, 1e-4, 1e-4], [1e-8])
-        loop = rc.loops.feedback(sampled, design.controller)
-        found = rc.certificates.region(loop, {"gap": 0.002, "speed": 0.2, "current": 1.0, "force": 0.01})
-        print(found)
+        tanks = rc.plants.Sampled(rc.plants.TwoTanks(), dt=2.0)
+        loop = rc.loops.feedback(tanks, rc.classical.PID(0.5, 0.01, dt=2.0, y0=10.0, u0=2.9865))
+        print(rc.certificates.region(loop, {"upper": 2.0, "lower": 2.0, "pump": 1.0}))
     """
     deadline = time.monotonic() + _positive(seconds)
     given = _Given.of(loop, box, middle)
@@ -210,7 +208,7 @@ class _Given(NamedTuple):
             raise ModelError(
                 f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
             )
-        plant = loop.plant.plant
+        plant = loop.sampled.plant
         with jax.enable_x64(True):
             loop = to_float64(loop)
             state = loop.init_state() if middle is None else to_float64(jax.tree.map(jnp.asarray, middle))
@@ -242,7 +240,7 @@ class _Given(NamedTuple):
         return watch(form, marks, half[len(half) - nd :], len(self.loop.plant.plant.states), self.drift)
 
     def check(self, region: Region) -> None:
-        """Step random states of the region, and refuse a loop that does not do what its form says."""
+        """Step random states of the region, and refuse a loop that does not do what its form describes."""
         rng = np.random.default_rng(0)
         states = region.sample(rng, 256, 0.98)
         d = np.array([region.disturbance.get(s.name, 0.0) for s in self.loop.plant.plant.disturbances])
@@ -252,7 +250,7 @@ class _Given(NamedTuple):
         levels = np.einsum("kn,nm,km->k", after, region.P, after)
         if not np.all(levels <= 1):
             raise ModelError(
-                f"the loop must do what its lft() says, but a step from inside the region left it, to V = {np.nanmax(levels):.4g}; "
+                f"the loop must do what its lft() describes, but a step from inside the region left it, to V = {np.nanmax(levels):.4g}; "
                 f"correct lft() of {type(self.loop.policy).__name__} or of its parts"
             )
 

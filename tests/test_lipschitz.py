@@ -116,8 +116,13 @@ def test_the_networks_of_the_package_and_of_equinox():
     assert a.upper < np.prod([np.linalg.norm(W, 2) for W in weights])
     bound = lipschitz(lbdn)
     assert 0 < bound.lower <= bound.upper < lbdn.explicit().lipschitz_bound() <= 1 and bound.seconds > 0
+    assert bound.uppers["product of norms"] == pytest.approx(lbdn.explicit().lipschitz_bound())
     static = rc.nn.LipschitzStatic(nu=3, ny=2, gamma=3.0, hidden=(4,), key=jr.key(0), dtype=jnp.float64)
     assert lipschitz(static).upper <= 3 * (1 + 1e-9)
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if eqx.is_inexact_array(leaf) else leaf, mlp)
+    of_single = lipschitz([np.asarray(W, np.float32) if k % 2 == 0 else W for k, W in enumerate(listed)])
+    assert lipschitz(single).upper == pytest.approx(of_single.upper, rel=1e-12)
+    assert of_single.lower <= of_single.upper
 
 
 def parts_of_all_kinds():

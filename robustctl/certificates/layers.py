@@ -103,10 +103,11 @@ class Sorted(NamedTuple):
 
 
 class Branches(NamedTuple):
-    """The sum of two branches, or the layers of one alone."""
+    """The sum of two branches, or the layers of one alone; `bound`: what is known of its Lipschitz constant in the 2-norm."""
 
     one: list
     other: list | None
+    bound: float = math.inf
 
     def build(self, builder: Builder, opened: bool) -> None:
         """Add both branches to a chain."""
@@ -120,12 +121,14 @@ class Branches(NamedTuple):
 
     def sizes(self) -> "Branches":
         """Return the branches of absolute values."""
-        one, other = (layers and [layer.sizes() for layer in layers] for layers in self)
+        one, other = (layers and [layer.sizes() for layer in layers] for layers in (self.one, self.other))
         return Branches(one or [], other)
 
     def gain(self, norm: float) -> float:
         """Return a Lipschitz bound in a norm, 2 or infinity: the sum of both branches' products."""
-        return sum(math.prod(layer.gain(norm) for layer in layers) for layers in self if layers is not None)
+        branches = [layers for layers in (self.one, self.other) if layers is not None]
+        products = sum(math.prod(layer.gain(norm) for layer in layers) for layers in branches)
+        return min(products, self.bound) if norm == 2 else products
 
 
 Layer = Affine | Nonlinear | Sorted | Branches

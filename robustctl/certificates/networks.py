@@ -196,13 +196,22 @@ class _Reader:
             self.read(item.phi)
             self.affine(float(item.gamma) * np.eye(self.width or 0), None)
         elif kind is SandwichNetwork:
-            for layer in item.layers:
-                self.affine(layer.W_in, layer.b)
-                self.function(item.activation)
-                self.affine(layer.W_out, None)
-            self.affine(item.W, item.b)
+            self.sandwich(item)
         elif kind is not eqx.nn.Identity and not (kind is eqx.nn.Dropout and item.inference):
             raise RobustctlError(_refusal(item))
+
+    def sandwich(self, network: SandwichNetwork) -> None:
+        inner = _Reader(self.width)
+        for layer in network.layers:
+            inner.affine(layer.W_in, layer.b)
+            inner.function(network.activation)
+            inner.affine(layer.W_out, None)
+        inner.affine(network.W, network.b)
+        self.ni = inner.ni if self.width is None else self.ni
+        self.assumptions += inner.assumptions
+        self.signals += inner.signals
+        # Its construction bounds it far below the product of its matrices' norms.
+        self.add(Branches(inner.layers, None, network.lipschitz_bound()), len(network.W))
 
     def mlp(self, network: eqx.nn.MLP) -> None:
         if "scalar" in (network.in_size, network.out_size):

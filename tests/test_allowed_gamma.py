@@ -59,7 +59,7 @@ def test_the_parallel_model_gives_an_innovation_that_no_q_changes():
 
 def test_bad_input_is_refused():
     with pytest.raises(RobustctlError, match="seconds must be positive"):
-        allowed_gamma(PLANT, BASE, seconds=0)
+        allowed_gamma(PLANT, BASE, seconds=0.0)
     with pytest.raises(RobustctlError, match="sample time"):
         allowed_gamma(
             PLANT, BASE, ModelError(0.1, "output", rc.StateSpace([[0.5]], [[1.0]], [[1.0]], [[0.0]], dt=1.0))

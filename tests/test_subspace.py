@@ -69,7 +69,7 @@ def test_the_model_is_certified_and_saved(tmp_path):
     rng = np.random.default_rng(0)
     fit = rc.identify.subspace(logged(plant(rng), rng), order=4, delay=0)
     assert rc.certify(fit.model).holds
-    rc.save(fit.model, tmp_path / "model.safetensors")
+    rc.save(tmp_path / "model.safetensors", fit.model)
     again = rc.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.parameterization.B, fit.model.parameterization.B)
 

@@ -7,8 +7,11 @@ import numpy as np
 
 from ..lft import LFT, Bounded, Slopes, interconnect, linear, static
 
-_LEAST = 1e-7
+LEAST = 1e-7
 """Of a state's reachability or observability, relative to the largest: states that nearly nothing moves keep finite coordinates."""
+
+IDLE = 1e-2
+"""The same for a second attempt where there are such states: rounding in their coordinates may exceed what a proof leaves."""
 
 
 def opened(form: LFT) -> LFT:
@@ -89,12 +92,14 @@ class Coordinates(NamedTuple):
         return tuple(self.size**2 * t / d**2 for t, d in zip(balanced, self.d, strict=True))
 
 
-def balance(*forms: LFT) -> Coordinates:
+def balance(*forms: LFT, least: float = LEAST) -> Coordinates:
     """Return modes in balanced coordinates: of the linear systems with all slopes at their lower ends, then of each neuron.
+
+    `least`: of a state's reachability or observability, relative to the largest.
 
     **Raises:** `numpy.linalg.LinAlgError` where such a system is not stable.
     """
-    T = _balancing(forms)
+    T = _balancing(forms, least)
     inverse = np.linalg.inv(T) if len(T) else T
     moved = [
         form._replace(
@@ -123,10 +128,30 @@ def _neurons_balanced(form: LFT, half: float, size: float) -> tuple[LFT, list[np
     return form, d
 
 
-def _balancing(forms: Sequence[LFT]) -> np.ndarray:
+def has_idle_states(forms: Sequence[LFT]) -> bool:
+    """Return whether there are states that nearly nothing moves or that act on nearly nothing, as a copy of another state has.
+
+    **Raises:** as `balance`.
+    """
+    if forms[0].nx == 0:
+        return False
+    _, *gramians = _gramians(forms)
+    values = [np.linalg.eigvalsh(W) for W in gramians]
+    return any(v[0] < LEAST**2 * v[-1] for v in values)
+
+
+def _balancing(forms: Sequence[LFT], least: float) -> np.ndarray:
     """Return T of the balanced realization, by the square roots of both Gramians, which modes have on average."""
     if forms[0].nx == 0:
         return np.zeros((0, 0))
+    scale, *gramians = _gramians(forms)
+    reached, seen = (_root(W, least) for W in gramians)
+    _, singular, right = np.linalg.svd(seen.T @ reached)
+    return scale[:, None] * (reached @ right.T / np.sqrt(singular))
+
+
+def _gramians(forms: Sequence[LFT]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return sizes of the states, and in these units the Gramians of reachability and observability."""
     parts = []
     for form in forms:
         A, B, C, _ = at_slopes(form)
@@ -137,10 +162,8 @@ def _balancing(forms: Sequence[LFT]) -> np.ndarray:
     moved = np.sqrt(np.mean([np.diag(_gramian(A, B)) for A, B, _ in parts], axis=0))
     scale = np.where((moved > 0) & np.isfinite(moved), moved, 1.0)
     parts = [(A * scale / scale[:, None], B / scale[:, None], C * scale) for A, B, C in parts]
-    reached = _root(np.mean([_gramian(A, B) for A, B, _ in parts], axis=0))
-    seen = _root(np.mean([_gramian(A.T, C.T) for A, _, C in parts], axis=0))
-    _, singular, right = np.linalg.svd(seen.T @ reached)
-    return scale[:, None] * (reached @ right.T / np.sqrt(singular))
+    reached = np.mean([_gramian(A, B) for A, B, _ in parts], axis=0)
+    return scale, reached, np.mean([_gramian(A.T, C.T) for A, _, C in parts], axis=0)
 
 
 def _gramian(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -154,9 +177,9 @@ def _gramian(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return (W + W.T) / 2
 
 
-def _root(W: np.ndarray) -> np.ndarray:
+def _root(W: np.ndarray, least: float) -> np.ndarray:
     values, vectors = np.linalg.eigh((W + W.T) / 2)
-    return vectors * np.sqrt(np.maximum(values, max(_LEAST**2 * values[-1], 1e-200)))
+    return vectors * np.sqrt(np.maximum(values, max(least**2 * values[-1], 1e-200)))
 
 
 def _gain_estimate(form: LFT) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..lft import LFT, Claim
-from .coordinates import Coordinates, at_slopes, balance, spectral_radius
+from .coordinates import IDLE, LEAST, Coordinates, at_slopes, balance, has_idle_states, spectral_radius
 from .dissipation import Inequality, blocks_form
 from .inequalities import Supply, modes_of, program_of, size_of, unknowns
 from .interior_point import Point, Program, estimate, solve
@@ -122,8 +122,15 @@ def _least(
     """Return the proof with the least g of three starts; `supply`: for the size of the outputs."""
     if reason := too_large(*size_of(forms, True), deadline, len(forms)):
         return Found(None, reason)
-    if (balanced := _balanced(forms)) is None:
-        return Found(None, _UNBALANCED)
+    return _tried(
+        forms, deadline, lambda balanced: _least_in(forms, balanced, supply, proof_of, what, deadline)
+    )
+
+
+def _least_in(
+    forms: Sequence[LFT], balanced: Coordinates, supply: Callable[[float], Supply],
+    proof_of: Callable[[Coordinates, Program, np.ndarray], Proof | None], what: str, deadline: float,
+) -> Found:  # fmt: skip
     program, y = program_of(balanced.forms, 1.0, supply(balanced.size))
     best, lowest = None, np.inf
     for start in (1e3, 1e1, 1e5):
@@ -140,11 +147,22 @@ def _least(
     return Found(None, _unproven(deadline, f"no finite {what} could be proven with constant multipliers"))
 
 
-def _balanced(forms: Sequence[LFT]) -> Coordinates | None:
+def _tried(forms: Sequence[LFT], deadline: float, search: Callable[[Coordinates], Found]) -> Found:
+    """Return what a search finds in balanced coordinates, a second time in others where idle states degenerate these."""
+    if (balanced := _balanced(forms, LEAST)) is None:
+        return Found(None, _UNBALANCED)
+    found = search(balanced)
+    if found.proof is not None or time.monotonic() > deadline or not has_idle_states(forms):
+        return found
+    second = _balanced(forms, IDLE)
+    return found if second is None else search(second)
+
+
+def _balanced(forms: Sequence[LFT], least: float) -> Coordinates | None:
     """Return the balanced forms, None where they leave float64."""
     try:
         with np.errstate(all="ignore"):
-            found = balance(*forms)
+            found = balance(*forms, least=least)
     except np.linalg.LinAlgError:
         return None
     arrays = [found.T, *found.d, *(M for form in found.forms for M in form.matrices)]
@@ -220,8 +238,12 @@ def least_rate(form: Forms, deadline: float = np.inf, within: float = 5e-3) -> F
         )
     if reason := too_large(*size_of(forms, False), deadline, len(forms)):
         return Found(None, reason)
-    if (balanced := _balanced(forms)) is None:
-        return Found(None, _UNBALANCED)
+    return _tried(forms, deadline, lambda balanced: _least_rate_in(forms, balanced, low, deadline, within))
+
+
+def _least_rate_in(
+    forms: Sequence[LFT], balanced: Coordinates, low: float, deadline: float, within: float
+) -> Found:
     best, rate = None, 1.0
     for _ in range(12):
         found, predicted = _rate_proof(forms, balanced, rate, deadline)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..checks import check_whole
+from ..checks import is_whole
+from ..errors import RobustctlError
 from ..registry import registered
 from ..system import System
 
@@ -111,7 +112,7 @@ def zero_state() -> Builder:
 
 def learned_state(*, horizon: int = 50) -> Builder:
     """Train one state an experiment; later records get theirs by least squares over `horizon` samples."""
-    check_whole(1, horizon=horizon)
+    _check("horizon", horizon)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> LearnedState:
         zero = system.init_state()
@@ -123,7 +124,8 @@ def learned_state(*, horizon: int = 50) -> Builder:
 
 def warm_up(window: int, *, width: int = 64) -> Builder:
     """Train a network with one hidden layer of `width` that maps the first `window` samples to the state."""
-    check_whole(1, window=window, width=width)
+    _check("window", window)
+    _check("width", width)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> WarmUp:
         flat, _ = ravel_pytree(system.init_state())
@@ -131,3 +133,8 @@ def warm_up(window: int, *, width: int = 64) -> Builder:
         return WarmUp(network=network, window=window)
 
     return build
+
+
+def _check(name: str, value: int) -> None:
+    if not is_whole(value, 1):
+        raise RobustctlError(f"{name} must be a whole number of samples of at least 1, got {value!r}")

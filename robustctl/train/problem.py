@@ -65,9 +65,8 @@ Descend = Callable[[State, StepLoss, PyTree, PyTree], tuple[State, Steps]]
 
 def check_model(model: Any) -> None:
     """Raise `RobustctlError` unless a model is a parameterization."""
-    of_type(
-        model, Parameterization, "the model must be a Parameterization", "give what explicit() is called on"
-    )
+    must = "the model must be a Parameterization; give what explicit() is called on"
+    of_type(model, Parameterization, must)
 
 
 class Objective(eqx.Module):

@@ -19,7 +19,7 @@ from .loop_gains import (
     stability_margin,
     stable,
     void,
-    without_inputs,
+    whole_form,
 )
 from .model_error import ModelError, around, as_errors, with_errors
 from .proof import Proof
@@ -89,13 +89,13 @@ def largest_error(
         closed = with_errors(known, [largest])
         proof = _proof_with(largest.gain, found.proof)
         if lowered >= 1e-3:  # its own metric: that of the gain may be too badly conditioned
-            proof = stable(without_inputs(closed), deadline, True).proof or proof
+            proof = stable(whole_form(closed), deadline, True).proof or proof
         margin = stability_margin(closed, proof)
         if margin < 0:
             errors = (*others, largest)
             certificate = dataclasses.replace(
                 void(loop, errors, ""), holds=True, margin=margin, rate_proof=proof,
-                assumptions=(*assumed(loop, errors), *without_inputs(closed).assumptions),
+                assumptions=(*assumed(loop, errors), *whole_form(closed).assumptions),
             )  # fmt: skip
             return LargestError(largest.gain, certificate)
     return LargestError(0.0, void(loop, others, "the proof of the largest error does not survive rounding"))

@@ -64,7 +64,7 @@ def certify_loop(
     pairs = [tuple(p) for p in gains] if gains is not None else _usual(ports)
     whole = with_errors(ports, errors)
     forms = {(a, b): opened(whole.between(a, b)) for a, b in pairs}
-    stability = stable(without_inputs(whole), deadline, any(e.gain > 0 for e in errors))
+    stability = stable(whole_form(whole), deadline, any(e.gain > 0 for e in errors))
     if stability.proof is None:
         found = explained(void(loop, errors, stability.reason), ports, errors, deadline)
         return found if found.error_fraction else dataclasses.replace(found, disproof=disproof(loop))
@@ -91,15 +91,9 @@ def _usual(ports: "Ports") -> list[Pair]:
     return [(a, b) for a, b in USUAL if a in ports.inputs and b in ports.outputs]
 
 
-def without_inputs(ports: "Ports") -> LFT:
-    """Return the opened form of a loop without inputs and outputs, of which stability is proven."""
-    form, nothing = ports.form, slice(0, 0)
-    return opened(
-        form._replace(
-            B2=form.B2[:, nothing], D12=form.D12[:, nothing], C2=form.C2[nothing], D21=form.D21[nothing],
-            D22=form.D22[nothing, nothing],
-        )
-    )  # fmt: skip
+def whole_form(ports: "Ports") -> LFT:
+    """Return the opened form of which stability is proven: signals that enter and leave decide its balanced coordinates alone."""
+    return opened(ports.form)
 
 
 def stable(form: LFT, deadline: float, errors: bool) -> Found:
@@ -131,13 +125,13 @@ def _proven(
         margin=max([stability_margin(ports, stability), *(margin_of(ports, pair, p) for pair, p in proofs.items())]),
         gains={pair: proof.value for pair, proof in proofs.items()}, gain_proofs=proofs,
         unproven=tuple(f"gain from {a} to {b}: {one.reason}" for (a, b), one in found.items() if one.proof is None),
-        assumptions=(*assumed(loop, errors), *without_inputs(ports).assumptions),
+        assumptions=(*assumed(loop, errors), *whole_form(ports).assumptions),
     )  # fmt: skip
 
 
 def stability_margin(ports: "Ports", proof: Proof) -> float:
     """Return the bound on the largest relative eigenvalue of the matrix that proves stability; negative where it does."""
-    return rate_margin(without_inputs(ports), proof)
+    return rate_margin(whole_form(ports), proof)
 
 
 def margin_of(ports: "Ports", pair: Pair, proof: Proof) -> float:
@@ -165,17 +159,17 @@ def explained(
     found: LoopCertificate, ports: "Ports", errors: Sequence[ModelError], deadline: float
 ) -> LoopCertificate:
     """Return a certificate that does not hold, with how far the errors, or else the slopes, must shrink for one that does."""
-    if fault_of(without_inputs(ports)) or time.monotonic() > deadline:
+    if fault_of(whole_form(ports)) or time.monotonic() > deadline:
         return found
 
     def provable(form: LFT) -> bool:
         return stable(form, deadline, True).proof is not None
 
-    if errors and provable(without_inputs(ports)):
-        factor = _largest(lambda t: provable(without_inputs(with_errors(ports, _scaled(errors, t)))))
+    if errors and provable(whole_form(ports)):
+        factor = _largest(lambda t: provable(whole_form(with_errors(ports, _scaled(errors, t)))))
         reason = f"{found.reason}; it is proven without the model error, and with {factor:.3g} times its gain"
         return dataclasses.replace(found, error_fraction=factor, reason=reason)
-    form = without_inputs(ports)
+    form = whole_form(ports)
     if not any(isinstance(block, Slopes) for block in form.blocks) or not provable(shrunk(form, 0.0)):
         return found
     fraction = _largest(lambda t: provable(shrunk(form, t)))

@@ -5,7 +5,7 @@ from ..system import System
 from .content import fingerprint
 from .coordinates import opened
 from .loop_certificate import LoopCertificate
-from .loop_gains import margin_of, ports_of, stability_margin, without_inputs
+from .loop_gains import margin_of, ports_of, stability_margin, whole_form
 from .model_error import with_errors
 from .proof import fits
 
@@ -24,7 +24,7 @@ def recheck_loop(certificate: LoopCertificate, loop: System) -> None:
             else str(ports)
         )
     ports = with_errors(ports, certificate.errors)
-    checks = [("stability", without_inputs(ports), stability, lambda p: stability_margin(ports, p))]
+    checks = [("stability", whole_form(ports), stability, lambda p: stability_margin(ports, p))]
     for (a, b), proof in certificate.gain_proofs.items():
         form = opened(ports.between(a, b))
         checks.append(

@@ -266,6 +266,8 @@ TABLES = {
         counterexamples,
         regions,
         peaks,
+        loop_errors,
+        loop_limits,
         certified,
         certified_summary,
         certified_random,

@@ -32,7 +32,7 @@ _CALLS = {
     "pjit": "jaxpr", "jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
     "custom_lin": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr",
 }  # fmt: skip
-"""Operations that call another program, and the name of that program; the rules for derivatives beside it are not read."""
+"""Operations that call another program, and the name of that program; rules for derivatives that come with it are not read."""
 
 
 def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interval:

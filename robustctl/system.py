@@ -259,7 +259,7 @@ class Parameterization(eqx.Module):
 
 
 def form_of(part: Any) -> LFT | None:
-    """Return what is known of a part for a proof; None for a function that cannot say anything of itself."""
+    """Return what is known of a part for a proof; None for a function, which has no `lft()`."""
     return part.lft() if isinstance(part, Certifiable) else None
 
 

@@ -135,7 +135,8 @@ def loop_limits(results: Results) -> str:
         ("largest relative error at the input, proven", r["largest_error_at_input"]),
         ("largest additional delay, proven, samples", r["largest_delay_in_samples"]),
         ("simulated errors of the largest proven gain", search["errors"]), ("of these unstable", search["unstable"]),
-        ("simulated errors of three times that gain", beyond["errors"]), ("of these unstable, which the proof does not exclude", beyond["unstable"]),
+        ("simulated errors of three times that gain", beyond["errors"]),
+        ("of these unstable, which the proof does not exclude", beyond["unstable"]),
     ])  # fmt: skip
 
 
@@ -264,10 +265,6 @@ TABLES = {
         proven,
         proven_linear,
         counterexamples,
-        regions,
-        peaks,
-        loop_errors,
-        loop_limits,
         certified,
         certified_summary,
         certified_random,
@@ -275,6 +272,10 @@ TABLES = {
         lipschitz,
         lipschitz_on_boxes,
         lipschitz_random,
+        loop_errors,
+        loop_limits,
+        regions,
+        peaks,
         units,
         trainings,
         runs,

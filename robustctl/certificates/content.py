@@ -82,7 +82,7 @@ def _of_library(value: Any) -> bool:
 
 
 def _attribute(function: Any, name: str) -> str:
-    """What a function or class says of itself, "" where it does not: objects that can be called need no name."""
+    """An attribute of a function or class, "" where it has none: objects that can be called need no name."""
     return getattr(function, name, None) or ""
 
 

@@ -57,7 +57,7 @@ def largest_error(
     - `loop`: as for `rc.certify`.
     - `at`: where the error is, as in `ModelError`.
     - `weight`: of the error, as in `ModelError`.
-    - `error`: further errors, which stay as they are.
+    - `error`: further errors, whose gains are fixed.
     - `seconds`: time limit of the search.
 
     **Raises:** `RobustctlError` for seconds that are not positive, and as `rc.certificates.certify_loop`.

@@ -26,7 +26,7 @@ def check_plant(plant: "Plant", own_output: bool) -> None:
     **Arguments:**
 
     - `plant`: the plant.
-    - `own_output`: whether its class has an output of its own; the default one needs outputs that are states.
+    - `own_output`: whether its class defines `output`; the default one needs outputs that are states.
 
     **Raises:** `ModelError` for the first mistake, with what to write instead.
     """

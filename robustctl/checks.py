@@ -49,7 +49,15 @@ def of_type(
 ) -> Kind:
     """Return a value of a class.
 
-    **Raises:** `error` for any other: what `must` hold, the class that was given, and what to `do`.
+    **Arguments:**
+
+    - `value`: any.
+    - `kind`: the class.
+    - `must`: what must hold, for the message.
+    - `do`: what to do, for the message.
+    - `error`: class of the error.
+
+    **Raises:** `RobustctlError`, or `error`, for a value of another class.
     """
     if not isinstance(value, kind):
         raise error(f"{must}, got {type(value).__name__}{do and f'; {do}'}")

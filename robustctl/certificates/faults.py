@@ -85,7 +85,8 @@ def step_fault(system: System) -> str:
     given, needed = ([leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (x_next, x))
     if x_next is not None and given != needed:
         return f"the state after a step must have the shapes {needed}, got {given}; its arrays do not fit together"
-    if y is not None and system.ny is not None and (len(y) != 1 or y[0].shape != (system.ny,)):
+    vectors = y is not None and all(len(leaf.shape) == 1 for leaf in y)
+    if y is not None and system.ny is not None and not (vectors and _size(y) == system.ny):
         return f"a step must return ny = {system.ny} outputs, got shapes {[leaf.shape for leaf in y]}; its arrays do not fit together"
     return ""
 

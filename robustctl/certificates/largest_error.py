@@ -25,6 +25,9 @@ from .model_error import ModelError, around, as_errors, with_errors
 from .proof import Proof
 from .prove import fault_of, least_gain
 
+_OWN_METRIC = (1.01, 1.005, 1.002, 0.998, 0.995, 0.99)
+"""Factors on the largest gain that are tried with a metric of their own, where that of the gain is too badly conditioned."""
+
 
 class LargestError(NamedTuple):
     """The largest gain of a model error with which a loop is proven to be stable.
@@ -84,14 +87,14 @@ def largest_error(
         return LargestError(
             0.0, explained(void(loop, others, fault_of(form) or found.reason), ports, others, deadline)
         )
-    for lowered in (1e-9, 1e-6, 1e-4, 1e-3, 5e-3):
-        largest = dataclasses.replace(wanted, gain=(1 - lowered) / found.proof.value)
+    for factor in (1 - 1e-9, 1 - 1e-6, 1 - 1e-4, *_OWN_METRIC):
+        largest = dataclasses.replace(wanted, gain=factor / found.proof.value)
         closed = with_errors(known, [largest])
-        proof = _proof_with(largest.gain, found.proof)
-        if lowered >= 1e-3:  # its own metric: that of the gain may be too badly conditioned
-            proof = stable(whole_form(closed), deadline, True).proof or proof
-        margin = stability_margin(closed, proof)
-        if margin < 0:
+        proof: Proof | None = _proof_with(largest.gain, found.proof)
+        if factor in _OWN_METRIC:
+            proof = stable(whole_form(closed), deadline, True).proof
+        margin = stability_margin(closed, proof) if proof else np.inf
+        if proof and margin < 0:
             errors = (*others, largest)
             certificate = dataclasses.replace(
                 void(loop, errors, ""), holds=True, margin=margin, rate_proof=proof,

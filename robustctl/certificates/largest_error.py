@@ -26,7 +26,7 @@ from .proof import Proof
 from .prove import fault_of, least_gain
 
 _OWN_METRIC = (1.01, 1.005, 1.002, 0.998, 0.995, 0.99)
-"""Factors on the largest gain that are tried with a metric of their own, where that of the gain is too badly conditioned."""
+"""Factors on the largest gain that are tried with another metric, where that of the gain is too badly conditioned."""
 
 
 class LargestError(NamedTuple):

@@ -165,9 +165,7 @@ def timings(largest: int, seed: int) -> list[dict[str, Any]]:
     """Compare the estimate before a proof with what it took, in seconds of the processor, for models of growing size."""
     found = []
     for nx, nv, hidden in (size for size in SIZES if size[0] <= largest):
-        model = rc.nn.LipschitzR2DN(
-            nu=1, nx=nx, nv=nv, ny=1, hidden=hidden, gamma=10.0, init=rc.nn.long_memory, key=jr.key(seed)
-        )
+        model = rc.nn.LipschitzR2DN(nu=1, nx=nx, nv=nv, ny=1, hidden=hidden, gamma=10.0, key=jr.key(seed))
         system = model.explicit()
         forms = forms_of(system)
         assert not isinstance(forms, str), forms

@@ -28,11 +28,14 @@ class Pendulum(Plant):
 BOX = {"angle": 0.5, "speed": 1.5, "push": 0.2}
 
 
-def loop_of(plant=None, gain=(9.0, 4.0), policy=None, **imperfections):
+def loop_of(plant=None, gain=(9.0, 4.0), policy=None, references=0, **imperfections):
     sampled = Sampled(plant or Pendulum(), 0.05, Imperfections(saturate=True, **imperfections))
-    return rc.loops.feedback(
-        sampled, policy or rc.loops.Gain(-jnp.asarray([gain]), jnp.zeros(2), jnp.zeros(1))
-    )
+    policy = policy or rc.loops.Gain(-jnp.asarray([gain]), jnp.zeros(2), jnp.zeros(1))
+    return rc.loops.feedback(sampled, policy, sampled.undisturbed(references))
+
+
+def reading_a_reference():
+    return rc.loops.Gain(jnp.array([[-9.0, -4.0, 5.0]]), jnp.zeros(3), jnp.zeros(1))
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,7 @@ def test_the_region_is_large(found):
     assert "push: may be up to 0.2" in text and "assumed: the rounding of a sample is not counted" in text
 
 
+@pytest.mark.slow
 def test_a_nonlinear_model_in_the_controller_has_the_box_too():
     sampled = Sampled(Pendulum(), 0.05, Imperfections(saturate=True))
     base = rc.classical.linear_base(sampled, [4.0, 1.0], 1.0, [0.01, 0.1], [0.01, 0.01])
@@ -188,6 +192,9 @@ FAULTS = {
         lambda: loop_of(policy=rc.loops.Gain(-jnp.array([[9.0, 4.0]]), jnp.array([0.1, 0.0]), jnp.zeros(1))), BOX, ModelError,
         "must be an equilibrium of the loop, but at x = .* moves by .*equilibrium\\(loop\\)",
     ),
+    "reference": (
+        lambda: loop_of(policy=reading_a_reference(), references=1), BOX, ModelError, "one constant reference for each of 1",
+    ),
     "no loop": (Pendulum, BOX, ModelError, "of a loop about a rc.plants.Sampled"),
 }  # fmt: skip
 
@@ -199,6 +206,7 @@ def test_faults_are_named(name):
         region(make(), box)
 
 
+@pytest.mark.slow
 def test_a_box_that_is_too_large_has_a_smaller_one_named():
     """The gain holds the pendulum, with little damping, where 4.2 angle is above 4 sin(angle) by enough."""
     with pytest.raises(
@@ -213,6 +221,18 @@ def test_an_unstable_loop_is_refused_with_its_poles_and_what_a_simulation_does()
         match=r"must be stable, got poles 1\..*In simulation .* left it, without disturbance: from",
     ):
         region(loop_of(gain=(2.0, 1.0)), {"angle": 0.2, "speed": 0.5})
+
+
+def test_a_reference_moves_the_equilibrium():
+    """u = -9 angle - 4 speed + 5 r holds the angle where 4 sin(angle) = 9 angle - 5 r."""
+    loop = loop_of(policy=reading_a_reference(), references=1)
+    angle = 0.1
+    r = (9 * angle - 4 * np.sin(angle)) / 5
+    x = jnp.array([angle, 0.0])
+    u = jnp.array([-4 * np.sin(angle)])
+    start = loop.plant.init_state()._replace(x=x, applied=u)
+    found = region(loop, {"angle": 0.3, "speed": 1.0}, middle=(start, ()), reference=[r])
+    assert found.middle[0] == angle and found.starts["angle"] > 0.1
 
 
 def test_another_equilibrium_can_be_the_middle():

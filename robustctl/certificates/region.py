@@ -11,27 +11,20 @@ box's half widths.
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
-from ..affine import to_float64
-from ..errors import ModelError, RobustctlError
-from .coordinates import opened
+from ..errors import RobustctlError
 from .prove import fault_of
-from .region_program import Found, Watch, largest, watch
+from .region_loop import Given
+from .region_program import Found, Watch, largest
 
 if TYPE_CHECKING:
     from ..loops import Feedback
-
-_OFF = 1e-3
-"""Of the box, by which its middle may move in a sample and still count as an equilibrium: rounding in float32 stays below."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +87,12 @@ class Region:
 
 
 def region(
-    loop: "Feedback", box: Mapping[str, float], *, middle: PyTree = None, seconds: float = 60.0
+    loop: "Feedback",
+    box: Mapping[str, float],
+    *,
+    middle: PyTree = None,
+    reference: Sequence[float] = (),
+    seconds: float = 60.0,
 ) -> Region:
     """Prove a region that a loop about a nonlinear plant does not leave, with its limits on states and controls.
 
@@ -108,6 +106,7 @@ def region(
     - `box`: half widths about the equilibrium, by the names of the plant's states, controls and disturbances, in their units.
       Controls not named have their limits; disturbances not named do not act.
     - `middle`: the loop's equilibrium, a state in its own form; default its initial state, with the plant at its operating point.
+    - `reference`: the constant references (nr,) of a controller that reads some.
     - `seconds`: time limit.
 
     **Raises:** `RobustctlError` for names that the plant does not have, a half width that is missing, not positive or not finite, a middle
@@ -121,11 +120,11 @@ def region(
         print(rc.certificates.region(loop, {"upper": 2.0, "lower": 2.0, "pump": 1.0}))
     """
     deadline = time.monotonic() + _positive(seconds)
-    given = _Given.of(loop, box, middle)
+    given = Given.of(loop, box, middle, reference)
     watched = given.watched(1.0)
     found = largest(watched, deadline)
     if found is None:
-        raise RobustctlError(_refusal(given, deadline))
+        raise RobustctlError(_refusal(given, watched, deadline))
     return _region(given, watched, found)
 
 
@@ -135,7 +134,7 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
-def _region(given: "_Given", watched: Watch, found: Found) -> Region:
+def _region(given: Given, watched: Watch, found: Found) -> Region:
     plant, names = given.loop.plant.plant, given.names
     states = tuple(s.name for s in plant.states)
     nx = len(states)
@@ -153,7 +152,7 @@ def _region(given: "_Given", watched: Watch, found: Found) -> Region:
     return result
 
 
-def _assumed(given: "_Given") -> tuple[str, ...]:
+def _assumed(given: Given) -> tuple[str, ...]:
     """What the loop has and the proof has not."""
     texts = ["the rounding of a sample is not counted"]
     if given.loop.plant.imperfections.noise is not None:
@@ -161,10 +160,12 @@ def _assumed(given: "_Given") -> tuple[str, ...]:
     return tuple(texts)
 
 
-def _refusal(given: "_Given", deadline: float) -> str:
+def _refusal(given: Given, watched: Watch, deadline: float) -> str:
     """Return why there is no region: what a simulation shows, and how small a box has one."""
+    if time.monotonic() > deadline:
+        return "no region could be proven on this box in the time given; give more seconds"
     text = "no region could be proven on this box; take a smaller one, fewer disturbances, or a controller with more damping"
-    if reason := fault_of(given.watched(1.0).form):
+    if reason := fault_of(watched.form):
         text = f"{text} ({reason})"
     if left := given.escapes():
         text = f"{text}. {left}"
@@ -174,171 +175,3 @@ def _refusal(given: "_Given", deadline: float) -> str:
         if largest(given.watched(factor), deadline) is not None:
             return f"{text}. With states at {factor:g} of these half widths a region could be proven"
     return text
-
-
-class _Given(NamedTuple):
-    """A loop in float64, its box, and the equilibrium that is the middle of it.
-
-    **Arguments:**
-
-    - `loop`: in float64.
-    - `names`: of states, controls and disturbances.
-    - `half`: their half widths, zero for disturbances that do not act.
-    - `middle`: the loop's state as a vector; `restore` returns it in its own form.
-    - `point`: middle of the box, [x, u, d].
-    - `w`: what acts at the equilibrium.
-    - `drift`: what the middle moves by in a sample.
-    """
-
-    loop: Any
-    names: tuple[str, ...]
-    half: np.ndarray
-    middle: np.ndarray
-    restore: Any
-    point: np.ndarray
-    w: Any
-    drift: np.ndarray
-
-    @classmethod
-    def of(cls, loop: Any, box: Mapping[str, float], middle: PyTree) -> "_Given":
-        """Return the loop and its box, or refuse them."""
-        from ..loops import Feedback  # slow to import
-
-        if not (isinstance(loop, Feedback) and loop.sampled is not None):
-            raise ModelError(
-                f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
-            )
-        plant = loop.sampled.plant
-        with jax.enable_x64(True):
-            loop = to_float64(loop)
-            state = loop.init_state() if middle is None else to_float64(jax.tree.map(jnp.asarray, middle))
-            w = to_float64(loop.plant.undisturbed((loop.reads or loop.plant.ny) - loop.plant.ny))
-            flat, restore = ravel_pytree(state)
-            after = ravel_pytree(_stepped(loop, state, w))[0]
-            flat, drift = np.asarray(flat), np.asarray(after - flat)
-            x, u = np.asarray(state[0].x), np.asarray(loop.step(state, w)[1].u)
-        names = tuple(s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
-        point = np.concatenate([x, u, np.zeros(len(plant.disturbances))])
-        half = _half_widths(loop.plant, box, names, point)
-        _check_rest(names, half, drift, len(plant.states), x)
-        return cls(loop, names, half, flat, restore, point, w, drift)
-
-    def watched(self, factor: float) -> Watch:
-        """Return the loop on the box, its states and controls at `factor` of their half widths."""
-        from .boxed_plant import Watched, boxed_loop
-
-        half = self.half.copy()
-        half[: len(half) - len(self.loop.plant.plant.disturbances)] *= factor
-        form = boxed_loop(self.loop, self.restore(self.middle), self.point, half).lft()
-        if form is None:
-            raise ModelError(
-                f"the controller must describe itself by lft(), and {type(self.loop.policy).__name__} does not; without it nothing is known"
-            )
-        form = opened(form)
-        marks = [block for block in form.blocks if isinstance(block, Watched)]
-        nd = len(self.loop.plant.plant.disturbances)
-        return watch(form, marks, half[len(half) - nd :], len(self.loop.plant.plant.states), self.drift)
-
-    def check(self, region: Region) -> None:
-        """Step random states of the region, and refuse a loop that does not do what its form describes."""
-        rng = np.random.default_rng(0)
-        states = region.sample(rng, 256, 0.98)
-        d = np.array([region.disturbance.get(s.name, 0.0) for s in self.loop.plant.plant.disturbances])
-        with jax.enable_x64(True):
-            ws = self.w._replace(d=jnp.asarray(d * rng.choice([-1, 1], (256, d.size))))
-            after = np.asarray(_stepped_all(self.loop, self.restore, jnp.asarray(states), ws)) - self.middle
-        levels = np.einsum("kn,nm,km->k", after, region.P, after)
-        if not np.all(levels <= 1):
-            raise ModelError(
-                f"the loop must do what its lft() describes, but a step from inside the region left it, to V = {np.nanmax(levels):.4g}; "
-                f"correct lft() of {type(self.loop.policy).__name__} or of its parts"
-            )
-
-    def escapes(self, samples: int = 500) -> str:
-        """Return where a simulation left the box, from starts at half of it, empty where none did."""
-        nx = len(self.loop.plant.plant.states)
-        starts = self.point[:nx] + 0.5 * self.half[:nx] * np.random.default_rng(0).uniform(-1, 1, (64, nx))
-        states = np.tile(self.middle, (64, 1))
-        states[:, :nx] = starts
-        with jax.enable_x64(True):
-            xs = np.asarray(_paths(self.loop, self.restore, jnp.asarray(states), self.w, samples))[:, :, :nx]
-        outside = ~(np.abs(xs - self.point[:nx]) <= self.half[:nx])
-        left = np.flatnonzero(outside.any((1, 2)))
-        if not left.size:
-            return ""
-        k = int(left[0])
-        t = int(np.argmax(outside[k].any(1)))
-        name = self.names[int(np.argmax(outside[k, t]))]
-        return (
-            f"In simulation {left.size} of 64 trajectories from within half of the box left it, without disturbance: from "
-            f"{_few(starts[k])} after {t + 1} samples, by {name}"
-        )
-
-
-def _half_widths(
-    sampled: Any, box: Mapping[str, float], names: tuple[str, ...], point: np.ndarray
-) -> np.ndarray:
-    """Return one half width a signal: those given, the limits of controls, zero for disturbances.
-
-    **Raises:** `RobustctlError`.
-    """
-    plant = sampled.plant
-    if unknown := [name for name in box if name not in names]:
-        raise RobustctlError(f"the box must be of the plant's signals, {list(names)}, got {unknown[0]!r}")
-    half = []
-    for k, signal in enumerate((*plant.states, *plant.controls, *plant.disturbances)):
-        disturbance = k >= len(plant.states) + len(plant.controls)
-        own = min(point[k] - signal.low, signal.high - point[k])
-        # The limits of a state are where its equations end, those of a control where its actuator clips it.
-        limit = (
-            own if not disturbance and (k < len(plant.states) or sampled.imperfections.saturate) else np.inf
-        )
-        known = k >= len(plant.states) and not disturbance
-        size = float(box.get(signal.name, 0.0 if disturbance else own if known else np.nan))
-        if not (np.isfinite(size) and (size > 0 or (disturbance and signal.name not in box))):
-            raise RobustctlError(
-                f"the box must be bounded, a positive half width for each state and control, got {box.get(signal.name)} for "
-                f"{signal.name!r}; add {{{signal.name!r}: how far it may be from its equilibrium, in {signal.unit or 'its unit'}}}"
-            )
-        if size > limit:
-            raise RobustctlError(
-                f"the box must be within the plant's limits, {limit:.4g} from the equilibrium of {signal.name!r}, got {size:.4g}"
-            )
-        half.append(size)
-    return np.array(half)
-
-
-def _check_rest(names: tuple[str, ...], half: np.ndarray, drift: np.ndarray, nx: int, x: np.ndarray) -> None:
-    moved = np.abs(drift[:nx]) / half[:nx]
-    if not np.all(moved <= _OFF) or not np.isfinite(drift).all():
-        k = int(np.argmax(moved))
-        raise ModelError(
-            f"the middle of the box must be an equilibrium of the loop, but at x = {_few(x)} {names[k]} moves by {drift[k]:.4g} in a "
-            "sample; give middle=rc.classical.equilibrium(loop).x, or a controller for this operating point"
-        )
-
-
-def _few(a: np.ndarray) -> str:
-    return np.array2string(a, precision=4, threshold=8, edgeitems=3, separator=", ")
-
-
-@eqx.filter_jit
-def _stepped(loop, state, w):
-    return loop.step(state, w)[0]
-
-
-@eqx.filter_jit
-def _stepped_all(loop, restore, states, ws):
-    def one(state, d):
-        return ravel_pytree(loop.step(restore(state), ws._replace(d=d))[0])[0]
-
-    return jax.vmap(one)(states, ws.d)
-
-
-@eqx.filter_jit
-def _paths(loop, restore, states, w, samples: int):
-    def body(state, _):
-        after = ravel_pytree(loop.step(restore(state), w)[0])[0]
-        return after, after
-
-    return jax.vmap(lambda start: jax.lax.scan(body, start, None, samples)[1])(states)

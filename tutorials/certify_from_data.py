@@ -195,9 +195,10 @@ policy = trained.policy.explicit()
 # %%
 certificate = rc.certify(policy)
 print(certificate)
-stable = certificate.holds and certificate.gamma < allowed.gamma
-print(f"gain of q: {certificate.gamma:.3g} proven, {allowed.gamma:.3g} allowed V per V")
-print(f"the loop is stable for every error within {allowed.gamma / certificate.gamma:.3g} W: {stable}")
+gain = certificate.gamma or float("inf")  # None where none is proven
+stable = certificate.holds and gain < allowed.gamma
+print(f"gain of q: {gain:.3g} proven, {allowed.gamma:.3g} allowed V per V")
+print(f"the loop is stable for every error within {allowed.gamma / gain:.3g} W: {stable}")
 
 # %% [markdown]
 # ## The plant itself

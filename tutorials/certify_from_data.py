@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 
 from robustctl.plants.exogenous import Exogenous
 from robustctl.scenario import Episode, Scenario
@@ -174,14 +175,10 @@ level = float(fit.model.scaling.y_mean[0])
 q = rc.nn.LipschitzR2DN(
     nu=1, nx=4, nv=8, ny=1, hidden=(16,), gamma=0.95 * allowed.gamma, init=rc.nn.long_memory, key=jr.key(0)
 )
+scenario = HoldTheLevel(plant, base, level)
+adam = optax.chain(optax.clip(10.0), optax.adam(optax.cosine_decay_schedule(1e-2, epochs)))
 trained = rc.fit_policy(
-    q.quiet(),
-    HoldTheLevel(plant, base, level),
-    horizon=160,
-    batch=8,
-    epochs=epochs,
-    monitor=None,
-    key=jr.key(1),
+    q.quiet(), scenario, horizon=160, batch=8, epochs=epochs, optimizer=adam, monitor=None, key=jr.key(1)
 )
 policy = trained.policy.explicit()
 

@@ -70,6 +70,14 @@ def test_frequencies_are_in_rad_per_second():
     assert ten.W.dt == 0.1
 
 
+def test_a_frequency_without_power_is_in_a_band_that_is_named():
+    """Levels held for 10 samples have no power at multiples of a tenth of the sampling rate, half of it included."""
+    record = logged(rc.data.steps(1000, hold=10, seed=0), np.random.default_rng(0))
+    found = rc.identify.model_error(lag(record), record, floor=1e-3)
+    assert not found.seen[-1] and any(low < 2 * np.pi * 0.2 < high for low, high in found.unseen)
+    assert np.all(found.upper[found.seen] <= found.weight_gain(found.omega[found.seen]))
+
+
 def test_bands_without_input_are_named():
     """A multisine up to a quarter of the sampling rate shows nothing above it."""
     u = np.tile(rc.data.multisine(400, highest=0.5, seed=0), (4, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -186,14 +187,17 @@ def _residuals(model: FittedModel, record: Record) -> tuple[list[Residual], np.n
 
 def _unseen(response: Response, dt: float, floor: float) -> tuple[tuple[float, float], ...]:
     """Return the bands without power, of the whole axis up to the Nyquist frequency, rad/s."""
-    omega = response.omega[response.power >= floor]
+    # The Nyquist frequency itself belongs to a band that ends there.
+    highest = np.nextafter(np.pi / dt, np.inf)
+    omega, weak = response.omega[response.power >= floor], response.omega[response.power < floor]
     if not len(omega):
-        return ((0.0, np.pi / dt),)
-    last = [] if np.isclose(omega[-1], np.pi / dt) else [np.pi / dt]
+        return ((0.0, float(highest)),)
+    last = [] if np.isclose(omega[-1], np.pi / dt) else [highest]
     ends = np.concatenate([[0.0], omega, last])
     steps = np.diff(ends)
     near = np.minimum(np.append(steps[1:], np.inf), np.insert(steps[:-1], 0, np.inf))
-    wide = steps > GAP * near
+    inside = np.array([np.any((low < weak) & (weak < high)) for low, high in itertools.pairwise(ends)])
+    unseen = (steps > GAP * near) | inside
     # An offset is no error of the model, so the gain at frequency zero is unseen always, and up to the first frequency.
-    wide[0] = True
-    return tuple((float(a), float(b)) for a, b in zip(ends[:-1][wide], ends[1:][wide], strict=True))
+    unseen[0] = True
+    return tuple((float(a), float(b)) for a, b in zip(ends[:-1][unseen], ends[1:][unseen], strict=True))

@@ -111,9 +111,7 @@ inner = model.parameterization.explicit()  # on signals of standard deviation on
 proof = certificate.rate_proof  # its metric proves the smallest rate that was found
 P = jnp.asarray(proof.P, model.dtype)
 slowest = rc.certificates.contraction_lower_bound(inner, 1, P, key=jr.key(2), steps=search)
-print(
-    f"rate proven {proof.value:.5g}, slowest found {slowest.value:.5g}, by chance {slowest.sampled:.5g}"
-)
+print(f"rate proven {proof.value:.5g}, slowest found {slowest.value:.5g}, by chance {slowest.sampled:.5g}")
 print("the search stayed below:", slowest.value <= proof.value)
 
 # %% [markdown]

@@ -114,6 +114,16 @@ def test_map_asks_for_full_precision_whatever_the_default():
     assert asked and all("HIGHEST" in line for line in asked)
 
 
+@pytest.mark.parametrize("init", [rc.nn.long_memory, rc.nn.resonances(0.5, 3.0, dt=0.05)])
+def test_wide_models_start_finite_and_slow(init):
+    """The feedthrough of 61 x 61 has a norm of 0.99, which leaves ports of the usual size no room."""
+    model = rc.nn.LipschitzR2DN(nu=1, nx=40, nv=60, ny=1, gamma=10.0, init=init, key=jr.key(0))
+    certificate = rc.certify(model, prove=False)
+    assert certificate.holds, certificate.reason
+    moduli = np.abs(np.linalg.eigvals(np.asarray(model.explicit().A, np.float64)))
+    assert 0.94 < moduli.min() and moduli.max() < 1
+
+
 def test_long_memory_starts_slow():
     fast, slow = (
         rc.nn.ContractingR2DN(nu=1, nx=20, nv=5, ny=1, init=init, key=jr.key(0)).explicit().A

@@ -73,7 +73,7 @@ def test_a_certificate_of_a_loop_is_true_in_exact_arithmetic(kind, dtype):
     rng = np.random.default_rng(7)
     for draw in range(20):  # some loops are not stable
         system = LOOPS[kind](rng, jr.key(draw), dtype)
-        certificate = rc.certify(system)
+        certificate = rc.certify(system, prove=False)
         if certificate.holds:
             break
     assert certificate.holds and loop_is_true(system, certificate)

@@ -6,7 +6,7 @@ from .ascent import LowerBound as LowerBound
 from .ascent import contraction_lower_bound as contraction_lower_bound
 from .ascent import gain_lower_bound as gain_lower_bound
 from .certificate import Certificate as Certificate
-from .certificate import certify as certify
+from .certifying import certify as certify
 from .content import fingerprint as fingerprint
 from .content import weights_sha256 as weights_sha256
 from .counterexample import Counterexample as Counterexample

@@ -106,3 +106,8 @@ def _code(code: types.CodeType | None) -> bytes:
     # Of a code object inside, repr has an address, which is another one in every process.
     inner = [_code(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts]
     return b" ".join([code.co_code, *inner, repr(code.co_names).encode()])
+
+
+def dtypes(system: System) -> str:
+    """Return the dtypes of a system's arrays, in words."""
+    return ", ".join(sorted({str(array.dtype) for _, array in arrays(system)}))

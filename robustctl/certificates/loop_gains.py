@@ -10,8 +10,7 @@ import numpy as np
 from ..errors import RobustctlError
 from ..lft import LFT, Slopes
 from ..system import System
-from .certificate import dtypes
-from .content import fingerprint, own_descriptions, weights_sha256
+from .content import dtypes, fingerprint, own_descriptions, weights_sha256
 from .coordinates import opened
 from .loop_certificate import LoopCertificate, Pair
 from .model_error import ModelError, as_errors, with_errors

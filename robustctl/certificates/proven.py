@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from ..errors import ModelError, RobustctlError
 from ..lft import LFT
 from ..scaled import Scaled
 from ..system import System
+from .certificate import Certificate
 from .coordinates import opened
 from .counterexample import counterexample
 from .dissipation import described
@@ -18,11 +18,8 @@ from .inequalities import Supply
 from .proof import Proof
 from .prove import Found, largest_margin, least_gain, least_rate
 
-if TYPE_CHECKING:
-    from .certificate import Certificate
 
-
-def with_proofs(found: "Certificate", system: System, seconds: float) -> "Certificate":
+def with_proofs(found: Certificate, system: System, seconds: float) -> Certificate:
     """Return a certificate with the least gain and rate that can be proven of its system within so many seconds.
 
     What the construction promises is proven as well where the certificate holds, and the smaller of both is reported.
@@ -63,7 +60,7 @@ def disproof(system: System) -> str:
         return ""  # no sample of the input is known
 
 
-def asked_supply(found: "Certificate") -> Supply | None:
+def asked_supply(found: Certificate) -> Supply | None:
     """Return the supply rate whose largest margin is searched; None where there is none, or one of a gain alone."""
     if found.supply is None:
         return None

@@ -2,7 +2,8 @@
 
 from ..errors import RobustctlError
 from ..system import Parameterization, System, explicit_of
-from .certificate import Certificate, certify
+from .certificate import Certificate
+from .certifying import certify
 from .content import fingerprint
 from .loop_certificate import LoopCertificate
 from .loop_recheck import recheck_loop

@@ -1,7 +1,7 @@
 """The certificate's margin as a metric of training."""
 
 from ..system import Parameterization
-from .certificate import certify
+from .certifying import certify
 
 
 def certificate_margin(epoch: int, model: Parameterization) -> float:

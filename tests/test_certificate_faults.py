@@ -369,6 +369,9 @@ def test_a_method_set_on_an_object_is_covered_by_no_certificate(where):
         hidden = "__call__"
     found = rc.certify(model)
     assert not found.holds and f"{hidden} was set on the object" in found.reason
+    assert found.gamma is None and found.rate is None and not found.gains
+    with pytest.raises(ModelError, match="was set on the object"):
+        rc.certificates.peak_bounds(model, [1.0] * model.nu)
 
 
 # All of it, at random

@@ -62,6 +62,11 @@ def hidden_fault(part: Any) -> str:
     return next((found for item in inside if (found := hidden_fault(item))), "")
 
 
+def system_fault(system: System) -> str:
+    """Return why nothing can be certified of a system as it is stepped, empty where nothing is known against it."""
+    return complex_fault(system) or array_fault(system) or hidden_fault(system) or step_fault(system)
+
+
 def flag_fault(system: System) -> str:
     """Return which flags a scaling turns into other numbers than 0 and 1, empty where none are."""
     while isinstance(system, Scaled):

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import ModelError
 from ..lft import LFT
 from ..system import System
-from .faults import form_fault
+from .faults import form_fault, system_fault
 
 
 class Signals(NamedTuple):
@@ -33,7 +33,7 @@ def signals_of(system: System) -> Signals:
         raise ModelError(
             "the system must not switch between modes, got flags among its inputs; take one of its modes()"
         )
-    if fault := form_fault(form):
+    if fault := system_fault(system) or form_fault(form):
         raise ModelError(fault)
     if (of_loop := _of_loop(system)) is not None:
         return of_loop

@@ -8,7 +8,7 @@ from ..lft import BOUND_ROUNDING
 from ..system import System
 from .certificate import Certificate
 from .dissipation import Inequality, described, positive_definite
-from .faults import array_fault, complex_fault, flag_fault, hidden_fault, step_fault
+from .faults import flag_fault, system_fault
 from .metric import find_metric
 from .rate import rate_found
 
@@ -20,7 +20,7 @@ def promised(system: System) -> Certificate:
     # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         claims = _claims(system)
-    if reason := (complex_fault(system) or array_fault(system) or hidden_fault(system) or step_fault(system)):
+    if reason := system_fault(system):
         return _void(reason)
     if isinstance(claims, str):
         return _void(claims)

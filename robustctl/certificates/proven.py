@@ -13,7 +13,7 @@ from .certificate import Certificate
 from .coordinates import opened
 from .counterexample import counterexample
 from .dissipation import described
-from .faults import array_fault, complex_fault, flag_fault, step_fault
+from .faults import flag_fault, system_fault
 from .inequalities import Supply
 from .proof import Proof
 from .prove import Found, largest_margin, least_gain, least_rate
@@ -52,7 +52,7 @@ def with_proofs(found: Certificate, system: System, seconds: float) -> Certifica
 
 def disproof(system: System) -> str:
     """Return in words what a search finds against contraction, empty where it finds nothing or cannot be made."""
-    if complex_fault(system) or array_fault(system) or step_fault(system):
+    if system_fault(system):
         return ""
     try:
         return str(counterexample(system) or "")
@@ -80,7 +80,7 @@ def is_loop(system: System) -> bool:
 
 def forms_of(system: System) -> list[LFT] | str:
     """Return the forms of a system's modes with their networks opened, or in words why there is nothing to prove anything of."""
-    if reason := complex_fault(system) or flag_fault(system) or array_fault(system) or step_fault(system):
+    if reason := flag_fault(system) or system_fault(system):
         return reason
     try:
         found = described(system)

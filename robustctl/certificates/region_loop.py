@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from ..affine import to_float64
 from ..errors import ModelError, RobustctlError
 from .coordinates import opened
+from .faults import system_fault
 from .region_program import Watch, watch
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Given(NamedTuple):
             raise ModelError(
                 f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
             )
+        if fault := system_fault(loop):
+            raise ModelError(fault)
         plant, count = loop.sampled.plant, (loop.reads or loop.plant.ny) - loop.plant.ny
         if len(reference) != count:
             raise ModelError(

@@ -101,7 +101,7 @@ def test_several_files_are_several_experiments(tmp_path):
         ({"dt": -1.0}, "dt must be"),
         ({"dt": float("nan")}, "dt must be"),
         ({"time": "u"}, "neither an input nor an output"),
-        ({"time": 3}, "neither an input nor an output"),
+        ({"time": 3}, "time must be a name or a list of names"),
         ({"inputs": ["u", "u"]}, "more than once"),
         ({"inputs": "y"}, "given as both"),
         ({"inputs": []}, "at least one channel"),

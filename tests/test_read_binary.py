@@ -321,7 +321,7 @@ def test_modules_of_the_child_import_neither_jax_nor_this_package():
     worker = Path(child.__file__).with_name("worker.py")
     code = (
         f"import runpy, sys; worker = runpy.run_path({str(worker)!r})\n"
-        "for module in {module for module, _ in worker['LOADERS'].values()} | {'shapes', 'limits'}:\n"
+        "for module in {module for module, *_ in worker['LOADERS'].values()} | {'shapes', 'limits'}:\n"
         "    worker['beside'](module)\n"
         "print(*sys.modules)"
     )

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 
 from ..errors import RobustctlError
+from ..pytrees import fields_of
 from ..store.json_text import json_text
 from .certificate_text import text_of
 from .proof import Proof
@@ -79,40 +81,43 @@ class Certificate:
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
-        fields = dataclasses.asdict(self) | {
-            "P": None if self.P is None else self.P.tolist(),
-            "format": FORMAT,
-        }
-        for name in PROOFS:
-            proof = getattr(self, name)
-            fields[name] = proof and proof.to_fields()
-        return json_text(fields)
+        return json_text(self._to_fields() | {"format": FORMAT})
 
     @classmethod
     def from_json(cls, text: str) -> "Certificate":
         """Return the certificate that `to_json` wrote.
 
-        **Raises:** `RobustctlError` for text that is no certificate or is of another format version.
+        **Raises:** `RobustctlError` for text that is no certificate of this kind or is of another format version.
         """
         try:
             fields = json.loads(text)
             version = fields.pop("format")
             if version != FORMAT:
                 raise RobustctlError(
-                    f"the certificate must be of format {FORMAT}, got {version}; certify the model again"
+                    f"the certificate must be of format {FORMAT}, got {version}; certify again"
                 )
-            fields["P"] = None if fields["P"] is None else np.asarray(fields["P"], np.float64)
             fields["margin"] = float("inf") if fields["margin"] is None else fields["margin"]
-            fields["supply"] = None if fields["supply"] is None else tuple(fields["supply"])
             for name in ("assumptions", "unproven"):
                 fields[name] = tuple(fields.get(name, ()))
-            for name in PROOFS:
-                fields[name] = Proof.from_fields(fields[name]) if fields.get(name) else None
-            return cls(**fields)
+            return cls(**cls._from_fields(fields))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RobustctlError(
                 f"a certificate must be the JSON that to_json writes, got text that fails with: {error}"
             ) from error
+
+    def _to_fields(self) -> dict[str, Any]:
+        """Return the fields as what JSON can hold."""
+        fields = fields_of(self) | {"P": None if self.P is None else self.P.tolist()}
+        return fields | {name: fields[name] and fields[name].to_fields() for name in PROOFS}
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the constructor's arguments from the fields of JSON."""
+        fields["P"] = None if fields["P"] is None else np.asarray(fields["P"], np.float64)
+        fields["supply"] = None if fields["supply"] is None else tuple(fields["supply"])
+        return fields | {
+            name: Proof.from_fields(fields[name]) if fields.get(name) else None for name in PROOFS
+        }
 
     def __str__(self) -> str:
         """Return a text for people."""

@@ -1,12 +1,11 @@
 """What is proven of a closed loop, and the numbers that prove it."""
 
 import dataclasses
-import json
+from typing import Any
 
-from ..errors import RobustctlError
-from ..pytrees import fields_of
-from ..store.json_text import json_text
-from .certificate import FORMAT, Certificate
+from typing_extensions import override
+
+from .certificate import Certificate
 from .model_error import ModelError
 from .proof import Proof
 
@@ -37,47 +36,27 @@ class LoopCertificate(Certificate):
     slope_fraction: float | None = None
     error_fraction: float | None = None
 
-    def to_json(self) -> str:
-        """Return the certificate as JSON text; numbers keep all their digits."""
-        fields = fields_of(self)
-        proofs = [
-            {"from": a, "to": b, "proof": proof.to_fields()} for (a, b), proof in self.gain_proofs.items()
-        ]
-        fields |= {
+    @override
+    def _to_fields(self) -> dict[str, Any]:
+        return super()._to_fields() | {
             "gains": [{"from": a, "to": b, "gain": gain} for (a, b), gain in self.gains.items()],
-            "rate_proof": self.rate_proof and self.rate_proof.to_fields(),
-            "gain_proofs": proofs, "errors": [e.to_fields() for e in self.errors], "format": FORMAT,
-        }  # fmt: skip
-        return json_text(fields)
+            "gain_proofs": [
+                {"from": a, "to": b, "proof": proof.to_fields()} for (a, b), proof in self.gain_proofs.items()
+            ],
+            "errors": [e.to_fields() for e in self.errors],
+        }
 
     @classmethod
-    def from_json(cls, text: str) -> "LoopCertificate":
-        """Return the certificate that `to_json` wrote.
+    @override
+    def _from_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        gains, proofs = fields["gains"], fields["gain_proofs"]
+        return super()._from_fields(fields) | {
+            "gains": {(g["from"], g["to"]): g["gain"] for g in gains},
+            "gain_proofs": {(g["from"], g["to"]): Proof.from_fields(g["proof"]) for g in proofs},
+            "errors": tuple(ModelError.from_fields(e) for e in fields["errors"]),
+        }
 
-        **Raises:** `RobustctlError` for text that is no certificate of a loop or is of another format version.
-        """
-        try:
-            fields = json.loads(text)
-            version = fields.pop("format")
-            if version != FORMAT:
-                raise RobustctlError(
-                    f"the certificate must be of format {FORMAT}, got {version}; certify the loop again"
-                )
-            fields["gains"] = {(g["from"], g["to"]): g["gain"] for g in fields["gains"]}
-            fields["gain_proofs"] = {
-                (g["from"], g["to"]): Proof.from_fields(g["proof"]) for g in fields["gain_proofs"]
-            }
-            fields["rate_proof"] = Proof.from_fields(fields["rate_proof"]) if fields["rate_proof"] else None
-            fields["errors"] = tuple(ModelError.from_fields(e) for e in fields["errors"])
-            fields["margin"] = float("inf") if fields["margin"] is None else fields["margin"]
-            for name in ("assumptions", "unproven"):
-                fields[name] = tuple(fields[name])
-            return cls(**fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RobustctlError(
-                f"a loop's certificate must be the JSON that to_json writes, got text that fails with: {error}"
-            ) from error
-
+    @override
     def __str__(self) -> str:
         """Return a text for people."""
         verdict = "HOLDS" if self.holds else "DOES NOT HOLD"

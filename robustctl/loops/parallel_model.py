@@ -8,11 +8,10 @@ from typing_extensions import override
 from ..errors import ModelError
 from ..lft import LFT
 from .model_plant import ModelPlant
-from .parts import Of
-from .youla import Base
+from .youla import WithModel
 
 
-class ParallelModel(Base):
+class ParallelModel(WithModel):
     """The base controller of internal model control, of an identified model.
 
     ::
@@ -33,9 +32,6 @@ class ParallelModel(Base):
 
     model: ModelPlant
     u0: Array
-    nu, ny, dt = Of("model"), Of("model"), Of("model")
-    inputs, outputs = Of("model"), Of("model")
-    input_units, output_units = Of("model"), Of("model")
 
     def __init__(self, model: ModelPlant, u0=None):
         self.model = model
@@ -60,21 +56,6 @@ class ParallelModel(Base):
             return None
         C2, D21, D22 = (np.pad(M, ((0, self.nu), (0, 0))) for M in (form.C2, form.D21, form.D22))
         return form._replace(C2=C2, D21=D21, D22=D22)
-
-    @override
-    def undisturbed(self, references: int = 0) -> Array:
-        """Return an innovation of zero."""
-        return jnp.zeros(self.ny + references)
-
-    @override
-    def init_state(self) -> PyTree:
-        """Return the model's initial state."""
-        return self.model.init_state()
-
-    @override
-    def output(self, x: PyTree, w: PyTree = None) -> Array:
-        """Return the output that the model expects."""
-        return self.model.output(x, self.model.undisturbed())
 
     @override
     def control(self, x: PyTree) -> Array:

@@ -9,6 +9,7 @@ Lipschitz closed-loops for partially-observed nonlinear systems", CDC 2023; [BWM
 import abc
 import dataclasses
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
@@ -40,7 +41,31 @@ class Base(StrictlyProper):
         return None
 
 
-class ModelBased(Base):
+class WithModel(Base):
+    """A base controller that keeps a model of the plant and expects its output."""
+
+    model: eqx.AbstractVar[StrictlyProper]
+    nu, ny, dt = Of("model"), Of("model"), Of("model")
+    inputs, outputs = Of("model"), Of("model")
+    input_units, output_units = Of("model"), Of("model")
+
+    @override
+    def undisturbed(self, references: int = 0) -> Array:
+        """Return an innovation of zero."""
+        return jnp.zeros(self.ny + references)
+
+    @override
+    def init_state(self) -> PyTree:
+        """Return the model's initial state."""
+        return self.model.init_state()
+
+    @override
+    def output(self, x: PyTree, w: PyTree = None) -> Array:
+        """Return the output that the model expects."""
+        return self.model.output(x, self.model.undisturbed())
+
+
+class ModelBased(WithModel):
     """A base controller from a sampled model of the plant, with given correction and law.
 
     ::
@@ -61,9 +86,6 @@ class ModelBased(Base):
     model: Sampled
     correct: PyTree
     law: PyTree
-    nu, ny, dt = Of("model"), Of("model"), Of("model")
-    inputs, outputs = Of("model"), Of("model")
-    input_units, output_units = Of("model"), Of("model")
 
     def __check_init__(self):
         """Refuse a model that would draw noise."""
@@ -96,21 +118,6 @@ class ModelBased(Base):
     def prepare(self) -> "ModelBased":
         """Return the same with its model prepared for many steps."""
         return dataclasses.replace(self, model=self.model.prepare())
-
-    @override
-    def undisturbed(self, references: int = 0) -> Array:
-        """Return an innovation of zero."""
-        return jnp.zeros(self.ny + references)
-
-    @override
-    def init_state(self) -> PyTree:
-        """Return the model's initial state."""
-        return self.model.init_state()
-
-    @override
-    def output(self, x: PyTree, w: PyTree = None) -> Array:
-        """Return the output the model expects."""
-        return self.model.output(x, self.model.undisturbed())
 
     @override
     def control(self, x: PyTree) -> Array:

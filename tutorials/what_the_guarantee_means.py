@@ -300,7 +300,7 @@ for k in (0.9 / gammas[0], 1.0, 30.0):
 # %% [markdown]
 # **The plant is not the model.** Let the true output differ from the model's by an unknown, causal error whose gain is at most
 # $\varepsilon$: the table shows the gain from a disturbance of the pump to the level that is proven for each $\varepsilon$, and the last
-# line the largest $\varepsilon$ with which the loop is proven to be stable. [Certify a loop](../docs/certify-loop.md) shows how an
+# line the largest $\varepsilon$ with which the loop is proven to be stable. The page *Certify a loop* shows how an
 # $\varepsilon$ is found from a log.
 
 # %%

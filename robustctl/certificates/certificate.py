@@ -107,7 +107,7 @@ class Certificate:
 
     def _to_fields(self) -> dict[str, Any]:
         """Return the fields as what JSON can hold."""
-        fields = fields_of(self) | {"P": None if self.P is None else self.P.tolist()}
+        fields: dict[str, Any] = fields_of(self) | {"P": None if self.P is None else self.P.tolist()}
         return fields | {name: fields[name] and fields[name].to_fields() for name in PROOFS}
 
     @classmethod

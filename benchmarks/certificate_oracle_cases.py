@@ -191,12 +191,12 @@ def _other_units(model, rng, _):
         return None
     t = 10 ** rng.uniform(-5, 5, len(s.A)).astype(s.A.dtype)
     new = {
-        "A": s.A * t / t[:, None],
+        "A": s.A * t[None] / t[:, None],
         "B1": s.B1 / t[:, None],
         "B2": s.B2 / t[:, None],
-        "C1": s.C1 * t,
-        "C2": s.C2 * t,
-        "P": s.P * t * t[:, None],
+        "C1": s.C1 * t[None],
+        "C2": s.C2 * t[None],
+        "P": s.P * t[None] * t[:, None],
     }
     return Case(dataclasses.replace(s, **new))
 
@@ -286,7 +286,7 @@ def _broadcast(model, rng, _):
 
 def _fits(s: Any) -> bool:
     """Whether the arrays fit each other after all: a column more of K, for example, is a predictor of one output more."""
-    shape = {name: jnp.shape(value) for name, value in vars(s).items()}
+    shape = {name: jnp.shape(value) for name, value in vars(s).items() if eqx.is_array_like(value)}
     if isinstance(s, rc.nn.StaticNetwork):
         return shape["gamma"] == () and _network_fits(s.phi, s.phi.ni)
     nx, ny = len(s.A), len(s.C if hasattr(s, "C") else s.C2)

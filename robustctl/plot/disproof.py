@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _PANELS = 3
 """Outputs that are drawn: a taller figure does not fit a page."""
 
+_DECADE = 10.0
+"""A logarithmic axis of less has labels between powers of ten, which do not read well."""
+
 
 def counterexample(
     model: Parameterization | System, found: Counterexample, *, samples: int | None = None
@@ -43,7 +46,9 @@ def counterexample(
         axes[k, 0].set_ylabel(labeled(names[k], units[k], lines=2), fontsize=SMALL + 1)
     distance = np.linalg.norm(xs[1] - xs[0], axis=1)
     line(axes[shown, 0], t, np.where(distance > 0, distance, np.nan), color=CYCLE[0], linewidth=1.1)
-    axes[shown, 0].set_yscale("log")
+    known = distance[distance > 0]
+    if known.size and known.max() > _DECADE * known.min():
+        axes[shown, 0].set_yscale("log")
     axes[shown, 0].set_ylabel("distance\nof the states", fontsize=SMALL + 1)
     axes[shown, 0].set_xlabel("time [samples]", fontsize=SMALL + 1)
     if system.dt:

@@ -56,6 +56,14 @@ def test_a_complex_array_is_named(system):
     assert not found.holds and found.reason.startswith("A must be of real numbers, got complex")
 
 
+@pytest.mark.parametrize("name", ["u_mean", "u_std", "y_mean", "y_std"])
+def test_complex_scales_are_named(system, name):
+    one = jnp.ones(1)
+    scales = {"u_mean": one, "u_std": one, "y_mean": one, "y_std": one} | {name: jnp.asarray([1 + 0.1j])}
+    found = rc.certify(rc.Scaled(system, **scales))
+    assert not found.holds and "real" in found.reason and found.gamma is None and found.rate is None
+
+
 class Lag(rc.System):
     """x+ = a x + u, y = x + b."""
 

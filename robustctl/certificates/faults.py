@@ -72,7 +72,7 @@ def flag_fault(system: System) -> str:
     while isinstance(system, Scaled):
         try:
             check_flags(system.flags, system.u_mean, system.u_std)
-        except ModelError as error:
+        except (ModelError, TypeError) as error:  # TypeError: complex scales
             return str(error)
         system = system.system
     return ""

@@ -322,7 +322,7 @@ def test_modules_of_the_child_import_neither_jax_nor_this_package():
     code = (
         f"import runpy, sys; worker = runpy.run_path({str(worker)!r})\n"
         "for module in {module for module, *_ in worker['LOADERS'].values()} | {'shapes', 'limits'}:\n"
-        "    worker['beside'](module)\n"
+        "    worker['sibling'](module)\n"
         "print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

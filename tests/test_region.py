@@ -153,7 +153,7 @@ def test_delay_and_jitter_are_in_the_proof():
 
 
 def test_the_ellipsoid_of_a_linear_plant_is_as_large_as_can_be():
-    """One state: x+ = a x + b u + b d with u = -k x; the box is kept by itself, and |d| up to (1 - |a - b k|) x / b."""
+    """One state: x+ = a x + b u + b d with u = -k x; trajectories stay in the box without d, and with |d| up to (1 - |a - b k|) x / b."""
     plant = rc.plants.LinearPlant([[1.0]], [[1.0]], [[1.0]])
     sampled = Sampled(plant, 0.1)
     loop = rc.loops.feedback(sampled, rc.loops.Gain(jnp.array([[-3.0]]), jnp.zeros(1), jnp.zeros(1)))
@@ -236,7 +236,7 @@ def test_a_reference_moves_the_equilibrium():
 
 
 def test_another_equilibrium_can_be_the_middle():
-    """With the gain's offset the loop rests at another angle; the box is about that."""
+    """With the gain's offset the loop has its equilibrium at another angle; the box is about that."""
     shifted = loop_of(policy=rc.loops.Gain(-jnp.array([[9.0, 4.0]]), jnp.array([0.1, 0.0]), jnp.zeros(1)))
     middle = rc.classical.equilibrium(shifted).x
     found = region(shifted, {"angle": 0.3, "speed": 1.0}, middle=middle)

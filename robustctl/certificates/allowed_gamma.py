@@ -1,6 +1,5 @@
 """The largest gain of a learned system with which a loop about an imperfect model is proven to be stable."""
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ from ..system import StrictlyProper, System
 from .coordinates import opened
 from .loop_gains import ports_of
 from .model_error import ModelError, as_errors, with_errors
+from .progress import deadline_after
 from .proof import Proof
 from .prove import fault_of, least_gain
 
@@ -105,9 +105,7 @@ def allowed_gamma(
         error = rc.certificates.ModelError(gain=0.2, at="output")
         print(rc.certificates.allowed_gamma(lag, rc.loops.ParallelModel(lag), error).gamma)
     """
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
-    deadline = time.monotonic() + seconds
+    deadline = deadline_after(seconds)
     errors = as_errors(error)
     loop = _loop_with_unknown(plant, base, references)
     ports = ports_of(loop)

@@ -10,6 +10,7 @@ its own multipliers; Z is then block diagonal.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,17 +45,17 @@ def program_of(forms: Sequence[LFT], rate: float, supply: Supply | None) -> tupl
     With a supply rate it minimizes g. Without one there is no g, and it minimizes the trace of P with `Z > X0'X0`.
     """
     modes, nx = _placed(forms, supply is not None), forms[0].nx
-    V, W = (np.vstack([mode[name] for mode in modes]) for name in "VW")
+    V, W = (np.vstack(rows) for rows in zip(*((mode.V, mode.W) for mode in modes), strict=True))
     fixed, neurons = block_terms(blocks_of(forms), V, W)
     diagonal = np.eye(nx)[np.triu_indices(nx)]
     if supply is None:
-        C = -sum(mode["X0"].T @ mode["X0"] for mode in modes)
+        C = -sum(mode.X0.T @ mode.X0 for mode in modes)
     else:
         Q, S, R = supply
-        ports = [np.vstack([mode["Y"], mode["U"]]) for mode in modes]
+        ports = [np.vstack([mode.Y, mode.U]) for mode in modes]
         C = sum(YU.T @ np.block([[Q, S.T], [S, R]]) @ YU for YU in ports)
-        fixed = [np.sum([mode["U"].T @ mode["U"] for mode in modes], axis=0), *fixed]
-    states = [added([metric(mode["X0"], mode["S"], rate) for mode in modes])] if nx else []
+        fixed = [np.sum([mode.U.T @ mode.U for mode in modes], axis=0), *fixed]
+    states = [added([metric(mode.X0, mode.S, rate) for mode in modes])] if nx else []
     y = np.concatenate([np.ones(len(fixed)), diagonal, np.ones(sum(group.size for group in neurons))])
     b = np.zeros_like(y)
     if supply is None:
@@ -70,40 +71,48 @@ def unknowns(
     """Return metric and multipliers in the original coordinates."""
     nx = balanced.forms[0].nx
     fixed, *rest = program.split(y)
-    P, neurons = np.zeros((nx, nx)), np.zeros(0)
-    if nx:
-        P[np.triu_indices(nx)] = rest.pop(0)
-        P = P + np.triu(P, 1).T
-    if rest:
-        neurons = rest.pop(0)
+    P = symmetric(rest.pop(0), nx) if nx else np.zeros((0, 0))
+    neurons = rest.pop(0) if rest else np.zeros(0)
     multipliers = split_multipliers(blocks_of(balanced.forms), fixed[inputs:], neurons)
     return balanced.metric(P), balanced.multipliers(multipliers)
 
 
-def _placed(forms: Sequence[LFT], inputs: bool) -> list[dict[str, np.ndarray]]:
+def symmetric(upper: np.ndarray, nx: int) -> np.ndarray:
+    """Return the symmetric matrix with the given upper triangle, row by row."""
+    P = np.zeros((nx, nx))
+    P[np.triu_indices(nx)] = upper
+    return P + np.triu(P, 1).T
+
+
+class Rows(NamedTuple):
+    """Each signal of a form as rows of `zeta = [x; w; u]`."""
+
+    X0: np.ndarray
+    W: np.ndarray
+    U: np.ndarray
+    S: np.ndarray
+    V: np.ndarray
+    Y: np.ndarray
+
+
+def rows_of(form: LFT, inputs: bool = True) -> Rows:
+    """Return each signal as rows; without `inputs`, u is left out: both trajectories share it."""
+    nx, nw, nu = form.nx, form.B1.shape[1], form.nu if inputs else 0
+    X0, W, U = np.split(np.eye(nx + nw + nu), [nx, nx + nw])
+    S = np.hstack([form.A, form.B1, form.B2[:, :nu]])
+    V = np.hstack([form.C1, form.D11, form.D12[:, :nu]])
+    return Rows(X0, W, U, S, V, np.hstack([form.C2, form.D21, form.D22[:, :nu]]))
+
+
+def _placed(forms: Sequence[LFT], inputs: bool) -> list[Rows]:
     """Return the rows of each mode in its own part of all signals."""
     found, at, N = [], 0, size_of(forms, inputs)[1]
     for form in forms:
-        rows = _rows(form, inputs)
-        n = rows["X0"].shape[1]
-        found.append({name: np.pad(M, ((0, 0), (at, N - at - n))) for name, M in rows.items()})
+        rows = rows_of(form, inputs)
+        n = rows.X0.shape[1]
+        found.append(Rows(*(np.pad(M, ((0, 0), (at, N - at - n))) for M in rows)))
         at += n
     return found
-
-
-def _rows(form: LFT, inputs: bool) -> dict[str, np.ndarray]:
-    """Return each signal as rows of `zeta = [x; w; u]`; u is left out where both trajectories share it."""
-    nx, nw, nu = form.nx, form.B1.shape[1], form.nu if inputs else 0
-    X0, W, U = np.split(np.eye(nx + nw + nu), [nx, nx + nw])
-    S, V, Y = (
-        np.hstack([a, b, c[:, :nu]])
-        for a, b, c in (
-            (form.A, form.B1, form.B2),
-            (form.C1, form.D11, form.D12),
-            (form.C2, form.D21, form.D22),
-        )
-    )
-    return {"X0": X0, "W": W, "U": U, "S": S, "V": V, "Y": Y}
 
 
 def block_terms(

@@ -18,7 +18,7 @@ from ..lft import LFT, Claim
 from ..linalg import PRODUCT_ROUNDINGS
 from .congruence import margin_in_metric
 from .dissipation import Inequality, blocks_form, margin
-from .inequalities import block_terms
+from .inequalities import Rows, block_terms, symmetric
 from .interior_point import Pairs, Program
 
 
@@ -86,33 +86,11 @@ class Solution(NamedTuple):
 def solution(program: Program, parts: Sequence[Part], nx: int, y: np.ndarray) -> Solution:
     """Return the unknowns of an iterate, part by part."""
     fixed, upper, *rest = program.split(y)
-    P = np.zeros((nx, nx))
-    P[np.triu_indices(nx)] = upper
-    P = P + np.triu(P, 1).T
+    P = symmetric(upper, nx)
     counts = [len(part.fixed) for part in parts]
     each = np.split(fixed, np.cumsum(counts)[:-1])
     left = iter(rest)
     return Solution(P, each, [next(left) if part.neurons is not None else np.zeros(0) for part in parts])
-
-
-class Rows(NamedTuple):
-    """Each signal of a form as rows of `zeta = [x; w; u]`."""
-
-    X0: np.ndarray
-    W: np.ndarray
-    U: np.ndarray
-    S: np.ndarray
-    V: np.ndarray
-    Y: np.ndarray
-
-
-def rows_of(form: LFT) -> Rows:
-    """Return each signal as rows."""
-    nx, nw, nu = form.nx, form.B1.shape[1], form.nu
-    X0, W, U = np.split(np.eye(nx + nw + nu), [nx, nx + nw])
-    S = np.hstack([form.A, form.B1, form.B2])
-    V = np.hstack([form.C1, form.D11, form.D12])
-    return Rows(X0, W, U, S, V, np.hstack([form.C2, form.D21, form.D22]))
 
 
 def known_of_blocks(form: LFT, rows: Rows) -> tuple[list[np.ndarray], Pairs | None]:

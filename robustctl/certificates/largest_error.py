@@ -1,13 +1,11 @@
 """How wrong a model may be: the largest model error with which a loop is still proven to be stable, and gains on the way there."""
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import RobustctlError
 from ..system import System
 from .coordinates import opened
 from .loop_certificate import LoopCertificate, Pair
@@ -22,6 +20,7 @@ from .loop_gains import (
     whole_form,
 )
 from .model_error import ModelError, around, as_errors, with_errors
+from .progress import deadline_after
 from .proof import Proof
 from .prove import fault_of, least_gain
 
@@ -71,9 +70,7 @@ def largest_error(
         loop = rc.loops.feedback(rc.loops.ModelPlant(lag), rc.classical.PID(2.0, 1.0, dt=0.1))
         print(rc.certificates.largest_error(loop, at="output").gain)
     """
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
-    deadline = time.monotonic() + seconds
+    deadline = deadline_after(seconds)
     others, wanted = as_errors(error), ModelError(1.0, at, weight)
     ports = ports_of(loop)
     if isinstance(ports, str):

@@ -11,6 +11,7 @@ from .branching import branched
 from .infinity import infinity_bound
 from .local import Box, jacobian_bounds, norm_bound, slope_ranges
 from .networks import Network, described
+from .progress import deadline_after
 from .proof import Proof, gain_margin
 from .prove import least_gain
 from .recursion import chain_multipliers
@@ -110,9 +111,7 @@ def lipschitz(network: Any, box: Any = None, norm: Any = 2, *, seconds: float = 
         print(rc.certificates.lipschitz(network))
         print(rc.certificates.lipschitz(network, box=([0.0] * 4, [0.1] * 4), norm=jnp.inf, seconds=2.0))
     """
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
-    begin = time.monotonic()
+    begin, end = time.monotonic(), deadline_after(seconds)
     norm, known = _norm(norm), described(network)
     inside = None if box is None else _box(box, known.ni)
     # Half of the time is for the box, but for what takes a moment.
@@ -120,7 +119,7 @@ def lipschitz(network: Any, box: Any = None, norm: Any = 2, *, seconds: float = 
     uppers = _everywhere(known, norm, begin + share)
     lower = _searched(known.chain, norm, inside)
     if inside is not None and min(uppers.values()) > 0:
-        found, in_parts = _on_box(known, norm, inside, begin + seconds)
+        found, in_parts = _on_box(known, norm, inside, end)
         uppers, lower = uppers | found, max(lower, in_parts)
     return LipschitzBound(
         min(uppers.values()), lower, time.monotonic() - begin, uppers, norm, known.assumptions

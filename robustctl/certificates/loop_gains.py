@@ -14,6 +14,7 @@ from .content import dtypes, fingerprint, own_descriptions, weights_sha256
 from .coordinates import opened
 from .loop_certificate import LoopCertificate, Pair
 from .model_error import ModelError, as_errors, with_errors
+from .progress import deadline_after
 from .proof import Proof, gain_margin, rate_margin
 from .prove import Found, fault_of, least_gain, least_rate
 from .proven import disproof, forms_of, is_loop
@@ -51,9 +52,7 @@ def certify_loop(
         loop = rc.loops.feedback(rc.loops.ModelPlant(lag), rc.classical.PID(2.0, 1.0, dt=0.1))
         print(rc.certificates.certify_loop(loop, gains=[("d", "y")]).gains["d", "y"])
     """
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
-    deadline = time.monotonic() + seconds
+    deadline = deadline_after(seconds)
     errors = as_errors(error)
     for one in errors:
         one.check_sample_time(loop.dt)
@@ -101,20 +100,15 @@ def stable(form: LFT, deadline: float, errors: bool) -> Found:
     """Return a proof of contraction, at the least rate; with unknown errors, which remember, of stability alone, at rate 1."""
     if form.nx == 0:
         reason = fault_of(form)
-        return Found(
-            None
-            if reason
-            else Proof(1.0, np.zeros((0, 0)), tuple(np.ones(block.multipliers) for block in form.blocks)),
-            reason,
-        )
+        return Found(None if reason else Proof(1.0, np.zeros((0, 0)), _ones(form)), reason)
     if not errors:
         return least_rate(form, deadline)
     found = least_rate(form, deadline, within=np.inf)
     return found._replace(proof=found.proof and dataclasses.replace(found.proof, value=1.0))
 
 
-def _ones(form: LFT) -> list[np.ndarray]:
-    return [np.ones(block.multipliers) for block in form.blocks]
+def _ones(form: LFT) -> tuple[np.ndarray, ...]:
+    return tuple(np.ones(block.multipliers) for block in form.blocks)
 
 
 def _stable_by_gain(form: LFT, whole: "Ports", deadline: float) -> Found | None:

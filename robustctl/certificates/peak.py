@@ -20,7 +20,7 @@ from ..errors import RobustctlError
 from ..lft import LFT, rescaled
 from ..system import Parameterization, System, explicit_of
 from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
-from .inequalities import split_multipliers
+from .inequalities import rows_of, split_multipliers
 from .interior_point import cost, solve
 from .invariant import (
     Part,
@@ -29,11 +29,11 @@ from .invariant import (
     bounds,
     keeps,
     known_of_blocks,
-    rows_of,
     seen,
     solution,
 )
 from .named_signals import Signals, signals_of
+from .progress import deadline_after
 from .prove import fault_of
 
 _GAP = 1e-3
@@ -119,14 +119,13 @@ def peak_bounds(
         system = rc.StateSpace([[0.9]], [[1.0]], [[1.0]], [[0.0]], dt=1.0)
         print(rc.certificates.peak_bounds(system, [0.1]).bounds)     # near 1
     """
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    deadline = deadline_after(seconds)
     signals = signals_of(explicit_of(model))
     sizes, groups, given = _disturbance(disturbance, signals)
     chosen = _chosen(outputs, signals)
     form = opened(signals.form)
     scaled = rescaled(_only_inputs(form, sizes > 0), sizes[sizes > 0], np.ones(form.ny))
-    reason, deadline = fault_of(form), time.monotonic() + seconds
+    reason = fault_of(form)
     found = {}
     for left, name in zip(range(len(chosen), 0, -1), chosen, strict=True):
         share = time.monotonic() + (deadline - time.monotonic()) / left

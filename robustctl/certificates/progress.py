@@ -1,10 +1,20 @@
-"""A line that shows a long proof while it is searched."""
+"""The time that a search for a proof is given, and a line that shows a long one."""
 
 import math
+import time
 from typing import Any
+
+from ..errors import RobustctlError
 
 _SHORT = 5.0
 """Seconds of an estimate below which nothing is shown."""
+
+
+def deadline_after(seconds: float) -> float:
+    """Return when a search that begins now must end, in `time.monotonic()`, or raise `RobustctlError` for seconds that are not positive."""
+    if not seconds > 0:
+        raise RobustctlError(f"seconds must be positive, got {seconds}")
+    return time.monotonic() + seconds
 
 
 class ProgressLine:

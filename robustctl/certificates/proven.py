@@ -1,7 +1,6 @@
 """Certificates with more than the construction promises: the least gain and rate that can be proven."""
 
 import dataclasses
-import time
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from .counterexample import counterexample
 from .dissipation import described
 from .faults import flag_fault, system_fault
 from .inequalities import Supply
+from .progress import deadline_after
 from .proof import Proof
 from .prove import Found, largest_margin, least_gain, least_rate
 
@@ -26,9 +26,7 @@ def with_proofs(found: Certificate, system: System, seconds: float) -> Certifica
 
     **Raises:** `RobustctlError` for seconds that are not positive.
     """
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
-    deadline = time.monotonic() + seconds
+    deadline = deadline_after(seconds)
     forms, supply = forms_of(system), asked_supply(found)
     if isinstance(forms, str):
         nothing = Found(None, forms)

@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..errors import RobustctlError
+from .progress import deadline_after
 from .prove import fault_of
 from .region_loop import Given
 from .region_program import Found, Watch, largest
@@ -119,19 +120,13 @@ def region(
         loop = rc.loops.feedback(tanks, rc.classical.PID(0.5, 0.01, dt=2.0, y0=10.0, u0=2.9865))
         print(rc.certificates.region(loop, {"upper": 2.0, "lower": 2.0, "pump": 1.0}))
     """
-    deadline = time.monotonic() + _positive(seconds)
+    deadline = deadline_after(seconds)
     given = Given.of(loop, box, middle, reference)
     watched = given.watched(1.0)
     found = largest(watched, deadline)
     if found is None:
         raise RobustctlError(_refusal(given, watched, deadline))
     return _region(given, watched, found)
-
-
-def _positive(seconds: float) -> float:
-    if not seconds > 0:
-        raise RobustctlError(f"seconds must be positive, got {seconds}")
-    return seconds
 
 
 def _region(given: Given, watched: Watch, found: Found) -> Region:

@@ -9,9 +9,9 @@ import numpy as np
 from ..lft import LFT
 from .coordinates import Coordinates, at_slopes, balance, spectral_radius
 from .dissipation import positive_definite
-from .inequalities import split_multipliers
+from .inequalities import rows_of, split_multipliers
 from .interior_point import cost, solve
-from .invariant import Part, Solution, assemble, bounds, keeps, known_of_blocks, rows_of, seen, solution
+from .invariant import Part, Solution, assemble, bounds, keeps, known_of_blocks, seen, solution
 from .prove import fault_of
 
 _SHARES = (0.1, 0.25, 0.5)

@@ -59,19 +59,17 @@ def separation(system: System, us: PyTree, x0s: PyTree, samples: int) -> Separat
     states = jax.vmap(vector)
 
     def body(carry, t):
-        xs, far, size = carry
+        xs, far, size, _ = carry
         u = jax.tree.map(lambda a: a[t % period], us)
         z, quarter = states(xs), 4 * t // samples
         far = far.at[quarter].max(jnp.linalg.norm(z - z[:1], axis=1))
         size = size.at[quarter].max(jnp.max(jnp.abs(z), axis=1))
         x_next = jax.vmap(lambda x: system.step(x, u)[0])(xs)
-        return (x_next, far, size), None
+        return (x_next, far, size, jnp.max(jnp.abs(states(x_next) - z), axis=1)), None
 
     z = states(x0s)
     quarters = jnp.zeros((4, len(z)), z.dtype)
-    (last, far, size), _ = lax.scan(body, (x0s, quarters, quarters), jnp.arange(samples - 1))
-    (x_final, far, size), _ = body((last, far, size), jnp.asarray(samples - 1))
-    moved = jnp.max(jnp.abs(states(x_final) - states(last)), axis=1)
+    (_, far, size, moved), _ = lax.scan(body, (x0s, quarters, quarters, quarters[0]), jnp.arange(samples))
     grown = size[3] > _GROWN * jnp.maximum(size[0], size[1])
     rounding = _ROUNDINGS * jnp.finfo(z.dtype).eps * jnp.max(size[3])
     apart = (far[3] > (1 - _STILL) * far[1]) & (far[3] > rounding)

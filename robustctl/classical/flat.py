@@ -63,7 +63,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     return _flat(to_float64(explicit_of(system)), u, references)
 
 
-# Plants and loops stand in rooms that know of no linearization, so their classes are distinguished here.
+# The rooms of plants and loops import no linearization, so their classes are distinguished here.
 @functools.singledispatch
 def _flat(system: Any, u: Any, references: int) -> Flat:
     raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")

@@ -239,18 +239,17 @@ def check_sample_time(name: str, system: System, whose: str, other: System) -> N
         )
 
 
-class Series(System):
-    """One system after another.
+class Pair(System):
+    """Two systems whose states are a pair.
 
-    ::
+    **Arguments:**
 
-        y[t] = second(first(u[t]))
+    - `first`: one.
+    - `second`: the other, of the same sample time where both have one.
     """
 
     first: System
     second: System
-    nu, inputs, input_units = Of("first"), Of("first"), Of("first")
-    ny, outputs, output_units = Of("second"), Of("second"), Of("second")
 
     @property
     @override
@@ -259,15 +258,27 @@ class Series(System):
         return self.second.dt if self.first.dt is None else self.first.dt
 
     @override
+    def init_state(self) -> tuple[PyTree, PyTree]:
+        """Return both initial states."""
+        return self.first.init_state(), self.second.init_state()
+
+
+class Series(Pair):
+    """One system after another.
+
+    ::
+
+        y[t] = second(first(u[t]))
+    """
+
+    nu, inputs, input_units = Of("first"), Of("first"), Of("first")
+    ny, outputs, output_units = Of("second"), Of("second"), Of("second")
+
+    @override
     def lft(self) -> LFT | None:
         """Return the forms in series."""
         parts = forms(self.first, self.second)
         return None if parts is None else series(*parts)
-
-    @override
-    def init_state(self) -> tuple[PyTree, PyTree]:
-        """Return both initial states."""
-        return self.first.init_state(), self.second.init_state()
 
     @override
     def step(self, x: tuple[PyTree, PyTree], u: PyTree) -> tuple[tuple[PyTree, PyTree], PyTree]:

@@ -12,7 +12,7 @@ from ..errors import ModelError
 from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
 from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
-from .parts import Of
+from .parts import Of, control_of
 
 
 class ModelPlantState(NamedTuple):
@@ -78,10 +78,7 @@ class ModelPlant(StrictlyProper):
                 "the same sample would make the loop algebraic"
             )
         self.model, self.delay = model, delay
-        dtype = dtype_of(model)
-        self.u0 = jnp.zeros(model.nu, dtype) if u0 is None else jnp.asarray(u0, dtype)
-        if self.u0.shape != (model.nu,):
-            raise ModelError(f"u0 must have the shape {(model.nu,)}, got {self.u0.shape}")
+        self.u0 = control_of(u0, model.nu, dtype_of(model))
 
     @override
     def lft(self) -> LFT | None:

@@ -4,12 +4,11 @@ from jaxtyping import Array, PyTree
 from typing_extensions import override
 
 from ..lft import LFT, joined, signals
-from ..system import System
-from .feedback import check_sample_time
+from .feedback import Pair, check_sample_time
 from .parts import Of, forms, narrowed
 
 
-class Parallel(System):
+class Parallel(Pair):
     """Two systems that read the same signals, their outputs added: a controller and a learned policy, for example.
 
     ::
@@ -27,19 +26,11 @@ class Parallel(System):
     **Raises:** `ModelError` for systems of different sample times.
     """
 
-    first: System
-    second: System
     nu, ny = Of("second"), Of("second")
 
     def __check_init__(self):
         """Refuse parts of different sample times."""
         check_sample_time("first", self.first, "second's", self.second)
-
-    @property
-    @override
-    def dt(self) -> float | None:
-        """Sample time in seconds, of the one or the other; None where both work at any."""
-        return self.second.dt if self.first.dt is None else self.first.dt
 
     @override
     def lft(self) -> LFT | None:
@@ -50,11 +41,6 @@ class Parallel(System):
         parts[0] = narrowed(parts[0], parts[1].nu)
         y1, y2, u = signals(parts, parts[1].nu)
         return joined(parts, [u, u], [y1 + y2])
-
-    @override
-    def init_state(self) -> tuple[PyTree, PyTree]:
-        """Return both initial states."""
-        return self.first.init_state(), self.second.init_state()
 
     @override
     def step(self, x: tuple[PyTree, PyTree], u: Array) -> tuple[tuple[PyTree, PyTree], Array]:

@@ -1,13 +1,12 @@
 """A base controller for a stable identified model: the model in parallel with the plant, and a constant control."""
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 from typing_extensions import override
 
-from ..errors import ModelError
 from ..lft import LFT
 from .model_plant import ModelPlant
+from .parts import control_of
 from .youla import WithModel
 
 
@@ -35,9 +34,7 @@ class ParallelModel(WithModel):
 
     def __init__(self, model: ModelPlant, u0=None):
         self.model = model
-        self.u0 = jnp.zeros(model.nu) if u0 is None else jnp.asarray(u0, model.u0.dtype)
-        if self.u0.shape != (model.nu,):
-            raise ModelError(f"u0 must have the shape {(model.nu,)}, got {self.u0.shape}")
+        self.u0 = control_of(u0, model.nu, model.u0.dtype)
 
     @override
     def lft(self) -> LFT | None:

@@ -3,6 +3,10 @@
 from operator import attrgetter
 from typing import Any
 
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..errors import ModelError
 from ..lft import LFT
 from ..system import Unknown, form_of
 
@@ -37,6 +41,14 @@ def with_references(
     if names is None or count is None:
         return None
     return (*names, *(reference.format(k) for k in range(count - len(names))))
+
+
+def control_of(u0: Any, nu: int, dtype: Any) -> Array:
+    """Return a constant control (nu,), zero where none is given, or raise `ModelError` for another shape."""
+    found = jnp.zeros(nu, dtype) if u0 is None else jnp.asarray(u0, dtype)
+    if found.shape != (nu,):
+        raise ModelError(f"u0 must have the shape {(nu,)}, got {found.shape}")
+    return found
 
 
 def narrowed(form: LFT, nu: int) -> LFT:

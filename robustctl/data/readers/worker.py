@@ -31,7 +31,7 @@ LOADERS = {
 PACKAGE = "robustctl_readers"
 
 
-def beside(module: str) -> types.ModuleType:
+def sibling(module: str) -> types.ModuleType:
     """A module of this folder, imported without the packages above it, which import JAX."""
     if PACKAGE not in sys.modules:
         package = types.ModuleType(PACKAGE)
@@ -44,13 +44,13 @@ def main(kind: str, path: str, folder: str) -> None:
     """Answer one request; every error that does not kill the process is reported in the reply."""
     warnings.simplefilter("ignore")
     names = json.load(sys.stdin)
-    limits, shapes = beside("limits"), beside("shapes")
+    limits, shapes = sibling("limits"), sibling("shapes")
     limits.limit_process(path)
     error, available, found, labels = None, [], {}, {}
     try:
         module, function, units = LOADERS[kind]
-        available, found = shapes.load_columns(getattr(beside(module), function), path, names)
-        labels = shapes.labels(getattr(beside(module), units), path, names) if units else {}
+        available, found = shapes.load_columns(getattr(sibling(module), function), path, names)
+        labels = shapes.labels(getattr(sibling(module), units), path, names) if units else {}
         arrays = [one for item in found.values() for one in item]
         np.savez(os.path.join(folder, "arrays.npz"), **{str(i): a for i, a in enumerate(arrays)})  # pyright: ignore
     except limits.Unusable as fault:

@@ -199,6 +199,12 @@ def static(D11, D12, D21, D22, blocks: Sequence[Slopes | Bounded], assumptions: 
     )  # fmt: skip
 
 
+def block_form(block: Slopes | Bounded) -> LFT:
+    """Return the form of one block alone: `v = u`, `y = w`."""
+    nv, nw = block.nv, block.nw
+    return static(np.zeros((nv, nw)), np.eye(nv), np.eye(nw), np.zeros((nw, nv)), (block,))
+
+
 def static_gain(D) -> LFT:
     """Return the form of a constant matrix."""
     (ny, nu) = np.shape(D)

@@ -230,3 +230,25 @@ def _wired(given, y: np.ndarray) -> list[np.ndarray]:
     C, W, D = np.split(y, np.cumsum((C2.shape[1], D21.shape[1])), axis=1)
     E, B, V = F @ D + G, B2 @ F, D12 @ F  # u = F C x + F W w + E e
     return [A + B @ C, B1 + B @ W, B2 @ E, C1 + V @ C, D11 + V @ W, D12 @ E, H @ C, H @ W, H @ D + J]
+
+
+_AT_ONCE = 64
+"""Frequencies solved for together, which bounds the memory of a system with many states."""
+
+
+def response(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return the frequency response `C (z I - A)^-1 B + D`, (F, ny, nu), of a linear system.
+
+    **Arguments:**
+
+    - `A`: (nx, nx).
+    - `B`: (nx, nu).
+    - `C`: (ny, nx).
+    - `D`: (ny, nu).
+    - `points`: complex z, (F,).
+    """
+    if not len(A):
+        return np.broadcast_to(D + 0j, (len(points), *D.shape))
+    parts = [points[k : k + _AT_ONCE, None, None] for k in range(0, len(points), _AT_ONCE)]
+    solved = [np.linalg.solve(z * np.eye(len(A)) - A, np.broadcast_to(B, (len(z), *B.shape))) for z in parts]
+    return np.concatenate([C @ states + D for states in solved])

@@ -9,7 +9,7 @@ import numpy as np
 from typing_extensions import override
 
 from ..errors import RobustctlError
-from ..lft import LFT, Bounded, static
+from ..lft import LFT, Bounded, block_form
 from ..system import StrictlyProper, System
 from .coordinates import opened
 from .loop_gains import ports_of
@@ -43,14 +43,7 @@ class Unknown(System):
     @override
     def lft(self) -> LFT:
         """Return the form with the system as a block."""
-        block = (Bounded(self.nu, self.ny, 1.0, reason=LEARNED),)
-        return static(
-            np.zeros((self.nu, self.ny)),
-            np.eye(self.nu),
-            np.eye(self.ny),
-            np.zeros((self.ny, self.nu)),
-            block,
-        )
+        return block_form(Bounded(self.nu, self.ny, 1.0, reason=LEARNED))
 
     @override
     def init_state(self) -> tuple[()]:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..lft import LFT, Bounded, Slopes, interconnect, linear, static
+from ..lft import LFT, Bounded, Slopes, block_form, joined, linear, signals
+from ..linalg import response
 
 LEAST = 1e-7
 """Of a state's reachability or observability, relative to the largest: states that nearly nothing moves keep finite coordinates."""
@@ -19,26 +20,23 @@ def opened(form: LFT) -> LFT:
 
     **Raises:** `ModelError` for a loop that is algebraic without a solution.
     """
+    if all(block.inside is None for block in form.blocks):
+        return form
     plant = linear(
         form.A, np.hstack([form.B2, form.B1]), np.vstack([form.C2, form.C1]),
         np.block([[form.D22, form.D21], [form.D12, form.D11]]),
     )._replace(roundings=form.roundings)  # fmt: skip
-    if all(block.inside is None for block in form.blocks):
-        return form
     parts = [plant, *(_part(block) for block in form.blocks)]
-    nu, ny, nv, nw = form.nu, form.ny, len(form.C1), form.B1.shape[1]
-    F, H = np.zeros((nu + nw + nv, ny + nv + nw)), np.eye(ny, ny + nv + nw)
-    F[nu : nu + nw, ny + nv :] = np.eye(nw)
-    F[nu + nw :, ny : ny + nv] = np.eye(nv)
-    whole = interconnect(parts, F, np.eye(len(F), nu), H, np.zeros((ny, nu)))
+    y_and_v, *w, u = signals(parts, form.nu)
+    y, v = np.split(y_and_v, [form.ny])
+    whole = joined(parts, [u, *w, v], [y])
     return whole._replace(assumptions=tuple(dict.fromkeys((*form.assumptions, *whole.assumptions))))
 
 
 def _part(block: Slopes | Bounded) -> LFT:
     if block.inside is not None:
         return opened(block.inside)
-    zero = np.zeros((block.nv, block.nw))
-    return static(zero, np.eye(block.nv), np.eye(block.nw), zero.T, (block,))
+    return block_form(block)
 
 
 def at_slopes(form: LFT, fraction: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -196,13 +194,8 @@ def _gain_estimate(form: LFT) -> float:
 def _largest_response(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> float:
     if not D.size:
         return 0.0
-    angles = (
-        np.concatenate([np.linspace(0, np.pi, 17), np.abs(np.angle(np.linalg.eigvals(A)))])
-        if len(A)
-        else [0.0]
-    )
-    responses = [D + C @ np.linalg.solve(np.exp(1j * a) * np.eye(len(A)) - A, B) for a in angles]
-    return float(max(np.linalg.norm(G, 2) for G in responses))
+    angles = np.concatenate([np.linspace(0, np.pi, 17), np.abs(np.angle(np.linalg.eigvals(A)))])
+    return float(np.linalg.norm(response(A, B, C, D, np.exp(1j * angles)), 2, axis=(1, 2)).max())
 
 
 def _sizes(form: LFT) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..affine import to_float64
 from ..errors import RobustctlError
+from ..linalg import response
 from ..scaled import Scaled
 from ..system import Parameterization, StrictlyProper, System, explicit_of
 from .ascent import LowerBound, ascend_gain
@@ -157,18 +158,13 @@ def peak_response(
     poles = np.linalg.eigvals(A)
     angles = np.unique(np.concatenate([np.linspace(0, np.pi, 25), np.abs(np.angle(poles))]))
     for _ in range(8):
-        gains = np.linalg.norm(_responses(A, B, C, D, angles), 2, axis=(1, 2))
+        gains = np.linalg.norm(response(A, B, C, D, np.exp(1j * angles)), 2, axis=(1, 2))
         k = int(np.argmax(gains))
         low, high = angles[max(k - 1, 0)], angles[min(k + 1, len(angles) - 1)]
         best, angles = float(angles[k]), np.unique([*np.linspace(low, high, 9), angles[k]])
-    G = _responses(A, B, C, D, np.array([best]))[0]
+    G = response(A, B, C, D, np.exp(1j * np.array([best])))[0]
     _, gains, right = np.linalg.svd(G)
     return float(gains.max(initial=0.0)), best, right[0].conj()
-
-
-def _responses(A, B, C, D, angles: np.ndarray) -> np.ndarray:
-    shifted = np.exp(1j * angles)[:, None, None] * np.eye(len(A)) - A
-    return D + C @ np.linalg.solve(shifted, np.broadcast_to(B, (len(angles), *B.shape)))
 
 
 @eqx.filter_jit

@@ -13,12 +13,12 @@ from ..lft import (
     LFT,
     Bounded,
     block_diagonal,
+    block_form,
     is_linear,
     joined,
     linear,
     series,
     signals,
-    static,
     static_gain,
 )
 from ..system import Certifiable
@@ -157,10 +157,8 @@ def delay_error(samples: int) -> ModelError:
 
 def unknown(nv: int, nw: int, gain: float) -> LFT:
     """Return the form of an unknown block of an incremental gain."""
-    block = (
-        Bounded(nv, nw, gain, reason="" if np.isfinite(gain) else "a model error must have a finite gain"),
-    )
-    return static(np.zeros((nv, nw)), np.eye(nv), np.eye(nw), np.zeros((nw, nv)), block)
+    reason = "" if np.isfinite(gain) else "a model error must have a finite gain"
+    return block_form(Bounded(nv, nw, gain, reason=reason))
 
 
 def weight_form(weight: Any) -> LFT:

@@ -1,8 +1,9 @@
 """Feed-forward networks of several libraries as layers whose slopes are known."""
 
+import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,24 +29,25 @@ _NAMES = (*POINTWISE, "identity", "maxmin")
 _EXAMPLE = "a list of layers begins with a matrix, as [W1, 'relu', W2] does"
 
 
-class Network(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
     """What bounds need of a network; `assumptions`: what was assumed and not checked, in words."""
 
     layers: list[Layer]
     ni: int
     assumptions: tuple[str, ...]
 
-    @property
+    @functools.cached_property
     def chain(self) -> Chain:
         """The network step by step, every neuron of one signal."""
         return chain_of(self.layers, self.ni)
 
-    @property
+    @functools.cached_property
     def grouped(self) -> Chain:
         """The same with a sorted group as one block, of which proofs for all inputs need more."""
         return chain_of(self.layers, self.ni, opened=False)
 
-    @property
+    @functools.cached_property
     def sizes(self) -> Chain:
         """The chain of absolute values."""
         return chain_of([layer.sizes() for layer in self.layers], self.ni)
@@ -153,11 +155,10 @@ class _Reader:
                 else f"groups of {size} need a multiple of {size} signals"
             )
             raise RobustctlError(f"{even}, got {n}; pad the layer before")
-        if isinstance(item, GroupSort) and size > 2:
-            return self.add(Sorted(n, size, item.descending), n)
         if isinstance(item, GroupSort):
+            layer = Sorted(n, size, item.descending)
             # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
-            return self.add(Sorted(n, size, item.descending).comparisons()[0], n)
+            return self.add(layer if size > 2 else layer.comparisons()[0], n)
         v = np.asarray(item.v, np.float64)
         return self.add(reflected(v / np.linalg.norm(v), n), n)
 

@@ -68,9 +68,9 @@ class Given(NamedTuple):
             state = loop.init_state() if middle is None else to_float64(jax.tree.map(jnp.asarray, middle))
             w = to_float64(loop.plant.undisturbed())._replace(r=jnp.asarray(reference, jnp.float64))
             flat, restore = ravel_pytree(state)
-            after = ravel_pytree(_stepped(loop, state, w))[0]
-            flat, drift = np.asarray(flat), np.asarray(after - flat)
-            x, u = np.asarray(state[0].x), np.asarray(loop.step(state, w)[1].u)
+            after, output = _stepped(loop, state, w)
+            flat, drift = np.asarray(flat), np.asarray(ravel_pytree(after)[0] - flat)
+            x, u = np.asarray(state[0].x), np.asarray(output.u)
         names = tuple(s.name for s in (*plant.states, *plant.controls, *plant.disturbances))
         point = np.concatenate([x, u, np.zeros(len(plant.disturbances))])
         half = _half_widths(loop.plant, box, names, point)
@@ -178,7 +178,7 @@ def _few(a: np.ndarray) -> str:
 
 @eqx.filter_jit
 def _stepped(loop, state, w):
-    return loop.step(state, w)[0]
+    return loop.step(state, w)
 
 
 @eqx.filter_jit

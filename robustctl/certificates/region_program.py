@@ -220,7 +220,7 @@ def watch(form: LFT, marks: Sequence, disturbances: np.ndarray, nx: int, drift: 
         np.arange(form.B1.shape[1]),
         np.concatenate([np.arange(a, a + m.nw) for a, m in zip(columns, marks, strict=True)]),
     )
-    names, half, taken = _limits(form, marks, rows, v, w)
+    names, half, taken = _limits(form, marks, rows, w)
     scale = 1 / half[:, None]
     inner = LFT(
         form.A, form.B1[:, w], form.B2[:, acting] * disturbances[acting], form.C1[v], form.D11[v][:, w],
@@ -243,7 +243,7 @@ def _positions(form: LFT, marks: Sequence) -> tuple[list[int], list[int], np.nda
 
 
 def _limits(
-    form: LFT, marks: Sequence, rows: list[int], v: np.ndarray, w: np.ndarray
+    form: LFT, marks: Sequence, rows: list[int], w: np.ndarray
 ) -> tuple[tuple[str, ...], np.ndarray, list[int]]:
     """Return name, half width and row of each signal that must stay in its box: those that move, each once."""
     names, half, taken, known = [], [], [], set()

@@ -6,10 +6,10 @@ import numpy as np
 import scipy.linalg
 
 from ..errors import ModelError
+from ..linalg import response
 from .balance import connected, power_of_two, scaled
 from .bilinear import to_continuous
 from .modes import is_stable
-from .response import response
 from .types import Realization
 
 if TYPE_CHECKING:

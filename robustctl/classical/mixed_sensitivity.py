@@ -8,13 +8,13 @@ import numpy as np
 import scipy.linalg
 
 from ..errors import ModelError, RobustctlWarning
+from ..linalg import response
 from ..system import System
 from .convert import is_of_control
 from .generalized import realized
 from .hinf import HInf, hinf
 from .model import as_array, linear_model
 from .policies import ErrorFeedback, implement
-from .response import response
 from .summary import summary
 from .types import ArrayLike, ControlLike, PlantLike, Realization, typed
 

@@ -172,14 +172,14 @@ def from_error_model(residuals: Sequence[Residual], dt: float, share: float) -> 
     omega = np.geomspace(2 * np.pi / longest, np.pi, POINTS)
     outputs = range(residuals[0].e.shape[1])
     series = [[OutputSeries("", r.u, r.e[:, i], r.u_ok, r.e_ok[:, i]) for r in residuals] for i in outputs]
-    orders = _orders(series)
+    models = _models(series)
     gains, radii = [], []
-    for order in orders:
-        found = [_response(_fit(s, order), omega) for s in series]
+    for fits in models:
+        found = [_response(fit, omega) for fit in fits]
         gains.append(np.linalg.norm(np.stack([G for G, _ in found], axis=1), 2, axis=(1, 2)))
         radii.append(np.sqrt(-2 * math.log(share / POINTS) * sum(variance for _, variance in found)))
     upper = np.max(np.add(gains, radii), axis=0)
-    how = f"linear models from the inputs to the residual, of orders {orders[0]} to {orders[-1]}"
+    how = f"linear models from the inputs to the residual, of orders {models[0][0].order} to {models[-1][0].order}"
     return Response(omega / dt, gains[-1], upper - gains[-1], input_power(residuals, omega), how)
 
 
@@ -207,14 +207,15 @@ def _fit(series: Sequence[OutputSeries], order: int) -> Regression | None:
     )
 
 
-def _orders(series: Sequence[Sequence[OutputSeries]]) -> list[int]:
-    """Return the order that Akaike's criterion chooses for all outputs together, and those beyond it."""
-    scores = []
+def _models(series: Sequence[Sequence[OutputSeries]]) -> list[list[Regression]]:
+    """Return the models of all outputs of the order that Akaike's criterion chooses for them together, and of those beyond it."""
+    models, scores = [], []
     for order in ORDERS:
-        fits = [_fit(s, order) for s in series]
-        if any(f is None for f in fits):
+        fits = [fit for s in series if (fit := _fit(s, order)) is not None]
+        if len(fits) < len(series):
             break
-        scores.append(sum(math.log(max(f.variance, 1e-300)) + 2 * len(f.theta) / f.rows for f in fits if f))
+        models.append(fits)
+        scores.append(sum(math.log(max(f.variance, 1e-300)) + 2 * len(f.theta) / f.rows for f in fits))
     if not scores:
         needed = ROWS_PER_PARAMETER * (ORDERS[0] + (ORDERS[0] + 1) * series[0][0].u.shape[1] + 1)
         raise DataError(
@@ -222,12 +223,11 @@ def _orders(series: Sequence[Sequence[OutputSeries]]) -> list[int]:
             "use a longer record"
         )
     first = int(np.argmin(scores))
-    return list(ORDERS[first : min(first + BEYOND + 1, len(scores))])
+    return models[first : first + BEYOND + 1]
 
 
-def _response(model: Regression | None, omega: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _response(model: Regression, omega: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the response (n, nu) and, summed over the inputs, the largest variance of its parts (n,)."""
-    assert model is not None
     order, theta = model.order, model.theta
     powers = np.exp(-1j * np.outer(omega, np.arange(order + 1)))
     A = 1 - powers[:, 1:] @ theta[:order]

@@ -133,14 +133,15 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
     zero = (0,) * record.nu
     delays = _delays(given) if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
     orders = ORDERS if order is None else (order,)
-    found = _validated([_delayed(e, delays) for e in given], orders)
+    delayed = [_delayed(e, delays) for e in given]
+    found = _validated(delayed, orders)
     if delay is None and delays != zero:
         without = _validated(given, orders)
         # A slow plant's first responses are lost in the noise and look like a delay, which then costs accuracy.
         if min(without.values()) < min(found.values()):
-            found, delays = without, zero
+            found, delays, delayed = without, zero, given
     chosen = _lowest(found)
-    models, values = _fit([_delayed(e, delays) for e in given], [chosen])
+    models, values = _fit(delayed, [chosen])
     by_order = {n: min(score for (m, _), score in found.items() if m == n) for n, _ in found}
     return LinearFit(_fitted(record, scaling, models[chosen], delays), chosen[0], delays, values, by_order)
 
@@ -169,7 +170,7 @@ def _delayed(e: Series, delays: Sequence[int]) -> Series:
         np.concatenate([np.full(min(d, len(u)), u[0]), u[: max(len(u) - d, 0)]])
         for u, d in zip(e.u.T, delays, strict=True)
     ]
-    measured = np.concatenate([np.zeros(max(delays), bool), e.u_ok])[: len(e.u)] if max(delays) else e.u_ok
+    measured = np.concatenate([np.zeros(max(delays), bool), e.u_ok])[: len(e.u)]
     return e._replace(u=np.stack(columns, axis=1), u_ok=measured)
 
 
@@ -178,10 +179,8 @@ def _delays(experiments: Sequence[Series]) -> tuple[int, ...]:
 
     The coefficients are those of an ARX model with two past outputs, whose covariance least squares give.
     """
-    nu, most = (
-        experiments[0].u.shape[1],
-        min(LATEST, max(len(e.u) for e in experiments) // (10 * experiments[0].u.shape[1])),
-    )
+    nu = experiments[0].u.shape[1]
+    most = min(LATEST, max(len(e.u) for e in experiments) // (10 * nu))
     found = np.full(nu, most + 1)
     for i in range(experiments[0].y.shape[1]):
         blocks = [_lagged(e.part(0, LONGEST), i, most) for e in experiments]

@@ -3,6 +3,8 @@
 import numpy as np
 
 from ..errors import DataError
+from ..lft import float64
+from ..linalg import response
 from ..state_space import StateSpace
 
 RADIUS = 0.9999
@@ -70,10 +72,9 @@ def gains(W: StateSpace, omega: np.ndarray, u_size: np.ndarray) -> np.ndarray:
     - `omega`: frequencies (n,), rad/s
     - `u_size`: unit of each input (nu,)
     """
-    A, B, C, D = (np.asarray(M, np.float64) for M in (W.A, W.B, W.C, W.D))
-    z = np.exp(1j * np.asarray(omega) * W.dt)[:, None, None]
-    response = C @ np.linalg.solve(z * np.eye(len(A)) - A, B[None] + 0j) + D
-    return np.linalg.norm(response * u_size, 2, axis=(1, 2))
+    A, B, C, D = float64(W.A, W.B, W.C, W.D)
+    G = response(A, B, C, D, np.exp(1j * np.asarray(omega) * W.dt))
+    return np.linalg.norm(G * u_size, 2, axis=(1, 2))
 
 
 def for_each_input(W: StateSpace, u_size: np.ndarray, inputs: tuple[str, ...]) -> StateSpace:
@@ -138,15 +139,16 @@ def _fit(z: np.ndarray, target: np.ndarray, order: int) -> tuple[float, np.ndarr
         return np.concatenate([np.where(e < 0, BELOW * e, e), 1e-3 * free[:-1]])
 
     def slope(free: np.ndarray) -> np.ndarray:
-        rows = np.append(_log_gain(z, free[:-1])[1], np.ones((len(z), 1)), axis=1)
-        return np.vstack(
-            [np.where(excess(free) < 0, BELOW, 1.0)[:, None] * rows, 1e-3 * np.eye(2 * order, 2 * order + 1)]
-        )
+        gain, rows = _log_gain(z, free[:-1])
+        weight = np.where(free[-1] + gain - target < 0, BELOW, 1.0)[:, None]
+        rows = weight * np.append(rows, np.ones((len(z), 1)), axis=1)
+        return np.vstack([rows, 1e-3 * np.eye(2 * order, 2 * order + 1)])
 
     starts = [np.append(start, target.mean()) for start in _starts(order)]
     found = [least_squares(weighed, start, slope, method="lm", max_nfev=40) for start in starts]  # pyright: ignore
     best = min(found, key=lambda f: f.cost).x
-    return float(np.mean(excess(best)) - np.min(excess(best))), best[:-1]
+    e = excess(best)
+    return float(np.mean(e) - np.min(e)), best[:-1]
 
 
 def _starts(order: int) -> list[np.ndarray]:

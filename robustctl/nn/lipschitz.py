@@ -10,7 +10,7 @@ import jax.random as jr
 import numpy as np
 
 from ..errors import ModelError
-from ..lft import LFT, Bounded, series, static, static_gain
+from ..lft import LFT, Bounded, block_form, series, static_gain
 from ..pytrees import shape_of, traced
 from ..system import Certifiable, explicit_of, form_of
 from .activations import ACTIVATIONS, assumed, dtypes_of, fault, is_known, neurons
@@ -63,8 +63,7 @@ def _mlp_form(phi: eqx.nn.MLP) -> LFT:
         function = phi.final_activation if layer is phi.layers[-1] else phi.activation
         # Equinox has the identity, which is no neuron, under no public name.
         if not is_known(function) or any(function is known for known in ACTIVATIONS.values()):
-            block, zero = neurons(n, function, dtypes)[0], np.zeros((n, n))
-            form = series(form, static(zero, np.eye(n), np.eye(n), zero, (block,)))
+            form = series(form, block_form(neurons(n, function, dtypes)[0]))
     return form
 
 

@@ -153,7 +153,7 @@ class StableLinear(Guaranteed):
         return eqx.tree_at(lambda m: (m.C, m.D), self, (factor * self.C, factor * self.D))
 
 
-def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0, dtype=None) -> StableLinear:
+def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0) -> StableLinear:
     """Return the `StableLinear` whose model is a given one, in other coordinates of the state.
 
     ::
@@ -171,7 +171,6 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0, dtype=None) -> Stable
     - `D`: (ny, nu).
     - `by`: offset of the output, (ny,).
     - `rate`: in (0, 1], per sample.
-    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
     **Raises:** `ModelError` for an A that is not stable at the rate.
     """
@@ -187,7 +186,7 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0, dtype=None) -> Stable
     )
     zero, skew = np.zeros(nx), np.zeros((nx, nx))
     free = {"X": X, "p": np.linalg.norm(X), "Y": skew, "B": B, "C": C, "D": D, "bx": zero, "by": by}
-    model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0), dtype=dtype)
+    model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0))
     arrays = [jnp.asarray(value, model.B.dtype) for value in free.values()]
     return eqx.tree_at(lambda m: [fields_of(m)[name] for name in free], model, arrays)
 

@@ -7,8 +7,9 @@ import control as ct
 import numpy as np
 
 from ..classical.hinf_norm import hinf_norm
-from ..classical.response import at_frequencies, response
+from ..classical.response import at_frequencies
 from ..classical.types import Realization, typed
+from ..linalg import response
 from .linear_loop import LinearLoop, complement, frequencies
 
 

@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..checks import check_whole, renamed
+from ..checks import check_whole, check_whole_or_none, renamed
 from ..errors import RobustctlError, RobustctlWarning
 from ..runs.devices import for_each, spread
 from ..runs.fingerprint import array_hash, model_hash
@@ -102,8 +102,7 @@ class PolicyGradient(Problem[PolicyFit]):
     def __post_init__(self):
         """Refuse settings out of range."""
         check_whole(1, horizon=self.horizon, batch=self.batch)
-        if self.segment is not None:
-            check_whole(1, segment=self.segment)
+        check_whole_or_none(1, segment=self.segment)
         if self.horizon % self._segment:
             raise RobustctlError(
                 f"segment must divide the horizon of {self.horizon} samples, got {self.segment}"

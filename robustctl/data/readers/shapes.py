@@ -31,7 +31,7 @@ def load_columns(load: Loader, path: str, names: list[str]) -> tuple[list[str], 
 def labels(units: Callable[[str, list[str]], dict[str, str]], path: str, names: list[str]) -> dict[str, str]:
     """What `units` finds; a column of a matrix has the matrix's unit."""
     matrices = {name: match["matrix"] if (match := COLUMN.fullmatch(name)) else name for name in names}
-    found = units(path, [*names, *matrices.values()])
+    found = units(path, list(dict.fromkeys([*names, *matrices.values()])))
     return {
         name: found.get(name, found.get(matrix, ""))
         for name, matrix in matrices.items()

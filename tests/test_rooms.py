@@ -21,6 +21,7 @@ ROOMS = [
     "lft",
     "registry",
     "system",
+    "ports",
     "scaled",
     "affine",
     "parallel",

@@ -1,10 +1,12 @@
 """A loop's form with every signal that enters or leaves it, by name, for proofs between any two of them."""
 
+import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import ModelError
-from ..lft import LFT
+from .errors import ModelError
+from .lft import LFT
+from .system import System
 
 PLANT_INPUT = "plant input"
 """Of outputs the control that reaches the plant, of inputs what is added to it after that: where a model error is connected."""
@@ -38,6 +40,14 @@ class Ports(NamedTuple):
             B2=form.B2[:, columns], D12=form.D12[:, columns], C2=form.C2[rows], D21=form.D21[rows],
             D22=form.D22[rows][:, columns],
         )  # fmt: skip
+
+
+class Loop(System):
+    """A system with named signals, between which `rc.certify` proves gains."""
+
+    @abc.abstractmethod
+    def ports(self) -> Ports | None:
+        """Return the form between all named signals; None where the loop has no form."""
 
 
 def chosen(known: dict[str, tuple[int, ...]], name: str, kind: str) -> tuple[int, ...]:

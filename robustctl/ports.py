@@ -51,7 +51,16 @@ class Loop(System):
 
 
 def chosen(known: dict[str, tuple[int, ...]], name: str, kind: str) -> tuple[int, ...]:
-    """Return the positions of a signal, or raise `ModelError` naming those that there are."""
+    """Return the positions of a signal.
+
+    **Arguments:**
+
+    - `known`: positions by name.
+    - `name`: the signal's.
+    - `kind`: what the message calls it, input or output.
+
+    **Raises:** `ModelError` with the names that there are, for another one.
+    """
     if name not in known:
         there = [other for other in known if not other.startswith(PLANT_INPUT)]
         raise ModelError(f"the {kind} must be a signal of the loop, {there}, got {name!r}")

@@ -29,6 +29,7 @@ ROOMS = [
     "scenario",
     "nn",
     "data",
+    "linear",
     "advice",
     "plants",
     "loops",

@@ -8,55 +8,16 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from ..advice.arx import lags
 from ..checks import is_whole
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError
+from ..linear.choose import ORDERS, choose
+from ..linear.series import HEAD, Linear, Series
 from ..nn.stable_linear import stable_linear_at
 from ..state_space import StateSpace
 from ..train import FittedModel
 from ..train.fitted_model import check_record
 from ..train.initial_state import LearnedState
-from .polish import polished
-from .projection import (
-    Linear,
-    Series,
-    free_run,
-    observability,
-    state_matrices,
-    windows_without_gaps,
-    with_inputs,
-)
-
-ORDERS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 18, 22, 28)
-"""Tried where none is given; from 8 on each adds a quarter."""
-
-BETTER = 0.98
-"""Of the error of a lower order: what a higher one must come below, so that noise in the validation part does not add states."""
-
-FITTED = 2 / 3
-"""Share of each experiment that orders are fitted to; the rest selects. The last fit uses all samples."""
-
-ROWS = 20
-"""Most block rows where the order is not given: with more the singular values are sharper, and the projection costs the cube."""
-
-POLISHED = 8
-"""Highest order whose free-run error is reduced further: the cost grows with the fourth power of the order."""
-
-LONGEST = 20_000
-"""Samples of an experiment from which B, D and offset are fitted; A and C use all."""
-
-SHORT = 6_000
-"""Most samples of an experiment, its latest before the validation part, from which the candidates are fitted."""
-
-HEAD = 30
-"""Samples that determine the initial state of a run that is scored."""
-
-LATEST = 60
-"""Longest delay that is searched, samples."""
-
-CERTAIN = 5.0
-"""Standard deviations of an impulse response's coefficient that end the delay: among 60 zeros, chance exceeds it once in 30,000 records."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -128,22 +89,18 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
     check_record(record)
     _check(record, order, delay)
     scaling = Scaling.fit(record)
-    scaled = scaling.apply(record).experiments
-    given = [Series(e.u, e.y, np.all(e.u_mask, axis=1), np.all(e.y_mask, axis=1)) for e in scaled]
-    zero = (0,) * record.nu
-    delays = _delays(given) if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
-    orders = ORDERS if order is None else (order,)
-    delayed = [_delayed(e, delays) for e in given]
-    found = _validated(delayed, orders)
-    if delay is None and delays != zero:
-        without = _validated(given, orders)
-        # A slow plant's first responses are lost in the noise and look like a delay, which then costs accuracy.
-        if min(without.values()) < min(found.values()):
-            found, delays, delayed = without, zero, given
-    chosen = _lowest(found)
-    models, values = _fit(delayed, [chosen])
-    by_order = {n: min(score for (m, _), score in found.items() if m == n) for n, _ in found}
-    return LinearFit(_fitted(record, scaling, models[chosen], delays), chosen[0], delays, values, by_order)
+    given = None if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
+    chosen = choose(series_of(scaling.apply(record)), ORDERS if order is None else (order,), given)
+    by_order: dict[int, float] = {}
+    for (n, _), score in chosen.validation.items():
+        by_order[n] = min(score, by_order.get(n, np.inf))
+    model = _fitted(record, scaling, chosen.model, chosen.delays)
+    return LinearFit(model, len(chosen.model.A), chosen.delays, chosen.values, by_order)
+
+
+def series_of(scaled: Record) -> list[Series]:
+    """Return the experiments of a record in scaled signals as a subspace method takes them."""
+    return [Series(e.u, e.y, np.all(e.u_mask, axis=1), e.y_mask) for e in scaled.experiments]
 
 
 def _check(record: Record, order: int | None, delay: int | Sequence[int] | None) -> None:
@@ -162,110 +119,6 @@ def _check(record: Record, order: int | None, delay: int | Sequence[int] | None)
             raise DataError(
                 f"every channel must vary, but {constant} are constant; leave them out with rc.data.select"
             )
-
-
-def _delayed(e: Series, delays: Sequence[int]) -> Series:
-    """Return an experiment with its inputs delayed, the first values held before the start."""
-    columns = [
-        np.concatenate([np.full(min(d, len(u)), u[0]), u[: max(len(u) - d, 0)]])
-        for u, d in zip(e.u.T, delays, strict=True)
-    ]
-    measured = np.concatenate([np.zeros(max(delays), bool), e.u_ok])[: len(e.u)]
-    return e._replace(u=np.stack(columns, axis=1), u_ok=measured)
-
-
-def _delays(experiments: Sequence[Series]) -> tuple[int, ...]:
-    """Return for each input the lag of the first coefficient of the impulse responses that is certainly not zero, the least of all outputs.
-
-    The coefficients are those of an ARX model with two past outputs, whose covariance least squares give.
-    """
-    nu = experiments[0].u.shape[1]
-    most = min(LATEST, max(len(e.u) for e in experiments) // (10 * nu))
-    found = np.full(nu, most + 1)
-    for i in range(experiments[0].y.shape[1]):
-        blocks = [_lagged(e.part(0, LONGEST), i, most) for e in experiments]
-        phi, y = (np.concatenate(b) for b in zip(*blocks, strict=True))
-        if len(y) < 2 * phi.shape[1]:
-            return (0,) * nu
-        inverse = np.linalg.pinv(phi.T @ phi, rcond=1e-10, hermitian=True)
-        theta = inverse @ (phi.T @ y)
-        deviation = np.sqrt(np.diag(inverse) * np.sum((y - phi @ theta) ** 2) / (len(y) - len(theta)))
-        certain = (np.abs(theta) > CERTAIN * deviation)[2:-1].reshape(nu, most + 1)
-        found = np.minimum(found, np.where(certain.any(axis=1), certain.argmax(axis=1), most + 1))
-    # The first coefficient of a delayed system without direct path is that of one sample more, which D = 0 describes without a state.
-    return tuple(max(int(d) - 1, 0) if d <= most else 0 for d in found)
-
-
-def _lagged(e: Series, output: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    y = e.y[:, output]
-    inputs = [lags(u, 0, most) for u in e.u.T]
-    used = lags(e.y_ok, 0, 2).all(axis=1) & lags(e.u_ok, 0, most).all(axis=1)
-    return np.column_stack([lags(y, 1, 2), *inputs, np.ones(len(y))])[used], y[used]
-
-
-Kind = tuple[int, bool]
-"""An order, and whether the free-run error was reduced further."""
-
-
-def _kinds(orders: Sequence[int]) -> list[Kind]:
-    return [(n, further) for n in orders for further in (False, True)[: 1 + (n <= POLISHED)]]
-
-
-def _fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind, Linear], np.ndarray]:
-    """Return the models of some kinds, those that the data allow, and the singular values."""
-    ny, longest = experiments[0].y.shape[1], max(len(e.u) for e in experiments)
-    rows = _rows(experiments, max(n for n, _ in kinds))
-    vectors, values = observability(experiments, rows)
-    short = [e.part(0, LONGEST) for e in experiments]
-    models, radius = {}, 1 - 1 / longest
-    for n in sorted({n for n, _ in kinds if n < rows * ny}):
-        model, states = with_inputs(*state_matrices(vectors, values, n, ny, radius), short)
-        models[n, False] = model
-        if (n, True) in kinds:
-            models[n, True] = polished(model, states, short, radius)
-    if not models:
-        raise DataError(
-            f"order must be less than {rows * ny}, what the record's length without gaps allows, got {min(kinds)[0]}; use a lower order"
-        )
-    return models, values
-
-
-def _rows(experiments: Sequence[Series], order: int) -> int:
-    """Return the block rows: as many as `ROWS`, or as an order asks, or as leave three columns for each row."""
-    nu, ny = experiments[0].u.shape[1], experiments[0].y.shape[1]
-    rows = max(ROWS, -(-order // ny) + 2)
-    while rows > 2 and windows_without_gaps(experiments, rows) < 3 * (1 + 2 * rows * (nu + ny)):
-        rows -= 1
-    return rows
-
-
-def _validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind, float]:
-    """Return the pooled NRMSE of each kind on the last third of each experiment, fitted to the rest."""
-    cuts = [int(FITTED * len(e.u)) for e in experiments]
-    training = [e.part(max(cut - SHORT, 0), cut) for e, cut in zip(experiments, cuts, strict=True)]
-    rest = [e.part(cut, cut + LONGEST) for e, cut in zip(experiments, cuts, strict=True)]
-    rest = [e for e in rest if len(e.u) > 2 * HEAD and e.y_ok[HEAD:].any()]
-    if not rest:
-        raise DataError(
-            f"a model is selected on the last third of experiments, of which one must have more than {2 * HEAD} samples with outputs; "
-            "use a longer record"
-        )
-    models, _ = _fit(training, _kinds(orders))
-    return {kind: _score(model, rest) for kind, model in models.items()}
-
-
-def _score(model: Linear, experiments: Sequence[Series]) -> float:
-    errors = np.concatenate([(e.y - free_run(model, e, HEAD))[HEAD:][e.y_ok[HEAD:]] for e in experiments])
-    spread = np.concatenate([e.y[HEAD:][e.y_ok[HEAD:]] for e in experiments]).std(axis=0)
-    return float(np.sqrt(np.mean((errors / np.maximum(spread, 1e-12)) ** 2)))
-
-
-def _lowest(validation: dict[Kind, float]) -> Kind:
-    best = min(validation)
-    for kind, score in validation.items():
-        if score < BETTER * validation[best]:
-            best = kind
-    return best
 
 
 def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[int]) -> FittedModel:

@@ -19,6 +19,9 @@ ORDERS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 18, 22, 28)
 BETTER = 0.98
 """Of the error of a lower order: what a higher one must come below, so that noise in the validation part does not add states."""
 
+EXACT = 1e-6
+"""Standard deviations that a higher order must win, too: where the error is rounding, none is better."""
+
 FITTED = 2 / 3
 """Share of each experiment that orders are fitted to; the rest selects. The last fit uses all samples."""
 
@@ -40,7 +43,7 @@ SHORT = 6_000
 SLOWEST = 0.1
 """Of the record's length over the longest time constant that is kept."""
 
-LEAST_MARGIN = 1e-5
+LEAST_MARGIN = 2e-5
 """Of the poles to the unit circle: less is lost in the rounding of float32."""
 
 
@@ -92,9 +95,7 @@ def choose(given: Sequence[Series], orders: Sequence[int], delays: tuple[int, ..
     return Chosen(models[best], best[1], delays, values, found, outside)
 
 
-def fit(
-    experiments: Sequence[Series], kinds: Sequence[Kind]
-) -> tuple[dict[Kind, Linear], np.ndarray, float]:
+def fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind, Linear], np.ndarray, float]:
     """Return the models of some kinds, those that the data allow, the singular values, and the largest pole before it was moved.
 
     **Arguments:**
@@ -116,7 +117,9 @@ def fit(
         A, C, outside = state_matrices(vectors, values, n, ny, kept, onto)
         models[n, False] = with_inputs(A, C, short)
         if (n, True) in kinds:
-            models[n, True] = polished(models[n, False], short, max(onto, float(np.abs(np.linalg.eigvals(A)).max())))
+            models[n, True] = polished(
+                models[n, False], short, max(onto, float(np.abs(np.linalg.eigvals(A)).max()))
+            )
     if not models:
         raise DataError(
             f"order must be less than {rows * ny}, what the record's length without gaps allows, got {min(kinds)[0]}; use a lower order"
@@ -178,6 +181,6 @@ def lowest(validation: dict[Kind, float]) -> Kind:
     """
     best = min(validation)
     for kind, score in validation.items():
-        if score < BETTER * validation[best]:
+        if score < BETTER * validation[best] - EXACT:
             best = kind
     return best

@@ -15,6 +15,7 @@ CHUNK = 20_000
 COLUMNS_PER_ROW = 2
 """Columns of the data matrix for each of its rows: with fewer, the projection fits the noise."""
 
+
 def observability(experiments: Sequence[Series], rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return left singular vectors and singular values of the projection that holds the extended observability matrix.
 
@@ -121,7 +122,8 @@ def with_inputs(A: np.ndarray, C: np.ndarray, experiments: Sequence[Series]) -> 
         size = size + np.sum(rows**2, axis=0)
         start = start_of(free(A, len(e.u)), C, e.y_ok)
         R = np.linalg.qr(np.vstack([R, start.without(rows)]), mode="r")
-    size = np.sqrt(np.maximum(size, 1e-300))[:-1]
+    # A column of zeros, that of a constant input, gets the coefficient zero rather than one of rounding.
+    size = np.sqrt(np.where(size > 0, size, np.inf))[:-1]
     theta = np.linalg.lstsq(R[:, :-1] / size, R[:, -1], rcond=DEPENDENT)[0] / size
     B, D, d = np.split(theta, np.cumsum([nx * nu, nu * ny]))
     return Linear(A, B.reshape(nu, nx).T, C, D.reshape(nu, ny).T, d)

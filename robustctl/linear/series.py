@@ -16,7 +16,7 @@ HEAD = 30
 
 
 class Series(NamedTuple):
-    """One experiment in scaled signals: inputs (T, nu), outputs (T, ny), where all inputs of a sample count (T,), and which outputs (T, ny)."""
+    """One experiment in scaled signals: inputs (T, nu), outputs (T, ny), where all inputs count (T,), and which outputs do (T, ny)."""
 
     u: np.ndarray
     y: np.ndarray

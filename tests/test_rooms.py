@@ -30,6 +30,7 @@ ROOMS = [
     "scenario",
     "nn",
     "data",
+    "linear",
     "advice",
     "plants",
     "loops",

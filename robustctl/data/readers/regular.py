@@ -19,6 +19,7 @@ from ...errors import DataError
 from .clock import is_clock, uniform_stamps
 from .decode import decode
 from .header import MOST_PREAMBLE, SOON, Header, find_header, is_comment, places, split_line
+from .labels import bare
 from .numerals import EITHER, MISSING, decimal_sign, is_sample, parsed
 from .request import Wanted
 from .rows import UNITS_FOUND, are_units
@@ -119,7 +120,7 @@ def _read(file: BinaryIO, wanted: Wanted) -> Table:
     number, below = lines[header.index][0], lines[header.index + 1 :]
     _require(bool(below) and below[0][0] == number + 1 and not is_comment(below[0][1]))
     units = split_line(below[0][1], header.separator)
-    units = units if are_units(units, len(header.cells)) else []
+    units = [bare(unit) for unit in units] if are_units(units, len(header.cells)) else []
     cells = [line.split(_argument(header.separator)) for _, line in below[bool(units) :]]
     layout = _layout(header, cells, wanted, _is_utf8(wanted, encoding))
     given = layout.decimal is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import importlib.util
 import io
@@ -11,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -191,23 +192,27 @@ def _add(block: bytes, layout: Layout) -> None:
     if not block.isascii():
         _require(layout.utf8)
         block.decode()
-    values = _filled(block, layout) or _with_cells(block, layout)
+    values = _of_numbers(block, layout) or _with_cells(block, layout)
     for name, place in layout.numbers.items():
         layout.parts.setdefault(name, []).append(values[place])
     layout.points |= b"." in block
     layout.last = block[block.rfind(b"\n", 0, -1) + 1 : -1]
 
 
-def _filled(block: bytes, layout: Layout) -> dict[int, np.ndarray] | None:
-    """Numbers by place, where all cells of a block are numbers, for the parser then refuses rows of other lengths."""
+def _of_numbers(block: bytes, layout: Layout) -> dict[int, np.ndarray] | None:
+    """Numbers by place, where all columns are wanted: the parser refuses longer rows, and the separators count shorter ones."""
     alone = layout.spare == 0 and not layout.clocks and len(set(layout.numbers.values())) == layout.width
-    if not (alone and layout.filled and layout.decimal):
+    if not alone or layout.decimal is None or layout.separator == " ":
         return None
-    try:
-        found = _by_pandas(block, layout, layout.decimal, True)
-    except REFUSED:
-        return None
-    return found if len(found) == layout.width else None
+    separators = np.count_nonzero(np.frombuffer(block, np.uint8) == ord(layout.separator))
+    for filled in (True, False)[not layout.filled :]:
+        with contextlib.suppress(*REFUSED):
+            found = _by_pandas(block, layout, layout.decimal, filled)
+            rows = len(next(iter(found.values())))
+            if len(found) == layout.width and separators == (layout.width - 1) * rows:
+                layout.filled = filled
+                return found
+    return None
 
 
 def _with_cells(block: bytes, layout: Layout) -> dict[int, np.ndarray]:
@@ -256,11 +261,8 @@ def _text(block: bytes, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
 
 def _values(block: bytes, rows: int, layout: Layout) -> dict[int, np.ndarray]:
     """Numbers by place, with the sign and the words that this block is the first to need."""
-    tried = [(layout.decimal, True), (layout.decimal, False)][not layout.filled :]
-    if layout.decimal is None:
-        tried = [
-            (sign, filled) for sign in ("." if layout.separator == "," else ".,") for filled in (True, False)
-        ]
+    signs = ("." if layout.separator == "," else ".,") if layout.decimal is None else layout.decimal
+    tried = [(sign, filled) for sign in signs for filled in (True, False)[not layout.filled :]]
     for decimal, filled in tried:
         try:
             found = _by_pandas(block, layout, decimal, filled)
@@ -278,7 +280,7 @@ def _by_pandas(block: bytes, layout: Layout, decimal: str, filled: bool) -> dict
     columns = sorted(set(layout.numbers.values()))
     part = None if len(columns) == layout.width else columns  # with a part, longer rows are not refused
     version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
-    exact = {} if version >= (3, 1) else {"float_precision": "round_trip"}  # since 3.1 there is no other
+    exact: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}  # since 3.1 there is no other
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame = pandas.read_csv(

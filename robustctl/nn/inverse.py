@@ -102,7 +102,7 @@ def unit_gain_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]
     D22 = m.D22 / h
     W, ports = ren_ports(rate**2 * m.B2 / h, m.C2, m.D12 / h, m.D21, D22)
     H = without_slack(ren_gram(m.A, m.B1, m.C1, np.eye(len(m.A)), rate), least)
-    X = invert_polar_gram(H - port_gram(*ports, W), least)
+    X = invert_polar_gram(H - port_gram(*ports, W=W), least)
     names = ("B2_free", "C2_free", "D12_free", "D21_free")
     return _with_core(X, m) | dict(zip(names, ports, strict=True)) | {"G22": invert_contraction(D22, dtype)}
 

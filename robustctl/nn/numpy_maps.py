@@ -85,7 +85,7 @@ def from_linear_part(part: Any, D: Array, rate: float, nv: int) -> tuple[Array, 
         H = X.T @ X + least / (2 * nx) * np.sum(X**2) * np.eye(2 * nx)
         A, B, P = of_gram(H, np.zeros((nx, nx)), B_imp, C, D, rate)
         W, ports = ren_ports(rate**2 * P @ B[:, nv:], C[nv:], D[:nv, nv:], D[nv:, :nv], D[nv:, nv:])
-        return _root(ren_gram(A, B[:, :nv], C[:nv], P, rate) - port_gram(*ports, W), least), *ports
+        return _root(ren_gram(A, B[:, :nv], C[:nv], P, rate) - port_gram(*ports, W=W), least), *ports
 
     shapes = ((2 * nx + nv, 2 * nx + nv), (nx, nu), (ny, nx), (nv, nu), (ny, nv))
     return in_numpy(compute, shapes, D.dtype, part.X, part.B_imp, part.C, D)

@@ -174,7 +174,7 @@ def linear_warm_up(window: int) -> Builder:
     _check("window", window)
 
     def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> LinearWarmUp:
-        K, b = observer(*linear_part(system), window)
+        K, b = observer(*linear_part(system), window=window)
         dtype = dtype_of(system)
         return LinearWarmUp(K=jnp.asarray(K, dtype), b=jnp.asarray(b, dtype), window=window)
 

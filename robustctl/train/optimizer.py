@@ -1,6 +1,7 @@
 """The optimizer that training uses unless it is given another."""
 
 import functools
+from collections.abc import Hashable
 from typing import Any
 
 import equinox as eqx
@@ -82,7 +83,7 @@ def two_rate_adam(
     check_whole(1, steps=steps)
     for rate in (linear, network):
         check_learning_rate(rate)
-    each = {
+    each: dict[Hashable, optax.GradientTransformation] = {
         "linear": clipped_adam(flat_then_cosine(linear, steps)),
         "network": _with_decay(flat_then_cosine(network, steps), weight_decay),
     }

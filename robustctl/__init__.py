@@ -45,8 +45,8 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from .trajectory import rollout as rollout
 
 _ROOMS = (
-    "advice", "certificates", "classical", "data", "errors", "export", "identify", "lft", "loops", "nn", "observers", "parallel", "plants", "plot",
-    "problems", "robustness", "runs", "train",
+    "advice", "certificates", "classical", "data", "errors", "export", "identify", "lft", "loops", "nn", "observers", "parallel",
+    "plants", "plot", "problems", "robustness", "runs", "train",
 )  # fmt: skip
 _NAMES = {
     "certify": "certificates", "simulate": "identify", "load": "io", "save": "io", "registered": "registry", "fit_report": "reports",

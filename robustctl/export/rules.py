@@ -1,5 +1,6 @@
 """Translations of arithmetic, of changes of shape, of products and of reductions."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -17,9 +18,28 @@ def require(holds: bool, message: str) -> None:
 
 
 def entries(t: Translator, kind: str, operands: Sequence[Value], dtype: str | None = None) -> Value:
-    """Return an operation entry by entry; scalars are repeated."""
-    shape = max((v.shape for v in operands), key=len)
-    return t.emit(kind, operands, shape, dtype or operands[0].dtype)
+    """Return an operation entry by entry; scalars, and in JAX axes of length 1, are repeated."""
+    shape = np.broadcast_shapes(*(v.shape for v in operands))
+    operands = [broadcast(t, v, shape, range(len(shape))) if v.shape else v for v in operands]
+    dtype = dtype or operands[0].dtype
+    same = _unchanged(kind, operands)
+    if same is not None and same.dtype == dtype:
+        return same if same.shape == shape else broadcast(t, same, shape, ())
+    return t.emit(kind, operands, shape, dtype)
+
+
+def _unchanged(kind: str, operands: Sequence[Value]) -> Value | None:
+    """Return the operand that an operation with a constant leaves as it is; None for another."""
+    first = operands[0].data
+    if kind == "select" and first is not None and first.min() == first.max():
+        return operands[1] if first.all() else operands[2]
+    if kind in ("mul", "div", "add", "sub"):
+        neutral = 1 if kind in ("mul", "div") else 0
+        pairs = [operands, operands[::-1]] if kind in ("mul", "add") else [operands]
+        for kept, other in pairs:
+            if other.data is not None and (other.data == neutral).all():
+                return kept
+    return None
 
 
 def reshaped(t: Translator, x: Value, shape: Sequence[int]) -> Value:
@@ -191,7 +211,7 @@ def _slice(t: Translator, call: Call, x: Value) -> Value:
 @rule("split")
 def _split(t: Translator, call: Call, x: Value) -> list[Value]:
     ends = np.cumsum([0, *call.params["sizes"]])
-    return [_along(t, x, call.params["axis"], *pair) for pair in zip(ends, ends[1:], strict=False)]
+    return [_along(t, x, call.params["axis"], *pair) for pair in itertools.pairwise(ends)]
 
 
 def _along(t: Translator, x: Value, axis: int, start: int, stop: int) -> Value:
@@ -258,6 +278,7 @@ def _dot(t: Translator, call: Call, a: Value, b: Value) -> Value:
     stack = [math.prod(a.shape[i] for i in a_batch)] if a_batch else []
     # Vectors are left vectors where there is no stack of products.
     rows, columns = [m] if a_free or stack else [], [n] if b_free or stack else []
+    a, b = converted(t, a, dtype), converted(t, b, dtype)
     a = reshaped(t, transposed(t, a, [*a_batch, *a_free, *a_sum]), [*stack, *rows, k])
     b = reshaped(t, transposed(t, b, [*b_batch, *b_sum, *b_free]), [*stack, k, *columns])
     return reshaped(t, t.emit("dot", [a, b], [*stack, *rows, *columns], dtype), shape)
@@ -274,11 +295,15 @@ _REDUCTIONS = {
 
 @rule(*_REDUCTIONS)
 def _reduce(t: Translator, call: Call, x: Value) -> Value:
-    axes = tuple(int(a) for a in call.params["axes"] if x.shape[a] > 1)
-    kept = [n for k, n in enumerate(x.shape) if k not in axes]
-    if axes:
-        x = t.emit("reduce", [x], kept, x.dtype, how=_REDUCTIONS[call.name], axes=axes)
-    return reshaped(t, x, call.types[0][0])
+    for axis in sorted(map(int, call.params["axes"]), reverse=True):
+        kept = (*x.shape[:axis], *x.shape[axis + 1 :])
+        how = _REDUCTIONS[call.name]
+        x = (
+            reshaped(t, x, kept)
+            if x.shape[axis] == 1
+            else t.emit("reduce", [x], kept, x.dtype, how=how, axis=axis)
+        )
+    return x
 
 
 @rule("argmax", "argmin")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import ModelError
 from .program import Block, Operation, Value
-from .rules import reshaped, sliced
+from .rules import reshaped
 from .translate import Call, Known, Translator, rule
 
 

@@ -226,12 +226,16 @@ def _check_numbers(system: System) -> None:
 
 
 KEYWORDS = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const constexpr const_cast continue
-    decltype default delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long
-    mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast restrict
-    return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try typedef typeid
-    typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq""".split()
+    re.findall(
+        r"\w+",
+        """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const constexpr const_cast continue
+        decltype default delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long
+        mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast restrict
+        return short signed sizeof static static_assert static_cast struct switch template this thread_local throw true try typedef
+        typeid typename typeof union unsigned using virtual void volatile wchar_t while xor xor_eq""",
+    )
 )
+"""Of C and C++."""
 
 
 def check_name(name: Any) -> None:

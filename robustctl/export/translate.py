@@ -74,6 +74,8 @@ class Translator:
     def constant(self, array: Any) -> Value:
         """Return a constant; equal ones are one."""
         array = np.asarray(array)
+        if array.dtype == np.int64 and self.dtype == np.float32:
+            array = array.astype(np.int32)  # as JAX does it without 64 bits
         kind = self.kind(array.dtype)
         array = np.array(array, self.dtype if kind == "float" else array.dtype, order="C")
         key = kind, array.shape, array.tobytes()

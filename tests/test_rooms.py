@@ -42,6 +42,7 @@ ROOMS = [
     "reports",
     "classical",
     "robustness",
+    "export",
     "io",
     "observers",
     "problems",

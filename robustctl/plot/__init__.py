@@ -7,5 +7,6 @@ from .correlations import residuals as residuals
 from .disproof import counterexample as counterexample
 from .errors import model_error as model_error
 from .histories import training as training
+from .models import compare_models as compare_models
 from .signals import compare as compare
 from .trajectories import contraction as contraction

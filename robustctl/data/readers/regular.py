@@ -9,7 +9,6 @@ import importlib.util
 import io
 import itertools
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -280,17 +279,14 @@ def _by_pandas(block: bytes, layout: Layout, decimal: str, filled: bool) -> dict
     columns = sorted(set(layout.numbers.values()))
     part = None if len(columns) == layout.width else columns  # with a part, longer rows are not refused
     version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
-    exact: dict[str, Any] = (
-        {} if version >= (3, 1) else {"float_precision": "round_trip"}
-    )  # since 3.1 there is no other
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        frame = pandas.read_csv(
-            io.BytesIO(block), engine="c", sep=r"\s+" if layout.separator == " " else layout.separator, header=None,
-            usecols=part, dtype=dict.fromkeys(columns, np.float64), decimal=decimal, na_filter=not filled,
-            na_values=layout.words, keep_default_na=False, quoting=csv.QUOTE_NONE, skip_blank_lines=False, skipinitialspace=True,
-            low_memory=False, **exact,
-        )  # fmt: skip
+    # Since 3.1 there is no other way of reading a number.
+    exact: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}
+    frame = pandas.read_csv(
+        io.BytesIO(block), engine="c", sep=r"\s+" if layout.separator == " " else layout.separator, header=None,
+        usecols=part, dtype=dict.fromkeys(columns, np.float64), decimal=decimal, na_filter=not filled,
+        na_values=layout.words, keep_default_na=False, quoting=csv.QUOTE_NONE, skip_blank_lines=False, skipinitialspace=True,
+        low_memory=False, **exact,
+    )  # fmt: skip
     return {place: frame[place].to_numpy() for place in (frame.columns if part is None else columns)}
 
 

@@ -143,8 +143,9 @@ def test_a_fit_of_several_logs_has_an_experiment_for_each_and_can_be_repeated(tm
     command = parsed({"fit": FitLog}, ["fit", "0.csv", logs[1], *COLUMNS])
     record = command.records()[0]
     assert [e.samples for e in record.experiments] == [80, 80]
+    words = ["fit", *arguments(command)]
     monkeypatch.chdir(tmp_path.parent)  # a run names its logs by absolute paths
-    again = rebuilt({"fit": FitLog}, ["fit", *arguments(command)]).records()[0]
+    again = rebuilt({"fit": FitLog}, words).records()[0]
     np.testing.assert_array_equal(again.experiments[0].y, record.experiments[0].y, strict=True)
     assert main(["fit", *logs, *COLUMNS, "--out", logs[1]]) == 2
     assert "out must differ" in capsys.readouterr().err

@@ -39,7 +39,8 @@ class Compare:
         """Run the command."""
         from ..errors import RobustctlError
         from ..io import load
-        from ..reports import check_alike, compare_models
+        from ..reports import compare_models
+        from ..reports.model_comparison import check_alike
 
         if not self.models or not self.log:
             raise RobustctlError(

@@ -1,4 +1,4 @@
-"""Free runs of several models beside the measurement."""
+"""Free runs of several models on one record."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

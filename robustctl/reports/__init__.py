@@ -3,5 +3,4 @@
 from .fit_report import FitReport as FitReport
 from .fit_report import fit_report as fit_report
 from .model_comparison import ModelComparison as ModelComparison
-from .model_comparison import check_alike as check_alike
 from .model_comparison import compare_models as compare_models

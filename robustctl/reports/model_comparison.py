@@ -127,10 +127,12 @@ def compare_models(models: Mapping[str, FittedModel], record: Record) -> ModelCo
 
     **Example:** ::
 
+        from robustctl.reports import compare_models
+
         u = rc.data.multisine(200)
         record = rc.data.from_arrays(u, np.roll(u, 1), 0.1)
         models = {f"order {n}": rc.identify.subspace(record, order=n).model for n in (1, 2)}
-        print(robustctl.reports.compare_models(models, record))
+        print(compare_models(models, record))
     """
     check_alike(models)
     simulations = {name: simulate(model, record) for name, model in models.items()}

@@ -26,7 +26,7 @@ class Frame(Protocol):
 
 def is_frame(item: Any) -> TypeGuard[Frame]:
     """Whether `item` is a DataFrame; pandas is not imported for it."""
-    # While another thread imports pandas, it has no DataFrame yet, and nobody has one of it.
+    # While another thread imports pandas, it has no DataFrame yet, and no item is one.
     kind = getattr(sys.modules.get("pandas"), "DataFrame", None)
     return kind is not None and isinstance(item, kind)
 

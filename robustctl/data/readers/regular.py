@@ -9,6 +9,7 @@ import importlib.util
 import io
 import itertools
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -24,7 +25,8 @@ from .numerals import EITHER, MISSING, decimal_sign, is_sample, parsed
 from .request import Wanted
 from .rows import UNITS_FOUND, are_units
 
-FEWEST_BYTES = 2**22  # below it, importing pandas takes longer than reading cell by cell
+# Below them, reading cell by cell takes no longer than pandas' import, and than its calls where it has been imported.
+FEWEST_BYTES, FEWEST_IMPORTED = 2**22, 2**16
 BLOCK = 2**22  # bytes
 HEAD = 2 * (MOST_PREAMBLE + SOON)  # lines; half of them filled hold the header that the whole file would show
 UTF_8, EXTENDING_ASCII = ("utf-8", "utf-8-sig"), ("ascii", "iso8859-1", "cp1252")
@@ -100,7 +102,8 @@ def read_regular(file: BinaryIO, wanted: Wanted) -> Table | None:
     Its rows have one number of cells, no quotes and no comments; its numbers are those that pandas and Python read alike, its
     missing samples are empty or words, and its dates and times are all written with the same digits.
     """
-    large = os.fstat(file.fileno()).st_size >= FEWEST_BYTES
+    fewest = min(FEWEST_BYTES, FEWEST_IMPORTED) if "pandas" in sys.modules else FEWEST_BYTES
+    large = os.fstat(file.fileno()).st_size >= fewest
     if not large or importlib.util.find_spec("pandas") is None:
         return None
     try:

@@ -51,7 +51,8 @@ class Arx:
 
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
-            drive += lags(u, self.delay, self.delay + self.order) @ b
+            held = np.concatenate([np.full(self.delay + self.order, u[0]), u])
+            drive += np.convolve(held[: self.order + len(u)], b, "valid")
         with np.errstate(over="ignore", invalid="ignore"):
             run = lfilter([1.0], self.a, drive, zi=lfiltic([1.0], self.a, [series.start] * self.order))[0]
             if not (fitted := series.y_ok & (np.arange(len(run)) < head)).any():

@@ -9,3 +9,6 @@ from .simulate import Simulation as Simulation
 from .simulate import simulate as simulate
 from .subspace import LinearFit as LinearFit
 from .subspace import subspace as subspace
+from .uncertainty import LinearUncertainty as LinearUncertainty
+from .uncertainty import Spread as Spread
+from .uncertainty import uncertainty as uncertainty

@@ -9,3 +9,6 @@ from .errors import model_error as model_error
 from .histories import training as training
 from .signals import compare as compare
 from .trajectories import contraction as contraction
+from .uncertainty import bode as bode
+from .uncertainty import pole_zero as pole_zero
+from .uncertainty import step_response as step_response

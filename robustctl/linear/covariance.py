@@ -17,6 +17,10 @@ UNDETERMINED = 1e-12
 """Of the largest eigenvalue of the normalized J'J: a smaller one counts as this, so that its direction gets a variance near infinity."""
 
 
+REFITS = 10
+"""Draws of noise that are fitted to know how much of it a fit takes from the residuals: the mean deviates by a third of one draw's."""
+
+
 class Noise(NamedTuple):
     """`e[t] = sum_k F[k] e[t - 1 - k] + w[t]` with the covariance `S` of w: F (order, ny, ny), S (ny, ny)."""
 
@@ -29,6 +33,18 @@ class Noise(NamedTuple):
         z = np.exp(-2j * np.pi * np.arange(count // 2 + 1) / count)
         inverse = eye - sum((z ** (k + 1))[:, None, None] * F for k, F in enumerate(self.F))
         return np.linalg.solve(inverse, np.linalg.cholesky(self.S + 1e-300 * eye)[None])
+
+    def drawn(self, samples: int, rng: np.random.Generator) -> np.ndarray:
+        """Return noise (samples, ny) with this spectrum, by the inverse Fourier transform of one of twice the length.
+
+        **Arguments:**
+
+        - `samples`: number of samples
+        - `rng`: of the draw
+        """
+        L, ny = self.spectrum(2 * samples), len(self.S)
+        white = np.fft.rfft(rng.normal(size=(2 * samples, ny)), axis=0)
+        return np.fft.irfft(np.einsum("fij,fj->fi", L, white), axis=0)[:samples]
 
 
 def covariance(model: Linear, experiments: Sequence[Series]) -> np.ndarray:
@@ -49,24 +65,54 @@ def covariance(model: Linear, experiments: Sequence[Series]) -> np.ndarray:
     **Source:** L. Ljung, "System Identification", 2nd ed., section 9.2; H. White, Econometrica 50, 1982, for the form of the covariance.
     """
     nx, ny = len(model.A), len(model.C)
-    found, errors, hessian, rows = [], [], 0, 0
+    found, errors, hessian = [], [], np.zeros(())
     for (J, error), e in zip(slopes(model, experiments), experiments, strict=True):
         grid = np.full(e.y_ok.shape, np.nan)
         grid[e.y_ok] = error
         errors.append(grid)
         found.append(J)
-        hessian, rows = hessian + J.T @ J, rows + len(J) - nx
-    noise = noise_of(errors)
-    between = sum(_weighted(J, e.y_ok, noise) for J, e in zip(found, experiments, strict=True))
+        hessian = hessian + J.T @ J
+    inverse = _inverse(hessian, nx * ny)
+    noise, ok = noise_of(errors), [e.y_ok for e in experiments]
+    between = _between(found, ok, noise)
+    # The fit takes from the residuals what the parameters explain of the noise: more where it is slow, as they are.
+    lost = np.mean(
+        [
+            np.trace(inverse @ _between(found, ok, _refitted(found, ok, noise, inverse, k)))
+            for k in range(REFITS)
+        ]
+    )
+    return inverse @ between @ inverse * (np.trace(inverse @ between) / max(lost, 1e-300))
+
+
+def _inverse(hessian: np.ndarray, free: int) -> np.ndarray:
+    """Return the inverse of J'J off the `free` directions that change no response."""
     size = np.sqrt(np.diag(hessian))
     unused = size == 0
     size = np.where(unused, 1.0, size)
     values, vectors = np.linalg.eigh(hessian / size / size[:, None])
-    first = nx * ny + int(unused.sum())
+    first = free + int(unused.sum())
     kept = vectors[:, first:] / np.maximum(values[first:], UNDETERMINED * values[-1])
-    inverse = kept @ vectors[:, first:].T / size / size[:, None]
-    # Residuals are smaller than noise by what the parameters fit of it.
-    return inverse @ between @ inverse * (rows / max(rows - len(values) + first, 1))
+    return kept @ vectors[:, first:].T / size / size[:, None]
+
+
+def _between(found: Sequence[np.ndarray], ok: Sequence[np.ndarray], noise: Noise) -> np.ndarray:
+    return np.sum([_weighted(J, where, noise) for J, where in zip(found, ok, strict=True)], axis=0)
+
+
+def _refitted(
+    found: Sequence[np.ndarray], ok: Sequence[np.ndarray], noise: Noise, inverse: np.ndarray, seed: int
+) -> Noise:
+    """Return the noise that the residuals would show, were the noise that of a model: drawn, fitted, and what is left identified."""
+    rng = np.random.default_rng(seed)
+    drawn = [noise.drawn(len(where), rng)[where] for where in ok]
+    step = inverse @ np.sum([J.T @ w for J, w in zip(found, drawn, strict=True)], axis=0)
+    left = []
+    for J, w, where in zip(found, drawn, ok, strict=True):
+        grid = np.full(where.shape, np.nan)
+        grid[where] = w - J @ step
+        left.append(grid)
+    return noise_of(left)
 
 
 def _weighted(J: np.ndarray, ok: np.ndarray, noise: Noise) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Linear models, and the evaluation of fitted models: simulation, scores, residuals, error over frequency; settings of `robustctl fit`."""
 
+from .best_linear import BestLinear as BestLinear
+from .best_linear import best_linear as best_linear
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error
 from .residuals import ResidualCorrelations as ResidualCorrelations
@@ -12,3 +14,6 @@ from .start import prior as prior
 from .start import start as start
 from .subspace import LinearFit as LinearFit
 from .subspace import subspace as subspace
+from .uncertainty import LinearUncertainty as LinearUncertainty
+from .uncertainty import Spread as Spread
+from .uncertainty import uncertainty as uncertainty

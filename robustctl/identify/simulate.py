@@ -74,7 +74,7 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
 
     The measured outputs determine only the initial state: a model with a warm-up reads its window, for a model with
     learned initial states one is fitted to the first `horizon` samples. These samples are not scored, and those before them, at
-    which delayed inputs from before the record act, are not simulated. A RobustctlWarning says where the record leaves the range
+    which delayed inputs from before the record act, are not simulated. A RobustctlWarning reports where the record leaves the range
     that the model was trained in.
 
     **Arguments:**

@@ -61,7 +61,7 @@ class Stream:
         core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=2, hidden=(2,), key=jax.random.key(1))
         model = rc.fit(rc.nn.StateObserver(core), record, epochs=1, key=jax.random.key(2)).model
         stream = rc.observers.Stream(model, measured="lower")
-        estimate = stream(0.1, np.nan)          # once per sample; NaN for a sample that was not measured
+        estimate = stream(2.9, np.nan)          # once per sample; NaN for a sample that was not measured
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Stream:
     def outside(self) -> tuple[Departure, ...]:
         """Return which channels left the range that the model was trained in since the last `reset`, in which share of the samples.
 
-        The first time that there are any, a RobustctlWarning says so. Ranges of files from before they were kept are unknown: none.
+        The first time that there are any, there is a RobustctlWarning. Older files have no ranges, so that nothing leaves them.
         """
         if self._ranges is None:
             return ()

@@ -67,8 +67,7 @@ class Huber:
 
     **Example:** ::
 
-        problem = rc.train.Identification(record, loss=rc.train.Huber(0.2))
-        fitted = rc.train.train(problem, model, key=jax.random.key(0))
+        problem = rc.train.Identification(rc.problems.two_tanks(200, seed=0), loss=rc.train.Huber(0.2))
     """
 
     width: float
@@ -161,7 +160,7 @@ class Prefilter:
 
     **Example:** ::
 
-        loss = rc.train.Prefilter(record.dt, low=2.0, high=15.0)
+        loss = rc.train.Prefilter(0.01, low=2.0, high=15.0)
     """
 
     dt: float

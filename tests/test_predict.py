@@ -149,6 +149,16 @@ def test_an_innovation_model_predicts_from_the_plain_log():
     assert three.y_hat[0][20, 0] == pytest.approx(rc.simulate(model, hidden).y_hat[0][20, 0], rel=1e-6)
 
 
+def test_a_gain_for_many_samples_ahead_is_never_worse_than_the_free_run():
+    # A model with half of the plant's states: its best gain one sample ahead is not that of ten.
+    record = noisy(600)
+    small = rc.identify.subspace(record, order=1, delay=0).model
+    one, ten = innovation_form(small, record), innovation_form(small, record, steps=10)
+    errors = [predict(m, record, 10).scores().rmse[0] for m in (one, ten)]
+    free = predict(dataclasses.replace(small, innovation_gain=jnp.zeros((1, 1), small.dtype)), record, 10)
+    assert errors[1] <= errors[0] and errors[1] <= free.scores().rmse[0]
+
+
 def test_files_keep_the_gain(tmp_path):
     model = true_model(innovation_gain=jnp.asarray([[0.3], [-0.2]]))
     rc.save(tmp_path / "m.safetensors", model)
@@ -161,6 +171,8 @@ def test_what_cannot_be_predicted_is_refused():
     for steps in (0, -1, 1.5, True):
         with pytest.raises((RobustctlError, TypeError), match=r"steps|annotations"):
             predict(model, record, steps)
+        with pytest.raises((RobustctlError, TypeError), match=r"steps|annotations"):
+            innovation_form(true_model(), record, steps)
     with pytest.raises(RobustctlError, match="can be simulated alone"):
         predict(true_model(), record)
     with pytest.raises(DataError, match="use fewer steps or a longer record"):

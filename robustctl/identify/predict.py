@@ -82,11 +82,11 @@ def predict(model: FittedModel, record: Record, steps: int = 1) -> Simulation:
     batch, start, how = packed(model, read, steps)
     found = _predicted(system, model.innovation_gain, corrected(model, system, batch), steps)
     skipped = model.late + start
-    ahead = f"{steps} sample{'s' * (steps > 1)} ahead, {how}"
+    horizon = f"{steps} sample{'s' * (steps > 1)} ahead, {how}"
     # The first predictions are of sample window + steps - 1.
     first = start - (model.initial.window + steps - 1)
     y_hat = unscaled(model, log, np.asarray(found, np.float64)[:, first:], skipped)
-    return Simulation(log, y_hat, skipped, ahead, left_range(model, read))
+    return Simulation(log, y_hat, skipped, horizon, left_range(model, read))
 
 
 def packed(model: FittedModel, read: Record, steps: int) -> tuple[Experiments, int, str]:
@@ -146,21 +146,29 @@ def stepper(system: System, K: Float[Array, "nx ny"] | None) -> tuple[Callable, 
 
 @eqx.filter_jit
 def _predicted(system: System, K: Array | None, data: Corrected, steps: int) -> Float[Array, "B n ny"]:
-    """Return the predictions of samples `steps - 1` to the last."""
     system = system.prepare() if isinstance(system, InnovationSystem) else system
-    step, free = stepper(system, K)
+    return ahead(*stepper(system, K), data, steps)
+
+
+def ahead(step: Callable, free: Callable, data: Corrected, steps: int) -> Float[Array, "B n ny"]:
+    """Return the predictions of samples `steps - 1` to the last.
+
+    **Arguments:**
+
+    - `step`: of `stepper`
+    - `free`: of `stepper`
+    - `data`: the record
+    - `steps`: samples ahead
+    """
     count = data.u.shape[1] - steps + 1
 
     def of_one(x0, u, y, seen):
-        def body(x, now):
-            return step(x, *now)[0], x
+        _, xs = lax.scan(lambda x, now: (step(x, *now)[0], x), x0, (u, y, seen))
 
-        _, xs = lax.scan(body, x0, (u, y, seen))
-
-        def ahead(i, x):
+        def advance(i, x):
             return jax.vmap(lambda x, u: free(x, u)[0])(x, lax.dynamic_slice_in_dim(u, i, count))
 
-        x = lax.fori_loop(0, steps - 1, ahead, xs[:count])
+        x = lax.fori_loop(0, steps - 1, advance, xs[:count])
         return jax.vmap(lambda x, u: free(x, u)[1])(x, u[steps - 1 :])
 
     return jax.vmap(of_one)(*data)

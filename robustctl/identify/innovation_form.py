@@ -34,10 +34,10 @@ def innovation_form(model: FittedModel, record: Record, steps: int = 1) -> Fitte
 
         x+ = f(x, u) + K e,    y = h(x, u) + e,        K = argmin  sum over measured samples of |y - y_hat|^2    (scaled)
 
-    with y_hat of `rc.identify.predict`. With one step it is for a linear model its Kalman gain in steady state. It is found by the method of Levenberg and Marquardt from K = 0, where the prediction is the free
-    run: it is never worse on the record. f and h remain as they are, so the model simulates as before. K of a linear model
-    leaves all poles of the predictor inside of the unit circle. Of other models nothing is proven about the predictor
-    (`rc.nn.InnovationR2DN` is contracting with its own K).
+    with y_hat of `rc.identify.predict`; one step ahead, of a linear model, its Kalman gain in steady state. It is found by the method of
+    Levenberg and Marquardt from K = 0, where the prediction is the free run: it is never worse on the record. f and h remain as they
+    are, so the model simulates as before. K of a linear model leaves all poles of the predictor inside of the unit circle. Of other models
+    nothing is proven about the predictor (`rc.nn.InnovationR2DN` is contracting with its own K).
 
     **Arguments:**
 
@@ -46,8 +46,8 @@ def innovation_form(model: FittedModel, record: Record, steps: int = 1) -> Fitte
     - `steps`: samples ahead, at least 1. The best gain one sample ahead need not be good many samples ahead where the model is not
       exact; give the horizon at which it is used
 
-    **Raises:** `RobustctlError` for steps below 1, for a model that has an innovation gain by construction, or a state of several arrays; `DataError`, same
-    errors as `rc.simulate`.
+    **Raises:** `RobustctlError` for steps below 1, for a model that has an innovation gain by construction, or a state of several
+    arrays; `DataError`, same errors as `rc.simulate`.
 
     **Source:** L. Ljung, "System Identification", 2nd ed., sections 4.3 and 7.2.
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -21,8 +22,9 @@ from ..train import Fit, FittedModel
 from ..train.engine import empty_history, history_of, paced, run_epochs, start
 from ..train.training import prepare
 from .pieces import held_from
-from .recipe import EPOCHS, SMALLEST, check_record, completed, identify, optimizer_of, problem_of
+from .recipe import EPOCHS, check_record, completed, identify, optimizer_of, problem_of
 from .score_file import record_scores
+from .start import LEAST_STATES
 from .subspace import LinearFit, subspace
 
 SIZES = ((8, (16,)), (16, (32,)), (32, (32, 32)))
@@ -192,11 +194,11 @@ def search(record: Record, recipe: Recipe, linear: LinearFit, clock: Clock, say:
     return tried, linear_nrmse
 
 
-def _sized(recipe: Recipe, init: str | None, size: tuple[int, tuple[int, ...]], linear: LinearFit) -> Recipe:
-    n = len(linear.model.parameterization.explicit().A)
+def _sized(recipe: Recipe, init: str, size: tuple[int, tuple[int, ...]], linear: LinearFit) -> Recipe:
+    nx = max(len(linear.model.parameterization.explicit().A), LEAST_STATES)
     return dataclasses.replace(
-        recipe, init=init, nx=recipe.nx or max(n, SMALLEST["nx"]), nv=recipe.nv or size[0], hidden=recipe.hidden or size[1]
-    )  # fmt: skip
+        recipe, init=init, nx=recipe.nx or nx, nv=recipe.nv or size[0], hidden=recipe.hidden or size[1]
+    )
 
 
 def _score(tried: Tried) -> float:
@@ -237,14 +239,7 @@ def _try(record: Record, recipe: Recipe, linear: LinearFit, clock: Clock, waitin
     return [found]
 
 
-@jax.jit
-def _nothing(x):
-    return x
-
-
 def _errors(objective: Any, trained: Any) -> Any:
-    import equinox as eqx
-
     return eqx.filter_jit(lambda o, t: o.errors(t))(objective, trained)
 
 

@@ -22,15 +22,23 @@ from ..runs.devices import one_by_one
 from ..runs.fingerprint import data_hash, model_hash
 from ..system import Parameterization, dtype_of
 from ..train import Fit, FittedModel, LearnedState, mean_squared_error
+from ..train.optimizer import LINEAR
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
 from ..trajectory import rollout
 from .pieces import Pieces, cut_record
 
-RAMP = 3
-"""Epochs in which the rate rises: Adam's first steps, whose averages hold few gradients, would leave a good start."""
+RAMP = 100
+"""Steps in which the rate rises: Adam's first steps, whose averages hold few gradients, would leave a good start."""
 
 FLAT = 0.5
 """Share of the epochs at the full rate; then it falls to zero along a cosine."""
+
+
+class Member(NamedTuple):
+    """An untrained model, and the state at the start of each experiment (experiments, nx)."""
+
+    model: Parameterization
+    x0: np.ndarray
 
 
 class Members(NamedTuple):
@@ -88,10 +96,11 @@ class Ensemble(Problem[Fit]):
     scaling: Scaling
     horizon: int
 
-    def prepare(self, model: Sequence[Parameterization], key: PRNGKeyArray) -> tuple[PyTree, "EnsembleObjective"]:
+    def prepare(self, model: Sequence[Member], key: PRNGKeyArray) -> tuple[PyTree, "EnsembleObjective"]:
         """Return the arrays to train and the objective; `model`: the members, of equal shapes."""
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *model)
-        dtype = dtype_of(model[0])
+        models = [member.model for member in model]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models)
+        dtype = dtype_of(models[0])
         data = cut_record(self.scaling.apply(self.record), self.held, self.sampling.piece, dtype)
         window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
         trained, fixed = eqx.partition(stacked, eqx.is_inexact_array)
@@ -100,7 +109,11 @@ class Ensemble(Problem[Fit]):
             rate=jnp.asarray(self.learning_rate, dtype), window=window,
             batch=self.sampling.batch, steps=self.sampling.steps, held=self.held > 0,
         )  # fmt: skip
-        return Members(trained, first_states(trained, fixed, data)), objective
+        first = np.flatnonzero(np.asarray(data.first))
+        # Pieces inside of an experiment get their states from the pieces before.
+        x0 = np.zeros((len(model), len(data.first), model[0].x0.shape[-1]), dtype)
+        x0[:, first] = np.stack([member.x0 for member in model])
+        return Members(trained, jnp.asarray(x0)), objective
 
     def fingerprint(self, whole: Members) -> dict[str, str]:
         """Return hashes of the record and of the untrained models."""
@@ -150,7 +163,8 @@ class EnsembleObjective(Objective):
         """Set the rate, carry the states over from piece to piece, and take the gradient steps."""
         models, x0 = state.trained
         x0, xs = self._carried(models, x0)
-        rate = self.rate * rate_share(state.epoch, self.epochs, self.rate.dtype)
+        share = rate_share(state.epoch, self.epochs, max(RAMP // self.steps, 1))
+        rate = self.rate * share.astype(self.rate.dtype)
         opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
         state = state._replace(trained=Members(models, x0), opt_state=opt_state)
         if not self.window:
@@ -241,44 +255,12 @@ def runs(models: Any, fixed: Any, us: Array, x0: Array, keep: bool = False) -> t
     return jax.vmap(of_member)(systems, x0)
 
 
-@eqx.filter_jit
-def first_states(models: Any, fixed: Any, data: Pieces) -> Array:
-    """Return the states (k, P, nx) of least squares over the first samples of each piece, the model linearized about zero.
-
-    Components that these samples hardly determine stay near zero.
-    """
-    count = min(50, data.u.shape[1])
-    us, ys, masks = (a[:, :count] for a in (data.u, data.y, data.fit | data.held))
-    moved, static = eqx.partition(eqx.combine(models, fixed), eqx.is_array)
-
-    def of_member(own):
-        system = eqx.combine(own, static).explicit()
-        zero, state = ravel_pytree(system.init_state())
-
-        def of_piece(u, y, mask):
-            def error(x):
-                return jnp.where(mask, rollout(system, u, state(x)).ys - y, 0).reshape(-1)
-
-            J, e = jax.jacrev(error)(zero), error(zero)
-            gram = J.T @ J
-            ridge = 1e-4 * jnp.trace(gram) / zero.size + jnp.finfo(zero.dtype).tiny
-            return zero - jnp.linalg.solve(gram + ridge * jnp.eye(zero.size, dtype=zero.dtype), J.T @ e)
-
-        return one_by_one(of_piece)(us, ys, masks)
-
-    return one_by_one(of_member)(moved)
-
-
-def rate_share(epoch: Int[Array, ""], epochs: Int[Array, ""], dtype) -> Float[Array, ""]:
-    """Return the share of the full rate in an epoch: it rises, stays and falls."""
-    done = epoch.astype(dtype) / jnp.maximum(epochs, 1).astype(dtype)
-    rising = jnp.minimum(1, (epoch.astype(dtype) + 1) / RAMP)
-    falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((done - FLAT) / (1 - FLAT), 0, 1)))
+def rate_share(epoch: Int[Array, ""], epochs: Int[Array, ""], ramp: int) -> Float[Array, ""]:
+    """Return the share of the full rate in an epoch: it rises in the first `ramp` epochs, stays and falls."""
+    now, all_epochs = epoch.astype(jnp.float32), epochs.astype(jnp.float32)
+    rising = jnp.minimum(1, (now + 1) / ramp)
+    falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((now / all_epochs - FLAT) / (1 - FLAT), 0, 1)))
     return rising * falling
-
-
-LINEAR = frozenset(("X", "p", "Y", "B2", "C2", "D22"))
-"""The arrays that hold the linear part of an R2DN or a REN."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -287,7 +269,7 @@ def separate_rates(linear_share: float) -> optax.GradientTransformation:
 
     def slowed(updates, params=None):
         def one(path, update):
-            return update * linear_share if path[-1].name in LINEAR else update
+            return update * linear_share if getattr(path[-1], "name", "") in LINEAR else update
 
         return jax.tree_util.tree_map_with_path(one, updates)
 

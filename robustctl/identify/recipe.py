@@ -1,12 +1,12 @@
 """One training by a recipe: its model, how it draws from the record, and its checks."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.random as jr
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from .. import nn
 from ..checks import check_gamma, check_rate, check_whole, is_positive
@@ -18,11 +18,12 @@ from ..runs.monitor import SHOWN, Monitor
 from ..system import Parameterization
 from ..train import Fit, train
 from ..train.optimizer import check_learning_rate
-from .ensemble import Ensemble, Sampling, separate_rates
+from .ensemble import Ensemble, Member, Sampling, separate_rates
 from .pieces import held_from
+from .start import prior, start
 from .subspace import LinearFit
 
-SMALLEST = {"nx": 4, "nv": 8, "hidden": (16,)}
+SMALLEST: dict[str, Any] = {"nx": 4, "nv": 8, "hidden": (16,)}
 """Sizes where none are given: the smallest that are tried."""
 
 EPOCHS = 250
@@ -44,6 +45,8 @@ LINEAR_SHARE = 0.1
 def completed(recipe: Recipe, record: Record) -> Recipe:
     """Return the recipe with the smallest sizes and the usual settings where none are given."""
     known: dict[str, Any] = {**SMALLEST, "epochs": EPOCHS, "init": "memory", "window": _window(record)}
+    # That of a network at a linear model is at least the linear model's order.
+    known |= {"nx": None} if recipe.init in ("linear", "prior") else {}
     return dataclasses.replace(
         recipe, **{name: value for name, value in known.items() if getattr(recipe, name) is None}
     )
@@ -53,30 +56,41 @@ def _window(record: Record) -> int:
     return 0 if record.samples <= WHOLE else WINDOW
 
 
-def build(
-    recipe: Recipe, nu: int, ny: int, linear: LinearFit | None = None, seed: int | None = None
-) -> Parameterization:
-    """Return the recipe's untrained model for `nu` inputs and `ny` outputs; `linear` is what it starts at or about."""
-    key = jr.key(recipe.seed if seed is None else seed)
+def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
+    """Return the recipe's untrained model for `nu` inputs and `ny` outputs, at slow modes or random."""
+    key = jr.key(recipe.seed)
     nx, nv, hidden = (getattr(recipe, name) or value for name, value in SMALLEST.items())
     if recipe.model in ("gru", "lstm"):
         gated = {"gru": nn.GRU, "lstm": nn.LSTM}[recipe.model]
         return gated(nu=nu, nx=nx, ny=ny, key=key)
-    lipschitz, ren = recipe.model.startswith("lipschitz"), recipe.model.endswith("ren")
-    settings: dict[str, Any] = {"nx": nx, "nv": nv, "rate": recipe.rate, "ny": ny, "key": key}
-    settings |= {"activation": nn.ACTIVATIONS[recipe.activation], "init": nn.long_memory}
-    settings |= {"gamma": recipe.gamma} if lipschitz else {}
-    settings |= {} if ren else {"hidden": hidden}
-    classes = {
-        (False, False): nn.ContractingR2DN, (True, False): nn.LipschitzR2DN,
-        (False, True): nn.ContractingREN, (True, True): nn.LipschitzREN,
-    }  # fmt: skip
-    cls = classes[lipschitz, ren]
-    if recipe.init == "prior" and linear is not None:
-        s = linear.model.parameterization.explicit()
-        core = cls(nu=nu + len(s.A), **settings)
-        return nn.CorrectedR2DN(s.A, s.B, s.C, s.D, s.bx, s.by, core=nn.quiet(core))
-    return cls(nu=nu, **settings)
+    sizes: dict[str, Any] = {"nu": nu, "nx": nx, "nv": nv, "ny": ny, "init": nn.long_memory, "key": key}
+    sizes |= {"activation": nn.ACTIVATIONS[recipe.activation]}
+    if recipe.model.endswith("ren"):
+        return nn.REN(guarantee(recipe), **sizes)
+    return nn.R2DN(guarantee(recipe), hidden=hidden, **sizes)
+
+
+def guarantee(recipe: Recipe) -> nn.Guarantee:
+    """Return what the recipe's model guarantees."""
+    if recipe.model.startswith("lipschitz"):
+        return nn.Lipschitz(recipe.gamma, recipe.rate)
+    return nn.Contracting(recipe.rate)
+
+
+def member(recipe: Recipe, record: Record, linear: LinearFit | None) -> Member:
+    """Return the recipe's untrained model with its first states; `linear` is what it starts at or about."""
+    if linear is None or recipe.init == "memory":
+        model = build(recipe, record.nu, record.ny)
+        zero = ravel_pytree(model.explicit().init_state())[0]
+        return Member(model, np.zeros((len(record.experiments), zero.size)))
+    sizes: dict[str, Any] = {"nx": recipe.nx, "nv": recipe.nv or SMALLEST["nv"], "key": jr.key(recipe.seed)}
+    sizes |= {"activation": nn.ACTIVATIONS[recipe.activation], "hidden": recipe.hidden or SMALLEST["hidden"]}
+    if recipe.init == "prior":
+        made = prior(record, linear, rate=recipe.rate, **(sizes | {"nx": recipe.nx or SMALLEST["nx"]}))
+    else:
+        sizes |= {"hidden": None} if recipe.model.endswith("ren") else {}
+        made = start(record, linear, guarantee(recipe), **sizes)
+    return Member(made.model, np.asarray(made.initial.x0))
 
 
 MOST = 10_000
@@ -160,15 +174,15 @@ def check_record(record: Record, recipe: Recipe) -> None:
 
 def problem_of(
     record: Record, recipe: Recipe, scaling: Scaling, linear: LinearFit | None
-) -> tuple[Ensemble, list[Parameterization]]:
+) -> tuple[Ensemble, list[Member]]:
     """Return the problem and the untrained members of a complete recipe."""
     window = recipe.window or 0
     sampling = Sampling(PIECE, window, recipe.batch, STEPS_WINDOWS if window else STEPS_WHOLE)
     ensemble = Ensemble(
         record, recipe.validation, sampling, recipe.epochs or EPOCHS, recipe.learning_rate, scaling, recipe.warm_up
     )
-    seeds = range(recipe.seed, recipe.seed + recipe.seeds)
-    return ensemble, [build(recipe, record.nu, record.ny, linear, seed) for seed in seeds]
+    recipes = [dataclasses.replace(recipe, seed=recipe.seed + k) for k in range(recipe.seeds)]
+    return ensemble, [member(each, record, linear) for each in recipes]
 
 
 def optimizer_of(recipe: Recipe) -> Any:

@@ -37,7 +37,9 @@ def average(make: Callable) -> Callable:
     def both(*, nx, nv, key, **rest):
         one, other = jr.split(key)
         sizes = [(nx // 2, nv // 2), (nx - nx // 2, nv - nv // 2)]
-        return rc.nn.Average([make(nx=n, nv=v, key=k, **rest) for (n, v), k in zip(sizes, (one, other), strict=True)])
+        return rc.nn.Average(
+            [make(nx=n, nv=v, key=k, **rest) for (n, v), k in zip(sizes, (one, other), strict=True)]
+        )
 
     return both
 

@@ -14,7 +14,7 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..data import Record, Scaling
 from ..nn import Average
@@ -99,7 +99,9 @@ class Ensemble(Problem[Fit]):
     def prepare(self, model: Sequence[Member], key: PRNGKeyArray) -> tuple[PyTree, "EnsembleObjective"]:
         """Return the arrays to train and the objective; `model`: the members, of equal shapes."""
         models = [member.model for member in model]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models)
+        stacked = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models
+        )
         dtype = dtype_of(models[0])
         data = cut_record(self.scaling.apply(self.record), self.held, self.sampling.piece, dtype)
         window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
@@ -171,7 +173,9 @@ class EnsembleObjective(Objective):
             whole = jnp.arange(self.steps)
             return descend(state, lambda trained, _, __: (self._piece_loss(trained), None), None, whole)
         drawn = self._draw(jr.fold_in(self.key, state.epoch))
-        return descend(state, lambda trained, _, chosen: (self._window_loss(trained, xs, chosen), None), None, drawn)
+        return descend(
+            state, lambda trained, _, chosen: (self._window_loss(trained, xs, chosen), None), None, drawn
+        )
 
     def validate(self, trained: Members) -> Array | None:
         """Return the error of the members' mean on the part held out."""
@@ -228,7 +232,9 @@ class EnsembleObjective(Objective):
         return jnp.mean(jax.vmap(lambda own: mean_squared_error(own, y, mask))(ys))
 
 
-def runs(models: Any, fixed: Any, us: Array, x0: Array, keep: bool = False) -> tuple[Array, Array, Array | None]:
+def runs(
+    models: Any, fixed: Any, us: Array, x0: Array, keep: bool = False
+) -> tuple[Array, Array, Array | None]:
     """Return outputs (k, P, T, ny), last states, and where asked for all states, of stacked models from `x0` (k, P, nx)."""
     rest = []
 

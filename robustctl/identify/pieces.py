@@ -51,9 +51,16 @@ def cut_record(record: Record, held: float, longest: int, dtype) -> Pieces:
     for e in record.experiments:
         n = -(-e.samples // length)
         trained = np.arange(e.samples) < held_from(e.samples, held)
-        signals = {"u": e.u, "y": e.y, "fit": e.y_mask & trained[:, None], "held": e.y_mask & ~trained[:, None]}
+        signals = {
+            "u": e.u,
+            "y": e.y,
+            "fit": e.y_mask & trained[:, None],
+            "held": e.y_mask & ~trained[:, None],
+        }
         for name, values in signals.items():
-            padded = np.concatenate([values, np.zeros((n * length - e.samples, values.shape[1]), values.dtype)])
+            padded = np.concatenate(
+                [values, np.zeros((n * length - e.samples, values.shape[1]), values.dtype)]
+            )
             parts[name].append(padded.reshape(n, length, -1))
         first += [k == 0 for k in range(n)]
     u, y, fit, out = (np.concatenate(parts[name]) for name in ("u", "y", "fit", "held"))

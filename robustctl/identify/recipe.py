@@ -102,7 +102,11 @@ def check_recipe(recipe: Recipe) -> None:
 
     **Raises:** `RobustctlError` with the setting.
     """
-    given = {"nx": recipe.nx, "nv": recipe.nv, **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden or ())}}
+    given = {
+        "nx": recipe.nx,
+        "nv": recipe.nv,
+        **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden or ())},
+    }
     sizes = {name: size for name, size in given.items() if size is not None}
     counts = {} if recipe.epochs is None else {"epochs": recipe.epochs}
     check_whole(1, warm_up=recipe.warm_up, batch=recipe.batch, seeds=recipe.seeds, **counts, **sizes)
@@ -179,7 +183,13 @@ def problem_of(
     window = recipe.window or 0
     sampling = Sampling(PIECE, window, recipe.batch, STEPS_WINDOWS if window else STEPS_WHOLE)
     ensemble = Ensemble(
-        record, recipe.validation, sampling, recipe.epochs or EPOCHS, recipe.learning_rate, scaling, recipe.warm_up
+        record,
+        recipe.validation,
+        sampling,
+        recipe.epochs or EPOCHS,
+        recipe.learning_rate,
+        scaling,
+        recipe.warm_up,
     )
     recipes = [dataclasses.replace(recipe, seed=recipe.seed + k) for k in range(recipe.seeds)]
     return ensemble, [member(each, record, linear) for each in recipes]
@@ -215,4 +225,6 @@ def identify(
     scaling = Scaling.fit(record) if linear is None else linear.model.scaling
     ensemble, members = problem_of(record, recipe, scaling, linear)
     epochs, key = recipe.epochs or EPOCHS, jr.key(recipe.seed)
-    return train(ensemble, members, optimizer=optimizer_of(recipe), epochs=epochs, run=run, monitor=monitor, key=key)
+    return train(
+        ensemble, members, optimizer=optimizer_of(recipe), epochs=epochs, run=run, monitor=monitor, key=key
+    )

@@ -1,8 +1,10 @@
 """Scores of a model on the parts of a record, for `scores.json`."""
 
+import dataclasses
 from typing import Any
 
-from ..data import Record, cut
+from ..data import Record
+from ..data.edit import cut
 from ..train import FittedModel
 from .pieces import held_from
 from .scores import ChannelScores, channel_scores
@@ -30,8 +32,6 @@ def _part(run: Simulation, edges: list[tuple[int, int]], skipped: int) -> dict[s
     ]
     if not long:
         return None
-    import dataclasses
-
     experiments = tuple(cut(e, a, b, record.dt, e.name) for e, _, a, b in long)
     part = dataclasses.replace(record, experiments=experiments)
     return _named(part, channel_scores(part, tuple(y[a:b] for _, y, a, b in long), skipped))

@@ -1,7 +1,6 @@
 """The average of several models: their outputs' mean, as one certified system."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -117,7 +116,13 @@ def _shared_supply(claims: Sequence[Claim]) -> tuple[np.ndarray, np.ndarray, np.
     if not all(np.array_equal(Q, other[0]) and np.array_equal(S, other[1]) for other in others):
         return None
     # The mean of equal matrices is rounded, and promises less than the matrices.
-    return Q, S, R if all(np.array_equal(R, other[2]) for other in others) else np.mean([s[2] for s in supplies], axis=0)
+    return (
+        Q,
+        S,
+        R
+        if all(np.array_equal(R, other[2]) for other in others)
+        else np.mean([s[2] for s in supplies], axis=0),
+    )
 
 
 @registered()

@@ -1,6 +1,7 @@
 """What pytrees hold: random keys, values being traced, and the fields of modules."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -37,3 +38,8 @@ def traced(tree: Any) -> bool:
 def fields_of(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass or module by name, in order; None for one that was never set."""
     return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+
+
+def items_of(container: dict | list | tuple) -> Iterable[tuple[Any, Any]]:
+    """Return the items of a dictionary with their keys, and those of a list or tuple with their positions."""
+    return container.items() if isinstance(container, dict) else enumerate(container)

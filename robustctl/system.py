@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
@@ -124,6 +125,10 @@ class System(Certifiable):
                 "undisturbed(references) that returns one, or give the inputs"
             )
         return jnp.zeros(self.nu + references, dtype_of(self.init_state()))
+
+    def input_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
+        return np.zeros(self.nu or 0), np.ones(self.nu or 0)
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:

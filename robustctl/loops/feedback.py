@@ -13,9 +13,9 @@ from ..checks import of_type
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
+from ..ports import PLANT_INPUT, Loop, Ports, named
 from ..system import StrictlyProper, System, step_by_step
 from .parts import Of, forms, narrowed, with_references
-from .ports import PLANT_INPUT, Ports, named
 
 
 class LoopOutput(NamedTuple):
@@ -33,7 +33,7 @@ class LoopOutput(NamedTuple):
     u: Array
 
 
-class Feedback(System):
+class Feedback(Loop):
     """A policy in feedback with a plant.
 
     ::
@@ -101,6 +101,7 @@ class Feedback(System):
         y, u, w, r = signals([plant, policy], plant.nu - policy.ny, policy.nu - plant.ny)
         return joined([plant, policy], [u, w, y, r], [y, r, u])
 
+    @override
     def ports(self) -> Ports | None:
         """Return the form between all named signals; None where the loop has no form.
 

@@ -11,7 +11,9 @@ from jaxtyping import PRNGKeyArray
 from ..data import Record
 from ..recipe import Recipe
 from ..runs import Run
+from ..runs.fingerprint import data_hash
 from ..runs.monitor import SHOWN, Monitor
+from ..runs.run_folder import RunFolder, as_run
 from ..train import Fit
 from ..train.engine import Metrics
 from .recipe import check_length, identify
@@ -107,6 +109,10 @@ def trained(
     if choice.note:
         say(choice.note)
     if recipe.model == "linear" and linear is not None:
+        if run is not None:
+            # Nothing is trained, and the folder is still one of a run that can be repeated.
+            with RunFolder(as_run(run), {"data": data_hash(record)}):
+                pass
         empty = {name: np.zeros(0) for name in Metrics._fields}
         fit = Fit(linear.model, empty, -1, "finished", None, clock.seconds)
     else:
@@ -117,8 +123,9 @@ def trained(
             else subspace(head_of(record, recipe.validation), linear.order, linear.delay)
         )
         say(f"training on {'all but the last part' if recipe.validation else 'all'} of the record")
-        fit = identify(record, recipe, linear=at, run=None if run is None else run, monitor=monitor)
-    values = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)} | {"seconds": clock.seconds}
+        fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
+    values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
+    values |= {"seconds": clock.seconds}
     return AutoFit(**values, choice=choice, scores=_scores(fit, choice, record, test, clock))
 
 

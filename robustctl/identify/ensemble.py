@@ -220,8 +220,9 @@ class EnsembleObjective(Objective):
         p = self.data.fit_pieces[jr.randint(of_piece, shape, 0, self.data.fit_pieces.size)]
         return p, jr.randint(of_start, shape, 0, self.data.u.shape[1] - self.window + 1)
 
-    def _window_loss(self, trained: Members, xs: Array, chosen: tuple[Array, Array]) -> Array:
+    def _window_loss(self, trained: Members, xs: Array | None, chosen: tuple[Array, Array]) -> Array:
         p, t = chosen
+        assert xs is not None
         x0 = lax.stop_gradient(xs)[:, p, t]
 
         def window(a):

@@ -42,11 +42,20 @@ LINEAR_SHARE = 0.1
 """Of the learning rate, for the linear arrays of a network that starts at a linear model: the full rate soon leaves it."""
 
 
-def completed(recipe: Recipe, record: Record) -> Recipe:
-    """Return the recipe with the smallest sizes and the usual settings where none are given."""
-    known: dict[str, Any] = {**SMALLEST, "epochs": EPOCHS, "init": "memory", "window": _window(record)}
-    # That of a network at a linear model is at least the linear model's order.
-    known |= {"nx": None} if recipe.init in ("linear", "prior") else {}
+def completed(recipe: Recipe, record: Record, linear: LinearFit | None) -> Recipe:
+    """Return the recipe with the smallest sizes and the usual settings where none are given.
+
+    **Arguments:**
+
+    - `recipe`: settings
+    - `record`: the log
+    - `linear`: its linear model, at which the network starts where nothing else is given; None where there is none
+    """
+    at_linear = linear is not None and recipe.model not in ("gru", "lstm")
+    init = recipe.init or ("linear" if at_linear else "memory")
+    known: dict[str, Any] = {**SMALLEST, "epochs": EPOCHS, "init": init, "window": _window(record)}
+    # A network at a linear model has at least the linear model's states.
+    known |= {"nx": None} if init == "linear" else {}
     return dataclasses.replace(
         recipe, **{name: value for name, value in known.items() if getattr(recipe, name) is None}
     )
@@ -86,7 +95,8 @@ def member(recipe: Recipe, record: Record, linear: LinearFit | None) -> Member:
     sizes: dict[str, Any] = {"nx": recipe.nx, "nv": recipe.nv or SMALLEST["nv"], "key": jr.key(recipe.seed)}
     sizes |= {"activation": nn.ACTIVATIONS[recipe.activation], "hidden": recipe.hidden or SMALLEST["hidden"]}
     if recipe.init == "prior":
-        made = prior(record, linear, rate=recipe.rate, **(sizes | {"nx": recipe.nx or SMALLEST["nx"]}))
+        sizes["nx"] = recipe.nx or SMALLEST["nx"]
+        made = prior(record, linear, rate=recipe.rate, **sizes)
     else:
         sizes |= {"hidden": None} if recipe.model.endswith("ren") else {}
         made = start(record, linear, guarantee(recipe), **sizes)
@@ -167,7 +177,7 @@ def check_record(record: Record, recipe: Recipe) -> None:
         for names, field in ((record.inputs, "u"), (record.outputs, "y")):
             masks = [e.signal(field)[1][part] for e, part in zip(record.experiments, parts, strict=True)]
             seen = np.concatenate(masks).any(axis=0)
-            lost = [name for name, any_seen in zip(names, seen.tolist(), strict=True) if not any_seen]
+            lost = [name for name, any_seen in zip(names, list(seen), strict=True) if not any_seen]
             if lost:
                 raise DataError(
                     f"the {what} part must have a measured sample of {', '.join(lost)}, got none in "
@@ -205,7 +215,7 @@ def identify(
     recipe: Recipe,
     *,
     linear: LinearFit | None = None,
-    run: Run | Path | None = None,
+    run: Run | str | Path | None = None,
     monitor: Monitor | None = SHOWN,
 ) -> Fit:
     """Train the recipe's model on a record, once; what the recipe leaves open is as `completed` has it.
@@ -221,7 +231,7 @@ def identify(
     **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
     check_record(record, recipe)
-    recipe = completed(recipe, record)
+    recipe = completed(recipe, record, linear)
     scaling = Scaling.fit(record) if linear is None else linear.model.scaling
     ensemble, members = problem_of(record, recipe, scaling, linear)
     epochs, key = recipe.epochs or EPOCHS, jr.key(recipe.seed)

@@ -220,13 +220,13 @@ def _sized(recipe: Recipe, init: Any, size: tuple[int, tuple[int, ...]], linear:
 
 def _try(record: Record, recipe: Recipe, linear: LinearFit, seconds: float) -> Tried:
     """Train a recipe on the part that is not held out, for as many epochs as the seconds allow."""
-    recipe, begin = completed(recipe, record), time.monotonic()
+    recipe, begin = completed(recipe, record, linear), time.monotonic()
     ensemble, members = problem_of(record, recipe, linear.model.scaling, linear)
     most = recipe.epochs or EPOCHS
     free, _, training = prepare(ensemble, members, most, optimizer_of(recipe), None, jr.key(recipe.seed))
     state = first_state(training, free)
-    state, history, compiling = _timed(training, state, empty_history((most,), state), 1)
-    compiling += time.monotonic() - begin - compiling
+    state, history, _ = _timed(training, state, empty_history((most,), state), 1)
+    compiling = time.monotonic() - begin
     # The second call compiles nothing.
     state, history, pace = _timed(training, state, history, min(1, most - 1))
     left = seconds - (time.monotonic() - begin)

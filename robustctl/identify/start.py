@@ -14,13 +14,13 @@ from jaxtyping import PRNGKeyArray
 from .. import nn
 from ..checks import of_type
 from ..data import Record, Scaling
+from ..linear.series import HEAD, Linear, Series, free, run
 from ..nn.activations import Activation
 from ..system import Parameterization, dtype_of
 from ..train import LearnedState
 from ..train.fitted_model import check_channels, check_record
 from ..train.initial_state import linear_part
-from .projection import Linear, Series, run, starts
-from .subspace import HEAD, LinearFit
+from .subspace import LinearFit
 
 LEAST_STATES = 4
 """Where the number of states is not given: a linear model of fewer gets this many."""
@@ -164,10 +164,10 @@ def _initial_states(model: Parameterization, scaled: Record) -> np.ndarray:
     inner = Linear(A, B, C, D, by + C @ equilibrium)
     found = []
     for e in scaled.experiments:
-        e = Series(e.u, e.y, np.all(e.u_mask, axis=1), np.all(e.y_mask, axis=1)).part(0, SAMPLES)
-        free = starts(A, C, [e], 0)[e.y_ok].reshape(-1, len(A))
-        error = (e.y - run(inner, e.u, np.zeros(len(A)))[0])[e.y_ok].ravel()
-        gram = free.T @ free
+        e = Series(e.u, e.y, np.all(e.u_mask, axis=1), e.y_mask).part(0, SAMPLES)
+        response = (C @ free(A, len(e.u)))[e.y_ok]
+        error = (e.y - run(inner, e.u, np.zeros(len(A)))[0])[e.y_ok]
+        gram = response.T @ response
         weight = max(RIDGE * np.trace(gram) / len(A), 1e-12)
-        found.append(equilibrium + np.linalg.solve(gram + weight * np.eye(len(A)), free.T @ error))
+        found.append(equilibrium + np.linalg.solve(gram + weight * np.eye(len(A)), response.T @ error))
     return np.stack(found)

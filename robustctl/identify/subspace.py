@@ -24,7 +24,6 @@ from ..train import FittedModel
 from ..train.fitted_model import check_record
 from ..train.initial_state import LearnedState
 
-
 UNSTABLE = (
     "if the plant integrates, take the differences of its outputs as outputs; if it is unstable, log it in a stable closed loop with the "
     "reference as input"

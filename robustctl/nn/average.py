@@ -70,7 +70,7 @@ class AverageSystem(System):
         if len(metrics) < k or len(multipliers) < k:
             return Claim(rate, None, _shared_supply(claims))
         scaled = tuple(np.asarray(each) / k for own in multipliers for each in own)
-        return Claim(rate, scipy.linalg.block_diag(*metrics) / k, _shared_supply(claims), scaled)
+        return Claim(rate, np.asarray(scipy.linalg.block_diag(*metrics)) / k, _shared_supply(claims), scaled)
 
     def init_state(self) -> Float[Array, " nx"]:
         """Return the members' initial states, one after the other."""

@@ -280,7 +280,9 @@ def _by_pandas(block: bytes, layout: Layout, decimal: str, filled: bool) -> dict
     columns = sorted(set(layout.numbers.values()))
     part = None if len(columns) == layout.width else columns  # with a part, longer rows are not refused
     version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
-    exact: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}  # since 3.1 there is no other
+    exact: dict[str, Any] = (
+        {} if version >= (3, 1) else {"float_precision": "round_trip"}
+    )  # since 3.1 there is no other
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame = pandas.read_csv(

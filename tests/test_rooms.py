@@ -23,6 +23,7 @@ ROOMS = [
     "system",
     "ports",
     "scaled",
+    "delayed",
     "affine",
     "parallel",
     "trajectory",

@@ -1,7 +1,9 @@
-"""Linear models, and the evaluation of fitted models: simulation, scores, residuals, error over frequency; settings of `robustctl fit`."""
+"""Linear models and noise models, and the evaluation of fitted models: simulation, prediction, scores, residuals, error over frequency."""
 
+from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error
+from .predict import predict as predict
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations
 from .scores import ChannelScores as ChannelScores

@@ -141,7 +141,13 @@ def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
 
 def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
     cls = _look_up(node["class"], CLASSES, "classes", path).cls
-    given, needed = node["fields"], [f.name for f in dataclasses.fields(cls)]
+    given, fields = node["fields"], dataclasses.fields(cls)
+    # A field that a newer version added has a default, which is what older files mean.
+    needed = [
+        f.name
+        for f in fields
+        if f.default is dataclasses.MISSING or (type(given) is dict and f.name in given)
+    ]
     if type(given) is not dict or given.keys() != set(needed):
         got = _some(given) if type(given) is dict else type(given).__name__
         raise ModelFileError(
@@ -150,6 +156,8 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
         )
     # No constructor is called: it could compute anything. Its checks are run below.
     self = object.__new__(cls)
+    for field in fields:
+        object.__setattr__(self, field.name, field.default)
     for name in needed:
         object.__setattr__(self, name, _decode(given[name], (*path, name), left))
     _run_checks(self, path)

@@ -61,6 +61,16 @@ def table(record: Record, s: ChannelScores) -> list[str]:
     return lines
 
 
+def outside_lines(simulation: Simulation) -> list[str]:
+    """Return where the record is outside of the range that the model was trained in, one channel per line."""
+    if not simulation.outside:
+        return []
+    return [
+        "outside of what the model was trained on",
+        *(f"  {departure}" for departure in simulation.outside),
+    ]
+
+
 def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | None) -> list[str]:
     """Return each output's fit in percent, here and on the training record: the model's beside that of a linear model."""
     if comparison is None:

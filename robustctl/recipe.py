@@ -8,12 +8,13 @@ ModelName = Literal["contracting", "lipschitz", "contracting-ren", "lipschitz-re
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Settings of an identification; what is None is chosen from the record.
+    """Settings of an identification; what is not given is chosen from the record.
 
     Args:
         model: What to fit; linear is the subspace model, gru and lstm are baselines without a guarantee.
         gamma: Certified gain of the lipschitz models, between signals scaled to standard deviation one.
         rate: Certified contraction rate per sample, in (0, 1].
+        delay: Samples by which the inputs act late, one number or one for each.
         init: Where the network starts: linear, at the subspace model; prior, about it, which stays as it is; memory, at slow modes.
         nx: Number of states.
         nv: Number of features of the network in the model.
@@ -33,6 +34,7 @@ class Recipe:
     model: ModelName = "contracting"
     gamma: float = 10.0
     rate: float = 1.0
+    delay: tuple[int, ...] | None = None
     init: Literal["linear", "prior", "memory"] | None = None
     nx: int | None = None
     nv: int | None = None

@@ -1,5 +1,7 @@
 """Linear models and noise models, and the evaluation of fitted models: simulation, prediction, scores, residuals, error over frequency."""
 
+from .auto import AutoFit as AutoFit
+from .auto import auto as auto
 from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error

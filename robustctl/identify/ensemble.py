@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ..data import Record, Scaling
+from ..data import Record, Scaling, delay
 from ..nn import Average
 from ..runs.devices import one_by_one
 from ..runs.fingerprint import data_hash, model_hash
@@ -24,6 +24,7 @@ from ..system import Parameterization, dtype_of
 from ..train import Fit, FittedModel, LearnedState, mean_squared_error
 from ..train.optimizer import LINEAR
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
+from ..train.trained_range import TrainedRange
 from ..trajectory import rollout
 from .pieces import Pieces, cut_record
 
@@ -86,6 +87,7 @@ class Ensemble(Problem[Fit]):
     - `learning_rate`: of the first half; the optimizer must be one of `separate_rates`.
     - `scaling`: of the signals.
     - `horizon`: samples from which the initial state of another record is estimated.
+    - `delay`: samples by which each input acts late; () where none does.
     """
 
     record: Record
@@ -95,6 +97,7 @@ class Ensemble(Problem[Fit]):
     learning_rate: float
     scaling: Scaling
     horizon: int
+    delay: tuple[int, ...] = ()
 
     def prepare(self, model: Sequence[Member], key: PRNGKeyArray) -> tuple[PyTree, "EnsembleObjective"]:
         """Return the arrays to train and the objective; `model`: the members, of equal shapes."""
@@ -103,7 +106,10 @@ class Ensemble(Problem[Fit]):
             lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models
         )
         dtype = dtype_of(models[0])
-        data = cut_record(self.scaling.apply(self.record), self.held, self.sampling.piece, dtype)
+        late = max(self.delay, default=0)
+        scaled = self.scaling.apply(self.record)
+        scaled = delay(scaled, self.delay) if late else scaled
+        data = cut_record(scaled, self.held, late, self.sampling.piece, dtype)
         window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
         trained, fixed = eqx.partition(stacked, eqx.is_inexact_array)
         objective = EnsembleObjective(
@@ -137,7 +143,16 @@ class Ensemble(Problem[Fit]):
         x0 = jax.tree.map(lambda a: jnp.zeros((len(r.experiments), *a.shape), a.dtype), zero)
         initial = LearnedState(x0=x0, horizon=self.horizon)
         return FittedModel(
-            model, initial, self.scaling, r.dt, r.inputs, r.outputs, r.input_units, r.output_units
+            model,
+            initial,
+            self.scaling,
+            r.dt,
+            r.inputs,
+            r.outputs,
+            r.input_units,
+            r.output_units,
+            self.delay,
+            TrainedRange.of(r),
         )
 
 

@@ -34,13 +34,14 @@ class Pieces(NamedTuple):
     held_pieces: Int[Array, " H"]
 
 
-def cut_record(record: Record, held: float, longest: int, dtype) -> Pieces:
+def cut_record(record: Record, held: float, late: int, longest: int, dtype) -> Pieces:
     """Return the pieces of a record in scaled signals.
 
     **Arguments:**
 
     - `record`: the experiments.
     - `held`: share of each experiment, its last part, that is held out.
+    - `late`: samples that each experiment had before its first one here, which count for that share.
     - `longest`: most samples of a piece.
     - `dtype`: of the signals.
     """
@@ -50,7 +51,7 @@ def cut_record(record: Record, held: float, longest: int, dtype) -> Pieces:
     first = []
     for e in record.experiments:
         n = -(-e.samples // length)
-        trained = np.arange(e.samples) < held_from(e.samples, held)
+        trained = np.arange(late, e.samples + late) < held_from(e.samples + late, held)
         signals = {
             "u": e.u,
             "y": e.y,

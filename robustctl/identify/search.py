@@ -143,20 +143,15 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
 
 def is_complete(recipe: Recipe) -> bool:
     """Return whether a recipe leaves nothing to choose that a search would."""
-    gated = recipe.model in ("gru", "lstm")
-    settings = (
-        recipe.epochs,
-        recipe.nx if gated else recipe.init,
-        gated or recipe.nv,
-        gated or recipe.hidden,
-    )
+    network = () if recipe.model in ("gru", "lstm") else (recipe.init, recipe.nv, recipe.hidden)
+    settings = (recipe.epochs, recipe.nx, *network)
     return not recipe.validation or None not in settings
 
 
 def _linear(record: Record, recipe: Recipe) -> LinearFit | None:
     """Return the subspace model; None for a record that has none, where the recipe can do without."""
     try:
-        return subspace(record)
+        return subspace(record, delay=recipe.delay)
     except DataError:
         if (is_complete(recipe) and recipe.init == "memory") or recipe.model in ("gru", "lstm"):
             return None

@@ -141,7 +141,7 @@ def _linear_part(record: Record, linear: LinearFit) -> tuple[np.ndarray, ...]:
 
 
 def _inputs(record: Record, linear: LinearFit) -> np.ndarray:
-    return np.concatenate([e.u for e in linear.model.scaling.apply(record).experiments])
+    return np.concatenate([e.u for e in linear.model.prepared(record).experiments])
 
 
 def _sizes(A, B, bx, u: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def _sizes(A, B, bx, u: np.ndarray) -> np.ndarray:
 def _start(model: Parameterization, record: Record, linear: LinearFit, given_up: float) -> Start:
     scaling = linear.model.scaling
     horizon = min(HEAD, min(e.samples for e in record.experiments) // 2)
-    x0 = _initial_states(model, scaling.apply(record))
+    x0 = _initial_states(model, linear.model.prepared(record))
     return Start(model, scaling, LearnedState(x0=jnp.asarray(x0, dtype_of(model)), horizon=horizon), given_up)
 
 

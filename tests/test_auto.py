@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from robustctl.identify.ensemble import rate_share
 from robustctl.identify.pieces import cut_record
 from robustctl.recipe import Recipe
 
-SMALL = Recipe(init="linear", nv=2, hidden=(3,), seeds=2, epochs=12, warm_up=10)
+SMALL = Recipe(init="linear", nv=2, hidden=(3,), seeds=2, epochs=60, warm_up=10)
 
 
 def hammerstein(samples=260, seed=0, delay=0):
@@ -163,7 +164,7 @@ def test_pieces_hold_every_sample_once_and_in_order():
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():
-    shares = [float(rate_share(np.int32(k), np.int32(100), 10)) for k in range(100)]
+    shares = [float(rate_share(jnp.int32(k), jnp.int32(100), 10)) for k in range(100)]
     assert shares[0] == pytest.approx(0.1) and np.allclose(shares[10:51], 1) and shares[-1] < 2e-3
     assert np.all(np.diff(shares[50:]) < 0)
 

@@ -16,6 +16,9 @@ from .targets import check_differs, check_trained, check_writable
 PROOFS = 0.05
 """Share of the time limit for the search of proofs."""
 
+SEARCHED = ("seeds", "seed", "validation", "epochs")
+"""Settings that a search changes even where they are given."""
+
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
 Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
@@ -252,11 +255,8 @@ def _begun(folder: Path, recipe: Recipe) -> Recipe:
             f"{folder / SETTINGS} must describe the run, but it is damaged: {error}; give another --run"
         ) from error
     chosen = rebuilt({"fit": FitLog}, words).recipe
-    given = {
-        f.name: getattr(recipe, f.name)
-        for f in dataclasses.fields(Recipe)
-        if getattr(recipe, f.name) != f.default
-    }
+    fields = [f for f in dataclasses.fields(Recipe) if f.name not in SEARCHED]
+    given = {f.name: getattr(recipe, f.name) for f in fields if getattr(recipe, f.name) != f.default}
     return dataclasses.replace(chosen, **given)
 
 

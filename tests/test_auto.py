@@ -106,8 +106,8 @@ def dead(record, part):
 
 
 def constant(channel):
-    u, y = (np.array(getattr(hammerstein().experiments[0], name)) for name in "uy")
-    return from_arrays(*(0 * a + 3.0 if channel == name else a for name, a in (("u", u), ("y", y))), 0.5)
+    e = hammerstein().experiments[0]
+    return from_arrays(0 * e.u + 3.0 if channel == "u" else e.u, 0 * e.y + 3.0 if channel == "y" else e.y, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -176,8 +176,8 @@ def check_record(record: Record, recipe: Recipe) -> None:
         parts = [slice(c, None) if held else slice(0, c) for c in cuts]
         for names, field in ((record.inputs, "u"), (record.outputs, "y")):
             masks = [e.signal(field)[1][part] for e, part in zip(record.experiments, parts, strict=True)]
-            seen = np.concatenate(masks).any(axis=0)
-            lost = [name for name, any_seen in zip(names, list(seen), strict=True) if not any_seen]
+            seen: list[bool] = np.any(np.concatenate(masks), axis=0).tolist()
+            lost = [name for name, any_seen in zip(names, seen, strict=True) if not any_seen]
             if lost:
                 raise DataError(
                     f"the {what} part must have a measured sample of {', '.join(lost)}, got none in "

@@ -112,12 +112,12 @@ class Ensemble(Problem[Fit]):
         data = cut_record(scaled, self.held, late, self.sampling.piece, dtype)
         window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
         trained, fixed = eqx.partition(stacked, eqx.is_inexact_array)
+        first = np.flatnonzero(np.asarray(data.first))
         objective = EnsembleObjective(
             fixed=fixed, data=data, key=key, epochs=jnp.asarray(self.epochs, jnp.int32),
-            rate=jnp.asarray(self.learning_rate, dtype), window=window,
-            batch=self.sampling.batch, steps=self.sampling.steps, held=self.held > 0,
+            rate=jnp.asarray(self.learning_rate, dtype), window=window, batch=self.sampling.batch, steps=self.sampling.steps,
+            held=self.held > 0, carry=window > 0 or first.size < data.first.size,
         )  # fmt: skip
-        first = np.flatnonzero(np.asarray(data.first))
         # Pieces inside of an experiment get their states from the pieces before.
         x0 = np.zeros((len(model), len(data.first), model[0].x0.shape[-1]), dtype)
         x0[:, first] = np.stack([member.x0 for member in model])
@@ -129,7 +129,8 @@ class Ensemble(Problem[Fit]):
 
     def settings(self) -> dict[str, Any]:
         """Return how the record is drawn from."""
-        return {**dataclasses.asdict(self.sampling), "held": self.held, "epochs": self.epochs}
+        own = {name: getattr(self, name) for name in ("held", "epochs", "learning_rate", "horizon", "delay")}
+        return dataclasses.asdict(self.sampling) | own
 
     def result(self, outcome: Outcome) -> Fit:
         """Return the fit, whose model is the average of the members, or the only one."""
@@ -174,6 +175,7 @@ class EnsembleObjective(Objective):
     batch: int = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     held: bool = eqx.field(static=True)
+    carry: bool = eqx.field(static=True)
     mesh: Mesh | None = eqx.field(static=True, default=None)
 
     def epoch(self, state: State, descend: Descend) -> tuple[State, Steps]:
@@ -216,7 +218,7 @@ class EnsembleObjective(Objective):
 
     def _carried(self, models: Any, x0: Array) -> tuple[Array, Array | None]:
         """Return the state at the start of each piece as the piece before ends with it, and with windows all states."""
-        if self.data.u.shape[0] == len(self.data.first) and not self.window and x0.shape[1] == 1:
+        if not self.carry:
             return x0, None
         _, last, xs = runs(models, self.fixed, self.data.u, x0, keep=bool(self.window))
         carried = jnp.where(self.data.first[None, :, None], x0, last[:, self.data.before])

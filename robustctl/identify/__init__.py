@@ -2,6 +2,8 @@
 
 from .best_linear import BestLinear as BestLinear
 from .best_linear import best_linear as best_linear
+from .auto import AutoFit as AutoFit
+from .auto import auto as auto
 from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from .checks import is_positive
 from .errors import ModelError
 from .lft import LFT, linear
+from .registry import registered
 from .system import System
 
 
@@ -30,6 +31,7 @@ class DirectPath(System):
         return self.D.shape[0]
 
 
+@registered()
 class StateSpace(DirectPath):
     """A discrete-time linear system in deviations from an equilibrium, like `control.StateSpace` with `dt > 0`.
 
@@ -88,10 +90,7 @@ class StateSpace(DirectPath):
     ):
         matrices = {name: np.atleast_2d(np.asarray(M)) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
         _check_matrices(matrices)
-        if not is_positive(dt):
-            raise ModelError(
-                f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
-            )
+        _check_dt(dt)
         self.A, self.B, self.C, self.D = (
             jnp.asarray(M, canonicalize_dtype(M.dtype if np.issubdtype(M.dtype, np.floating) else float))
             for M in matrices.values()
@@ -104,6 +103,18 @@ class StateSpace(DirectPath):
             _names("x", states, nx),
         )
         self.input_units, self.output_units = _units(input_units, nu), _units(output_units, ny)
+
+    def check_parts(self) -> None:
+        """Refuse a sample time out of range, and names and units that are not one a channel.
+
+        **Raises:** `ModelError`.
+        """
+        _check_dt(self.dt)
+        (nx, nu), ny = self.B.shape, self.C.shape[0]
+        for letter, names, count in (("u", self.inputs, nu), ("y", self.outputs, ny), ("x", self.states, nx)):
+            _names(letter, names, count)
+        _units(self.input_units, nu)
+        _units(self.output_units, ny)
 
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
@@ -118,6 +129,13 @@ class StateSpace(DirectPath):
     def lft(self) -> LFT:
         """Return the matrices."""
         return linear(self.A, self.B, self.C, self.D)
+
+
+def _check_dt(dt: float) -> None:
+    if not is_positive(dt):
+        raise ModelError(
+            f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
+        )
 
 
 def _check_matrices(matrices: dict[str, np.ndarray]) -> None:

@@ -49,9 +49,15 @@ class Certifiable(eqx.Module):
         """Return what is known of it for a proof, in float64; None where nothing is."""
         return None
 
+    def check_parts(self) -> None:
+        """Refuse parts, as a file may hold them, that do not fit each other; only shapes are computed. Default: nothing is checked.
+
+        **Raises:** `ValueError`.
+        """
+
 
 _HARMLESS = {
-    "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
+    "check_parts", "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
@@ -123,7 +129,8 @@ class System(Certifiable):
                 f"one sample of the input must be known, and {type(self).__name__} has no nu; give the class a method "
                 "undisturbed(references) that returns one, or give the inputs"
             )
-        return jnp.zeros(self.nu + references, dtype_of(self.init_state()))
+        x = self.init_state()
+        return jnp.zeros(self.nu + references, dtype_of(x if jax.tree.leaves(x) else self))
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:

@@ -13,6 +13,7 @@ from ..checks import of_type
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
+from ..registry import registered
 from ..system import StrictlyProper, System, step_by_step
 from .parts import Of, forms, narrowed, with_references
 from .ports import PLANT_INPUT, Ports, named
@@ -33,6 +34,7 @@ class LoopOutput(NamedTuple):
     u: Array
 
 
+@registered()
 class Feedback(System):
     """A policy in feedback with a plant.
 
@@ -263,6 +265,7 @@ class Pair(System):
         return self.first.init_state(), self.second.init_state()
 
 
+@registered()
 class Series(Pair):
     """One system after another.
 

@@ -21,6 +21,7 @@ from .initializers import Initializer, lecun_normals, random, split
 from .numpy_maps import invert_bounded_real, norm, zeros
 
 
+@registered()
 class LinearSystem(DirectPath):
     """A linear system ready to step.
 

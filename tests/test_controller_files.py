@@ -266,7 +266,7 @@ ALTERED = {
     "a plant's name": ("loop", lambda h, a: fields(h, "plant", "plant")["controls"][0]["fields"].update(name=5), "name is a text"),
     "a signal that is none": ("loop", lambda h, a: fields(h, "plant", "plant").update(controls=["force"]), "tuple of rc.plants.Signal"),
     "a plant's matrix": ("loop", array(plant__plant__B=np.zeros((2, 2))), "fails with"),
-    "noise per output": ("sampled plant", edit("imperfections", noise=[0.1, 0.2, 0.3]), "noise must be one number or 2"),
+    "noise per output": ("sampled plant", edit("imperfections", noise=[0.1, 0.2, 0.3]), "noise must be one number or 2 of them"),
     "prepared sample": ("prepared Youla", lambda h, a: a.update({"base.model.change.1": np.zeros((1, 1))}), "fit together"),
     "hidden layer": ("prepared R2DN", lambda h, a: a.update({"g": np.zeros(1)}), "fit the other arrays"),
     "limit": ("Youla's map", edit(limit=-1.0), "limit must be positive"),

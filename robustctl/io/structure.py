@@ -27,7 +27,7 @@ from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
 from ..pytrees import field_names, fields_of, traced
 from ..registry import CLASSES, Registered, name_of
-from ..store.container import shown
+from ..store.seal import shown
 
 # Equinox' own identity has no public name; a network without a final activation holds it.
 _MLP_DEFAULTS = inspect.signature(eqx.nn.MLP.__init__).parameters

@@ -9,9 +9,8 @@ import jax
 from ..certificates import Certificate, LoopCertificate, certify, fingerprint, recheck
 from ..certificates.certificate import PROOFS
 from ..certificates.recheck import check_proofs
-from ..checks import of_type
 from ..errors import ModelError, ModelFileError, RobustctlError
-from ..store.container import shown
+from ..store.seal import shown
 from ..store.json_text import entry
 from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
 from .shapes import check_shapes
@@ -88,7 +87,8 @@ def _check_proofs(stored: dict, model: Model) -> None:
 
 def check_fit(model: Any, error: type[RobustctlError] = ModelFileError) -> None:
     """Raise `ModelFileError`, or another error, unless the model maps to a system that steps, found from shapes alone."""
-    of_type(model, Model, "the model must be a parameterization or a system", "save one", error)
+    if not isinstance(model, Model):
+        raise error(f"the model must be a parameterization or a system, got {type(model).__name__}; save one")
     try:
         check_shapes(model)
         _check_call(_system(eqx.filter_eval_shape(explicit_of, model)))

@@ -141,8 +141,8 @@ class Sampled(StrictlyProper):
         for name, value, n in (
             ("rate_limit", given.rate_limit, self.nu), ("noise", given.noise, self.ny), ("resolution", given.resolution, self.ny),
         ):  # fmt: skip
-            if np.shape(value) not in ((), (n,)):
-                raise ModelError(f"{name} must be one number or {n}, got {value}")
+            if isinstance(value, tuple) and len(value) != n:
+                raise ModelError(f"{name} must be one number or {n} of them, got {value}")
 
     @property
     @override

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from . import classical as classical
     from . import data as data
     from . import errors as errors
+    from . import export as export
     from . import identify as identify
     from . import lft as lft
     from . import loops as loops
@@ -44,8 +45,8 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from .trajectory import rollout as rollout
 
 _ROOMS = (
-    "advice", "certificates", "classical", "data", "errors", "identify", "lft", "loops", "nn", "observers", "parallel", "plants", "plot",
-    "problems", "robustness", "runs", "train",
+    "advice", "certificates", "classical", "data", "errors", "export", "identify", "lft", "loops", "nn", "observers", "parallel",
+    "plants", "plot", "problems", "robustness", "runs", "train",
 )  # fmt: skip
 _NAMES = {
     "certify": "certificates", "simulate": "identify", "load": "io", "save": "io", "registered": "registry", "fit_report": "reports",

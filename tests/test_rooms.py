@@ -40,6 +40,7 @@ ROOMS = [
     "reports",
     "classical",
     "robustness",
+    "export",
     "io",
     "observers",
     "problems",

@@ -1,0 +1,70 @@
+"""Export to C99."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import PyTree
+
+from ..errors import ModelError
+from ..system import Parameterization, System
+from .c_files import header, source
+from .trace import program
+
+
+def c(
+    system: System | Parameterization,
+    folder: str | os.PathLike[str],
+    *,
+    name: str = "model",
+    dtype: Any = None,
+    u: PyTree = None,
+    dt: float | None = None,
+) -> Path:
+    """Write a system's step as C99, and return the folder.
+
+    ::
+
+        NAME_state state;
+        NAME_init(&state);
+        NAME_step(&state, &inputs, &outputs);      once a sample
+
+    The folder then holds `NAME.h`, with the structs, names and units of the signals, and `NAME.c`. The code allocates nothing, has no
+    globals that change, no recursion and no loop without a fixed bound; it calls nothing but functions of `math.h`. Sums run from the
+    first term to the last.
+
+    **Arguments:**
+
+    - `system`: any system, or a parameterization, of which `explicit()` is taken.
+    - `folder`: a new or empty folder.
+    - `name`: an identifier, with which all names in the code begin, so that two models may be linked together.
+    - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays.
+    - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
+    - `dt`: sample time in seconds; needed where the system does not know its own.
+
+    **Raises:** `ModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
+
+    **Example:** ::
+
+        import tempfile
+        pid = rc.classical.PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0)
+        folder = rc.export.c(pid, tempfile.mkdtemp(), name="pid")
+        assert "void pid_step" in (folder / "pid.c").read_text()
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    made = program(system, name=name, dtype=dtype, u=u, dt=dt)
+    if made.dt is None:
+        raise ModelError(
+            "the sample time must be known, since the code runs once a sample; give dt=, in seconds"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.h").write_text(header(made), encoding="utf-8")
+    (folder / f"{name}.c").write_text(source(made), encoding="utf-8")
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `ModelError` unless a folder is new or empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ModelError(f"the folder must be new or empty, got {folder}; give another or empty it")

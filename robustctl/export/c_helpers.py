@@ -1,0 +1,165 @@
+"""Functions of C that a step may call, written into its file where it does; `@` stands for the name, `real` for its floats."""
+
+import re
+
+_REAL = {
+    "max": "static real @max(real a, real b)\n{\n    return (a > b || a != a) ? a : b;\n}",
+    "min": "static real @min(real a, real b)\n{\n    return (a < b || a != a) ? a : b;\n}",
+    "above": "static real @above(real a, real least)\n{\n    return a < least ? least : a;\n}",
+    "below": "static real @below(real a, real most)\n{\n    return a > most ? most : a;\n}",
+    "sign": "static real @sign(real a)\n{\n    return a > 0 ? (real)1 : a < 0 ? (real)-1 : a;\n}",
+    "is_finite": "static bool @is_finite(real a)\n{\n    return a - a == 0;\n}",
+}
+_INTEGER = {
+    "max": "static INT @max#(INT a, INT b)\n{\n    return a > b ? a : b;\n}",
+    "min": "static INT @min#(INT a, INT b)\n{\n    return a < b ? a : b;\n}",
+    "add": "static INT @add#(INT a, INT b)\n{\n    return (INT)((UINT)a + (UINT)b);\n}",
+    "sub": "static INT @sub#(INT a, INT b)\n{\n    return (INT)((UINT)a - (UINT)b);\n}",
+    "mul": "static INT @mul#(INT a, INT b)\n{\n    return (INT)((UINT)a * (UINT)b);\n}",
+    "neg": "static INT @neg#(INT a)\n{\n    return (INT)((UINT)0 - (UINT)a);\n}",
+    "abs": "static INT @abs#(INT a)\n{\n    return a < 0 ? (INT)((UINT)0 - (UINT)a) : a;\n}",
+    "sign": "static INT @sign#(INT a)\n{\n    return a > 0 ? 1 : a < 0 ? -1 : 0;\n}",
+    "div": """\
+static INT @div#(INT a, INT b)
+{
+    if (b == 0) {
+        return -1;
+    }
+    return b == -1 ? (INT)((UINT)0 - (UINT)a) : a / b;
+}""",
+    "rem": """\
+static INT @rem#(INT a, INT b)
+{
+    if (b == 0) {
+        return a;
+    }
+    return b == -1 ? 0 : a % b;
+}""",
+    "from": """\
+static INT @from#(real a)
+{
+    if (a != a) {
+        return 0;
+    }
+    if (a >= LIMIT) {
+        return MOST;
+    }
+    return a < -LIMIT ? LEAST : (INT)a;
+}""",
+}
+"""Wrapping around as JAX's integers do, without what C leaves undefined."""
+
+LU = """\
+/* L U = a[permutation], rows exchanged for the largest pivot; L has a diagonal of ones. */
+static void @lu(real *a, int32_t *pivots, int32_t *permutation, int n)
+{
+    for (int i = 0; i < n; i++) {
+        permutation[i] = (int32_t)i;
+    }
+    for (int k = 0; k < n; k++) {
+        int p = k;
+        for (int i = k + 1; i < n; i++) {
+            if (fabs(a[i * n + k]) > fabs(a[p * n + k])) {
+                p = i;
+            }
+        }
+        pivots[k] = (int32_t)p;
+        if (p != k) {
+            const int32_t moved = permutation[k];
+            permutation[k] = permutation[p];
+            permutation[p] = moved;
+            for (int j = 0; j < n; j++) {
+                const real t = a[k * n + j];
+                a[k * n + j] = a[p * n + j];
+                a[p * n + j] = t;
+            }
+        }
+        for (int i = k + 1; i < n; i++) {
+            if (a[k * n + k] != 0) {
+                a[i * n + k] /= a[k * n + k];
+            }
+            for (int j = k + 1; j < n; j++) {
+                a[i * n + j] -= a[i * n + k] * a[k * n + j];
+            }
+        }
+    }
+}"""
+
+CHOLESKY = """\
+/* a = L L', from the lower triangle, in place; NaN where a is not positive definite. */
+static void @cholesky(real *a, int n)
+{
+    bool definite = true;
+    for (int j = 0; j < n; j++) {
+        real d = a[j * n + j];
+        for (int k = 0; k < j; k++) {
+            d -= a[j * n + k] * a[j * n + k];
+        }
+        definite = definite && d > 0;
+        d = sqrt(definite ? d : (real)1);
+        a[j * n + j] = d;
+        for (int i = j + 1; i < n; i++) {
+            real s = a[i * n + j];
+            for (int k = 0; k < j; k++) {
+                s -= a[i * n + k] * a[j * n + k];
+            }
+            a[i * n + j] = s / d;
+            a[j * n + i] = 0;
+        }
+    }
+    for (int k = 0; k < n * n && !definite; k++) {
+        a[k] = NANS;
+    }
+}"""
+
+SOLVE = """\
+/* b = a^-1 b for a triangular a and m right sides. */
+static void @solve(const real *a, real *b, int n, int m, bool lower, bool unit)
+{
+    for (int r = 0; r < n; r++) {
+        const int i = lower ? r : n - 1 - r;
+        for (int c = 0; c < m; c++) {
+            real s = b[i * m + c];
+            for (int q = 0; q < r; q++) {
+                const int k = lower ? q : n - 1 - q;
+                s -= a[i * n + k] * b[k * m + c];
+            }
+            b[i * m + c] = unit ? s : s / a[i * n + i];
+        }
+    }
+}"""
+
+_WHOLE = {"lu": LU, "cholesky": CHOLESKY, "solve": SOLVE}
+
+
+def helper(name: str, dtype: str) -> tuple[str, str]:
+    """Return what a helper is called after the program's name, and its text before `finished`.
+
+    **Arguments:**
+
+    - `name`: key of the tables here.
+    - `dtype`: of its arguments, as in a program.
+    """
+    if name in _WHOLE:
+        return name, _WHOLE[name]
+    if dtype == "float":
+        return name, _REAL[name]
+    bits = dtype[3:]
+    words = {
+        "INT": f"int{bits}_t", "UINT": f"uint{bits}_t", "MOST": f"INT{bits}_MAX", "LEAST": f"INT{bits}_MIN",
+        "LIMIT": f"(real){float(2 ** (int(bits) - 1)).hex()}",
+    }  # fmt: skip
+    return f"{name}{bits}", replaced(_INTEGER[name].replace("#", bits), words)
+
+
+def finished(text: str, prefix: str, double: bool) -> str:
+    """Return a helper's text with its names and types."""
+    words = {"real": "double" if double else "float", "NANS": "(double)NAN" if double else "NAN"}
+    if not double:
+        words |= {"fabs": "fabsf", "sqrt": "sqrtf"}
+    return replaced(text, words).replace("@", f"{prefix}_")
+
+
+def replaced(text: str, words: dict[str, str]) -> str:
+    """Return a text with whole words replaced."""
+    return re.sub(r"\b(" + "|".join(words) + r")\b", lambda found: words[found[1]], text)

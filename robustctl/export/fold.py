@@ -1,0 +1,50 @@
+"""Operations on constants, computed once by NumPy."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .program import Value
+
+
+def _slice(x: np.ndarray, _: tuple, start: Sequence, stop: Sequence, step: Sequence) -> np.ndarray:
+    return x[tuple(map(slice, start, stop, step))]
+
+
+def _broadcast(x: np.ndarray, shape: tuple, axes: Sequence[int]) -> np.ndarray:
+    full = [1] * len(shape)
+    for length, axis in zip(x.shape, axes, strict=True):
+        full[axis] = length
+    return np.broadcast_to(x.reshape(full), shape)
+
+
+_RESHAPED: dict[str, Callable[..., np.ndarray]] = {
+    "reshape": lambda x, shape: x.reshape(shape),
+    "transpose": lambda x, _, axes: x.transpose(axes),
+    "reverse": lambda x, _, axes: np.flip(x, axes),
+    "slice": _slice,
+    "broadcast": _broadcast,
+}
+_ENTRIES: dict[str, Callable[..., np.ndarray]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "and": np.logical_and,
+    "or": np.logical_or, "not": np.logical_not, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "eq": np.equal, "ne": np.not_equal, "select": np.where,
+}  # fmt: skip
+
+
+def folded(kind: str, operands: Sequence[Value], types: Sequence[tuple], params: dict) -> Any:
+    """Return the array of an operation on constants alone; None where it has to be computed at each step."""
+    data = [operand.data for operand in operands]
+    if any(array is None for array in data):
+        return None
+    ((shape, dtype), *_) = types
+    if kind in _RESHAPED:
+        return _RESHAPED[kind](data[0], shape, **params)
+    if kind == "concatenate":
+        return np.concatenate(data, **params)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    if kind in _ENTRIES:
+        return np.broadcast_to(_ENTRIES[kind](*data), shape)
+    if kind == "convert" and dtype != "float":
+        return np.asarray(data[0]).astype(dtype)
+    return None

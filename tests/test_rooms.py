@@ -16,6 +16,7 @@ ROOMS = [
     "pytrees",
     "recipe",
     "store",
+    "runtime",
     "linalg",
     "slopes",
     "lft",

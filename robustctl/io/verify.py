@@ -10,8 +10,8 @@ from ..certificates import Certificate, LoopCertificate, certify, fingerprint, r
 from ..certificates.certificate import PROOFS
 from ..certificates.recheck import check_proofs
 from ..errors import ModelError, ModelFileError, RobustctlError
-from ..store.seal import shown
 from ..store.json_text import entry
+from ..store.seal import shown
 from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
 from .shapes import check_shapes
 

@@ -20,7 +20,10 @@ class Compiled:
     """
 
     def __init__(self, program: Program):
-        self.dtypes = {"float": np.dtype(program.dtype), **{d: np.dtype(d) for d in ("int32", "int64", "bool")}}
+        self.dtypes = {
+            "float": np.dtype(program.dtype),
+            **{d: np.dtype(d) for d in ("int32", "int64", "bool")},
+        }
         self.places: dict[Value, int] = {}
         self.template: Memory = []
         for value in (*(s.value for s in (*program.state, *program.inputs)), *program.constants):
@@ -34,7 +37,9 @@ class Compiled:
         """Return a value's position in the list."""
         if value not in self.places:
             self.places[value] = len(self.template)
-            self.template.append(None if value.data is None else np.asarray(value.data, self.dtypes[value.dtype]))
+            self.template.append(
+                None if value.data is None else np.asarray(value.data, self.dtypes[value.dtype])
+            )
         return self.places[value]
 
     def at(self, values: Sequence[Value]) -> tuple[int, ...]:
@@ -45,7 +50,11 @@ class Compiled:
         """Return an operation as a function on the list."""
         if op.kind in _BLOCKS:
             return _BLOCKS[op.kind](self, op)
-        function, sources, results = HANDLERS[op.kind](op, self.dtypes), self.at(op.operands), self.at(op.results)
+        function, sources, results = (
+            HANDLERS[op.kind](op, self.dtypes),
+            self.at(op.operands),
+            self.at(op.results),
+        )
         if len(results) == 1:
             return _one(function, sources, results[0])
 

@@ -20,8 +20,7 @@ def _round(x: Array) -> Array:
 
 def _by_entry(function: Callable[[float], float]) -> Callable[[Array], Array]:
     def apply(x: Array) -> Array:
-        found = [function(v) if math.isfinite(v) or function is not math.erfc else function(v) for v in np.ravel(x).tolist()]
-        return np.asarray(found, x.dtype).reshape(np.shape(x))
+        return np.asarray([function(v) for v in np.ravel(x).tolist()], x.dtype).reshape(np.shape(x))
 
     return apply
 
@@ -33,6 +32,13 @@ def _max(x: Array, y: Array) -> Array:
 
 def _min(x: Array, y: Array) -> Array:
     return np.where((x < y) | (x != x), x, y)
+
+
+def bounded(kind: str, bound: Array) -> Callable[[Array], Array]:
+    """Return the maximum or minimum with a constant, by one comparison, as the exported C has it."""
+    if kind == "max":
+        return lambda x: np.where(x < bound, bound, x)
+    return lambda x: np.where(x > bound, bound, x)
 
 
 def _quotient(x: Array, y: Array) -> Array:

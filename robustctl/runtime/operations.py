@@ -28,9 +28,17 @@ def _entries(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
     kind, dtype = op.kind, op.operands[0].dtype
     if dtype.startswith("int") and kind in numbers.OF_INTEGERS:
         return numbers.OF_INTEGERS[kind]
-    if dtype != "float" and kind == "is_finite":
-        return lambda x: np.ones(np.shape(x), bool)
+    if kind in ("max", "min"):
+        known = [v.data is not None and not np.isnan(v.data).any() for v in op.operands]
+        if any(known):
+            return _with_constant(op, known.index(True), dtypes)
     return {**numbers.UNARY, **numbers.BINARY, **numbers.COMPARE}[kind]
+
+
+def _with_constant(op: Operation, k: int, dtypes: dict[str, np.dtype]) -> Function:
+    """Return a maximum or minimum whose operand k is a constant."""
+    bound = numbers.bounded(op.kind, np.asarray(op.operands[k].data, dtypes["float"]))
+    return (lambda x, y: bound(y)) if k == 0 else (lambda x, y: bound(x))
 
 
 @handler("select")
@@ -79,7 +87,9 @@ def _slice(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 
 @handler("reverse")
 def _reverse(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
-    at = tuple(slice(None, None, -1 if k in op.params["axes"] else 1) for k in range(len(op.operands[0].shape)))
+    at = tuple(
+        slice(None, None, -1 if k in op.params["axes"] else 1) for k in range(len(op.operands[0].shape))
+    )
     return lambda x: x[at]
 
 

@@ -19,11 +19,11 @@ def product(a_shape: tuple[int, ...], b_shape: tuple[int, ...], constant: Array 
     - `a_shape`, `b_shape`: of x and y.
     - `constant`: x where it is constant, so that it is transposed once; else None.
     """
-    left, right, stack = len(a_shape) > 1, len(b_shape) > 1, len(a_shape) > 2
-    fixed = None if constant is None else _terms(constant, left, right, stack)
+    left, right = len(a_shape) > 1, len(b_shape) > 1
+    fixed = None if constant is None else _terms(constant, right)
 
     def multiply(a: Array, b: Array) -> Array:
-        x, y = _terms(a, left, right, stack) if fixed is None else fixed, _factors(b, left, right, stack)
+        x, y = _terms(a, right) if fixed is None else fixed, _factors(b, left, right)
         if x[0].size * y[0].size * len(x) > _MOST_TERMS:
             return _one_by_one(x, y)
         return in_order(np.add, np.multiply(x, y, order="C"))
@@ -31,13 +31,13 @@ def product(a_shape: tuple[int, ...], b_shape: tuple[int, ...], constant: Array 
     return multiply
 
 
-def _terms(a: Array, left: bool, right: bool, stack: bool) -> Array:
+def _terms(a: Array, right: bool) -> Array:
     """Return the left factors, terms first: (k, m) or (k, stack, m), with an axis for the columns of the right ones."""
     first = np.ascontiguousarray(np.moveaxis(a, -1, 0))
     return first[..., None] if right else first
 
 
-def _factors(b: Array, left: bool, right: bool, stack: bool) -> Array:
+def _factors(b: Array, left: bool, right: bool) -> Array:
     first = np.ascontiguousarray(np.moveaxis(b, -2 if right else 0, 0))
     return np.expand_dims(first, -1 - right) if left else first
 

@@ -18,7 +18,7 @@ a name in `COMPARE`    x, y                            as `BINARY`, the result i
 `reverse`              x                               `axes` to be reversed
 `concatenate`          x, y, ...                       `axis`
 `dot`                  x, y                            `x @ y`: vectors, matrices, or stacks (b, m, k) and (b, k, n) of matrices
-`reduce`               x                               `how` in `HOW`, over `axes`, which the result lacks
+`reduce`               x                               `how` in `HOW`, along `axis`, which the result lacks
 `arg`                  x                               `how` max or min: the first position of it along `axis`, which the result lacks
 `cumulate`             x                               `how` in `HOW`, along `axis`, from its end if `reverse`
 `sort`                 x, y, ...                       stable and ascending by x along `axis`; the others are carried along

@@ -10,7 +10,7 @@ from .program import Program, Signals, Value
 
 
 class Step:
-    """An exported system, one sample a call: `x, y = step(x, u)`, first with `x = step.start`.
+    """An exported system, one sample a call: `x, y = step(x, u)`, first with `x = step.init_state()`.
 
     A state, an input or an output that consists of several arrays is a tuple of them. All arrays have the dtype of the program, and
     every sum is taken in the order of its terms, so that the numbers are those of the exported C. The step can be pickled.
@@ -30,7 +30,9 @@ class Step:
         self._outputs = self._slots(compiled, [s.value for s in program.outputs])
 
     def _slots(self, compiled: Compiled, values: list[Value]) -> list[tuple[int, tuple[int, ...], np.dtype]]:
-        return [(at, v.shape, self._dtypes[v.dtype]) for at, v in zip(compiled.at(values), values, strict=True)]
+        return [
+            (at, v.shape, self._dtypes[v.dtype]) for at, v in zip(compiled.at(values), values, strict=True)
+        ]
 
     @property
     def dt(self) -> float | None:
@@ -47,9 +49,8 @@ class Step:
         """The arrays of the output, likewise."""
         return self.program.outputs
 
-    @property
-    def start(self) -> Any:
-        """The initial state."""
+    def init_state(self) -> Any:
+        """Return the state that it starts from."""
         return _together([np.array(s.start, self._dtypes[s.value.dtype]) for s in self.program.state])
 
     def __call__(self, x: Any, u: Any) -> tuple[Any, Any]:

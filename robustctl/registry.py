@@ -11,7 +11,14 @@ Sizes = Callable[[Any], dict[str, Any]]
 
 
 class Registered(NamedTuple):
-    """A class, the sizes of its constructor (None where annotations or its parts have them), and the numbers stored as null."""
+    """A class that a file may hold.
+
+    **Arguments:**
+
+    - `cls`: the class.
+    - `sizes`: the sizes of its constructor, None where annotations or its parts have them.
+    - `null`: by field, the number that is stored as null.
+    """
 
     cls: type
     sizes: Sizes | None

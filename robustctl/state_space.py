@@ -1,6 +1,7 @@
 """A discrete-time linear system with names, units and a sample time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 from .checks import is_positive
 from .errors import ModelError
 from .lft import LFT, linear
+from .pytrees import traced
 from .registry import registered
 from .system import System
 
@@ -88,7 +90,7 @@ class StateSpace(DirectPath):
         input_units: Sequence[str] | None = None,
         output_units: Sequence[str] | None = None,
     ):
-        matrices = {name: np.atleast_2d(np.asarray(M)) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
+        matrices = {name: _matrix(M) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
         _check_matrices(matrices)
         _check_dt(dt)
         self.A, self.B, self.C, self.D = (
@@ -105,7 +107,7 @@ class StateSpace(DirectPath):
         self.input_units, self.output_units = _units(input_units, nu), _units(output_units, ny)
 
     def check_parts(self) -> None:
-        """Refuse a sample time out of range, and names and units that are not one a channel.
+        """Refuse a sample time out of range, and names and units that are not one for each channel.
 
         **Raises:** `ModelError`.
         """
@@ -138,12 +140,17 @@ def _check_dt(dt: float) -> None:
         )
 
 
-def _check_matrices(matrices: dict[str, np.ndarray]) -> None:
+def _matrix(M: Any) -> Any:
+    """Return a matrix, of JAX where a parameterization is traced."""
+    return jnp.atleast_2d(M) if traced(M) else np.atleast_2d(np.asarray(M))
+
+
+def _check_matrices(matrices: dict[str, Any]) -> None:
     nx, nu, ny = matrices["A"].shape[0], matrices["B"].shape[1], matrices["C"].shape[0]
     for name, shape in (("A", (nx, nx)), ("B", (nx, nu)), ("C", (ny, nx)), ("D", (ny, nu))):
         if matrices[name].shape != shape:
             raise ModelError(f"{name} must have shape {shape} to fit the others, got {matrices[name].shape}")
-        if not np.isfinite(matrices[name]).all():
+        if not traced(matrices[name]) and not np.isfinite(matrices[name]).all():
             raise ModelError(f"{name} must be finite, got {matrices[name].tolist()}")
 
 

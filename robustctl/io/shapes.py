@@ -22,7 +22,7 @@ from ..system import Certifiable, System
 def check_shapes(value: Any) -> None:
     """Raise `ValueError` unless every registered part of `value` has arrays of the shapes it is built with.
 
-    Each must have what its fields' annotations say, and is built again, abstractly, with the sizes that its registered function
+    Each must be as its fields' annotations require, and is built again, abstractly, with the sizes that its registered function
     computes from its arrays. Then each is asked whether its own parts fit each other.
     """
     for part in _parts(value):
@@ -65,7 +65,7 @@ def _check_annotations(part: Any) -> None:
 
 
 def _has_kind(value: Any, hint: Any) -> bool:
-    """Return whether a value is what an annotation says of arrays and modules; anything else is taken as it is."""
+    """Return whether a value is what an annotation requires of arrays and modules; anything else is taken as it is."""
     kind, inside = typing.get_origin(hint), typing.get_args(hint)
     if kind in (typing.Union, types.UnionType):
         return any(_has_kind(value, one) for one in inside)

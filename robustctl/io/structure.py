@@ -9,7 +9,7 @@ JAX array, NumPy array, scalar   {"array": "jax" | "numpy" | "scalar"}, stored u
                                  `core.X` or `layers.0.b`
 activation                       {"function": name}
 object or named tuple of a       {"class": name, "fields": {name: ...}}, an infinite limit as null where
-registered class                 the class says so
+registered class                 its class has it so
 ===============================  =====================================================================
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from . import numbers, products
 from .numbers import in_order
-from .program import BINARY, COMPARE, UNARY, Operation
+from .program import BINARY, COMPARE, UNARY, Operation, Value
 
 Array = np.ndarray
 Function = Callable[..., Array]
@@ -37,7 +37,7 @@ def _entries(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 
 def _with_constant(op: Operation, k: int, dtypes: dict[str, np.dtype]) -> Function:
     """Return a maximum or minimum whose operand k is a constant."""
-    bound = numbers.bounded(op.kind, np.asarray(op.operands[k].data, dtypes["float"]))
+    bound = numbers.bounded(op.kind, _typed(op.operands[k], dtypes).data)
     return (lambda x, y: bound(y)) if k == 0 else (lambda x, y: bound(x))
 
 
@@ -102,7 +102,12 @@ def _concatenate(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 @handler("dot")
 def _dot(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
     a, b = op.operands
-    return products.product(a.shape, b.shape, a.data)
+    # A constant is stored in the dtype that it is read with.
+    return products.product(*(v if v.data is None else _typed(v, dtypes) for v in (a, b)))
+
+
+def _typed(v: Value, dtypes: dict[str, np.dtype]) -> Value:
+    return Value(v.shape, v.dtype, np.asarray(v.data, dtypes[v.dtype]))
 
 
 def _first(axis: int) -> Callable[[Array], Array]:

@@ -1,52 +1,51 @@
 """Products and factorizations of matrices whose sums are taken in the order of their terms, as the exported C takes them."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from .numbers import in_order
+from .program import Value
 
 Array = np.ndarray
 _MOST_TERMS = 1 << 16
 """Products of more terms are summed one term at a time: all at once would take this much memory."""
 
 
-def product(a_shape: tuple[int, ...], b_shape: tuple[int, ...], constant: Array | None) -> Callable:
-    """Return `x @ y` of vectors, matrices or stacks of them, each sum in order from its first term.
-
-    **Arguments:**
-
-    - `a_shape`, `b_shape`: of x and y.
-    - `constant`: x where it is constant, so that it is transposed once; else None.
-    """
-    left, right = len(a_shape) > 1, len(b_shape) > 1
-    fixed = None if constant is None else _terms(constant, right)
+def product(a: Value, b: Value) -> Callable:
+    """Return `x @ y` of vectors, matrices or stacks of them, each sum in order from its first term."""
+    left, right = len(a.shape) > 1, len(b.shape) > 1
+    if a.data is not None and left and not right and a.size <= _MOST_TERMS:
+        return _of_constant(np.ascontiguousarray(a.data.T))
+    terms, most = a.shape[-1], math.prod(a.shape) * math.prod(b.shape[-1:] if right else ()) > _MOST_TERMS
 
     def multiply(a: Array, b: Array) -> Array:
-        x, y = _terms(a, right) if fixed is None else fixed, _factors(b, left, right)
-        if x[0].size * y[0].size * len(x) > _MOST_TERMS:
-            return _one_by_one(x, y)
-        return in_order(np.add, np.multiply(x, y, order="C"))
+        x = np.ascontiguousarray(np.moveaxis(a, -1, 0))
+        y = np.ascontiguousarray(np.moveaxis(b, -2 if right else 0, 0))
+        x, y = x[..., None] if right else x, np.expand_dims(y, -1 - right) if left else y
+        if not most:
+            return in_order(np.add, np.multiply(x, y, order="C"))
+        total = x[0] * y[0]
+        for k in range(1, terms):
+            total = total + x[k] * y[k]
+        return total
 
     return multiply
 
 
-def _terms(a: Array, right: bool) -> Array:
-    """Return the left factors, terms first: (k, m) or (k, stack, m), with an axis for the columns of the right ones."""
-    first = np.ascontiguousarray(np.moveaxis(a, -1, 0))
-    return first[..., None] if right else first
+def _of_constant(columns: Array) -> Callable:
+    """Return the product of a constant matrix, its columns in rows, and a vector: what nearly all products are."""
+    sum_of_rows, sums, times = np.add.reduce, np.add.accumulate, np.multiply
+    if columns.shape[1] == 1:
+        # NumPy sums a single contiguous row by halves.
+        row = columns[:, 0]
+        return lambda a, b: sums(row * b)[-1:]
 
+    def multiply(a: Array, b: Array) -> Array:
+        return sum_of_rows(times(columns, b[:, None], order="C"))
 
-def _factors(b: Array, left: bool, right: bool) -> Array:
-    first = np.ascontiguousarray(np.moveaxis(b, -2 if right else 0, 0))
-    return np.expand_dims(first, -1 - right) if left else first
-
-
-def _one_by_one(x: Array, y: Array) -> Array:
-    total = x[0] * y[0]
-    for one, other in zip(x[1:], y[1:], strict=True):
-        total = total + one * other
-    return total
+    return multiply
 
 
 def lu(x: Array) -> tuple[Array, Array, Array]:

@@ -95,10 +95,8 @@ class _Reader:
         wanted = np.dtype(self.dtype if dtype == "float" else dtype)
         fits = found is not None and found.shape == shape and found.dtype == wanted
         _need(fits, f"{name} must be an array of shape {shape} and dtype {wanted}")
-        _need(
-            dtype != "float" or name.startswith("value") or not np.isnan(found).any(),
-            f"{name} must have no NaN",
-        )
+        # A single NaN is what an index outside an array gives.
+        _need(found.size == 1 or not np.isnan(found).any(), f"{name} must have no NaN")  # pyright: ignore
         return found  # pyright: ignore[reportReturnType]
 
     def value(self, number: Any) -> Value:

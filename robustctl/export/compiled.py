@@ -28,8 +28,8 @@ FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=off", "-shared", "-f
 # One step after another in C: input and output are arrays of structs.
 _RUN = """
 #include "NAME.c"
-void robustctl_run(long count, NAME_state *state, const NAME_inputs *inputs, NAME_outputs *outputs);
-void robustctl_run(long count, NAME_state *state, const NAME_inputs *inputs, NAME_outputs *outputs)
+void NAME_run(long count, NAME_state *state, const NAME_inputs *inputs, NAME_outputs *outputs);
+void NAME_run(long count, NAME_state *state, const NAME_inputs *inputs, NAME_outputs *outputs)
 {
     for (long k = 0; k < count; k++) {
         NAME_step(state, inputs + k, outputs + k);
@@ -50,7 +50,7 @@ class CompiledStep:
         program = made.program
         # Loaded for as long as the step lives, which keeps the memory it is called with.
         loaded = ctypes.CDLL(str(library))
-        self._step, self._run = getattr(loaded, f"{program.name}_step"), loaded.robustctl_run
+        self._step, self._run = (getattr(loaded, f"{program.name}_{what}") for what in ("step", "run"))
         self._step.restype = self._run.restype = None
         self._x, self._u, self._y = (
             _Struct(program, parts)
@@ -109,7 +109,10 @@ class _Struct:
         self.dtype = np.dtype(fields or [("nothing", "int8")], align=True)
         self.names = [name for name, _, _ in fields]
         self.one = self.many(1)
-        self.views = [view[0] for view in self.views_of(self.one, 1)]
+        shapes = [value.shape for _, value in parts]
+        self.views = [
+            view.reshape(shape) for view, shape in zip(self.views_of(self.one, 1), shapes, strict=True)
+        ]
 
     def many(self, count: int) -> np.ndarray:
         """Return that many structs of zeros."""
@@ -231,17 +234,23 @@ def built(program: Program, compiler: Sequence[str]) -> Path:
 
     **Raises:** `RobustctlError` where the compiler fails.
     """
-    texts = {f"{program.name}.h": header(program), f"{program.name}.c": source(program)}
+    texts = files(program)
     key = hashlib.sha256("\0".join([*texts.values(), *compiler]).encode()).hexdigest()
     if key not in _built:
         # A folder that only this user can write to, and only this process uses.
         folder = Path(tempfile.mkdtemp(prefix="robustctl-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        for file, text in (texts | {"run.c": _RUN.replace("NAME", program.name)}).items():
+        for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
         _compile(compiler, folder)
         _built[key] = folder / "step.so"
     return _built[key]
+
+
+def files(program: Program) -> dict[str, str]:
+    """Return the text of each file of a program by its name; `run.c` includes the others and adds a loop over samples."""
+    name = program.name
+    return {f"{name}.h": header(program), f"{name}.c": source(program), "run.c": _RUN.replace("NAME", name)}
 
 
 def _compile(compiler: Sequence[str], folder: Path) -> None:

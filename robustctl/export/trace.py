@@ -201,12 +201,20 @@ def _sample_time(system: System, dt: float | None) -> float | None:
 
 def _dtype(system: System, dtype: Any) -> np.dtype:
     try:
-        found = np.dtype(dtype_of(system) if dtype is None else dtype)
+        found = np.dtype(_own_dtype(system) if dtype is None else dtype)
     except TypeError:
         found = None
     if found not in (np.float32, np.float64):
         raise ModelError(f"dtype must be float32 or float64, got {dtype if found is None else found}")
     return found
+
+
+def _own_dtype(system: System) -> Any:
+    """Return the dtype of a system's arrays, of its state where it has none, JAX's own where that has none either."""
+    for tree in (system, system.init_state()):
+        if any(eqx.is_inexact_array(leaf) for leaf in jax.tree.leaves(tree)):
+            return dtype_of(tree)
+    return jnp.zeros(()).dtype
 
 
 def _in_dtype(tree: PyTree, dtype: np.dtype) -> PyTree:

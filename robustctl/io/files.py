@@ -98,6 +98,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     data = _read(path)
     with _about(path):
         header, arrays = unpack(data)
+        if "program" in header:
+            raise ModelFileError(
+                "the file must hold a model, got a program that rc.export.runtime wrote; robustctl.runtime.load reads it"
+            )
         structure = header.get("structure")
         # Upgraded before anything is built: today's classes have other fields.
         if header["format"] == 1:

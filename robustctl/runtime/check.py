@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from ..errors import ModelFileError
-from .program import BINARY, COMPARE, DTYPES, HOW, UNARY, Block, Operation, Program, Value
+from .program import BINARY, COMPARE, DTYPES, HOW, UNARY, Block, Operation, Program, Value, blocks
 
 Type = tuple[tuple[int, ...], str]
 RULES: dict[str, Callable[[Operation], list[Type]]] = {}
@@ -39,9 +39,8 @@ def check(program: Program) -> None:
 def _check_operations(operations: Iterable[Operation], known: set[Value]) -> None:
     for op in operations:
         _check_known(op.operands, known, op.kind)
-        for block in (op.params.get("condition"), op.params.get("body"), *op.params.get("branches", ())):
-            if block is not None:
-                _check_block(block, known, op.kind)
+        for block in blocks(op):
+            _check_block(block, known, op.kind)
         try:
             found = RULES[op.kind](op)
         except (ValueError, IndexError, TypeError, KeyError, StopIteration) as error:

@@ -12,7 +12,7 @@ Run = Callable[[Memory], None]
 
 
 class Compiled:
-    """A program's operations as functions, each of which reads and writes places of one list.
+    """A program's operations as functions, each of which reads and writes entries of one list.
 
     **Arguments:**
 
@@ -24,7 +24,7 @@ class Compiled:
             "float": np.dtype(program.dtype),
             **{d: np.dtype(d) for d in ("int32", "int64", "bool")},
         }
-        self.places: dict[Value, int] = {}
+        self.positions: dict[Value, int] = {}
         self.template: Memory = []
         for value in (*(s.value for s in (*program.state, *program.inputs)), *program.constants):
             self.place(value)
@@ -35,16 +35,16 @@ class Compiled:
 
     def place(self, value: Value) -> int:
         """Return a value's position in the list."""
-        if value not in self.places:
-            self.places[value] = len(self.template)
+        if value not in self.positions:
+            self.positions[value] = len(self.template)
             self.template.append(
                 None if value.data is None else np.asarray(value.data, self.dtypes[value.dtype])
             )
-        return self.places[value]
+        return self.positions[value]
 
     def at(self, values: Sequence[Value]) -> tuple[int, ...]:
         """Return the positions of values that are in the list."""
-        return tuple(self.places[value] for value in values)
+        return tuple(self.positions[value] for value in values)
 
     def run_of(self, op: Operation) -> Run:
         """Return an operation as a function on the list."""

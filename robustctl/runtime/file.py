@@ -34,6 +34,7 @@ def load(path: str | os.PathLike[str]) -> Step:
 
     **Example:** ::
 
+        import robustctl.runtime
         rc.export.runtime(rc.classical.PID(2.0, 1.0, dt=0.1), "pid.safetensors")
         step = robustctl.runtime.load("pid.safetensors")
         x, control = step(step.init_state(), np.array([0.2, 0.0]))

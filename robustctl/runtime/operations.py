@@ -143,7 +143,7 @@ def _sort(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
         order = np.argsort(key, axis, kind="stable")
         return tuple(np.take_along_axis(x, order, axis) for x in (key, *others))
 
-    return sort
+    return sort if len(op.operands) > 1 else lambda key: np.sort(key, axis, kind="stable")
 
 
 @handler("take")

@@ -61,7 +61,7 @@ class Step:
         m = self._template.copy()
         _fill(m, self._state, x, "the state")
         _fill(m, self._inputs, u, "u")
-        # As in C, where nothing is said about a division by zero.
+        # As in C, where a division by zero gives infinity without a warning.
         with np.errstate(all="ignore"):
             for run in self._runs:
                 run(m)
@@ -88,7 +88,7 @@ def _fill(m: list, slots: list, given: Any, what: str) -> None:
 
 
 def _copies(m: list, slots: list) -> Any:
-    """Return arrays of their own: a caller may change them in place."""
+    """Return copies: a caller may change them in place."""
     return _together([np.array(m[at], dtype) for at, _, dtype in slots])
 
 

@@ -17,6 +17,12 @@ _PARAMS: dict[str, tuple[str, ...]] = {
     "loop": ("body", "length", "reverse", "carries"), "while": ("condition", "body", "most"), "branch": ("branches",),
 }  # fmt: skip
 """Names of the params of each kind that has some."""
+_KINDS = {
+    **dict.fromkeys(("axes", "start", "stop", "step", "sizes"), int), "branches": Block, "body": Block, "condition": Block,
+    **dict.fromkeys(("axis", "length", "carries", "most"), int), "how": str, **dict.fromkeys(("reverse", "lower", "unit"), bool),
+}  # fmt: skip
+"""What a param is, or a tuple of it."""
+_TUPLES = ("axes", "start", "stop", "step", "sizes", "branches")
 _DEEPEST = 16
 
 
@@ -113,17 +119,26 @@ class _Reader:
             node.keys() == {"kind", "operands", "results", *names},
             f"{kind!r:.40} must have {', '.join(names) or 'no params'}",
         )
-        params = {name: self.param(node[name], depth) for name in names}
+        params = {name: self.param(name, node[name], depth) for name in names}
         return Operation(kind, self.values(node["operands"]), self.values(node["results"]), params)
 
-    def param(self, node: Any, depth: int) -> Any:
-        if type(node) is dict:
-            operations = tuple(self.operation(each, depth + 1) for each in node["operations"])
-            return Block(self.values(node["inputs"]), operations, self.values(node["outputs"]))
-        if type(node) is list:
-            return tuple(self.param(each, depth) for each in node)
-        _need(type(node) in (int, bool, str), "a param must be a whole number or a word")
-        return node
+    def param(self, name: str, node: Any, depth: int) -> Any:
+        found = (
+            tuple(self.block(each, depth) for each in node) if name in _TUPLES else self.block(node, depth)
+        )
+        several = found if name in _TUPLES else (found,)
+        _need(
+            all(type(each) is _KINDS[name] for each in several),
+            f"{name} must be of the kind {_KINDS[name].__name__}",
+        )
+        return found
+
+    def block(self, node: Any, depth: int) -> Any:
+        """Return a block; anything else is itself."""
+        if type(node) is not dict:
+            return node
+        operations = tuple(self.operation(each, depth + 1) for each in node["operations"])
+        return Block(self.values(node["inputs"]), operations, self.values(node["outputs"]))
 
     def signals(self, node: dict) -> Signals:
         value = self.value(node["value"])

@@ -18,6 +18,7 @@ import pytest
 import robustctl as rc
 import robustctl.runtime
 from robustctl.errors import ModelError, ModelFileError
+from robustctl.export.compiled import CompiledStep, built, find_compiler
 from robustctl.export.trace import traced
 from robustctl.runtime.check import RULES
 from robustctl.runtime.compiled import _BLOCKS
@@ -39,8 +40,8 @@ FUNCTIONS = {
 
 
 @cache
-def made(name, dtype="float64"):
-    return traced(system_of(name), name=f"s_{name}", dtype=dtype, u=sample_of(name))
+def made(name):
+    return traced(system_of(name), name=f"s_{name}", dtype="float32", u=sample_of(name))
 
 
 def flat(tree):
@@ -64,12 +65,13 @@ def kinds(program):
     return {op.kind for op in walk(program.operations)}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", ["r2dn_tanh", "youla", "ekf", "own_arithmetic", "own_cond", "own_scan", "own_window"]
+)
 def test_the_step_of_a_file_is_that_of_jax(name, tmp_path):
     system, us = system_of(name), inputs_of(name, SAMPLES)
     path = rc.export.runtime(system, tmp_path / "file", u=sample_of(name))
-    step = robustctl.runtime.load(path)
-    x, ys = run(step, flat(us), SAMPLES)
+    x, ys = run(robustctl.runtime.load(path), flat(us), SAMPLES)
     expected = jax.jit(lambda us: rc.rollout(system, us))(us)
     for found, wanted in zip(flat(x), flat(expected.x_final), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
@@ -78,26 +80,27 @@ def test_the_step_of_a_file_is_that_of_jax(name, tmp_path):
             np.testing.assert_allclose(found, wanted[k], rtol=1e-9, atol=1e-9)
 
 
-compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
-
-
-@compiler
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 @pytest.mark.parametrize("name", CASES)
-def test_the_step_is_that_of_c_to_the_bit_in_single_precision(name):
-    exact = not kinds(made(name, "float32").program) & FUNCTIONS
-    if not exact:
-        pytest.skip("its functions are rounded differently")
+def test_the_step_is_that_of_the_exported_c_to_the_bit(name):
+    """In single precision; where there are functions that C's library and NumPy round differently, to 1e-5."""
     us = flat(inputs_of(name, SAMPLES, "float32"))
-    step = robustctl.runtime.Step(made(name, "float32").program)
-    c = rc.export.compile(system_of(name), dtype="float32", u=sample_of(name))
+    step = robustctl.runtime.Step(made(name).program)
+    c = CompiledStep(made(name), built(made(name).program, find_compiler()))
     structure = jax.tree.structure(sample_of(name))
-    x_c = c.init_state()
-    x = step.init_state()
+    x, x_c = step.init_state(), c.init_state()
     for k in range(SAMPLES):
         now = [leaf[k] for leaf in us]
         x, y = step(x, one_or_all(now))
         x_c, y_c = c(x_c, jax.tree.unflatten(structure, unfolded(now, sample_of(name))))
-        assert [a.tobytes() for a in flat([y, x])] == [a.tobytes() for a in flat([y_c, x_c])], k
+        for found, wanted in zip(flat([y, x]), flat([y_c, x_c]), strict=True):
+            if is_exact(name):
+                assert found.tobytes() == wanted.tobytes(), k
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def is_exact(name):
+    return not kinds(made(name).program) & FUNCTIONS
 
 
 def unfolded(leaves, like):
@@ -106,9 +109,9 @@ def unfolded(leaves, like):
     return [next(given) if leaf.size else np.zeros(leaf.shape) for leaf in jax.tree.leaves(like)]
 
 
-def test_nearly_all_systems_are_the_same_to_the_bit():
-    exact = [name for name in CASES if not kinds(made(name, "float32").program) & FUNCTIONS]
-    assert {"r2dn", "ren", "lqg", "ekf", "ukf", "youla", "alongside", "pid", "innovation"} <= set(exact)
+def test_systems_without_transcendental_functions_are_the_same_to_the_bit():
+    for name in ("r2dn", "ren", "lqg", "ekf", "ukf", "youla", "alongside", "pid", "innovation"):
+        assert is_exact(name)
 
 
 def test_every_kind_of_operation_is_computed_and_checked():

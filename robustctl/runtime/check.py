@@ -293,7 +293,7 @@ def _while(op: Operation) -> list[Type]:
 @rule("branch")
 def _branch(op: Operation) -> list[Type]:
     (which,), branches = op.operands, op.params["branches"]
-    _need(which.shape == () and which.dtype in DTYPES[1:], "which")
+    _need(not which.shape and which.dtype in DTYPES[1:], "which")
     _need(not any(block.inputs for block in branches), "inputs of a branch")
     first, *others = (_types(block.outputs) for block in branches)
     _need(all(other == first for other in others), "branches of equal types")

@@ -1,6 +1,7 @@
 """Each kind of operation as a function of NumPy arrays; `HANDLERS` has one for each, `make(operation, dtypes) -> function`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,8 @@ from .numbers import in_order
 from .program import BINARY, COMPARE, UNARY, Operation, Value
 
 Array = np.ndarray
-Function = Callable[..., Array]
+Function = Callable[..., Any]
+"""From arrays to an array, or to a tuple of them where an operation has several results."""
 HANDLERS: dict[str, Callable[[Operation, dict[str, np.dtype]], Function]] = {}
 
 
@@ -37,7 +39,7 @@ def _entries(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 
 def _with_constant(op: Operation, k: int, dtypes: dict[str, np.dtype]) -> Function:
     """Return a maximum or minimum whose operand k is a constant."""
-    bound = numbers.bounded(op.kind, _typed(op.operands[k], dtypes).data)
+    bound = numbers.bounded(op.kind, _constant(op.operands[k], dtypes))
     return (lambda x, y: bound(y)) if k == 0 else (lambda x, y: bound(x))
 
 
@@ -107,7 +109,11 @@ def _dot(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 
 
 def _typed(v: Value, dtypes: dict[str, np.dtype]) -> Value:
-    return Value(v.shape, v.dtype, np.asarray(v.data, dtypes[v.dtype]))
+    return Value(v.shape, v.dtype, _constant(v, dtypes))
+
+
+def _constant(v: Value, dtypes: dict[str, np.dtype]) -> Array:
+    return np.asarray(v.data, dtypes[v.dtype])
 
 
 def _first(axis: int) -> Callable[[Array], Array]:

@@ -48,7 +48,7 @@ def _of_constant(columns: Array) -> Callable:
     return multiply
 
 
-def lu(x: Array) -> tuple[Array, Array, Array]:
+def lu(x: Array) -> tuple[Array, ...]:
     """Return L and U packed, pivots and permutation of each matrix, rows exchanged for the largest pivot."""
     return _stacked(_lu, x)
 

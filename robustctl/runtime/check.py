@@ -238,7 +238,7 @@ def _dynamic_update(op: Operation) -> list[Type]:
 
 def _square(x: Value) -> int:
     _need(x.dtype == "float" and len(x.shape) >= 2 and x.shape[-1] == x.shape[-2], "a square matrix")
-    return x.shape[-1]
+    return x.shape[-1]  # pyright: ignore[reportGeneralTypeIssues]
 
 
 @rule("lu")

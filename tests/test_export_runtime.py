@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -177,8 +178,11 @@ def test_arrays_of_other_shapes_are_refused():
 # Without JAX
 
 
-def program(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+def program(code: str, **environment: str) -> str:
+    env = os.environ | environment
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=env, check=True
+    )
     return done.stdout.strip()
 
 
@@ -196,13 +200,15 @@ print(sorted({{m.split(".")[0] for m in set(sys.modules) - before}} - set(sys.st
 
 
 @pytest.mark.slow
-def test_its_import_takes_little_longer_than_that_of_numpy():
-    """At most 1.2 times, in processor time, the least of several."""
-    times = {}
-    for name in ("numpy", "robustctl.runtime"):
-        code = f"import time; t = time.process_time(); import {name}; print(time.process_time() - t)"
-        times[name] = min(float(program(code)) for _ in range(5))
-    assert times["robustctl.runtime"] <= 1.2 * times["numpy"]
+def test_its_import_takes_little_longer_than_that_of_numpy(tmp_path):
+    """At most 1.2 times, in processor time, the least of several; compiled beforehand, as an installed package is."""
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    times: dict[str, list[float]] = {"numpy": [], "robustctl.runtime": []}
+    for _ in range(10):
+        for name, found in times.items():
+            code = f"import time; t = time.process_time(); import {name}; print(time.process_time() - t)"
+            found.append(float(program(code, **compiled)))
+    assert min(times["robustctl.runtime"]) <= 1.2 * min(times["numpy"])
 
 
 # Files that are damaged, cut off, of another kind or altered

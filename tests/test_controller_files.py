@@ -220,7 +220,7 @@ def node(cls, **values):
 
 
 def unlimited(name):
-    return node("Signal", name=name, unit="", low=None, high=None)
+    return node("plants.Signal", name=name, unit="", low=None, high=None)
 
 
 def first_of_series(header, arrays):

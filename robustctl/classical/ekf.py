@@ -85,7 +85,7 @@ class NonlinearFilter(StrictlyProper):
         return self._corrected(x, w).plant.x
 
 
-@registered()
+@registered(name="classical.ExtendedKalmanFilter")
 class ExtendedKalmanFilter(NonlinearFilter):
     """An extended Kalman filter: the control and the measured output in, the estimated physical state out.
 

@@ -44,7 +44,7 @@ class Kalman(NamedTuple):
     __repr__ = summary
 
 
-@registered()
+@registered(name="classical.KalmanFilter")
 class KalmanFilter(StrictlyProper):
     """A steady-state Kalman filter about an operating point, from the control and the measured output to the estimate.
 
@@ -110,7 +110,7 @@ class KalmanFilter(StrictlyProper):
         return self.A @ self._corrected(x, w) + self.B @ (u - self.u0)
 
 
-@registered()
+@registered(name="classical.EstimateFeedback")
 class EstimateFeedback(System):
     """A controller from the measured output to the control: a state feedback law on an estimate of the state.
 

@@ -16,7 +16,7 @@ from .model import Model, as_array, linear_model, require_sampled, require_stabl
 from .types import ArrayLike
 
 
-@registered()
+@registered(name="classical.LinearCorrection")
 class LinearCorrection(Certifiable):
     """An observer's correction `dx = L (y - y_hat)`."""
 
@@ -32,7 +32,7 @@ class LinearCorrection(Certifiable):
         return static_gain(np.hstack([np.zeros((len(L), len(L))), L]))
 
 
-@registered()
+@registered(name="classical.LinearLaw")
 class LinearLaw(Certifiable):
     """A control law `u = u0 - K (x - x0)` on the physical state."""
 

@@ -46,7 +46,7 @@ class LQG(NamedTuple):
     __repr__ = summary
 
 
-@registered()
+@registered(name="classical.IntegralLQG")
 class IntegralLQG(System):
     """A Kalman filter, state feedback of its estimate, and integrators on measured errors, about an operating point.
 
@@ -196,7 +196,7 @@ def about(controller: StateSpace, model: Model, H: np.ndarray) -> System:
     return WithoutReference(inner, as_array(mean[len(model.y) :]))
 
 
-@registered()
+@registered(name="classical.WithoutReference")
 class WithoutReference(System):
     """A controller that reads `[y, r]`, with the constant reference `r0` if the loop has none."""
 

@@ -38,7 +38,7 @@ class LQR(NamedTuple):
     __repr__ = summary
 
 
-@registered()
+@registered(name="classical.StateFeedback")
 class StateFeedback(System):
     """State feedback about an operating point, with integrators on combinations of the state.
 

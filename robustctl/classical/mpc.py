@@ -37,7 +37,7 @@ class MPC(NamedTuple):
     controller: System
 
 
-@registered()
+@registered(name="classical.LinearMPC")
 class LinearMPC(System):
     """The first control of a constrained optimal plan from the current state; `mpc` makes one.
 

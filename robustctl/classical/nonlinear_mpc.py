@@ -25,7 +25,7 @@ from .qp import require_qpax, solve_qp
 from .types import ArrayLike
 
 
-@registered()
+@registered(name="classical.SQP")
 class SQP(NamedTuple):
     """Settings of the solver of `nonlinear_mpc`.
 
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     memory: PlantState
 
 
-@registered()
+@registered(name="classical.NonlinearMPC")
 class NonlinearMPC(System):
     """The first control of a plan that sequential quadratic programming improves at every sample; `nonlinear_mpc` makes one.
 

@@ -15,7 +15,7 @@ from .model import as_array
 from .types import ArrayLike
 
 
-@registered()
+@registered(name="classical.PID")
 class PID(System):
     """PID controllers, one per channel, with a filtered derivative of the output and anti-windup by back-calculation.
 

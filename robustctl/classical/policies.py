@@ -18,7 +18,7 @@ from .model import as_array, linear_model
 from .types import LinearLike, PlantLike, Realization, typed
 
 
-@registered()
+@registered(name="classical.ErrorFeedback")
 class ErrorFeedback(System):
     """A linear controller on the control error, about an operating point.
 

@@ -10,7 +10,7 @@ from .ekf import Belief, NonlinearFilter, extended_kalman
 from .types import ArrayLike
 
 
-@registered()
+@registered(name="classical.UnscentedKalmanFilter")
 class UnscentedKalmanFilter(NonlinearFilter):
     """An unscented Kalman filter: the control and the measured output in, the estimated physical state out.
 

@@ -19,7 +19,7 @@ from .parts import Of, forms, narrowed, with_references
 from .youla import Base, Youla, check_model
 
 
-@registered()
+@registered(name="loops.Alongside")
 class Alongside(System):
     """An unchanged controller, and a learned `q` that reads the difference between the loop and a twin of it.
 

@@ -34,7 +34,7 @@ class LoopOutput(NamedTuple):
     u: Array
 
 
-@registered()
+@registered(name="loops.Feedback")
 class Feedback(Loop):
     """A policy in feedback with a plant.
 
@@ -266,7 +266,7 @@ class Pair(System):
         return self.first.init_state(), self.second.init_state()
 
 
-@registered()
+@registered(name="loops.Series")
 class Series(Pair):
     """One system after another.
 

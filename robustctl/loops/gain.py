@@ -14,7 +14,7 @@ from ..state_space import DirectPath
 from ..system import System
 
 
-@registered()
+@registered(name="loops.Gain")
 class Gain(DirectPath):
     """A static gain without state about an offset: `y = D (u - u0) + y0`.
 
@@ -78,7 +78,7 @@ def open_loop(plant: Sampled, references: int = 0) -> Gain:
     return Gain(jnp.zeros((u.size, nu), u.dtype), jnp.zeros(nu, u.dtype), u)
 
 
-@registered()
+@registered(name="loops.Delay")
 class Delay(System):
     """A delay of whole samples: `y[t] = u[t - samples]`.
 

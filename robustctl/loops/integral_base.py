@@ -13,7 +13,7 @@ from .parts import Of
 from .youla import Base, ModelBased
 
 
-@registered()
+@registered(name="loops.IntegralBase")
 class IntegralBase(Base):
     """A base controller with integrators on measured errors, so that a constant disturbance leaves none.
 

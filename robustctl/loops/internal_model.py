@@ -18,7 +18,7 @@ from ..system import Certifiable
 from .youla import ModelBased
 
 
-@registered()
+@registered(name="loops.NoCorrection")
 class NoCorrection(Certifiable):
     """An observer's correction that leaves the prediction as it is.
 
@@ -40,7 +40,7 @@ class NoCorrection(Certifiable):
         return jnp.zeros_like(x)
 
 
-@registered()
+@registered(name="loops.Constant")
 class Constant(Certifiable):
     """A law that holds one control.
 

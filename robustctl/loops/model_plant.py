@@ -29,7 +29,7 @@ class ModelPlantState(NamedTuple):
     queue: Array
 
 
-@registered()
+@registered(name="loops.ModelPlant")
 class ModelPlant(StrictlyProper):
     """An identified model as a plant, behind the delay that a computer has between reading and acting.
 

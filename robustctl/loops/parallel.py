@@ -10,7 +10,7 @@ from .feedback import Pair, check_sample_time
 from .parts import Of, forms, narrowed
 
 
-@registered()
+@registered(name="loops.Parallel")
 class Parallel(Pair):
     """Two systems that read the same signals, their outputs added: a controller and a learned policy, for example.
 

@@ -11,7 +11,7 @@ from .parts import control_of
 from .youla import WithModel
 
 
-@registered()
+@registered(name="loops.ParallelModel")
 class ParallelModel(WithModel):
     """The base controller of internal model control, of an identified model.
 

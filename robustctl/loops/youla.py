@@ -66,7 +66,7 @@ class WithModel(Base):
         return self.model.output(x, self.model.undisturbed())
 
 
-@registered()
+@registered(name="loops.ModelBased")
 class ModelBased(WithModel):
     """A base controller from a sampled model of the plant, with given correction and law.
 
@@ -163,7 +163,7 @@ def check_model(model: Sampled, name: str) -> None:
         )
 
 
-@registered()
+@registered(name="loops.Youla")
 class Youla(System):
     """The controller of a base and a learned `q` on its innovation; a system from y to u.
 

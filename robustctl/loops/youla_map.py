@@ -25,7 +25,7 @@ class YoulaOutput(NamedTuple):
     u: Array
 
 
-@registered(null={"limit": math.inf})
+@registered(name="loops.YoulaMap", null={"limit": math.inf})
 class YoulaMap(Loop):
     """The closed loop of a linear plant and base controller, seen from the disturbance `d`.
 

@@ -14,7 +14,7 @@ from .signal import Signal
 _SOURCE = "Barto, Sutton, Anderson, IEEE Trans. SMC 13(5), 1983, appendix"
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.CartPole", sizes=lambda plant: {})
 class CartPole(Plant):
     """A pole hinged to a cart that is driven by a force; theta is the pole's angle from upright.
 

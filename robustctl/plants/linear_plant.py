@@ -15,7 +15,7 @@ from .plant import Plant
 from .signal import Signal
 
 
-@registered()
+@registered(name="plants.LinearPlant")
 class LinearPlant(Plant):
     """A linear time-invariant plant with its equilibrium at the origin.
 

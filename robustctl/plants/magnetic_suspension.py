@@ -14,7 +14,7 @@ from .signal import Signal
 _SOURCE = "Khalil, Nonlinear Systems, 3rd ed., exercises 1.18 and 12.8"
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.MagneticSuspension", sizes=lambda plant: {})
 class MagneticSuspension(Plant):
     """A ball of mass m at a gap x below a coil with current i and voltage u, unstable in open loop.
 

@@ -14,7 +14,7 @@ from .signal import Signal
 _SOURCE = "Tedrake, Underactuated Robotics, chapter 3"
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.PlanarQuadrotor", sizes=lambda plant: {})
 class PlanarQuadrotor(Plant):
     """A rigid body with two thrusts at a distance r from its center; theta is its roll.
 

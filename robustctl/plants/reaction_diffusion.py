@@ -14,7 +14,7 @@ from .signal import Signal
 NODES = 51
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.ReactionDiffusion", sizes=lambda plant: {})
 class ReactionDiffusion(Plant):
     """Nonlinear heat flow on 51 nodes with boundary control, measured at the boundary and in the middle.
 

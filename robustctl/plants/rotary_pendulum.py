@@ -14,7 +14,7 @@ from .signal import Signal
 _SOURCE = "Quanser QUBE-Servo 2 data sheet"
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.RotaryPendulum", sizes=lambda plant: {})
 class RotaryPendulum(Plant):
     """A pendulum at the end of a motor-driven arm; theta is the arm's angle, alpha the pendulum's from upright.
 

@@ -46,7 +46,7 @@ for _of_diffrax in (
     registered(name=f"diffrax.{_of_diffrax.__name__}")(_of_diffrax)
 
 
-@registered()
+@registered(name="plants.Imperfections")
 class Imperfections(eqx.Module):
     """Sensor and actuator imperfections of a real loop, each off by default.
 
@@ -82,7 +82,7 @@ class Imperfections(eqx.Module):
             raise ModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
 
 
-@registered()
+@registered(name="plants.Sampled")
 class Sampled(StrictlyProper):
     """A plant sampled every `dt` seconds with its inputs held between samples (zero-order hold).
 
@@ -303,7 +303,7 @@ class Sampled(StrictlyProper):
         return x
 
 
-@registered(name="Sampled prepared")
+@registered(name="plants.Sampled prepared")
 class _Prepared(Sampled):
     """A sampled linear plant with the matrices of one sample."""
 

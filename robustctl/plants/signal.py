@@ -9,7 +9,7 @@ import numpy as np
 from ..registry import registered
 
 
-@registered(null={"low": -math.inf, "high": math.inf})
+@registered(name="plants.Signal", null={"low": -math.inf, "high": math.inf})
 class Signal(NamedTuple):
     """A channel of a plant.
 

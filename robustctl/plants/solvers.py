@@ -9,7 +9,7 @@ import jax
 from ..registry import registered
 
 
-@registered()
+@registered(name="plants.RK4")
 class RK4(dfx.AbstractSolver):
     """The classical four-stage Runge-Kutta method.
 

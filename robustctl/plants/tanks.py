@@ -22,7 +22,7 @@ def _outflow(h: Array) -> Array:
     return jnp.where(h > _EMPTY, jnp.sqrt(jnp.maximum(h, _EMPTY)), h / _EMPTY**0.5)
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.TwoTanks", sizes=lambda plant: {})
 class TwoTanks(Plant):
     """An upper tank, filled by a pump, that drains into a lower tank.
 
@@ -62,7 +62,7 @@ class TwoTanks(Plant):
         return jnp.stack([self.setpoint, self.setpoint]), u[None]
 
 
-@registered(sizes=lambda plant: {})
+@registered(name="plants.QuadrupleTank", sizes=lambda plant: {})
 class QuadrupleTank(Plant):
     """Two pumps, four tanks; each pump fills one lower tank and the upper tank of the other side.
 

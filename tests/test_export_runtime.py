@@ -268,6 +268,11 @@ def nan(header, arrays):
     arrays["start.1"] = np.full_like(arrays["start.1"], np.nan)
 
 
+def each(header, kind):
+    """Return the first operation of a kind."""
+    return next(op for op in header["program"]["operations"] if op["kind"] == kind)
+
+
 ALTERED = {
     "operation": (at(["operations", 0, "kind"], "os.system"), "os.system"),
     "kind of no name": (at(["operations", 0, "kind"], []), "must be what rc.export.runtime writes"),
@@ -283,6 +288,8 @@ ALTERED = {
     "no operations": (at(["operations"], []), "results must read what was computed before"),
     "shape": (lambda h, a: h["program"]["values"][0][0].append(3), "must"),
     "huge shape": (lambda h, a: h["program"]["values"][-1].__setitem__(0, [2**40]), "must"),
+    "shape whose size overflows": (lambda h, a: h["program"]["values"][-1].__setitem__(0, [2**32, 2**32]), "entries"),
+    "endless loop": (lambda h, a: each(h, "while").update(most=10**15), "a step must compute at most"),
     "shape of no kind": (lambda h, a: h["program"]["values"][0].__setitem__(0, "x"), "must"),
     "NaN": (nan, "start.1 must have no NaN"),
     "start": (without("start.1"), "start.1 must be an array of shape"),

@@ -9,6 +9,8 @@ from .program import BINARY, COMPARE, DTYPES, HOW, UNARY, Block, Operation, Prog
 Type = tuple[tuple[int, ...], str]
 RULES: dict[str, Callable[[Operation], list[Type]]] = {}
 """For each kind of operation the types of its results."""
+MOST_WORK = 10**10
+"""Of a step, in entries: a minute of computing."""
 
 
 def rule(*kinds: str) -> Callable:
@@ -34,6 +36,18 @@ def check(program: Program) -> None:
         _require(
             given == [(s.value.shape, s.value.dtype)] * 2, f"state {s.name} must keep its shape and dtype"
         )
+    _require(_work(program.operations) <= MOST_WORK, f"a step must compute at most {MOST_WORK:.0e} entries")
+
+
+def _work(operations: Iterable[Operation]) -> int:
+    """Return how many entries a step computes at most, products of a sum one by one."""
+    total = 0
+    for op in operations:
+        turns = op.params.get("length", op.params.get("most", 1))
+        total += turns * max(1, sum(_work(block.operations) for block in blocks(op)))
+        terms = op.operands[0].shape[-1] if op.kind == "dot" else 1  # pyright: ignore[reportGeneralTypeIssues]
+        total += terms * sum(v.size for v in op.results)
+    return total
 
 
 def _check_operations(operations: Iterable[Operation], known: set[Value]) -> None:
@@ -45,7 +59,7 @@ def _check_operations(operations: Iterable[Operation], known: set[Value]) -> Non
             found = RULES[op.kind](op)
         except (ValueError, IndexError, TypeError, KeyError, StopIteration) as error:
             raise ModelFileError(
-                f"{op.kind} must have operands and numbers of its kind, got ones that fail with: {error!r:.200}"
+                f"{op.kind} must have operands and numbers of its kind, got ones that fail with {error!r:.150}; export it again"
             ) from error
         given = [(v.shape, v.dtype) for v in op.results]
         _require(given == found, f"{op.kind} must give {found}, got {given}")

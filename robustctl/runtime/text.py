@@ -1,6 +1,7 @@
 """A program as JSON and arrays, and back."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ _KINDS = {
 """What a param is, or a tuple of it."""
 _TUPLES = ("axes", "start", "stop", "step", "sizes", "branches")
 _DEEPEST = 16
+MOST_ENTRIES = 2**31
+"""Of an array."""
 
 
 class _Writer:
@@ -91,9 +94,8 @@ class _Reader:
         self.all = [self.made(k, *each) for k, each in enumerate(types)]
 
     def made(self, k: int, shape: list, dtype: str, constant: bool) -> Value:
-        _need(
-            dtype in DTYPES and all(_whole(n, 1) for n in shape), f"value {k} must have a shape and a dtype"
-        )
+        fits = dtype in DTYPES and all(_whole(n, 1) for n in shape) and math.prod(shape) <= MOST_ENTRIES
+        _need(fits, f"value {k} must have a dtype and a shape of at most {MOST_ENTRIES} entries")
         return Value(tuple(shape), dtype, self.array(f"value.{k}", tuple(shape), dtype) if constant else None)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -53,7 +53,8 @@ def source(program: Program) -> str:
         comment(f"Calls of math.h: {', '.join(sorted(p.libm)) or 'none'}."),
         f'#include "{name}.h"', "", *includes, "",
         comment("A product and a sum that were contracted to one operation would round otherwise."),
-        "#if !defined(__GNUC__) || defined(__clang__)", "#pragma STDC FP_CONTRACT OFF", "#endif",
+        "#if defined(__GNUC__) && !defined(__clang__)", '#pragma GCC optimize("fp-contract=off")', "#else",
+        "#pragma STDC FP_CONTRACT OFF", "#endif",
     ]  # fmt: skip
     return "\n".join(top) + "\n\n" + body + "\n"
 

@@ -191,6 +191,8 @@ def _one_sample(system: System) -> PyTree:
 
     **Raises:** `ModelError` where the class does not say.
     """
+    if system.nu is not None and type(system).undisturbed is System.undisturbed:
+        return jnp.zeros(system.nu)  # without the dtype of a state, which a static system lacks
     try:
         nothing = system.undisturbed()
     except ModelError as error:

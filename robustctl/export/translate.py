@@ -201,9 +201,11 @@ class Placed(ModelError):
 
 
 def _placed(error: ModelError, eqn: Any) -> ModelError:
-    if isinstance(error, Placed):
+    place = _place(eqn)
+    # JAX's own functions have none: the call of them has.
+    if isinstance(error, Placed) or not place:
         return error
-    return Placed(f"{error} ({eqn.primitive.name} at {_place(eqn)})")
+    return Placed(f"{error} ({eqn.primitive.name} at {place})")
 
 
 def _place(eqn: Any) -> str:
@@ -211,5 +213,5 @@ def _place(eqn: Any) -> str:
     try:
         from jax._src.source_info_util import summarize  # JAX has no public name for it
     except ImportError:
-        return "an unknown place"
+        return ""
     return summarize(eqn.source_info)

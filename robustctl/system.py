@@ -236,6 +236,17 @@ class StrictlyProper(System):
         return self.advance(x, control, w), self.output(x, w)
 
 
+def one_sample(system: System) -> PyTree:
+    """Return one sample of a system's input in which nothing acts; of one to be controlled, `(u, w)` with u zero.
+
+    **Raises:** `ModelError` for a class that does not define it.
+    """
+    nothing = system.undisturbed()
+    if not isinstance(system, StrictlyProper):
+        return nothing
+    return jnp.zeros(system.nu or 0, dtype_of(system.init_state())), nothing
+
+
 class Parameterization(eqx.Module):
     """Free, unconstrained arrays, and the map from them to a model that carries a guarantee.
 

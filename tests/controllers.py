@@ -7,6 +7,7 @@ import numpy as np
 
 import robustctl as rc
 from robustctl import classical, loops, plants
+from robustctl.system import one_sample
 
 KEY = jr.key(0)
 
@@ -147,10 +148,7 @@ CONTROLLERS = {
 
 def sample(system, key, scale=1.0):
     """Return a state near the initial one and one sample of the input, drawn at random."""
-    u = system.undisturbed()
-    if isinstance(system, rc.StrictlyProper):
-        u = (jnp.zeros(system.nu), u)
-    return perturbed((system.init_state(), u), key, scale)
+    return perturbed((system.init_state(), one_sample(system)), key, scale)
 
 
 def perturbed(tree, key, scale):

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import equinox as eqx
-import jax
 
 from ..certificates import Certificate, LoopCertificate, certify, fingerprint, recheck
 from ..certificates.certificate import PROOFS
@@ -12,7 +11,7 @@ from ..certificates.recheck import check_proofs
 from ..errors import ModelError, ModelFileError, RobustctlError
 from ..store.json_text import entry
 from ..store.seal import shown
-from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
+from ..system import Parameterization, System, explicit_of, one_sample
 from .shapes import check_shapes
 
 Model = Parameterization | System
@@ -106,18 +105,10 @@ def _check_call(system: System | None) -> None:
         return
     # From shapes alone: a damaged file must not be able to start a computation.
     x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
-    x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, _input(system))
+    u = eqx.filter_eval_shape(one_sample, system)
+    x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
     if not eqx.tree_equal(x_next, x):
         raise ValueError(f"the state after a step must be {x}, got {x_next}")
     # A loop's output is a tuple of its signals.
     if not isinstance(y, tuple) and y.ndim != 1:
         raise ValueError(f"an output must be a vector, got shape {y.shape}")
-
-
-def _input(system: System) -> Any:
-    """Return shapes and dtypes of one sample of a system's input."""
-    u = None if system.nu is None else jax.ShapeDtypeStruct((system.nu,), dtype_of(system))
-    if u is None or isinstance(system, StrictlyProper):
-        w = eqx.filter_eval_shape(lambda s: s.undisturbed(), system)
-        return w if u is None else (u, w)
-    return u

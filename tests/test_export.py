@@ -15,7 +15,7 @@ from jax import lax
 import robustctl as rc
 from robustctl.errors import ModelError, RobustctlError
 from robustctl.export.compiled import find_compiler
-from robustctl.export.program import BINARY, COMPARE, UNARY, walk
+from robustctl.runtime.program import BINARY, COMPARE, UNARY, walk
 
 from .test_export_c import compiled, compiler
 

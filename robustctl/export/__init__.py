@@ -2,4 +2,5 @@
 
 from .c99 import c as c
 from .compiled import compile as compile
+from .runtime_file import runtime as runtime
 from .trace import program as program

@@ -2,11 +2,11 @@
 
 import json
 
+from ..runtime.program import Program, Signals, State, Value
 from . import c_kinds, c_more  # noqa: F401  # registers what they print
 from .c_print import Printer
 from .c_refs import Place, Ref, Scalar, place
 from .c_text import comment, identifiers
-from .program import Program, Signals, State, Value
 
 
 def header(program: Program) -> str:

@@ -4,10 +4,10 @@ import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from ..runtime.program import Block, Operation, Program, Value, blocks, walk
 from .c_helpers import NEEDS, OWN, finished, helper
 from .c_refs import Formula, Place, Ref, Scalar, place
 from .c_text import Index, bare, number
-from .program import Block, Operation, Program, Value, blocks, walk
 
 KINDS: dict[str, Callable[["Printer", Operation], None]] = {}
 """What prints an operation, by its kind."""

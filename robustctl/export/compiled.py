@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..errors import ModelError, RobustctlError
+from ..runtime.program import Program, Value
 from ..system import Parameterization, System
 from .c_files import header, source
-from .program import Program, Value
 from .trace import Traced, traced
 
 FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Value
+from ..runtime.program import Value
 
 
 def _slice(x: np.ndarray, _: tuple, start: Sequence, stop: Sequence, step: Sequence) -> np.ndarray:

@@ -14,9 +14,9 @@ from jaxtyping import PyTree
 
 from ..checks import is_positive
 from ..errors import ModelError
+from ..runtime.program import Program, Signals, State, Value
 from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
 from . import rules, rules_index, rules_linalg, rules_loops  # noqa: F401  # registers what they translate
-from .program import Program, Signals, State, Value
 from .prune import pruned
 from .translate import Translator
 

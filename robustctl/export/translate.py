@@ -9,8 +9,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from ..errors import ModelError
+from ..runtime.program import DTYPES, Block, Operation, Value
 from .fold import BY_NUMPY, folded
-from .program import DTYPES, Block, Operation, Value
 
 Known = Any
 """What the environment holds of a variable: a `Value`, or an array where it is the same at every step."""

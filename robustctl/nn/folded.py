@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..errors import ModelError
+from ..registry import registered
 from ..system import System
 from .activations import ACTIVATIONS, IN_NUMPY, Activation
 from .folded_scan import folded_scan
 
 
+@registered()
 class FoldedR2DN(System):
     """The same map as the `ExplicitR2DN` that it came from, in one matrix product a layer.
 
@@ -25,7 +27,7 @@ class FoldedR2DN(System):
 
     G: Float[Array, "nz nxu"]
     g: Float[Array, " nz"]
-    hidden: tuple[tuple[Array, Array], ...]
+    hidden: tuple[tuple[Float[Array, "nh ni"], Float[Array, " nh"]], ...]
     W: Float[Array, "nr nh"]
     nx: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)

@@ -46,11 +46,11 @@ def source(program: Program) -> str:
     tables = [_table(p, table, value) for value, table in p.tables.items()]
     init = _init(p, program)
     body = "\n\n".join([*tables, *p.helpers.values(), init, step])
-    includes = [
-        f"#include <{file}.h>" for file, words in _INCLUDES.items() if any(word in body for word in words)
-    ]
+    words = _INCLUDES | {"math": (*_INCLUDES["math"], *(f"{function}(" for function in p.libm))}
+    includes = [f"#include <{file}.h>" for file, each in words.items() if any(word in body for word in each)]
     top = [
         comment(f"{name}: made by robustctl {_version()}. Sums run from the first term to the last, one product after the other."),
+        comment(f"Calls of math.h: {', '.join(sorted(p.libm)) or 'none'}."),
         f'#include "{name}.h"', "", *includes, "",
         comment("A product and a sum that were contracted to one operation would round otherwise."),
         "#if !defined(__GNUC__) || defined(__clang__)", "#pragma STDC FP_CONTRACT OFF", "#endif",
@@ -58,7 +58,11 @@ def source(program: Program) -> str:
     return "\n".join(top) + "\n\n" + body + "\n"
 
 
-_INCLUDES = {"math": ("(",), "stdbool": ("bool", "true", "false"), "stdint": ("int32_t", "int64_t")}
+_INCLUDES = {
+    "math": ("HUGE_VAL", "NAN"),
+    "stdbool": ("bool", "true", "false"),
+    "stdint": ("int32_t", "int64_t"),
+}
 
 
 def _version() -> str:

@@ -42,6 +42,7 @@ class Printer:
         self.depth, self.count, self.loops = 1, 0, 0
         self.refs: dict[Value, Ref] = {}
         self.helpers: dict[str, str] = {}
+        self.libm: set[str] = set()
         self.tables: dict[Value, str] = {}
         self.uses = uses(program)
         # A matrix that multiplies a vector is stored by columns: all rows grow together, which compilers turn into vector code.
@@ -61,11 +62,16 @@ class Printer:
 
     def function(self, base: str) -> str:
         """Return a function of libm in the program's precision."""
-        return base if self.double else f"{base}f"
+        name = base if self.double else f"{base}f"
+        self.libm.add(name)
+        return name
 
     def helper(self, name: str, dtype: str = "float") -> str:
         """Return the name of a helper, which is then written into the file."""
         short, text = helper(name, dtype)
+        for base in ("fabs", "sqrt"):
+            if f"{base}(" in text:
+                self.function(base)
         self.helpers[short] = finished(text, self.prefix, self.double)
         return f"{self.prefix}_{short}"
 

@@ -1,6 +1,9 @@
 """From a system to a program: its step is traced once, at the shapes of its initial state and of one sample of the input."""
 
+import contextlib
 import re
+import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -78,19 +81,31 @@ def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: f
     dt = _sample_time(system, dt)
     _check_numbers(system)
     dtype = _dtype(system, dtype)
+    with _tracing(_own_dtype(system)):
+        system = system.prepare()
     # In the program's own precision JAX makes the constants that a step creates of that precision.
-    with (
-        jax.enable_x64(dtype == np.float64),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        system = _in_dtype(system.prepare(), dtype)
+    with _tracing(dtype):
+        system = _in_dtype(system, dtype)
         x = _in_dtype(jax.tree.map(jnp.asarray, system.init_state()), dtype)
         u = _in_dtype(jax.tree.map(jnp.asarray, _one_sample(system) if u is None else u), dtype)
         jaxpr, (after, y) = _jaxpr(system, x, u)
         _check_state(x, after)
         made = _translated(system, jaxpr, (x, u, y), (name, dtype.name, dt))
-    return Traced(made, *(jax.tree.map(np.asarray, tree) for tree in (x, u)), y)
+    return Traced(made, jax.tree.map(np.asarray, x), jax.tree.map(np.asarray, u), y)
+
+
+@contextlib.contextmanager
+def _tracing(dtype: Any) -> Iterator[None]:
+    """Trace with a precision, and with JAX's own rules for mixed dtypes and ranks, whatever the user has set."""
+    with (
+        jax.enable_x64(dtype == np.float64),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        warnings.catch_warnings(),
+    ):
+        # Arrays in float64 that a step has from elsewhere are rounded, as asked for.
+        warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
+        yield
 
 
 def _translated(system: System, jaxpr: Any, trees: tuple, about: tuple) -> Program:
@@ -219,9 +234,13 @@ def _own_dtype(system: System) -> Any:
 
 def _in_dtype(tree: PyTree, dtype: np.dtype) -> PyTree:
     """Return a pytree with its floating-point arrays rounded to a dtype."""
-    return jax.tree.map(
-        lambda a: jnp.asarray(np.asarray(a).astype(dtype)) if eqx.is_inexact_array(a) else a, tree
-    )
+
+    def rounded(leaf: Any) -> Any:
+        if not eqx.is_inexact_array(leaf) or leaf.dtype == dtype:
+            return leaf
+        return jax.device_put(np.asarray(leaf).astype(dtype))
+
+    return jax.tree.map(rounded, tree)
 
 
 def _check_numbers(system: System) -> None:

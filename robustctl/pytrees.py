@@ -1,6 +1,7 @@
 """What pytrees hold: random keys, values being traced, and the fields of modules."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -44,3 +45,8 @@ def field_names(cls: type) -> tuple[str, ...]:
     if issubclass(cls, tuple):
         return cls._fields  # pyright: ignore[reportAttributeAccessIssue]
     return tuple(field.name for field in dataclasses.fields(cls))
+
+
+def items_of(container: dict | list | tuple) -> Iterable[tuple[Any, Any]]:
+    """Return the items of a dictionary with their keys, and those of a list or tuple with their positions."""
+    return container.items() if isinstance(container, dict) else enumerate(container)

@@ -118,6 +118,10 @@ class Scaled(System):
         u_mean, u_std = (jax.device_put(np.asarray(a)[read]) for a in (self.u_mean, self.u_std))
         return tuple(Scaled(mode, u_mean, u_std, self.y_mean, self.y_std) for mode in modes)
 
+    def input_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the offsets and scales of the inputs."""
+        return float64(self.u_mean, self.u_std)
+
     def init_state(self) -> PyTree:
         """Return the inner system's initial state."""
         return self.system.init_state()

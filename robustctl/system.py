@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
@@ -131,6 +132,10 @@ class System(Certifiable):
             )
         x = self.init_state()
         return jnp.zeros(self.nu + references, dtype_of(x if jax.tree.leaves(x) else self))
+
+    def input_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
+        return np.zeros(self.nu or 0), np.ones(self.nu or 0)
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:

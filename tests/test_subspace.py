@@ -1,9 +1,13 @@
 """Linear models by a subspace method, against systems that are known."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.signal
 
 import robustctl as rc
 from robustctl.errors import DataError, RobustctlError
@@ -137,3 +141,107 @@ def test_bad_input_is_refused():
     short = rc.data.from_arrays(record.experiments[0].u[:20], record.experiments[0].y[:20], 1.0)
     with pytest.raises(DataError, match="use a longer record"):
         rc.identify.subspace(short)
+
+
+def first_order(T, noise, rng, pole=0.9, u=None):
+    u = rng.normal(size=T) if u is None else u
+    y = scipy.signal.lfilter([0, 1 - pole], [1, -pole], u)
+    return u, y + noise * y.std() * rng.normal(size=T)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_time_constant_longer_than_the_record_is_kept(dtype):
+    """A tank of 5,000 samples, logged for 3,000: a limit of one record's length would lose it."""
+    pole = np.exp(-1 / 5000)
+    u = np.repeat(np.random.default_rng(0).normal(size=60), 50)
+    u, y = first_order(3000, 0.0, np.random.default_rng(0), pole, u)
+    with jax.enable_x64(dtype == np.float64):
+        fit = rc.identify.subspace(rc.data.from_arrays(u, y, 1.0))
+        assert fit.order == 1 and rc.certify(fit.model, prove=False).holds
+        tau = -1 / np.log(np.abs(poles(fit))[0])
+        np.testing.assert_allclose(tau, 5000, rtol=5e-3)
+        assert rc.simulate(fit.model, rc.data.from_arrays(u, y, 1.0)).scores().nrmse[0] < 1e-3
+
+
+def test_integrating_and_unstable_records_are_named():
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=600)
+    level = np.cumsum(u) + 0.01 * rng.normal(size=600)
+    fit = rc.identify.subspace(rc.data.from_arrays(u, level, 1.0), order=1, delay=0)
+    assert np.abs(poles(fit)).max() < 1
+    grown = scipy.signal.lfilter([0, 1], [1, -1.05], u)
+    with pytest.raises(DataError, match=r"integrates, take the differences.*stable closed loop"):
+        rc.identify.subspace(rc.data.from_arrays(u, grown, 1.0))
+    # inputs without a mean over time: what does not decay stays small next to the rest
+    u = np.diff(u)
+    slowly = scipy.signal.lfilter([0, 1], [1, -1.0003], u)
+    fit = rc.identify.subspace(rc.data.from_arrays(u, slowly, 1.0), order=1, delay=0)
+    assert "take the differences of its outputs" in fit.cautions[0] and "1.0003" in repr(fit)
+
+
+def test_collinear_inputs_share_their_effect():
+    """Two inputs of correlation -0.99 and -1: what they do together is found, and the fit says so."""
+    rng = np.random.default_rng(0)
+    for apart in (0.1, 0.0):
+        both = rng.normal(size=(800, 2)) * [1, apart]
+        u = np.stack([both[:, 0], -both[:, 0] + both[:, 1]], axis=1)
+        y = scipy.signal.lfilter([0, 0.1], [1, -0.9], u @ [2.0, 1.0])
+        record = rc.data.from_arrays(u, y + 0.05 * y.std() * rng.normal(size=800), 1.0)
+        fit = rc.identify.subspace(record, order=1, delay=0)
+        assert len(fit.cautions) == 2 and "moves with the others" in fit.cautions[0]
+        assert rc.simulate(fit.model, record).scores().nrmse[0] < 0.06
+        s = fit.state_space()
+        gain = np.asarray(s.C @ np.linalg.inv(np.eye(1) - s.A) @ s.B + s.D)[0]
+        # of (1, -1), the direction that was excited; the true gains are 2 and 1
+        np.testing.assert_allclose(gain[0] - gain[1], 1.0, atol=0.05)
+
+
+def test_constant_channels_have_no_part():
+    rng = np.random.default_rng(0)
+    u, y = first_order(400, 0.02, rng)
+    record = rc.data.from_arrays(np.stack([u, 0 * u + 0.1], 1), np.stack([y, 0 * y + 0.3], 1), 1.0)
+    fit = rc.identify.subspace(record, delay=0)
+    s = fit.state_space()
+    assert len(fit.cautions) == 2 and "input 'u[1]' is constant" in fit.cautions[0]
+    assert not np.asarray(s.B)[:, 1].any() and not np.asarray(s.D)[:, 1].any()
+    simulated = rc.simulate(fit.model, record).y_hat[0][40:]
+    np.testing.assert_allclose(simulated[:, 1], 0.3, rtol=1e-6)
+    assert np.std(simulated[:, 0] - y[40:]) < 0.05 * y.std()
+
+
+def test_poor_excitation_is_named_and_does_no_harm():
+    t = np.arange(500)
+    for u in (np.sin(0.3 * t), (t > 100) * 1.0, (t == 100) * 1.0):
+        u, y = first_order(500, 0.01, np.random.default_rng(0), u=u)
+        record = rc.data.from_arrays(u, y, 1.0)
+        fit = rc.identify.subspace(record)
+        assert rc.simulate(fit.model, record).scores().nrmse[0] < 0.1
+        # An impulse has all frequencies, a sine and a step few.
+        assert ("frequencies" in repr(fit)) == (np.count_nonzero(u) > 1)
+
+
+def test_outputs_that_were_measured_at_different_times_count():
+    """Neither least squares nor the score need a sample to hold all outputs."""
+    rng = np.random.default_rng(0)
+    record = logged(plant(rng), rng, noise=0.01)
+    e = record.experiments[0]
+    y = e.y.copy()
+    y[400:, 0], y[::7, 1] = np.nan, np.where(np.arange(0, 600, 7) > 300, np.nan, y[::7, 1])
+    fit = rc.identify.subspace(rc.data.from_arrays(e.u, y, 0.1), order=4, delay=0)
+    np.testing.assert_allclose(poles(fit), POLES, atol=0.01)
+
+
+def test_missing_outputs_and_long_delays_are_refused():
+    rng = np.random.default_rng(0)
+    u, y = first_order(100, 0.0, rng)
+    record = rc.data.from_arrays(u, y, 1.0)
+    e = record.experiments[0]
+    unseen = dataclasses.replace(record, experiments=(dataclasses.replace(e, y_mask=~e.y_mask),))
+    with pytest.raises(DataError, match=r"\['y\[0\]'\] have none"):
+        rc.identify.subspace(unseen)
+    with pytest.raises(DataError, match=r"delay must be shorter than the record.*100 samples"):
+        rc.identify.subspace(record, delay=100)
+    with pytest.raises(DataError, match="longer record"):
+        rc.identify.subspace(record, delay=95)
+    with pytest.raises(DataError, match=r"output must vary"):
+        rc.identify.subspace(rc.data.from_arrays(u, 0 * u + 1.0, 1.0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..linear.delays import lags
 from .series import FITTED_SHARE, OutputSeries
 
 ORDERS = (1, 2, 3, 5, 8)  # each adds at least half of the one before; neighbors differ little in free run
@@ -80,13 +81,6 @@ class Arx:
             return np.nan
         last = int(np.flatnonzero(left >= FORGOTTEN * peak)[-1]) if left[0] >= FORGOTTEN * peak else -1
         return np.inf if last == most else float(self.delay + last + 1)
-
-
-def lags(x: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Columns x[k-first], ..., x[k-last] of a signal (T,); False, or the first value, before the start."""
-    before = np.zeros(last, bool) if x.dtype == bool else np.full(last, x[0])
-    padded = np.concatenate([before, x])
-    return np.column_stack([padded[last - i : last - i + len(x)] for i in range(first, last + 1)])
 
 
 def best_arx(

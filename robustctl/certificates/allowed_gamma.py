@@ -10,8 +10,10 @@ from typing_extensions import override
 
 from ..errors import RobustctlError
 from ..lft import LFT, Bounded, block_form
+from ..ports import Ports
 from ..system import StrictlyProper, System
 from .coordinates import opened
+from .dissipation import NotDescribedError
 from .loop_gains import ports_of
 from .model_error import ModelError, as_errors, with_errors
 from .progress import deadline_after
@@ -20,7 +22,6 @@ from .prove import fault_of, least_gain
 
 if TYPE_CHECKING:  # importing plants and loops is slow
     from ..loops import Base
-    from ..loops.ports import Ports
 
 LEARNED = "the learned system"
 
@@ -101,9 +102,10 @@ def allowed_gamma(
     deadline = deadline_after(seconds)
     errors = as_errors(error)
     loop = _loop_with_unknown(plant, base, references)
-    ports = ports_of(loop)
-    if isinstance(ports, str):
-        raise RobustctlError(f"plant and base must have forms, but {ports}")
+    try:
+        ports = ports_of(loop)
+    except NotDescribedError as fault:
+        raise RobustctlError(f"plant and base must have forms, but {fault}") from fault
     for one in errors:
         one.check_sample_time(loop.dt)
     whole = with_errors(_freed(ports), errors)
@@ -125,7 +127,7 @@ def _loop_with_unknown(plant: StrictlyProper, base: "Base", references: int) -> 
     return feedback(plant, Youla(base, Unknown(base.ny + references, base.nu)))
 
 
-def _freed(ports: "Ports") -> "Ports":
+def _freed(ports: Ports) -> Ports:
     """Return the ports with the signals of the unknown block as an input and an output."""
     form = ports.form
     k = next(

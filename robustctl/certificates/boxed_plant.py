@@ -22,6 +22,7 @@ from ..affine import to_float64
 from ..errors import ModelError
 from ..lft import LFT, Slopes, delay, joined, signals
 from ..plants import PlantState, Sampled
+from ..pytrees import fields_of
 from .interval import Interval
 from .jacobian_box import MeanSlopes, jacobian_box, mean_slopes
 
@@ -82,8 +83,8 @@ def boxed(sampled: Sampled, slopes: "tuple[_Slopes, _Slopes]", half: np.ndarray,
     parts = [held, delay(nu, sampled.imperfections.delay), delay(nu, 1)]
     y, due, _, u, d = signals(parts, nu, held.nu - nu)
     form = joined(parts, [due, d, u, due], [y])
-    fields = {f.name: getattr(sampled, f.name) for f in dataclasses.fields(Sampled)}
-    return Boxed(**fields, form=lambda: form)
+    fields: dict[str, Any] = fields_of(sampled) | {"form": lambda: form}
+    return Boxed(**fields)
 
 
 def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray) -> Any:
@@ -150,8 +151,9 @@ def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
 
     **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
     """
+    given = fields_of(sampled.imperfections)
     for name in ("rate_limit", "resolution"):
-        if getattr(sampled.imperfections, name) is not None:
+        if given[name] is not None:
             raise ModelError(
                 f"a plant on a box must be without {name}, whose slopes are not known; leave it off"
             )

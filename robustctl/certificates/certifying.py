@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..checks import of_type
+from ..ports import Loop
 from ..scaled import Scaled
 from ..system import Parameterization, System, explicit_of
 from .certificate import Certificate
@@ -12,7 +13,7 @@ from .equilibria import lower_bound
 from .loop_gains import certify_loop
 from .model_error import ModelError
 from .promise import promised
-from .proven import is_loop, with_proofs
+from .proven import with_proofs
 
 
 def certify(
@@ -55,7 +56,7 @@ def certify(
     """
     do = "of what fit returns give .model, of what fit_policy returns .policy"
     system = of_type(explicit_of(model), System, "certify needs a parameterization or a system", do)
-    if (prove and is_loop(system)) or gains is not None or error is not None:
+    if (prove and isinstance(system, Loop)) or gains is not None or error is not None:
         return certify_loop(system, gains=gains, error=error, seconds=seconds)
     found = promised(system)
     inner = system.system if isinstance(system, Scaled) else system

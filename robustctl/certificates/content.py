@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from ..pytrees import fields_of, is_key
+from ..pytrees import fields_of, is_key, items_of
 from ..system import Certifiable, System
 
 _LIBRARIES = ("jax", "jaxlib", "numpy", "equinox", "robustctl", "builtins")
@@ -48,26 +48,26 @@ def fingerprint(system: System) -> str:
 
 def content(value: Any, position: str = "") -> Iterator[tuple[str, Any]]:
     """Yield positions and values of everything in a value, and the class of everything that has parts."""
-    if isinstance(value, type):
-        yield position, value
-    elif dataclasses.is_dataclass(value):
-        yield position, type(value)
-        for name, part in fields_of(value).items():
-            yield from content(part, f"{position}.{name}")
-    elif isinstance(value, tuple | list | dict):
-        yield position, type(value)
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in pairs:
-            yield from content(item, f"{position}[{key!r}]")
-    elif isinstance(value, functools.partial):
-        yield from content((value.func, value.args, value.keywords), position)
-    elif isinstance(value, types.FunctionType) and not _of_library(value):
-        yield position, value
-        # Two lambdas of one name may differ in what they close over alone.
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        yield from content((value.__defaults__, value.__kwdefaults__, cells), position)
-    else:
-        yield position, value
+    match value:
+        case type():
+            yield position, value
+        case _ if dataclasses.is_dataclass(value):
+            yield position, type(value)
+            for name, part in fields_of(value).items():
+                yield from content(part, f"{position}.{name}")
+        case tuple() | list() | dict():
+            yield position, type(value)
+            for key, item in items_of(value):
+                yield from content(item, f"{position}[{key!r}]")
+        case functools.partial():
+            yield from content((value.func, value.args, value.keywords), position)
+        case types.FunctionType() if not _of_library(value):
+            yield position, value
+            # Two lambdas of one name may differ in what they close over alone.
+            cells = [cell.cell_contents for cell in value.__closure__ or ()]
+            yield from content((value.__defaults__, value.__kwdefaults__, cells), position)
+        case _:
+            yield position, value
 
 
 def own_descriptions(system: System) -> tuple[str, ...]:

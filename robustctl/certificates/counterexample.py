@@ -9,9 +9,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
-from ..checks import check_whole
+from ..checks import check_whole, of_type
 from ..errors import RobustctlError
-from ..scaled import Scaled
 from ..system import Parameterization, System, Trajectory, explicit_of
 from ..trajectory import rollout
 from .separation import Separation, separation, vector
@@ -109,11 +108,12 @@ def counterexample(
         found = rc.certificates.counterexample(gru, samples=400)
         print("none found" if found is None else found)
     """
-    system = explicit_of(model)
-    if not isinstance(system, System):
-        raise RobustctlError(
-            f"counterexample needs a parameterization or a system, got {type(system).__name__}; of what fit returns give .model"
-        )
+    system = of_type(
+        explicit_of(model),
+        System,
+        "counterexample needs a parameterization or a system",
+        "of what fit returns give .model",
+    )
     check_whole(8, samples=samples)
     if vector(system.init_state()).size == 0:
         return None  # nothing to forget
@@ -135,8 +135,8 @@ def _constants(system: System, rng: np.random.Generator) -> PyTree:
     # A Latin hypercube: each input takes all levels, in a separate order.
     us = np.stack([grid if k == 0 else rng.permutation(grid) for k in range(system.nu)], axis=1)
     us = us.reshape(_INPUTS, system.nu)
-    if isinstance(system, Scaled):
-        us = np.asarray(system.u_mean) + us * np.asarray(system.u_std)
+    middle, size = system.input_range()
+    us = middle + us * size
     for k in system.flags:
         us[:, k] = rng.integers(0, 2, len(us))
     return us.astype(vector(system.init_state()).dtype)

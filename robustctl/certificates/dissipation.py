@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import RobustctlError
+from ..errors import ModelError, RobustctlError
 from ..lft import LFT, Claim, block_diagonal
 from ..system import System
 from .faults import check_sizes, claim_fault, form_fault
@@ -25,6 +25,10 @@ ROUNDING = float(np.finfo(np.float64).eps)
 _LARGEST, _SMALLEST = 1e100, 1e-200
 """Of the entries that M is made of, and of its diagonal: the bound on rounding leaves underflow out. An underflow loses at most
 5e-324, which another factor makes 5e-224: next to a diagonal entry of 1e-200 that is nothing."""
+
+
+class NotDescribedError(ModelError):
+    """A system of which nothing can be proven because no form describes it; certificates give its message as their reason."""
 
 
 class Inequality(NamedTuple):
@@ -61,17 +65,22 @@ def inequality(system: System) -> Inequality | None:
     return Inequality(form, claim, np.zeros((0, 0)) if fault else blocks_form(form, claim), fault)
 
 
-def described(system: System) -> list[tuple[System, Inequality | None]] | str:
-    """Return each mode of a system with its inequality, or in words why the system cannot describe itself.
+def described(system: System) -> list[tuple[System, Inequality | None]]:
+    """Return each mode of a system with its inequality.
 
-    **Raises:** `RobustctlError`, where the class itself refuses what it holds.
+    **Raises:** `NotDescribedError` where `lft()` fails or there is no mode; `RobustctlError`, where the class itself refuses what it holds.
     """
     try:
-        return [(mode, inequality(mode)) for mode in system.modes()]
+        found = [(mode, inequality(mode)) for mode in system.modes()]
     except RobustctlError:
         raise
     except (TypeError, ValueError, LookupError, ArithmeticError) as error:
-        return f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
+        raise NotDescribedError(
+            f"{type(system).__name__} must describe itself, got {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+    if not found:
+        raise NotDescribedError("a system must have a mode to be in, got modes() that returns none")
+    return found
 
 
 def blocks_form(form: LFT, claim: Claim) -> np.ndarray:

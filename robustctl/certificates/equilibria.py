@@ -12,7 +12,6 @@ from jax.flatten_util import ravel_pytree
 from ..affine import to_float64
 from ..errors import RobustctlError
 from ..linalg import response
-from ..scaled import Scaled
 from ..system import Parameterization, StrictlyProper, System, explicit_of
 from .ascent import LowerBound, ascend_gain
 from .coordinates import spectral_radius
@@ -92,7 +91,7 @@ def lower_bound(
 
 
 def _of_mode(system: System, rng: np.random.Generator, horizon: int, steps: int) -> LowerBound:
-    center, size = _ranges(system)
+    center, size = system.input_range()
     peak = _best(system, center, size, rng)
     if peak is None:
         return LowerBound(0.0, 0.0)
@@ -108,13 +107,6 @@ def _of_mode(system: System, rng: np.random.Generator, horizon: int, steps: int)
     _, unravel = ravel_pytree(system.init_state())
     reached = ascend_gain(system, (u, du), jnp.asarray(size), steps, unravel(jnp.asarray(peak.x)))
     return LowerBound(max(peak.gain, reached.value), peak.gain)
-
-
-def _ranges(system: System) -> tuple[np.ndarray, np.ndarray]:
-    """Return what inputs are about, and their size: of a scaled system its own."""
-    if isinstance(system, Scaled):
-        return np.asarray(system.u_mean, np.float64), np.asarray(system.u_std, np.float64)
-    return np.zeros(system.nu or 0), np.ones(system.nu or 0)
 
 
 def _best(

@@ -11,7 +11,7 @@ from jax.dtypes import canonicalize_dtype
 
 from ..errors import ModelError
 from ..lft import LFT, Claim
-from ..pytrees import fields_of, is_key, is_numeric
+from ..pytrees import fields_of, is_key, is_numeric, items_of
 from ..scaled import Scaled, check_flags
 from ..system import StrictlyProper, System, dtype_of
 
@@ -49,16 +49,20 @@ def _numbers(system: System) -> Iterator[tuple[str, Any]]:
 
 def hidden_fault(part: Any) -> str:
     """Return which method an object of a system hides by an attribute, empty where none: a call outside `jit` takes that."""
-    if isinstance(part, tuple | list | dict):
-        inside = part.values() if isinstance(part, dict) else part
-    elif isinstance(part, eqx.Module):
-        fields = fields_of(part)
-        for name in vars(part).keys() - fields.keys():
-            if hasattr(type(part), name):
-                return f"{type(part).__name__} must compute by the methods of its class, but {name} was set on the object; write a subclass"
-        inside = fields.values()
-    else:
-        return ""
+    match part:
+        case tuple() | list() | dict():
+            inside = [item for _, item in items_of(part)]
+        case eqx.Module():
+            fields = fields_of(part)
+            hidden = (vars(part).keys() - fields.keys()) & set(dir(type(part)))
+            if hidden:
+                return (
+                    f"{type(part).__name__} must compute by the methods of its class, but {min(hidden)} was set on the object; "
+                    "write a subclass"
+                )
+            inside = fields.values()
+        case _:
+            return ""
     return next((found for item in inside if (found := hidden_fault(item))), "")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..system import System
 from .coordinates import opened
+from .dissipation import NotDescribedError
 from .loop_certificate import LoopCertificate, Pair
 from .loop_gains import (
     assumed,
@@ -72,9 +73,10 @@ def largest_error(
     """
     deadline = deadline_after(seconds)
     others, wanted = as_errors(error), ModelError(1.0, at, weight)
-    ports = ports_of(loop)
-    if isinstance(ports, str):
-        return LargestError(0.0, void(loop, others, ports))
+    try:
+        ports = ports_of(loop)
+    except NotDescribedError as fault:
+        return LargestError(0.0, void(loop, others, str(fault)))
     for one in (*others, wanted):
         one.check_sample_time(loop.dt)
     known = with_errors(ports, others)

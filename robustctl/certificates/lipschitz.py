@@ -127,11 +127,10 @@ def lipschitz(network: Any, box: Any = None, norm: Any = 2, *, seconds: float = 
 
 
 def _norm(norm: Any) -> float:
-    if isinstance(norm, str) and norm.lower() in ("2", "inf"):
-        return float(norm)
-    if isinstance(norm, int | float | np.number) and norm in (2, np.inf):
-        return float(norm)
-    raise RobustctlError(f"norm must be 2 or infinity (jnp.inf or 'inf'), got {norm!r}")
+    known = {"2": 2.0, "2.0": 2.0, "inf": np.inf}
+    if (name := str(norm).lower()) not in known:
+        raise RobustctlError(f"norm must be 2 or infinity (jnp.inf or 'inf'), got {norm!r}")
+    return known[name]
 
 
 def _box(box: Any, ni: int) -> Box:

@@ -3,24 +3,22 @@
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import RobustctlError
 from ..lft import LFT, Slopes
+from ..ports import Loop, Ports
 from ..system import System
 from .content import dtypes, fingerprint, own_descriptions, weights_sha256
 from .coordinates import opened
+from .dissipation import NotDescribedError
 from .loop_certificate import LoopCertificate, Pair
 from .model_error import ModelError, as_errors, with_errors
 from .progress import deadline_after
 from .proof import Proof, gain_margin, rate_margin
 from .prove import Found, fault_of, least_gain, least_rate
-from .proven import disproof, forms_of, is_loop
-
-if TYPE_CHECKING:  # importing plants and loops is slow
-    from ..loops.ports import Ports
+from .proven import disproof, forms_of
 
 USUAL: tuple[Pair, ...] = (("d", "y"), ("d", "z"), ("d", "u"), ("n", "u"), ("r", "e"))
 """The gains that are proven where none are named, of those whose signals the loop has."""
@@ -56,9 +54,10 @@ def certify_loop(
     errors = as_errors(error)
     for one in errors:
         one.check_sample_time(loop.dt)
-    ports = ports_of(loop)
-    if isinstance(ports, str):
-        return void(loop, errors, ports)
+    try:
+        ports = ports_of(loop)
+    except NotDescribedError as fault:
+        return void(loop, errors, str(fault))
     pairs = [tuple(p) for p in gains] if gains is not None else _usual(ports)
     whole = with_errors(ports, errors)
     forms = {(a, b): opened(whole.between(a, b)) for a, b in pairs}
@@ -72,26 +71,27 @@ def certify_loop(
     return _proven(loop, errors, whole, stability.proof, found)
 
 
-def ports_of(loop: System) -> "Ports | str":
-    """Return a loop's named signals, or in words why nothing can be proven of it.
+def ports_of(loop: System) -> Ports:
+    """Return a loop's named signals.
 
-    **Raises:** `RobustctlError` for something without named signals.
+    **Raises:** `NotDescribedError` where nothing can be proven of it; `RobustctlError` for something without named signals.
     """
-    if not is_loop(loop):
+    if not isinstance(loop, Loop):
         raise RobustctlError(
-            f"a loop must have named signals, as that of rc.loops.feedback does, got {type(loop).__name__}; give the class a method ports()"
+            f"a loop must have named signals, as that of rc.loops.feedback does, got {type(loop).__name__}; make the class a "
+            "rc.loops.Loop with a method ports()"
         )
-    form = forms_of(loop)
-    if isinstance(form, str):
-        return form
-    return loop.ports()  # pyright: ignore[reportAttributeAccessIssue]
+    forms_of(loop)
+    if (ports := loop.ports()) is None:
+        raise NotDescribedError(f"{type(loop).__name__} has no ports() that describe it")
+    return ports
 
 
-def _usual(ports: "Ports") -> list[Pair]:
+def _usual(ports: Ports) -> list[Pair]:
     return [(a, b) for a, b in USUAL if a in ports.inputs and b in ports.outputs]
 
 
-def whole_form(ports: "Ports") -> LFT:
+def whole_form(ports: Ports) -> LFT:
     """Return the opened form of which stability is proven: signals that enter and leave decide its balanced coordinates alone."""
     return opened(ports.form)
 
@@ -111,7 +111,7 @@ def _ones(form: LFT) -> tuple[np.ndarray, ...]:
     return tuple(np.ones(block.multipliers) for block in form.blocks)
 
 
-def _stable_by_gain(form: LFT, whole: "Ports", deadline: float) -> Found | None:
+def _stable_by_gain(form: LFT, whole: Ports, deadline: float) -> Found | None:
     """Return a gain's proof as one of stability, whose matrix is a part of the gain's: near the largest error it may be found alone."""
     proof = least_gain(form, deadline).proof
     proof = proof and dataclasses.replace(proof, value=1.0)
@@ -119,7 +119,7 @@ def _stable_by_gain(form: LFT, whole: "Ports", deadline: float) -> Found | None:
 
 
 def _proven(
-    loop: System, errors: tuple[ModelError, ...], ports: "Ports", stability: Proof, found: dict[Pair, Found]
+    loop: System, errors: tuple[ModelError, ...], ports: Ports, stability: Proof, found: dict[Pair, Found]
 ) -> LoopCertificate:
     proofs = {pair: one.proof for pair, one in found.items() if one.proof is not None}
     return dataclasses.replace(
@@ -131,12 +131,12 @@ def _proven(
     )  # fmt: skip
 
 
-def stability_margin(ports: "Ports", proof: Proof) -> float:
+def stability_margin(ports: Ports, proof: Proof) -> float:
     """Return the bound on the largest relative eigenvalue of the matrix that proves stability; negative where it does."""
     return rate_margin(whole_form(ports), proof)
 
 
-def margin_of(ports: "Ports", pair: Pair, proof: Proof) -> float:
+def margin_of(ports: Ports, pair: Pair, proof: Proof) -> float:
     """Return the same of the matrix that proves a gain."""
     return gain_margin(opened(ports.between(*pair)), proof)
 
@@ -158,7 +158,7 @@ def void(loop: System, errors: tuple[ModelError, ...], reason: str) -> LoopCerti
 
 
 def explained(
-    found: LoopCertificate, ports: "Ports", errors: Sequence[ModelError], deadline: float
+    found: LoopCertificate, ports: Ports, errors: Sequence[ModelError], deadline: float
 ) -> LoopCertificate:
     """Return a certificate that does not hold, with how far the errors, or else the slopes, must shrink for one that does."""
     if fault_of(whole_form(ports)) or time.monotonic() > deadline:

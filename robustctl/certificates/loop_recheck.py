@@ -16,14 +16,10 @@ def recheck_loop(certificate: LoopCertificate, loop: System) -> None:
         raise RobustctlError(
             f"the certificate must be of this loop, got one of a {certificate.model} with other parts or weights; certify the loop again"
         )
-    ports, stability = ports_of(loop), certificate.rate_proof
-    if isinstance(ports, str) or stability is None:
-        raise RobustctlError(
-            "the certificate must have proofs to check, got none; certify the loop again"
-            if stability is None
-            else str(ports)
-        )
-    ports = with_errors(ports, certificate.errors)
+    stability = certificate.rate_proof
+    if stability is None:
+        raise RobustctlError("the certificate must have proofs to check, got none; certify the loop again")
+    ports = with_errors(ports_of(loop), certificate.errors)
     checks = [("stability", whole_form(ports), stability, lambda p: stability_margin(ports, p))]
     for (a, b), proof in certificate.gain_proofs.items():
         form = opened(ports.between(a, b))

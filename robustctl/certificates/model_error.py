@@ -3,11 +3,11 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..checks import is_real, is_whole
+from ..checks import is_real, is_whole, of_type, one_or_more
 from ..errors import RobustctlError
 from ..lft import (
     LFT,
@@ -21,11 +21,9 @@ from ..lft import (
     signals,
     static_gain,
 )
+from ..ports import Ports
 from ..system import Certifiable
 from .coordinates import spectral_radius
-
-if TYPE_CHECKING:  # importing plants and loops is slow
-    from ..loops.ports import Ports
 
 AT = {"output": "n", "input": "plant input"}
 """The input of a loop to which the error's output is added."""
@@ -201,15 +199,13 @@ def as_errors(error: ModelError | Sequence[ModelError] | None) -> tuple[ModelErr
 
     **Raises:** `RobustctlError` for anything else.
     """
-    errors = () if error is None else (error,) if isinstance(error, ModelError) else tuple(error)
-    if wrong := [e for e in errors if not isinstance(e, ModelError)]:
-        raise RobustctlError(
-            f"error must be a rc.certificates.ModelError, or several, got {type(wrong[0]).__name__}"
-        )
-    return errors
+    errors = () if error is None else one_or_more(error)
+    return tuple(
+        of_type(e, ModelError, "error must be a rc.certificates.ModelError, or several") for e in errors
+    )
 
 
-def with_errors(ports: "Ports", errors: Sequence[ModelError]) -> "Ports":
+def with_errors(ports: Ports, errors: Sequence[ModelError]) -> Ports:
     """Return a loop's ports with model errors connected: an unknown block each.
 
     **Raises:** `RobustctlError` for a loop without a plant that could differ from its model, and a weight that does not fit it.
@@ -227,7 +223,7 @@ def with_errors(ports: "Ports", errors: Sequence[ModelError]) -> "Ports":
     return ports._replace(form=joined(parts, [entering, *(whole[z] for _ in errors)], [whole]))
 
 
-def around(ports: "Ports", error: ModelError) -> LFT:
+def around(ports: Ports, error: ModelError) -> LFT:
     """Return the form that an error sees: from what it adds to q, the weighted control that it reads; its gain is left out."""
     z, into = _reads(ports), list(ports.inputs[AT[error.at]])
     parts = [ports.form, error.filtered(len(z))]
@@ -237,7 +233,7 @@ def around(ports: "Ports", error: ModelError) -> LFT:
     return joined(parts, [entering, whole[z]], [q])
 
 
-def _reads(ports: "Ports") -> list[int]:
+def _reads(ports: Ports) -> list[int]:
     if READS not in ports.outputs:
         raise RobustctlError(
             "a model error must be one of a plant in a loop of rc.loops.feedback, got a loop without a plant"

@@ -47,11 +47,12 @@ def signals_of(system: System) -> Signals:
 
 def _of_loop(loop: System) -> Signals | None:
     """Return the signals of a feedback loop; None of any other system."""
-    ports, plant = getattr(loop, "ports", None), getattr(loop, "plant", None)
-    if ports is None or plant is None or (known := ports()) is None:
+    from ..loops import Feedback  # slow to import
+
+    if not isinstance(loop, Feedback) or (known := loop.ports()) is None:
         return None
     # A plant in continuous time, sampled, has names for disturbances and states.
-    inner = getattr(plant, "plant", None)
+    plant, inner = loop.plant, loop.sampled and loop.sampled.plant
     columns, rows = ([known.inputs.get(name, ()) for name in "dn"], [known.outputs[name] for name in "yu"])
     disturbances = _names(tuple(s.name for s in inner.disturbances) if inner else None, "d", len(columns[0]))
     (y, y_units), (u, u_units) = (

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import RobustctlError
 from ..lft import LFT, Bounded
-from ..nn.activations import ACTIVATIONS, is_known, neurons
+from ..nn.activations import ACTIVATIONS, is_known, name_of, neurons
 from ..nn.sandwich import SandwichNetwork
 from ..nn.static import StaticNetwork
 from ..system import System, explicit_of
@@ -88,22 +88,32 @@ class _Reader:
 
     def read(self, item: Any) -> None:
         """Add one layer or all layers of a network."""
-        item = explicit_of(item)
-        if isinstance(item, list | tuple) and not _is_affine(item):
-            for part in item:
-                self.read(part)
-        elif isinstance(item, str):
-            self.named(item)
-        elif isinstance(item, GroupSort | Householder | Residual):
-            self.special(item)
-        elif _is_affine(item):
-            self.affine(*item)
-        elif eqx.is_array(item) or not (callable(item) or isinstance(item, System)):
-            self.affine(item, None)
-        elif isinstance(item, eqx.Module):
-            self.module(item)
-        else:
-            self.function(item)
+        match explicit_of(item):
+            case tuple(
+                (np.ndarray(ndim=2) | jax.Array(ndim=2) as W, np.ndarray(ndim=1) | jax.Array(ndim=1) as b)
+            ):
+                self.affine(W, b)
+            case list() | tuple() as parts:
+                for part in parts:
+                    self.read(part)
+            case str(name):
+                self.named(name)
+            case GroupSort(size=size) as sort:
+                # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
+                layer = Sorted(n := self.groups_of(size, "GroupSort"), size, sort.descending)
+                self.add(layer if size > 2 else layer.comparisons()[0], n)
+            case Householder(v=v):
+                v = np.asarray(v, np.float64)
+                n = self.groups_of(len(v), "Householder")
+                self.add(reflected(v / np.linalg.norm(v), n), n)
+            case Residual() as residual:
+                self.residual(residual)
+            case eqx.Module() as module:
+                self.module(module)
+            case function if callable(function) and not eqx.is_array(function):
+                self.function(function)
+            case matrix:
+                self.affine(matrix, None)
 
     def affine(self, W: Any, b: Any) -> None:
         layer = Affine(*_finite(W, b))
@@ -139,15 +149,13 @@ class _Reader:
             )
         n = self.signals_now(name)
         if name == "maxmin":
-            self.special(GroupSort(2))
+            self.read(GroupSort(2))
         elif name != "identity":
             self.add(elementwise(POINTWISE[name], n), n)
 
-    def special(self, item: GroupSort | Householder | Residual) -> None:
-        if isinstance(item, Residual):
-            return self.residual(item)
-        n = self.signals_now(type(item).__name__)
-        size = item.size if isinstance(item, GroupSort) else len(item.v)
+    def groups_of(self, size: int, name: str) -> int:
+        """Return the number of signals now, which must be whole groups of `size`."""
+        n = self.signals_now(name)
         if n % size:
             even = (
                 "maxmin needs an even number of signals"
@@ -155,12 +163,7 @@ class _Reader:
                 else f"groups of {size} need a multiple of {size} signals"
             )
             raise RobustctlError(f"{even}, got {n}; pad the layer before")
-        if isinstance(item, GroupSort):
-            layer = Sorted(n, size, item.descending)
-            # One comparison sorts a pair, and a neuron per pair is the better of both descriptions.
-            return self.add(layer if size > 2 else layer.comparisons()[0], n)
-        v = np.asarray(item.v, np.float64)
-        return self.add(reflected(v / np.linalg.norm(v), n), n)
+        return n
 
     def residual(self, item: Residual) -> None:
         one, other = _Reader(self.width), _Reader(self.width)
@@ -239,13 +242,10 @@ class _Reader:
         name = next((name for name, known in _FUNCTIONS.items() if known is function), None)
         if name is not None:
             return self.named(name)
-        n = self.signals_now(getattr(function, "__name__", type(function).__name__))
-        if (
-            isinstance(function, functools.partial)
-            and function.func is jax.nn.leaky_relu
-            and not function.args
-        ):
-            return self.add(elementwise(_leak(function.keywords.get("negative_slope", 0.01), n), n), n)
+        n = self.signals_now(name_of(function))
+        match function:
+            case functools.partial(func=jax.nn.leaky_relu, args=(), keywords=given):
+                return self.add(elementwise(_leak(given.get("negative_slope", 0.01), n), n), n)
         if is_known(function):  # the identity, which Equinox has under no public name
             return None
         block, assumptions = neurons(n, function, (np.dtype(np.float64),))
@@ -256,15 +256,6 @@ class _Reader:
 
 
 _FUNCTIONS = ACTIVATIONS | {"silu": jax.nn.silu, "abs": jnp.abs}
-
-
-def _is_affine(item: Any) -> bool:
-    """Whether an item is a pair of a matrix and a vector."""
-    if not isinstance(item, tuple) or len(item) != 2:
-        return False
-    return (
-        all(isinstance(a, np.ndarray | jax.Array) for a in item) and item[0].ndim == 2 and item[1].ndim == 1
-    )
 
 
 def _leak(slope: Any, n: int) -> Activation:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checks import is_real
 from ..errors import RobustctlError
 from ..lft import LFT, rescaled
 from ..system import Parameterization, System, explicit_of
@@ -168,7 +169,7 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
             f"the bounds of disturbances must be positive and finite, got {given}; leave out the name of an input that is not disturbed"
         )
     count = int(np.count_nonzero(sizes))
-    if isinstance(given, float | int):
+    if is_real(given):
         return sizes, [list(range(count))], {"2-norm of inputs": float(sizes[0])}
     return sizes, [[k] for k in range(count)], {n: float(s) for n, s in zip(names, sizes, strict=True) if s}
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..lft import BOUND_ROUNDING
 from ..system import System
 from .certificate import Certificate
-from .dissipation import Inequality, described, positive_definite
+from .dissipation import Inequality, NotDescribedError, described, positive_definite
 from .faults import flag_fault, system_fault
 from .metric import find_metric
 from .rate import rate_found
@@ -19,24 +19,23 @@ def promised(system: System) -> Certificate:
         return _void(reason)
     # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        claims = _claims(system)
-    if reason := system_fault(system):
+        try:
+            claims, reason = _claims(system), ""
+        except NotDescribedError as error:
+            claims, reason = [], str(error)
+    if reason := system_fault(system) or reason:
         return _void(reason)
-    if isinstance(claims, str):
-        return _void(claims)
     found = [_of_one(f) for f in claims]
     return found[0] if len(found) == 1 else _of_modes(found)
 
 
-def _claims(system: System) -> list[Inequality] | str:
-    """Return the inequality of each mode of a system, or in words why one has none."""
-    found = described(system)
-    if isinstance(found, str):
-        return found
-    for mode, f in found:
+def _claims(system: System) -> list[Inequality]:
+    found = []
+    for mode, f in described(system):
         if f is None:
-            return f"{type(mode).__name__} makes no claim: nothing about it is guaranteed"
-    return [f for _, f in found if f is not None]
+            raise NotDescribedError(f"{type(mode).__name__} makes no claim: nothing about it is guaranteed")
+        found.append(f)
+    return found
 
 
 def _void(reason: str) -> Certificate:
@@ -89,8 +88,6 @@ def _of_static(f: Inequality) -> Certificate:
 
 def _of_modes(found: list[Certificate]) -> Certificate:
     """The weakest of the certificates of all modes, which must share metric and claim: then switching does no harm."""
-    if not found:
-        return _void("a system must have a mode to be in, got modes() that returns none")
     worst = max(found, key=lambda c: c.margin)
     if all(c.holds and _same_claim(c, worst) for c in found):
         return dataclasses.replace(worst, rate_found=max(c.rate_found or 1.0 for c in found))

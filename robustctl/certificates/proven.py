@@ -11,7 +11,7 @@ from ..system import System
 from .certificate import Certificate
 from .coordinates import opened
 from .counterexample import counterexample
-from .dissipation import described
+from .dissipation import Inequality, NotDescribedError, described
 from .faults import flag_fault, system_fault
 from .inequalities import Supply
 from .progress import deadline_after
@@ -27,10 +27,12 @@ def with_proofs(found: Certificate, system: System, seconds: float) -> Certifica
     **Raises:** `RobustctlError` for seconds that are not positive.
     """
     deadline = deadline_after(seconds)
-    forms, supply = forms_of(system), asked_supply(found)
-    if isinstance(forms, str):
-        nothing = Found(None, forms)
-        gain, rate, margin, assumed = nothing, nothing, nothing, ()
+    supply = asked_supply(found)
+    try:
+        forms = forms_of(system)
+    except NotDescribedError as error:
+        gain = rate = margin = Found(None, str(error))
+        assumed = []
     else:
         gain, rate = least_gain(forms, deadline), least_rate(forms, deadline)
         margin = largest_margin(forms, supply, deadline) if supply else Found(None)
@@ -71,31 +73,29 @@ def _is_gain(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> bool:
     return not S.any() and all(multiples)
 
 
-def is_loop(system: System) -> bool:
-    """Return whether a system has named signals to prove gains between."""
-    return callable(getattr(system, "ports", None))
+def forms_of(system: System) -> list[LFT]:
+    """Return the forms of a system's modes with their networks opened.
 
-
-def forms_of(system: System) -> list[LFT] | str:
-    """Return the forms of a system's modes with their networks opened, or in words why there is nothing to prove anything of."""
+    **Raises:** `NotDescribedError` where there is nothing to prove anything of.
+    """
     if reason := flag_fault(system) or system_fault(system):
-        return reason
+        raise NotDescribedError(reason)
     try:
-        found = described(system)
-        if isinstance(found, str):
-            return found
-        if not found:
-            return "a system must have a mode to be in, got modes() that returns none"
-        for mode, f in found:
-            if f is None or f.fault:
-                return f.fault if f else f"{type(mode).__name__} has no lft() that describes it"
-        forms = [opened(f.form) for _, f in found if f is not None]
+        forms = [_form_of(mode, f) for mode, f in described(system)]
     except RobustctlError as error:
-        return str(error)
+        raise NotDescribedError(str(error)) from error
     sizes = {(form.nx, form.nu, form.ny) for form in forms}
     if len(sizes) > 1:
-        return f"the modes between which a system switches must have the same states, inputs and outputs, got {sorted(sizes)}"
+        raise NotDescribedError(
+            f"the modes between which a system switches must have the same states, inputs and outputs, got {sorted(sizes)}"
+        )
     return forms
+
+
+def _form_of(mode: System, f: Inequality | None) -> LFT:
+    if f is None or f.fault:
+        raise NotDescribedError(f.fault if f else f"{type(mode).__name__} has no lft() that describes it")
+    return opened(f.form)
 
 
 def smaller(promised: float | None, proof: Proof | None) -> float | None:
@@ -110,6 +110,8 @@ def _scaled_gamma(system: System, gamma: float | None, deadline: float) -> float
     u_std, y_std = (np.asarray(a, np.float64) for a in (system.u_std, system.y_std))
     if len(set(u_std)) == len(set(y_std)) == 1:
         return float(gamma * u_std[0] / y_std[0])
-    forms = forms_of(system.system)
-    proof = None if isinstance(forms, str) else least_gain(forms, deadline).proof
+    try:
+        proof = least_gain(forms_of(system.system), deadline).proof
+    except NotDescribedError:
+        return None
     return proof.value if proof else None

@@ -53,16 +53,17 @@ def check_proofs(certificate: Certificate, system: System) -> None:
 
     **Raises:** `RobustctlError` for a certificate without proofs, one whose multipliers do not fit, and one that proves nothing.
     """
-    forms, supply = forms_of(system), asked_supply(certificate)
+    supply = asked_supply(certificate)
     proofs = [
         ("gain", certificate.gain_proof, gain_margin), ("rate", certificate.rate_proof, rate_margin),
         ("supply rate", certificate.supply_proof, lambda forms, proof: supply_margin(forms, proof, supply) if supply else 1.0),
     ]  # fmt: skip
     given = [(name, proof, margin) for name, proof, margin in proofs if proof is not None]
-    if isinstance(forms, str) or not given:
+    if not given:
         raise RobustctlError(
             f"the certificate must have proofs to check, got none of {certificate.model}; certify(model) searches them"
         )
+    forms = forms_of(system)
     for name, proof, margin in given:
         if reason := fits(forms, proof):
             raise RobustctlError(reason)

@@ -90,29 +90,27 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
     **Raises:** `ModelError` for a nonlinear or affine system (see `linearize`), for one without inputs, and for a `dt` that is
     missing or not the system's own.
     """
-    if is_of_control(system):
-        return realize(system)
-    if isinstance(system, StateSpace):
-        names = {
-            "inputs": list(system.inputs),
-            "outputs": list(system.outputs),
-            "states": list(system.states),
-        }
-        time = sample_time(system.dt, dt, system)
-    elif isinstance(system, LinearPlant):
-        return _from_plant(system)
-    elif isinstance(system, LinearSystem):
-        if np.any(np.asarray(system.bx)) or np.any(np.asarray(system.by)):
+    match system:
+        case ct.StateSpace() | ct.TransferFunction():
+            return realize(system)
+        case LinearPlant():
+            return _from_plant(system)
+        case StateSpace():
+            signals = {"inputs": system.inputs, "outputs": system.outputs, "states": system.states}
+            names = {kind: list(group) for kind, group in signals.items()}
+            time = sample_time(system.dt, dt, system)
+        case LinearSystem():
+            if np.any(np.asarray(system.bx)) or np.any(np.asarray(system.by)):
+                raise ModelError(
+                    "a linear system must have bx = by = 0, got offsets; robustctl.classical.linearize gives the system "
+                    "in deviations from a point"
+                )
+            names, time = {}, sample_time(None, dt, system)
+        case _:
             raise ModelError(
-                "a linear system must have bx = by = 0, got offsets; robustctl.classical.linearize gives the system "
-                "in deviations from a point"
+                f"the system must be a StateSpace, LinearSystem or LinearPlant, got {type(system).__name__}; use "
+                "robustctl.classical.linearize or to_nonlinear_io"
             )
-        names, time = {}, sample_time(None, dt, system)
-    else:
-        raise ModelError(
-            f"the system must be a StateSpace, LinearSystem or LinearPlant, got {type(system).__name__}; use "
-            "robustctl.classical.linearize or to_nonlinear_io"
-        )
     matrices = [np.asarray(M, float) for M in (system.A, system.B, system.C, system.D)]
     check_inputs(system.nu)
     return ct.StateSpace(*matrices, time, **names)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import control as ct
+import jax
 import numpy as np
 
 from ..system import System
@@ -18,17 +20,18 @@ def summary(self: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, System):
-        return type(value).__name__
-    if hasattr(value, "nstates"):
-        time = "continuous time" if value.dt == 0 else f"dt = {value.dt:g} s"
-        counts = f"{value.nstates} states, {value.ninputs} inputs, {value.noutputs} outputs"
-        return f"{type(value).__name__} with {counts}, {time}"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if hasattr(value, "shape"):
-        array = np.asarray(value)
-        if array.size > _FEW or array.ndim > 2:
-            return f"array of shape {array.shape}"
-        return np.array2string(array, precision=5, separator=", ").replace("\n", "")
-    return str(value).split("\n")[0][:100]
+    match value:
+        case System():
+            return type(value).__name__
+        case ct.StateSpace(nstates=nx, ninputs=nu, noutputs=ny, dt=dt):
+            time = "continuous time" if dt == 0 else f"dt = {dt:g} s"
+            return f"{type(value).__name__} with {nx} states, {nu} inputs, {ny} outputs, {time}"
+        case float():
+            return f"{value:.6g}"
+        case np.ndarray() | jax.Array():
+            array = np.asarray(value)
+            if array.size > _FEW or array.ndim > 2:
+                return f"array of shape {array.shape}"
+            return np.array2string(array, precision=5, separator=", ").replace("\n", "")
+        case _:
+            return str(value).split("\n")[0][:100]

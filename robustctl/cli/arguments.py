@@ -105,8 +105,9 @@ def arguments(command: Any) -> tuple[str, ...]:
     """
     hints = get_type_hints(type(command), include_extras=True)
     first, named = [], []
+    values = vars(command)
     for field in dataclasses.fields(command):
-        value = getattr(command, field.name)
+        value = values[field.name]
         positional = tyro.conf.Positional in get_args(hints[field.name])
         if dataclasses.is_dataclass(value):
             named += arguments(value)
@@ -124,6 +125,10 @@ def _flag(name: str, value: Any) -> list[str]:
 
 
 def _words(value: Any) -> list[str]:
-    if isinstance(value, tuple):
-        return [str(part) for part in value]
-    return [str(value.absolute()) if isinstance(value, Path) else str(value)]
+    match value:
+        case tuple():
+            return [str(part) for part in value]
+        case Path():
+            return [str(value.absolute())]
+        case _:
+            return [str(value)]

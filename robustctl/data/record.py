@@ -78,9 +78,9 @@ class Experiment:
             raise DataError(
                 f"{where}{field}_mask must be bool of shape {values.shape}, got {mask.dtype} {mask.shape}"
             )
-        bad = np.argwhere(~np.isfinite(values))
-        if len(bad):
-            sample, channel = bad[0]
+        good = np.isfinite(values)
+        if not good.all():
+            sample, channel = np.argwhere(~good)[0]
             state = "measured" if mask[sample, channel] else "masked"
             raise DataError(
                 f"{where}every sample must be finite, masked ones too; {field}[{sample}, {channel}] is "

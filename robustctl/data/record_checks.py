@@ -53,9 +53,9 @@ def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
 
 def refuse_infinite(values: np.ndarray, names: Sequence[str], where: str = "") -> None:
     """Raise a DataError that names the first infinite sample of `values` (T, n)."""
-    bad = np.argwhere(np.isinf(values))
-    if len(bad):
-        sample, channel = bad[0]
+    bad = np.isinf(values)
+    if bad.any():
+        sample, channel = np.argwhere(bad)[0]
         raise DataError(
             f"{where}channel {names[channel]!r} is infinite at sample {sample} (counted from 0); "
             "samples must be finite, with NaN for a missing one"

@@ -118,8 +118,7 @@ def to_grid(
     index = np.rint((stamps - stamps[0]) / step)
     off = np.abs(stamps - stamps[0] - index * step).max()
     if off <= STAMP_TOLERANCE * step and not (np.diff(index) < 1).any():
-        full = np.full((count, values.shape[1]), np.nan)
-        full[index.astype(int)] = values
+        full = _placed(values, index, count)
     elif given is None or exact:
         steps = np.diff(stamps)
         raise DataError(
@@ -132,6 +131,15 @@ def to_grid(
     full[:, columns] = held(values[:, columns], (stamps - stamps[0]) / step, len(full))
     rounding = 2 * float(np.spacing(np.abs(stamps).max())) / max(len(full) - 1, 1)
     return (_plain(step, rounding) if given is None else given), float(stamps[0]), full
+
+
+def _placed(values: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
+    """Rows (T, n) at the increasing places `index` of `count` rows, NaN elsewhere."""
+    if count == len(values):
+        return values.copy()
+    full = np.full((count, values.shape[1]), np.nan)
+    full[index.astype(int)] = values
+    return full
 
 
 def _plain(step: float, rounding: float) -> float:

@@ -3,60 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from ..advice.arx import lags
+from ..advice.channels import explained, spectrum
+from ..advice.findings import COLLINEAR, FEW_FREQUENCIES
+from ..advice.series import standard
 from ..checks import is_whole
 from ..data import Record, Scaling
-from ..errors import DataError, RobustctlError
+from ..data.trend import pooled
+from ..errors import DataError, RobustctlError, RobustctlWarning
+from ..linear.choose import ORDERS, Chosen, choose
+from ..linear.series import HEAD, Linear, Series
 from ..nn.stable_linear import stable_linear_at
 from ..state_space import StateSpace
 from ..train import FittedModel
 from ..train.fitted_model import check_record
 from ..train.initial_state import LearnedState
-from .polish import polished
-from .projection import (
-    Linear,
-    Series,
-    free_run,
-    observability,
-    state_matrices,
-    windows_without_gaps,
-    with_inputs,
+
+UNSTABLE = (
+    "if the plant integrates, take the differences of its outputs as outputs; if it is unstable, log it in a stable closed loop with the "
+    "reference as input"
 )
-
-ORDERS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 18, 22, 28)
-"""Tried where none is given; from 8 on each adds a quarter."""
-
-BETTER = 0.98
-"""Of the error of a lower order: what a higher one must come below, so that noise in the validation part does not add states."""
-
-FITTED = 2 / 3
-"""Share of each experiment that orders are fitted to; the rest selects. The last fit uses all samples."""
-
-ROWS = 20
-"""Most block rows where the order is not given: with more the singular values are sharper, and the projection costs the cube."""
-
-POLISHED = 8
-"""Highest order whose free-run error is reduced further: the cost grows with the fourth power of the order."""
-
-LONGEST = 20_000
-"""Samples of an experiment from which B, D and offset are fitted; A and C use all."""
-
-SHORT = 6_000
-"""Most samples of an experiment, its latest before the validation part, from which the candidates are fitted."""
-
-HEAD = 30
-"""Samples that determine the initial state of a run that is scored."""
-
-LATEST = 60
-"""Longest delay that is searched, samples."""
-
-CERTAIN = 5.0
-"""Standard deviations of an impulse response's coefficient that end the delay: among 60 zeros, chance exceeds it once in 30,000 records."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -70,6 +41,8 @@ class LinearFit:
     - `delay`: of each input, samples.
     - `singular_values`: of the projection, largest first; a gap behind one of them suggests its number as order.
     - `validation`: pooled NRMSE on the validation part by order.
+    - `cautions`: what the record leaves undetermined, a sentence each: constant or collinear inputs, few frequencies, poles that were
+      moved inside the unit circle.
     """
 
     model: FittedModel
@@ -77,6 +50,7 @@ class LinearFit:
     delay: tuple[int, ...]
     singular_values: np.ndarray
     validation: dict[int, float]
+    cautions: tuple[str, ...] = ()
 
     def state_space(self) -> StateSpace:
         """Return the model in deviations from its equilibrium, in the signals' own units."""
@@ -92,8 +66,10 @@ class LinearFit:
     def __repr__(self) -> str:
         scores = ", ".join(f"{n}: {score:.3g}" for n, score in self.validation.items())
         delay = f", delays {', '.join(map(str, self.delay))} samples" if any(self.delay) else ""
-        return f"linear model of order {self.order}{delay}" + (
-            f"\n  NRMSE on the validation part by order  {scores}" if scores else ""
+        return (
+            f"linear model of order {self.order}{delay}"
+            + (f"\n  NRMSE on the validation part by order  {scores}" if scores else "")
+            + "".join(f"\n  {caution}" for caution in self.cautions)
         )
 
 
@@ -105,9 +81,10 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
         x+ = A x + B u[t - delay],    y = C x + D u[t - delay] + offset
 
     A and C come from a projection of the record (PO-MOESP), B, D, the offset and an initial state for each experiment from least squares
-    of the free run. Poles outside of the circle of radius 1 - 1/T, whose modes T samples do not distinguish from constants, are moved onto
-    it. The first two thirds of each experiment are fitted, and the rest selects the lowest order that a higher one improves by less than
-    2 %, whether a delay is used, and for up to eight states whether the free-run error is reduced further by nonlinear least squares.
+    of the free run. Poles outside of the unit circle, and those of time constants beyond ten records' lengths, get a time constant of the
+    record's length. The first two thirds of each experiment are fitted, and the rest selects the lowest order that a higher one improves
+    by less than 2 %, whether a delay is used, and for up to eight states whether the free-run error is reduced further by nonlinear least
+    squares.
 
     **Arguments:**
 
@@ -115,8 +92,9 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
     - `order`: number of states, None to select it
     - `delay`: of the inputs in samples, one number or one for each; None to find it
 
-    **Raises:** `RobustctlError` for an order or delay out of range; `DataError` for channels that are constant, and too few samples
-    without gaps.
+    **Raises:** `RobustctlError` for an order or delay out of range; `DataError` where all inputs or all outputs are constant, for an
+    output without any sample, too few samples without gaps, a delay longer than the record, and unstable poles that no stable model
+    replaces.
 
     **Source:** M. Verhaegen, Automatica 30, 1994.
 
@@ -127,23 +105,41 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
     """
     check_record(record)
     _check(record, order, delay)
-    scaling = Scaling.fit(record)
-    scaled = scaling.apply(record).experiments
-    given = [Series(e.u, e.y, np.all(e.u_mask, axis=1), np.all(e.y_mask, axis=1)) for e in scaled]
-    zero = (0,) * record.nu
-    delays = _delays(given) if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
-    orders = ORDERS if order is None else (order,)
-    delayed = [_delayed(e, delays) for e in given]
-    found = _validated(delayed, orders)
-    if delay is None and delays != zero:
-        without = _validated(given, orders)
-        # A slow plant's first responses are lost in the noise and look like a delay, which then costs accuracy.
-        if min(without.values()) < min(found.values()):
-            found, delays, delayed = without, zero, given
-    chosen = _lowest(found)
-    models, values = _fit(delayed, [chosen])
-    by_order = {n: min(score for (m, _), score in found.items() if m == n) for n, _ in found}
-    return LinearFit(_fitted(record, scaling, models[chosen], delays), chosen[0], delays, values, by_order)
+    with warnings.catch_warnings():
+        # of constant channels, which are among the fit's cautions
+        warnings.simplefilter("ignore", RobustctlWarning)
+        scaling = Scaling.fit(record)
+    given = None if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
+    chosen = choose(series_of(record, scaling), ORDERS if order is None else (order,), given)
+    by_order: dict[int, float] = {}
+    for (n, _), score in chosen.validation.items():
+        by_order[n] = min(score, by_order.get(n, np.inf))
+    if chosen.outside > 1 and min(by_order.values()) > 1:
+        raise DataError(
+            f"the plant must be stable: the record has a pole at {chosen.outside:.6g}, and no stable model comes closer than the mean; "
+            + UNSTABLE
+        )
+    model = _fitted(record, scaling, chosen.model, chosen.delays)
+    cautions = tuple(_cautions(record, chosen))
+    return LinearFit(model, len(chosen.model.A), chosen.delays, chosen.values, by_order, cautions)
+
+
+def series_of(record: Record, scaling: Scaling) -> list[Series]:
+    """Return the experiments of a record as a subspace method takes them: scaled, constant channels zero without their rounding.
+
+    **Arguments:**
+
+    - `record`: in its own units
+    - `scaling`: of the model
+    """
+    u_varies, y_varies = standard(record, "u").varies, standard(record, "y").varies
+    return [
+        Series(
+            np.where(u_varies, scaling.scale_u(e.u), 0.0), np.where(y_varies, scaling.scale_y(e.y), 0.0),
+            np.all(e.u_mask, axis=1), e.y_mask,
+        )
+        for e in record.experiments
+    ]  # fmt: skip
 
 
 def _check(record: Record, order: int | None, delay: int | Sequence[int] | None) -> None:
@@ -154,118 +150,48 @@ def _check(record: Record, order: int | None, delay: int | Sequence[int] | None)
         raise RobustctlError(
             f"delay must be a whole number of samples, or one for each of {record.nu} inputs, got {delay!r}; None finds it"
         )
-    for names, fields in ((record.inputs, "u"), (record.outputs, "y")):
-        values = np.concatenate([e.signal(fields)[0] for e in record.experiments])
-        flat = np.std(values, axis=0) <= 1e-12 * np.abs(values).max(axis=0)
-        if flat.any():
-            constant = [name for name, is_flat in zip(names, flat, strict=True) if is_flat]
-            raise DataError(
-                f"every channel must vary, but {constant} are constant; leave them out with rc.data.select"
-            )
-
-
-def _delayed(e: Series, delays: Sequence[int]) -> Series:
-    """Return an experiment with its inputs delayed, the first values held before the start."""
-    columns = [
-        np.concatenate([np.full(min(d, len(u)), u[0]), u[: max(len(u) - d, 0)]])
-        for u, d in zip(e.u.T, delays, strict=True)
-    ]
-    measured = np.concatenate([np.zeros(max(delays), bool), e.u_ok])[: len(e.u)]
-    return e._replace(u=np.stack(columns, axis=1), u_ok=measured)
-
-
-def _delays(experiments: Sequence[Series]) -> tuple[int, ...]:
-    """Return for each input the lag of the first coefficient of the impulse responses that is certainly not zero, the least of all outputs.
-
-    The coefficients are those of an ARX model with two past outputs, whose covariance least squares give.
-    """
-    nu = experiments[0].u.shape[1]
-    most = min(LATEST, max(len(e.u) for e in experiments) // (10 * nu))
-    found = np.full(nu, most + 1)
-    for i in range(experiments[0].y.shape[1]):
-        blocks = [_lagged(e.part(0, LONGEST), i, most) for e in experiments]
-        phi, y = (np.concatenate(b) for b in zip(*blocks, strict=True))
-        if len(y) < 2 * phi.shape[1]:
-            return (0,) * nu
-        inverse = np.linalg.pinv(phi.T @ phi, rcond=1e-10, hermitian=True)
-        theta = inverse @ (phi.T @ y)
-        deviation = np.sqrt(np.diag(inverse) * np.sum((y - phi @ theta) ** 2) / (len(y) - len(theta)))
-        certain = (np.abs(theta) > CERTAIN * deviation)[2:-1].reshape(nu, most + 1)
-        found = np.minimum(found, np.where(certain.any(axis=1), certain.argmax(axis=1), most + 1))
-    # The first coefficient of a delayed system without direct path is that of one sample more, which D = 0 describes without a state.
-    return tuple(max(int(d) - 1, 0) if d <= most else 0 for d in found)
-
-
-def _lagged(e: Series, output: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    y = e.y[:, output]
-    inputs = [lags(u, 0, most) for u in e.u.T]
-    used = lags(e.y_ok, 0, 2).all(axis=1) & lags(e.u_ok, 0, most).all(axis=1)
-    return np.column_stack([lags(y, 1, 2), *inputs, np.ones(len(y))])[used], y[used]
-
-
-Kind = tuple[int, bool]
-"""An order, and whether the free-run error was reduced further."""
-
-
-def _kinds(orders: Sequence[int]) -> list[Kind]:
-    return [(n, further) for n in orders for further in (False, True)[: 1 + (n <= POLISHED)]]
-
-
-def _fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind, Linear], np.ndarray]:
-    """Return the models of some kinds, those that the data allow, and the singular values."""
-    ny, longest = experiments[0].y.shape[1], max(len(e.u) for e in experiments)
-    rows = _rows(experiments, max(n for n, _ in kinds))
-    vectors, values = observability(experiments, rows)
-    short = [e.part(0, LONGEST) for e in experiments]
-    models, radius = {}, 1 - 1 / longest
-    for n in sorted({n for n, _ in kinds if n < rows * ny}):
-        model, states = with_inputs(*state_matrices(vectors, values, n, ny, radius), short)
-        models[n, False] = model
-        if (n, True) in kinds:
-            models[n, True] = polished(model, states, short, radius)
-    if not models:
+    longest = max(e.samples for e in record.experiments)
+    if given and max(given) >= longest:
         raise DataError(
-            f"order must be less than {rows * ny}, what the record's length without gaps allows, got {min(kinds)[0]}; use a lower order"
-        )
-    return models, values
-
-
-def _rows(experiments: Sequence[Series], order: int) -> int:
-    """Return the block rows: as many as `ROWS`, or as an order asks, or as leave three columns for each row."""
-    nu, ny = experiments[0].u.shape[1], experiments[0].y.shape[1]
-    rows = max(ROWS, -(-order // ny) + 2)
-    while rows > 2 and windows_without_gaps(experiments, rows) < 3 * (1 + 2 * rows * (nu + ny)):
-        rows -= 1
-    return rows
-
-
-def _validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind, float]:
-    """Return the pooled NRMSE of each kind on the last third of each experiment, fitted to the rest."""
-    cuts = [int(FITTED * len(e.u)) for e in experiments]
-    training = [e.part(max(cut - SHORT, 0), cut) for e, cut in zip(experiments, cuts, strict=True)]
-    rest = [e.part(cut, cut + LONGEST) for e, cut in zip(experiments, cuts, strict=True)]
-    rest = [e for e in rest if len(e.u) > 2 * HEAD and e.y_ok[HEAD:].any()]
-    if not rest:
-        raise DataError(
-            f"a model is selected on the last third of experiments, of which one must have more than {2 * HEAD} samples with outputs; "
+            f"the delay must be shorter than the record, whose longest experiment has {longest} samples, got {delay!r}; "
             "use a longer record"
         )
-    models, _ = _fit(training, _kinds(orders))
-    return {kind: _score(model, rest) for kind, model in models.items()}
+    for field, names, kind in (("u", record.inputs, "input"), ("y", record.outputs, "output")):
+        mask = pooled(record, field)[1]
+        if lost := [name for name, seen in zip(names, mask.T, strict=True) if not seen.any()]:
+            raise DataError(
+                f"every channel must have a measured sample, {lost} have none; leave them out with rc.data.select"
+            )
+        if not standard(record, field).varies.any():
+            raise DataError(f"an {kind} must vary, but {list(names)} are constant; log while the inputs move")
 
 
-def _score(model: Linear, experiments: Sequence[Series]) -> float:
-    errors = np.concatenate([(e.y - free_run(model, e, HEAD))[HEAD:][e.y_ok[HEAD:]] for e in experiments])
-    spread = np.concatenate([e.y[HEAD:][e.y_ok[HEAD:]] for e in experiments]).std(axis=0)
-    return float(np.sqrt(np.mean((errors / np.maximum(spread, 1e-12)) ** 2)))
-
-
-def _lowest(validation: dict[Kind, float]) -> Kind:
-    best = min(validation)
-    for kind, score in validation.items():
-        if score < BETTER * validation[best]:
-            best = kind
-    return best
+def _cautions(record: Record, chosen: Chosen) -> list[str]:
+    """Return what the record leaves undetermined, a sentence each."""
+    said, u, y = [], standard(record, "u"), standard(record, "y")
+    for kind, names, varies in (("input", record.inputs, u.varies), ("output", record.outputs, y.varies)):
+        said += [
+            f"{kind} {name!r} is constant in the record: the model has no effect {'of' if kind == 'input' else 'on'} it"
+            for name, does in zip(names, varies, strict=True) if not does
+        ]  # fmt: skip
+    moving = np.concatenate([u(e.u)[:, u.varies] for e in record.experiments])
+    names = [name for name, does in zip(record.inputs, u.varies, strict=True) if does]
+    for name, share, values in zip(names, explained(moving), moving.T, strict=True):
+        if share > COLLINEAR:
+            said.append(
+                f"input {name!r} moves with the others (R^2 {share:.3g}): the model tells their common effect, hardly that of each; "
+                "log while they move apart"
+            )
+        if (count := spectrum([values], record.dt)[2]) < FEW_FREQUENCIES:
+            said.append(
+                f"input {name!r} has {count:.2g} frequencies: the model is known at these alone; log with rc.data.multisine or rc.data.prbs"
+            )
+    if chosen.outside > 1:
+        pole = np.abs(np.linalg.eigvals(chosen.model.A)).max()
+        said.append(
+            f"a pole at {chosen.outside:.6g} was moved to {pole:.6g}, as the model is stable: " + UNSTABLE
+        )
+    return said
 
 
 def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[int]) -> FittedModel:

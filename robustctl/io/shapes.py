@@ -97,14 +97,16 @@ def _built(cls: type, arguments: dict[str, Any]) -> Any:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, eqx.Module):
-        yield value
-        # The layers of an MLP are checked with it; with scan=True they are stacked, unlike any on its own.
-        whole = isinstance(value, eqx.nn.MLP)
-        value = () if whole else tuple(fields_of(value).values())
-    if isinstance(value, tuple):
-        for item in value:
-            yield from _parts(item)
+    match value:
+        case eqx.nn.MLP():
+            # Its layers are checked with it; with scan=True they are stacked, unlike any on its own.
+            yield value
+        case eqx.Module():
+            yield value
+            yield from _parts(tuple(fields_of(value).values()))
+        case tuple():
+            for item in value:
+                yield from _parts(item)
 
 
 def _static_fields(part: eqx.Module) -> dict[str, Any]:

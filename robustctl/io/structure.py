@@ -92,7 +92,13 @@ def _refuse(value: Any, path: Path) -> NoReturn:
 
 
 def _encode_array(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict:
-    kind = "jax" if isinstance(value, jax.Array) else "scalar" if isinstance(value, np.generic) else "numpy"
+    match value:
+        case jax.Array():
+            kind = "jax"
+        case np.generic():
+            kind = "scalar"
+        case _:
+            kind = "numpy"
     plain = kind != "numpy" or type(value) is np.ndarray
     unknown = traced(value)
     if unknown or not plain or value.dtype.name not in DTYPES:

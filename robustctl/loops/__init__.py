@@ -1,5 +1,7 @@
 """Systems made of systems: feedback, series, Youla, a learned system alongside a controller."""
 
+from ..ports import Loop as Loop
+from ..ports import Ports as Ports
 from .alongside import Alongside as Alongside
 from .feedback import Feedback as Feedback
 from .feedback import LoopOutput as LoopOutput
@@ -20,7 +22,6 @@ from .model_plant import ModelPlantState as ModelPlantState
 from .parallel import Parallel as Parallel
 from .parallel_model import ParallelModel as ParallelModel
 from .plant_scenario import PlantScenario as PlantScenario
-from .ports import Ports as Ports
 from .youla import Base as Base
 from .youla import ModelBased as ModelBased
 from .youla import Youla as Youla

@@ -13,10 +13,10 @@ from ..checks import of_type
 from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
+from ..ports import PLANT_INPUT, Loop, Ports, named
 from ..registry import registered
 from ..system import StrictlyProper, System, step_by_step
 from .parts import Of, forms, narrowed, with_references
-from .ports import PLANT_INPUT, Ports, named
 
 
 class LoopOutput(NamedTuple):
@@ -35,7 +35,7 @@ class LoopOutput(NamedTuple):
 
 
 @registered()
-class Feedback(System):
+class Feedback(Loop):
     """A policy in feedback with a plant.
 
     ::
@@ -103,6 +103,7 @@ class Feedback(System):
         y, u, w, r = signals([plant, policy], plant.nu - policy.ny, policy.nu - plant.ny)
         return joined([plant, policy], [u, w, y, r], [y, r, u])
 
+    @override
     def ports(self) -> Ports | None:
         """Return the form between all named signals; None where the loop has no form.
 

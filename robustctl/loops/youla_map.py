@@ -11,11 +11,11 @@ from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, joined, saturation, signals
+from ..ports import Loop, Ports, named
 from ..registry import registered
 from ..state_space import StateSpace
 from ..system import System
 from .parts import Of, forms
-from .ports import Ports, named
 
 
 class YoulaOutput(NamedTuple):
@@ -26,7 +26,7 @@ class YoulaOutput(NamedTuple):
 
 
 @registered(null={"limit": math.inf})
-class YoulaMap(System):
+class YoulaMap(Loop):
     """The closed loop of a linear plant and base controller, seen from the disturbance `d`.
 
     ::
@@ -90,6 +90,7 @@ class YoulaMap(System):
         z0, z1, y, v, u, d = signals(parts, self.nu)
         return joined(parts, [d, u, d, y, v], [z0 + z1, u])
 
+    @override
     def ports(self) -> Ports | None:
         """Return the form from d to z and u by name; None where q has no form."""
         form, nz = self.lft(), self.t0.D.shape[0]

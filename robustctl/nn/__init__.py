@@ -1,6 +1,8 @@
 """Learned models: free arrays in, a system with a guarantee out."""
 
 from .activations import ACTIVATIONS as ACTIVATIONS
+from .at_linear import AtLinear as AtLinear
+from .at_linear import at_linear as at_linear
 from .corrected import CorrectedR2DN as CorrectedR2DN
 from .fixed import Fixed as Fixed
 from .gated import GRU as GRU

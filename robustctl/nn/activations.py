@@ -67,7 +67,7 @@ def fault(activation: Any, *dtypes: Any) -> str | None:
         hash(activation)
     except TypeError:
         return (
-            f"activation must be a function without arrays in it, got {_name(activation)}; with a constant in place of "
+            f"activation must be a function without arrays in it, got {name_of(activation)}; with a constant in place of "
             "its array it is one, as functools.partial(jax.nn.leaky_relu, negative_slope=0.25) is for PReLU"
         )
     # A model that is built inside of jit, as for its shapes alone, has its activation evaluated all the same.
@@ -99,23 +99,23 @@ def _fault_in(activation: Callable[..., Any], dtype: np.dtype) -> str | None:
         )
         single = np.asarray(activation(jnp.asarray(points[3])))
     except Exception as error:
-        return f"activation must take an array and, entry by entry, a single number; {_name(activation)} raised: {error}"
+        return f"activation must take an array and, entry by entry, a single number; {name_of(activation)} raised: {error}"
     if values.shape != points.shape or values.dtype != dtype:
         return (
             f"activation must keep shape and dtype of its argument, got {values.dtype}{list(values.shape)} of "
-            f"{_name(activation)} for {dtype}[{points.size}]"
+            f"{name_of(activation)} for {dtype}[{points.size}]"
         )
     # A function of one entry gives an entry the same value wherever it stands, whatever the others are.
     pairs = ((reversed_[::-1], values), (others[1::2], values[1::2]), (single, values[3]))
     near = 16 * float(jnp.finfo(dtype).eps)
     if single.shape or not all(np.allclose(a, b, near, near, equal_nan=True) for a, b in pairs):
         return (
-            f"activation must depend on the entry itself alone, and {_name(activation)} mixes entries; use one of "
+            f"activation must depend on the entry itself alone, and {name_of(activation)} mixes entries; use one of "
             f"{', '.join(ACTIVATIONS)}"
         )
     if not np.isfinite(values).all():
         return (
-            f"activation must be finite, and {_name(activation)} is not at {points[~np.isfinite(values)][0]:.3g} in {dtype}; write it "
+            f"activation must be finite, and {name_of(activation)} is not at {points[~np.isfinite(values)][0]:.3g} in {dtype}; write it "
             f"without overflow or use one of {', '.join(ACTIVATIONS)}"
         )
     return _slope_fault(activation, points.astype(float), values.astype(float), near)
@@ -131,7 +131,7 @@ def _slope_fault(
     if np.all(slopes >= -rounding) and np.all(slopes <= 1 + rounding):
         return None
     return (
-        f"activation must have slope in [0, 1], got slopes from {slopes.min():.4g} to {slopes.max():.4g} of {_name(activation)}; "
+        f"activation must have slope in [0, 1], got slopes from {slopes.min():.4g} to {slopes.max():.4g} of {name_of(activation)}; "
         f"use one of {', '.join(ACTIVATIONS)} or scale yours"
     )
 
@@ -148,11 +148,12 @@ def neurons(
 def assumed(*activations: Callable) -> tuple[str, ...]:
     """Return what is assumed of activations, in words: nothing of the known ones."""
     return tuple(
-        f"the slope of the activation {_name(activation)} is in [0, 1]: tried at {_PROBES.size:,} points up to 1e15, not proven"
+        f"the slope of the activation {name_of(activation)} is in [0, 1]: tried at {_PROBES.size:,} points up to 1e15, not proven"
         for activation in dict.fromkeys(activations)
         if not is_known(activation)
     )
 
 
-def _name(activation: Any) -> str:
+def name_of(activation: Any) -> str:
+    """Return what messages call an activation."""
     return getattr(activation, "__name__", None) or type(activation).__name__

@@ -15,6 +15,7 @@ from ..registry import registered
 from ..system import Parameterization, dtype_of
 from .arrays import check_free, free_dtype
 from .fixed import Fixed
+from .inverse import Rates
 from .lure import Core, LureSystem
 from .numpy_maps import zeros
 from .supply import Supply, gain_supply
@@ -40,6 +41,10 @@ class Guarantee(eqx.Module):
     @abc.abstractmethod
     def supply(self, nu: int, ny: int, dtype) -> Supply | None:
         """Return the supply rate for so many inputs and outputs, None for contraction alone."""
+
+    def exact_supply(self, nu: int, ny: int) -> Rates | None:
+        """Return the supply rate as it is before training, in float64, None for contraction alone."""
+        return None
 
     def for_ports(self, nu: int, ny: int, dtype) -> "Guarantee":
         """Return the guarantee of a model of so many inputs and outputs; raise `ModelError` where it does not fit."""
@@ -107,6 +112,11 @@ class Lipschitz(Guarantee):
         """Return the supply rate of the gain bound."""
         return gain_supply(self.gamma(dtype), nu, ny)
 
+    def exact_supply(self, nu: int, ny: int) -> Rates:
+        """Return the supply rate of the gain bound as it is before training."""
+        gamma = float(self.start)
+        return -np.eye(ny) / gamma, np.zeros((nu, ny)), gamma * np.eye(nu)
+
     def for_ports(self, nu: int, ny: int, dtype) -> "Lipschitz":
         """Return the same with what is trained in the model's dtype."""
         if self.log_gamma_ratio is None:
@@ -146,6 +156,10 @@ class Dissipative(Guarantee):
     def supply(self, nu: int, ny: int, dtype) -> Supply:
         """Return the supply rate."""
         return Supply(self.Q.value(dtype), self.S.value(dtype), self.R.value(dtype))
+
+    def exact_supply(self, nu: int, ny: int) -> Rates:
+        """Return the supply rate in float64."""
+        return self.Q.exact, self.S.exact, self.R.exact
 
     def for_ports(self, nu: int, ny: int, dtype) -> "Dissipative":
         """Return the same, or raise `ModelError` for another number of inputs or outputs than the supply rate has."""

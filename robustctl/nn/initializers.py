@@ -11,7 +11,9 @@ import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import ModelError
-from .numpy_maps import Shapes, in_numpy, invert_bounded_real
+from ..linalg import slack
+from .inverse import invert_bounded_real
+from .numpy_maps import Shapes, in_numpy
 
 
 def split(key: PRNGKeyArray, count: int) -> tuple[PRNGKeyArray, ...]:
@@ -102,11 +104,12 @@ def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: floa
     - `D`: the feedthrough that the linear part will meet, (nr, ns).
     - `rate`: contraction rate per sample, which the slowest modes come near.
     """
+    least = slack(D.dtype)
 
     def part(rng, D):
         # Time constants of 20 to 500 samples.
         e = rng.uniform(0.002, 0.05, nx)
-        return _slow(rng, np.diag(1 - e), e, D, rate, 0.1)
+        return _slow(rng, np.diag(1 - e), e, D, rate, 0.1, least)
 
     return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
 
@@ -141,7 +144,7 @@ def _resonances(
     band: tuple[float, float, float], key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float
 ) -> LinearPart:
     lowest, highest, dt = band
-    pairs = nx // 2
+    pairs, least = nx // 2, slack(D.dtype)
 
     def part(rng, D):
         # One e for each pair of states and for a state without a partner.
@@ -151,7 +154,7 @@ def _resonances(
             for a in 2 * math.pi * dt * np.geomspace(lowest, highest, pairs)
         ]
         A = scipy.linalg.block_diag(*((1 - d) * R for d, R in zip(e, turns, strict=False)), *(1 - e[pairs:]))
-        return _slow(rng, A, np.concatenate([np.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0)
+        return _slow(rng, A, np.concatenate([np.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0, least)
 
     return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
 
@@ -160,15 +163,20 @@ _HALVINGS = 20
 """Room grows fourfold with each, so that a |D| of `1 - 1e-12` has enough."""
 
 
-def _slow(rng: np.random.Generator, A, e, D, rate: float, skew: float) -> tuple[np.ndarray, ...]:
-    """Return the arrays of the part with the given `A / rate` of modes `1 - e`, each of a gain of order one; `skew`: what turns them."""
+def _slow(
+    rng: np.random.Generator, A, e, D, rate: float, skew: float, least: float
+) -> tuple[np.ndarray, ...]:
+    """Return the arrays of the part with the given `A / rate` of modes `1 - e`, each of a gain of order one.
+
+    `skew` turns them; `least` is the slack of the dtype.
+    """
     (nr, ns), nx = D.shape, e.size
     # E = I and P_imp = rate^2 I make A the one given; sqrt(e) on both ports gives each mode a gain of order one.
     Y, B, C = _normals(rng, ((nx, nx), (nx, ns), (nr, nx)))
     B, C = rate * np.sqrt(e)[:, None] * _unit(B), _unit(C) * np.sqrt(e)[None, :]
     # Of wide networks |D| is near one, which leaves ports of this size no room: both are halved until they have it.
     for _ in range(_HALVINGS):
-        X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate)
+        X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate, least)
         if np.isfinite(X).all():
             break
         B, C = B / 2, C / 2

@@ -1,8 +1,9 @@
 """A linear system in feedback with a static nonlinearity (a Lur'e system), ready to step: what R2DN and REN share."""
 
 import abc
+from collections.abc import Callable
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +15,7 @@ from ..checks import check_rate
 from ..lft import LFT, Bounded, Claim, Slopes, float64
 from ..system import System
 from .arrays import check_one, check_shapes, number
+from .inverse import Matrices
 from .numpy_maps import Shapes, norm, zeros
 from .supply import Supply, in_float64
 
@@ -133,6 +135,9 @@ class Core(eqx.Module):
     bx: Float[Array, " nx"]
     bv: Float[Array, " nv"]
     by: Float[Array, " ny"]
+
+    inverse: ClassVar[Callable[[Matrices, float, Any], dict[str, np.ndarray]]]
+    """`(matrices, rate, dtype) -> free arrays by name`, of ports of unit gain where the guarantee has a supply rate."""
 
     def __init__(self, X: Array, Y: Array, nv: int, ny: int):
         self.X, self.p, self.Y = X, norm(X), Y

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 
 from ..linalg import headroom, slack
 from ..pytrees import traced
-from .bounded_real import completed_square, corner, of_gram
-from .either_array import defect_factor, divided, solves
+from .bounded_real import corner, of_gram
+from .inverse import ren_gram, ren_ports
 from .ren_map import port_gram
 
 Shapes = Sequence[tuple[int, ...]]
@@ -77,45 +77,18 @@ def small_feedthrough(D12: Array, D21: Array, G22: Array) -> Array:
 
 
 def from_linear_part(part: Any, D: Array, rate: float, nv: int) -> tuple[Array, ...]:
-    """Return `X` and the port arrays of the REN that is the R2DN with this `LinearPart`, D11 = 0, Lambda = I.
-
-    The guarantee carries over, as `2 w'(v - w) <= |v|^2 - |w|^2`. In the metric P of the R2DN the choice
-    E = rate^2 P, P_imp = rate^4 P leaves H the most room.
-    """
+    """Return `X` and the port arrays of the REN that is the R2DN with this `LinearPart`, with D11 = 0, Lambda = I."""
     nx, ny, nu, least = len(part.Y), D.shape[0] - nv, D.shape[1] - nv, slack(D.dtype)
 
     def compute(X, B_imp, C, D):
         # H of `bounded_real` with p = |X|_F; such a start has Y = 0.
         H = X.T @ X + least / (2 * nx) * np.sum(X**2) * np.eye(2 * nx)
         A, B, P = of_gram(H, np.zeros((nx, nx)), B_imp, C, D, rate)
-        E = rate**2 * P
-        F, B_imp, C1 = E @ A, E @ B, C[:nv]
-        B1_imp = B_imp[:, :nv]
-        H = np.block([[E, -C1.T, F.T], [-C1, 2 * np.eye(nv), B1_imp.T], [F, B1_imp, rate**2 * E]])
-        L, M = defect_factor(D[nv:, nv:].T), defect_factor(D[nv:, nv:])
-        W = L.T @ divided(M, D[nv:, nv:])[0]
-        B2_free, D12_free = divided(M, B_imp[:, nv:], D[:nv, nv:])
-        C2_free, D21_free = solves(L, C[nv:], D[nv:, :nv])
-        ports = B2_free, C2_free, D12_free, D21_free
-        return _root(H - port_gram(*ports, W), least), *ports
+        W, ports = ren_ports(rate**2 * P @ B[:, nv:], C[nv:], D[:nv, nv:], D[nv:, :nv], D[nv:, nv:])
+        return _root(ren_gram(A, B[:, :nv], C[:nv], P, rate) - port_gram(*ports, W=W), least), *ports
 
     shapes = ((2 * nx + nv, 2 * nx + nv), (nx, nu), (ny, nx), (nv, nu), (ny, nv))
     return in_numpy(compute, shapes, D.dtype, part.X, part.B_imp, part.C, D)
-
-
-def invert_bounded_real(E, F, P_imp, B_imp, C, D, rate: float) -> np.ndarray:
-    """Return the `X` (n2, n2) that `bounded_real` maps to the given implicit matrices, with `p = |X|_F` and `Y = 0`.
-
-    For initial values: NaN where the matrices do not satisfy the inequality.
-    """
-    BB, BT, TT = completed_square(B_imp, C, D)
-    H21 = F - BT
-    H11 = E + E.T - P_imp / rate**2 - C.T @ C - TT
-    H = np.block([[H11, H21.T], [H21, P_imp - BB]])
-    try:
-        return np.linalg.cholesky(H).T
-    except np.linalg.LinAlgError:
-        return np.full_like(H, np.nan)
 
 
 def _contraction(G: np.ndarray, shape: tuple[int, int], dtype: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ function               guarantee for every set of free arrays      what it is gi
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -32,10 +32,12 @@ from ..registry import registered
 from ..system import System, explicit_of
 from .activations import Activation
 from .arrays import check_one, free_dtype
+from .at_linear import AtLinear, started
 from .bounded_real import bounded_real, feedthrough
 from .folded import fold
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
 from .initializers import Initializer, lecun_normals, random, split
+from .inverse import contracting_r2dn, unit_gain_r2dn
 from .lipschitz import bounded, check_phi, lipschitz_bound
 from .lure import Core, LureSystem, port_shapes, scaled_rows
 from .numpy_maps import first_feedthrough, zeros
@@ -119,6 +121,8 @@ class ContractingR2DNCore(R2DNCore):
     D21: Float[Array, "ny nv"]
     D22: Float[Array, "ny nu"]
 
+    inverse: ClassVar = staticmethod(contracting_r2dn)
+
     def __init__(self, sizes, phi, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
         core_key, port_key = split(key, 2)
@@ -157,6 +161,8 @@ class UnitGainR2DNCore(R2DNCore):
     G12: Float[Array, "_ _"]
     G21: Float[Array, "_ _"]
     G22: Float[Array, "_ _"]
+
+    inverse: ClassVar = staticmethod(unit_gain_r2dn)
 
     def __init__(self, sizes, phi, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
@@ -225,7 +231,7 @@ class R2DN(Recurrent):
     - `activation`: elementwise, slope in [0, 1].
     - `phi`: a network to use in place of the default `LBDN`; a `Parameterization` is trained along, any other is
       held fixed.
-    - `init`: an initializer: `random`, `long_memory`, `resonances`.
+    - `init`: an initializer: `random`, `long_memory`, `resonances`, `at_linear`.
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
@@ -238,7 +244,7 @@ class R2DN(Recurrent):
 
     def __init__(
         self, guarantee: Guarantee, *, nu: int, nx: int, nv: int, ny: int, hidden: Sequence[int] = (32, 32),
-        activation: Activation = jax.nn.relu, phi: Callable | None = None, init: Initializer = random,
+        activation: Activation = jax.nn.relu, phi: Callable | None = None, init: Initializer | AtLinear = random,
         key: PRNGKeyArray, dtype=None,
     ):  # fmt: skip
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
@@ -252,7 +258,11 @@ class R2DN(Recurrent):
             network = phi
         self.guarantee = guarantee.for_ports(nu, ny, dtype)
         core = UnitGainR2DNCore if guarantee.bounds_output else ContractingR2DNCore
-        self.core = core((nu, nx, nv, ny), network, init, float(guarantee.rate), core_key, dtype)
+
+        def build(init):
+            return core((nu, nx, nv, ny), network, init, float(guarantee.rate), core_key, dtype)
+
+        self.core = started(init, build, random, self.guarantee, core_key)
 
 
 def ContractingR2DN(*, rate: float = 1.0, **settings: Any) -> R2DN:

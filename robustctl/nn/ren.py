@@ -5,7 +5,7 @@ stability and robustness", IEEE TAC 2023. The guarantees are those of the R2DN, 
 `ContractingREN`, `LipschitzREN` and `DissipativeREN`.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,9 +19,11 @@ from ..linalg import contraction, headroom, polar_gram, slack
 from ..registry import registered
 from .activations import Activation, check_activation, dtypes_of, fault, neurons
 from .arrays import check_one, check_shapes, free_dtype
+from .at_linear import AtLinear, started
 from .equilibrium import equilibrium_layer
 from .guarantee import Contracting, Dissipative, Guarantee, Lipschitz, Recurrent
 from .initializers import Initializer, lecun_normals, split
+from .inverse import contracting_ren, unit_gain_ren
 from .lure import Core, LureSystem, port_shapes, scaled_rows
 from .numpy_maps import from_linear_part, small_feedthrough, zeros
 from .ren_map import explicit_matrices, port_factors, port_gram
@@ -116,6 +118,8 @@ class ContractingRENCore(RENCore):
     D21: Float[Array, "ny nv"]
     D22: Float[Array, "ny nu"]
 
+    inverse: ClassVar = staticmethod(contracting_ren)
+
     def __init__(self, sizes, activation, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
         core_key, port_key = split(key, 2)
@@ -166,6 +170,8 @@ class UnitGainRENCore(RENCore):
     D12_free: Float[Array, "nv nu"]
     D21_free: Float[Array, "ny nv"]
     G22: Float[Array, "_ _"]
+
+    inverse: ClassVar = staticmethod(unit_gain_ren)
 
     def __init__(self, sizes, activation, init, rate, key, dtype):
         nu, nx, nv, ny = sizes
@@ -232,8 +238,8 @@ class REN(Recurrent):
     - `nv`: number of neurons.
     - `ny`: number of outputs.
     - `activation`: elementwise, slope in [0, 1].
-    - `init`: None draws `X` itself, as published, and an initializer (`long_memory`, `random`, `resonances`) starts
-      from the linear part that it draws, with D11 = 0.
+    - `init`: None draws `X` itself, as published, and an initializer (`long_memory`, `random`, `resonances`,
+      `at_linear`) starts from the linear part that it draws or is given, with D11 = 0.
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
@@ -246,14 +252,18 @@ class REN(Recurrent):
 
     def __init__(
         self, guarantee: Guarantee, *, nu: int, nx: int, nv: int, ny: int, activation: Activation = jax.nn.relu,
-        init: Initializer | None = None, key: PRNGKeyArray, dtype=None,
+        init: Initializer | AtLinear | None = None, key: PRNGKeyArray, dtype=None,
     ):  # fmt: skip
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
         dtype = free_dtype(dtype)
         check_activation(activation, dtype)
         self.guarantee = guarantee.for_ports(nu, ny, dtype)
         core = UnitGainRENCore if guarantee.bounds_output else ContractingRENCore
-        self.core = core((nu, nx, nv, ny), activation, init, float(guarantee.rate), key, dtype)
+
+        def build(init):
+            return core((nu, nx, nv, ny), activation, init, float(guarantee.rate), key, dtype)
+
+        self.core = started(init, build, None, self.guarantee, key)
 
 
 def ContractingREN(*, rate: float = 1.0, **settings: Any) -> REN:

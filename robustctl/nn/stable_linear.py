@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..checks import check_rate, check_sizes
 from ..errors import ModelError
 from ..lft import LFT, Claim, float64, linear
-from ..linalg import exact_map
+from ..linalg import exact_map, slack
 from ..pytrees import fields_of
 from ..registry import registered
 from ..state_space import DirectPath
@@ -18,7 +18,8 @@ from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bounded_real import bounded_real
 from .guarantee import Contracting, Guaranteed
 from .initializers import Initializer, lecun_normals, random, split
-from .numpy_maps import invert_bounded_real, norm, zeros
+from .inverse import invert_bounded_real
+from .numpy_maps import norm, zeros
 
 
 @registered()
@@ -182,14 +183,19 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0) -> StableLinear:
     nx, (ny, nu) = len(A), D.shape
     L = _metric_factor(A, C, (radius + rate) / 2)
     A, B, C = L.T @ np.linalg.solve(L, A.T).T, L.T @ B, np.linalg.solve(L, C.T).T
-    X = invert_bounded_real(
-        np.eye(nx), A, rate**2 * np.eye(nx), np.zeros((nx, 0)), np.zeros((0, nx)), np.zeros((0, 0)), rate
-    )
-    zero, skew = np.zeros(nx), np.zeros((nx, nx))
-    free = {"X": X, "p": np.linalg.norm(X), "Y": skew, "B": B, "C": C, "D": D, "bx": zero, "by": by}
     model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0))
+    free = _core(A, rate, slack(model.B.dtype)) | {"B": B, "C": C, "D": D, "bx": np.zeros(nx), "by": by}
     arrays = [jnp.asarray(value, model.B.dtype) for value in free.values()]
     return eqx.tree_at(lambda m: [fields_of(m)[name] for name in free], model, arrays)
+
+
+def _core(A: np.ndarray, rate: float, least: float) -> dict[str, np.ndarray]:
+    nx, ports = len(A), (np.zeros((len(A), 0)), np.zeros((0, len(A))), np.zeros((0, 0)))
+    X = invert_bounded_real(np.eye(nx), A, rate**2 * np.eye(nx), *ports, rate, least)
+    if not np.isfinite(X).all():
+        # A mode within the slack of the rate becomes faster by it.
+        X = invert_bounded_real(np.eye(nx), A, rate**2 * np.eye(nx), *ports, rate, 0.0)
+    return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros((nx, nx))}
 
 
 def _metric_factor(A: np.ndarray, C: np.ndarray, rate: float) -> np.ndarray:

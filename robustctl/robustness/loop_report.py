@@ -133,11 +133,16 @@ def report(
         loop = rc.loops.Feedback(sampled, rc.classical.lqg(sampled, [1.0, 1.0], 1.0, 0.1, 0.1).controller)
         print(rc.robustness.report({"LQG": loop}, horizon=100, search=10))
     """
-    if not isinstance(loops, Feedback | Mapping):
-        raise RobustctlError(
-            f"loops must be a Feedback, as rc.loops.feedback(plant, controller) returns it, or several by name, got {type(loops).__name__}"
-        )
-    loops = {"loop": loops} if isinstance(loops, Feedback) else dict(loops)
+    match loops:
+        case Feedback():
+            loops = {"loop": loops}
+        case Mapping():
+            loops = dict(loops)
+        case _:
+            raise RobustctlError(
+                "loops must be a Feedback, as rc.loops.feedback(plant, controller) returns it, or several by name, got "
+                f"{type(loops).__name__}"
+            )
     sampled = _common_plant(loops)
     horizon = horizon if horizon is not None else 500 if task is None else task.horizon
     check_whole(10, horizon=horizon)

@@ -42,8 +42,12 @@ def entry(value: Any, name: str, kind: type[Kind]) -> Kind | None:
 
 def finite(value: Any) -> Any:
     """Return the value with None for every number in it that is not finite, and lists for tuples."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    match value:
+        case dict():
+            return {k: finite(v) for k, v in value.items()}
+        case list() | tuple():
+            return [finite(v) for v in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -51,6 +51,10 @@ def _find_seal(data: bytearray) -> int:
 
 def shown(value: Any) -> str:
     """Return any value from a file as a short text for a message."""
-    if isinstance(value, dict):
-        return f"an object with the keys {', '.join(list(value)[:6])[:60]}"
-    return "a list" if isinstance(value, list) else repr(value)[:60]
+    match value:
+        case dict():
+            return f"an object with the keys {', '.join(list(value)[:6])[:60]}"
+        case list():
+            return "a list"
+        case _:
+            return repr(value)[:60]

@@ -8,9 +8,11 @@ from .identification import Identification as Identification
 from .imitate import Imitation as Imitation
 from .imitate import imitate as imitate
 from .initial_state import LearnedState as LearnedState
+from .initial_state import LinearWarmUp as LinearWarmUp
 from .initial_state import WarmUp as WarmUp
 from .initial_state import ZeroState as ZeroState
 from .initial_state import learned_state as learned_state
+from .initial_state import linear_warm_up as linear_warm_up
 from .initial_state import warm_up as warm_up
 from .initial_state import zero_state as zero_state
 from .long_run import long_run as long_run
@@ -18,6 +20,7 @@ from .losses import mean_squared_error as mean_squared_error
 from .losses import summed_squared_error as summed_squared_error
 from .one_step import OneStep as OneStep
 from .optimizer import clipped_adam as clipped_adam
+from .optimizer import two_rate_adam as two_rate_adam
 from .policy import Adversary as Adversary
 from .policy import PolicyFit as PolicyFit
 from .policy import PolicyGradient as PolicyGradient

@@ -2,17 +2,22 @@
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..checks import is_whole
 from ..errors import RobustctlError
 from ..registry import registered
-from ..system import System
+from ..system import System, dtype_of
+
+RIDGE = 1e-5
+"""Of the mean square with which the outputs show a state."""
 
 
 class InitialState(eqx.Module):
@@ -105,6 +110,31 @@ class WarmUp(InitialState):
         return ravel_pytree(zero)[1](flat)
 
 
+@registered()
+class LinearWarmUp(InitialState):
+    """A trained linear map from the first `window` samples of inputs and outputs to the state after them.
+
+    ::
+
+        x[window] = K [u[0]; y[0]; ...; u[window-1]; y[window-1]] + b
+
+    **Arguments:**
+
+    - `K`: (nx, window (nu + ny)).
+    - `b`: (nx,).
+    - `window`: samples that it reads.
+    """
+
+    K: Float[Array, "nx _"]
+    b: Float[Array, " nx"]
+    window: int = eqx.field(static=True)
+
+    def __call__(self, u, y, index, zero):
+        """Return the state after the window."""
+        flat = self.K @ jnp.concatenate([u, y], axis=1).reshape(-1) + self.b
+        return ravel_pytree(zero)[1](flat)
+
+
 def zero_state() -> Builder:
     """Start at the system's own initial state."""
     return lambda system, nu, ny, experiments, key: ZeroState()
@@ -133,6 +163,56 @@ def warm_up(window: int, *, width: int = 64) -> Builder:
         return WarmUp(network=network, window=window)
 
     return build
+
+
+def linear_warm_up(window: int) -> Builder:
+    """Train a linear map from the first `window` samples to the state, from what the model's linear part says of them.
+
+    The start is the estimate by least squares, of the state at the first sample, moved on to the end of the window; it is for models with
+    a linear part: an R2DN, a REN, a linear model.
+    """
+    _check("window", window)
+
+    def build(system: System, nu: int, ny: int, experiments: int, key: PRNGKeyArray) -> LinearWarmUp:
+        K, b = observer(*linear_part(system), window=window)
+        dtype = dtype_of(system)
+        return LinearWarmUp(K=jnp.asarray(K, dtype), b=jnp.asarray(b, dtype), window=window)
+
+    return build
+
+
+def linear_part(system: Any) -> tuple[np.ndarray, ...]:
+    """Return A, B, C, D and the offsets of states and outputs of a model's linear part, in float64."""
+    names = ("A", "B2", "C2", "D22") if hasattr(system, "B2") else ("A", "B", "C", "D")
+    return tuple(np.asarray(getattr(system, name), np.float64) for name in (*names, "bx", "by"))
+
+
+def observer(A, B, C, D, bx, by, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return K and b of the state after a window as least squares see it: see `LinearWarmUp`."""
+    nx, (ny, nu) = len(A), D.shape
+    # x[t] = power x[0] + driven u + offset, for the inputs u of the window side by side
+    power, driven, offset = np.eye(nx), np.zeros((nx, window, nu)), np.zeros(nx)
+    seen, direct, constant = [], [], []
+    for t in range(window):
+        now = np.tensordot(C, driven, 1)
+        now[:, t] += D
+        seen.append(C @ power)
+        direct.append(now.reshape(ny, -1))
+        constant.append(C @ offset + by)
+        power, offset = A @ power, A @ offset + bx
+        driven = np.tensordot(A, driven, 1)
+        driven[:, t] += B
+    inverse = _regularized_inverse(np.concatenate(seen))
+    of_y = power @ inverse
+    of_u = driven.reshape(nx, -1) - of_y @ np.concatenate(direct)
+    K = np.concatenate([of_u.reshape(nx, window, nu), of_y.reshape(nx, window, ny)], axis=2).reshape(nx, -1)
+    return K, offset - of_y @ np.concatenate(constant)
+
+
+def _regularized_inverse(seen: np.ndarray) -> np.ndarray:
+    """Return `(O'O + small)^-1 O'`: a state that the outputs hardly show stays near zero."""
+    gram = seen.T @ seen
+    return np.linalg.solve(gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), seen.T)
 
 
 def _check(name: str, value: int) -> None:

@@ -1,12 +1,15 @@
 """The optimizer that training uses unless it is given another."""
 
 import functools
+from collections.abc import Hashable
 from typing import Any
 
 import equinox as eqx
+import jax
 import optax
+from jaxtyping import PyTree
 
-from ..checks import is_positive
+from ..checks import check_whole, is_positive
 from ..errors import RobustctlError
 from ..pytrees import traced
 
@@ -47,3 +50,73 @@ def cosine_adam(learning_rate: float, steps: int) -> optax.GradientTransformatio
     """Return `clipped_adam` with a rate that falls to zero along a cosine in so many gradient steps."""
     check_learning_rate(learning_rate)
     return clipped_adam(optax.cosine_decay_schedule(learning_rate, steps))
+
+
+LINEAR = frozenset(
+    {"X", "p", "Y", "B_imp", "B2", "C2", "D22", "B2_imp", "B2_free", "C2_free", "G22", "A", "B", "C", "D"}
+)
+"""Names of the free arrays of linear parts, in all parameterizations of `rc.nn`."""
+
+RAMP = 100
+"""Steps in which a rate grows to its value, so that Adam's second moments are known before it moves far."""
+
+
+@functools.lru_cache(maxsize=256)
+def two_rate_adam(
+    steps: int, linear: float = 1e-3, network: float = 1e-2, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Return Adam with a smaller rate for the linear part of a model than for its network and initial states.
+
+    A model that starts at a linear one keeps what it starts with. Both rates grow over the first 100 steps, are constant until half of
+    them, and then fall to zero along a cosine; elements of the gradient are clipped at 10. The same arguments give the same object, so
+    that a second training compiles nothing.
+
+    **Arguments:**
+
+    - `steps`: gradient steps of the whole training.
+    - `linear`: learning rate of the arrays of the linear part.
+    - `network`: learning rate of all others.
+    - `weight_decay`: of the arrays of the network, per unit of learning rate.
+
+    **Raises:** `RobustctlError` for a rate that is no positive, finite number, and steps that are no whole number of at least 1.
+    """
+    check_whole(1, steps=steps)
+    for rate in (linear, network):
+        check_learning_rate(rate)
+    each: dict[Hashable, optax.GradientTransformation] = {
+        "linear": clipped_adam(flat_then_cosine(linear, steps)),
+        "network": _with_decay(flat_then_cosine(network, steps), weight_decay),
+    }
+    return optax.multi_transform(each, _parts)
+
+
+def _with_decay(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    if not weight_decay:
+        return clipped_adam(schedule)
+    constants = ("b1", "b2", "eps", "eps_root", "mu_dtype", "nesterov", "mask")
+    adam = optax.inject_hyperparams(optax.adamw, static_args=constants)
+    return optax.chain(optax.clip(10.0), adam(learning_rate=schedule, weight_decay=weight_decay))
+
+
+@functools.lru_cache(maxsize=256)
+def flat_then_cosine(rate: float, steps: int) -> optax.Schedule:
+    """Return a learning rate that grows over the first 100 steps, is constant until half of them, and falls to zero along a cosine."""
+    ramp = max(min(RAMP, steps // 10), 1)
+    flat = max(steps // 2, ramp + 1)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(rate / ramp, rate, ramp),
+            optax.constant_schedule(rate),
+            optax.cosine_decay_schedule(rate, max(steps - flat, 1)),
+        ],
+        [ramp, flat],
+    )
+
+
+def _parts(trained: PyTree) -> PyTree:
+    """Return "linear" or "network" for each array."""
+    return jax.tree.map_with_path(lambda path, _: "linear" if _name(path) in LINEAR else "network", trained)
+
+
+def _name(path: tuple) -> str:
+    return getattr(path[-1], "name", "") if path else ""

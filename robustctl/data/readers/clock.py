@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -36,6 +36,7 @@ YEARS = (1700, 2200)  # within what 64 bits hold in nanoseconds
 SECOND = 1_000_000_000  # ns
 DAY = 86_400 * SECOND
 LONGEST = 9999  # hours of an elapsed time
+MANY = 1000  # cells: fewer are quick one by one
 SHOWN = 40  # characters of a cell in a message
 
 
@@ -54,6 +55,9 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
     **Raises:** `DataError` for a cell that is not written as the first one is, a date that does not exist, and days and months
     that cannot be distinguished.
     """
+    alike = _alike(cells) if len(cells) >= MANY else None
+    if alike is not None:
+        return alike
     pattern = _pattern(cells[0])
     assert pattern is not None
     found = [pattern.fullmatch(cell.strip()) for cell in cells]
@@ -68,12 +72,104 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
     of_day = [_of_day(part, most, name, line) for part, line in zip(parts, lines, strict=True)]
     if pattern is CLOCK:
         return _unwrapped(np.array(of_day, np.int64))
-    order, guesses = _day_and_month(parts, cells[0])
+    largest = {key: max(int(part.get(key) or 0) for part in parts) for key in ("first", "second")}
+    order, guesses = _day_and_month(largest, cells[0])
     days = [_date(part, order, name, line) for part, line in zip(parts, lines, strict=True)]
     shifts, zones = _zones(parts)
     total = np.array(days, "datetime64[D]").astype("datetime64[ns]").astype(np.int64)
     stamps = total + np.array(of_day, np.int64) - np.array(shifts, np.int64)
     return stamps.astype("datetime64[ns]"), guesses + zones
+
+
+def uniform_stamps(cells: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
+    """What `to_stamps` finds in cells (T,) of bytes that all have digits, and the same other characters, at the same places.
+
+    None for other cells, and for those that are no times or are none for certain.
+    """
+    example = bytes(cells[0]).decode("latin-1")
+    pattern = _pattern(example)
+    match = None if pattern is None else pattern.fullmatch(example.strip())
+    if pattern is None or match is None or not example.isascii():
+        return None
+    characters = np.ascontiguousarray(cells).view(np.uint8).reshape(len(cells), -1)
+    before = len(example) - len(example.lstrip())
+    varies = np.array([c.isdigit() for c in example] + [False] * (characters.shape[1] - len(example)))
+    if match.groupdict().get("zone"):
+        varies[slice(*(before + place for place in match.span("zone")))] = False
+    digits = characters[:, varies] - np.uint8(ord("0"))
+    if (digits > 9).any() or (characters[:, ~varies] != characters[0, ~varies]).any():
+        return None
+    places = np.cumsum(varies) - 1
+
+    def number(name: str) -> np.ndarray:
+        start, stop = match.span(name) if match.groupdict().get(name) else (0, 0)
+        total = np.zeros(len(cells), np.int64)
+        for place in range(before + start, before + stop):
+            total = 10 * total + digits[:, places[place]]
+        return total
+
+    try:
+        return _uniform(pattern, match, number, example)
+    except DataError:
+        return None
+
+
+def _uniform(
+    pattern: re.Pattern[str], match: re.Match[str], number: Callable[[str], np.ndarray], example: str
+) -> tuple[np.ndarray, list[str]] | None:
+    """Stamps from the numbers of each group; None for times and dates that do not exist."""
+    part = match.groupdict()
+    hours, minutes, seconds = number("h"), number("m"), number("s")
+    half, most = (part.get("half") or "").lower(), LONGEST if pattern is CLOCK else 24
+    if (
+        (hours > (12 if half else most)).any()
+        or max(minutes.max(), seconds.max()) > 59
+        or (half and not hours.all())
+    ):
+        return None
+    hours = hours % 12 + 12 * (half == "p") if half else hours
+    digits = len(part.get("f") or "")
+    fraction = number("f") if digits <= 18 else np.full(len(hours), -1)
+    if digits and (fraction < 0).any():
+        return None
+    fraction = fraction // 10 ** max(digits - 9, 0) * 10 ** max(9 - digits, 0)
+    of_day = number("days") * DAY + ((hours * 60 + minutes) * 60 + seconds) * SECOND + fraction
+    if pattern is CLOCK:
+        return _unwrapped(of_day)
+    order, guesses = _day_and_month({key: int(number(key).max()) for key in ("first", "second")}, example)
+    month = part[order[1]] or ""
+    named = month.lower() in MONTHS
+    months = np.full(len(hours), MONTHS.index(month.lower()) + 1) if named else number(order[1])
+    years = number("Y") + (2000 if len(part["Y"] or "") == 2 else 0)
+    dates = _dates(years, months, number(order[0]), (1900, 2099) if pattern is COMPACT else YEARS)
+    if dates is None:
+        return None
+    stamps = dates.astype("datetime64[ns]").astype(np.int64) + of_day - _shift(part["zone"])
+    return stamps.astype("datetime64[ns]"), guesses
+
+
+def _dates(
+    years: np.ndarray, months: np.ndarray, days: np.ndarray, within: tuple[int, int]
+) -> np.ndarray | None:
+    """Dates in these years; None where one does not exist."""
+    if (
+        years.min() < within[0]
+        or years.max() > within[1]
+        or months.min() < 1
+        or months.max() > 12
+        or days.min() < 1
+    ):
+        return None
+    begin = ((years - 1970) * 12 + months - 1).astype("datetime64[M]")
+    dates = begin.astype("datetime64[D]") + (days - 1)
+    return dates if (dates.astype("datetime64[M]") == begin).all() else None
+
+
+def _alike(cells: Sequence[str]) -> tuple[np.ndarray, list[str]] | None:
+    try:
+        return uniform_stamps(np.array(cells, bytes))
+    except UnicodeEncodeError:
+        return None
 
 
 def text_stamps(cells: np.ndarray, name: str) -> np.ndarray:
@@ -133,11 +229,11 @@ def _unwrapped(of_day: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return (of_day + wraps * DAY).astype("timedelta64[ns]"), guesses
 
 
-def _day_and_month(parts: list[dict[str, str | None]], example: str) -> tuple[tuple[str, str], list[str]]:
-    """Names of the groups that hold day and month."""
-    if "first" not in parts[0]:
+def _day_and_month(largest: Mapping[str, int], example: str) -> tuple[tuple[str, str], list[str]]:
+    """Names of the groups that hold day and month, from the largest numbers in those of which either may be either."""
+    first, second = largest["first"], largest["second"]
+    if not first and not second:
         return ("D", "M"), []
-    first, second = (max(int(part[key] or 0) for part in parts) for key in ("first", "second"))
     if (first > 12) == (second > 12):
         raise DataError(
             f"dates must be written year-month-day: in {example!r} day and month cannot be distinguished; convert them, or "

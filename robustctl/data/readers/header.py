@@ -11,6 +11,7 @@ from ...errors import DataError
 from .clock import is_clock
 from .labels import split_unit
 from .numerals import MISSING, NUMBER, is_sample
+from .request import Wanted
 
 SEPARATORS = ("\t", ";", ",", "|", " ")
 MOST_PREAMBLE = 2000  # lines before the header; LabVIEW, INCA and data loggers write up to some hundred
@@ -56,6 +57,18 @@ def positions(cells: Sequence[str], name: str) -> list[int]:
     """Cells that are `name`, or else `name` with a unit behind it."""
     exact = [index for index, cell in enumerate(cells) if cell == name.strip()]
     return exact or [index for index, cell in enumerate(cells) if split_unit(cell)[0] == name.strip()]
+
+
+def places(header: Header, wanted: Wanted) -> dict[str, int]:
+    """Place of each wanted column that the header names.
+
+    **Raises:** `DataError` for a name that two columns have.
+    """
+    found = {name: header.positions(name) for name in wanted.names}
+    for name, at in found.items():
+        if len(at) > 1:
+            raise DataError(f"the file has {len(at)} columns called {name!r}; rename all but one")
+    return {name: at[0] for name, at in found.items() if at}
 
 
 def is_comment(line: str) -> bool:

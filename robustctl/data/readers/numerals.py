@@ -64,7 +64,7 @@ def to_numbers(
         cell.strip() for cells in columns.values() if "," in "".join(cells) for cell in cells if "," in cell
     ]
     commas = [cell for cell in commas if cell.lower() not in words]
-    decimal = form.decimal or (_decimal(commas) if commas else ".")
+    decimal = form.decimal or (decimal_sign(commas) if commas else ".")
     if commas and form.decimal is None:
         guesses.append("decimal commas" if decimal == "," else "commas between thousands")
     points = form.decimal is None and decimal == "." and separator == ";"
@@ -73,8 +73,11 @@ def to_numbers(
     return arrays, guesses, doubt
 
 
-def _decimal(commas: list[str]) -> str:
-    """The decimal sign of a file whose cells with commas are these."""
+def decimal_sign(commas: list[str]) -> str:
+    """The decimal sign of a file whose cells with commas are these.
+
+    **Raises:** `DataError` for numbers that mean one thing with a decimal comma and another with a decimal point.
+    """
     surely_comma = [c for c in commas if DECIMAL_COMMA.fullmatch(c) and not EITHER.fullmatch(c)]
     surely_comma += [c for c in commas if "." in c and GROUPED[","].fullmatch(c)]
     surely_point = [c for c in commas if GROUPED["."].fullmatch(c) and not EITHER.fullmatch(c)]

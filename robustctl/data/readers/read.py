@@ -213,6 +213,8 @@ def _warn(where: str, time: str, doubts: list[str]) -> None:
 def _warn_of_rare(where: str, record: Record) -> None:
     """Warn of inputs that are mostly interpolated, as those are that a log holds only where they change."""
     known = np.concatenate([e.u_mask for e in record.experiments])
+    if known.all():
+        return
     lost = 1 - known[np.concatenate([e.y_mask for e in record.experiments]).any(axis=1)].mean(axis=0)
     for name, share in zip(record.inputs, lost, strict=True):
         if share > MOSTLY:

@@ -15,6 +15,7 @@ from .numerals import MISSING, is_sample, parsed
 from .request import advised
 
 SHOWN_LINES = 5  # numbers of lines in a guess
+UNITS_FOUND = "units from the line under the header"
 MOST_CLOSING = 20  # lines with averages and the like under a table
 
 
@@ -48,7 +49,7 @@ def read_rows(lines: Sequence[Line], header: Header, words: frozenset[str], time
     width, separator = len(header.cells), header.separator
     kept = [line for line in lines if not _skipped(line[1], separator, width, words)]
     units = split_line(kept[0][1], separator) if kept else []
-    if not _are_units(units, width):
+    if not are_units(units, width):
         units = []
     parsed_rows = _parsed(kept[bool(units) :], separator)
     cells, numbers, texts = [], [], []
@@ -65,7 +66,7 @@ def read_rows(lines: Sequence[Line], header: Header, words: frozenset[str], time
         cells.append(row)
         numbers.append(number)
     _drop_empty_end(cells, numbers)
-    guesses = ["units from the line under the header"] if units else []
+    guesses = [UNITS_FOUND] if units else []
     return Rows(cells, numbers, [bare(unit) for unit in units], guesses + _left_out(texts, len(cells), timed))
 
 
@@ -79,7 +80,8 @@ def _skipped(line: str, separator: str, width: int, words: frozenset[str]) -> bo
     return len(cells) != width or not all(is_sample(cell, words) for cell in cells[1:])
 
 
-def _are_units(cells: Sequence[str], width: int) -> bool:
+def are_units(cells: Sequence[str], width: int) -> bool:
+    """True for a row of units, of which one is no number, as wide as the header."""
     filled = [cell for cell in cells if cell]
     return (
         len(cells) >= width

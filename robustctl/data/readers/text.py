@@ -9,19 +9,36 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError, RobustctlWarning
+from ...errors import RobustctlWarning
 from .clock import is_clock, to_stamps
 from .decode import decode
-from .header import Header, find_header
+from .header import Header, find_header, places
 from .labels import split_unit
 from .numerals import MISSING, to_numbers
+from .regular import Table, read_regular
 from .request import Columns, Wanted
 from .rows import Rows, read_rows, refuse_closing
 
 
 def load_text(path: Path, wanted: Wanted) -> Columns:
     """Columns of delimited text with a header row."""
-    text, guesses = decode(path.read_bytes(), wanted.format.encoding)
+    with path.open("rb") as file:
+        found = read_regular(file, wanted)
+    if found is None:
+        found = _by_cell(path, wanted)
+    header, where = found.header, places(found.header, wanted)
+    encoding, rows, cells = found.found
+    return Columns(
+        [cell for cell in header.cells if cell],
+        {name: [array] for name, array in found.arrays.items()},
+        _called(header, where, wanted),
+        {name: _unit(header, found.units, place) for name, place in where.items()},
+        [*encoding, *_of_header(header, found.number), *rows, *cells],
+    )
+
+
+def _by_cell(path: Path, wanted: Wanted) -> Table:
+    text, encoding = decode(path.read_bytes(), wanted.format.encoding)
     lines = [
         (number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip() or "\t" in line
     ]
@@ -30,27 +47,13 @@ def load_text(path: Path, wanted: Wanted) -> Columns:
     number = filled[header.index][0]
     words = MISSING | wanted.format.words
     rows = read_rows([line for line in lines if line[0] > number], header, words, bool(wanted.time))
-    where = _places(header, wanted)
+    where = places(header, wanted)
     refuse_closing(rows, list(where.values()), words)
     cells = {name: [row[place] for row in rows.cells] for name, place in where.items()}
     arrays, more, doubt = _arrays(cells, rows, header, wanted)
     if doubt:
-        warnings.warn(f"{path}: {doubt}", RobustctlWarning, stacklevel=6)
-    return Columns(
-        [cell for cell in header.cells if cell],
-        {name: [array] for name, array in arrays.items()},
-        _called(header, where, wanted),
-        {name: _unit(header, rows, place) for name, place in where.items()},
-        [*guesses, *_of_header(header, number), *rows.guesses, *more],
-    )
-
-
-def _places(header: Header, wanted: Wanted) -> dict[str, int]:
-    places = {name: header.positions(name) for name in wanted.names}
-    for name, found in places.items():
-        if len(found) > 1:
-            raise DataError(f"the file has {len(found)} columns called {name!r}; rename all but one")
-    return {name: found[0] for name, found in places.items() if found}
+        warnings.warn(f"{path}: {doubt}", RobustctlWarning, stacklevel=7)
+    return Table(header, number, rows.units, arrays, (encoding, rows.guesses, more))
 
 
 def _arrays(
@@ -79,8 +82,8 @@ def _called(header: Header, where: Mapping[str, int], wanted: Wanted) -> dict[st
     return {name: s for name, s in short.items() if list(short.values()).count(s) == 1 and s != name}
 
 
-def _unit(header: Header, rows: Rows, place: int) -> str:
-    return split_unit(header.cells[place])[1] or (rows.units[place] if place < len(rows.units) else "")
+def _unit(header: Header, units: list[str], place: int) -> str:
+    return split_unit(header.cells[place])[1] or (units[place] if place < len(units) else "")
 
 
 def _of_header(header: Header, number: int) -> list[str]:

@@ -78,16 +78,21 @@ def to_runs(stamps: np.ndarray | None, values: np.ndarray, timing: Timing, hold:
     if timing.dt is not None:
         check_step(stamps, timing.dt)
     longest = max(pieces, key=lambda piece: len(stamps[piece]))
-    dt = timing.dt if timing.dt is not None else to_grid(stamps[longest], values[longest])[0]
-    runs, exact = Runs(dt, [], []), timing.dt is None
+    # Alone, the longest run's stamps are placed by their own step, which has more digits than dt.
+    first = None if timing.dt is not None else to_grid(stamps[longest], values[longest], hold=hold)
+    dt = first[0] if first else timing.dt
+    assert dt is not None
+    runs = Runs(dt, [], [])
     for piece in pieces:
         if len(stamps[piece]) < MIN_SAMPLES and len(pieces) > 1:
             runs.values.append(values[piece])
             runs.starts.append(float(stamps[piece][0]))
             continue
-        # Alone, the stamps are placed by their own step, which has more digits than dt.
-        given = None if exact and piece is longest else dt
-        _, start, grid = to_grid(stamps[piece], values[piece], given, hold=hold, exact=exact)
+        _, start, grid = (
+            first
+            if first and piece is longest
+            else to_grid(stamps[piece], values[piece], dt, hold=hold, exact=first is not None)
+        )
         runs.starts.append(start)
         runs.values.append(grid)
         runs.doubts += _doubts(stamps[piece], grid, dt, timing)

@@ -1,10 +1,12 @@
 """A loop's form with every signal that enters or leaves it, by name, for proofs between any two of them."""
 
+import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..errors import ModelError
-from ..lft import LFT
+from .errors import ModelError
+from .lft import LFT
+from .system import System
 
 PLANT_INPUT = "plant input"
 """Of outputs the control that reaches the plant, of inputs what is added to it after that: where a model error is connected."""
@@ -40,8 +42,25 @@ class Ports(NamedTuple):
         )  # fmt: skip
 
 
+class Loop(System):
+    """A system with named signals, between which `rc.certify` proves gains."""
+
+    @abc.abstractmethod
+    def ports(self) -> Ports | None:
+        """Return the form between all named signals; None where the loop has no form."""
+
+
 def chosen(known: dict[str, tuple[int, ...]], name: str, kind: str) -> tuple[int, ...]:
-    """Return the positions of a signal, or raise `ModelError` naming those that there are."""
+    """Return the positions of a signal.
+
+    **Arguments:**
+
+    - `known`: positions by name.
+    - `name`: the signal's.
+    - `kind`: what the message calls it, input or output.
+
+    **Raises:** `ModelError` with the names that there are, for another one.
+    """
     if name not in known:
         there = [other for other in known if not other.startswith(PLANT_INPUT)]
         raise ModelError(f"the {kind} must be a signal of the loop, {there}, got {name!r}")

@@ -5,6 +5,7 @@ import sys
 import robustctl
 
 from .arguments import run_command
+from .export import Export
 from .models import Certify, Demo, FitLog, Simulate
 from .new import New
 from .report import Report
@@ -16,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
     commands = {
         "demo": Demo, "fit": FitLog, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate, "report": Report,
-        "new": New,
+        "new": New, "export": Export,
     }  # fmt: skip
     if (sys.argv[1:] if argv is None else argv) == ["--version"]:
         print(f"robustctl {robustctl.__version__}")

@@ -54,7 +54,16 @@ def _of_one(op: Operation) -> dict[str, int]:
             return dict(_counted(o for block in op.params["branches"] for o in block.operations))
         case _ if kind in _MOVES:
             return {}
-        case _ if kind in COMPARE or kind in ("select", "max", "min", "abs", "sign", "floor", "ceil", "round"):
+        case _ if kind in COMPARE or kind in (
+            "select",
+            "max",
+            "min",
+            "abs",
+            "sign",
+            "floor",
+            "ceil",
+            "round",
+        ):
             return {"compare": size}
         case _ if kind in UNARY or kind in BINARY:
             return {kind: size}

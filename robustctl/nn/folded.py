@@ -66,7 +66,7 @@ class FoldedR2DN(System):
 
     def lft(self) -> LFT:
         """Return the form of the folded matrices, in which every neuron has a slope in [0, 1]."""
-        first, G, g, W = self.nx, *float64(self.G, self.g, self.W)
+        first, G, W = self.nx, *float64(self.G, self.W)
         hidden = [float64(Wk)[0] for Wk, _ in self.hidden]
         n, sizes = len(W), [len(G) - len(W), *(len(Wk) for Wk in hidden)]
         nv, last = sum(sizes), sizes[-1]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
@@ -80,19 +81,13 @@ def package(
     kept = _saved(ready, folder / f"{name}.safetensors")
     about = {
         "format": FORMAT, "name": name, "dtype": dtype.name, "dt": made.program.dt, "system": type(ready).__name__,
-        "input": None if u is None else [np.asarray(leaf).tolist() for leaf in _leaves(made)], "kept": kept,
+        "input": None if u is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(made.u)], "kept": kept,
         "certificate": certify(ready, prove=True, seconds=seconds).to_json(), "operations": count.operations(made.program),
         **_compiled(ready, made, folder, samples), "environment": environment(),
     }  # fmt: skip
     about["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
     write_json(folder / FILE, about)
     return folder
-
-
-def _leaves(made: Traced) -> list[Any]:
-    import jax
-
-    return jax.tree.leaves(made.u)
 
 
 def _saved(system: System, path: Path) -> str:
@@ -147,7 +142,11 @@ class Checked:
         lines = [f"DIFFERS: {fault}" for fault in self.faults] + [f"skipped: {what}" for what in self.skipped]
         if self.certificate is not None:
             rate, gamma = self.certificate.rate, self.certificate.gamma
-            found = [f"{what} {value:.6g}" for what, value in (("rate", rate), ("gain", gamma)) if value is not None]
+            found = [
+                f"{what} {value:.6g}"
+                for what, value in (("rate", rate), ("gain", gamma))
+                if value is not None
+            ]
             lines.append(f"proven of the constants in the C file: {', '.join(found) or 'nothing'}")
         return "\n".join([*lines, "as exported" if self.holds else "not as exported"])
 
@@ -190,10 +189,14 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
     faults += wrong
     try:
         compiler = find_compiler()
-        with library(folder, made, compiler) as step:
-            faults += _apart(parity(system, made, step, noise(system, made, samples)), about)
     except RobustctlError as error:
-        (faults if "must compile" in str(error) else skipped).append(f"the compiled step: {error}")
+        skipped.append(f"the compiled step: {error}")
+    else:
+        try:
+            with library(folder, made, compiler) as step:
+                faults += _apart(parity(system, made, step, noise(system, made, samples)), about)
+        except (RobustctlError, OSError) as error:
+            faults.append(f"the compiled step: {error}")
     return Checked(tuple(faults), tuple(skipped), certificate)
 
 
@@ -201,7 +204,9 @@ def _read(folder: Path) -> dict[str, Any]:
     try:
         about = parse_object((folder / FILE).read_bytes())
     except (OSError, ValueError) as error:
-        raise RobustctlError(f"the folder must hold the {FILE} of an export, got {folder}: {error}") from error
+        raise RobustctlError(
+            f"the folder must hold the {FILE} of an export, got {folder}: {error}"
+        ) from error
     kinds = {"format": int, "name": str, "dtype": str, "dt": float, "files": dict, "certificate": str}
     missing = [key for key, kind in kinds.items() if entry(about, key, kind) is None]
     if missing or about["format"] != FORMAT:

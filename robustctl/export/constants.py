@@ -9,6 +9,7 @@ _NUMBER = re.compile(
     -?(?:0[xX][0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?(?:[pP][+-]?\d+)? | (?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[fFlLuU]*""",
     re.VERBOSE,
 )
+_VERSION = re.compile(r"(?<=made by robustctl )[\w.+]+\.(?= )")
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
@@ -48,13 +49,10 @@ def difference(given: str, expected: str) -> str:
         # As numbers: another way to write the same one changes nothing, and -0.0 is another one than 0.0.
         if has.where != wanted.where or has.value.hex() != wanted.value.hex():
             return f"{has.where} is {has.text}, and must be {wanted.text}"
-    for number, (has, wanted) in enumerate(zip(given.splitlines(), expected.splitlines(), strict=False), 1):
-        if has != wanted and not _is_header(has):
+    lines = [_VERSION.sub("", text).splitlines() for text in (given, expected)]
+    for number, (has, wanted) in enumerate(zip(*lines, strict=False), 1):
+        if has != wanted:
             return f"line {number} is {has.strip()!r}, and must be {wanted.strip()!r}"
-    if len(given.splitlines()) != len(expected.splitlines()):
-        return f"the file must have {len(expected.splitlines())} lines, and has {len(given.splitlines())}"
+    if len(lines[0]) != len(lines[1]):
+        return f"it must have {len(lines[1])} lines, and has {len(lines[0])}"
     return ""
-
-
-def _is_header(line: str) -> bool:
-    return "made by robustctl" in line

@@ -23,7 +23,7 @@ from .c_files import header, source
 from .compiled import find_compiler
 from .constants import difference
 from .measured import compiled_facts, library, noise, parity, times
-from .trace import Traced, prepared, traced
+from .trace import Traced, check_name, prepared, traced
 
 FILE = "export.json"
 FORMAT = 1
@@ -155,7 +155,7 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
     """Check an exported folder from its files alone.
 
     The sha256 of each file; every constant of the C file, read back, against the system that the folder holds; the certificate of that
-    system, by an eigenvalue each; and the compiled step against the system's own.
+    system, by an eigenvalue each; and the compiled step against the system's own. Code that is not the exported one is not run.
 
     **Arguments:**
 
@@ -174,29 +174,35 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
     about = _read(folder)
     faults, skipped = _changed(folder, about["files"]), []
     name = about["name"]
+    check_name(name)
     if about.get("kept"):
         return Checked(tuple(faults), (f"constants, certificate and step: {about['kept']}",), None)
     try:
         system = load(folder / f"{name}.safetensors")
         u = None if about["input"] is None else _sample(about["input"])
         made = traced(system, name=name, dtype=about["dtype"], u=u, dt=about["dt"])
-        given = (folder / f"{name}.c").read_text(encoding="utf-8")
+        given = [(folder / f"{name}.{end}").read_text(encoding="utf-8") for end in "ch"]
     except (RobustctlError, OSError, ValueError) as error:
-        return Checked((*faults, f"{name}.c or {name}.safetensors cannot be read: {error}"), (), None)
-    if found := difference(given, source(made.program)):
-        faults.append(f"{name}.c: {found}")
+        return Checked((*faults, f"the code or {name}.safetensors cannot be read: {error}"), (), None)
+    wanted = source(made.program), header(made.program)
+    other = [
+        f"{name}.{end}: {found}"
+        for end, *pair in zip("ch", given, wanted, strict=True)
+        if (found := difference(*pair))
+    ]
     certificate, wrong = _certified(about["certificate"], system)
-    faults += wrong
+    faults += [*other, *wrong]
+    if other:
+        # Code of somebody else is never run.
+        skipped.append("the compiled step: the code is not the exported one")
+        return Checked(tuple(faults), tuple(skipped), certificate)
     try:
         compiler = find_compiler()
     except RobustctlError as error:
         skipped.append(f"the compiled step: {error}")
     else:
-        try:
-            with library(folder, made, compiler) as step:
-                faults += _apart(parity(system, made, step, noise(system, made, samples)), about)
-        except (RobustctlError, OSError) as error:
-            faults.append(f"the compiled step: {error}")
+        with library(folder, made, compiler) as step:
+            faults += _apart(parity(system, made, step, noise(system, made, samples)), about)
     return Checked(tuple(faults), tuple(skipped), certificate)
 
 

@@ -1,9 +1,9 @@
 """Linear models and noise models, and the evaluation of fitted models: simulation, prediction, scores, residuals, error over frequency."""
 
-from .best_linear import BestLinear as BestLinear
-from .best_linear import best_linear as best_linear
 from .auto import AutoFit as AutoFit
 from .auto import auto as auto
+from .best_linear import BestLinear as BestLinear
+from .best_linear import best_linear as best_linear
 from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error

@@ -13,6 +13,7 @@ registered class                 its class has it so
 ===============================  =====================================================================
 """
 
+import dataclasses
 import inspect
 import math
 from typing import Any, NoReturn
@@ -151,9 +152,7 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
     given, defaults = node["fields"], _defaults(cls)
     # A field that a newer version added has a default, which is what older files mean.
     needed = [
-        name
-        for name in field_names(cls)
-        if name not in defaults or (type(given) is dict and name in given)
+        name for name in field_names(cls) if name not in defaults or (type(given) is dict and name in given)
     ]
     if type(given) is not dict or given.keys() != set(needed):
         got = _some(given) if type(given) is dict else type(given).__name__

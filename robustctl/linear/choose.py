@@ -82,17 +82,17 @@ def choose(given: Sequence[Series], orders: Sequence[int], delays: tuple[int, ..
     **Raises:** `DataError` for too few samples without gaps.
     """
     zero = (0,) * given[0].u.shape[1]
-    searched, delays = delays is None, found_delays(given) if delays is None else delays
-    late = [delayed(e, delays) for e in given]
+    used = found_delays(given) if delays is None else delays
+    late = [delayed(e, used) for e in given]
     found = validated(late, orders)
-    if searched and delays != zero:
+    if delays is None and used != zero:
         without = validated(given, orders)
         # A slow plant's first responses are lost in the noise and look like a delay, which then costs accuracy.
         if min(without.values()) < min(found.values()):
-            found, delays, late = without, zero, list(given)
+            found, used, late = without, zero, list(given)
     best = lowest(found)
     models, values, outside = fit(late, [best])
-    return Chosen(models[best], best[1], delays, values, found, outside)
+    return Chosen(models[best], best[1], used, values, found, outside)
 
 
 def fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind, Linear], np.ndarray, float]:

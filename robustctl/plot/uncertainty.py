@@ -175,16 +175,16 @@ def _places(ax: Any, found: Spread, color: str, marker: str, label: str) -> None
     turn = np.linspace(0, 2 * np.pi, 60)
     around = np.stack([np.cos(turn), np.sin(turn)])
     ax.plot(
-        found.value.real,
-        found.value.imag,
+        np.real(found.value),
+        np.imag(found.value),
         marker,
         color=color,
         markerfacecolor="none",
         label=label,
         linestyle="none",
     )
-    for value, cov in zip(found.value, found.covariance, strict=True):
+    for value, cov in zip(found.value.tolist(), found.covariance, strict=True):
         # A real pole has no variance of its imaginary part.
         values, vectors = np.linalg.eigh(cov)
         ellipse = TWO * (vectors * np.sqrt(np.maximum(values, 0))) @ around
-        ax.plot(np.real(value) + ellipse[0], np.imag(value) + ellipse[1], color=color, linewidth=0.9)
+        ax.plot(value.real + ellipse[0], value.imag + ellipse[1], color=color, linewidth=0.9)

@@ -37,13 +37,10 @@ def found():
     )
 
 
-def test_it_beats_the_linear_model_of_a_nonlinear_plant(found):
+def test_it_predicts_the_part_held_out_better_than_the_linear_model(found):
     fitted = found
     (tried,) = fitted.choice.tried
     assert not fitted.is_linear and tried.score < fitted.choice.linear_nrmse
-    model, linear = (fitted.scores[name] for name in ("model", "linear"))
-    for part in ("training", "validation", "test"):
-        assert model[part]["pooled_nrmse"] < linear[part]["pooled_nrmse"]
     assert rc.certify(fitted.model, prove=False).holds
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from . import problems as problems
     from . import robustness as robustness
     from . import runs as runs
+    from . import runtime as runtime
     from . import train as train
     from .certificates import certify as certify
     from .delayed import Delayed as Delayed
@@ -47,7 +48,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
 
 _ROOMS = (
     "advice", "certificates", "classical", "data", "errors", "export", "identify", "lft", "loops", "nn", "observers", "parallel",
-    "plants", "plot", "problems", "robustness", "runs", "train",
+    "plants", "plot", "problems", "robustness", "runs", "runtime", "train",
 )  # fmt: skip
 _NAMES = {
     "certify": "certificates", "simulate": "identify", "load": "io", "save": "io", "registered": "registry", "fit_report": "reports",

@@ -14,7 +14,7 @@ from .lft import LFT, Claim, block_diagonal, linear, series
 from .system import System, dtype_of
 
 HEAVY = 1e6
-"""Weight of the last entries of the queue over what they do to the inner state: beside it, margins of 1e-5 remain."""
+"""Weight of the last entries of the queue over what they do to the inner state, so that margins of 1e-5 remain."""
 
 Supply = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -36,8 +36,15 @@ def traced(tree: Any) -> bool:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass or module by name, in order; None for one that was never set."""
-    return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    """Return the fields of a dataclass, module or named tuple by name, in order; None for one that was never set."""
+    return {name: getattr(value, name, None) for name in field_names(type(value))}
+
+
+def field_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass, module or named tuple, in order."""
+    if issubclass(cls, tuple):
+        return cls._fields  # pyright: ignore[reportAttributeAccessIssue]
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def items_of(container: dict | list | tuple) -> Iterable[tuple[Any, Any]]:

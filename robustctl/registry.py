@@ -1,6 +1,6 @@
 """The classes that a model file may hold, by the name that the file stores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import ModelError
@@ -11,23 +11,36 @@ Sizes = Callable[[Any], dict[str, Any]]
 
 
 class Registered(NamedTuple):
-    """A class, and the sizes of its constructor; None where its parts are checked by themselves or are free in shape."""
+    """A class that a file may hold.
+
+    **Arguments:**
+
+    - `cls`: the class.
+    - `sizes`: the sizes of its constructor, None where annotations or its parts have them.
+    - `null`: by field, the number that is stored as null.
+    """
 
     cls: type
     sizes: Sizes | None
+    null: Mapping[str, float]
 
 
 CLASSES: dict[str, Registered] = {}
 
 
-def registered(*, sizes: Sizes | None = None, name: str | None = None) -> Callable[[_C], _C]:
+def registered(
+    *, sizes: Sizes | None = None, name: str | None = None, null: Mapping[str, float] | None = None
+) -> Callable[[_C], _C]:
     """Register a class, so that `rc.save` and `rc.load` take it as a model or as a part of one.
+
+    `load` compares every array of a file with the field's annotation, `Float[Array, "nx nu"]`, where it has one.
 
     **Arguments:**
 
     - `sizes`: from a model to the arguments, `key` apart, that build one of the same shapes; `load` compares every
-      array of a file with the shapes that the constructor gives. None where its parts are registered with theirs.
+      array of a file with the shapes that the constructor gives. None where annotations, or parts with theirs, give the shapes.
     - `name`: what files call the class; default its own name. It must stay the same for old files to be read.
+    - `null`: by field, the number that a file stores as null: an infinite limit, which JSON does not have.
 
     **Raises:** `ModelError` for a name that another class has.
 
@@ -59,7 +72,7 @@ def registered(*, sizes: Sizes | None = None, name: str | None = None) -> Callab
                 f"a model file must distinguish classes by name, and {key!r} is {other.cls.__module__}.{other.cls.__qualname__} "
                 "already; give registered(name=...) another name"
             )
-        CLASSES[key] = Registered(cls, sizes)
+        CLASSES[key] = Registered(cls, sizes, null or {})
         return cls
 
     return register

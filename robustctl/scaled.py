@@ -21,6 +21,7 @@ def _floats(values) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
+@registered()
 class Scaled(System):
     """A system that works on scaled signals, seen from outside in the signals' own units.
 

@@ -1,6 +1,7 @@
 """A discrete-time linear system with names, units and a sample time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from jaxtyping import Array, Float
 from .checks import is_positive
 from .errors import ModelError
 from .lft import LFT, linear
+from .pytrees import traced
+from .registry import registered
 from .system import System
 
 
@@ -30,6 +33,7 @@ class DirectPath(System):
         return self.D.shape[0]
 
 
+@registered()
 class StateSpace(DirectPath):
     """A discrete-time linear system in deviations from an equilibrium, like `control.StateSpace` with `dt > 0`.
 
@@ -86,12 +90,9 @@ class StateSpace(DirectPath):
         input_units: Sequence[str] | None = None,
         output_units: Sequence[str] | None = None,
     ):
-        matrices = {name: np.atleast_2d(np.asarray(M)) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
+        matrices = {name: _matrix(M) for name, M in zip("ABCD", (A, B, C, D), strict=True)}
         _check_matrices(matrices)
-        if not is_positive(dt):
-            raise ModelError(
-                f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
-            )
+        _check_dt(dt)
         self.A, self.B, self.C, self.D = (
             jnp.asarray(M, canonicalize_dtype(M.dtype if np.issubdtype(M.dtype, np.floating) else float))
             for M in matrices.values()
@@ -104,6 +105,18 @@ class StateSpace(DirectPath):
             _names("x", states, nx),
         )
         self.input_units, self.output_units = _units(input_units, nu), _units(output_units, ny)
+
+    def check_parts(self) -> None:
+        """Refuse a sample time out of range, and names and units that are not one for each channel.
+
+        **Raises:** `ModelError`.
+        """
+        _check_dt(self.dt)
+        (nx, nu), ny = self.B.shape, self.C.shape[0]
+        for letter, names, count in (("u", self.inputs, nu), ("y", self.outputs, ny), ("x", self.states, nx)):
+            _names(letter, names, count)
+        _units(self.input_units, nu)
+        _units(self.output_units, ny)
 
     def init_state(self) -> Float[Array, " {self.A.shape[0]}"]:
         """Return the zero state."""
@@ -120,12 +133,24 @@ class StateSpace(DirectPath):
         return linear(self.A, self.B, self.C, self.D)
 
 
-def _check_matrices(matrices: dict[str, np.ndarray]) -> None:
+def _check_dt(dt: float) -> None:
+    if not is_positive(dt):
+        raise ModelError(
+            f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
+        )
+
+
+def _matrix(M: Any) -> Any:
+    """Return a matrix, of JAX where a parameterization is traced."""
+    return jnp.atleast_2d(M) if traced(M) else np.atleast_2d(np.asarray(M))
+
+
+def _check_matrices(matrices: dict[str, Any]) -> None:
     nx, nu, ny = matrices["A"].shape[0], matrices["B"].shape[1], matrices["C"].shape[0]
     for name, shape in (("A", (nx, nx)), ("B", (nx, nu)), ("C", (ny, nx)), ("D", (ny, nu))):
         if matrices[name].shape != shape:
             raise ModelError(f"{name} must have shape {shape} to fit the others, got {matrices[name].shape}")
-        if not np.isfinite(matrices[name]).all():
+        if not traced(matrices[name]) and not np.isfinite(matrices[name]).all():
             raise ModelError(f"{name} must be finite, got {matrices[name].tolist()}")
 
 

@@ -50,9 +50,15 @@ class Certifiable(eqx.Module):
         """Return what is known of it for a proof, in float64; None where nothing is."""
         return None
 
+    def check_parts(self) -> None:
+        """Refuse parts, as a file may hold them, that do not fit each other; only shapes are computed. Default: nothing is checked.
+
+        **Raises:** `ValueError`.
+        """
+
 
 _HARMLESS = {
-    "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
+    "check_parts", "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
@@ -124,7 +130,8 @@ class System(Certifiable):
                 f"one sample of the input must be known, and {type(self).__name__} has no nu; give the class a method "
                 "undisturbed(references) that returns one, or give the inputs"
             )
-        return jnp.zeros(self.nu + references, dtype_of(self.init_state()))
+        x = self.init_state()
+        return jnp.zeros(self.nu + references, dtype_of(x if jax.tree.leaves(x) else self))
 
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
@@ -227,6 +234,17 @@ class StrictlyProper(System):
         """Return `(x_next, y)`; here the input is the pair `(u, w)`."""
         control, w = u
         return self.advance(x, control, w), self.output(x, w)
+
+
+def one_sample(system: System) -> PyTree:
+    """Return one sample of a system's input in which nothing acts; of one to be controlled, `(u, w)` with u zero.
+
+    **Raises:** `ModelError` for a class that does not define it.
+    """
+    nothing = system.undisturbed()
+    if not isinstance(system, StrictlyProper):
+        return nothing
+    return jnp.zeros(system.nu or 0, dtype_of(system.init_state())), nothing
 
 
 class Parameterization(eqx.Module):

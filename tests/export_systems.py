@@ -61,8 +61,21 @@ def lqr_of_tanks():
     return rc.classical.lqr(tanks(), [1.0, 1.0], 1.0).controller
 
 
+def kalman_filter(noise: float) -> Any:
+    return rc.classical.kalman(tanks(), noise, noise).estimator
+
+
+def lead() -> Any:
+    return ct.tf([12.0, -10.0], [1.0, -0.5], 2.0)
+
+
 def small_q(nu=1):
     return bumped(rc.nn.LipschitzR2DN(nu=nu, nx=3, nv=4, ny=1, gamma=0.5, hidden=(5,), key=KEY))
+
+
+def as_system(K: Any) -> rc.StateSpace:
+    """A discrete-time system of python-control."""
+    return rc.StateSpace(jnp.asarray(K.A), jnp.asarray(K.B), jnp.asarray(K.C), jnp.asarray(K.D), K.dt)
 
 
 def mixed():
@@ -76,8 +89,7 @@ def hinf_controller():
         [[1.0, 0], [0, 0], [1, 0]],
         [[0, 0, 0], [0, 0, 1.0], [0, 1, 0]],
     )
-    K = ct.c2d(rc.classical.hinf(P, 1, 1).K, 0.1, "tustin")
-    return rc.StateSpace(*(jnp.asarray(M) for M in (K.A, K.B, K.C, K.D)), 0.1)
+    return as_system(ct.c2d(rc.classical.hinf(P, 1, 1).K, 0.1, "tustin"))
 
 
 class SlidingMedian(rc.System):
@@ -154,9 +166,23 @@ class Arithmetic(rc.System):
         v = jnp.tanh(u)
         k = jnp.floor(3 * jnp.abs(v[0])).astype(int) - 1
         functions = [
-            jnp.exp(v), jnp.log1p(v**2), jnp.expm1(v), jnp.sin(v), jnp.arctan2(v, 1 + v), jnp.sqrt(1 + v), jnp.sign(v), jnp.round(4 * v),
-            jnp.power(1 + v**2, 0.3), jnp.cosh(v), jnp.arcsin(v), jax.nn.softplus(v), jax.nn.gelu(v), v**3, v**-2, jnp.fmod(v, 0.3),
-        ]  # fmt: skip
+            jnp.exp(v),
+            jnp.log1p(v**2),
+            jnp.expm1(v),
+            jnp.sin(v),
+            jnp.arctan2(v, 1 + v),
+            jnp.sqrt(1 + v),
+            jnp.sign(v),
+            jnp.round(4 * v),
+            jnp.power(1 + v**2, 0.3),
+            jnp.cosh(v),
+            jnp.arcsin(v),
+            jax.nn.softplus(v),
+            jax.nn.gelu(v),
+            v**3,
+            v**-2,
+            jnp.fmod(v, 0.3),
+        ]
         picked = self.table[:, k, 1:3]  # negative too
         stack = jnp.einsum("bij,bjk->bik", x[:, None] * self.table[:, :, :3], self.table[:, :, :3])
         A = 3 * jnp.eye(3) + stack[0]
@@ -212,44 +238,88 @@ CASES = {
     "ren_lipschitz_tanh": Case(lambda: bumped(rc.nn.LipschitzREN(gamma=2.0, activation=jnp.tanh, **REN))),
     "ren_dissipative": Case(lambda: bumped(rc.nn.DissipativeREN(**supply(), **REN))),
     "ren_in_blocks": Case(lambda: bumped(rc.nn.ContractingREN(**{**REN, "nv": 35}))),
-    "innovation": Case(lambda: bumped(rc.nn.InnovationR2DN(nu=1, nx=4, nv=5, ny=2, nz=1, hidden=(6,), key=KEY)), nu=5),
+    "innovation": Case(
+        lambda: bumped(rc.nn.InnovationR2DN(nu=1, nx=4, nv=5, ny=2, nz=1, hidden=(6,), key=KEY)), nu=5
+    ),
     "state_observer": Case(lambda: bumped(rc.nn.StateObserver(rc.nn.ContractingR2DN(**R2DN)))),
     "state_observer_ren": Case(lambda: bumped(rc.nn.StateObserver(rc.nn.ContractingREN(**REN)))),
     "corrected": Case(
         lambda: bumped(
             rc.nn.CorrectedR2DN(
-                [[0.5, 0.1], [0.0, 0.6]], np.eye(2), np.eye(2), np.zeros((2, 2)), [0.1, 0.2], [0.3, 0.4],
+                [[0.5, 0.1], [0.0, 0.6]],
+                np.eye(2),
+                np.eye(2),
+                np.zeros((2, 2)),
+                [0.1, 0.2],
+                [0.3, 0.4],
                 core=rc.nn.ContractingR2DN(**{**R2DN, "nu": 4}),
             )
         )
-    ),  # fmt: skip
+    ),
     "static": Case(lambda: bumped(rc.nn.LipschitzStatic(nu=2, ny=2, gamma=2.0, hidden=(6, 5), key=KEY))),
     "stable_linear": Case(lambda: bumped(rc.nn.StableLinear(**SIZES))),
     "gru": Case(lambda: bumped(rc.nn.GRU(**SIZES))),
     "lstm": Case(lambda: bumped(rc.nn.LSTM(**SIZES))),
     "rescaled": Case(lambda: rc.Rescaled(bumped(rc.nn.ContractingR2DN(**R2DN)), (1e-3, 2.0), (3.0, 1e-2))),
     "scaled": Case(named),
-    "state_space": Case(lambda: rc.StateSpace(*(jnp.asarray(M) for M in (mixed().A, mixed().B, mixed().C, mixed().D)), 0.5)),
+    "state_space": Case(lambda: as_system(mixed())),
     "gain": Case(lambda: Gain(jnp.array([[1.0, -2.0]]), jnp.array([0.1, 0.2]), jnp.array([3.0]))),
     "delay": Case(lambda: Delay(jnp.array([1.0, 2.0]), 3)),
     "series": Case(lambda: Series(Delay(jnp.zeros(2), 2), bumped(rc.nn.ContractingR2DN(**R2DN)).explicit())),
-    "parallel": Case(lambda: Parallel(bumped(rc.nn.StableLinear(**SIZES)).explicit(), bumped(rc.nn.ContractingREN(**REN)).explicit())),
+    "parallel": Case(
+        lambda: Parallel(
+            bumped(rc.nn.StableLinear(**SIZES)).explicit(), bumped(rc.nn.ContractingREN(**REN)).explicit()
+        )
+    ),
     "pid": Case(lambda: PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0)),
-    "pid_reads": Case(lambda: PID([4.0, 1.0], 2.0, dt=0.02, reads=[[1.0, 0, 0], [0, 0.5, 0.5]], low=-1.0), nu=5),
-    "lqg": Case(lambda: rc.classical.lqg(pendulum(), [1.0, 1.0, 1.0], [0.1], [1.0, 1.0, 1.0], [0.1]).controller, nu=1),
+    "pid_reads": Case(
+        lambda: PID([4.0, 1.0], 2.0, dt=0.02, reads=[[1.0, 0, 0], [0, 0.5, 0.5]], low=-1.0), nu=5
+    ),
+    "lqg": Case(
+        lambda: rc.classical.lqg(pendulum(), [1.0, 1.0, 1.0], [0.1], [1.0, 1.0, 1.0], [0.1]).controller, nu=1
+    ),
     "lqg_integral": Case(
-        lambda: rc.classical.lqg(tanks(), [1.0, 1.0, 0.1], [1.0], [1.0, 1.0], [0.1], integral=True).controller, center=8.0
+        lambda: (
+            rc.classical.lqg(tanks(), [1.0, 1.0, 0.1], [1.0], [1.0, 1.0], [0.1], integral=True).controller
+        ),
+        center=8.0,
     ),
-    "kalman": Case(lambda: rc.classical.kalman(tanks(), [1.0, 1.0], [0.1]).estimator, center=8.0, nu=(1, 1)),  # pyright: ignore[reportArgumentType]
+    "kalman": Case(lambda: kalman_filter(0.1), center=8.0, nu=(1, 1)),  # pyright: ignore[reportArgumentType]
     "estimate_feedback": Case(
-        lambda: rc.classical.EstimateFeedback(rc.classical.kalman(tanks(), 0.1, 0.1).estimator, lqr_of_tanks()), 1, 8.0
+        lambda: rc.classical.EstimateFeedback(kalman_filter(0.1), lqr_of_tanks()),
+        1,
+        8.0,
     ),
-    "ekf": Case(lambda: rc.classical.EstimateFeedback(rc.classical.extended_kalman(tanks(), 0.1, 0.1), lqr_of_tanks()), 1, 8.0, 0.3),
-    "ukf": Case(lambda: rc.classical.EstimateFeedback(rc.classical.unscented_kalman(tanks(), 0.1, 0.1), lqr_of_tanks()), 1, 8.0, 0.3),
+    "ekf": Case(
+        lambda: rc.classical.EstimateFeedback(
+            rc.classical.extended_kalman(tanks(), 0.1, 0.1), lqr_of_tanks()
+        ),
+        1,
+        8.0,
+        0.3,
+    ),
+    "ukf": Case(
+        lambda: rc.classical.EstimateFeedback(
+            rc.classical.unscented_kalman(tanks(), 0.1, 0.1), lqr_of_tanks()
+        ),
+        1,
+        8.0,
+        0.3,
+    ),
     "hinf": Case(hinf_controller, 1),
-    "lead": Case(lambda: rc.classical.policy(ct.tf([12.0, -10.0], [1.0, -0.5], 2.0), tanks())),
-    "mpc": Case(lambda: rc.classical.mpc(tanks(), [1.0, 1.0], 1.0, horizon=4, iterations=12, x_high=[12.0, 12.0]).controller, 2, 8.0),
-    "youla": Case(lambda: youla(rc.classical.linear_base(pendulum(), [1.0, 1.0], [0.1], [1.0, 1.0], [0.1])), 1),
+    "lead": Case(lambda: rc.classical.policy(lead(), tanks())),
+    "mpc": Case(
+        lambda: (
+            rc.classical.mpc(
+                tanks(), [1.0, 1.0], 1.0, horizon=4, iterations=12, x_high=[12.0, 12.0]
+            ).controller
+        ),
+        2,
+        8.0,
+    ),
+    "youla": Case(
+        lambda: youla(rc.classical.linear_base(pendulum(), [1.0, 1.0], [0.1], [1.0, 1.0], [0.1])), 1
+    ),
     "youla_integral": Case(lambda: youla(integral_base(), 2), 2),
     "youla_internal_model": Case(lambda: youla(internal_model(tanks())), 1, 8.0),
     "alongside": Case(lambda: Alongside(PID(8.0, 2.0, 4.0, dt=0.1), pendulum(), small_q(2).explicit()), 2),
@@ -259,7 +329,7 @@ CASES = {
     "own_scan": Case(Newton, 2),
     "own_cond": Case(Relay, 1),
     "own_arithmetic": Case(Arithmetic, 3),
-}  # fmt: skip
+}
 
 
 @cache

@@ -104,7 +104,9 @@ def dead(record, part):
 
 def constant(channel):
     e = hammerstein().experiments[0]
-    return from_arrays(0 * e.u + 3.0 if channel == "u" else e.u, 0 * e.y + 3.0 if channel == "y" else e.y, 0.5)
+    return from_arrays(
+        0 * e.u + 3.0 if channel == "u" else e.u, 0 * e.y + 3.0 if channel == "y" else e.y, 0.5
+    )
 
 
 @pytest.mark.parametrize(

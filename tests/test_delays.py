@@ -10,8 +10,9 @@ import pytest
 from jaxtyping import TypeCheckError
 
 import robustctl as rc
-from robustctl.errors import DataError, RobustctlError
+from robustctl.errors import DataError, ModelFileError, RobustctlError
 from robustctl.nn.stable_linear import stable_linear_at
+from robustctl.store.container import pack, unpack
 from robustctl.train import FittedModel, LearnedState, ZeroState
 from robustctl.train.identification import Identification, Learned
 
@@ -207,3 +208,38 @@ def test_advice_tells_the_delay_of_each_input():
     assert [channel.delay for channel in advice.inputs] == [12, 0]
     assert "begins 12 samples (6 s) late" in str(advice)
     assert rc.identify.subspace(record, order=1).model.delay == (12, 0)
+
+
+def test_a_network_starts_at_a_delayed_linear_model():
+    record = logged(400)
+    linear = rc.identify.subspace(record, order=2, delay=DELAY)
+    begin = rc.identify.start(record, linear, nv=2, hidden=(3,), key=jr.key(0))
+    assert begin.delay == DELAY and begin.model.explicit().A.shape[0] == 4
+    error = []
+    for delay in (begin.delay, (0, 0)):
+        problem = Identification(record, scaling=begin.scaling, initial=begin.initial, delay=delay)
+        trained, objective = problem.prepare(begin.model, jr.key(1))
+        run = rc.rollout(
+            objective.whole(trained).model.explicit(), objective.data.u[0], begin.initial.x0[0]
+        ).ys
+        error.append(float(jnp.sqrt(jnp.mean((run - objective.data.y[0]) ** 2))))
+    # The plant is linear and without noise: the start already simulates it, but not without the delay.
+    assert error[0] < 0.02 and error[1] > 0.3
+
+
+def test_files_from_before_delays_load_as_undelayed(tmp_path):
+    model = fitted(())
+    rc.save(tmp_path / "model.safetensors", model)
+    header, arrays = unpack((tmp_path / "model.safetensors").read_bytes())
+    for added in ("delay", "trained", "innovation_gain"):
+        header["structure"]["fields"].pop(added)
+    older = {name: header[name] for name in ("versions", "structure", "certificate")}
+    (tmp_path / "older.safetensors").write_bytes(pack(older, arrays))
+    loaded = rc.load(tmp_path / "older.safetensors")
+    assert (loaded.delay, loaded.trained, loaded.innovation_gain) == ((), None, None)
+    (one,), (other,) = (rc.simulate(m, logged()).y_hat for m in (model, loaded))
+    np.testing.assert_array_equal(one, other)
+    header["structure"]["fields"].pop("dt")
+    (tmp_path / "older.safetensors").write_bytes(pack(older, arrays))
+    with pytest.raises(ModelFileError, match="must have exactly the fields"):
+        rc.load(tmp_path / "older.safetensors")

@@ -29,6 +29,8 @@ from robustctl.system import Parameterization
 from robustctl.train import FittedModel
 from robustctl.train.initial_state import WarmUp, learned_state, warm_up, zero_state
 
+from .model_files import edit, fields, tamper
+
 KEY = jr.key(0)
 SIZES = dict(nu=2, nx=3, ny=2, key=KEY)
 R2DN = dict(**SIZES, nv=4, hidden=(5, 4))
@@ -253,11 +255,11 @@ REFUSED = {
     "infinity": (lambda: with_x0(float("inf")), r"model\.initial\.x0 must be a finite number, got inf"),
     "text array": (lambda: with_x0(np.array(["a"])), r"model\.initial\.x0 .*str32"),
     "masked array": (lambda: with_x0(np.ma.zeros(3)), r"model\.initial\.x0 .*MaskedArray"),
-    "system": (
-        lambda: MODELS["GRU"](jnp.float64).explicit(),
-        r"needs a parameterization, got|Type-check error",
+    "network alone": (
+        lambda: MODELS["LBDN"](jnp.float64).explicit(),
+        r"needs a parameterization or a system, got|Type-check error",
     ),
-    "array": (lambda: jnp.zeros(3), r"needs a parameterization, got|Type-check error"),
+    "array": (lambda: jnp.zeros(3), r"needs a parameterization or a system, got|Type-check error"),
 }
 
 
@@ -365,25 +367,6 @@ def test_other_files_are_refused_by_name(path):
 # Files altered and sealed again
 
 
-def tamper(path: Path, change) -> None:
-    """Alter header and arrays in place, and seal the file again."""
-    header, arrays = unpack(path.read_bytes())
-    del header["sha256"]
-    change(header, arrays)
-    path.write_bytes(pack(header, arrays))
-
-
-def fields(header, *names):
-    node = header["structure"]
-    for name in names:
-        node = node["fields"][name]
-    return node["fields"]
-
-
-def edit(*names, **values):
-    return lambda header, arrays: fields(header, *names).update(values)
-
-
 def reshape(name, shape):
     return lambda header, arrays: arrays.update({name: np.zeros(shape, np.float32)})
 
@@ -428,13 +411,13 @@ ALTERED = {
     "scaling": (lambda h, a: a.update({"scaling.u_std": np.zeros(2)}), "must be > 0"),
     "no model": (
         lambda h, a: (h.update(structure=None), a.clear()),
-        "must be a parameterization, got NoneType",
+        "must be a parameterization or a system, got NoneType",
     ),
     "part of a model": (
         lambda h, a: (h.update(structure={"class": "ZeroState", "fields": {"window": 0}}), a.clear()),
-        "must be a parameterization, got ZeroState",
+        "must be a parameterization or a system, got ZeroState",
     ),
-    "no structure": (lambda h, a: (h.pop("structure"), a.clear()), "must be a parameterization"),
+    "no structure": (lambda h, a: (h.pop("structure"), a.clear()), "must be a parameterization or a system"),
     "newer format": (
         lambda h, a: h.update(format=3),
         "at most 2, got 3, written by a newer robustctl: upgrade",

@@ -221,7 +221,7 @@ def _plant(
     measured = np.concatenate([s.y[s.y_ok] for s in series])
     y_span, (levels, level_step) = signs.span(measured), channels.resolution(measured)
     pole, pole_t = signs.unit_root(series, model.delay)
-    curved, played = signs.hysteresis(series, simulated, model.delay, exciting)
+    curved, played = signs.hysteresis(series, model, nrmse, exciting)
     stuck, jumps = signs.sticking(series, simulated, level_step)
     states, gap = signs.steady_states(series, simulated)
     pairs = zip(series, simulated, strict=True)

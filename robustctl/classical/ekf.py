@@ -7,11 +7,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..errors import ModelError
 from ..loops import noiseless
+from ..loops.parts import Of
 from ..plants import PlantState, Sampled
+from ..registry import registered
 from ..system import StrictlyProper
 from .model import as_array, require_sampled
 from .modes import weight
@@ -38,10 +40,33 @@ class NonlinearFilter(StrictlyProper):
     """
 
     model: Sampled
-    W: Array
-    V: Array
-    P0: Array
-    x0: Array
+    W: Float[Array, "nx nx"]
+    V: Float[Array, "ny ny"]
+    P0: Float[Array, "nx nx"]
+    x0: Float[Array, " nx"]
+    nu, dt = Of("model"), Of("model")
+    inputs, input_units = Of("model"), Of("model")
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs, which are the estimated states."""
+        return self.x0.shape[0]
+
+    def undisturbed(self, references: int = 0) -> Array:
+        """Return the measured output at the prior mean; `references`, which it does not read, are zeros after it."""
+        return jnp.concatenate([self.model.plant.output(self.x0), jnp.zeros(references, self.x0.dtype)])
+
+    def check_parts(self) -> None:
+        """Refuse covariances of other sizes than the model's.
+
+        **Raises:** `ModelError`.
+        """
+        plant = self.model.plant
+        wanted, given = (len(plant.states), len(plant.outputs)), (self.x0.size, self.V.shape[0])
+        if wanted != given:
+            raise ModelError(
+                f"the covariances must be of the model's {wanted} states and outputs, got {given}"
+            )
 
     def init_state(self) -> Belief:
         """Return the prior."""
@@ -60,6 +85,7 @@ class NonlinearFilter(StrictlyProper):
         return self._corrected(x, w).plant.x
 
 
+@registered(name="classical.ExtendedKalmanFilter")
 class ExtendedKalmanFilter(NonlinearFilter):
     """An extended Kalman filter: the control and the measured output in, the estimated physical state out.
 

@@ -3,12 +3,16 @@
 import dataclasses
 from typing import NamedTuple
 
+import equinox as eqx
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..affine import affine_form
 from ..errors import ModelError
 from ..lft import LFT, is_linear
+from ..loops.parts import Of
+from ..registry import registered
 from ..system import StrictlyProper, System
 from .model import Model, as_array, linear_model
 from .modes import LIKELY, check_detectable, check_stabilizable, weight
@@ -40,6 +44,7 @@ class Kalman(NamedTuple):
     __repr__ = summary
 
 
+@registered(name="classical.KalmanFilter")
 class KalmanFilter(StrictlyProper):
     """A steady-state Kalman filter about an operating point, from the control and the measured output to the estimate.
 
@@ -59,15 +64,31 @@ class KalmanFilter(StrictlyProper):
     - `x0`: the operating point's state
     - `u0`: its control
     - `y0`: its output
+    - `dt`: sample time in seconds, None where unknown
     """
 
-    A: Array
-    B: Array
-    C: Array
-    M: Array
-    x0: Array
-    u0: Array
-    y0: Array
+    A: Float[Array, "nx nx"]
+    B: Float[Array, "nx nu"]
+    C: Float[Array, "ny nx"]
+    M: Float[Array, "nx ny"]
+    x0: Float[Array, " nx"]
+    u0: Float[Array, " nu"]
+    y0: Float[Array, " ny"]
+    dt: float | None = eqx.field(static=True, default=None)
+
+    @property
+    def nu(self) -> int:
+        """Number of controls."""
+        return self.u0.shape[0]
+
+    @property
+    def ny(self) -> int:
+        """Number of outputs, which are the estimated states."""
+        return self.x0.shape[0]
+
+    def undisturbed(self, references: int = 0) -> Array:
+        """Return the measured output at the operating point; `references`, which it does not read, are zeros after it."""
+        return jnp.concatenate([self.y0, jnp.zeros(references, self.y0.dtype)])
 
     def lft(self) -> LFT:
         """Return the matrices, inputs `[u, y]`; it is affine."""
@@ -89,6 +110,7 @@ class KalmanFilter(StrictlyProper):
         return self.A @ self._corrected(x, w) + self.B @ (u - self.u0)
 
 
+@registered(name="classical.EstimateFeedback")
 class EstimateFeedback(System):
     """A controller from the measured output to the control: a state feedback law on an estimate of the state.
 
@@ -111,6 +133,24 @@ class EstimateFeedback(System):
 
     estimator: StrictlyProper
     law: System
+    dt = Of("estimator")
+
+    def check_parts(self) -> None:
+        """Refuse a law that does not read as many states as are estimated.
+
+        **Raises:** `ModelError`.
+        """
+        e = self.estimator
+        states = eqx.filter_eval_shape(lambda: e.output(e.init_state(), e.undisturbed())).shape
+        reads = self.law.nu
+        if reads is not None and states != (reads - self.law.references,):
+            raise ModelError(
+                f"the law must read the {states[0]} estimated states, got one of {reads - self.law.references}"
+            )
+
+    def undisturbed(self, references: int = 0) -> PyTree:
+        """Return one sample of the measured output, the estimator's own."""
+        return self.estimator.undisturbed(references)
 
     def lft(self) -> LFT | None:
         """Return the matrices where estimator and law are linear."""
@@ -166,7 +206,7 @@ def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None 
     # The correction's gain; the predictor's is L = A M
     M = P @ sys.C.T @ np.linalg.inv(sys.C @ P @ sys.C.T + weight(V, sys.noutputs, "V", definite=True))
     parts = (sys.A, sys.B, sys.C, M, model.x, model.u, model.y)
-    return Kalman(L, P, E, KalmanFilter(*(as_array(a) for a in parts)))
+    return Kalman(L, P, E, KalmanFilter(*(as_array(a) for a in parts), dt=float(sys.dt)))
 
 
 def filter_gains(

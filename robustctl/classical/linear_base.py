@@ -2,12 +2,13 @@
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..errors import ModelError
 from ..lft import LFT, float64, static_gain
 from ..loops import Base, IntegralBase, ModelBased, Youla, noiseless, zero_gain
 from ..plants import Sampled
+from ..registry import registered
 from ..system import Certifiable
 from .kalman import filter_gains
 from .lqr import extended, gains
@@ -15,10 +16,11 @@ from .model import Model, as_array, linear_model, require_sampled, require_stabl
 from .types import ArrayLike
 
 
+@registered(name="classical.LinearCorrection")
 class LinearCorrection(Certifiable):
     """An observer's correction `dx = L (y - y_hat)`."""
 
-    L: Array
+    L: Float[Array, "nx ny"]
 
     def __call__(self, x: Array, innovation: Array) -> Array:
         """Return the correction of the physical state."""
@@ -30,12 +32,13 @@ class LinearCorrection(Certifiable):
         return static_gain(np.hstack([np.zeros((len(L), len(L))), L]))
 
 
+@registered(name="classical.LinearLaw")
 class LinearLaw(Certifiable):
     """A control law `u = u0 - K (x - x0)` on the physical state."""
 
-    K: Array
-    x0: Array
-    u0: Array
+    K: Float[Array, "nu nx"]
+    x0: Float[Array, " nx"]
+    u0: Float[Array, " nu"]
 
     def __call__(self, x: Array) -> Array:
         """Return the control."""

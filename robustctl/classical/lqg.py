@@ -5,11 +5,13 @@ from typing import Literal, NamedTuple
 import control as ct
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..affine import affine_form
 from ..errors import ModelError
 from ..lft import LFT
+from ..loops.parts import Of
+from ..registry import registered
 from ..scaled import Scaled
 from ..state_space import StateSpace
 from ..system import System
@@ -44,6 +46,7 @@ class LQG(NamedTuple):
     __repr__ = summary
 
 
+@registered(name="classical.IntegralLQG")
 class IntegralLQG(System):
     """A Kalman filter, state feedback of its estimate, and integrators on measured errors, about an operating point.
 
@@ -62,9 +65,10 @@ class IntegralLQG(System):
     """
 
     filter: KalmanFilter
-    K: Array
-    Ki: Array
-    H: Array
+    K: Float[Array, "nu nx"]
+    Ki: Float[Array, "nu ni"]
+    H: Float[Array, "ni ny"]
+    dt = Of("filter")
 
     @property
     def nu(self) -> int:
@@ -188,15 +192,27 @@ def about(controller: StateSpace, model: Model, H: np.ndarray) -> System:
     # `Scaled` with scales of one shifts the signals: its input mean is [y_e, H y_e], its output mean u_e
     mean = np.concatenate([model.y, H @ model.y])
     one = (np.ones_like(mean), model.u, np.ones_like(model.u))
-    inner = Scaled(controller, *(as_array(a) for a in (mean, *one)))
+    inner = Scaled(controller, *(as_array(a) for a in (mean, *one)), dt=controller.dt)
     return WithoutReference(inner, as_array(mean[len(model.y) :]))
 
 
+@registered(name="classical.WithoutReference")
 class WithoutReference(System):
     """A controller that reads `[y, r]`, with the constant reference `r0` if the loop has none."""
 
     inner: Scaled
-    r0: Array
+    r0: Float[Array, " ni"]
+    dt = Of("inner")
+
+    def check_parts(self) -> None:
+        """Refuse references that are more than the inner controller reads.
+
+        **Raises:** `ModelError`.
+        """
+        if self.r0.shape[0] > self.inner.nu:
+            raise ModelError(
+                f"there must be at most {self.inner.nu} references, all that the controller reads, got {self.r0.shape[0]}"
+            )
 
     @property
     def nu(self) -> int:

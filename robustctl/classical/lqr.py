@@ -2,13 +2,15 @@
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..affine import affine_form
 from ..errors import ModelError
 from ..lft import LFT
+from ..registry import registered
 from ..system import System
 from .model import Model, as_array, linear_model, require_discrete
 from .modes import LIKELY, check_detectable, check_stabilizable, weight
@@ -36,6 +38,7 @@ class LQR(NamedTuple):
     __repr__ = summary
 
 
+@registered(name="classical.StateFeedback")
 class StateFeedback(System):
     """State feedback about an operating point, with integrators on combinations of the state.
 
@@ -53,14 +56,16 @@ class StateFeedback(System):
     - `x0`: the operating point's state
     - `u0`: its control
     - `dt_i`: the sample time for gains of a continuous-time design, else 1
+    - `dt`: sample time in seconds, None where unknown
     """
 
-    K: Array
-    Ki: Array
-    Ci: Array
-    x0: Array
-    u0: Array
-    dt_i: Array
+    K: Float[Array, "nu nx"]
+    Ki: Float[Array, "nu ni"]
+    Ci: Float[Array, "ni nx"]
+    x0: Float[Array, " nx"]
+    u0: Float[Array, " nu"]
+    dt_i: Float[Array, ""]
+    dt: float | None = eqx.field(static=True, default=None)
 
     @property
     def nu(self) -> int:
@@ -138,7 +143,8 @@ def lqr(
         else require_discrete(model, dt, "a controller with integrators")
     )
     parts = (K[:, :nx], K[:, nx:], Ci, model.x, model.u, step)
-    return LQR(K, S, E, StateFeedback(*(as_array(M) for M in parts)))
+    known = model.system.dt if model.discrete else dt
+    return LQR(K, S, E, StateFeedback(*(as_array(M) for M in parts), dt=known and float(known)))
 
 
 def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

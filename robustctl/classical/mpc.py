@@ -6,11 +6,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..checks import is_whole
 from ..errors import ModelError
 from ..plants import limits
+from ..registry import registered
 from ..system import System
 from .lqr import gains
 from .model import as_array, is_physical, linear_model
@@ -36,6 +37,7 @@ class MPC(NamedTuple):
     controller: System
 
 
+@registered(name="classical.LinearMPC")
 class LinearMPC(System):
     """The first control of a constrained optimal plan from the current state; `mpc` makes one.
 
@@ -60,19 +62,25 @@ class LinearMPC(System):
     - `x0`: the operating point's state
     - `u0`: its control
     - `iterations`: iterations of the solver
+    - `dt`: sample time in seconds, None where unknown
     """
 
-    K: Array
-    H: Array
-    f: Array
-    G: Array
-    h: Array
-    E: Array
-    low: Array
-    high: Array
-    x0: Array
-    u0: Array
+    K: Float[Array, "nu nx"]
+    H: Float[Array, "m m"]
+    f: Float[Array, " m"]
+    G: Float[Array, "k m"]
+    h: Float[Array, " k"]
+    E: Float[Array, "k nx"]
+    low: Float[Array, " nu"]
+    high: Float[Array, " nu"]
+    x0: Float[Array, " nx"]
+    u0: Float[Array, " nu"]
     iterations: int = eqx.field(static=True)
+    dt: float | None = eqx.field(static=True, default=None)
+
+    def undisturbed(self, references: int = 0) -> Array:
+        """Return the operating point's state; `references`, which it does not read, are zeros after it."""
+        return jnp.concatenate([self.x0, jnp.zeros(references, self.x0.dtype)])
 
     def init_state(self) -> tuple[()]:
         """Return the empty state."""
@@ -157,7 +165,9 @@ def mpc(
     H = np.asarray(scipy.linalg.block_diag(np.kron(np.eye(horizon), T), penalty * scale * np.eye(slack)))
     f = np.concatenate([np.zeros(horizon * nu), np.full(slack, penalty * scale)])
     arrays = (K, H, f, G, h, Ex, low, high, model.x, model.u)
-    return MPC(K, S, E, LinearMPC(*(as_array(M) for M in arrays), iterations=iterations))
+    return MPC(
+        K, S, E, LinearMPC(*(as_array(M) for M in arrays), iterations=iterations, dt=float(model.system.dt))
+    )
 
 
 def control_limits(plant: PlantLike, nu: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..errors import ModelError
 from ..loops import noiseless
+from ..loops.parts import Of
 from ..plants import PlantState, Sampled
+from ..registry import registered
 from ..system import System
 from .flat import plant_state
 from .lqr import gains
@@ -23,6 +25,7 @@ from .qp import require_qpax, solve_qp
 from .types import ArrayLike
 
 
+@registered(name="classical.SQP")
 class SQP(NamedTuple):
     """Settings of the solver of `nonlinear_mpc`.
 
@@ -47,6 +50,7 @@ class Plan(NamedTuple):
     memory: PlantState
 
 
+@registered(name="classical.NonlinearMPC")
 class NonlinearMPC(System):
     """The first control of a plan that sequential quadratic programming improves at every sample; `nonlinear_mpc` makes one.
 
@@ -75,18 +79,24 @@ class NonlinearMPC(System):
     """
 
     model: Sampled
-    K: Array
-    Q: Array
-    R: Array
-    S: Array
-    xe: Array
-    ue: Array
-    u_bounds: Array
-    x_bounds: Array
-    penalty: Array
+    K: Float[Array, "nu n"]
+    Q: Float[Array, "n n"]
+    R: Float[Array, "nu nu"]
+    S: Float[Array, "n n"]
+    xe: Float[Array, " n"]
+    ue: Float[Array, " nu"]
+    u_bounds: Float[Array, "2 nu"]
+    x_bounds: Float[Array, "2 limited"]
+    penalty: Float[Array, ""]
     limited: tuple[int, ...] = eqx.field(static=True)
     horizon: int = eqx.field(static=True)
     solver: SQP = eqx.field(static=True)
+    dt = Of("model")
+
+    def undisturbed(self, references: int = 0) -> Array:
+        """Return the operating point's state; `references`, which it does not read, are zeros after it."""
+        x = self.xe[: len(self.model.plant.states)]
+        return jnp.concatenate([x, jnp.zeros(references, x.dtype)])
 
     def init_state(self) -> Plan:
         """Return the plan that remains at the operating point."""

@@ -3,17 +3,19 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..affine import affine_form
 from ..checks import is_positive
 from ..errors import ModelError
 from ..lft import LFT
+from ..registry import registered
 from ..system import System
 from .model import as_array
 from .types import ArrayLike
 
 
+@registered(name="classical.PID")
 class PID(System):
     """PID controllers, one per channel, with a filtered derivative of the output and anti-windup by back-calculation.
 
@@ -50,16 +52,16 @@ class PID(System):
         pid = rc.classical.PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0)
     """
 
-    kp: Array
-    ki: Array
-    kd: Array
-    tf: Array
-    tt: Array
-    low: Array
-    high: Array
-    y0: Array
-    u0: Array
-    b: Array
+    kp: Float[Array, " n"]
+    ki: Float[Array, " n"]
+    kd: Float[Array, " n"]
+    tf: Float[Array, " n"]
+    tt: Float[Array, " n"]
+    low: Float[Array, " n"]
+    high: Float[Array, " n"]
+    y0: Float[Array, " n"]
+    u0: Float[Array, " n"]
+    b: Float[Array, " n"]
     dt: float = eqx.field(static=True)
     reads: tuple[tuple[float, ...], ...] = eqx.field(static=True)  # not an array: no optimizer may move it
 
@@ -99,10 +101,7 @@ class PID(System):
                 else np.broadcast_to(tt, p.shape)
             )
         tf, tt = np.where(np.isfinite(tf), tf, dt), np.maximum(tt, dt)
-        if not is_positive(dt) or not (tf >= 0).all() or not (low < high).all():
-            raise ModelError(
-                f"dt must be positive, tf at least 0 and low below high, got dt = {dt}, tf = {tf}, low = {low}, high = {high}"
-            )
+        _check_numbers(dt, tf, low, high)
         for name, value in zip(
             ("kp", "ki", "kd", "tf", "tt", "low", "high", "y0", "u0", "b"),
             (p, i, d, tf, tt, low, high, y0, u0, b),
@@ -111,12 +110,16 @@ class PID(System):
             setattr(self, name, as_array(value))
         self.dt = float(dt)
         chosen = np.eye(p.size) if reads is None else np.asarray(reads, float)
-        if chosen.ndim != 2 or len(chosen) != p.size or not chosen.any(axis=1).all():
-            raise ModelError(
-                f"reads must have one row per channel, {p.size}, and one column per measured output, each row with an entry, got "
-                f"{chosen.tolist()}"
-            )
+        _check_reads(chosen, p.size)
         self.reads = tuple(map(tuple, chosen.tolist()))
+
+    def check_parts(self) -> None:
+        """Refuse numbers out of range.
+
+        **Raises:** `ModelError`.
+        """
+        _check_numbers(self.dt, *(np.asarray(a) for a in (self.tf, self.low, self.high)))
+        _check_reads(np.asarray(self.reads, float), self.kp.size)
 
     @property
     def nu(self) -> int:
@@ -164,3 +167,18 @@ class PID(System):
         control = jnp.clip(wanted, self.low, self.high)
         integral = integral + self.ki * self.dt * (r - y) + self.dt / self.tt * (control - wanted)
         return (integral, derivative, y), control
+
+
+def _check_numbers(dt: float, tf: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    if not is_positive(dt) or not (tf >= 0).all() or not (low < high).all():
+        raise ModelError(
+            f"dt must be positive, tf at least 0 and low below high, got dt = {dt}, tf = {tf}, low = {low}, high = {high}"
+        )
+
+
+def _check_reads(chosen: np.ndarray, channels: int) -> None:
+    if chosen.ndim != 2 or len(chosen) != channels or not chosen.any(axis=1).all():
+        raise ModelError(
+            f"reads must have one row per channel, {channels}, and one column per measured output, each row with an entry, got "
+            f"{chosen.tolist()}"
+        )

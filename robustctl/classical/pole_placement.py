@@ -75,7 +75,9 @@ def pole_placement(
     if observer_poles is None:
         none = np.zeros((0, sys.nstates))
         parts = (K, np.zeros((sys.ninputs, 0)), none, model.x, model.u, 1.0)
-        return PolePlacement(K, None, E, StateFeedback(*(as_array(M) for M in parts)))
+        return PolePlacement(
+            K, None, E, StateFeedback(*(as_array(M) for M in parts), dt=float(sys.dt) or None)
+        )
     step = require_discrete(model, dt, "the controller")
     L = _place(sys.A.T, sys.C.T, observer_poles, model.discrete, "observer_poles", "(C, A)").T
     none = np.zeros((0, sys.noutputs))

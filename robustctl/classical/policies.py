@@ -4,11 +4,13 @@ import re
 
 import control as ct
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from ..affine import affine_form
 from ..errors import ModelError
 from ..lft import LFT
+from ..loops.parts import Of
+from ..registry import registered
 from ..state_space import StateSpace
 from ..system import System
 from .convert import to_control
@@ -16,6 +18,7 @@ from .model import as_array, linear_model
 from .types import LinearLike, PlantLike, Realization, typed
 
 
+@registered(name="classical.ErrorFeedback")
 class ErrorFeedback(System):
     """A linear controller on the control error, about an operating point.
 
@@ -33,8 +36,19 @@ class ErrorFeedback(System):
     """
 
     K: StateSpace
-    y0: Array
-    u0: Array
+    y0: Float[Array, " ny"]
+    u0: Float[Array, " nu"]
+    dt = Of("K")
+
+    def check_parts(self) -> None:
+        """Refuse an operating point of other sizes than the controller's.
+
+        **Raises:** `ModelError`.
+        """
+        if (self.K.nu, self.K.ny) != (self.y0.size, self.u0.size):
+            raise ModelError(
+                f"y0 and u0 must be of the controller's sizes, {self.K.nu} and {self.K.ny}, got {self.y0.size} and {self.u0.size}"
+            )
 
     @property
     def nu(self) -> int:

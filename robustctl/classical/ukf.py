@@ -5,10 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..plants import Sampled
+from ..registry import registered
 from .ekf import Belief, NonlinearFilter, extended_kalman
 from .types import ArrayLike
 
 
+@registered(name="classical.UnscentedKalmanFilter")
 class UnscentedKalmanFilter(NonlinearFilter):
     """An unscented Kalman filter: the control and the measured output in, the estimated physical state out.
 

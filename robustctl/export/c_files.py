@@ -2,11 +2,11 @@
 
 import json
 
+from ..runtime.program import Program, Signals, State, Value
 from . import c_kinds, c_more  # noqa: F401  # registers what they print
 from .c_print import Printer
 from .c_refs import Place, Ref, Scalar, place
 from .c_text import comment, identifiers
-from .program import Program, Signals, State, Value
 
 
 def header(program: Program) -> str:
@@ -39,26 +39,31 @@ def header(program: Program) -> str:
     return "\n".join(lines)
 
 
-def source(program: Program) -> str:
-    """Return the source file."""
-    name, p = program.name, Printer(program)
+def source(program: Program, *, own_functions: bool = False) -> str:
+    """Return the source file, with `exp` and `tanh` of its own or without."""
+    name, p = program.name, Printer(program, own_functions)
     step = _step(p, program)
     tables = [_table(p, table, value) for value, table in p.tables.items()]
     init = _init(p, program)
     body = "\n\n".join([*tables, *p.helpers.values(), init, step])
-    includes = [
-        f"#include <{file}.h>" for file, words in _INCLUDES.items() if any(word in body for word in words)
-    ]
+    words = _INCLUDES | {"math": (*_INCLUDES["math"], *(f"{function}(" for function in p.libm))}
+    includes = [f"#include <{file}.h>" for file, each in words.items() if any(word in body for word in each)]
     top = [
         comment(f"{name}: made by robustctl {_version()}. Sums run from the first term to the last, one product after the other."),
+        comment(f"Calls of math.h: {', '.join(sorted(p.libm)) or 'none'}."),
         f'#include "{name}.h"', "", *includes, "",
         comment("A product and a sum that were contracted to one operation would round otherwise."),
-        "#if !defined(__GNUC__) || defined(__clang__)", "#pragma STDC FP_CONTRACT OFF", "#endif",
+        "#if defined(__GNUC__) && !defined(__clang__)", '#pragma GCC optimize("fp-contract=off")', "#else",
+        "#pragma STDC FP_CONTRACT OFF", "#endif",
     ]  # fmt: skip
     return "\n".join(top) + "\n\n" + body + "\n"
 
 
-_INCLUDES = {"math": ("(",), "stdbool": ("bool", "true", "false"), "stdint": ("int32_t", "int64_t")}
+_INCLUDES = {
+    "math": ("HUGE_VAL", "NAN"),
+    "stdbool": ("bool", "true", "false"),
+    "stdint": ("int32_t", "int64_t"),
+}
 
 
 def _version() -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from ..runtime.program import BINARY, COMPARE, UNARY, Operation, Value
 from .c_print import Printer, prints
 from .c_refs import Formula, Place, Ref, Scalar, regrouped, viewed
 from .c_text import Index, bare
-from .program import BINARY, COMPARE, UNARY, Operation, Value
 
 _FUNCTIONS = {"abs": "fabs", "round_even": "rint", "rem": "fmod"}
 _SIGNS = {

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from ..runtime.program import Operation, Value
 from .c_kinds import along, combined
 from .c_print import Printer, prints
 from .c_refs import Place, Ref, Scalar, viewed
 from .c_text import Index, bare
-from .program import Operation, Value
 
 
 @prints("reduce")

@@ -4,10 +4,10 @@ import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from .c_helpers import finished, helper
+from ..runtime.program import Block, Operation, Program, Value, blocks, walk
+from .c_helpers import NEEDS, OWN, finished, helper
 from .c_refs import Formula, Place, Ref, Scalar, place
 from .c_text import Index, bare, number
-from .program import Block, Operation, Program, Value, blocks, walk
 
 KINDS: dict[str, Callable[["Printer", Operation], None]] = {}
 """What prints an operation, by its kind."""
@@ -31,9 +31,11 @@ class Printer:
     **Arguments:**
 
     - `program`: the program.
+    - `own_functions`: whether `exp` and `tanh` are written into the file instead of called.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, own_functions: bool = False):
+        self.own = OWN if own_functions else ()
         self.prefix, self.double = program.name, program.dtype == "float64"
         self.types = {
             "float": "double" if self.double else "float", "int32": "int32_t", "int64": "int64_t", "bool": "bool",
@@ -42,6 +44,7 @@ class Printer:
         self.depth, self.count, self.loops = 1, 0, 0
         self.refs: dict[Value, Ref] = {}
         self.helpers: dict[str, str] = {}
+        self.libm: set[str] = set()
         self.tables: dict[Value, str] = {}
         self.uses = uses(program)
         # A matrix that multiplies a vector is stored by columns: all rows grow together, which compilers turn into vector code.
@@ -60,12 +63,21 @@ class Printer:
         return f"{letter}{self.count}"
 
     def function(self, base: str) -> str:
-        """Return a function of libm in the program's precision."""
-        return base if self.double else f"{base}f"
+        """Return a function of libm in the program's precision, or the file's own."""
+        if base in self.own:
+            return self.helper(base)
+        name = base if self.double else f"{base}f"
+        self.libm.add(name)
+        return name
 
     def helper(self, name: str, dtype: str = "float") -> str:
         """Return the name of a helper, which is then written into the file."""
+        for needed in NEEDS.get(name, ()):
+            self.helper(needed)
         short, text = helper(name, dtype)
+        for base in ("fabs", "sqrt"):
+            if f"{base}(" in text:
+                self.function(base)
         self.helpers[short] = finished(text, self.prefix, self.double)
         return f"{self.prefix}_{short}"
 

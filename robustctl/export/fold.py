@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Value
+from ..runtime.program import Value
 
 
 def _slice(x: np.ndarray, _: tuple, start: Sequence, stop: Sequence, step: Sequence) -> np.ndarray:
@@ -29,8 +29,13 @@ _RESHAPED: dict[str, Callable[..., np.ndarray]] = {
 _ENTRIES: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "and": np.logical_and,
     "or": np.logical_or, "not": np.logical_not, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
-    "eq": np.equal, "ne": np.not_equal, "select": np.where,
+    "eq": np.equal, "ne": np.not_equal, "select": np.where, "neg": np.negative, "sqrt": np.sqrt,
 }  # fmt: skip
+BY_NUMPY = (
+    "add", "sub", "mul", "max", "min", "lt", "le", "gt", "ge", "eq", "ne", "neg", "sqrt", "broadcast_in_dim", "reshape", "squeeze",
+    "transpose", "rev", "slice", "concatenate", "convert_element_type", "select_n", "stop_gradient", "copy",
+)  # fmt: skip
+"""Primitives that NumPy evaluates to the same bits, which spares the compilation that JAX makes for each shape."""
 
 
 def folded(kind: str, operands: Sequence[Value], types: Sequence[tuple], params: dict) -> Any:
@@ -44,7 +49,8 @@ def folded(kind: str, operands: Sequence[Value], types: Sequence[tuple], params:
     if kind == "concatenate":
         return np.concatenate(data, **params)  # pyright: ignore[reportArgumentType, reportCallIssue]
     if kind in _ENTRIES:
-        return np.broadcast_to(_ENTRIES[kind](*data), shape)
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(_ENTRIES[kind](*data), shape)
     if kind == "convert" and dtype != "float":
         return np.asarray(data[0]).astype(dtype)
     return None

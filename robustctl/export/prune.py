@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from .program import Block, Operation, Program, Value, blocks
+from ..runtime.program import Block, Operation, Program, Value, blocks
 
 
 def pruned(program: Program) -> Program:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import ModelError
-from .program import BINARY, COMPARE, UNARY, Value
+from ..runtime.program import BINARY, COMPARE, UNARY, Value
 from .translate import Call, Translator, rule
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jax.lax import GatherScatterMode
 
 from ..errors import ModelError
-from .program import Value
+from ..runtime.program import Value
 from .rules import broadcast, concatenated, converted, entries, reshaped, scalar, sliced
 from .translate import Call, Translator, rule
 

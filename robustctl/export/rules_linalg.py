@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..errors import ModelError
-from .program import Value
+from ..runtime.program import Value
 from .rules import require, transposed
 from .translate import Call, Translator, rule
 

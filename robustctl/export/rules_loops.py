@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from .program import Block, Operation, Value
+from ..runtime.program import Block, Operation, Value
 from .rules import reshaped
 from .translate import Call, Known, Translator, rule
 

@@ -1,6 +1,9 @@
 """From a system to a program: its step is traced once, at the shapes of its initial state and of one sample of the input."""
 
+import contextlib
 import re
+import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,9 +14,9 @@ from jaxtyping import PyTree
 
 from ..checks import is_positive
 from ..errors import ModelError
+from ..runtime.program import Program, Signals, State, Value
 from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
 from . import rules, rules_index, rules_linalg, rules_loops  # noqa: F401  # registers what they translate
-from .program import Program, Signals, State, Value
 from .prune import pruned
 from .translate import Translator
 
@@ -76,21 +79,42 @@ def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: f
             "of a python-control system rc.classical.policy(K, plant)"
         )
     dt = _sample_time(system, dt)
-    _check_numbers(system)
-    dtype = _dtype(system, dtype)
+    system, dtype = prepared(system, dtype)
     # In the program's own precision JAX makes the constants that a step creates of that precision.
-    with (
-        jax.enable_x64(dtype == np.float64),
-        jax.numpy_dtype_promotion("standard"),
-        jax.numpy_rank_promotion("allow"),
-    ):
-        system = _in_dtype(system.prepare(), dtype)
+    with tracing(dtype):
         x = _in_dtype(jax.tree.map(jnp.asarray, system.init_state()), dtype)
         u = _in_dtype(jax.tree.map(jnp.asarray, _one_sample(system) if u is None else u), dtype)
         jaxpr, (after, y) = _jaxpr(system, x, u)
         _check_state(x, after)
         made = _translated(system, jaxpr, (x, u, y), (name, dtype.name, dt))
-    return Traced(made, *(jax.tree.map(np.asarray, tree) for tree in (x, u)), y)
+    return Traced(made, jax.tree.map(np.asarray, x), jax.tree.map(np.asarray, u), y)
+
+
+def prepared(system: System, dtype: Any) -> tuple[System, np.dtype]:
+    """Return a system as it is exported, arranged for many steps and rounded to a precision, and that precision.
+
+    **Raises:** `ModelError` for another dtype than float32 and float64, and for NaN among the arrays.
+    """
+    _check_numbers(system)
+    dtype = _dtype(system, dtype)
+    with tracing(_own_dtype(system)):
+        system = system.prepare()
+    with tracing(dtype):
+        return _in_dtype(system, dtype), dtype
+
+
+@contextlib.contextmanager
+def tracing(dtype: Any) -> Iterator[None]:
+    """Trace with a precision, and with JAX's own rules for mixed dtypes and ranks, whatever the user has set."""
+    with (
+        jax.enable_x64(dtype == np.float64),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+        warnings.catch_warnings(),
+    ):
+        # Arrays in float64 that a step has from elsewhere are rounded, as asked for.
+        warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
+        yield
 
 
 def _translated(system: System, jaxpr: Any, trees: tuple, about: tuple) -> Program:
@@ -176,6 +200,8 @@ def _one_sample(system: System) -> PyTree:
 
     **Raises:** `ModelError` where the class does not say.
     """
+    if system.nu is not None and type(system).undisturbed is System.undisturbed:
+        return jnp.zeros(system.nu)  # without the dtype of a state, which a static system lacks
     try:
         nothing = system.undisturbed()
     except ModelError as error:
@@ -219,9 +245,13 @@ def _own_dtype(system: System) -> Any:
 
 def _in_dtype(tree: PyTree, dtype: np.dtype) -> PyTree:
     """Return a pytree with its floating-point arrays rounded to a dtype."""
-    return jax.tree.map(
-        lambda a: jnp.asarray(np.asarray(a).astype(dtype)) if eqx.is_inexact_array(a) else a, tree
-    )
+
+    def rounded(leaf: Any) -> Any:
+        if not eqx.is_inexact_array(leaf) or leaf.dtype == dtype:
+            return leaf
+        return jax.device_put(np.asarray(leaf).astype(dtype))
+
+    return jax.tree.map(rounded, tree)
 
 
 def _check_numbers(system: System) -> None:

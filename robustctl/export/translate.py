@@ -9,8 +9,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from ..errors import ModelError
-from .fold import folded
-from .program import Block, Operation, Value
+from ..runtime.program import DTYPES, Block, Operation, Value
+from .fold import BY_NUMPY, folded
 
 Known = Any
 """What the environment holds of a variable: a `Value`, or an array where it is the same at every step."""
@@ -65,7 +65,7 @@ class Translator:
         """
         if jax.dtypes.issubdtype(dtype, np.floating):
             return "float"
-        if str(dtype) in ("int32", "int64", "bool"):
+        if str(dtype) in DTYPES:
             return str(dtype)
         raise ModelError(
             f"arrays must be real numbers, int32, int64 or bool, got {dtype}; random numbers and complex ones are not exported"
@@ -142,7 +142,8 @@ class Translator:
             return self.closed(*inner)
         if name == "platform_index":
             return [np.int32(_platform(eqn.params["platforms"]))]
-        if not eqn.effects and not any(isinstance(known, Value) for known in operands):
+        by_numpy = name in BY_NUMPY and all(map(_plain, (*eqn.invars, *eqn.outvars)))
+        if not eqn.effects and all(map(_constant, operands)) and not by_numpy:
             return _evaluated(eqn, operands)
         if name not in RULES:
             raise ModelError(
@@ -179,9 +180,19 @@ def _platform(platforms: tuple) -> int:
     return named[0] if named else platforms.index(None)
 
 
+def _constant(known: Known) -> bool:
+    return not isinstance(known, Value) or known.data is not None
+
+
+def _plain(atom: Any) -> bool:
+    """Return whether a program has values of this dtype."""
+    return jax.dtypes.issubdtype(atom.aval.dtype, np.floating) or str(atom.aval.dtype) in DTYPES
+
+
 def _evaluated(eqn: Any, operands: list[Known]) -> Sequence[Known]:
     """Evaluate an equation, the same at every step, once."""
-    found = eqn.primitive.bind(*operands, **eqn.params)
+    arrays = [jax.numpy.asarray(known.data) if isinstance(known, Value) else known for known in operands]
+    found = eqn.primitive.bind(*arrays, **eqn.params)
     return found if eqn.primitive.multiple_results else [found]
 
 
@@ -190,9 +201,11 @@ class Placed(ModelError):
 
 
 def _placed(error: ModelError, eqn: Any) -> ModelError:
-    if isinstance(error, Placed):
+    place = _place(eqn)
+    # JAX's own functions have none: the call of them has.
+    if isinstance(error, Placed) or not place:
         return error
-    return Placed(f"{error} ({eqn.primitive.name} at {_place(eqn)})")
+    return Placed(f"{error} ({eqn.primitive.name} at {place})")
 
 
 def _place(eqn: Any) -> str:
@@ -200,5 +213,5 @@ def _place(eqn: Any) -> str:
     try:
         from jax._src.source_info_util import summarize  # JAX has no public name for it
     except ImportError:
-        return "an unknown place"
+        return ""
     return summarize(eqn.source_info)

@@ -2,6 +2,8 @@
 
 from .auto import AutoFit as AutoFit
 from .auto import auto as auto
+from .best_linear import BestLinear as BestLinear
+from .best_linear import best_linear as best_linear
 from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error
@@ -16,3 +18,6 @@ from .start import prior as prior
 from .start import start as start
 from .subspace import LinearFit as LinearFit
 from .subspace import subspace as subspace
+from .uncertainty import LinearUncertainty as LinearUncertainty
+from .uncertainty import Spread as Spread
+from .uncertainty import uncertainty as uncertainty

@@ -1,4 +1,4 @@
-"""Save a model to one file, and load it back checked."""
+"""Save a model or a controller to one file, and load it back checked."""
 
 import json
 import os
@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..certificates import Certificate
-from ..checks import of_type
 from ..errors import ModelError, ModelFileError
 from ..store.atomic import write_atomic
 from ..store.container import pack, unpack
-from ..system import Parameterization
+from ..system import Parameterization, System
 from .format1 import upgrade
 from .structure import decode, encode
 from .verify import check_certificate, check_fit, check_origin, prove
@@ -25,9 +24,12 @@ _PACKAGES = ("robustctl", "jax", "equinox", "numpy")
 
 
 def save(
-    path: str | os.PathLike[str], model: Parameterization, *, certificate: Certificate | None = None
+    path: str | os.PathLike[str],
+    model: Parameterization | System,
+    *,
+    certificate: Certificate | None = None,
 ) -> None:
-    """Write a model, with its certificate, to one file that is replaced whole or left unchanged.
+    """Write a model or a controller, with its certificate, to one file that is replaced whole or left unchanged.
 
     The file is a safetensors file, so name it `.safetensors`; any name will do. It holds arrays, names and
     numbers, no code, and a sha256 over all of its bytes. It replaces a regular file or none; a symbolic link is followed
@@ -36,9 +38,10 @@ def save(
     **Arguments:**
 
     - `path`: where the file goes, in a folder that exists
-    - `model`: a parameterization made of registered classes: this package's, `equinox.nn` networks (`MLP`, `Linear`,
-      `GRUCell`, `LSTMCell`), your own with `rc.registered`, and the activations in `ACTIVATIONS`
-    - `certificate`: what `rc.certify(model)` returned, so that it is not computed again
+    - `model`: a parameterization or a system made of registered classes: this package's models, controllers, estimators, loops and
+      plants, `equinox.nn` networks (`MLP`, `Linear`, `GRUCell`, `LSTMCell`), your own with `rc.registered`, and the activations in
+      `ACTIVATIONS`. A controller is whole: base, model of the plant, learned system, sample time, names, units and limits
+    - `certificate`: what `rc.certify(model)` returned, of a loop too, so that it is not computed again
 
     **Raises:** `ModelError` for a part that a file cannot hold, named by its path, or a certificate of another model;
     `FileNotFoundError` for a folder that does not exist, `IsADirectoryError` for a path that is a folder, `FileExistsError`
@@ -59,10 +62,12 @@ def save(
         raise IsADirectoryError(
             f"a model file must have a file name, got the folder {target}; add a file name"
         )
-    do = "save what explicit() was called on, of what fit returns .model"
-    of_type(model, Parameterization, "save needs a parameterization", do, ModelError)
+    do = "of what fit returns save .model, of a design .controller"
+    if not isinstance(model, Parameterization | System):
+        raise ModelError(f"save needs a parameterization or a system, got {type(model).__name__}; {do}")
     arrays: dict[str, np.ndarray] = {}
     header = {"versions": _versions(), "structure": encode(model, ("model",), arrays)}
+    check_fit(model, ModelError)
     if certificate is None:
         certificate = prove(model)
     else:
@@ -80,10 +85,23 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     **Raises:** `ModelFileError` for a file that is damaged, altered, of a newer format or no model file, and
     for arrays in 64 bits where JAX runs in 32; `OSError` where the file cannot be read.
+
+    **Example:** ::
+
+        tanks = rc.plants.Sampled(rc.plants.TwoTanks(), dt=2.0)
+        base = rc.classical.linear_base(tanks, [1.0, 1.0], 1.0, 0.1, 0.1)
+        q = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=jax.random.key(0))
+        rc.save("controller.safetensors", rc.loops.Youla(base, q.explicit()))
+        controller = rc.load("controller.safetensors")      # base, model of the tanks and q
+        x, u = controller.step(controller.init_state(), jnp.array([9.0]))
     """
     data = _read(path)
     with _about(path):
         header, arrays = unpack(data)
+        if "program" in header:
+            raise ModelFileError(
+                "the file must hold a model, got a program that rc.export.runtime wrote; robustctl.runtime.load reads it"
+            )
         structure = header.get("structure")
         # Upgraded before anything is built: today's classes have other fields.
         if header["format"] == 1:

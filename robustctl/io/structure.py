@@ -8,7 +8,8 @@ tuple                            list
 JAX array, NumPy array, scalar   {"array": "jax" | "numpy" | "scalar"}, stored under its path, as in
                                  `core.X` or `layers.0.b`
 activation                       {"function": name}
-object of a registered class     {"class": name, "fields": {name: ...}}
+object or named tuple of a       {"class": name, "fields": {name: ...}}, an infinite limit as null where
+registered class                 its class has it so
 ===============================  =====================================================================
 """
 
@@ -25,9 +26,9 @@ import numpy as np
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
 from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
-from ..pytrees import fields_of, traced
-from ..registry import CLASSES, name_of
-from ..store.container import shown
+from ..pytrees import field_names, fields_of, traced
+from ..registry import CLASSES, Registered, name_of
+from ..store.seal import shown
 
 # Equinox' own identity has no public name; a network without a final activation holds it.
 _MLP_DEFAULTS = inspect.signature(eqx.nn.MLP.__init__).parameters
@@ -68,7 +69,11 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
     name = name_of(type(value))
     if name is None:
         _refuse(value, path)
-    fields = {field: encode(part, (*path, field), arrays) for field, part in fields_of(value).items()}
+    null = CLASSES[name].null
+    fields = {}
+    for field, part in fields_of(value).items():
+        stored = None if field in null and part == null[field] else part
+        fields[field] = encode(stored, (*path, field), arrays)
     return {"class": name, "fields": fields}
 
 
@@ -76,8 +81,11 @@ def _refuse(value: Any, path: Path) -> NoReturn:
     if isinstance(value, eqx.Module):
         what = f"a {type(value).__name__}"
         hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
+    elif callable(value):
+        what = f"the function {getattr(value, '__name__', type(value).__name__)}"
+        hint = f"use one of {', '.join(FUNCTIONS)}, or make it an equinox.Module with @rc.registered()"
     else:
-        what = f"the function {value.__name__}" if callable(value) else f"a {type(value).__name__}"
+        what = f"a {type(value).__name__}"
         hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
     raise ModelError(
         f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; {hint}"
@@ -140,13 +148,11 @@ def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
 
 
 def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
-    cls = _look_up(node["class"], CLASSES, "classes", path).cls
-    given, fields = node["fields"], dataclasses.fields(cls)
+    cls, _, null = _class_named(node["class"], path)
+    given, defaults = node["fields"], _defaults(cls)
     # A field that a newer version added has a default, which is what older files mean.
     needed = [
-        f.name
-        for f in fields
-        if f.default is dataclasses.MISSING or (type(given) is dict and f.name in given)
+        name for name in field_names(cls) if name not in defaults or (type(given) is dict and name in given)
     ]
     if type(given) is not dict or given.keys() != set(needed):
         got = _some(given) if type(given) is dict else type(given).__name__
@@ -154,14 +160,35 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
             f"{_name(path)} must have exactly the fields {', '.join(needed)} of {node['class']}, got {got}; "
             "load it with the robustctl that wrote it, and save again"
         )
+    fields = {name: _decode(given[name], (*path, name), left) for name in needed}
+    fields = {name: null.get(name) if part is None else part for name, part in fields.items()}
+    if issubclass(cls, tuple):
+        return cls(**fields)
     # No constructor is called: it could compute anything. Its checks are run below.
     self = object.__new__(cls)
-    for field in fields:
-        object.__setattr__(self, field.name, field.default)
-    for name in needed:
-        object.__setattr__(self, name, _decode(given[name], (*path, name), left))
+    for name, part in (defaults | fields).items():
+        object.__setattr__(self, name, part)
     _run_checks(self, path)
     return self
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """Return the defaults of the fields of a dataclass or module; none of a named tuple, which is written whole."""
+    if issubclass(cls, tuple):
+        return {}
+    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+
+
+def import_all() -> None:
+    """Import every room of this package whose classes a file may hold."""
+    # Slow to import: a file that names none of their classes does without.
+    from .. import classical, loops, plants  # noqa: F401
+
+
+def _class_named(name: Any, path: Path) -> Registered:
+    if type(name) is str and name not in CLASSES:
+        import_all()
+    return _look_up(name, CLASSES, "classes", path)
 
 
 def _run_checks(value: Any, path: Path) -> None:

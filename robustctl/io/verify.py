@@ -4,22 +4,22 @@ import json
 from typing import Any
 
 import equinox as eqx
-import jax
 
-from ..certificates import Certificate, certify, fingerprint
+from ..certificates import Certificate, LoopCertificate, certify, fingerprint, recheck
 from ..certificates.certificate import PROOFS
 from ..certificates.recheck import check_proofs
-from ..checks import of_type
-from ..errors import ModelError, ModelFileError
-from ..store.container import shown
+from ..errors import ModelError, ModelFileError, RobustctlError
 from ..store.json_text import entry
-from ..system import Parameterization, System, dtype_of
+from ..store.seal import shown
+from ..system import Parameterization, System, explicit_of, one_sample
 from .shapes import check_shapes
 
+Model = Parameterization | System
 
-def prove(model: Parameterization) -> Certificate | None:
+
+def prove(model: Model) -> Certificate | None:
     """Return a model's certificate; None for a network, which has none."""
-    system = _system(model.explicit())
+    system = _system(explicit_of(model))
     return None if system is None else certify(system, prove=False)
 
 
@@ -27,9 +27,9 @@ def _system(explicit: Any) -> System | None:
     return explicit if isinstance(explicit, System) else None
 
 
-def check_origin(certificate: Certificate, model: Parameterization) -> None:
+def check_origin(certificate: Certificate, model: Model) -> None:
     """Raise `ModelError` unless the certificate was made from this very model: its arrays, classes and static fields."""
-    found = fingerprint(model.explicit())
+    found = fingerprint(explicit_of(model))
     if certificate.fingerprint != found:
         raise ModelError(
             f"certificate must be of this model's weights, classes and settings, fingerprint {found[:16]}..., got "
@@ -37,7 +37,7 @@ def check_origin(certificate: Certificate, model: Parameterization) -> None:
         )
 
 
-def check_certificate(stored: Any, model: Parameterization) -> None:
+def check_certificate(stored: Any, model: Model) -> None:
     """Raise `ModelFileError` where the stored certificate holds and one computed now does not, or a stored proof proves nothing."""
     if stored is None:
         return
@@ -46,6 +46,8 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
         raise ModelFileError(
             f"the certificate must have a boolean `holds`, got {shown(stored)}; save the model again"
         )
+    if "gain_proofs" in stored:
+        return _check_loop(stored, model)
     _check_proofs(stored, model)
     # What did not hold when it was saved promises nothing that could be broken now.
     if not held:
@@ -59,12 +61,22 @@ def check_certificate(stored: Any, model: Parameterization) -> None:
         raise ModelFileError(f"the certificate must still hold, got: {reason}; do not rely on this model")
 
 
-def _check_proofs(stored: dict, model: Parameterization) -> None:
+def _check_loop(stored: dict, model: Model) -> None:
+    """Check a loop's certificate; one that does not hold promises nothing."""
+    if not stored["holds"]:
+        return
+    try:
+        recheck(LoopCertificate.from_json(json.dumps(stored)), model)
+    except Exception as error:
+        raise ModelFileError(f"the certificate must hold, got a check that fails with: {error}") from error
+
+
+def _check_proofs(stored: dict, model: Model) -> None:
     """Check stored proofs by an eigenvalue each; nothing is solved."""
     if not any(stored.get(name) for name in PROOFS):
         return
     try:
-        certificate, system = Certificate.from_json(json.dumps(stored)), model.explicit()
+        certificate, system = Certificate.from_json(json.dumps(stored)), explicit_of(model)
         # Another machine may round the map to the matrices differently, which are then others than those of the proofs.
         if certificate.fingerprint == fingerprint(system):
             check_proofs(certificate, system)
@@ -72,30 +84,31 @@ def _check_proofs(stored: dict, model: Parameterization) -> None:
         raise ModelFileError(f"the stored proofs must hold, got a check that fails with: {error}") from error
 
 
-def check_fit(model: Any) -> None:
-    """Raise `ModelFileError` unless the model maps to a system that steps, found from shapes alone."""
-    of_type(model, Parameterization, "the model must be a parameterization", "save one", ModelFileError)
+def check_fit(model: Any, error: type[RobustctlError] = ModelFileError) -> None:
+    """Raise `ModelFileError`, or another error, unless the model maps to a system that steps, found from shapes alone."""
+    if not isinstance(model, Model):
+        raise error(f"the model must be a parameterization or a system, got {type(model).__name__}; save one")
     try:
         check_shapes(model)
-        _check_call(_system(eqx.filter_eval_shape(model.explicit)))
-        model.check_parts()
-    except Exception as error:
-        raise ModelFileError(
+        _check_call(_system(eqx.filter_eval_shape(explicit_of, model)))
+        if isinstance(model, Parameterization):
+            model.check_parts()
+    except Exception as cause:
+        raise error(
             f"the parts must fit together to a {type(model).__name__}, got ones that fail with: "
-            f"{str(error)[:300]}; save the model again"
-        ) from error
+            f"{str(cause)[:300]}; save the model again"
+        ) from cause
 
 
 def _check_call(system: System | None) -> None:
     if system is None:  # a network alone, whose shapes were compared with its constructor's
         return
-    if system.nu is None:
-        raise ValueError(f"a {type(system).__name__} must know its number of inputs; give it an attribute nu")
     # From shapes alone: a damaged file must not be able to start a computation.
     x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
-    u = jax.ShapeDtypeStruct((system.nu,), dtype_of(system))
+    u = eqx.filter_eval_shape(one_sample, system)
     x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
     if not eqx.tree_equal(x_next, x):
         raise ValueError(f"the state after a step must be {x}, got {x_next}")
-    if y.ndim != 1:
+    # A loop's output is a tuple of its signals.
+    if not isinstance(y, tuple) and y.ndim != 1:
         raise ValueError(f"an output must be a vector, got shape {y.shape}")

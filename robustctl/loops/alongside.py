@@ -11,6 +11,7 @@ from typing_extensions import override
 from ..errors import ModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
+from ..registry import registered
 from ..system import System
 from .feedback import check_sample_time
 from .internal_model import noiseless
@@ -18,6 +19,7 @@ from .parts import Of, forms, narrowed, with_references
 from .youla import Base, Youla, check_model
 
 
+@registered(name="loops.Alongside")
 class Alongside(System):
     """An unchanged controller, and a learned `q` that reads the difference between the loop and a twin of it.
 

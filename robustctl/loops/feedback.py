@@ -14,6 +14,7 @@ from ..errors import ModelError
 from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
 from ..ports import PLANT_INPUT, Loop, Ports, named
+from ..registry import registered
 from ..system import StrictlyProper, System, step_by_step
 from .parts import Of, forms, narrowed, with_references
 
@@ -33,6 +34,7 @@ class LoopOutput(NamedTuple):
     u: Array
 
 
+@registered(name="loops.Feedback")
 class Feedback(Loop):
     """A policy in feedback with a plant.
 
@@ -264,6 +266,7 @@ class Pair(System):
         return self.first.init_state(), self.second.init_state()
 
 
+@registered(name="loops.Series")
 class Series(Pair):
     """One system after another.
 

@@ -9,10 +9,12 @@ from ..checks import is_whole
 from ..errors import ModelError
 from ..lft import LFT, delay, static_gain
 from ..plants import Sampled
+from ..registry import registered
 from ..state_space import DirectPath
 from ..system import System
 
 
+@registered(name="loops.Gain")
 class Gain(DirectPath):
     """A static gain without state about an offset: `y = D (u - u0) + y0`.
 
@@ -23,9 +25,9 @@ class Gain(DirectPath):
     - `y0`: offset of the output (ny,).
     """
 
-    D: Array
-    u0: Array
-    y0: Array
+    D: Float[Array, "ny nu"]
+    u0: Float[Array, " nu"]
+    y0: Float[Array, " ny"]
 
     @override
     def lft(self) -> LFT:
@@ -76,6 +78,7 @@ def open_loop(plant: Sampled, references: int = 0) -> Gain:
     return Gain(jnp.zeros((u.size, nu), u.dtype), jnp.zeros(nu, u.dtype), u)
 
 
+@registered(name="loops.Delay")
 class Delay(System):
     """A delay of whole samples: `y[t] = u[t - samples]`.
 

@@ -8,10 +8,12 @@ from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
 from ..lft import LFT, float64, joined, linear, signals
+from ..registry import registered
 from .parts import Of
 from .youla import Base, ModelBased
 
 
+@registered(name="loops.IntegralBase")
 class IntegralBase(Base):
     """A base controller with integrators on measured errors, so that a constant disturbance leaves none.
 

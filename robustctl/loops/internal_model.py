@@ -6,17 +6,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 from typing_extensions import override
 
 from ..affine import to_float64
 from ..errors import ModelError
 from ..lft import LFT, static_gain
 from ..plants import Sampled, check_equilibrium
+from ..registry import registered
 from ..system import Certifiable
 from .youla import ModelBased
 
 
+@registered(name="loops.NoCorrection")
 class NoCorrection(Certifiable):
     """An observer's correction that leaves the prediction as it is.
 
@@ -38,6 +40,7 @@ class NoCorrection(Certifiable):
         return jnp.zeros_like(x)
 
 
+@registered(name="loops.Constant")
 class Constant(Certifiable):
     """A law that holds one control.
 
@@ -47,7 +50,7 @@ class Constant(Certifiable):
     - `nx`: number of states.
     """
 
-    value: Array
+    value: Float[Array, " nu"]
     nx: int = eqx.field(static=True)
 
     @override

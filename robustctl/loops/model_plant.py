@@ -11,6 +11,7 @@ from ..checks import is_whole
 from ..errors import ModelError
 from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
+from ..registry import registered
 from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
 from .parts import Of, control_of
 
@@ -28,6 +29,7 @@ class ModelPlantState(NamedTuple):
     queue: Array
 
 
+@registered(name="loops.ModelPlant")
 class ModelPlant(StrictlyProper):
     """An identified model as a plant, behind the delay that a computer has between reading and acting.
 

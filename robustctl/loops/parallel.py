@@ -3,11 +3,14 @@
 from jaxtyping import Array, PyTree
 from typing_extensions import override
 
+from ..errors import ModelError
 from ..lft import LFT, joined, signals
+from ..registry import registered
 from .feedback import Pair, check_sample_time
 from .parts import Of, forms, narrowed
 
 
+@registered(name="loops.Parallel")
 class Parallel(Pair):
     """Two systems that read the same signals, their outputs added: a controller and a learned policy, for example.
 
@@ -31,6 +34,11 @@ class Parallel(Pair):
     def __check_init__(self):
         """Refuse parts of different sample times."""
         check_sample_time("first", self.first, "second's", self.second)
+
+    @override
+    def check_parts(self) -> None:
+        if None not in (self.first.ny, self.second.ny) and self.first.ny != self.second.ny:
+            raise ModelError(f"both must have as many outputs, got {self.first.ny} and {self.second.ny}")
 
     @override
     def lft(self) -> LFT | None:

@@ -1,15 +1,17 @@
 """A base controller for a stable identified model: the model in parallel with the plant, and a constant control."""
 
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
 from ..lft import LFT
+from ..registry import registered
 from .model_plant import ModelPlant
 from .parts import control_of
 from .youla import WithModel
 
 
+@registered(name="loops.ParallelModel")
 class ParallelModel(WithModel):
     """The base controller of internal model control, of an identified model.
 
@@ -30,7 +32,7 @@ class ParallelModel(WithModel):
     """
 
     model: ModelPlant
-    u0: Array
+    u0: Float[Array, " nu"]
 
     def __init__(self, model: ModelPlant, u0=None):
         self.model = model

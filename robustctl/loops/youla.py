@@ -18,6 +18,7 @@ from typing_extensions import override
 from ..errors import ModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
+from ..registry import registered
 from ..system import StrictlyProper, System
 from .parts import Of, forms, narrowed, with_references
 
@@ -65,6 +66,7 @@ class WithModel(Base):
         return self.model.output(x, self.model.undisturbed())
 
 
+@registered(name="loops.ModelBased")
 class ModelBased(WithModel):
     """A base controller from a sampled model of the plant, with given correction and law.
 
@@ -90,6 +92,15 @@ class ModelBased(WithModel):
     def __check_init__(self):
         """Refuse a model that would draw noise."""
         check_model(self.model, "the base controller's model")
+
+    @override
+    def check_parts(self) -> None:
+        x, y = (eqx.filter_eval_shape(f, self.model.init_state()) for f in (lambda x: x.x, self.output))
+        found = eqx.filter_eval_shape(self.correct, x, y).shape, eqx.filter_eval_shape(self.law, x).shape
+        if found != (x.shape, (self.nu,)):
+            raise ModelError(
+                f"correction and law must give shapes {x.shape} and {(self.nu,)}, of state and control, got {found}"
+            )
 
     @override
     def lft(self) -> LFT | None:
@@ -152,6 +163,7 @@ def check_model(model: Sampled, name: str) -> None:
         )
 
 
+@registered(name="loops.Youla")
 class Youla(System):
     """The controller of a base and a learned `q` on its innovation; a system from y to u.
 
@@ -166,6 +178,14 @@ class Youla(System):
     q: System
     nu, ny, dt = Of("q"), Of("q"), Of("base")
     outputs, output_units = Of("base", "inputs"), Of("base", "input_units")
+
+    @override
+    def check_parts(self) -> None:
+        if None not in (self.q.nu, self.q.ny) and (self.q.nu < self.base.ny or self.q.ny != self.base.nu):
+            raise ModelError(
+                f"q must read the base's {self.base.ny} outputs, at least, and give its {self.base.nu} controls, got {self.q.nu} and "
+                f"{self.q.ny}"
+            )
 
     @property
     @override

@@ -1,5 +1,6 @@
 """The closed loop of a linear plant as Youla wrote it: affine in the learned system."""
 
+import math
 from typing import NamedTuple
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from typing_extensions import override
 from ..errors import ModelError
 from ..lft import LFT, joined, saturation, signals
 from ..ports import Loop, Ports, named
+from ..registry import registered
 from ..state_space import StateSpace
 from ..system import System
 from .parts import Of, forms
@@ -23,6 +25,7 @@ class YoulaOutput(NamedTuple):
     u: Array
 
 
+@registered(name="loops.YoulaMap", null={"limit": math.inf})
 class YoulaMap(Loop):
     """The closed loop of a linear plant and base controller, seen from the disturbance `d`.
 

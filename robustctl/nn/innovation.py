@@ -26,6 +26,7 @@ from .sandwich import LBDN
 MOST_OUTPUTS = 8
 
 
+@registered()
 class InnovationSystem(System):
     """A predictor of the measured outputs that reads them as it goes; its input is `[u, y, seen]`, `seen` 0 or 1.
 

@@ -29,6 +29,7 @@ def numpy_step(system: System) -> tuple[Step, np.ndarray]:
     found = system.numpy_step()
     if found is None:
         raise ModelError(
-            f"the system must be an explicit R2DN with a hidden layer, got {type(system).__name__}; step it with JAX"
+            f"the system must be an explicit R2DN with a hidden layer, got {type(system).__name__}; robustctl.runtime steps any "
+            "system that rc.export.runtime has written, and rc.export.compile in C"
         )
     return found

@@ -45,6 +45,7 @@ from .sandwich import LBDN, SandwichNetwork
 from .supply import Supply, through_ports
 
 
+@registered()
 class ExplicitR2DN(LureSystem):
     """An R2DN ready to step: a `LureSystem` whose nonlinearity is the network, `w = phi(v)`.
 

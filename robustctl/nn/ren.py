@@ -30,6 +30,7 @@ from .ren_map import explicit_matrices, port_factors, port_gram
 from .supply import Supply, through_ports
 
 
+@registered()
 class ExplicitREN(LureSystem):
     """A REN ready to step: a `LureSystem` whose nonlinearity is an implicit layer.
 

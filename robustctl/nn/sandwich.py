@@ -23,6 +23,7 @@ from .initializers import lecun_normals, split
 from .numpy_maps import norm, zeros
 
 
+@registered()
 class SandwichLayer(eqx.Module):
     """One explicit sandwich layer, `h -> W_out activation(W_in h + b)`.
 
@@ -53,6 +54,7 @@ class SandwichLayer(eqx.Module):
         return float(np.linalg.eigvalsh(0.5 * (A_T.T @ A_T + B @ B.T))[-1])
 
 
+@registered()
 class SandwichNetwork(Certifiable):
     """An explicit LBDN: sandwich layers, then `h -> W h + b`. Call it on one vector."""
 

@@ -22,6 +22,7 @@ from .inverse import invert_bounded_real
 from .numpy_maps import norm, zeros
 
 
+@registered()
 class LinearSystem(DirectPath):
     """A linear system ready to step.
 

@@ -18,6 +18,7 @@ from .lipschitz import bounded
 from .sandwich import LBDN, SandwichNetwork
 
 
+@registered()
 class StaticNetwork(System):
     """A network without memory: `y = gamma phi(u)`, `phi` 1-Lipschitz."""
 

@@ -7,8 +7,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..lft import float64
+from ..registry import registered
 
 
+@registered()
 class Supply(eqx.Module):
     """The quadratic supply rate `dy' Q dy + 2 du' S dy + du' R du`, with `Q < 0` and `R - S Q^-1 S' > 0`.
 

@@ -7,12 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
+from ..registry import registered
 from .plant import Plant, Task, parameter
 from .signal import Signal
 
 _SOURCE = "Barto, Sutton, Anderson, IEEE Trans. SMC 13(5), 1983, appendix"
 
 
+@registered(name="plants.CartPole", sizes=lambda plant: {})
 class CartPole(Plant):
     """A pole hinged to a cart that is driven by a force; theta is the pole's angle from upright.
 

@@ -10,10 +10,12 @@ from typing_extensions import override
 
 from ..errors import ModelError
 from ..lft import LFT, linear
+from ..registry import registered
 from .plant import Plant
 from .signal import Signal
 
 
+@registered(name="plants.LinearPlant")
 class LinearPlant(Plant):
     """A linear time-invariant plant with its equilibrium at the origin.
 

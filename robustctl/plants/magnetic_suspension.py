@@ -7,12 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
+from ..registry import registered
 from .plant import Plant, Task, parameter
 from .signal import Signal
 
 _SOURCE = "Khalil, Nonlinear Systems, 3rd ed., exercises 1.18 and 12.8"
 
 
+@registered(name="plants.MagneticSuspension", sizes=lambda plant: {})
 class MagneticSuspension(Plant):
     """A ball of mass m at a gap x below a coil with current i and voltage u, unstable in open loop.
 

@@ -7,12 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
+from ..registry import registered
 from .plant import Plant, Task, parameter
 from .signal import Signal
 
 _SOURCE = "Tedrake, Underactuated Robotics, chapter 3"
 
 
+@registered(name="plants.PlanarQuadrotor", sizes=lambda plant: {})
 class PlanarQuadrotor(Plant):
     """A rigid body with two thrusts at a distance r from its center; theta is its roll.
 

@@ -7,12 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 from typing_extensions import override
 
+from ..registry import registered
 from .plant import Plant, Task, parameter
 from .signal import Signal
 
 NODES = 51
 
 
+@registered(name="plants.ReactionDiffusion", sizes=lambda plant: {})
 class ReactionDiffusion(Plant):
     """Nonlinear heat flow on 51 nodes with boundary control, measured at the boundary and in the middle.
 

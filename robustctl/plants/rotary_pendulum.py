@@ -7,12 +7,14 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
+from ..registry import registered
 from .plant import Plant, Task, parameter
 from .signal import Signal
 
 _SOURCE = "Quanser QUBE-Servo 2 data sheet"
 
 
+@registered(name="plants.RotaryPendulum", sizes=lambda plant: {})
 class RotaryPendulum(Plant):
     """A pendulum at the end of a motor-driven arm; theta is the arm's angle, alpha the pendulum's from upright.
 

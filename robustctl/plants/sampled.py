@@ -14,6 +14,7 @@ from ..checks import is_positive, is_whole
 from ..errors import ModelError
 from ..lft import LFT
 from ..pytrees import fields_of
+from ..registry import registered
 from ..system import StrictlyProper
 from .exogenous import Exogenous, undisturbed
 from .held import held
@@ -39,6 +40,13 @@ class PlantState(NamedTuple):
     applied: Array
 
 
+for _of_diffrax in (
+    dfx.RecursiveCheckpointAdjoint, dfx.Euler, dfx.Heun, dfx.Midpoint, dfx.Ralston, dfx.Bosh3, dfx.Tsit5, dfx.Dopri5, dfx.Dopri8,
+):  # fmt: skip
+    registered(name=f"diffrax.{_of_diffrax.__name__}")(_of_diffrax)
+
+
+@registered(name="plants.Imperfections")
 class Imperfections(eqx.Module):
     """Sensor and actuator imperfections of a real loop, each off by default.
 
@@ -74,6 +82,7 @@ class Imperfections(eqx.Module):
             raise ModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
 
 
+@registered(name="plants.Sampled")
 class Sampled(StrictlyProper):
     """A plant sampled every `dt` seconds with its inputs held between samples (zero-order hold).
 
@@ -125,6 +134,15 @@ class Sampled(StrictlyProper):
             raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
             raise ModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
+
+    @override
+    def check_parts(self) -> None:
+        given = self.imperfections
+        for name, value, n in (
+            ("rate_limit", given.rate_limit, self.nu), ("noise", given.noise, self.ny), ("resolution", given.resolution, self.ny),
+        ):  # fmt: skip
+            if isinstance(value, tuple) and len(value) != n:
+                raise ModelError(f"{name} must be one number or {n} of them, got {value}")
 
     @property
     @override
@@ -285,10 +303,11 @@ class Sampled(StrictlyProper):
         return x
 
 
+@registered(name="plants.Sampled prepared")
 class _Prepared(Sampled):
     """A sampled linear plant with the matrices of one sample."""
 
-    change: tuple[Array, Array] | None = None
+    change: tuple[Float[Array, "nx nx"], Float[Array, "nx nv"]] | None = None
 
     @override
     def prepare(self) -> Sampled:

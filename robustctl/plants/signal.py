@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..registry import registered
 
+
+@registered(name="plants.Signal", null={"low": -math.inf, "high": math.inf})
 class Signal(NamedTuple):
     """A channel of a plant.
 

@@ -6,7 +6,10 @@ from typing import ClassVar
 import diffrax as dfx
 import jax
 
+from ..registry import registered
 
+
+@registered(name="plants.RK4")
 class RK4(dfx.AbstractSolver):
     """The classical four-stage Runge-Kutta method.
 

@@ -7,6 +7,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 from typing_extensions import override
 
+from ..registry import registered
 from .plant import Plant, Task, parameter
 from .signal import Signal
 
@@ -21,6 +22,7 @@ def _outflow(h: Array) -> Array:
     return jnp.where(h > _EMPTY, jnp.sqrt(jnp.maximum(h, _EMPTY)), h / _EMPTY**0.5)
 
 
+@registered(name="plants.TwoTanks", sizes=lambda plant: {})
 class TwoTanks(Plant):
     """An upper tank, filled by a pump, that drains into a lower tank.
 
@@ -60,6 +62,7 @@ class TwoTanks(Plant):
         return jnp.stack([self.setpoint, self.setpoint]), u[None]
 
 
+@registered(name="plants.QuadrupleTank", sizes=lambda plant: {})
 class QuadrupleTank(Plant):
     """Two pumps, four tanks; each pump fills one lower tank and the upper tank of the other side.
 

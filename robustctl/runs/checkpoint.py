@@ -13,7 +13,8 @@ from jaxtyping import PyTree
 from ..errors import ModelFileError, RobustctlError, RobustctlWarning
 from ..pytrees import is_key
 from ..store.atomic import write_atomic
-from ..store.container import NewerFormatError, pack, shown, unpack
+from ..store.container import NewerFormatError, pack, unpack
+from ..store.seal import shown
 
 _NAME = re.compile(r"epoch_(\d{1,9})\.safetensors")
 FEWEST = 2

@@ -18,7 +18,7 @@ BAND = (0.005, 0.995)
 MARGIN = 0.1
 """Of the width of a range: Gaussian samples, of which 1,000 span 6.5 deviations, exceed that once in 10,000."""
 
-RARE, FEW, FAR = 0.01, 3, 0.5
+RARE, FEW, FAR = 0.05, 3, 0.5
 """Share and number of samples outside that are reported, and excess over the width of the range that is reported of one alone."""
 
 OTHER_BAND = 0.1
@@ -79,7 +79,7 @@ class TrainedRange:
     def departures(self, record: Record) -> tuple[Departure, ...]:
         """Return what of a record with the same channels is outside.
 
-        Reported are a channel with more than 1 % of its samples farther outside than 10 % of the width of its range, or one farther
+        Reported are a channel with more than 5 % of its samples farther outside than 10 % of the width of its range, or one farther
         than 50 %, and an input with more than 10 % of its power outside of its band.
         """
         found = []

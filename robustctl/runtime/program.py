@@ -12,7 +12,7 @@ a name in `COMPARE`    x, y                            as `BINARY`, the result i
 `select`               which, x, y                     x where `which`, else y; each may be a scalar
 `convert`              x                               to the result's dtype; to integers truncates and saturates, NaN becomes 0
 `reshape`              x                               to the result's shape, in C order
-`transpose`            x                               `axes`, as of `numpy.transpose`
+`transpose`            x                               `axes`, those of `numpy.transpose`
 `broadcast`            x                               `axes`: axis k of x is axis `axes[k]` of the result, repeated where it has length 1
 `slice`                x                               `start`, `stop`, `step`, one of each an axis, step at least 1
 `reverse`              x                               `axes` to be reversed

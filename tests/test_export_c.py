@@ -1,0 +1,140 @@
+"""A step in C is the system's own step."""
+
+import subprocess
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from robustctl.errors import RobustctlError
+from robustctl.export.compiled import CompiledStep, files, find_compiler, looped
+from robustctl.export.trace import traced
+
+from .export_systems import CASES, inputs_of, sample_of, system_of
+
+STRICT = [
+    "-std=c99",
+    "-pedantic",
+    *(
+        f"-W{name}"
+        for name in (
+            "all",
+            "extra",
+            "conversion",
+            "sign-conversion",
+            "double-promotion",
+            "vla",
+            "shadow",
+            "error",
+        )
+    ),
+]
+SAME = ["-ffp-contract=off"]
+
+
+def compiler():
+    try:
+        return find_compiler()
+    except RobustctlError as error:
+        pytest.skip(str(error))
+
+
+def compiled(folder, sources, *flags):
+    done = subprocess.run(
+        [*compiler(), *flags, *sources], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def written(folder, dtype):
+    """Write every system of the list to a folder, and return what was traced of each."""
+    made = {}
+    for name in CASES:
+        made[name] = traced(system_of(name), name=f"{name}_{dtype}", dtype=dtype, u=sample_of(name))
+        for file, text in files(made[name].program).items():
+            (folder / file).write_text(text)
+        (folder / f"{name}_run.c").write_text(looped(f"{name}_{dtype}"))
+    (folder / "all.c").write_text("".join(f'#include "{name}_run.c"\n' for name in CASES))
+    return made
+
+
+@pytest.fixture(scope="session")
+def steps(tmp_path_factory):
+    """Every system in one library of a precision, compiled without a warning: their names do not clash."""
+    made = {}
+
+    def of(dtype):
+        if dtype not in made:
+            folder = tmp_path_factory.mktemp(dtype)
+            found = written(folder, dtype)
+            compiled(folder, ["all.c"], *STRICT, *SAME, "-O1", "-shared", "-fPIC", "-o", "all.so", "-lm")
+            made[dtype] = {name: CompiledStep(each, folder / "all.so") for name, each in found.items()}
+        return made[dtype]
+
+    return of
+
+
+def in_dtype(system, dtype):
+    return jax.tree.map(lambda a: jnp.asarray(np.asarray(a), dtype) if eqx.is_inexact_array(a) else a, system)
+
+
+def in_jax(name, us, dtype):
+    """The system's own states, the one after the last sample too, and outputs."""
+    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("standard"):
+        system = in_dtype(system_of(name), dtype)
+
+        def body(x, u):
+            x_next, y = system.step(x, u)
+            return x_next, (x, y)
+
+        x_final, (xs, ys) = jax.jit(partial(lax.scan, body))(in_dtype(system.init_state(), dtype), us)
+    return jax.tree.map(np.asarray, (xs, ys, x_final))
+
+
+def assert_near(found, expected, tolerance):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert np.isfinite(b).all()
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(initial=0), 1e-30))
+
+
+def check_doubles(step, name, count):
+    us = inputs_of(name, count)
+    _, ys, x_final = in_jax(name, us, "float64")
+    x, found = step.loop(step.init_state(), us)
+    assert_near((x, found), (x_final, ys), 1e-12)
+
+
+def check_floats(step, name, count):
+    """From the same state each time: what rounding does to a whole trajectory is the system's own doing."""
+    us = inputs_of(name, count, "float32")
+    xs, ys, x_final = in_jax(name, us, "float32")
+    at = [jax.tree.map(lambda a, k=k: a[k], (xs, us)) for k in range(count)]
+    found = [step(*each) for each in at]
+    after = jax.tree.map(lambda a, last: np.concatenate([a[1:], last[None]]), xs, x_final)
+    stacked = jax.tree.map(lambda *each: np.stack(each), *found)
+    assert_near(stacked, (after, ys), 1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_step_in_c_is_the_system_s_own(steps, name):
+    check_doubles(steps("float64")[name], name, 200)
+
+
+@pytest.mark.parametrize(
+    "name", ["r2dn", "ren_in_blocks", "lstm", "scaled", "ekf", "alongside", "own_window", "own_cond"]
+)
+def test_in_single_precision_too(steps, name):
+    check_floats(steps("float32")[name], name, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_over_many_samples_and_in_both_precisions(steps, name):
+    check_doubles(steps("float64")[name], name, 10_000)
+    check_floats(steps("float32")[name], name, 10_000)

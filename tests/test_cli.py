@@ -19,6 +19,8 @@ from robustctl.problems import two_tanks
 from .processes import ROOT
 from .processes import run as run_python
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*outside of the trained range")
+"""Short logs leave each other's range; the reports say so."""
 QUICK = [
     "--epochs",
     "3",

@@ -117,14 +117,14 @@ def constant(channel):
         (
             lambda: dead(hammerstein(), slice(190, None)),
             {},
-            "the validation part must have a measured sample of y",
+            "the validation record must have a measured sample of y that counts",
         ),
         (
             lambda: dead(hammerstein(), slice(0, 200)),
             {},
-            "the training part must have a measured sample of y",
+            "the training record must have a measured sample of y that counts",
         ),
-        (lambda: dead(hammerstein(), slice(None)), {}, "the training part must have a measured sample of y"),
+        (lambda: dead(hammerstein(), slice(None)), {}, "the training record must have a measured sample of y that counts"),
         (lambda: constant("u"), {}, "input"),
         (lambda: constant("y"), {}, "output"),
         (lambda: hammerstein(samples=20), {"warm_up": 20}, "longer than warm_up = 20 samples, got 20"),

@@ -1,6 +1,6 @@
 """Identify measured records by `robustctl fit LOG --test TEST` and nothing else, and write the scores.
 
-    OPENBLAS_NUM_THREADS=1 python -m benchmarks.identify_auto FOLDER --seeds 0 1 2 --out results/identify_auto.json
+    python -m benchmarks.identify_auto FOLDER --seeds 0 1 2 --out results/identify_auto.json
 
 `FOLDER` holds `daisy/robotarm_train.csv` and the others of the DaISy collection, `cascaded_tanks/dataBenchmark.csv` and
 `silverbox/SNLS80mV.csv`. The test parts are scored at the end and used for nothing else. What the results file has already is left as it

@@ -19,6 +19,8 @@ from robustctl.problems import two_tanks
 from .processes import ROOT
 from .processes import run as run_python
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*outside of the trained range")
+"""Short logs leave each other's range; the reports say so."""
 QUICK = [
     "--epochs",
     "3",
@@ -246,7 +248,8 @@ BAD = [
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--model", "lipschitz", "--gamma", "-1"], "gamma must be"),
     (["fit", "LOG", "--inputs", "pump", "--outputs", "pump", "--dt", "2"], "given as both"),
     (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--warm-up", "60"], "longer than warm_up = 60 samples, got 60"),
-    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--validation", "0.2"], "window"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--validation", "1.2"], "validation must be a share"),
+    (["fit", "LOG", "--inputs", "pump", "--outputs", "level", "--dt", "2", "--minutes", "0"], "minutes must be"),
     (["certify", "LOG"], "safetensors"),
     (["certify", "none.safetensors"], "none.safetensors"),
 ]  # fmt: skip

@@ -191,7 +191,7 @@ def test_a_learning_rate_is_positive(rate, as_installed):
     [
         (dict(learning_rate=-1.0), "learning_rate"), (dict(learning_rate=float("nan")), "learning_rate"),
         (dict(epochs=0), "epochs must be a whole number of at least 1"), (dict(epochs=10**9), "epochs must be at most"),
-        (dict(batch=0), "batch"), (dict(batch=-1), "batch"), (dict(stride=0), "stride"), (dict(window=-1), "window"),
+        (dict(batch=0), "batch"), (dict(batch=-1), "batch"), (dict(seeds=0), "seeds"), (dict(window=-1), "window"),
         (dict(warm_up=0), "warm_up"), (dict(nx=0), "nx"), (dict(nx=10**9), "nx must be at most"),
         (dict(hidden=(3, 0)), r"hidden\[1\]"), (dict(hidden=(10**9,)), r"hidden\[0\] must be at most"),
         (dict(validation=1.0, window=9), "validation must be a share"), (dict(validation=-0.1, window=9), "validation"),

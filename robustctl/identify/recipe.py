@@ -180,7 +180,7 @@ def check_record(record: Record, recipe: Recipe) -> None:
             lost = [name for name, any_seen in zip(names, seen, strict=True) if not any_seen]
             if lost:
                 raise DataError(
-                    f"the {what} part must have a measured sample of {', '.join(lost)}, got none in "
+                    f"the {what} record must have a measured sample of {', '.join(lost)} that counts, got none in "
                     f"{'the last' if held else 'the first'} {100 * (recipe.validation if held else 1 - recipe.validation):g} % of the "
                     "experiments; use another share for validation, another part of the log, or leave the channel out"
                 )

@@ -1,24 +1,33 @@
 """Scores of a model on the parts of a record, for `scores.json`."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 from ..data import Record
 from ..data.edit import cut
+from ..errors import RobustctlWarning
 from ..train import FittedModel
 from .pieces import held_from
 from .scores import ChannelScores, channel_scores
 from .simulate import Simulation, simulate
 
 
+def simulated(model: FittedModel, record: Record) -> Simulation:
+    """Return `simulate` without its warning of a record that leaves the trained range, which a report gives once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RobustctlWarning)
+        return simulate(model, record)
+
+
 def record_scores(model: FittedModel, record: Record, held: float, test: Record | None) -> dict[str, Any]:
     """Return the scores on the training part, the validation part and the test record, None for a part that there is not."""
-    run = simulate(model, record)
+    run = simulated(model, record)
     cuts = [held_from(e.samples, held) for e in record.experiments]
     parts = {
         "training": _part(run, [(0, c) for c in cuts], run.skipped),
         "validation": _part(run, [(c, e.samples) for c, e in zip(cuts, record.experiments, strict=True)], 0),
-        "test": None if test is None else _named(test, simulate(model, test).scores()),
+        "test": None if test is None else _named(test, simulated(model, test).scores()),
     }
     return parts
 

@@ -23,7 +23,7 @@ from ..train.problem import State
 from ..train.training import prepare
 from .pieces import held_from
 from .recipe import EPOCHS, WHOLE, check_record, completed, optimizer_of, problem_of
-from .simulate import simulate
+from .score_file import simulated
 from .start import LEAST_STATES
 from .subspace import LinearFit, subspace
 
@@ -253,7 +253,7 @@ def _errors(objective: Any, trained: Any) -> Any:
 
 def _linear_nrmse(linear: LinearFit, record: Record, held: float) -> float:
     """Return the error on the part held out, in the units of the networks' validation loss."""
-    run, s = simulate(linear.model, record), linear.model.scaling
+    run, s = simulated(linear.model, record), linear.model.scaling
     errors = []
     for e, y_hat in zip(record.experiments, run.y_hat, strict=True):
         first = max(held_from(e.samples, held), run.skipped)

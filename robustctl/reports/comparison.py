@@ -6,7 +6,8 @@ import numpy as np
 
 from ..data import Record
 from ..errors import DataError
-from ..identify import Simulation, simulate, subspace
+from ..identify import Simulation, subspace
+from ..identify.score_file import simulated
 from ..identify.scores import channel_scores
 from ..train import FittedModel
 
@@ -47,7 +48,7 @@ def compare_fits(
     **Raises:** the errors of `simulate` for the training record.
     """
     seen = trained is simulation.record
-    on_trained = (simulation if seen else simulate(model, trained)).scores().fit_percent
+    on_trained = (simulation if seen else simulated(model, trained)).scores().fit_percent
     linear = _subspace(trained) if linear is None else linear
     if linear is None:
         nothing = np.full(trained.ny, np.nan)
@@ -66,7 +67,7 @@ def _subspace(record: Record) -> FittedModel | None:
 
 def _fits(model: FittedModel, record: Record, skipped: int) -> np.ndarray:
     try:
-        run = simulate(model, record)
+        run = simulated(model, record)
         return channel_scores(record, run.y_hat, max(run.skipped, skipped)).fit_percent
     except DataError:
         return np.full(record.ny, np.nan)

@@ -271,7 +271,7 @@ def test_bad_systems_are_refused():
         program(system(lambda x, u: (jnp.concatenate([x, u]), u)))
     with pytest.raises(ModelError, match="give u=, one sample of the input"):
         program(system(lambda x, u: (x, jnp.eye(2) @ u)))
-    with pytest.raises(ModelError, match="does not say how many inputs it has; give u="):
+    with pytest.raises(ModelError, match="does not define how many inputs it has; give u="):
         program(system(lambda x, u: (x, u), nu=None))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ModelError, match="dt must be the positive sample time"):
         program(system(lambda x, u: (x, u)), dt=0.2)

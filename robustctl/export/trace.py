@@ -198,7 +198,7 @@ def _check_state(x: PyTree, after: PyTree) -> None:
 def _one_sample(system: System) -> PyTree:
     """Return one sample of a system's input.
 
-    **Raises:** `ModelError` where the class does not say.
+    **Raises:** `ModelError` where the class does not define it.
     """
     if system.nu is not None and type(system).undisturbed is System.undisturbed:
         return jnp.zeros(system.nu)  # without the dtype of a state, which a static system lacks
@@ -206,7 +206,7 @@ def _one_sample(system: System) -> PyTree:
         nothing = system.undisturbed()
     except ModelError as error:
         raise ModelError(
-            f"one sample of the input must be known, and {type(system).__name__} does not say how many inputs it has; give u=, for "
+            f"one sample of the input must be known, and {type(system).__name__} does not define how many inputs it has; give u=, for "
             "example jnp.zeros(2), or a pair (control, measured output) for an estimator"
         ) from error
     if isinstance(system, StrictlyProper):

@@ -1,7 +1,6 @@
 """The two files of an exported step in C99: structs and functions, and what they compute."""
 
 import json
-from importlib import metadata
 
 from ..runtime.program import Program, Signals, State, Value
 from . import c_kinds, c_more  # noqa: F401  # registers what they print
@@ -41,7 +40,7 @@ def header(program: Program) -> str:
 
 
 def source(program: Program, *, own_functions: bool = False) -> str:
-    """Return the source file, with `exp` and `tanh` of its own or without."""
+    """Return the source file, with its own `exp` and `tanh` or without."""
     name, p = program.name, Printer(program, own_functions)
     step = _step(p, program)
     tables = [_table(p, table, value) for value, table in p.tables.items()]
@@ -68,7 +67,9 @@ _INCLUDES = {
 
 
 def _version() -> str:
-    return metadata.version("robustctl")
+    import robustctl
+
+    return robustctl.__version__
 
 
 def _struct(p: Printer, what: str, fields: list[str]) -> list[str]:

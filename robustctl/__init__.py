@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from . import runtime as runtime
     from . import train as train
     from .certificates import certify as certify
+    from .delayed import Delayed as Delayed
     from .identify import simulate as simulate
     from .io import load as load
     from .io import save as save
@@ -51,6 +52,7 @@ _ROOMS = (
 )  # fmt: skip
 _NAMES = {
     "certify": "certificates", "simulate": "identify", "load": "io", "save": "io", "registered": "registry", "fit_report": "reports",
+    "Delayed": "delayed",
     "Rescaled": "scaled", "Scaled": "scaled", "StateSpace": "state_space", "Parameterization": "system", "StrictlyProper": "system",
     "System": "system", "fit": "train", "fit_policy": "train", "Trajectory": "trajectory", "rollout": "trajectory",
 }  # fmt: skip

@@ -101,6 +101,22 @@ def check_whole_or_none(least: int, **values: Any) -> None:
     check_whole(least, **{name: value for name, value in values.items() if value is not None})
 
 
+def checked_delays(delay: Any, nu: int | None) -> tuple[int, ...]:
+    """Return a delay for each of `nu` inputs, or raise `RobustctlError`.
+
+    **Arguments:**
+
+    - `delay`: whole numbers of samples of at least 0: one for all inputs, or one for each.
+    - `nu`: number of inputs.
+    """
+    given = list(delay) if isinstance(delay, list | tuple | np.ndarray) else [delay] * (nu or 1)
+    if len(given) != nu or not all(is_whole(d, 0) for d in given):
+        raise RobustctlError(
+            f"a delay must be a whole number of samples of at least 0, or one for each of {nu} inputs, got {delay!r}"
+        )
+    return tuple(int(d) for d in given)
+
+
 def check_sizes(**sizes: int) -> None:
     """Raise `ModelError` unless every size is a whole number of at least 1."""
     for name, size in sizes.items():

@@ -87,7 +87,8 @@ def test_the_linear_part_is_the_one_asked(cls, kind, dtype, rate):
 @pytest.mark.parametrize("cls", CLASSES)
 def test_further_states_neither_see_the_input_nor_show_at_the_output(cls):
     explicit = build(cls, guarantee("Contracting"), rc.nn.at_linear(*system(1)[0]), nx=9).explicit()
-    assert not np.asarray(explicit.B2)[4:].any() and not np.asarray(explicit.C2)[:, 4:].any()
+    np.testing.assert_allclose(explicit.B2[4:], 0, atol=1e-12)
+    np.testing.assert_allclose(explicit.C2[:, 4:], 0, atol=1e-12)
     assert np.asarray(explicit.B1)[4:].any() and np.asarray(explicit.C1)[:, 4:].any()
 
 
@@ -176,7 +177,7 @@ def test_a_gain_that_is_too_large_is_reduced_to_the_bound():
     A, B, C, D = linear_part(explicit)
     gain = float((C @ np.linalg.solve(np.eye(1) - A, B) + D)[0, 0])
     assert 4.8 < gain < 5.0
-    assert rc.certify(explicit, prove=False).gamma <= 5.0
+    assert rc.certify(explicit, prove=False).gamma <= 5.0 * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -18,11 +18,17 @@ from .compilations import count_compilations
 SIZES = {"nu": 2, "nx": 7, "nv": 9, "ny": 3}
 SLOW = rc.nn.long_memory
 VIBRATING = rc.nn.resonances(0.5, 3.0, dt=0.05)
+AT_LINEAR = rc.nn.at_linear(np.diag([0.9, 0.5]), np.ones((2, 2)), np.ones((3, 2)), np.zeros((3, 2)))
 
 BUILDERS = {
     "ContractingR2DN": lambda key: rc.nn.ContractingR2DN(**SIZES, key=key),
     "ContractingR2DN long_memory": lambda key: rc.nn.ContractingR2DN(**SIZES, init=SLOW, key=key),
     "ContractingR2DN resonances": lambda key: rc.nn.ContractingR2DN(**SIZES, init=VIBRATING, key=key),
+    "ContractingR2DN at_linear": lambda key: rc.nn.ContractingR2DN(**SIZES, init=AT_LINEAR, key=key),
+    "LipschitzR2DN at_linear": lambda key: rc.nn.LipschitzR2DN(
+        **SIZES, gamma=99.0, init=AT_LINEAR, key=key
+    ),
+    "LipschitzREN at_linear": lambda key: rc.nn.LipschitzREN(**SIZES, gamma=99.0, init=AT_LINEAR, key=key),
     "LipschitzR2DN": lambda key: rc.nn.LipschitzR2DN(**SIZES, gamma=3.0, train_gamma=True, key=key),
     "LipschitzR2DN long_memory": lambda key: rc.nn.LipschitzR2DN(**SIZES, gamma=3.0, init=SLOW, key=key),
     "DissipativeR2DN": lambda key: rc.nn.DissipativeR2DN(

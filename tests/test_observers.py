@@ -223,6 +223,7 @@ def observer():
     [(rc.data.multisine(400, seed=50), 0.0, 0.2), (rc.data.prbs(400, hold=8), 0.2, 0.3)],
     ids=["another of its kind", "binary, samples lost"],
 )
+@pytest.mark.filterwarnings("ignore:.*the model extrapolates")  # a binary input moves the plant farther
 def test_an_observer_estimates_what_is_not_measured(force, missing, most, observer):
     model, _ = observer
     rig = Sampled(PLANT, DT, Imperfections(noise=0.01))
@@ -380,6 +381,7 @@ def test_a_reading_too_large_for_the_dtype_counts_as_not_measured(observer, read
         assert np.array_equal(faulty([0.5], [wrong]).values, missing([0.5], [y]).values)
 
 
+@pytest.mark.filterwarnings("ignore:.*the observer extrapolates")
 def test_a_saturated_sensor_counts_as_not_measured_inside_its_limits(observer):
     model, _ = observer
     stream, held = (Stream(model, "place", limits={"place": (-0.99, 0.99)}) for _ in range(2))

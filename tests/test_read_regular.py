@@ -77,6 +77,7 @@ def same(monkeypatch, path, **given):
     found = outcome(path, **given)
     with monkeypatch.context() as patch:
         patch.setattr(regular, "FEWEST_BYTES", 10**12)
+        patch.setattr(regular, "FEWEST_IMPORTED", 10**12)
         assert found == outcome(path, **given)
 
 

@@ -24,6 +24,7 @@ ROOMS = [
     "system",
     "ports",
     "scaled",
+    "delayed",
     "affine",
     "parallel",
     "trajectory",

@@ -41,6 +41,7 @@ COMMANDS = {
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",
     "kill_training": "python -m benchmarks.kill_training --kills 100 --out results/kill_training.json",
     "fuzz_runs": "python -m benchmarks.fuzz_runs --mutations 2000 --out results/fuzz_runs.json",
+    "read_speed": "python -m benchmarks.read_speed --out results/read_speed.json",
     "fuzz_readers": "python -m benchmarks.fuzz_readers --mutations 2000 --out results/fuzz_readers.json",
     "model_files": "python -m benchmarks.check_model_files --out results/model_files.json",
 }

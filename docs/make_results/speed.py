@@ -126,6 +126,17 @@ def seeds(results: Results) -> str:
     )
 
 
+def reading(results: Results) -> str:
+    keys = ("pandas_s", "ours_s", "ratio", "pandas_mb", "ours_mb", "memory_ratio")
+    rows = [(r["case"], *map(r.get, keys)) for r in rows_of(results, "read_speed", "reading")]
+    return table(("", "pandas, s", "ours, s", "ratio", "pandas, MB", "ours, MB", "ratio of memory"), rows)
+
+
+def advising(results: Results) -> str:
+    rows = [tuple(r.values()) for r in rows_of(results, "read_speed", "advice")]
+    return table(("samples", "inputs", "outputs", "s"), rows)
+
+
 def stepping(results: Results) -> str:
     rows = [
         (f"{r['batch']} plants, {what}", r[what]["b_ms"], r[what]["a_ms"], r[what]["ratio"])
@@ -142,4 +153,5 @@ def epoch(results: Results) -> str:
 
 TABLES = {f.__name__: f for f in (
     yardstick, rivals, growth, latency, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch, environments,
+    reading, advising,
 )}  # fmt: skip

@@ -57,6 +57,7 @@ class InputAdvice(ChannelAdvice):
     - `band_high`: highest frequency excited, Hz.
     - `frequencies`: effective number of frequencies.
     - `explained`: R^2 by the other inputs.
+    - `delay`: samples until its effect on the outputs certainly begins (`linear.delays.found_delays`), 0 where that is at once or unknown.
     """
 
     low: float
@@ -67,6 +68,7 @@ class InputAdvice(ChannelAdvice):
     band_high: float = math.nan
     frequencies: float = 0.0
     explained: float = math.nan
+    delay: int = 0
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,11 @@ def _input_lines(a: Advice, u: InputAdvice) -> Iterator[tuple[str, str]]:
     yield "band", f"{band}; {short(u.frequencies)} effective frequencies"
     shape = "two levels" if u.binary else f"90 % of the samples in {percent(u.central)} of the range"
     yield "range", f"{u.low:.4g} to {u.high:.4g}; {shape}"
+    if u.delay:
+        yield (
+            "delay",
+            f"its effect begins {u.delay} samples ({u.delay * a.dt:.3g} s) late; give a model that delay",
+        )
     if len(a.inputs) > 1:
         yield "other inputs", f"explain {percent(u.explained)} of its variance"
 

@@ -11,11 +11,13 @@ from ..data.record import Record
 from ..data.record_checks import check_squares
 from ..data.trend import pooled
 from ..errors import DataError
+from ..linear.delays import found_delays
+from ..linear.series import Series
 from . import channels, signs
 from .advice import Advice, InputAdvice, OutputAdvice
 from .arx import best_arx
 from .findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
-from .series import FITTED_SHARE, OutputSeries, series, standard
+from .series import FITTED_SHARE, OutputSeries, Standard, series, standard
 
 # Of each output. 20 samples to fit leave 3 per parameter of the smallest model (order 1, one input: 4 parameters) with some
 # gaps; a score from 10 is uncertain by about a fifth.
@@ -93,7 +95,7 @@ def advise(record: Record) -> Advice:
     u_varies = u_standard.varies
     u = [u_standard(e.u)[:, u_varies] for e in record.experiments]
     periods = [channels.period(values)[0] if u_varies.any() else 0 for values in u]
-    inputs = _inputs(record, u, u_varies)
+    inputs = _inputs(record, u, u_varies, _delays(record, u, y_standard))
     # A play of a nearly sinusoidal input is a phase shift, as of a lag: hysteresis needs more frequencies.
     exciting = [channel.frequencies >= FEW_FREQUENCIES for channel in inputs if channel.varies]
     outputs = []
@@ -165,7 +167,20 @@ def _sizes(record: Record, u_varies: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def _inputs(record: Record, u: list[np.ndarray], varies: np.ndarray) -> tuple[InputAdvice, ...]:
+def _delays(record: Record, u: list[np.ndarray], y_standard: Standard) -> tuple[int, ...]:
+    """Return the delays of the inputs that vary, 0 where none is certain."""
+    if not u[0].shape[1] or not y_standard.varies.any():
+        return (0,) * u[0].shape[1]
+    runs = []
+    for e, scaled in zip(record.experiments, u, strict=True):
+        y, y_ok = y_standard(e.y)[:, y_standard.varies], e.y_mask[:, y_standard.varies]
+        runs.append(Series(scaled, y, np.all(e.u_mask, axis=1), y_ok))
+    return found_delays(runs)
+
+
+def _inputs(
+    record: Record, u: list[np.ndarray], varies: np.ndarray, delays: tuple[int, ...]
+) -> tuple[InputAdvice, ...]:
     values, mask = pooled(record, "u")
     explained = channels.explained(np.concatenate(u))
     advice = []
@@ -178,7 +193,7 @@ def _inputs(record: Record, u: list[np.ndarray], varies: np.ndarray) -> tuple[In
             band = channels.spectrum([x[:, column] for x in u], record.dt)
             numbers |= {"central": float(middle), "binary": channels.is_binary(measured)}
             numbers |= dict(zip(("band_low", "band_high", "frequencies"), band, strict=True))
-            numbers["explained"] = float(explained[column])
+            numbers |= {"explained": float(explained[column]), "delay": delays[column]}
         advice.append(InputAdvice(**_log(record, "u", j), **numbers))
     return tuple(advice)
 
@@ -206,7 +221,7 @@ def _plant(
     measured = np.concatenate([s.y[s.y_ok] for s in series])
     y_span, (levels, level_step) = signs.span(measured), channels.resolution(measured)
     pole, pole_t = signs.unit_root(series, model.delay)
-    curved, played = signs.hysteresis(series, simulated, model.delay, exciting)
+    curved, played = signs.hysteresis(series, model, nrmse, exciting)
     stuck, jumps = signs.sticking(series, simulated, level_step)
     states, gap = signs.steady_states(series, simulated)
     pairs = zip(series, simulated, strict=True)

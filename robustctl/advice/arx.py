@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..linear.delays import lags
-from .series import FITTED_SHARE, OutputSeries
+from .series import FITTED_SHARE, OutputSeries, pilot
 
 ORDERS = (1, 2, 3, 5, 8)  # each adds at least half of the one before; neighbors differ little in free run
 DELAYS = tuple(range(0, 61, 3))  # order 2 has three values of each input, so no delay is skipped
@@ -51,7 +51,8 @@ class Arx:
 
         drive = np.full(len(series.y), self.c)
         for b, u in zip(self.b, series.u.T, strict=True):
-            drive += lags(u, self.delay, self.delay + self.order) @ b
+            held = np.concatenate([np.full(self.delay + self.order, u[0]), u])
+            drive += np.convolve(held[: self.order + len(u)], b, "valid")
         with np.errstate(over="ignore", invalid="ignore"):
             run = lfilter([1.0], self.a, drive, zi=lfiltic([1.0], self.a, [series.start] * self.order))[0]
             if not (fitted := series.y_ok & (np.arange(len(run)) < head)).any():
@@ -92,7 +93,7 @@ def best_arx(
     rounds of instrumental variables (the instruments are its own simulated outputs, so that noise on the
     output does not bias it: Ljung, System Identification, 2nd ed., section 7.6). The last thirds select
     and score. The delay, common to all inputs, is selected with order 2,
-    first among `delays` and then between the neighbors of the best.
+    first among `delays` and then between the neighbors of the best, on a pilot (`series.pilot`) of a long record.
 
     **Arguments:**
 
@@ -102,18 +103,18 @@ def best_arx(
     """
     longest = max(len(s.y) for s in series)
     tried = [d for d in delays if d <= longest / 10]
-    near = _delay(series, tried)
+    few = pilot(series)
+    near = _delay(few, tried)
     around = [d for d in tried if abs(tried.index(d) - tried.index(near)) <= 1]
-    delay = _delay(series, [near, *range(around[0], around[-1] + 1)])
+    delay = _delay(few, [near, *range(around[0], around[-1] + 1)])
     found = _best(series, [(n, delay) for n in orders])
     if found is None:
         return None
-    spread = np.std(np.concatenate([s.y[s.y_ok & s.held_out] for s in series]))
-    return found[0], float(found[1] / spread) if spread > 0 else np.nan
+    return found[0], free_run_nrmse(found[0], series)
 
 
 def _delay(series: Sequence[OutputSeries], delays: Sequence[int]) -> int:
-    found = _best(series, [(2, d) for d in delays])
+    found = _best(series, [(2, d) for d in delays]) if len(set(delays)) > 1 else None
     return found[0].delay if found else delays[0]
 
 
@@ -132,6 +133,12 @@ def free_run_rmse(model: Arx, series: Sequence[OutputSeries]) -> float:
     errors = np.concatenate([(s.y - model.simulate(s))[s.y_ok & s.held_out] for s in series])
     fine = errors.size and np.isfinite(errors).all() and np.abs(errors).max() < TOO_LARGE
     return float(np.sqrt(np.mean(errors**2))) if fine else np.inf
+
+
+def free_run_nrmse(model: Arx, series: Sequence[OutputSeries]) -> float:
+    """`free_run_rmse` over the standard deviation of the held-out samples; NaN where that is zero."""
+    spread = np.std(np.concatenate([s.y[s.y_ok & s.held_out] for s in series]))
+    return float(free_run_rmse(model, series) / spread) if spread > 0 else np.nan
 
 
 def _fits(series: Sequence[OutputSeries], order: int, delay: int) -> Iterator[Arx]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from ..data.trend import pooled
 from . import channels
 
 FITTED_SHARE = 2 / 3  # of every experiment; the rest selects and scores
+# Samples that show a delay and a play as well as ten times as many do; a window of fewer than FEWEST is mostly a transient.
+PILOT, FEWEST = 20_000, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,11 @@ class OutputSeries:
     def held_out(self) -> np.ndarray:
         """True for the samples that are not used to fit, shape (T,)."""
         return np.arange(len(self.y)) >= FITTED_SHARE * len(self.y)
+
+    def part(self, start: int, stop: int) -> OutputSeries:
+        """Samples `start` to `stop` (not included)."""
+        cut = slice(start, stop)
+        return OutputSeries(self.name, self.u[cut], self.y[cut], self.u_ok[cut], self.y_ok[cut])
 
     def with_inputs(self, extra: np.ndarray) -> OutputSeries:
         """Series with further inputs (T, n)."""
@@ -78,3 +86,26 @@ def series(experiment: Experiment, output: int, u: Standard, y: Standard) -> Out
     return OutputSeries(
         experiment.name, u_scaled, y(experiment.y)[:, output], u_ok, experiment.y_mask[:, output]
     )
+
+
+def pilot(series: Sequence[OutputSeries], most: int = PILOT) -> list[OutputSeries]:
+    """Return all experiments of at most `most` samples in all; of more, those whose output moves most, the last one cut."""
+    if sum(len(s.y) for s in series) <= most:
+        return list(series)
+    chosen, left = [], most
+    for s in sorted(series, key=lambda s: -float(np.var(s.y[s.y_ok]))):
+        if left >= FEWEST:
+            chosen.append(_liveliest(s, min(left, len(s.y))))
+            left -= len(s.y)
+    return chosen
+
+
+def _liveliest(s: OutputSeries, length: int) -> OutputSeries:
+    """Return the window, of some that overlap, in which the output's squared distances from its mean have the largest sum."""
+    starts = np.unique(np.append(np.arange(0, len(s.y) - length, max(length // 4, 1)), len(s.y) - length))
+    y, count, squares = (
+        np.append(0.0, np.cumsum(x)) for x in (s.y * s.y_ok, s.y_ok.astype(float), s.y**2 * s.y_ok)
+    )
+    y, count, squares = (x[starts + length] - x[starts] for x in (y, count, squares))
+    start = int(starts[np.argmax(squares - y**2 / np.maximum(count, 1))])
+    return s.part(start, start + length)

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from .arx import best_arx, regression
-from .series import OutputSeries
+from .arx import Arx, best_arx, free_run_nrmse, regression
+from .series import OutputSeries, pilot
 
 # Lags take up the plant's other dynamics, so that the root nearest to one is tested alone; fewer leave correlated noise.
 # EXACT is added to a standard error that is zero on data without noise.
@@ -92,36 +92,40 @@ def play(u: np.ndarray, radii: np.ndarray) -> np.ndarray:
 
 
 def hysteresis(
-    series: Sequence[OutputSeries], simulated: Sequence[np.ndarray], delay: int, exciting: Sequence[bool]
+    series: Sequence[OutputSeries], model: Arx, nrmse: float, exciting: Sequence[bool]
 ) -> tuple[float, float]:
     """Return the free-run NRMSE of models without and with play operators, for the input that gains most.
 
     Both are ARX models of order 1 to 3. Without: the inputs, u^2 and u^3 of one of them, y_hat^2 and y_hat^3 of
     the linear model's free run (Hammerstein and Wiener curves). With: also plays of that input with radii of 3
-    to 40 % of its range (the Prandtl-Ishlinskii model: Visintin, Differential Models of Hysteresis, 1994).
+    to 40 % of its range (the Prandtl-Ishlinskii model: Visintin, Differential Models of Hysteresis, 1994). A long record is
+    tested on a pilot (`series.pilot`), and the errors are multiplied by the linear model's NRMSE on all over that on the pilot.
 
     **Arguments:**
 
     - `series`: one output of one or more experiments.
-    - `simulated`: the linear model's free run of each.
-    - `delay`: of the inputs, samples.
+    - `model`: the linear model.
+    - `nrmse`: its NRMSE.
     - `exciting`: True for each input to test, because it has enough frequencies.
 
     **Returns:** Both NRMSE; NaN when no input is exciting, or samples are too few.
     """
-    best = np.nan, np.nan
+    best, few = (np.nan, np.nan), pilot(series)
+    simulated = [model.simulate(s) for s in few]
     for j in np.flatnonzero(exciting):
-        radii = span(np.concatenate([s.u[:, j] for s in series])) * np.array(RADII)
-        pairs = zip(series, simulated, strict=True)
+        radii = span(np.concatenate([s.u[:, j] for s in few])) * np.array(RADII)
+        pairs = zip(few, simulated, strict=True)
         curved = [
             s.with_inputs(np.column_stack([x**p for x in (s.u[:, j], y) for p in (2, 3)])) for s, y in pairs
         ]
         played = [c.with_inputs(play(c.u[:, j], radii)) for c in curved]
-        without, found = (best_arx(x, PLAY_ORDERS, (delay,)) for x in (curved, played))
+        without, found = (best_arx(x, PLAY_ORDERS, (model.delay,)) for x in (curved, played))
         # Ratios compared by products, negated so that the NaN of the first input loses.
         if without and found and not found[1] * best[0] >= best[1] * without[1]:
             best = without[1], found[1]
-    return best
+    of_pilot = free_run_nrmse(model, few)
+    scale = nrmse / of_pilot if 0 < of_pilot < np.inf else 1.0
+    return scale * best[0], scale * best[1]
 
 
 def sticking(
@@ -140,24 +144,38 @@ def sticking(
     width = high - low
     if not width > 0:
         return np.nan, np.nan
-    moves, travel = [], max(TRAVEL, LEVELS * level_step) * width
+    pieces, travel = [], max(TRAVEL, LEVELS * level_step) * width
     for s, y_hat in zip(series, simulated, strict=True):
         inside = s.y_ok & (s.y > low + END_ZONE * width) & (s.y < high - END_ZONE * width)
-        moves += _moves(s.y, y_hat, inside, travel)
+        pieces.append(_moves(s.y, y_hat, inside, travel))
+    moves = np.concatenate(pieces)
     if len(moves) < FEWEST_MOVES:
         return np.nan, np.nan
-    return float(np.mean(np.array(moves) < STUCK)), float(np.mean(np.array(moves) > JUMP))
+    return float(np.mean(moves < STUCK)), float(np.mean(moves > JUMP))
 
 
-def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) -> Iterator[float]:
+def _moves(y: np.ndarray, y_hat: np.ndarray, inside: np.ndarray, travel: float) -> np.ndarray:
+    """Motion over the expected motion, in each piece that counts."""
     traveled = np.append(0.0, np.cumsum(np.abs(np.diff(y_hat)))) / travel
     if not traveled[-1] < MOST_TRAVEL * len(y):
-        return
+        return np.zeros(0)
     cuts = np.unique(np.searchsorted(traveled, np.arange(traveled[-1])))
-    for start, stop in pairwise(cuts):
-        first, second = slice(start, (start + stop + 1) // 2), slice((start + stop + 1) // 2, stop + 1)
-        if abs(y_hat[stop] - y_hat[start]) >= NET_TRAVEL * travel and inside[start : stop + 1].all():
-            yield abs(y[second].mean() - y[first].mean()) / abs(y_hat[second].mean() - y_hat[first].mean())
+    start, stop = cuts[:-1], cuts[1:]
+    all_inside = _sums(inside.astype(float), start, stop + 1) == stop + 1 - start
+    counts = all_inside & (np.abs(y_hat[stop] - y_hat[start]) >= NET_TRAVEL * travel)
+    start, stop = start[counts], stop[counts]
+    middle = (start + stop + 1) // 2
+    moved, expected = (
+        np.abs(_sums(x, middle, stop + 1) / (stop + 1 - middle) - _sums(x, start, middle) / (middle - start))
+        for x in (y, y_hat)
+    )
+    return moved / expected
+
+
+def _sums(x: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Sums of x[start:stop] for each pair."""
+    total = np.append(0.0, np.cumsum(x))
+    return total[stop] - total[start]
 
 
 def rise(series: Sequence[OutputSeries]) -> int:

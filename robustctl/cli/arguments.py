@@ -127,7 +127,7 @@ def _flag(name: str, value: Any) -> list[str]:
 def _words(value: Any) -> list[str]:
     match value:
         case tuple():
-            return [str(part) for part in value]
+            return [word for part in value for word in _words(part)]
         case Path():
             return [str(value.absolute())]
         case _:

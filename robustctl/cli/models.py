@@ -10,7 +10,7 @@ import tyro
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
 from .arguments import arguments
-from .reading import LogOptions, Reading
+from .reading import LogOptions, Logs, Reading, check_given
 from .targets import check_differs, check_trained, check_writable
 
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
@@ -69,7 +69,7 @@ class FitLog:
     """Fit a model with a certificate to a logged experiment, test it in free run and save it.
 
     Args:
-        log: The record: csv and other text, xlsx, parquet, mat, hdf5 or NumPy.
+        log: The record, or several files with one experiment each: csv and other text, xlsx, parquet, mat, hdf5 or NumPy.
         inputs: Columns of the plant's inputs.
         outputs: Columns of the plant's outputs.
         dt: Sample time in seconds; or give the column of time stamps.
@@ -84,7 +84,7 @@ class FitLog:
         resume: Continue the run in that folder; the result is the same as without the interruption.
     """
 
-    log: Log
+    log: Logs
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dt: float | None = None
@@ -101,7 +101,7 @@ class FitLog:
     @property
     def source(self) -> str:
         """What the records are read from."""
-        return str(self.log)
+        return ", ".join(map(str, self.log))
 
     def records(self):
         """Return the record to fit, and the one to test on, or None."""
@@ -122,7 +122,8 @@ class FitLog:
         """Run the command."""
         from ..runs import Run
 
-        out = self.out or Path(self.log.stem + ".safetensors")
+        check_given(self.log)
+        out = self.out or Path(self.log[0].stem + ".safetensors")
         folder = self.run or out.with_suffix("")
         check_trained(out, folder, log=self.log, test=self.test)
         run = Run(folder, self.resume, command=("fit", *arguments(self)))
@@ -196,13 +197,7 @@ class Simulate:
         inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
         dt = None if self.time else model.dt
         record = self.reading.record(self.log, inputs, outputs, dt, self.time)
-        named = dataclasses.replace(
-            record,
-            inputs=model.inputs,
-            outputs=model.outputs,
-            input_units=model.input_units,
-            output_units=model.output_units,
-        )
+        named = self.reading.as_of(record, model)
         made = fit_report(model, named)
         print(made)
         made.simulation.to_csv(out)

@@ -1,14 +1,16 @@
 """Command-line options of reading a log, the same for every command that reads one."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..data import Record
+    from ..train import FittedModel
+
+Logs = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="LOG...")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,18 +37,18 @@ class Reading:
 
     def record(
         self,
-        log: "Path",
+        log: Path | tuple[Path, ...],
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         dt: float | None,
         time: tuple[str, ...],
     ) -> "Record":
-        """Return the record of a log."""
+        """Return the record of a log, or of several with one experiment each."""
         from ..data import Format, read
 
         form = Format(self.format, self.encoding, self.decimal, self.missing)
         return read(
-            log,
+            list(log) if isinstance(log, tuple) else log,
             inputs=inputs,
             outputs=outputs,
             dt=dt,
@@ -57,6 +59,12 @@ class Reading:
             time_unit=self.time_unit,
         )
 
+    @staticmethod
+    def as_of(record: "Record", model: "FittedModel") -> "Record":
+        """Return a record with the names and units of a model's channels, which its columns have been read for in order."""
+        names = ("inputs", "outputs", "input_units", "output_units")
+        return dataclasses.replace(record, **{name: getattr(model, name) for name in names})
+
     def renamed(self, before: tuple[str, ...], after: tuple[str, ...]) -> "Reading":
         """Return the options for another log, whose inputs are called `after` where this one's are called `before`."""
         names = dict(zip(before, after, strict=False))
@@ -64,3 +72,11 @@ class Reading:
 
 
 LogOptions = Annotated[Reading, tyro.conf.arg(name="")]
+
+
+def check_given(logs: tuple[Path, ...]) -> None:
+    """Raise a `DataError` where a command line names no log."""
+    from ..errors import DataError
+
+    if not logs:
+        raise DataError("a command must name at least one log, got none; give LOG before the options")

@@ -5,10 +5,12 @@ from pathlib import Path
 from ..errors import RobustctlError
 from ..store.atomic import check_target
 
+Given = Path | tuple[Path, ...] | None
 
-def check_differs(what: str, target: Path, **given: Path | None) -> None:
+
+def check_differs(what: str, target: Path, **given: Given) -> None:
     """Raise `RobustctlError` where a file to be written is one that is read, under any of its names."""
-    for path in given.values():
+    for path in (p for one in given.values() for p in (one if isinstance(one, tuple) else (one,))):
         if path is not None and _same(target, path):
             raise RobustctlError(
                 f"{what} must differ from {' and '.join(f'the {name}' for name in given)}, got {target}, which is {path}; "
@@ -16,7 +18,7 @@ def check_differs(what: str, target: Path, **given: Path | None) -> None:
             )
 
 
-def check_trained(out: Path, run: Path, **given: Path | None) -> None:
+def check_trained(out: Path, run: Path, **given: Given) -> None:
     """Check where a training writes its model and its run folder, before anything is read.
 
     **Raises:** `RobustctlError` for a model file or a run folder that is one of the files that are read, and for a model

@@ -1,6 +1,7 @@
 """Logged records: sample time, channels, units and gaps; read, cut, scaled."""
 
 from .arrays import from_arrays as from_arrays
+from .edit import delay as delay
 from .edit import merge as merge
 from .edit import select as select
 from .edit import split as split

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..checks import is_whole
+from ..checks import checked_delays, is_whole
 from ..errors import DataError, RobustctlWarning
 from .record import MIN_SAMPLES, Experiment, Record
 from .record_checks import as_names
@@ -169,6 +169,52 @@ def select(
         tuple(record.output_units[index] for index in y),
         record.guesses,
     )
+
+
+def delay(record: Record, samples: int | Sequence[int]) -> Record:
+    """Record in which each input acts some samples late: what a model of a plant with dead time reads.
+
+    ::
+
+        u_new[t, j] = u[t - samples[j], j],    y_new[t] = y[t],    t >= max(samples)
+
+    The first `max(samples)` samples of each experiment, for which inputs from before the log would be needed, are left
+    out; nothing is invented. A missing sample of an input is missing, and filled in, at its later time.
+
+    **Arguments:**
+
+    - `record`: the record to shift.
+    - `samples`: whole numbers of at least 0: one for all inputs, or one for each.
+
+    **Raises:** `RobustctlError` for other delays or another number of them; `DataError` for an experiment that is not at least
+    two samples longer than the longest of them.
+
+    **Example:** ::
+
+        u = np.sin(0.1 * np.arange(100.0))
+        record = rc.data.delay(rc.data.from_arrays(u, np.roll(u, 3), 0.1), 3)
+        print(record.samples, np.abs(record.experiments[0].u - record.experiments[0].y).max())
+    """
+    delays = checked_delays(samples, record.nu)
+    most = max(delays)
+    for e in record.experiments:
+        if e.samples - most < MIN_SAMPLES:
+            raise DataError(
+                f"a delay must leave at least {MIN_SAMPLES} samples of every experiment, got a delay of {most} samples and "
+                f"{e.samples} samples in {e.name!r}; use a shorter delay or a longer record"
+            )
+    experiments = (
+        tuple(_delayed(e, delays, record.dt) for e in record.experiments) if most else record.experiments
+    )
+    return dataclasses.replace(record, experiments=experiments)
+
+
+def _delayed(experiment: Experiment, delays: tuple[int, ...], dt: float) -> Experiment:
+    most = max(delays)
+    rows = np.arange(most, experiment.samples)[:, None] - np.asarray(delays)
+    columns = np.arange(len(delays))
+    rest = cut(experiment, most, experiment.samples, dt)
+    return dataclasses.replace(rest, u=experiment.u[rows, columns], u_mask=experiment.u_mask[rows, columns])
 
 
 def _positions(have: tuple[str, ...], names: Sequence[str] | str | None, kind: str) -> list[int]:

@@ -134,7 +134,7 @@ def to_grid(
 
 
 def _placed(values: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
-    """Rows (T, n) at the increasing places `index` of `count` rows, NaN elsewhere."""
+    """Rows (T, n) at the increasing positions `index` of `count` rows, NaN elsewhere."""
     if count == len(values):
         return values.copy()
     full = np.full((count, values.shape[1]), np.nan)

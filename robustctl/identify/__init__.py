@@ -1,7 +1,11 @@
-"""Linear models, and the evaluation of fitted models: simulation, scores, residuals, error over frequency; settings of `robustctl fit`."""
+"""Linear models and noise models, and the evaluation of fitted models: simulation, prediction, scores, residuals, error over frequency."""
 
+from .best_linear import BestLinear as BestLinear
+from .best_linear import best_linear as best_linear
+from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error
+from .predict import predict as predict
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations
 from .scores import ChannelScores as ChannelScores
@@ -12,3 +16,6 @@ from .start import prior as prior
 from .start import start as start
 from .subspace import LinearFit as LinearFit
 from .subspace import subspace as subspace
+from .uncertainty import LinearUncertainty as LinearUncertainty
+from .uncertainty import Spread as Spread
+from .uncertainty import uncertainty as uncertainty

@@ -92,7 +92,7 @@ def from_periods(residuals: Sequence[Residual], period: int, skip: int, dt: floa
 
     **Raises:** `DataError` for fewer than two periods, a missing sample, and fewer experiments than inputs.
     """
-    spectra = [_spectra(r, period, skip) for r in residuals]
+    spectra = [period_spectra(r, period, skip) for r in residuals]
     U = np.stack([u.mean(axis=0) for u, _ in spectra], axis=2)[1:]
     E = np.stack([e.mean(axis=0) for _, e in spectra], axis=2)[1:]
     if U.shape[2] < U.shape[1]:
@@ -118,7 +118,7 @@ def from_periods(residuals: Sequence[Residual], period: int, skip: int, dt: floa
     return Response(omega, gain, radius, (size / size.max()) ** 2, how)
 
 
-def _spectra(residual: Residual, period: int, skip: int) -> tuple[np.ndarray, np.ndarray]:
+def period_spectra(residual: Residual, period: int, skip: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the spectra of input and residual, (periods, lines, n) each."""
     count = len(residual.u) // period - skip
     part = slice(skip * period, (skip + count) * period)

@@ -51,6 +51,23 @@ class ResidualCorrelations:
         """Return the fraction (ny,) of the lags 1 ... max_lag outside the band, NaN if none is defined."""
         return _fraction_outside(self.auto[:, 1:], self.auto_band[:, 1:])
 
+    def whiteness(self) -> np.ndarray:
+        """Return for each output the probability (ny,) that white residuals are correlated as strongly as these, NaN if undefined.
+
+        ::
+
+            Q = sum over k = 1 ... max_lag of  pairs[k] auto[k]^2,     p = P(chi^2 with max_lag degrees of freedom > Q)
+
+        Of one-step prediction errors (`rc.identify.predict`) a p below 0.01 means that the noise model is incomplete; free-run
+        residuals are rarely white. Source: G. E. P. Box, D. A. Pierce, JASA 65, 1970.
+        """
+        from scipy.special import gammaincc
+
+        squares = (QUANTILE * self.auto[:, 1:] / self.auto_band[:, 1:]) ** 2
+        lags = np.sum(~np.isnan(squares), axis=1)
+        found = gammaincc(np.maximum(lags, 1) / 2, np.nansum(squares, axis=1) / 2)
+        return np.where(lags > 0, found, np.nan)
+
     def cross_outside(self) -> np.ndarray:
         """Return the fraction (ny, nu) of the lags 0 ... max_lag outside the band, NaN if none is defined."""
         first = len(self.lags) - 1

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import warnings
 from pathlib import Path
 
 import equinox as eqx
@@ -9,11 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
 
 from ..data import Record
+from ..errors import RobustctlWarning
+from ..system import System
 from ..train.batches import Experiments, check_lengths, pack
 from ..train.fitted_model import FittedModel, check_channels
 from ..train.identification import simulate_batch
+from ..train.trained_range import Departure
 from ..trajectory import rollout
 from .scores import ChannelScores, channel_scores, residuals
 
@@ -28,12 +33,14 @@ class Simulation:
     - `y_hat`: the outputs (T, ny) of each experiment, NaN in its first `skipped` samples
     - `skipped`: number of samples that determine the initial state and are not scored
     - `initial`: the choice of the initial state, in words
+    - `outside`: what of the record is outside of the range that the model was trained in; none where that is unknown
     """
 
     record: Record
     y_hat: tuple[np.ndarray, ...]
     skipped: int
     initial: str
+    outside: tuple[Departure, ...] = ()
 
     def errors(self) -> list[np.ndarray]:
         """Return measured minus simulated (T, ny) of each experiment, NaN where skipped or not measured."""
@@ -66,7 +73,9 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
     """Simulate a fitted model over every experiment of a record, with an infinite prediction horizon.
 
     The measured outputs determine only the initial state: a model with a warm-up reads its window, for a model with
-    learned initial states one is fitted to the first `horizon` samples. These samples are not scored.
+    learned initial states one is fitted to the first `horizon` samples. These samples are not scored, and those before them, at
+    which delayed inputs from before the record act, are not simulated. A RobustctlWarning reports where the record leaves the range
+    that the model was trained in.
 
     **Arguments:**
 
@@ -79,7 +88,7 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
     initial = model.initial
     estimate = initial.estimated > 0
     skipped = initial.estimated or initial.window
-    scaled = model.scaling.apply(record)
+    scaled = model.prepared(record)
     check_lengths(scaled, initial.window, initial.estimated)
     batch = pack(scaled, window=initial.window, dtype=model.dtype)
     if estimate:
@@ -89,29 +98,46 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
         trained, fixed = eqx.partition((model.parameterization, model.initial), eqx.is_inexact_array)
         outputs = _simulate_batch(trained, fixed, batch)
         how = f"warm-up window of {skipped} samples" if skipped else "the model's own initial state"
+    # A state that was fitted to the skipped samples is the one before them; other runs begin after them.
+    scored = np.asarray(outputs, np.float64)[:, skipped if estimate else 0 :]
+    skipped += model.late
+    how += f", after {model.late} at which earlier inputs act" if model.late else ""
     return Simulation(
-        record, _unpack(model, record, np.asarray(outputs, np.float64), skipped, estimate), skipped, how
+        record, unscaled(model, record, scored, skipped), skipped, how, left_range(model, record)
     )
+
+
+def left_range(model: FittedModel, record: Record) -> tuple[Departure, ...]:
+    """Return what of a record is outside of a model's trained range, with a RobustctlWarning where something is."""
+    found = () if model.trained is None else model.trained.departures(record)
+    if found:
+        warnings.warn(
+            f"{'; '.join(map(str, found))}: the model extrapolates there", RobustctlWarning, stacklevel=3
+        )
+    return found
 
 
 _simulate_batch = eqx.filter_jit(simulate_batch)
 
 
-def _unpack(
-    model: FittedModel, record: Record, outputs: np.ndarray, skipped: int, whole: bool
-) -> tuple[np.ndarray, ...]:
-    results = []
-    for experiment, scaled in zip(record.experiments, outputs, strict=True):
-        start = skipped if whole else 0
-        scored = model.scaling.undo_y(scaled[start : start + experiment.samples - skipped])
-        results.append(np.concatenate([np.full((skipped, record.ny), np.nan), scored]))
-    return tuple(results)
+def unscaled(model: FittedModel, record: Record, scaled: np.ndarray, skipped: int) -> tuple[np.ndarray, ...]:
+    """Return the outputs (T, ny) of each experiment in their units, after NaN in the samples that are skipped."""
+    first = np.full((skipped, record.ny), np.nan)
+    return tuple(
+        np.concatenate([first, model.scaling.undo_y(y[: e.samples - skipped])])
+        for e, y in zip(record.experiments, scaled, strict=True)
+    )
 
 
 def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int):
+    system = model.parameterization.explicit()
+    return _runs(system, batch.u, estimated_states(system, batch, horizon))
+
+
+def estimated_states(system: System, batch: Experiments, horizon: int) -> Array:
+    """Return the initial states, raveled, (B, n), that fit the first `horizon` outputs of each experiment best."""
     import scipy.optimize  # slow to import
 
-    system = model.parameterization.explicit()
     start = ravel_pytree(system.init_state())[0]
     heads = zip(*(np.asarray(a)[:, :horizon] for a in (batch.u, batch.y, batch.mask)), strict=True)
 
@@ -124,7 +150,7 @@ def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int)
         jac = evaluated(_slope)
         return scipy.optimize.least_squares(evaluated(_residual), first, jac=jac).x  # pyright: ignore
 
-    return _runs(system, batch.u, jnp.asarray(np.stack([estimated(head) for head in heads]), start.dtype))
+    return jnp.asarray(np.stack([estimated(head) for head in heads]), start.dtype)
 
 
 @eqx.filter_jit

@@ -41,12 +41,14 @@ class Start:
     - `model`: the untrained model, between scaled signals.
     - `scaling`: of the signals, that of the linear model.
     - `initial`: initial states of the record's experiments, from the linear model; for windows give `rc.train.linear_warm_up(n)` instead.
+    - `delay`: of each input, samples, that of the linear model.
     - `given_up`: part of the linear model's impulse response that the guarantee does not allow, 0 where it allows all.
     """
 
     model: Parameterization
     scaling: Scaling
     initial: LearnedState
+    delay: tuple[int, ...]
     given_up: float
 
 
@@ -66,7 +68,7 @@ def start(
     ::
 
         begin = rc.identify.start(record, rc.identify.subspace(record), key=jax.random.key(0))
-        problem = rc.train.Identification(record, scaling=begin.scaling, initial=begin.initial)
+        problem = rc.train.Identification(record, scaling=begin.scaling, initial=begin.initial, delay=begin.delay)
         fitted = rc.train.train(problem, begin.model, epochs=2000, optimizer=rc.train.two_rate_adam(2000), key=jax.random.key(1))
 
     **Arguments:**
@@ -75,7 +77,7 @@ def start(
     - `linear`: a linear model of it, what `subspace` returns.
     - `guarantee`: `Contracting(rate)`, `Lipschitz(gamma, rate)` or `Dissipative(Q, S, R, rate)` between scaled signals; None:
       `Contracting()`.
-    - `nx`: number of states, at least those of the linear model with its delays; None: these, and at least 4.
+    - `nx`: number of states, at least those of the linear model; None: these, and at least 4.
     - `nv`: number of network features.
     - `hidden`: widths of the hidden layers of an R2DN; None: a REN with nv neurons.
     - `activation`: elementwise, slope in [0, 1].
@@ -141,7 +143,7 @@ def _linear_part(record: Record, linear: LinearFit) -> tuple[np.ndarray, ...]:
 
 
 def _inputs(record: Record, linear: LinearFit) -> np.ndarray:
-    return np.concatenate([e.u for e in linear.model.scaling.apply(record).experiments])
+    return np.concatenate([e.u for e in linear.model.prepared(record).experiments])
 
 
 def _sizes(A, B, bx, u: np.ndarray) -> np.ndarray:
@@ -151,19 +153,19 @@ def _sizes(A, B, bx, u: np.ndarray) -> np.ndarray:
 
 
 def _start(model: Parameterization, record: Record, linear: LinearFit, given_up: float) -> Start:
-    scaling = linear.model.scaling
-    horizon = min(HEAD, min(e.samples for e in record.experiments) // 2)
-    x0 = _initial_states(model, scaling.apply(record))
-    return Start(model, scaling, LearnedState(x0=jnp.asarray(x0, dtype_of(model)), horizon=horizon), given_up)
+    prepared = linear.model.prepared(record)
+    horizon = max(min(HEAD, min(e.samples for e in prepared.experiments) // 2), 1)
+    x0 = jnp.asarray(_initial_states(model, prepared), dtype_of(model))
+    return Start(model, linear.model.scaling, LearnedState(x0=x0, horizon=horizon), linear.delay, given_up)
 
 
-def _initial_states(model: Parameterization, scaled: Record) -> np.ndarray:
+def _initial_states(model: Parameterization, prepared: Record) -> np.ndarray:
     """Return for each experiment the state from which the linear part runs nearest to its first samples."""
     A, B, C, D, bx, by = linear_part(model.explicit())
     equilibrium = np.linalg.solve(np.eye(len(A)) - A, bx)
     inner = Linear(A, B, C, D, by + C @ equilibrium)
     found = []
-    for e in scaled.experiments:
+    for e in prepared.experiments:
         e = Series(e.u, e.y, np.all(e.u_mask, axis=1), e.y_mask).part(0, SAMPLES)
         response = (C @ free(A, len(e.u)))[e.y_ok]
         error = (e.y - run(inner, e.u, np.zeros(len(A)))[0])[e.y_ok]

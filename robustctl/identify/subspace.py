@@ -12,7 +12,7 @@ import numpy as np
 from ..advice.channels import explained, spectrum
 from ..advice.findings import COLLINEAR, FEW_FREQUENCIES
 from ..advice.series import standard
-from ..checks import is_whole
+from ..checks import checked_delays, is_whole
 from ..data import Record, Scaling
 from ..data.trend import pooled
 from ..errors import DataError, RobustctlError, RobustctlWarning
@@ -23,6 +23,7 @@ from ..state_space import StateSpace
 from ..train import FittedModel
 from ..train.fitted_model import check_record
 from ..train.initial_state import LearnedState
+from ..train.trained_range import TrainedRange
 
 UNSTABLE = (
     "if the plant integrates, take the differences of its outputs as outputs; if it is unstable, log it in a stable closed loop with the "
@@ -53,13 +54,11 @@ class LinearFit:
     cautions: tuple[str, ...] = ()
 
     def state_space(self) -> StateSpace:
-        """Return the model in deviations from its equilibrium, in the signals' own units."""
-        inner, s = self.model.parameterization.explicit(), self.model.scaling
-        B, C = np.asarray(inner.B) / s.u_std, np.asarray(inner.C) * s.y_std[:, None]
-        D = np.asarray(inner.D) * s.y_std[:, None] / s.u_std
-        m = self.model
+        """Return the model in deviations from its equilibrium, in the signals' own units; delays are states, the first ones."""
+        form, m = self.model.explicit().lft(), self.model
+        assert form is not None
         return StateSpace(
-            np.asarray(inner.A), B, C, D, m.dt, inputs=m.inputs, outputs=m.outputs,
+            form.A, form.B2, form.C2, form.D22, m.dt, inputs=m.inputs, outputs=m.outputs,
             input_units=m.input_units, output_units=m.output_units,
         )  # fmt: skip
 
@@ -145,11 +144,7 @@ def series_of(record: Record, scaling: Scaling) -> list[Series]:
 def _check(record: Record, order: int | None, delay: int | Sequence[int] | None) -> None:
     if order is not None and not is_whole(order, 1):
         raise RobustctlError(f"order must be a whole number of at least 1, got {order!r}; None selects it")
-    given = [] if delay is None else [delay] if isinstance(delay, int) else list(delay)
-    if not all(is_whole(d, 0) for d in given) or len(given) not in (0, 1, record.nu):
-        raise RobustctlError(
-            f"delay must be a whole number of samples, or one for each of {record.nu} inputs, got {delay!r}; None finds it"
-        )
+    given = () if delay is None else checked_delays(delay, record.nu)
     longest = max(e.samples for e in record.experiments)
     if given and max(given) >= longest:
         raise DataError(
@@ -196,10 +191,10 @@ def _cautions(record: Record, chosen: Chosen) -> list[str]:
 
 def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[int]) -> FittedModel:
     """Return the fitted model in the record's units; its initial state is fitted to the first samples of whatever it simulates."""
-    A, B, C, D = _with_shift_registers(model, delays)
-    inner = stable_linear_at(A, B, C, D, model.d)
-    horizon = min(HEAD, min(e.samples for e in record.experiments) // 2)
-    zero = jnp.zeros((len(record.experiments), len(A)), inner.B.dtype)
+    inner = stable_linear_at(model.A, model.B, model.C, model.D, model.d)
+    shortest = min(e.samples for e in record.experiments) - max(delays)
+    horizon = max(min(HEAD, shortest // 2), 1)
+    zero = jnp.zeros((len(record.experiments), len(model.A)), inner.B.dtype)
     return FittedModel(
         inner,
         LearnedState(x0=zero, horizon=horizon),
@@ -209,20 +204,6 @@ def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[in
         record.outputs,
         record.input_units,
         record.output_units,
+        tuple(delays) if any(delays) else (),
+        TrainedRange.of(record),
     )
-
-
-def _with_shift_registers(model: Linear, delays: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Return A, B, C and D with the past values of each delayed input as further states, the newest first."""
-    A, B, C, D, _ = model
-    for j, d in enumerate(delays):
-        n = len(A)
-        if d:
-            last = np.zeros((1, d))
-            last[0, -1] = 1.0
-            A = np.block([[A, B[:, [j]] @ last], [np.zeros((d, n)), np.eye(d, k=-1)]])
-            C = np.hstack([C, D[:, [j]] @ last])
-            B = np.vstack([np.where(np.arange(B.shape[1]) == j, 0.0, B), np.zeros((d, B.shape[1]))])
-            B[n, j] = 1.0
-            D = np.where(np.arange(D.shape[1]) == j, 0.0, D)
-    return A, B, C, D

@@ -25,7 +25,7 @@ import numpy as np
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
 from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
-from ..pytrees import field_names, fields_of, traced
+from ..pytrees import defaults_of, field_names, fields_of, traced
 from ..registry import CLASSES, Registered, name_of
 from ..store.seal import shown
 
@@ -148,7 +148,11 @@ def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
 
 def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
     cls, _, null = _class_named(node["class"], path)
-    given, needed = node["fields"], field_names(cls)
+    given, defaults = node["fields"], defaults_of(cls)
+    # A field that a newer version added has a default, which is what older files mean.
+    needed = [
+        name for name in field_names(cls) if name not in defaults or (type(given) is dict and name in given)
+    ]
     if type(given) is not dict or given.keys() != set(needed):
         got = _some(given) if type(given) is dict else type(given).__name__
         raise ModelFileError(
@@ -156,7 +160,7 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
             "load it with the robustctl that wrote it, and save again"
         )
     fields = {name: _decode(given[name], (*path, name), left) for name in needed}
-    fields = {name: null.get(name) if part is None else part for name, part in fields.items()}
+    fields = defaults | {name: null.get(name) if part is None else part for name, part in fields.items()}
     if issubclass(cls, tuple):
         return cls(**fields)
     # No constructor is called: it could compute anything. Its checks are run below.

@@ -14,18 +14,21 @@ from jaxtyping import PRNGKeyArray
 
 from ..errors import ModelError, RobustctlWarning
 from ..linalg import headroom
-from ..pytrees import fields_of
+from ..pytrees import fields_of, traced
 from .guarantee import Guarantee
 from .initializers import Initializer, draw
-from .inverse import Matrices, Rates, within_ports
+from .inverse import Matrices, Rates, outside_ports, within_ports
 from .lure import Core
-from .nearest import StateSpaceModel, nearest
+from .nearest import StateSpaceModel, nearest, peak
 
 INTO_STATE, FROM_STATE = 0.05, 0.5
 """Of the room that the linear part leaves: the network's path into the states, and from the states. Their squares add up to less than 1."""
 
 QUIET = 0.01
 """Of the usual size: the network's path to the output."""
+
+SHARE = 0.05
+"""Of the linear model's output: what the network may add to it at first."""
 
 NAMED = 1e-3
 """Part of the impulse response given up from which on a warning says so."""
@@ -69,11 +72,15 @@ class AtLinear:
         names = [name for name, value in fields_of(core).items() if eqx.is_array(value)]
 
         def arrays(rng):
-            m, bx = self._matrices(rng, _with_states(found, nx, rate), nv, rate, supply, dtype)
-            free = core.inverse(m, rate, dtype) | {"bx": bx, "bv": np.zeros(nv), "by": found.by}
+            m = self._matrices(rng, _with_states(found, nx, rate), nv, rate, supply, dtype)
+            free = core.inverse(m, rate, dtype) | {"bv": np.zeros(nv), "by": found.by}
             return [free[name] for name in names]
 
         drawn = draw(arrays, [getattr(core, name).shape for name in names], dtype, key)
+        if not traced(drawn) and not all(np.isfinite(leaf).all() for leaf in drawn):
+            raise ModelError(
+                f"the start must be a number in {dtype}, but the rate {rate:g} is too small for it; use float64 or a larger rate"
+            )
         return eqx.tree_at(lambda core: [getattr(core, name) for name in names], core, drawn)
 
     def _nearest(self, guarantee: Guarantee, dtype: Any) -> tuple[StateSpaceModel, float]:
@@ -101,32 +108,37 @@ class AtLinear:
         rate: float,
         supply: Rates | None,
         dtype: Any,
-    ) -> tuple[Matrices, np.ndarray]:
-        """Return the linear part with ports of the network, and the offset of its states."""
+    ) -> Matrices:
+        """Return the linear part with ports of the network, of unit gain where there is a supply rate."""
         if supply is not None:
             B, C, D = within_ports(supply, m.B, m.C, m.D)
+            # The map multiplies inputs by 1 - headroom.
             raised = (1 - headroom(dtype)) ** -2
-            part = _unit_gain(rng, m.A, raised * B, C, raised * D, nv, rate)
-            return part._replace(B2=B, D22=D), m.bx
-        nx, (ny, nu) = len(m.A), m.D.shape
-        part = _unit_gain(rng, m.A, np.zeros((nx, 0)), np.zeros((0, nx)), np.zeros((0, 0)), nv, rate)
-        D12, D21 = rng.normal(size=(nv, nu)) / nu**0.5, QUIET * rng.normal(size=(ny, nv)) / nv**0.5
-        # With no bound on the gain the size of the states is free: the network is to see features of size one.
-        scale = 1 / max(self._size(m, part.C1), np.finfo(float).tiny ** 0.5)
-        B2, C2 = scale * m.B, m.C / scale
-        return part._replace(B2=B2, C2=C2, D12=D12, D21=D21, D22=m.D), scale * m.bx
+            part = _unit_gain(rng, m, raised * B, C, raised * D, nv, rate)._replace(B2=B, D22=D)
+            D12, D21, _ = outside_ports(supply, part.D12, part.D21, D)
+        else:
+            nx, (ny, nu) = len(m.A), m.D.shape
+            part = _unit_gain(rng, m, np.zeros((nx, 0)), np.zeros((0, nx)), np.zeros((0, 0)), nv, rate)
+            D12, D21 = rng.normal(size=(nv, nu)) / nu**0.5, QUIET * rng.normal(size=(ny, nv)) / nv**0.5
+            # With no bound on the gain the size of the states is free: the network is to see features of size one.
+            scale = 1 / max(self._size(m, part.C1, 0 * D12), np.finfo(float).tiny ** 0.5)
+            m = m._replace(B=scale * m.B, C=m.C / scale, bx=scale * m.bx)
+            part = part._replace(B2=m.B, C2=m.C, D12=D12, D21=D21, D22=m.D, bx=m.bx)
+        heard = peak(m._replace(B=part.B1, D=D21), 1.0) * self._size(m, part.C1, D12)
+        share = min(1.0, SHARE * self._size(m, m.C, m.D) / max(heard, np.finfo(float).tiny))
+        return part._replace(B1=share * part.B1, D21=share * part.D21)
 
-    def _size(self, m: StateSpaceModel, C1: np.ndarray) -> float:
-        """Return the root mean square of `C1 x` under typical inputs."""
+    def _size(self, m: StateSpaceModel, C: np.ndarray, D: np.ndarray) -> float:
+        """Return the root mean square of `C x + D u`, of its channels' mean, under typical inputs."""
         if self.u is None:
             W = scipy.linalg.solve_discrete_lyapunov(m.A, m.B @ m.B.T)
-            return float(np.sqrt(max(np.trace(C1 @ W @ C1.T), 0.0) / len(C1)))
+            return float(np.sqrt((max(np.trace(C @ W @ C.T), 0.0) + np.sum(D**2)) / len(C)))
         x = np.linalg.solve(np.eye(len(m.A)) - m.A, m.bx)
         total, driven = 0.0, self.u @ m.B.T + m.bx
-        for now in driven:
+        for u, now in zip(self.u, driven, strict=True):
+            total += float(np.sum((C @ x + D @ u) ** 2))
             x = m.A @ x + now
-            total += float(np.sum((C1 @ x) ** 2))
-        return float(np.sqrt(total / len(driven) / len(C1)))
+        return float(np.sqrt(total / len(driven) / len(C)))
 
 
 def _with_states(m: StateSpaceModel, nx: int, rate: float) -> StateSpaceModel:
@@ -139,7 +151,7 @@ def _with_states(m: StateSpaceModel, nx: int, rate: float) -> StateSpaceModel:
     )  # fmt: skip
 
 
-def _unit_gain(rng: np.random.Generator, A, B, C, D, nv: int, rate: float) -> Matrices:
+def _unit_gain(rng: np.random.Generator, m: StateSpaceModel, B, C, D, nv: int, rate: float) -> Matrices:
     """Return the linear part with random ports of the network that leave it a contraction.
 
     ::
@@ -148,12 +160,12 @@ def _unit_gain(rng: np.random.Generator, A, B, C, D, nv: int, rate: float) -> Ma
 
     is one for `|M| < 1`, `|U| = |V| = 1` and `s1^2 + s2^2 <= 1`.
     """
-    nx = len(A)
-    M = np.block([[A / rate, B], [C / rate, D]])
+    nx = len(m.A)
+    M = np.block([[m.A / rate, B], [C / rate, D]])
     U, V = rng.normal(size=(len(M), nv)), rng.normal(size=(nv, M.shape[1]))
     into = INTO_STATE * _root(np.eye(len(M)) - M @ M.T) @ (U / np.linalg.norm(U, 2))
     out = FROM_STATE * (V / np.linalg.norm(V, 2)) @ _root(np.eye(M.shape[1]) - M.T @ M)
-    return Matrices(A, into[:nx], B, rate * out[:, :nx], C, out[:, nx:], into[nx:], D)
+    return Matrices(m.A, into[:nx], B, rate * out[:, :nx], C, out[:, nx:], into[nx:], D, m.bx)
 
 
 def _root(M: np.ndarray) -> np.ndarray:

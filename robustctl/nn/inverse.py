@@ -14,7 +14,7 @@ Rates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Matrices(NamedTuple):
-    """The linear part of a `LureSystem` in float64, in coordinates in which its metric is the identity."""
+    """The linear part of a `LureSystem` in float64 with the offset of its state, in coordinates in which its metric is the identity."""
 
     A: np.ndarray
     B1: np.ndarray
@@ -24,6 +24,7 @@ class Matrices(NamedTuple):
     D12: np.ndarray
     D21: np.ndarray
     D22: np.ndarray
+    bx: np.ndarray
 
 
 def invert_polar_gram(H: np.ndarray, least: float) -> np.ndarray:
@@ -91,24 +92,31 @@ def unit_gain_r2dn(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray
 
 def contracting_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
     """Return the free arrays of a `ContractingRENCore` with D11 = 0, Lambda = I."""
-    H = ren_gram(m.A, m.B1, m.C1, np.eye(len(m.A)), rate)
-    free = {"B2_imp": rate**2 * m.B2, "C2": m.C2, "D12_imp": m.D12, "D21": m.D21, "D22": m.D22}
+    m, P = _evened(m, rate)
+    H = ren_gram(m.A, m.B1, m.C1, P, rate)
+    free = {"B2_imp": rate**2 * P @ m.B2, "C2": m.C2, "D12_imp": m.D12, "D21": m.D21, "D22": m.D22}
     return _with_core(invert_polar_gram(H, slack(dtype)), m) | free
 
 
 def unit_gain_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
     """Return the free arrays of a `UnitGainRENCore` with D11 = 0, Lambda = I, for ports of gain below one."""
-    h, least = 1 - headroom(dtype), slack(dtype)
+    h, least, (m, P) = 1 - headroom(dtype), slack(dtype), _evened(m, rate)
     D22 = m.D22 / h
-    W, ports = ren_ports(rate**2 * m.B2 / h, m.C2, m.D12 / h, m.D21, D22)
-    H = without_slack(ren_gram(m.A, m.B1, m.C1, np.eye(len(m.A)), rate), least)
+    W, ports = ren_ports(rate**2 * P @ m.B2 / h, m.C2, m.D12 / h, m.D21, D22)
+    H = without_slack(ren_gram(m.A, m.B1, m.C1, P, rate), least)
     X = invert_polar_gram(H - port_gram(*ports, W=W), least)
     names = ("B2_free", "C2_free", "D12_free", "D21_free")
     return _with_core(X, m) | dict(zip(names, ports, strict=True)) | {"G22": invert_contraction(D22, dtype)}
 
 
 def _with_core(X: np.ndarray, m: Matrices) -> dict[str, np.ndarray]:
-    return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros_like(m.A)}
+    return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros_like(m.A), "bx": m.bx}
+
+
+def _evened(m: Matrices, rate: float) -> tuple[Matrices, np.ndarray]:
+    """Return the same in coordinates in which no block of `ren_gram` is below rate^2 times another, and the metric in them."""
+    even = m._replace(B1=rate * m.B1, B2=rate * m.B2, C1=m.C1 / rate, C2=m.C2 / rate, bx=rate * m.bx)
+    return even, np.eye(len(m.A)) / rate**2
 
 
 def ren_gram(A, B1, C1, P, rate: float) -> np.ndarray:

@@ -11,17 +11,17 @@ from ..errors import ModelError
 from ..linalg import headroom, response, slack
 from .inverse import Rates, outside_ports, within_ports
 
-MARGIN = 16
-"""Slacks of its dtype that the slowest mode stays within the rate."""
+MARGIN, ROOM = 16, 6
+"""Slacks of its dtype that the slowest mode stays within the rate, and the norm of the linear part below one: ports need room."""
 
-ROOM = 6
-"""Slacks that the norm of the linear part stays below one, so that the network's ports find room."""
+LEAST, MOST = 1e-8, 0.5
+"""Bounds of either distance: for the solvers of Gramians, and for small rates, at which one slack weighs `1 / rate^2`."""
 
-HALVINGS = 12
+HALVINGS = 8
 """Of the distance from the slowest mode to the rate, and of the interval in which the largest gain lies."""
 
-FASTER = 5
-"""Radii of the slowest mode that are tried where the gain is too large, each twice as far from the rate."""
+FASTER = 9
+"""Radii of the slowest mode that are tried where the gain is too large, each by a factor of the square root of 2 farther from the rate."""
 
 EXACT = 1e-6
 """Part of the impulse response that is rounding."""
@@ -50,12 +50,16 @@ def nearest(m: StateSpaceModel, rate: float, supply: Rates | None, dtype) -> tup
 
     Modes slower than the rate are moved onto its circle, with B fitted again; a gain beyond the supply rate is reduced by one factor.
     """
-    radius = rate * (1 - MARGIN * slack(dtype))
+    radius = rate * (1 - _distance(MARGIN, rate, dtype))
     if supply is None:
         at_rate = _at_rate(m, radius)
         found = _in_coordinates(at_rate, *_gramians(at_rate, _between(at_rate.A, rate, 1)))
         return found, _given_up(m, found)
     return _bounded(m, radius, rate, supply, dtype)
+
+
+def _distance(slacks: int, rate: float, dtype) -> float:
+    return min(max(slacks * slack(dtype) / rate**2, LEAST), MOST)
 
 
 def _at_rate(m: StateSpaceModel, radius: float) -> StateSpaceModel:
@@ -127,7 +131,7 @@ def _bounded(
     slowest = min(radius, np.abs(np.linalg.eigvals(m.A)).max(initial=0.0))
     best: tuple[StateSpaceModel, float] | None = None
     for k in range(FASTER):
-        at_rate = _at_rate(m, radius if k == 0 else rate - (rate - slowest) * 2**k)
+        at_rate = _at_rate(m, radius if k == 0 else rate - (rate - slowest) * 2 ** (k / 2))
         found = _scaled_down(at_rate, rate, supply, dtype)
         if found is not None:
             given_up = _given_up(m, found)
@@ -144,7 +148,7 @@ def _bounded(
 def _scaled_down(m: StateSpaceModel, rate: float, supply: Rates, dtype) -> StateSpaceModel | None:
     """Return the model inside a supply rate with its ports of unit gain multiplied by the largest factor that has room."""
     # A unit-gain model loses the headroom at its inputs, twice in the feedthrough.
-    raised, limit = (1 - headroom(dtype)) ** -3, 1 - ROOM * slack(dtype)
+    raised, limit = (1 - headroom(dtype)) ** -3, 1 - _distance(ROOM, rate, dtype)
     core = m._replace(**dict(zip("BCD", within_ports(supply, m.B, m.C, m.D), strict=True)))
     core = core._replace(B=raised * core.B, D=raised * core.D)
 
@@ -155,7 +159,7 @@ def _scaled_down(m: StateSpaceModel, rate: float, supply: Rates, dtype) -> State
 
     found = placed(1.0)
     if found is None:
-        low, high = 0.0, min(1.0, limit / _peak(core, rate))
+        low, high = 0.0, min(1.0, limit / peak(core, rate))
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             trial = placed(middle)
@@ -170,10 +174,10 @@ def _with_unit_gain(m: StateSpaceModel, rate: float, limit: float) -> StateSpace
     """Return the model in coordinates in which `[A / rate, B; C / rate, D]` is a contraction, None where none are found."""
     for halvings in range(1, HALVINGS):
         radius = _between(m.A, rate, halvings)
-        peak = _peak(m, radius)
+        largest = peak(m, radius)
         # Gains are raised halfway to one, or less, which leaves the network's ports room.
-        for exponent in (0.5, 0.25) if peak < limit else ():
-            inflated = min(peak**-exponent, 4.0)
+        for exponent in (0.5, 0.25) if largest < limit else ():
+            inflated = min(largest**-exponent, 4.0)
             found = _contraction(m, radius, rate, inflated)
             if found is not None and _norm(found, rate) < limit:
                 return found
@@ -205,7 +209,7 @@ def _norm(m: StateSpaceModel, rate: float) -> float:
     return float(np.linalg.norm(np.block([[m.A / rate, m.B], [m.C / rate, m.D]]), 2))
 
 
-def _peak(m: StateSpaceModel, radius: float) -> float:
+def peak(m: StateSpaceModel, radius: float) -> float:
     """Return the largest gain on a circle, near modes and on a grid; a proof of a bound is made elsewhere."""
     modes = np.linalg.eigvals(m.A)
     near = np.angle(modes)[:, None] + (1 - np.abs(modes) / radius)[:, None] * np.linspace(-2, 2, 9)

@@ -139,7 +139,7 @@ def _model_error(model: FittedModel, record: Record, P: np.ndarray) -> float:
     """Return the largest one-step error over the samples with known states before and after."""
     check_channels(model, record)
     system = model.parameterization.explicit()
-    xs, vs, after = one_steps(model.scaling.apply(record))
+    xs, vs, after = one_steps(model.prepared(record))
     # with P = L L', |x|_P = |L' x|: for the rows of `error` that is error @ L
     error = after - np.asarray(_after(system, xs.astype(model.dtype), vs.astype(model.dtype)), float)
     return float(np.linalg.norm(error @ np.linalg.cholesky(P), axis=1).max(initial=0.0))

@@ -1,5 +1,6 @@
 """A trained observer alongside a running plant: one sample per call, with missing and implausible samples."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 
 from ..data.record_checks import as_names
-from ..errors import DataError
+from ..errors import DataError, RobustctlWarning
 from ..system import System
 from ..train import FittedModel
+from ..train.trained_range import Departure, departures, outside
 from .observer_record import MEASURED
 
 
@@ -59,7 +61,7 @@ class Stream:
         core = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=2, hidden=(2,), key=jax.random.key(1))
         model = rc.fit(rc.nn.StateObserver(core), record, epochs=1, key=jax.random.key(2)).model
         stream = rc.observers.Stream(model, measured="lower")
-        estimate = stream(0.1, np.nan)          # once per sample; NaN for a sample that was not measured
+        estimate = stream(2.9, np.nan)          # once per sample; NaN for a sample that was not measured
     """
 
     def __init__(
@@ -87,6 +89,10 @@ class Stream:
             float(np.sqrt(np.finfo(model.dtype).max))
             * model.scaling.u_std[[model.inputs.index(n) for n in read]]
         )
+        self._ranges = (
+            None if model.trained is None else [model.trained.u[model.inputs.index(n)] for n in read]
+        )
+        self._read, self._units = read, [model.input_units[model.inputs.index(n)] for n in read]
         # Channels in the order of the model's inputs, which the record's names set
         self._order = [(*read, *(flags if self.flagged else ())).index(name) for name in model.inputs]
         self._mean = np.asarray([model.scaling.u_mean[model.inputs.index(name)] for name in read])
@@ -99,6 +105,30 @@ class Stream:
         self._x: PyTree = self._system.init_state()
         self._held = self._mean.copy()
         self._stale = np.full(len(self.measured), np.inf)
+        self._samples, self._beyond = np.zeros((2, len(self._read)), int)
+        self._excess, self._warned = np.zeros(len(self._read)), False
+
+    def outside(self) -> tuple[Departure, ...]:
+        """Return which channels left the range that the model was trained in since the last `reset`, in which share of the samples.
+
+        The first time that there are any, there is a RobustctlWarning. Older files have no ranges, so that nothing leaves them.
+        """
+        if self._ranges is None:
+            return ()
+        return tuple(
+            departures(self._read, self._units, self._ranges, self._beyond, self._samples, self._excess)
+        )
+
+    def _compare(self, given: np.ndarray, good: np.ndarray) -> None:
+        if self._ranges is None:
+            return
+        beyond, excess = outside(given[None], good[None], self._ranges)
+        self._samples, self._beyond = self._samples + good, self._beyond + beyond
+        self._excess = np.maximum(self._excess, excess)
+        if not self._warned and beyond.any() and (found := self.outside()):
+            self._warned = True
+            text = f"{'; '.join(map(str, found))}: the observer extrapolates there"
+            warnings.warn(text, RobustctlWarning, stacklevel=3)
 
     def __call__(self, u: ArrayLike, y: ArrayLike) -> Estimate:
         """Take one sample of the controls (nu,) and of the measured channels (ny,), and return the estimate.
@@ -113,6 +143,7 @@ class Stream:
             & (given <= self._limits[:, 1])
         )
         self._held = np.where(good, given, self._held)
+        self._compare(given, good)
         measured = good[len(self.controls) :]
         self._stale = np.where(measured, 0.0, self._stale + self.dt)
         v = np.concatenate([self._held, measured.astype(float)]) if self.flagged else self._held

@@ -50,7 +50,7 @@ def compare(
         for i in range(rows):
             _panel(axes[i, k], simulation, k, i, spans[k])
             _name(axes[i, k], simulation, k, i, rows)
-    lines = _start(simulation), _pooled(record, scores), _left_out(record, columns, rows)
+    lines = _start(simulation), _pooled(record, scores), left_out(record, columns, rows)
     heading(figure, "Free-run simulation", *lines)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL + 1)
@@ -119,7 +119,8 @@ def _pooled(record: Record, scores: ChannelScores) -> str:
     return f"all {len(record.experiments)} experiments: {'; '.join(fits[:MOST_ROWS])}"
 
 
-def _left_out(record: Record, columns: int, rows: int) -> str:
+def left_out(record: Record, columns: int, rows: int) -> str:
+    """Return how many experiments and outputs of a record are shown, where not all are."""
     more = []
     if columns < len(record.experiments):
         more.append(f"{columns} of {len(record.experiments)} experiments")

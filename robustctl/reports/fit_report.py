@@ -20,7 +20,16 @@ from ..train import Fit, FittedModel
 from ..train.fitted_model import check_fitted
 from .comparison import Comparison, compare_fits
 from .folder import png, write_folder
-from .text import certificate_lines, comparison_lines, head, joined, residual_lines, table, training_lines
+from .text import (
+    certificate_lines,
+    comparison_lines,
+    head,
+    joined,
+    outside_lines,
+    residual_lines,
+    table,
+    training_lines,
+)
 
 FORMAT = 2  # of report.json
 FILES = ("report.txt", "report.json", "certificate.json", "compare.png", "residuals.png", "training.png")
@@ -60,6 +69,7 @@ class FitReport:
             [
                 head(self.model, self.simulation, seen=self.comparison is not None and self.comparison.seen),
                 table(record, self.scores),
+                outside_lines(self.simulation),
                 comparison_lines(record, self.scores.fit_percent, self.comparison),
                 residual_lines(record, self.correlations, self.correlations_note),
                 training_lines(self.fit, _training(self.fit)),
@@ -84,6 +94,7 @@ class FitReport:
                 "samples": record.samples,
                 "pooled_nrmse": self.scores.pooled_nrmse(),
                 "outputs": [_output(self, i) for i in range(record.ny)],
+                "outside": [dataclasses.asdict(departure) for departure in self.simulation.outside],
                 "residuals": {
                     "max_lag": None if c is None else int(c.lags[-1]),
                     "note": self.correlations_note,

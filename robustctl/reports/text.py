@@ -29,7 +29,7 @@ def head(model: str, simulation: Simulation, seen: bool) -> list[str]:
     """Return what was simulated, and how; `seen` is True for the training record."""
     record = simulation.record
     count = len(record.experiments)
-    names = ", ".join(dict.fromkeys(_cut(e.name, _NAME) for e in record.experiments[:NAMED]))
+    names = ", ".join(dict.fromkeys(cut(e.name, _NAME) for e in record.experiments[:NAMED]))
     more = f" and {count - NAMED} more" if count > NAMED else ""
     experiments = f"{count} experiment{'s' * (count > 1)} ({names}{more})"
     named = zip(record.inputs, record.input_units, strict=True)
@@ -59,6 +59,16 @@ def table(record: Record, s: ChannelScores) -> list[str]:
         defined = int(np.sum(~np.isnan(s.nrmse)))
         lines.append(f"pooled NRMSE over {defined} of {record.ny} outputs: {s.pooled_nrmse():.4g}")
     return lines
+
+
+def outside_lines(simulation: Simulation) -> list[str]:
+    """Return where the record is outside of the range that the model was trained in, one channel per line."""
+    if not simulation.outside:
+        return []
+    return [
+        "outside of what the model was trained on",
+        *(f"  {departure}" for departure in simulation.outside),
+    ]
 
 
 def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | None) -> list[str]:
@@ -94,7 +104,7 @@ def residual_lines(record: Record, c: ResidualCorrelations | None, note: str) ->
         worst = "undefined"
         if not np.isnan(cross).all():
             j = int(np.nanargmax(cross))
-            worst = f"{_cut(record.inputs[j], _INPUT)} {_percent(cross[j]):>9}"
+            worst = f"{cut(record.inputs[j], _INPUT)} {_percent(cross[j]):>9}"
         lines.append(f"{_cells(name)}{_percent(own):>22}{worst:>32}")
     lines.append(
         "  by chance about 1 %; colored noise raises the first, dynamics missing in the model raise both"
@@ -121,10 +131,10 @@ def certificate_lines(certificate: Certificate | None, note: str) -> list[str]:
 
 
 def _cells(name: str, unit: str = "") -> str:
-    return f"{_cut(name, _NAME):<{_NAME}} {_cut(unit, _UNIT):<{_UNIT}}"
+    return f"{cut(name, _NAME):<{_NAME}} {cut(unit, _UNIT):<{_UNIT}}"
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
     """Remove the middle of a text that is too long."""
     # Names differ at their ends as often as at their beginnings.
     tail = width // 3

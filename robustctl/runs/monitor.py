@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ..checks import check_whole, renamed
 from ..errors import RobustctlError
 from .devices import writes
-from .watchers import JsonLines, ProgressBar, Watcher
+from .watchers import JsonLines, Watcher, progress
 
 Callback = Callable[[int, Any], float | None]
 """`(epochs done, model) -> certificate margin`, or None where it computes none."""
@@ -24,7 +24,7 @@ class Monitor:
     **Arguments:**
 
     - `watchers`: objects notified of every epoch (see `Watcher`), for example `rc.runs.TensorBoard(folder)`.
-    - `progress`: whether to show the progress line.
+    - `progress`: whether to show the progress line, or plain lines every ten seconds where there is no terminal.
     - `callback`: `(epochs done, model) -> float or None`, called before every epoch that `every` divides and after the
       last; a float that it returns is the history's `certificate_margin`, as `rc.certificates.certificate_margin` gives it.
     - `every`: epochs between two calls of the callback.
@@ -50,7 +50,7 @@ class Monitor:
         if not writes(mesh):
             return list(self.watchers)
         logs = [] if log is None else [JsonLines(log)]
-        lines = [ProgressBar(epochs)] if self.progress else []
+        lines = [progress(epochs)] if self.progress else []
         return [*logs, *self.watchers, *lines]  # the log first, because a watcher may raise
 
 

@@ -14,6 +14,9 @@ from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
 from ..store.json_text import entry, json_text, parse_object
 
+PAUSE = 10.0
+"""Seconds between two plain lines."""
+
 
 @runtime_checkable
 class Watcher(Protocol):
@@ -29,7 +32,7 @@ class Watcher(Protocol):
 
 
 class ProgressBar:
-    """A line with losses, rate, gradient norm, certificate, epochs per second and time left; none where there is no terminal.
+    """A line with losses, rate, gradient norm, certificate, epochs per second and time left, which a terminal redraws.
 
     Until the first epoch is done the line reads "compiling".
     """
@@ -56,6 +59,52 @@ class ProgressBar:
         """Leave the line on the terminal, but none where there was no epoch."""
         self.bar.leave = self.begun
         self.bar.close()
+
+
+class ProgressLines:
+    """The same as plain lines on the standard error, one every ten seconds, for a log file or a pipe; none of a shorter training."""
+
+    def __init__(self, epochs: int):
+        self.epochs = epochs
+        self.first: int | None = None
+        self.begun = self.shown = time.monotonic()
+        self.margin = math.nan
+        self.line = ""
+
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        """Print a line where the last one is ten seconds old."""
+        now = time.monotonic()
+        if self.first is None:  # compiling ends with the first epoch, which is left out of the speed
+            self.first, self.begun = number, now
+        margin = metrics["certificate_margin"]
+        self.margin = self.margin if math.isnan(margin) else margin
+        shown = _shown(metrics | {"certificate_margin": self.margin})
+        done, seconds = number - self.first, now - self.begun
+        speed = (
+            f", {done / seconds:.3g} epochs/s, {(self.epochs - number - 1) * seconds / done:.0f} s left"
+            if done and seconds
+            else ""
+        )
+        numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
+        self.line = f"epoch {number + 1} of {self.epochs}: {numbers}{speed}"
+        if now - self.shown >= PAUSE:
+            self.shown = now
+            self._print(self.line)
+
+    def close(self, stopped: str) -> None:
+        """Print the last line and the reason for the end, but nothing of a short training."""
+        if self.shown > self.begun:
+            self._print(f"{stopped}: {self.line}" if stopped else self.line)
+
+    def _print(self, line: str) -> None:
+        with suppress(OSError, ValueError):  # a pipe that is closed does not end a training
+            print(line, file=sys.stderr, flush=True)
+
+
+def progress(epochs: int) -> Watcher:
+    """Return what shows a training: a line that is redrawn in a terminal, plain lines elsewhere, nothing in a notebook."""
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return ProgressBar(epochs) if terminal or "ipykernel" in sys.modules else ProgressLines(epochs)
 
 
 _SHORT = {

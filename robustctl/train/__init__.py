@@ -16,6 +16,9 @@ from .initial_state import linear_warm_up as linear_warm_up
 from .initial_state import warm_up as warm_up
 from .initial_state import zero_state as zero_state
 from .long_run import long_run as long_run
+from .losses import ChannelWeights as ChannelWeights
+from .losses import Huber as Huber
+from .losses import Prefilter as Prefilter
 from .losses import mean_squared_error as mean_squared_error
 from .losses import summed_squared_error as summed_squared_error
 from .one_step import OneStep as OneStep
@@ -33,4 +36,6 @@ from .seeds import fit_policy_seeds as fit_policy_seeds
 from .seeds import fit_seeds as fit_seeds
 from .seeds import train_seeds as train_seeds
 from .sweep import sweep as sweep
+from .trained_range import Departure as Departure
+from .trained_range import TrainedRange as TrainedRange
 from .training import train as train

@@ -7,16 +7,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from typing_extensions import override
 
-from ..checks import of_type
-from ..data import Record, Scaling
+from ..checks import checked_delays, of_type
+from ..data import Record, Scaling, delay
 from ..data.record_checks import check_dt, check_names
+from ..delayed import Delayed
 from ..errors import DataError
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, dtype_of
 from .initial_state import InitialState
+from .trained_range import TrainedRange
 
 
 @registered(name="Identified")
@@ -35,6 +38,12 @@ class FittedModel(Parameterization):
     - `outputs`: names.
     - `input_units`: one per input, "" where it has none.
     - `output_units`: one per output, likewise.
+    - `delay`: samples by which each input acts late; () where none does.
+    - `trained`: the range of the record that it was trained on; None where unknown.
+    - `innovation_gain`: K (nx, ny) of `rc.identify.innovation_form`, between scaled signals, with which `rc.identify.predict`
+      corrects the state; a simulation does not use it. None where there is none.
+
+    **Raises:** `RobustctlError` for delays that are no whole numbers, or not one for each input.
     """
 
     parameterization: Parameterization
@@ -45,20 +54,42 @@ class FittedModel(Parameterization):
     outputs: tuple[str, ...] = eqx.field(static=True)
     input_units: tuple[str, ...] = eqx.field(static=True)
     output_units: tuple[str, ...] = eqx.field(static=True)
+    delay: tuple[int, ...] = eqx.field(static=True, default=())
+    trained: TrainedRange | None = eqx.field(static=True, default=None)
+    innovation_gain: Float[Array, "nx ny"] | None = None
+
+    def __check_init__(self):
+        """Refuse delays that are no whole numbers, or of another number of inputs."""
+        if self.delay:
+            checked_delays(self.delay, len(self.inputs))
 
     def explicit(self) -> Scaled:
-        """Map to the system in the signals' own units."""
+        """Map to the system in the signals' own units, which takes the inputs before their delay."""
         dtype = self.dtype
         s = self.scaling
         moments = (jnp.asarray(a, dtype) for a in (s.u_mean, s.u_std, s.y_mean, s.y_std))
+        inner = self.parameterization.explicit()
         return Scaled(
-            self.parameterization.explicit(), *moments, dt=self.dt, inputs=self.inputs, outputs=self.outputs,
+            Delayed(inner, self.delay) if any(self.delay) else inner, *moments, dt=self.dt, inputs=self.inputs, outputs=self.outputs,
             input_units=self.input_units, output_units=self.output_units,
         )  # fmt: skip
 
     def quiet(self, factor: float = 1e-2) -> "FittedModel":
         """Return the same about the inner model's scaled-down version."""
         return dataclasses.replace(self, parameterization=self.parameterization.quiet(factor))
+
+    def prepared(self, record: Record) -> Record:
+        """Return a record as the parameterization reads it: scaled, its inputs delayed, and so shorter by the longest delay.
+
+        **Raises:** `DataError` for an experiment that is not longer than the delay.
+        """
+        scaled = self.scaling.apply(record)
+        return delay(scaled, self.delay) if any(self.delay) else scaled
+
+    @property
+    def late(self) -> int:
+        """Number of samples at the start of a record at which inputs from before it act: the longest delay."""
+        return max(self.delay, default=0)
 
     @property
     def dtype(self):
@@ -73,7 +104,14 @@ class FittedModel(Parameterization):
         sizes = (len(self.inputs), len(self.outputs))
         if (system.nu, system.ny) != sizes:
             raise ValueError(f"there must be a scale for each of {sizes} channels")
+        if self.trained is not None and (len(self.trained.u), len(self.trained.y)) != sizes:
+            raise ValueError(f"there must be a trained range for each of {sizes} channels")
         x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
+        K = self.innovation_gain
+        if K is not None and K.shape != (getattr(x, "size", None), sizes[1]):
+            raise ValueError(
+                f"the innovation gain must be of the states and {sizes[1]} outputs, got shape {K.shape}"
+            )
         window = [jax.ShapeDtypeStruct((self.initial.window, n), self.dtype) for n in sizes]
         start = eqx.filter_eval_shape(
             lambda initial, u, y, zero: initial(u, y, jnp.zeros((), jnp.int32), zero),

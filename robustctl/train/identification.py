@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
-from ..checks import check_whole, check_whole_or_none, renamed
+from ..checks import check_whole, check_whole_or_none, checked_delays, renamed
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..runs.devices import for_each, spread
@@ -27,6 +27,7 @@ from .fitted_model import FittedModel, check_channels, check_record
 from .initial_state import Builder, InitialState, zero_state
 from .losses import Loss, mean_squared_error
 from .problem import Descend, Objective, Outcome, Problem, State, Steps, check_model
+from .trained_range import TrainedRange
 
 EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
 
@@ -89,6 +90,8 @@ class Identification(Problem[Fit]):
       segment, the gradient is not. None: the whole experiment.
     - `batch_size`: experiments per gradient step, drawn again for each epoch. None: all.
     - `loss`: `(y_hat, y, mask) -> number`, of a batch of simulations.
+    - `delay`: samples by which inputs act late, one number or one for each; `record` holds them undelayed, and the first
+      samples of each experiment, at which inputs from before it act, are not used.
     - `regularizer`: a function of the parameterization added to the loss, for example `lambda m: 1e-3 * m.gamma`. Make it and
       `loss` once: a new function compiles again.
 
@@ -107,10 +110,12 @@ class Identification(Problem[Fit]):
     batch_size: int | None = None
     loss: Loss = mean_squared_error
     regularizer: Callable[[Any], Array] | None = None
+    delay: int | Sequence[int] = 0
 
     def __post_init__(self):
         """Refuse settings out of range."""
         check_record(self.record)
+        checked_delays(self.delay, self.record.nu)
         if self.validation is not None:
             check_record(self.validation)
         check_whole(0, washout=self.washout)
@@ -176,11 +181,12 @@ class Identification(Problem[Fit]):
         return FittedModel(
             learned.model, learned.initial, _scaling(learned.model, record) if self.scaling is None else self.scaling,
             record.dt, record.inputs, record.outputs, record.input_units, record.output_units,
+            checked_delays(self.delay, record.nu) if np.any(self.delay) else (), TrainedRange.of(record),
         )  # fmt: skip
 
     def _pack(self, model: FittedModel, record: Record) -> Experiments:
         check_channels(model, record)
-        scaled = model.scaling.apply(record)
+        scaled = model.prepared(record)
         window, multiple = model.initial.window, self.segment or 1
         return pack(scaled, window=window, washout=self.washout, multiple=multiple, dtype=model.dtype)
 

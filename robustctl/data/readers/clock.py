@@ -82,7 +82,7 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
 
 
 def uniform_stamps(cells: np.ndarray) -> tuple[np.ndarray, list[str]] | None:
-    """What `to_stamps` finds in cells (T,) of bytes that all have digits, and the same other characters, at the same places.
+    """What `to_stamps` finds in cells (T,) of bytes that all have digits, and the same other characters, at the same positions.
 
     None for other cells, and for those that are no times or are none for certain.
     """

@@ -26,8 +26,9 @@ class Frame(Protocol):
 
 def is_frame(item: Any) -> TypeGuard[Frame]:
     """Whether `item` is a DataFrame; pandas is not imported for it."""
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(item, pandas.DataFrame)
+    # While another thread imports pandas, it has no DataFrame yet, and no item is one.
+    kind = getattr(sys.modules.get("pandas"), "DataFrame", None)
+    return kind is not None and isinstance(item, kind)
 
 
 def index_name(frame: Any) -> str | None:

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import itertools
 import os
-import warnings
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -25,7 +25,8 @@ from .numerals import EITHER, MISSING, decimal_sign, is_sample, parsed
 from .request import Wanted
 from .rows import UNITS_FOUND, are_units
 
-FEWEST_BYTES = 2**22  # below it, importing pandas takes longer than reading cell by cell
+# Below them, reading cell by cell takes no longer than pandas' import, and than its calls where it has been imported.
+FEWEST_BYTES, FEWEST_IMPORTED = 2**22, 2**16
 BLOCK = 2**22  # bytes
 HEAD = 2 * (MOST_PREAMBLE + SOON)  # lines; half of them filled hold the header that the whole file would show
 UTF_8, EXTENDING_ASCII = ("utf-8", "utf-8-sig"), ("ascii", "iso8859-1", "cp1252")
@@ -101,7 +102,8 @@ def read_regular(file: BinaryIO, wanted: Wanted) -> Table | None:
     Its rows have one number of cells, no quotes and no comments; its numbers are those that pandas and Python read alike, its
     missing samples are empty or words, and its dates and times are all written with the same digits.
     """
-    large = os.fstat(file.fileno()).st_size >= FEWEST_BYTES
+    fewest = min(FEWEST_BYTES, FEWEST_IMPORTED) if "pandas" in sys.modules else FEWEST_BYTES
+    large = os.fstat(file.fileno()).st_size >= fewest
     if not large or importlib.util.find_spec("pandas") is None:
         return None
     try:
@@ -280,17 +282,14 @@ def _by_pandas(block: bytes, layout: Layout, decimal: str, filled: bool) -> dict
     columns = sorted(set(layout.numbers.values()))
     part = None if len(columns) == layout.width else columns  # with a part, longer rows are not refused
     version = tuple(int(part) for part in pandas.__version__.split(".")[:2])
-    exact: dict[str, Any] = (
-        {} if version >= (3, 1) else {"float_precision": "round_trip"}
-    )  # since 3.1 there is no other
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        frame = pandas.read_csv(
-            io.BytesIO(block), engine="c", sep=r"\s+" if layout.separator == " " else layout.separator, header=None,
-            usecols=part, dtype=dict.fromkeys(columns, np.float64), decimal=decimal, na_filter=not filled,
-            na_values=layout.words, keep_default_na=False, quoting=csv.QUOTE_NONE, skip_blank_lines=False, skipinitialspace=True,
-            low_memory=False, **exact,
-        )  # fmt: skip
+    # Since 3.1 there is no other way of reading a number.
+    exact: dict[str, Any] = {} if version >= (3, 1) else {"float_precision": "round_trip"}
+    frame = pandas.read_csv(
+        io.BytesIO(block), engine="c", sep=r"\s+" if layout.separator == " " else layout.separator, header=None,
+        usecols=part, dtype=dict.fromkeys(columns, np.float64), decimal=decimal, na_filter=not filled,
+        na_values=layout.words, keep_default_na=False, quoting=csv.QUOTE_NONE, skip_blank_lines=False, skipinitialspace=True,
+        low_memory=False, **exact,
+    )  # fmt: skip
     return {place: frame[place].to_numpy() for place in (frame.columns if part is None else columns)}
 
 

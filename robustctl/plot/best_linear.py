@@ -1,0 +1,53 @@
+"""The best linear approximation over frequency, with noise and nonlinear distortion."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..identify import BestLinear
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+MOST = 4
+"""Channels that are drawn, so that the figure remains readable."""
+
+
+def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
+    """Draw the gain of the best linear approximation, and its standard deviations by noise and by noise and distortion.
+
+    Where the line of both stands above that of the noise, the plant is nonlinear there.
+
+    **Arguments:**
+
+    - `best`: from `rc.identify.best_linear`
+    """
+    from .canvas import BLUE, GREEN, ORANGE, SMALL, heading, labeled, panels
+
+    rows, columns = min(len(best.outputs), MOST), min(len(best.inputs), MOST)
+    figure, axes = panels(rows, columns, (4.0 if columns > 1 else 6.0, 2.6), sharex="all")
+    for (i, j), ax in np.ndenumerate(axes):
+        lines = (
+            (np.abs(best.G), BLUE, "best linear approximation"),
+            (best.total, ORANGE, "deviation, noise and distortion"),
+            (best.noise, GREEN, "deviation, noise"),
+        )
+        for values, color, label in lines:
+            # A line that is exactly zero, as without noise, has no logarithm.
+            level = 20 * np.log10(np.where(values[:, i, j] > 0, values[:, i, j], np.nan))
+            ax.semilogx(best.omega, level, ".", color=color, markersize=3, label=label)
+        if i == 0:
+            ax.set_title(f"from {labeled(best.inputs[j])}", fontsize=SMALL + 1)
+        if i == rows - 1:
+            ax.set_xlabel("frequency [rad/s]", fontsize=SMALL + 1)
+        if j == 0:
+            ax.set_ylabel(f"{labeled(best.outputs[i])}\n[dB]", fontsize=SMALL)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL + 1)
+    known = "" if np.isfinite(best.total).any() else "; distortion takes more experiments than inputs"
+    heading(
+        figure,
+        "Best linear approximation",
+        f"{best.experiments} experiments of {best.periods} periods{known}",
+    )
+    return figure

@@ -61,8 +61,21 @@ def lqr_of_tanks():
     return rc.classical.lqr(tanks(), [1.0, 1.0], 1.0).controller
 
 
+def kalman_filter(noise: float) -> Any:
+    return rc.classical.kalman(tanks(), noise, noise).estimator
+
+
+def lead() -> Any:
+    return ct.tf([12.0, -10.0], [1.0, -0.5], 2.0)
+
+
 def small_q(nu=1):
     return bumped(rc.nn.LipschitzR2DN(nu=nu, nx=3, nv=4, ny=1, gamma=0.5, hidden=(5,), key=KEY))
+
+
+def as_system(K: Any) -> rc.StateSpace:
+    """A discrete-time system of python-control."""
+    return rc.StateSpace(jnp.asarray(K.A), jnp.asarray(K.B), jnp.asarray(K.C), jnp.asarray(K.D), K.dt)
 
 
 def mixed():
@@ -76,8 +89,7 @@ def hinf_controller():
         [[1.0, 0], [0, 0], [1, 0]],
         [[0, 0, 0], [0, 0, 1.0], [0, 1, 0]],
     )
-    K = ct.c2d(rc.classical.hinf(P, 1, 1).K, 0.1, "tustin")
-    return rc.StateSpace(*(jnp.asarray(M) for M in (K.A, K.B, K.C, K.D)), 0.1)
+    return as_system(ct.c2d(rc.classical.hinf(P, 1, 1).K, 0.1, "tustin"))
 
 
 class SlidingMedian(rc.System):
@@ -250,9 +262,7 @@ CASES = {
     "lstm": Case(lambda: bumped(rc.nn.LSTM(**SIZES))),
     "rescaled": Case(lambda: rc.Rescaled(bumped(rc.nn.ContractingR2DN(**R2DN)), (1e-3, 2.0), (3.0, 1e-2))),
     "scaled": Case(named),
-    "state_space": Case(
-        lambda: rc.StateSpace(*(jnp.asarray(M) for M in (mixed().A, mixed().B, mixed().C, mixed().D)), 0.5)
-    ),
+    "state_space": Case(lambda: as_system(mixed())),
     "gain": Case(lambda: Gain(jnp.array([[1.0, -2.0]]), jnp.array([0.1, 0.2]), jnp.array([3.0]))),
     "delay": Case(lambda: Delay(jnp.array([1.0, 2.0]), 3)),
     "series": Case(lambda: Series(Delay(jnp.zeros(2), 2), bumped(rc.nn.ContractingR2DN(**R2DN)).explicit())),
@@ -274,11 +284,9 @@ CASES = {
         ),
         center=8.0,
     ),
-    "kalman": Case(lambda: rc.classical.kalman(tanks(), [1.0, 1.0], [0.1]).estimator, center=8.0, nu=(1, 1)),  # pyright: ignore[reportArgumentType]
+    "kalman": Case(lambda: kalman_filter(0.1), center=8.0, nu=(1, 1)),  # pyright: ignore[reportArgumentType]
     "estimate_feedback": Case(
-        lambda: rc.classical.EstimateFeedback(
-            rc.classical.kalman(tanks(), 0.1, 0.1).estimator, lqr_of_tanks()
-        ),
+        lambda: rc.classical.EstimateFeedback(kalman_filter(0.1), lqr_of_tanks()),
         1,
         8.0,
     ),
@@ -299,7 +307,7 @@ CASES = {
         0.3,
     ),
     "hinf": Case(hinf_controller, 1),
-    "lead": Case(lambda: rc.classical.policy(ct.tf([12.0, -10.0], [1.0, -0.5], 2.0), tanks())),
+    "lead": Case(lambda: rc.classical.policy(lead(), tanks())),
     "mpc": Case(
         lambda: (
             rc.classical.mpc(

@@ -1,7 +1,9 @@
 """A system's step as a program, what its C looks like, and what cannot be exported."""
 
+import ctypes
 import re
 import subprocess
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -252,7 +254,7 @@ def test_what_has_no_translation_is_named_with_its_place(step, says):
 
 
 def test_bad_systems_are_refused():
-    program = rc.export.program
+    program: Any = rc.export.program
     with pytest.raises(
         ModelError, match="must be a System or a Parameterization, got LQR; of a design give its controller"
     ):
@@ -298,3 +300,39 @@ def test_a_bounded_search_is_exported_and_a_system_without_state_too(tmp_path):
     assert step((), np.array([3.0])) == ((), 7.0)
     text = (rc.export.c(controller, tmp_path, dt=1.0) / "model.h").read_text()
     assert "char nothing;" in text
+
+
+FUNCTIONS = """
+#include "model.c"
+double exp_of(double a) { return OWN_exp(a); }
+double tanh_of(double a) { return OWN_tanh(a); }
+"""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_its_own_functions_are_as_exact_as_they_say(tmp_path, dtype):
+    """Compared with NumPy's in extended precision."""
+    folder = rc.export.c(
+        rc.nn.LSTM(nu=1, nx=2, ny=1, key=jr.key(0)), tmp_path, dtype=dtype, dt=0.1, own_functions=True
+    )
+    text = (folder / "model.c").read_text()
+    assert "Calls of math.h: none." in text
+    real = "float" if dtype == np.float32 else "double"
+    (folder / "own.c").write_text(FUNCTIONS.replace("OWN", "model").replace("double a", f"{real} a"))
+    compiled(folder, ["own.c"], "-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-o", "own.so")
+    library = ctypes.CDLL(str(folder / "own.so"))
+    kind = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+    rng, largest = np.random.default_rng(0), np.log(np.finfo(dtype).max)
+    sizes = 10.0 ** rng.uniform(-8, 3, 4000)
+    points = np.concatenate([sizes, -sizes, rng.uniform(-2, 2, 4000), [0.0, 0.35, largest]]).astype(dtype)
+    for name, most in (("exp", 2), ("tanh", 5)):
+        call = library[f"{name}_of"]
+        call.argtypes, call.restype = [kind], ctypes.c_double
+        found = np.array([call(a) for a in points])
+        exact = getattr(np, name)(points.astype(np.longdouble))
+        assert (found[exact > np.finfo(dtype).max] == np.inf).all()
+        usual = (np.abs(exact) > np.finfo(dtype).tiny) & (exact < np.finfo(dtype).max)
+        error = np.abs(found - exact)[usual] / np.spacing(np.abs(exact[usual]).astype(dtype))
+        assert error.max() < most, (name, float(error.max()))
+        assert np.abs(found - exact)[~usual & (exact < 1)].max(initial=0) <= 2 * np.finfo(dtype).tiny
+        assert np.isnan(call(np.nan)) and call(-np.inf) == (0 if name == "exp" else -1)

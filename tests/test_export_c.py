@@ -1,28 +1,38 @@
 """A step in C is the system's own step."""
 
-import ctypes
-import re
-import shutil
 import subprocess
-import sys
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 import pytest
 from jax import lax
 
-import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import RobustctlError
 from robustctl.export.compiled import CompiledStep, files, find_compiler
 from robustctl.export.trace import traced
 
 from .export_systems import CASES, inputs_of, sample_of, system_of
 
-STRICT = "-std=c99 -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wdouble-promotion -Wvla -Wshadow -Werror".split()
+STRICT = [
+    "-std=c99",
+    "-pedantic",
+    *(
+        f"-W{name}"
+        for name in (
+            "all",
+            "extra",
+            "conversion",
+            "sign-conversion",
+            "double-promotion",
+            "vla",
+            "shadow",
+            "error",
+        )
+    ),
+]
 SAME = ["-ffp-contract=off"]
 
 

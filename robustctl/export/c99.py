@@ -20,6 +20,7 @@ def c(
     dtype: Any = None,
     u: PyTree = None,
     dt: float | None = None,
+    own_functions: bool = False,
 ) -> Path:
     """Write a system's step as C99, and return the folder.
 
@@ -41,6 +42,8 @@ def c(
     - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays.
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; needed where the system does not know its own.
+    - `own_functions`: whether `exp` and `tanh` are written into the file, with errors below 2 and 5 units in the last place, instead
+      of called from `math.h`.
 
     **Raises:** `ModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
 
@@ -60,7 +63,7 @@ def c(
         )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.h").write_text(header(made), encoding="utf-8")
-    (folder / f"{name}.c").write_text(source(made), encoding="utf-8")
+    (folder / f"{name}.c").write_text(source(made, own_functions=own_functions), encoding="utf-8")
     return folder
 
 

@@ -39,9 +39,9 @@ def header(program: Program) -> str:
     return "\n".join(lines)
 
 
-def source(program: Program) -> str:
-    """Return the source file."""
-    name, p = program.name, Printer(program)
+def source(program: Program, *, own_functions: bool = False) -> str:
+    """Return the source file, with `exp` and `tanh` of its own or without."""
+    name, p = program.name, Printer(program, own_functions)
     step = _step(p, program)
     tables = [_table(p, table, value) for value, table in p.tables.items()]
     init = _init(p, program)

@@ -129,7 +129,79 @@ static void @solve(const real *a, real *b, int n, int m, bool lower, bool unit)
     }
 }"""
 
-_WHOLE = {"lu": LU, "cholesky": CHOLESKY, "solve": SOLVE}
+POWER = """\
+/* 2 to the power k, |k| at most 512. */
+static real @power2(int k)
+{
+    real scale = k < 0 ? (real)0.5 : (real)2, found = 1;
+    for (int n = k < 0 ? -k : k; n > 0; n /= 2) {
+        found = n % 2 != 0 ? found * scale : found;
+        scale = n > 1 ? scale * scale : scale;
+    }
+    return found;
+}"""
+
+EXP = """\
+/* exp(a) with an error below 2 units in the last place. */
+static real @exp(real a)
+{
+    real r, s = 1;
+    int k;
+    if (a != a) {
+        return a;
+    }
+    if (a > OVER) {
+        return HUGES;
+    }
+    if (a < UNDER) {
+        return 0;
+    }
+    /* a = k log 2 + r, the first part of log 2 with so few bits that its product with k is exact. */
+    k = (int)(a * LOG2E + (a < 0 ? (real)-0.5 : (real)0.5));
+    r = (a - (real)k * LN2_HIGH) - (real)k * LN2_LOW;
+    for (int j = TERMS; j > 0; j--) {
+        s = 1 + s * (r / (real)j);
+    }
+    return s * @power2(k / 2) * @power2(k - k / 2);
+}"""
+
+TANH = """\
+/* tanh(a) with an error below 5 units in the last place. */
+static real @tanh(real a)
+{
+    const real b = a < 0 ? -2 * a : 2 * a;
+    real e = 0;
+    if (!(b < 44)) {
+        return a != a ? a : a < 0 ? (real)-1 : (real)1;
+    }
+    if (b > (real)0.7) {
+        e = 1 - 2 / (@exp(b) + 1);
+    }
+    else {
+        /* exp(b) - 1, without the cancellation. */
+        for (int j = MORE; j > 1; j--) {
+            e = (1 + e) * (b / (real)j);
+        }
+        e = (1 + e) * b;
+        e = e / (e + 2);
+    }
+    return a < 0 ? -e : e;
+}"""
+
+_WHOLE = {"lu": LU, "cholesky": CHOLESKY, "solve": SOLVE, "power2": POWER, "exp": EXP, "tanh": TANH}
+OWN = ("exp", "tanh")
+"""Functions of `math.h` that the file may have itself."""
+NEEDS = {"tanh": ("exp",), "exp": ("power2",)}
+"""Helpers that call others."""
+_DOUBLE = {
+    "real": "double", "NANS": "(double)NAN", "HUGES": "HUGE_VAL", "OVER": "0x1.62e42fefa39efp+9", "UNDER": "-0x1.74910d52d3052p+9",
+    "LOG2E": "0x1.71547652b82fep+0", "LN2_HIGH": "0x1.62e42feep-1", "LN2_LOW": "0x1.a39ef35793c76p-33", "TERMS": "14", "MORE": "18",
+}  # fmt: skip
+_SINGLE = {
+    "real": "float", "NANS": "NAN", "HUGES": "HUGE_VALF", "OVER": "0x1.62e42ep+6f", "UNDER": "-0x1.9fe368p+6f",
+    "LOG2E": "0x1.715476p+0f", "LN2_HIGH": "0x1.62ep-1f", "LN2_LOW": "0x1.0bfbe8p-15f", "TERMS": "8", "MORE": "9", "fabs": "fabsf",
+    "sqrt": "sqrtf",
+}  # fmt: skip
 
 
 def helper(name: str, dtype: str) -> tuple[str, str]:
@@ -154,10 +226,7 @@ def helper(name: str, dtype: str) -> tuple[str, str]:
 
 def finished(text: str, prefix: str, double: bool) -> str:
     """Return a helper's text with its names and types."""
-    words = {"real": "double" if double else "float", "NANS": "(double)NAN" if double else "NAN"}
-    if not double:
-        words |= {"fabs": "fabsf", "sqrt": "sqrtf"}
-    return replaced(text, words).replace("@", f"{prefix}_")
+    return replaced(text, _DOUBLE if double else _SINGLE).replace("@", f"{prefix}_")
 
 
 def replaced(text: str, words: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..runtime.program import Block, Operation, Program, Value, blocks, walk
-from .c_helpers import finished, helper
+from .c_helpers import NEEDS, OWN, finished, helper
 from .c_refs import Formula, Place, Ref, Scalar, place
 from .c_text import Index, bare, number
 
@@ -31,9 +31,11 @@ class Printer:
     **Arguments:**
 
     - `program`: the program.
+    - `own_functions`: whether `exp` and `tanh` are written into the file instead of called.
     """
 
-    def __init__(self, program: Program):
+    def __init__(self, program: Program, own_functions: bool = False):
+        self.own = OWN if own_functions else ()
         self.prefix, self.double = program.name, program.dtype == "float64"
         self.types = {
             "float": "double" if self.double else "float", "int32": "int32_t", "int64": "int64_t", "bool": "bool",
@@ -61,13 +63,17 @@ class Printer:
         return f"{letter}{self.count}"
 
     def function(self, base: str) -> str:
-        """Return a function of libm in the program's precision."""
+        """Return a function of libm in the program's precision, or the file's own."""
+        if base in self.own:
+            return self.helper(base)
         name = base if self.double else f"{base}f"
         self.libm.add(name)
         return name
 
     def helper(self, name: str, dtype: str = "float") -> str:
         """Return the name of a helper, which is then written into the file."""
+        for needed in NEEDS.get(name, ()):
+            self.helper(needed)
         short, text = helper(name, dtype)
         for base in ("fabs", "sqrt"):
             if f"{base}(" in text:

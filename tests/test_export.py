@@ -73,7 +73,7 @@ def test_only_what_is_needed_is_left_and_equal_operations_are_one():
 
 
 def test_programs_have_the_kinds_of_the_table():
-    text = __import__("robustctl.export.program", fromlist=["__doc__"]).__doc__
+    text = __import__("robustctl.runtime.program", fromlist=["__doc__"]).__doc__
     named = set(re.findall(r"^`(\w+)`", text, re.MULTILINE)) | {*UNARY, *BINARY, *COMPARE}
     from robustctl.export import c_kinds, c_more  # noqa: F401
     from robustctl.export.c_print import KINDS

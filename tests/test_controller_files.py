@@ -74,7 +74,7 @@ def test_a_controller_comes_back_whole_and_steps_the_same_to_the_last_bit(name, 
 
 def test_every_controller_estimator_and_loop_is_in_the_list():
     made = {type(part).__name__ for make in CONTROLLERS.values() for part in parts(make())}
-    rooms = "loops", "classical", "plants", "state_space", "scaled", "nn"
+    rooms = "loops", "classical", "plants", "state_space", "scaled", "delayed", "nn"
     known = {
         entry.cls.__name__
         for entry in CLASSES.values()

@@ -19,20 +19,22 @@ from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
 PROBLEMS = {
-    "cascaded_tanks": (cascaded_tanks, Recipe()),
+    "cascaded_tanks": (cascaded_tanks, Recipe(init="memory", seeds=1, validation=0.0, epochs=600)),
     "silverbox": (
         silverbox,
         Recipe(
             model="lipschitz",
             gamma=20.0,
+            init="memory",
+            seeds=1,
+            validation=0.0,
             nx=8,
             nv=16,
             hidden=(32,),
             warm_up=32,
             window=192,
-            stride=64,
             batch=64,
-            epochs=1000,
+            epochs=500,
         ),
     ),
 }

@@ -47,14 +47,6 @@ def field_names(cls: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(cls))
 
 
-def defaults_of(cls: type) -> dict[str, Any]:
-    """Return the defaults of the fields of a dataclass, module or named tuple that have one."""
-    if issubclass(cls, tuple):
-        return cls._field_defaults  # pyright: ignore[reportAttributeAccessIssue]
-    fields = dataclasses.fields(cls)
-    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
-
-
 def items_of(container: dict | list | tuple) -> Iterable[tuple[Any, Any]]:
     """Return the items of a dictionary with their keys, and those of a list or tuple with their positions."""
     return container.items() if isinstance(container, dict) else enumerate(container)

@@ -8,38 +8,44 @@ ModelName = Literal["contracting", "lipschitz", "contracting-ren", "lipschitz-re
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Settings of an identification; times are in samples of the log.
+    """Settings of an identification; what is not given is chosen from the record.
 
     Args:
-        model: What to fit; linear, gru and lstm are baselines.
+        model: What to fit; linear is the subspace model, gru and lstm are baselines without a guarantee.
         gamma: Certified gain of the lipschitz models, between signals scaled to standard deviation one.
         rate: Certified contraction rate per sample, in (0, 1].
+        delay: Samples by which the inputs act late, one number or one for each.
+        init: Where the network starts: linear, at the subspace model; prior, about it, which stays as it is; memory, at slow modes.
         nx: Number of states.
         nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.
         activation: Elementwise function with slope in [0, 1].
-        warm_up: Samples from which the initial state is estimated.
-        window: Length of the training windows; 0 trains on whole experiments, each from a trained initial state.
-        stride: Samples from the start of one window to the next.
+        seeds: Models trained as one, whose average is returned where it is better than each.
+        warm_up: Samples from which the initial state of a record is estimated.
+        window: Samples of the random windows of a long record; 0 trains on whole experiments.
         batch: Windows per gradient step.
-        validation: Share of each experiment, its last part, in [0, 1), that selects the best epoch; requires windows.
-        epochs: Passes over the training data.
-        learning_rate: Initial learning rate of Adam; it decays to zero along a cosine.
-        seed: Seed of the initial weights and the order of the windows.
+        validation: Share of each experiment, its last part, in [0, 1), that selects.
+        minutes: Time limit of the identification.
+        epochs: Passes of a training; fewer where the time limit leaves fewer.
+        learning_rate: Of the first half of a training; it then falls to zero.
+        seed: Seed of the initial weights and the windows.
     """
 
     model: ModelName = "contracting"
     gamma: float = 10.0
     rate: float = 1.0
-    nx: int = 4
-    nv: int = 8
-    hidden: tuple[int, ...] = (16,)
+    delay: tuple[int, ...] | None = None
+    init: Literal["linear", "prior", "memory"] | None = None
+    nx: int | None = None
+    nv: int | None = None
+    hidden: tuple[int, ...] | None = None
     activation: Literal["relu", "tanh", "leaky_relu", "hard_tanh", "softplus"] = "relu"
+    seeds: int = 3
     warm_up: int = 30
-    window: int = 0
-    stride: int = 16
-    batch: int = 16
-    validation: float = 0.0
-    epochs: int = 6000
+    window: int | None = None
+    batch: int = 32
+    validation: float = 0.25
+    minutes: float = 5.0
+    epochs: int | None = None
     learning_rate: float = 1e-2
     seed: int = 0

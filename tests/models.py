@@ -31,6 +31,19 @@ def dissipative(cls, **kw) -> Callable:
     return make
 
 
+def average(make: Callable) -> Callable:
+    """The mean of two models that have nx states and nv neurons or features together."""
+
+    def both(*, nx, nv, key, **rest):
+        one, other = jr.split(key)
+        sizes = [(nx // 2, nv // 2), (nx - nx // 2, nv - nv // 2)]
+        return rc.nn.Average(
+            [make(nx=n, nv=v, key=k, **rest) for (n, v), k in zip(sizes, (one, other), strict=True)]
+        )
+
+    return both
+
+
 R2DN = {"hidden": (5, 6)}
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
@@ -41,6 +54,8 @@ MODELS = {
     "LipschitzREN": lipschitz(rc.nn.LipschitzREN),
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
 }
+AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS}
+EVERY = MODELS | AVERAGES
 
 
 def rounded_down(number: float, dtype) -> float:

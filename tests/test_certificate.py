@@ -16,10 +16,10 @@ from robustctl.certificates.dissipation import inequality
 from robustctl.errors import RobustctlError
 
 from .exact import proves
-from .models import MODELS, SIZES, draw, drawn_systems
+from .models import EVERY, MODELS, SIZES, draw, drawn_systems
 from .responses import largest_gain
 
-each_model = pytest.mark.parametrize("name", MODELS)
+each_model = pytest.mark.parametrize("name", EVERY)
 
 
 def rates_and_gains(count: int, seed: int) -> list[tuple[float, float]]:
@@ -30,7 +30,7 @@ def rates_and_gains(count: int, seed: int) -> list[tuple[float, float]]:
 
 def make(name, size, *, rate=1.0, gamma=1.0, seed=0, scale=None, dtype=None, nx=3, nv=4):
     key, draw_key = jr.split(jr.key(seed))
-    model = MODELS[name](**SIZES[size], nx=nx, nv=nv, rate=rate, gamma=gamma, key=key, dtype=dtype)
+    model = EVERY[name](**SIZES[size], nx=nx, nv=nv, rate=rate, gamma=gamma, key=key, dtype=dtype)
     return model if scale is None else draw(model, draw_key, scale)
 
 
@@ -60,7 +60,7 @@ def test_float32_models_are_certified_in_float64(name, rate):
 @pytest.mark.parametrize("ports", [2, 20])
 def test_float32_models_with_free_arrays_of_unlike_sizes_are_certified(name, ports):
     """Feedthroughs near the boundary beside large and small matrices: where rounding costs the most gain."""
-    model = MODELS[name](
+    model = EVERY[name](
         nu=ports, ny=ports, nx=20, nv=20, rate=1.0, gamma=2.0, key=jr.key(0), dtype=jnp.float32
     )
     for k, system in enumerate(drawn_systems(model, [(0.1, 10.0)] * 20)):
@@ -68,7 +68,7 @@ def test_float32_models_with_free_arrays_of_unlike_sizes_are_certified(name, por
         assert certificate.holds, f"draw {k}: {certificate}"
 
 
-@each_model
+@pytest.mark.parametrize("name", MODELS)
 def test_no_certificate_is_false_in_exact_arithmetic(name):
     scales = 10 ** np.random.default_rng(0).uniform(-6, 6, (10, 2))
     for k, (rate, gamma) in enumerate(rates_and_gains(10, seed=3)):
@@ -108,7 +108,7 @@ def test_two_trajectories_approach_each_other_in_the_metric(name):
     start = jr.normal(jr.key(1), (2, 3))
     runs = [rc.rollout(system, us, x0) for x0 in start]
     d = np.asarray(runs[0].xs - runs[1].xs)
-    V = np.einsum("ti,ij,tj->t", d, np.asarray(system.P), d)
+    V = np.einsum("ti,ij,tj->t", d, system.claim.P, d)
     kept = 1e-20 * V[0] < V
     assert kept.sum() > 3
     assert np.all(V[1:][kept[1:]] <= rate**2 * V[:-1][kept[1:]] * (1 + 1e-9))

@@ -19,7 +19,22 @@ from robustctl.problems import two_tanks
 from .processes import ROOT
 from .processes import run as run_python
 
-QUICK = ["--epochs", "3", "--nx", "2", "--nv", "3", "--hidden", "4", "--warm-up", "5"]
+QUICK = [
+    "--epochs",
+    "3",
+    "--init",
+    "memory",
+    "--nx",
+    "2",
+    "--nv",
+    "3",
+    "--hidden",
+    "4",
+    "--warm-up",
+    "5",
+    "--seeds",
+    "1",
+]
 
 
 def write_log(path, samples=60, seed=0):

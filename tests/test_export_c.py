@@ -11,7 +11,7 @@ import pytest
 from jax import lax
 
 from robustctl.errors import RobustctlError
-from robustctl.export.compiled import CompiledStep, files, find_compiler
+from robustctl.export.compiled import CompiledStep, files, find_compiler, looped
 from robustctl.export.trace import traced
 
 from .export_systems import CASES, inputs_of, sample_of, system_of
@@ -56,7 +56,8 @@ def written(folder, dtype):
     for name in CASES:
         made[name] = traced(system_of(name), name=f"{name}_{dtype}", dtype=dtype, u=sample_of(name))
         for file, text in files(made[name].program).items():
-            (folder / (f"{name}_run.c" if file == "run.c" else file)).write_text(text)
+            (folder / file).write_text(text)
+        (folder / f"{name}_run.c").write_text(looped(f"{name}_{dtype}"))
     (folder / "all.c").write_text("".join(f'#include "{name}_run.c"\n' for name in CASES))
     return made
 

@@ -11,16 +11,16 @@ from jax.flatten_util import ravel_pytree
 import robustctl as rc
 from robustctl.lft import Bounded, Slopes
 
-from .models import MODELS, SIZES, draw
+from .models import EVERY, SIZES, draw
 
 
 def explicit(name, size=0, **kw):
     settings = dict(nx=3, nv=4, rate=0.9, gamma=2.0, key=jr.key(0)) | kw
-    return draw(MODELS[name](**SIZES[size], **settings), jr.key(1), 1.0).explicit()
+    return draw(EVERY[name](**SIZES[size], **settings), jr.key(1), 1.0).explicit()
 
 
 SYSTEMS = {
-    **{name: lambda name=name: explicit(name) for name in MODELS},
+    **{name: lambda name=name: explicit(name) for name in EVERY},
     "StableLinear": lambda: rc.nn.StableLinear(nu=1, nx=3, ny=3, key=jr.key(0)).explicit(),
     "LipschitzStatic": lambda: rc.nn.LipschitzStatic(nu=1, ny=3, gamma=2.0, key=jr.key(0)).explicit(),
 }

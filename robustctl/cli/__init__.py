@@ -7,6 +7,7 @@ import robustctl
 from .advise import Advise
 from .arguments import run_command
 from .compare import Compare
+from .export import Export
 from .models import Certify, Demo, FitLog, Simulate
 from .new import New
 from .report import Report
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `robustctl`; exit status 0: done, 1: a certificate does not hold, 2: bad input, 130: interrupted."""
     commands = {
         "demo": Demo, "advise": Advise, "fit": FitLog, "watch": Watch, "rerun": Rerun, "certify": Certify, "simulate": Simulate,
-        "compare": Compare, "report": Report, "new": New,
+        "compare": Compare, "report": Report, "new": New, "export": Export,
     }  # fmt: skip
     if (sys.argv[1:] if argv is None else argv) == ["--version"]:
         print(f"robustctl {robustctl.__version__}")

@@ -13,6 +13,12 @@ from .arguments import arguments
 from .reading import LogOptions, Logs, Reading, check_given
 from .targets import check_differs, check_trained, check_writable
 
+PROOFS = 0.05
+"""Share of the time limit for the search of proofs."""
+
+SEARCHED = ("seeds", "seed", "validation", "epochs")
+"""Settings that a search changes even where they are given."""
+
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]
 Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
@@ -32,7 +38,18 @@ class Demo:
     @property
     def recipe(self) -> Recipe:
         """Model and training of the demonstration."""
-        return Recipe(model="lipschitz", gamma=5.0, epochs=1000, seed=self.seed)
+        return Recipe(
+            model="lipschitz",
+            gamma=5.0,
+            init="memory",
+            nx=4,
+            nv=8,
+            hidden=(16,),
+            seeds=1,
+            validation=0.0,
+            epochs=100,
+            seed=self.seed,
+        )
 
     @property
     def source(self) -> str:
@@ -61,7 +78,7 @@ class Demo:
         out = self.out / "tanks.safetensors"
         check_trained(out, self.out)
         run = Run(self.out, resume=True, command=("demo", *arguments(self)))
-        return _identify(*self.records(), self.recipe, out, run)
+        return _identify(*self.records(), self.recipe, out, lambda recipe: run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +95,7 @@ class FitLog:
         test_inputs: The test record's columns in the order of `inputs`, where they are named differently.
         test_outputs: The test record's columns in the order of `outputs`, where they are named differently.
         reading: How the logs are written.
-        recipe: Model and training.
+        recipe: Model and training; what is not given is chosen from the log.
         out: Model file; default: the log's name with the suffix .safetensors, in the working folder.
         run: Run folder, for training log, checkpoints and report; default: the model's name without its suffix.
         resume: Continue the run in that folder; the result is the same as without the interruption.
@@ -121,13 +138,22 @@ class FitLog:
     def __call__(self) -> int:
         """Run the command."""
         from ..runs import Run
+        from ..runs.run_folder import check_not_begun
 
         check_given(self.log)
         out = self.out or Path(self.log[0].stem + ".safetensors")
         folder = self.run or out.with_suffix("")
         check_trained(out, folder, log=self.log, test=self.test)
-        run = Run(folder, self.resume, command=("fit", *arguments(self)))
-        return _identify(*self.records(), self.recipe, out, run)
+        check_not_begun(folder, self.resume)
+
+        def run(recipe: Recipe) -> Run:
+            # The command that gives this model again, without a search and without a time limit that could end it elsewhere.
+            made = dataclasses.replace(self, recipe=recipe, resume=False)
+            return Run(folder, self.resume, command=("fit", *arguments(made)))
+
+        return _identify(
+            *self.records(), _begun(folder, self.recipe) if self.resume else self.recipe, out, run
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,30 +234,63 @@ class Simulate:
         return 0
 
 
-def _identify(record, test, recipe: Recipe, out: Path, run) -> int:
+def _begun(folder: Path, recipe: Recipe) -> Recipe:
+    """Return the settings of a run that has begun, which the search chose; those given where there is none, or where they are complete."""
+    from ..identify.search import is_complete
+    from ..runs.run_folder import SETTINGS
+    from ..store.json_text import entry, parse_object
+    from .arguments import rebuilt
+
+    if is_complete(recipe) or not (folder / SETTINGS).exists():
+        return recipe
+    try:
+        words = entry(parse_object((folder / SETTINGS).read_bytes()), "command", list)
+    except ValueError as error:
+        raise RobustctlError(
+            f"{folder / SETTINGS} must describe the run, but it is damaged: {error}; give another --run"
+        ) from error
+    chosen = rebuilt({"fit": FitLog}, words).recipe
+    fields = [f for f in dataclasses.fields(Recipe) if f.name not in SEARCHED]
+    given = {f.name: getattr(recipe, f.name) for f in fields if getattr(recipe, f.name) != f.default}
+    return dataclasses.replace(chosen, **given)
+
+
+def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
+    """Fit a record, save the model and its report; `run_of`: from the settings that were chosen to the run folder."""
     from ..certificates import certify
-    from ..identify.recipe import check_length, identify, parts
+    from ..identify.auto import trained
+    from ..identify.recipe import check_length, check_record
+    from ..identify.search import Clock, choose
     from ..reports import fit_report
+    from ..runs.monitor import SHOWN
+    from ..store.json_text import write_json
 
     print(record)
     check_length(record if test is None else test, recipe)
-    parts(record, recipe)
+    check_record(record, recipe)
     check_writable(out)
     _print_advice(record)
-    fitted = identify(record, recipe, run=run)
+    clock = Clock(recipe.minutes)
+    choice = choose(record, recipe, clock, clock.lines(SHOWN))
+    run = run_of(choice.recipe)
+    fitted = trained(choice, record, clock, test=test, run=run)
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
-    proof = certify(fitted.model, search=True)
+    proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
     tested = record if test is None else test
-    made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record)
+    linear = None if choice.linear is None else choice.linear.model
+    made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record, linear=linear)
     try:
         made.save(run.folder)
+        write_json(Path(run.folder) / "scores.json", fitted.scores)
     except OSError as error:
         raise RobustctlError(
             f"the model is in {out}, but its report could not be written to {run.folder}: {error.strerror or error}; make room, "
             "and give the same command with --resume"
         ) from error
     print(made)
+    if choice.note:
+        print(choice.note)
     print(f"model: {out}    report: {run.folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
 

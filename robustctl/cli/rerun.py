@@ -41,12 +41,11 @@ def repeated(run: Path) -> FitLog | Demo:
     **Raises:** `RobustctlError` for a run of a script, and for a `run.json` without a command that can be repeated; `DataError`
     where the data have changed; `OSError` where a file cannot be read.
     """
-    from ..identify.recipe import parts
     from ..runs.fingerprint import data_hash
 
     words, data = _made(run)
     command = rebuilt({"fit": FitLog, "demo": Demo}, words)
-    if data_hash(parts(command.records()[0], command.recipe)[2]) != data:
+    if data_hash(command.records()[0]) != data:
         raise DataError(
             f"the data of {run} must not have changed, but {command.source} did; restore them to repeat the run"
         )

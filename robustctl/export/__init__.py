@@ -2,5 +2,8 @@
 
 from .c99 import c as c
 from .compiled import compile as compile
+from .folder import Checked as Checked
+from .folder import check as check
+from .folder import package as package
 from .runtime_file import runtime as runtime
 from .trace import program as program

@@ -242,21 +242,31 @@ def built(program: Program, compiler: Sequence[str]) -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         for file, text in texts.items():
             (folder / file).write_text(text, encoding="utf-8")
-        _compile(compiler, folder)
-        _built[key] = folder / "step.so"
+        _built[key] = compiled_in(folder, program.name, compiler)
     return _built[key]
 
 
 def files(program: Program) -> dict[str, str]:
-    """Return the text of each file of a program by its name; `run.c` includes the others and adds a loop over samples."""
+    """Return the text of each file of a program by its name."""
     name = program.name
-    return {f"{name}.h": header(program), f"{name}.c": source(program), "run.c": _RUN.replace("NAME", name)}
+    return {f"{name}.h": header(program), f"{name}.c": source(program)}
 
 
-def _compile(compiler: Sequence[str], folder: Path) -> None:
+def looped(name: str) -> str:
+    """Return a C file that includes a step's and adds a loop over samples."""
+    return _RUN.replace("NAME", name)
+
+
+def compiled_in(folder: Path, name: str, compiler: Sequence[str]) -> Path:
+    """Compile the C files that stand in a folder, with a loop over samples, and return the shared library.
+
+    **Raises:** `RobustctlError` where the compiler fails.
+    """
+    (folder / "run.c").write_text(looped(name), encoding="utf-8")
     command = [*compiler, *FLAGS, "run.c", "-o", "step.so", "-lm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RobustctlError(
             f"the C compiler must compile the step; {' '.join(command)} reported: {done.stderr[:2000]}"
         )
+    return folder / "step.so"

@@ -79,13 +79,9 @@ def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: f
             "of a python-control system rc.classical.policy(K, plant)"
         )
     dt = _sample_time(system, dt)
-    _check_numbers(system)
-    dtype = _dtype(system, dtype)
-    with _tracing(_own_dtype(system)):
-        system = system.prepare()
+    system, dtype = prepared(system, dtype)
     # In the program's own precision JAX makes the constants that a step creates of that precision.
-    with _tracing(dtype):
-        system = _in_dtype(system, dtype)
+    with tracing(dtype):
         x = _in_dtype(jax.tree.map(jnp.asarray, system.init_state()), dtype)
         u = _in_dtype(jax.tree.map(jnp.asarray, _one_sample(system) if u is None else u), dtype)
         jaxpr, (after, y) = _jaxpr(system, x, u)
@@ -94,8 +90,21 @@ def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: f
     return Traced(made, jax.tree.map(np.asarray, x), jax.tree.map(np.asarray, u), y)
 
 
+def prepared(system: System, dtype: Any) -> tuple[System, np.dtype]:
+    """Return a system as it is exported, arranged for many steps and rounded to a precision, and that precision.
+
+    **Raises:** `ModelError` for another dtype than float32 and float64, and for NaN among the arrays.
+    """
+    _check_numbers(system)
+    dtype = _dtype(system, dtype)
+    with tracing(_own_dtype(system)):
+        system = system.prepare()
+    with tracing(dtype):
+        return _in_dtype(system, dtype), dtype
+
+
 @contextlib.contextmanager
-def _tracing(dtype: Any) -> Iterator[None]:
+def tracing(dtype: Any) -> Iterator[None]:
     """Trace with a precision, and with JAX's own rules for mixed dtypes and ranks, whatever the user has set."""
     with (
         jax.enable_x64(dtype == np.float64),

@@ -1,5 +1,7 @@
 """Linear models and noise models, and the evaluation of fitted models: simulation, prediction, scores, residuals, error over frequency."""
 
+from .auto import AutoFit as AutoFit
+from .auto import auto as auto
 from .best_linear import BestLinear as BestLinear
 from .best_linear import best_linear as best_linear
 from .innovation_form import innovation_form as innovation_form

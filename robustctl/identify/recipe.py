@@ -1,42 +1,106 @@
-"""From a log to a fitted model, with settings that suit many logs: used by `robustctl fit` and the demo."""
+"""One training by a recipe: its model, how it draws from the record, and its checks."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax.random as jr
+import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from .. import nn
-from ..checks import check_gamma, check_rate, check_whole
-from ..data import Record, Scaling, split, windows
+from ..checks import check_gamma, check_rate, check_whole, is_positive
+from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
 from ..runs import Run
 from ..runs.monitor import SHOWN, Monitor
 from ..system import Parameterization
-from ..train import Fit, Identification, learned_state, train, warm_up
-from ..train.optimizer import check_learning_rate, cosine_adam
+from ..train import Fit, train
+from ..train.optimizer import check_learning_rate
+from .ensemble import Ensemble, Member, Sampling, separate_rates
+from .pieces import held_from
+from .start import prior, start
+from .subspace import LinearFit
+
+SMALLEST: dict[str, Any] = {"nx": 4, "nv": 8, "hidden": (16,)}
+"""Sizes where none are given: the smallest that are tried."""
+
+EPOCHS = 250
+"""Of a training where none are given."""
+
+WHOLE = 8_000
+"""Most samples of a record that is trained on as a whole at each step; a longer one is drawn from in random windows."""
+
+PIECE, WINDOW = 1_000, 256
+"""Most samples of a piece, over which gradients reach, and of a random window."""
+
+STEPS_WHOLE, STEPS_WINDOWS = 10, 50
+"""Gradient steps in an epoch."""
+
+LINEAR_SHARE = 0.1
+"""Of the learning rate, for the linear arrays of a network that starts at a linear model: the full rate soon leaves it."""
+
+
+def completed(recipe: Recipe, record: Record, linear: LinearFit | None) -> Recipe:
+    """Return the recipe with the smallest sizes and the usual settings where none are given.
+
+    **Arguments:**
+
+    - `recipe`: settings
+    - `record`: the log
+    - `linear`: its linear model, at which the network starts where nothing else is given; None where there is none
+    """
+    at_linear = linear is not None and recipe.model not in ("gru", "lstm")
+    init = recipe.init or ("linear" if at_linear else "memory")
+    known: dict[str, Any] = {**SMALLEST, "epochs": EPOCHS, "init": init, "window": _window(record)}
+    # A network at a linear model has at least the linear model's states.
+    known |= {"nx": None} if init == "linear" else {}
+    return dataclasses.replace(
+        recipe, **{name: value for name, value in known.items() if getattr(recipe, name) is None}
+    )
+
+
+def _window(record: Record) -> int:
+    return 0 if record.samples <= WHOLE else WINDOW
 
 
 def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
-    """Return the recipe's untrained model for `nu` inputs and `ny` outputs."""
+    """Return the recipe's untrained model for `nu` inputs and `ny` outputs, at slow modes or random."""
     key = jr.key(recipe.seed)
+    nx, nv, hidden = (getattr(recipe, name) or value for name, value in SMALLEST.items())
     if recipe.model in ("gru", "lstm"):
         gated = {"gru": nn.GRU, "lstm": nn.LSTM}[recipe.model]
-        return gated(nu=nu, nx=recipe.nx, ny=ny, key=key)
-    if recipe.model == "linear":
-        return nn.StableLinear(nu=nu, nx=recipe.nx, ny=ny, rate=recipe.rate, init=nn.long_memory, key=key)
-    lipschitz, ren = recipe.model.startswith("lipschitz"), recipe.model.endswith("ren")
-    settings: dict[str, Any] = {"nx": recipe.nx, "nv": recipe.nv, "rate": recipe.rate}
-    settings |= {"gamma": recipe.gamma} if lipschitz else {}
-    settings |= {} if ren else {"hidden": recipe.hidden}
-    classes = {
-        (False, False): nn.ContractingR2DN, (True, False): nn.LipschitzR2DN,
-        (False, True): nn.ContractingREN, (True, True): nn.LipschitzREN,
-    }  # fmt: skip
-    activation = nn.ACTIVATIONS[recipe.activation]
-    return classes[lipschitz, ren](
-        nu=nu, ny=ny, activation=activation, init=nn.long_memory, key=key, **settings
-    )
+        return gated(nu=nu, nx=nx, ny=ny, key=key)
+    sizes: dict[str, Any] = {"nu": nu, "nx": nx, "nv": nv, "ny": ny, "init": nn.long_memory, "key": key}
+    sizes |= {"activation": nn.ACTIVATIONS[recipe.activation]}
+    if recipe.model.endswith("ren"):
+        return nn.REN(guarantee(recipe), **sizes)
+    return nn.R2DN(guarantee(recipe), hidden=hidden, **sizes)
+
+
+def guarantee(recipe: Recipe) -> nn.Guarantee:
+    """Return what the recipe's model guarantees."""
+    if recipe.model.startswith("lipschitz"):
+        return nn.Lipschitz(recipe.gamma, recipe.rate)
+    return nn.Contracting(recipe.rate)
+
+
+def member(recipe: Recipe, record: Record, linear: LinearFit | None) -> Member:
+    """Return the recipe's untrained model with its first states; `linear` is what it starts at or about."""
+    if linear is None or recipe.init == "memory":
+        model = build(recipe, record.nu, record.ny)
+        zero = ravel_pytree(model.explicit().init_state())[0]
+        return Member(model, np.zeros((len(record.experiments), zero.size)))
+    sizes: dict[str, Any] = {"nx": recipe.nx, "nv": recipe.nv or SMALLEST["nv"], "key": jr.key(recipe.seed)}
+    sizes |= {"activation": nn.ACTIVATIONS[recipe.activation], "hidden": recipe.hidden or SMALLEST["hidden"]}
+    if recipe.init == "prior":
+        sizes["nx"] = recipe.nx or SMALLEST["nx"]
+        made = prior(record, linear, rate=recipe.rate, **sizes)
+    else:
+        sizes |= {"hidden": None} if recipe.model.endswith("ren") else {}
+        made = start(record, linear, guarantee(recipe), **sizes)
+    return Member(made.model, np.asarray(made.initial.x0))
 
 
 MOST = 10_000
@@ -48,25 +112,43 @@ def check_recipe(recipe: Recipe) -> None:
 
     **Raises:** `RobustctlError` with the setting.
     """
-    sizes = {"nx": recipe.nx, "nv": recipe.nv, **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden)}}
-    check_whole(
-        1, warm_up=recipe.warm_up, stride=recipe.stride, batch=recipe.batch, epochs=recipe.epochs, **sizes
-    )
-    check_whole(0, window=recipe.window, seed=recipe.seed)
+    given = {
+        "nx": recipe.nx,
+        "nv": recipe.nv,
+        **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden or ())},
+    }
+    sizes = {name: size for name, size in given.items() if size is not None}
+    counts = {} if recipe.epochs is None else {"epochs": recipe.epochs}
+    check_whole(1, warm_up=recipe.warm_up, batch=recipe.batch, seeds=recipe.seeds, **counts, **sizes)
+    check_whole(0, window=recipe.window or 0, seed=recipe.seed)
     check_learning_rate(recipe.learning_rate)
     for name, size in sizes.items():
         if size > MOST:
             raise RobustctlError(f"{name} must be at most {MOST}, got {size}; take a smaller model")
-    if recipe.model not in ("gru", "lstm"):
-        check_rate(recipe.rate)
-    if recipe.model.startswith("lipschitz"):
-        check_gamma(recipe.gamma)
+    if not is_positive(recipe.minutes):
+        raise RobustctlError(f"minutes must be a positive number, got {recipe.minutes!r}")
+    _check_guarantee(recipe)
     if not 0 <= recipe.validation < 1:
         raise RobustctlError(
             f"validation must be a share of the log in [0, 1), got {recipe.validation:g}; 0.25 is the last quarter"
         )
-    if recipe.seed >= 1 << 32:
+    if recipe.seed + recipe.seeds > 1 << 32:
         raise RobustctlError(f"seed must be less than 2**32, got {recipe.seed}; take a smaller one")
+
+
+def _check_guarantee(recipe: Recipe) -> None:
+    if recipe.model not in ("gru", "lstm"):
+        check_rate(recipe.rate)
+    if recipe.model.startswith("lipschitz"):
+        check_gamma(recipe.gamma)
+    if recipe.init == "prior" and recipe.model != "contracting":
+        raise RobustctlError(
+            f"init = prior needs the model contracting, got {recipe.model}; take init = linear, or another model"
+        )
+    if recipe.init == "linear" and recipe.model in ("gru", "lstm"):
+        raise RobustctlError(
+            f"init = linear needs a model with a linear part, got {recipe.model}; leave init out, or take another model"
+        )
 
 
 def check_length(record: Record, recipe: Recipe) -> None:
@@ -82,58 +164,77 @@ def check_length(record: Record, recipe: Recipe) -> None:
             )
 
 
-def parts(record: Record, recipe: Recipe) -> tuple[Record, Record | None, Record]:
-    """Return a record's training part, its validation part (None without one), and the training part in windows.
+def check_record(record: Record, recipe: Recipe) -> None:
+    """Check that a record can be trained on and, where a part of it selects, that this part has measurements.
 
-    **Raises:** `RobustctlError` for validation without windows, same errors as `check_recipe`; `DataError`, same errors as
-    `check_length`.
+    **Raises:** `DataError` with the channel, and the errors of `check_recipe` and `check_length`.
     """
     check_recipe(recipe)
-    if recipe.validation and not recipe.window:
-        raise RobustctlError(
-            "validation requires training windows, but window is 0; give window a number of samples, or leave validation at 0"
-        )
     check_length(record, recipe)
-    training, validation = (
-        (split(record, (1 - recipe.validation, recipe.validation))) if recipe.validation else (record, None)
+    for what, held in (("training", False), *([("validation", True)] if recipe.validation else [])):
+        cuts = [held_from(e.samples, recipe.validation) for e in record.experiments]
+        parts = [slice(c, None) if held else slice(0, c) for c in cuts]
+        for names, field in ((record.inputs, "u"), (record.outputs, "y")):
+            masks = [e.signal(field)[1][part] for e, part in zip(record.experiments, parts, strict=True)]
+            seen: list[bool] = np.any(np.concatenate(masks), axis=0).tolist()
+            lost = [name for name, any_seen in zip(names, seen, strict=True) if not any_seen]
+            if lost:
+                raise DataError(
+                    f"the {what} part must have a measured sample of {', '.join(lost)}, got none in "
+                    f"{'the last' if held else 'the first'} {100 * (recipe.validation if held else 1 - recipe.validation):g} % of the "
+                    "experiments; use another share for validation, another part of the log, or leave the channel out"
+                )
+
+
+def problem_of(
+    record: Record, recipe: Recipe, scaling: Scaling, linear: LinearFit | None
+) -> tuple[Ensemble, list[Member]]:
+    """Return the problem and the untrained members of a complete recipe."""
+    window = recipe.window or 0
+    sampling = Sampling(PIECE, window, recipe.batch, STEPS_WINDOWS if window else STEPS_WHOLE)
+    ensemble = Ensemble(
+        record,
+        recipe.validation,
+        sampling,
+        recipe.epochs or EPOCHS,
+        recipe.learning_rate,
+        scaling,
+        recipe.warm_up,
     )
-    data = windows(training, recipe.window + recipe.warm_up, recipe.stride) if recipe.window else training
-    return training, validation, data
+    recipes = [dataclasses.replace(recipe, seed=recipe.seed + k) for k in range(recipe.seeds)]
+    return ensemble, [member(each, record, linear) for each in recipes]
+
+
+def optimizer_of(recipe: Recipe) -> Any:
+    """Return the optimizer of a recipe."""
+    return separate_rates(LINEAR_SHARE if recipe.init == "linear" else 1.0)
 
 
 def identify(
     record: Record,
     recipe: Recipe,
     *,
-    run: Run | Path | None = None,
+    linear: LinearFit | None = None,
+    run: Run | str | Path | None = None,
     monitor: Monitor | None = SHOWN,
 ) -> Fit:
-    """Fit the recipe's model to a record.
+    """Train the recipe's model on a record, once; what the recipe leaves open is as `completed` has it.
 
     **Arguments:**
 
     - `record`: the log
     - `recipe`: model and training
+    - `linear`: what the network starts at or about, where the recipe says so; its scaling is used
     - `run`: run folder, as for `fit`
     - `monitor`: progress line, watchers and callback, as for `fit`
 
     **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
-    training, validation, data = parts(record, recipe)
-    if recipe.window:
-        initial, batch = warm_up(recipe.warm_up), min(recipe.batch, len(data.experiments))
-    else:
-        initial, batch = learned_state(horizon=recipe.warm_up), len(data.experiments)
-    steps = recipe.epochs * (len(data.experiments) // batch)
-    problem = Identification(
-        data, validation=validation, scaling=Scaling.fit(training), initial=initial, batch_size=batch
-    )
+    check_record(record, recipe)
+    recipe = completed(recipe, record, linear)
+    scaling = Scaling.fit(record) if linear is None else linear.model.scaling
+    ensemble, members = problem_of(record, recipe, scaling, linear)
+    epochs, key = recipe.epochs or EPOCHS, jr.key(recipe.seed)
     return train(
-        problem,
-        build(recipe, record.nu, record.ny),
-        optimizer=cosine_adam(recipe.learning_rate, steps),
-        epochs=recipe.epochs,
-        run=run,
-        monitor=monitor,
-        key=jr.key(recipe.seed + 1),  # other draws than those of the initial weights
+        ensemble, members, optimizer=optimizer_of(recipe), epochs=epochs, run=run, monitor=monitor, key=key
     )

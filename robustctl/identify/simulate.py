@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from ..data import Record
 from ..errors import RobustctlWarning
+from ..nn import AverageSystem
 from ..system import System
 from ..train.batches import Experiments, check_lengths, pack
 from ..train.fitted_model import FittedModel, check_channels
@@ -136,6 +137,9 @@ def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int)
 
 def estimated_states(system: System, batch: Experiments, horizon: int) -> Array:
     """Return the initial states, raveled, (B, n), that fit the first `horizon` outputs of each experiment best."""
+    if isinstance(system, AverageSystem):
+        # Each member by itself: together they have more states than these samples determine.
+        return jnp.concatenate([estimated_states(one, batch, horizon) for one in system.members], axis=1)
     import scipy.optimize  # slow to import
 
     start = ravel_pytree(system.init_state())[0]

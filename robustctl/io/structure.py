@@ -13,6 +13,7 @@ registered class                 its class has it so
 ===============================  =====================================================================
 """
 
+import dataclasses
 import inspect
 import math
 from typing import Any, NoReturn
@@ -25,7 +26,7 @@ import numpy as np
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
 from ..errors import ModelError, ModelFileError, RobustctlError
 from ..nn import ACTIVATIONS
-from ..pytrees import defaults_of, field_names, fields_of, traced
+from ..pytrees import field_names, fields_of, traced
 from ..registry import CLASSES, Registered, name_of
 from ..store.seal import shown
 
@@ -148,7 +149,7 @@ def _decode(node: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
 
 def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
     cls, _, null = _class_named(node["class"], path)
-    given, defaults = node["fields"], defaults_of(cls)
+    given, defaults = node["fields"], _defaults(cls)
     # A field that a newer version added has a default, which is what older files mean.
     needed = [
         name for name in field_names(cls) if name not in defaults or (type(given) is dict and name in given)
@@ -160,15 +161,22 @@ def _decode_object(node: dict, path: Path, left: dict[str, np.ndarray]) -> Any:
             "load it with the robustctl that wrote it, and save again"
         )
     fields = {name: _decode(given[name], (*path, name), left) for name in needed}
-    fields = defaults | {name: null.get(name) if part is None else part for name, part in fields.items()}
+    fields = {name: null.get(name) if part is None else part for name, part in fields.items()}
     if issubclass(cls, tuple):
         return cls(**fields)
     # No constructor is called: it could compute anything. Its checks are run below.
     self = object.__new__(cls)
-    for name, part in fields.items():
+    for name, part in (defaults | fields).items():
         object.__setattr__(self, name, part)
     _run_checks(self, path)
     return self
+
+
+def _defaults(cls: type) -> dict[str, Any]:
+    """Return the defaults of the fields of a dataclass or module; none of a named tuple, which is written whole."""
+    if issubclass(cls, tuple):
+        return {}
+    return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
 
 
 def import_all() -> None:

@@ -3,6 +3,8 @@
 from .activations import ACTIVATIONS as ACTIVATIONS
 from .at_linear import AtLinear as AtLinear
 from .at_linear import at_linear as at_linear
+from .average import Average as Average
+from .average import AverageSystem as AverageSystem
 from .corrected import CorrectedR2DN as CorrectedR2DN
 from .fixed import Fixed as Fixed
 from .gated import GRU as GRU

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..errors import ModelError
+from ..lft import LFT, float64
 from ..registry import registered
 from ..system import System
-from .activations import ACTIVATIONS, IN_NUMPY, Activation
+from .activations import ACTIVATIONS, IN_NUMPY, Activation, neurons
 from .folded_scan import folded_scan
 
 
@@ -62,6 +63,24 @@ class FoldedR2DN(System):
 
         # Apart, so that where y is not used, as in a one-step prediction, the compiler leaves it out.
         return rows(0, self.nx), rows(self.nx, n)
+
+    def lft(self) -> LFT:
+        """Return the form of the folded matrices, in which every neuron has a slope in [0, 1]."""
+        first, G, W = self.nx, *float64(self.G, self.W)
+        hidden = [float64(Wk)[0] for Wk, _ in self.hidden]
+        n, sizes = len(W), [len(G) - len(W), *(len(Wk) for Wk in hidden)]
+        nv, last = sum(sizes), sizes[-1]
+        block, assumptions = neurons(nv, self.activation, (np.dtype(np.float64), self.W.dtype))
+        into, between = np.zeros((nv, G.shape[1])), np.zeros((nv, nv))
+        into[: sizes[0]] = G[n:]
+        at = np.cumsum([0, *sizes])
+        for k, Wk in enumerate(hidden):
+            between[at[k + 1] : at[k + 2], at[k] : at[k + 1]] = Wk
+        out = np.hstack([np.zeros((n, nv - last)), W])
+        return LFT(
+            G[:first, :first], out[:first], G[:first, first:], into[:, :first], between, into[:, first:],
+            G[first:n, :first], out[first:], G[first:n, first:], (block,), assumptions,
+        )  # fmt: skip
 
     def scan(self, x0: Float[Array, " {self.nx}"], us: Float[Array, "T nu"]) -> tuple[Array, Array, Array]:
         """Return `(xs, ys, x_final)` over a sequence; see `folded_scan`."""

@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from ..advice.arx import Arx
-from ..advice.baseline import linear_baseline
 from ..data import Record
-from ..identify import Simulation, simulate
+from ..errors import DataError
+from ..identify import Simulation, simulate, subspace
 from ..identify.scores import channel_scores
 from ..train import FittedModel
 
@@ -19,32 +18,55 @@ class Comparison:
     **Arguments:**
 
     - `trained`: fit of the model on the training record (ny,).
-    - `linear`: fit of the ARX models (ny,), on the samples that the model is scored on, from a state fitted to the
-      samples before them, as the model's is; NaN where there is none.
-    - `models`: the ARX models, fitted to the training record; None where there is none.
+    - `linear`: fit of the linear model (ny,), on the samples that the model is scored on, from a state fitted to the samples
+      before them, as the model's is; NaN where there is none.
+    - `linear_trained`: fit of the linear model on the training record (ny,).
+    - `states`: number of states of the linear model, None where there is none.
     - `seen`: True if the simulated record is the training record.
     """
 
     trained: np.ndarray
     linear: np.ndarray
-    models: tuple[Arx | None, ...]
+    linear_trained: np.ndarray
+    states: int | None
     seen: bool
 
 
-def compare_fits(model: FittedModel, trained: Record, simulation: Simulation) -> Comparison:
-    """Score a model on its training record, and a linear model on the simulated record.
+def compare_fits(
+    model: FittedModel, trained: Record, simulation: Simulation, linear: FittedModel | None
+) -> Comparison:
+    """Score a model on its training record, and a linear model on both records.
 
     **Arguments:**
 
     - `model`: the model.
     - `trained`: its training record.
     - `simulation`: of the model on the record of the report.
+    - `linear`: the linear model, None for the subspace model of the training record.
 
     **Raises:** the errors of `simulate` for the training record.
     """
     seen = trained is simulation.record
     on_trained = (simulation if seen else simulate(model, trained)).scores().fit_percent
-    linear = linear_baseline(trained, simulation.record, simulation.skipped)
-    scores = channel_scores(simulation.record, linear.y_hat, simulation.skipped).fit_percent
-    found = [m is not None for m in linear.models]
-    return Comparison(on_trained, np.where(found, scores, np.nan), linear.models, seen)
+    linear = _subspace(trained) if linear is None else linear
+    if linear is None:
+        nothing = np.full(trained.ny, np.nan)
+        return Comparison(on_trained, nothing, nothing, None, seen)
+    here = _fits(linear, simulation.record, simulation.skipped)
+    there = here if seen else _fits(linear, trained, simulation.skipped)
+    return Comparison(on_trained, here, there, linear.explicit().init_state().size, seen)
+
+
+def _subspace(record: Record) -> FittedModel | None:
+    try:
+        return subspace(record).model
+    except DataError:
+        return None
+
+
+def _fits(model: FittedModel, record: Record, skipped: int) -> np.ndarray:
+    try:
+        run = simulate(model, record)
+        return channel_scores(record, run.y_hat, max(run.skipped, skipped)).fit_percent
+    except DataError:
+        return np.full(record.ny, np.nan)

@@ -122,6 +122,7 @@ def fit_report(
     fit: Fit | None = None,
     certificate: Certificate | None = None,
     trained_on: Record | None = None,
+    linear: FittedModel | None = None,
     max_lag: int = 25,
 ) -> FitReport:
     """Simulate a model on a record in free run, score it, and collect its training summary and certificate.
@@ -132,8 +133,8 @@ def fit_report(
     - `record`: to simulate; preferably one that was not used in training.
     - `fit`: the result of `rc.fit`, for the training summary.
     - `certificate`: of the model's parameterization or system.
-    - `trained_on`: the training record, to report the model's score on it, and that of a linear
-      model fitted to it (ARX, found as `rc.advice.advise` describes).
+    - `trained_on`: the training record, to report the model's score on it, and those of a linear model.
+    - `linear`: that linear model; None: `rc.identify.subspace` of the training record.
     - `max_lag`: largest lag of the residuals' correlations, samples.
 
     **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
@@ -156,7 +157,7 @@ def fit_report(
         correlations, note = None, str(error)
     # Equal to the last bit: a certificate of nearly the same weights proves nothing of these.
     about = "" if certificate is None else _weights_note(model, certificate)
-    compared = None if trained_on is None else compare_fits(model, trained_on, simulation)
+    compared = None if trained_on is None else compare_fits(model, trained_on, simulation, linear)
     return FitReport(
         simulation, scores, correlations, note, _described(model), fit, certificate, about, compared
     )
@@ -181,11 +182,12 @@ def _output(r: FitReport, i: int) -> dict[str, Any]:
     if c is not None:
         cross = zip(record.inputs, c.cross_outside()[i].tolist(), strict=True)
         outside = {"with_itself": float(c.auto_outside()[i]), "with_input": dict(cross)}
-    compared = {"fit_percent_trained": None, "fit_percent_linear": None}
+    compared = {"fit_percent_trained": None, "fit_percent_linear": None, "fit_percent_linear_trained": None}
     if r.comparison is not None:
         compared = {
             "fit_percent_trained": r.comparison.trained[i],
             "fit_percent_linear": r.comparison.linear[i],
+            "fit_percent_linear_trained": r.comparison.linear_trained[i],
         }
     return compared | {
         "name": record.outputs[i],

@@ -72,23 +72,18 @@ def outside_lines(simulation: Simulation) -> list[str]:
 
 
 def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | None) -> list[str]:
-    """Return each output's fit in percent: here, on the training record, and of a linear model here."""
+    """Return each output's fit in percent, here and on the training record: the model's beside that of a linear model."""
     if comparison is None:
         return []
-    lines = [f"{_cells('fit %')}{'here':>9}{'trained on':>14}{'linear':>10}"]
-    columns = (
-        record.outputs,
-        record.output_units,
-        fits,
-        comparison.trained,
-        comparison.linear,
-        comparison.models,
-    )
-    for name, unit, here, trained, linear, model in zip(*columns, strict=True):
-        arx = "" if model is None else f"  (ARX, order {model.order}, delay {model.delay})"
-        lines.append(f"{_cells(name, unit)}{here:>9.2f}{trained:>14.2f}{linear:>10.2f}{arx}")
-        if linear >= here:
-            lines.append(f"  {name}: the linear model is no worse here: train longer, or start from it")
+    c = comparison
+    lines = [f"{_cells('fit %')}{'here':>9}{'linear':>9}{'trained on':>14}{'linear':>9}"]
+    columns = (record.outputs, record.output_units, fits, c.linear, c.trained, c.linear_trained)
+    for name, unit, here, linear, trained, there in zip(*columns, strict=True):
+        lines.append(f"{_cells(name, unit)}{here:>9.2f}{linear:>9.2f}{trained:>14.2f}{there:>9.2f}")
+        if linear > here:
+            lines.append(f"  {name}: the linear model is no worse here: give more minutes, or more data")
+    if c.states is not None:
+        lines.append(f"  linear: the subspace model, {c.states} states, its start fitted as the model's")
     return lines
 
 

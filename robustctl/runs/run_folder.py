@@ -80,6 +80,18 @@ def inside(run: Run | str | os.PathLike[str], name: str) -> Run:
     return dataclasses.replace(run, folder=Path(run.folder) / name)
 
 
+def check_not_begun(folder: Path, resume: bool) -> None:
+    """Raise `RobustctlError` for a folder that holds a run which is not to be resumed."""
+    if (folder / SETTINGS).exists() and not resume:
+        raise _taken(folder)
+
+
+def _taken(folder: Path) -> RobustctlError:
+    return RobustctlError(
+        f"{folder} holds a run already; give run=rc.runs.Run(folder, resume=True) (--resume) to continue it, or another folder (--run)"
+    )
+
+
 class RunFolder:
     """Writes a run's folder during training, as a context in which no other process can.
 
@@ -124,10 +136,7 @@ class RunFolder:
         found = (self.folder / SETTINGS).exists() or any(checkpoints(self._checkpoints))
         there = bool(gathered(found, self.mesh)[0])  # read before any process writes
         if there and not self.run.resume:
-            raise RobustctlError(
-                f"{self.folder} holds a run already; give run=rc.runs.Run(folder, resume=True) (--resume) to continue it, "
-                "or another folder (--run)"
-            )
+            raise _taken(self.folder)
         if there:
             _check_versions(self.folder / SETTINGS, self.fingerprint)
         return there

@@ -1,0 +1,148 @@
+"""From a log to the model that predicts a part held out best, within a time limit."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..data import Record
+from ..recipe import Recipe
+from ..runs import Run
+from ..runs.fingerprint import data_hash
+from ..runs.monitor import SHOWN, Monitor
+from ..runs.run_folder import RunFolder, as_run
+from ..train import Fit
+from ..train.engine import Metrics
+from .recipe import check_length, identify
+from .score_file import record_scores
+from .search import Choice, Clock, choose, head_of
+from .subspace import subspace
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoFit(Fit):
+    """What `auto` returns: a `Fit`, how it was chosen, and its scores.
+
+    **Arguments:**
+
+    - `choice`: the settings that give this model again, the linear model that it was compared with, and the networks that were tried.
+    - `scores`: what `scores.json` holds.
+    """
+
+    choice: Choice
+    scores: dict[str, Any]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is the linear model."""
+        return self.choice.recipe.model == "linear"
+
+
+def auto(
+    record: Record,
+    *,
+    minutes: float = 5.0,
+    test: Record | None = None,
+    recipe: Recipe | None = None,
+    run: Run | str | Path | None = None,
+    monitor: Monitor | None = SHOWN,
+    key: PRNGKeyArray,
+) -> AutoFit:
+    """Identify a record without settings: a linear model, and networks that start at it, grown as long as a part held out improves.
+
+    ::
+
+        fitted = rc.identify.auto(record, key=jax.random.key(0))
+        print(fitted.choice.note, fitted.scores["model"], fitted.scores["linear"])
+        rc.save("model.safetensors", fitted.model)
+
+    The last quarter of each experiment is held out. Networks that start at the subspace model, and ones that correct it, are trained on
+    the rest, three seeds as one, and grown as long as the part held out improves. The best settings are then trained on the whole
+    record. Where no network predicts the part held out better than the linear model, that one is returned.
+
+    **Arguments:**
+
+    - `record`: the log.
+    - `minutes`: time limit, compilation included; given enough of them the result depends on record, recipe and key alone.
+    - `test`: a record that is scored at the end, and used for nothing else.
+    - `recipe`: settings that are not to be chosen; its minutes and seed are not read.
+    - `run`: run folder of the last training, as for `fit`.
+    - `monitor`: a line for each network that is tried, and what is shown of the last training; None: nothing.
+    - `key`: for all random draws.
+
+    **Raises:** `DataError` for a record that is too short, or has a channel that is constant or was not measured in the part trained
+    on or held out; `RobustctlError` for settings out of range; all before anything is written.
+    """
+    clock = Clock(minutes)
+    seed = int(jr.randint(key, (), 0, 1 << 30))
+    recipe = dataclasses.replace(recipe or Recipe(), minutes=minutes, seed=seed)
+    if test is not None:
+        check_length(test, recipe)
+    choice = choose(record, recipe, clock, clock.lines(monitor))
+    return trained(choice, record, clock, test=test, run=run, monitor=monitor)
+
+
+def trained(
+    choice: Choice,
+    record: Record,
+    clock: Clock,
+    *,
+    test: Record | None = None,
+    run: Run | str | Path | None = None,
+    monitor: Monitor | None = SHOWN,
+) -> AutoFit:
+    """Return what the choice gives on the whole record, with its scores.
+
+    **Arguments:**
+
+    - `choice`: of `choose`.
+    - `record`: the log.
+    - `clock`: of the whole identification.
+    - `test`: see `auto`.
+    - `run`: see `auto`.
+    - `monitor`: see `auto`.
+    """
+    recipe, linear, say = choice.recipe, choice.linear, clock.lines(monitor)
+    if choice.note:
+        say(choice.note)
+    if recipe.model == "linear" and linear is not None:
+        if run is not None:
+            # Nothing is trained, and the folder is still one of a run that can be repeated.
+            with RunFolder(as_run(run), {"data": data_hash(record)}):
+                pass
+        empty = {name: np.zeros(0) for name in Metrics._fields}
+        fit = Fit(linear.model, empty, -1, "finished", None, clock.seconds)
+    else:
+        # A part that selects the epoch is not to be known to where the network starts.
+        at = (
+            linear
+            if linear is None or not recipe.validation
+            else subspace(head_of(record, recipe.validation), linear.order, linear.delay)
+        )
+        say(f"training on {'all but the last part' if recipe.validation else 'all'} of the record")
+        fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
+    values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
+    values |= {"seconds": clock.seconds}
+    return AutoFit(**values, choice=choice, scores=_scores(fit, choice, record, test, clock))
+
+
+def _scores(fit: Fit, choice: Choice, record: Record, test: Record | None, clock: Clock) -> dict[str, Any]:
+    linear = choice.linear
+    models = {"model": fit.model, "linear": None if linear is None else linear.model}
+    parts = {
+        name: model and record_scores(model, record, choice.held, test) for name, model in models.items()
+    }
+    tried = [
+        dataclasses.asdict(t.recipe) | {"nrmse": t.nrmse, "members_nrmse": t.members, "best_epoch": t.best_epoch, "epochs": t.epochs}
+        for t in choice.tried
+    ]  # fmt: skip
+    order = {} if linear is None else {"order": linear.order, "delay": linear.delay}
+    return {
+        **parts,
+        "held_out": choice.held, "trained_on_all": choice.recipe.validation == 0,
+        "search": {"linear_nrmse": choice.linear_nrmse, "tried": tried},
+        "chosen": dataclasses.asdict(choice.recipe) | order, "note": choice.note, "seconds": clock.seconds,
+    }  # fmt: skip

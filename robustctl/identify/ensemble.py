@@ -1,0 +1,301 @@
+"""Several models of one record, trained as one: on whole experiments, or on random windows of long ones."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ..data import Record, Scaling, delay
+from ..nn import Average
+from ..runs.devices import one_by_one
+from ..runs.fingerprint import data_hash, model_hash
+from ..system import Parameterization, dtype_of
+from ..train import Fit, FittedModel, LearnedState, mean_squared_error
+from ..train.optimizer import LINEAR
+from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
+from ..train.trained_range import TrainedRange
+from ..trajectory import rollout
+from .pieces import Pieces, cut_record
+
+RAMP = 100
+"""Steps in which the rate rises: Adam's first steps, whose averages hold few gradients, would leave a good start."""
+
+FLAT = 0.5
+"""Share of the epochs at the full rate; then it falls to zero along a cosine."""
+
+
+class Member(NamedTuple):
+    """An untrained model, and the state at the start of each experiment (experiments, nx)."""
+
+    model: Parameterization
+    x0: np.ndarray
+
+
+class Members(NamedTuple):
+    """What is trained: the models, their arrays stacked, and the state at the start of each piece (members, pieces, nx)."""
+
+    models: Any
+    x0: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How gradient steps draw from a record.
+
+    **Arguments:**
+
+    - `piece`: most samples that are simulated one after the other; longer experiments are cut, the state carried over.
+    - `window`: samples of a random window; 0: whole pieces, all of them at each step.
+    - `batch`: windows at each step.
+    - `steps`: gradient steps in an epoch.
+    """
+
+    piece: int
+    window: int
+    batch: int
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble(Problem[Fit]):
+    """Minimize the free-run error of several models on a record, each by itself.
+
+    ::
+
+        min  mean over members k, measured samples t < T_held of  (y_k[t] - y[t])^2
+
+    The state at the start of each experiment is trained, too. The last part of each experiment is held out, and the error there of the
+    members' mean selects the epoch that is returned.
+
+    **Arguments:**
+
+    - `record`: the experiments.
+    - `held`: share of each experiment, its last part, that is held out.
+    - `sampling`: how gradient steps draw.
+    - `epochs`: of the schedule: flat for the first half, then falling to zero.
+    - `learning_rate`: of the first half; the optimizer must be one of `separate_rates`.
+    - `scaling`: of the signals.
+    - `horizon`: samples from which the initial state of another record is estimated.
+    - `delay`: samples by which each input acts late; () where none does.
+    """
+
+    record: Record
+    held: float
+    sampling: Sampling
+    epochs: int
+    learning_rate: float
+    scaling: Scaling
+    horizon: int
+    delay: tuple[int, ...] = ()
+
+    def prepare(self, model: Sequence[Member], key: PRNGKeyArray) -> tuple[PyTree, "EnsembleObjective"]:
+        """Return the arrays to train and the objective; `model`: the members, of equal shapes."""
+        models = [member.model for member in model]
+        stacked = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models
+        )
+        dtype = dtype_of(models[0])
+        late = max(self.delay, default=0)
+        scaled = self.scaling.apply(self.record)
+        scaled = delay(scaled, self.delay) if late else scaled
+        data = cut_record(scaled, self.held, late, self.sampling.piece, dtype)
+        window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
+        trained, fixed = eqx.partition(stacked, eqx.is_inexact_array)
+        first = np.flatnonzero(np.asarray(data.first))
+        objective = EnsembleObjective(
+            fixed=fixed, data=data, key=key, epochs=jnp.asarray(self.epochs, jnp.int32),
+            rate=jnp.asarray(self.learning_rate, dtype), window=window, batch=self.sampling.batch, steps=self.sampling.steps,
+            held=self.held > 0, carry=window > 0 or first.size < data.first.size,
+        )  # fmt: skip
+        # Pieces inside of an experiment get their states from the pieces before.
+        x0 = np.zeros((len(model), len(data.first), model[0].x0.shape[-1]), dtype)
+        x0[:, first] = np.stack([member.x0 for member in model])
+        return Members(trained, jnp.asarray(x0)), objective
+
+    def fingerprint(self, whole: Members) -> dict[str, str]:
+        """Return hashes of the record and of the untrained models."""
+        return {"data": data_hash(self.record), "model": model_hash(whole.models)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return how the record is drawn from."""
+        own = {name: getattr(self, name) for name in ("held", "epochs", "learning_rate", "horizon", "delay")}
+        return dataclasses.asdict(self.sampling) | own
+
+    def result(self, outcome: Outcome) -> Fit:
+        """Return the fit, whose model is the average of the members, or the only one."""
+        values: dict[str, Any] = vars(outcome) | {"model": self.fitted(members_of(outcome.model.models))}
+        return Fit(**values)
+
+    def fitted(self, members: Sequence[Parameterization]) -> FittedModel:
+        """Return members as a model in the record's units."""
+        model = members[0] if len(members) == 1 else Average(tuple(members))
+        r, zero = self.record, model.explicit().init_state()
+        x0 = jax.tree.map(lambda a: jnp.zeros((len(r.experiments), *a.shape), a.dtype), zero)
+        initial = LearnedState(x0=x0, horizon=self.horizon)
+        return FittedModel(
+            model,
+            initial,
+            self.scaling,
+            r.dt,
+            r.inputs,
+            r.outputs,
+            r.input_units,
+            r.output_units,
+            self.delay,
+            TrainedRange.of(r),
+        )
+
+
+def members_of(stacked: Any) -> list[Any]:
+    """Return the members of a stack."""
+    count = jax.tree.leaves(eqx.filter(stacked, eqx.is_inexact_array))[0].shape[0]
+    return [jax.tree.map(lambda a, k=k: a[k] if eqx.is_array(a) else a, stacked) for k in range(count)]
+
+
+class EnsembleObjective(Objective):
+    """The free-run error of stacked models: packed data and settings. The schedule's length is an array: another compiles nothing."""
+
+    fixed: PyTree
+    data: Pieces
+    key: PRNGKeyArray
+    epochs: Int[Array, ""]
+    rate: Float[Array, ""]
+    window: int = eqx.field(static=True)
+    batch: int = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    held: bool = eqx.field(static=True)
+    carry: bool = eqx.field(static=True)
+    mesh: Mesh | None = eqx.field(static=True, default=None)
+
+    def epoch(self, state: State, descend: Descend) -> tuple[State, Steps]:
+        """Set the rate, carry the states over from piece to piece, and take the gradient steps."""
+        models, x0 = state.trained
+        x0, xs = self._carried(models, x0)
+        share = rate_share(state.epoch, self.epochs, max(RAMP // self.steps, 1))
+        rate = self.rate * share.astype(self.rate.dtype)
+        opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
+        state = state._replace(trained=Members(models, x0), opt_state=opt_state)
+        if not self.window:
+            whole = jnp.arange(self.steps)
+            return descend(state, lambda trained, _, __: (self._piece_loss(trained), None), None, whole)
+        drawn = self._draw(jr.fold_in(self.key, state.epoch))
+        return descend(
+            state, lambda trained, _, chosen: (self._window_loss(trained, xs, chosen), None), None, drawn
+        )
+
+    def validate(self, trained: Members) -> Array | None:
+        """Return the error of the members' mean on the part held out."""
+        if not self.held:
+            return None
+        data, mine = self.data, self.data.held_pieces
+        ys = runs(trained.models, self.fixed, data.u[mine], trained.x0[:, mine])[0]
+        return mean_squared_error(jnp.mean(ys, axis=0), data.y[mine], data.held[mine])
+
+    def errors(self, trained: Members) -> Float[Array, " k"]:
+        """Return the error of each member on the part held out."""
+        data, mine = self.data, self.data.held_pieces
+        ys = runs(trained.models, self.fixed, data.u[mine], trained.x0[:, mine])[0]
+        return jax.vmap(lambda y: mean_squared_error(y, data.y[mine], data.held[mine]))(ys)
+
+    def shown(self, trained: Members) -> Any:
+        """Return the stacked models."""
+        return eqx.combine(trained.models, self.fixed)
+
+    def whole(self, trained: Members) -> Members:
+        """Return the stacked models with the initial states."""
+        return Members(self.shown(trained), trained.x0)
+
+    def _carried(self, models: Any, x0: Array) -> tuple[Array, Array | None]:
+        """Return the state at the start of each piece as the piece before ends with it, and with windows all states."""
+        if not self.carry:
+            return x0, None
+        _, last, xs = runs(models, self.fixed, self.data.u, x0, keep=bool(self.window))
+        carried = jnp.where(self.data.first[None, :, None], x0, last[:, self.data.before])
+        return carried, xs
+
+    def _piece_loss(self, trained: Members) -> Array:
+        data, mine = self.data, self.data.fit_pieces
+        x0 = trained.x0[:, mine]
+        x0 = jnp.where(data.first[mine][None, :, None], x0, lax.stop_gradient(x0))
+        ys = runs(trained.models, self.fixed, data.u[mine], x0)[0]
+        return jnp.mean(jax.vmap(lambda y: mean_squared_error(y, data.y[mine], data.fit[mine]))(ys))
+
+    def _draw(self, key: PRNGKeyArray) -> tuple[Array, Array]:
+        of_piece, of_start = jr.split(key)
+        shape = (self.steps, self.batch)
+        p = self.data.fit_pieces[jr.randint(of_piece, shape, 0, self.data.fit_pieces.size)]
+        return p, jr.randint(of_start, shape, 0, self.data.u.shape[1] - self.window + 1)
+
+    def _window_loss(self, trained: Members, xs: Array | None, chosen: tuple[Array, Array]) -> Array:
+        p, t = chosen
+        assert xs is not None
+        x0 = lax.stop_gradient(xs)[:, p, t]
+
+        def window(a):
+            return jax.vmap(lambda p, t: lax.dynamic_slice_in_dim(a[p], t, self.window))(p, t)
+
+        ys = runs(trained.models, self.fixed, window(self.data.u), x0)[0]
+        y, mask = window(self.data.y), window(self.data.fit)
+        return jnp.mean(jax.vmap(lambda own: mean_squared_error(own, y, mask))(ys))
+
+
+def runs(
+    models: Any, fixed: Any, us: Array, x0: Array, keep: bool = False
+) -> tuple[Array, Array, Array | None]:
+    """Return outputs (k, P, T, ny), last states, and where asked for all states, of stacked models from `x0` (k, P, nx)."""
+    rest = []
+
+    def explicit(own):
+        arrays, other = eqx.partition(eqx.combine(own, static).explicit(), eqx.is_array)
+        rest.append(other)
+        return arrays
+
+    moved, static = eqx.partition(eqx.combine(models, fixed), eqx.is_array)
+    # Batched factorizations can wait for each other on a CPU, as in `train.seeds`.
+    systems = one_by_one(explicit)(moved)
+
+    def of_member(arrays, x0):
+        system = eqx.combine(arrays, rest[0])
+        state = ravel_pytree(system.init_state())[1]
+
+        def one(u, x):
+            run = rollout(system, u, state(x))
+            xs = jax.vmap(lambda x: ravel_pytree(x)[0])(run.xs) if keep else None
+            return run.ys, ravel_pytree(run.x_final)[0], xs
+
+        return jax.vmap(one)(us, x0)
+
+    return jax.vmap(of_member)(systems, x0)
+
+
+def rate_share(epoch: Int[Array, ""], epochs: Int[Array, ""], ramp: int) -> Float[Array, ""]:
+    """Return the share of the full rate in an epoch: it rises in the first `ramp` epochs, stays and falls."""
+    now, all_epochs = epoch.astype(jnp.float32), epochs.astype(jnp.float32)
+    rising = jnp.minimum(1, (now + 1) / ramp)
+    falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((now / all_epochs - FLAT) / (1 - FLAT), 0, 1)))
+    return rising * falling
+
+
+@functools.lru_cache(maxsize=8)
+def separate_rates(linear_share: float) -> optax.GradientTransformation:
+    """Return Adam on clipped gradients whose linear arrays learn at a share of the rate, which the problem sets at each epoch."""
+
+    def slowed(updates, params=None):
+        def one(path, update):
+            return update * linear_share if getattr(path[-1], "name", "") in LINEAR else update
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    rate = optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=1e-2)
+    return optax.chain(optax.clip(10.0), optax.scale_by_adam(), optax.stateless(slowed), rate)

@@ -1,0 +1,227 @@
+"""Identification without settings: never worse than the linear model, told what it did, within its time."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import robustctl as rc
+from robustctl.cli import main
+from robustctl.data import from_arrays
+from robustctl.errors import DataError, RobustctlError
+from robustctl.identify.auto import auto
+from robustctl.identify.ensemble import rate_share
+from robustctl.identify.pieces import cut_record
+from robustctl.recipe import Recipe
+
+SMALL = Recipe(init="linear", nv=2, hidden=(3,), seeds=2, epochs=60, warm_up=10)
+
+
+def hammerstein(samples=260, seed=0, delay=0):
+    """A saturated input before a lag of first order."""
+    rng = np.random.default_rng(seed)
+    u = np.repeat(rng.uniform(-2, 2, samples // 5 + 1), 5)[:samples]
+    v, y = np.tanh(1.5 * np.roll(u, delay)), np.zeros(samples)
+    for t in range(1, samples):
+        y[t] = 0.8 * y[t - 1] + v[t - 1]
+    return from_arrays(u, y + 0.01 * rng.normal(size=samples), 0.5, inputs=["u"], outputs=["y"])
+
+
+@pytest.fixture(scope="module")
+def found():
+    return auto(
+        hammerstein(), test=hammerstein(seed=1), recipe=SMALL, minutes=10.0, monitor=None, key=jr.key(0)
+    )
+
+
+def test_it_beats_the_linear_model_of_a_nonlinear_plant(found):
+    fitted = found
+    (tried,) = fitted.choice.tried
+    assert not fitted.is_linear and tried.score < fitted.choice.linear_nrmse
+    model, linear = (fitted.scores[name] for name in ("model", "linear"))
+    for part in ("training", "validation", "test"):
+        assert model[part]["pooled_nrmse"] < linear[part]["pooled_nrmse"]
+    assert rc.certify(fitted.model, prove=False).holds
+
+
+def test_its_scores_are_those_of_simulations(found):
+    fitted = found
+    run = rc.simulate(fitted.model, hammerstein(seed=1)).scores()
+    assert fitted.scores["model"]["test"]["pooled_nrmse"] == pytest.approx(run.pooled_nrmse())
+    y_hat, y = rc.simulate(fitted.model, hammerstein()).y_hat[0][195:], hammerstein().experiments[0].y[195:]
+    nrmse = np.sqrt(np.mean((y - y_hat) ** 2)) / np.std(y)
+    validation = fitted.scores["model"]["validation"]["outputs"]["y"]
+    assert validation["nrmse"] == pytest.approx(nrmse) and validation["fit_percent"] == pytest.approx(
+        100 * (1 - nrmse)
+    )
+    assert (
+        fitted.scores["chosen"]["nv"] == 2
+        and fitted.scores["trained_on_all"]
+        and fitted.scores["seconds"] > 0
+    )
+
+
+def test_a_second_time_it_gives_the_same_numbers(found):
+    fitted = found
+    again = auto(hammerstein(), recipe=SMALL, minutes=10.0, monitor=None, key=jr.key(0))
+    np.testing.assert_array_equal(again.history["loss"], fitted.history["loss"])
+
+
+def test_where_no_network_is_better_the_linear_model_is_returned_and_that_is_said(found, capsys):
+    wild = dataclasses.replace(SMALL, learning_rate=30.0)
+    fitted = auto(hammerstein(), recipe=wild, minutes=10.0, key=jr.key(0))
+    assert fitted.is_linear and "so this is the linear model" in fitted.choice.note
+    assert fitted.choice.note in capsys.readouterr().err, "where there is no terminal, too"
+    assert fitted.scores["model"] == fitted.scores["linear"]
+
+
+def test_the_time_limit_is_said_where_it_cuts(found):
+    fitted = auto(
+        hammerstein(),
+        recipe=dataclasses.replace(SMALL, epochs=500),
+        minutes=1e-3,
+        monitor=None,
+        key=jr.key(0),
+    )
+    assert "the time limit of 0.001 minutes cut: the search trained 10 of 500 epochs" in fitted.choice.note
+
+
+def test_a_linear_plant_is_left_to_the_linear_model():
+    fitted = auto(
+        hammerstein(), recipe=Recipe(model="linear"), test=hammerstein(seed=1), monitor=None, key=jr.key(0)
+    )
+    assert fitted.is_linear and not len(fitted.history["loss"])
+    assert fitted.scores["model"]["test"] == fitted.scores["linear"]["test"]
+
+
+def dead(record, part):
+    """The record without measured outputs in a part."""
+    e = record.experiments[0]
+    mask = e.y_mask.copy()
+    mask[part] = False
+    return dataclasses.replace(record, experiments=(dataclasses.replace(e, y_mask=mask),))
+
+
+def constant(channel):
+    e = hammerstein().experiments[0]
+    return from_arrays(
+        0 * e.u + 3.0 if channel == "u" else e.u, 0 * e.y + 3.0 if channel == "y" else e.y, 0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "said"),
+    [
+        (
+            lambda: dead(hammerstein(), slice(190, None)),
+            {},
+            "the validation part must have a measured sample of y",
+        ),
+        (
+            lambda: dead(hammerstein(), slice(0, 200)),
+            {},
+            "the training part must have a measured sample of y",
+        ),
+        (lambda: dead(hammerstein(), slice(None)), {}, "the training part must have a measured sample of y"),
+        (lambda: constant("u"), {}, "input"),
+        (lambda: constant("y"), {}, "output"),
+        (lambda: hammerstein(samples=20), {"warm_up": 20}, "longer than warm_up = 20 samples, got 20"),
+        (lambda: hammerstein(samples=40), {}, "use a longer record"),
+    ],
+    ids=["validation", "training", "all", "input", "output", "warm_up", "short"],
+)
+def test_a_record_that_cannot_be_identified_is_refused_in_words(record, changes, said):
+    with pytest.raises(DataError, match=said):
+        auto(record(), recipe=dataclasses.replace(SMALL, **changes), monitor=None, key=jr.key(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": 0}, "seeds must be"), ({"minutes": 0.0}, "minutes must be"), ({"minutes": np.nan}, "minutes must be"),
+        ({"init": "prior", "model": "lipschitz"}, "init = prior needs the model contracting"),
+        ({"init": "linear", "model": "gru"}, "init = linear needs a model with a linear part"),
+        ({"delay": (1, 2)}, "a delay must be a whole number"), ({"validation": -0.1}, "validation must be a share"),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(changes, said):
+    recipe = dataclasses.replace(SMALL, **changes)
+    with pytest.raises(RobustctlError, match=said):
+        auto(hammerstein(), recipe=recipe, minutes=recipe.minutes, monitor=None, key=jr.key(0))
+
+
+def test_pieces_hold_every_sample_once_and_in_order():
+    record = hammerstein(250)
+    pieces = cut_record(record, 0.2, 0, 100, np.float64)
+    assert pieces.u.shape == (3, 84, 1) and pieces.first.tolist() == [True, False, False]
+    e = record.experiments[0]
+    np.testing.assert_array_equal(np.asarray(pieces.y).reshape(-1)[:250], e.y[:, 0])
+    fit, held = (np.asarray(m).reshape(-1)[:250] for m in (pieces.fit, pieces.held))
+    assert fit[:200].all() and not fit[200:].any() and np.array_equal(held, ~fit)
+    assert pieces.fit_pieces.tolist() == [0, 1, 2] and pieces.held_pieces.tolist() == [2]
+
+
+def test_the_rate_rises_stays_and_falls_to_zero():
+    shares = [float(rate_share(jnp.int32(k), jnp.int32(100), 10)) for k in range(100)]
+    assert shares[0] == pytest.approx(0.1) and np.allclose(shares[10:51], 1) and shares[-1] < 2e-3
+    assert np.all(np.diff(shares[50:]) < 0)
+
+
+def log(path, seed=0):
+    e = hammerstein(seed=seed).experiments[0]
+    path.write_text(
+        "u,y\n" + "\n".join(f"{u:.6g},{y:.6g}" for u, y in zip(e.u[:, 0], e.y[:, 0], strict=True))
+    )
+    return str(path)
+
+
+def test_the_command_chooses_reports_and_is_repeated(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["fit", log(tmp_path / "log.csv"), "--inputs", "u", "--outputs", "y", "--dt", "0.5"]
+    words += [
+        "--test",
+        log(tmp_path / "test.csv", 1),
+        "--init",
+        "linear",
+        "--nv",
+        "2",
+        "--hidden",
+        "3",
+        "--seeds",
+        "2",
+    ]
+    words += ["--warm-up", "10", "--minutes", "0.01"]
+    assert main(words) == 0
+    said, run = capsys.readouterr(), tmp_path / "log"
+    assert "linear: the subspace model" in said.out and "the time limit" in said.err
+    scores = json.loads((run / "scores.json").read_text())
+    assert {"training", "validation", "test"} == set(scores["model"]) == set(scores["linear"])
+    assert scores["search"]["tried"][0]["nv"] == 2 and scores["chosen"]["epochs"] == 10
+    assert main(["rerun", "log", "--out", "again"]) == 0
+    assert "to the last bit" in capsys.readouterr().out
+    assert main([*words, "--resume"]) == 0
+    assert (run / "model.safetensors").exists() is False and (tmp_path / "log.safetensors").exists()
+
+
+def test_the_linear_model_is_a_model_of_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "fit",
+        log(tmp_path / "log.csv"),
+        "--inputs",
+        "u",
+        "--outputs",
+        "y",
+        "--dt",
+        "0.5",
+        "--model",
+        "linear",
+    ]
+    assert main(words) == 0
+    assert isinstance(rc.load("log.safetensors").parameterization, rc.nn.StableLinear)
+    assert main(words) == 2 and "holds a run already" in capsys.readouterr().err
+    assert main(["rerun", "log", "--out", "again"]) == 0

@@ -1,6 +1,7 @@
 """The two files of an exported step in C99: structs and functions, and what they compute."""
 
 import json
+from importlib import metadata
 
 from ..runtime.program import Program, Signals, State, Value
 from . import c_kinds, c_more  # noqa: F401  # registers what they print
@@ -67,9 +68,7 @@ _INCLUDES = {
 
 
 def _version() -> str:
-    from .. import __version__
-
-    return __version__
+    return metadata.version("robustctl")
 
 
 def _struct(p: Printer, what: str, fields: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a compiler, its tools and a run on this machine say of an exported step."""
+"""What a compiler, its tools and a run on this machine find of an exported step."""
 
 import re
 import shutil
@@ -95,7 +95,7 @@ def _same_bits(made: Traced, step: CompiledStep, us: PyTree, samples: int) -> bo
 
 
 def compiled_facts(folder: Path, name: str, compiler: Sequence[str]) -> dict[str, Any]:
-    """Return warnings, undefined symbols and stack of a C file, each a text that says so where a tool is missing."""
+    """Return warnings, undefined symbols and stack of a C file, each a text where a tool is missing."""
     with tempfile.TemporaryDirectory(prefix="robustctl-") as temporary:
         made = Path(temporary) / "step.o"
         command = [*compiler, *STRICT, "-fstack-usage", "-c", str(folder / f"{name}.c"), "-o", str(made)]

@@ -23,7 +23,12 @@
 
 # %%
 import argparse
+import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
 try:
@@ -31,9 +36,11 @@ try:
 except ModuleNotFoundError as missing:
     raise SystemExit(f"{missing}; install robustctl into this Python: pip install . in its folder") from None
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 
 from robustctl.plants import Imperfections, Plant, Sampled, Signal, Task, parameter
@@ -254,3 +261,105 @@ state = controller.init_state()
 for reading in (350.1, 350.6, 351.3):
     state, coolant = step(state, jnp.asarray([reading]))
     print(f"{reading} K read, coolant to {float(sampled.within_limits(coolant)[0]):.2f} K")
+
+# %% [markdown]
+# ## Compile it, and run it in another process
+#
+# Python is not needed on the plant. The whole controller, Kalman filter, gain and $q$, becomes C99 in one folder, with the proof of it:
+# how far the compiled step is from the one above, its arithmetic, memory and time. `rc.export.check` makes all of it again from the
+# files alone.
+
+# %%
+folder = rc.export.package(controller, out / "controller", name="reactor", dtype="float32")
+print("written:", *sorted(path.name for path in folder.iterdir()))
+print(rc.export.check(folder))
+
+# %% [markdown]
+# Here a process of its own stands for the target: a loop of a few lines that receives one reading by UDP, calls `reactor_step` and
+# sends the coolant temperature back. The plant is simulated on this side. Such a loop runs on every system with sockets; on a
+# microcontroller the two calls are those of its converters.
+
+# %%
+LOOP = """
+#include <arpa/inet.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include "reactor.c"
+
+int main(int argc, char **argv)
+{
+    int link = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in here = {0}, other;
+    reactor_state state;
+    reactor_inputs inputs;
+    reactor_outputs outputs;
+
+    here.sin_family = AF_INET;
+    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    here.sin_port = htons((unsigned short)atoi(argv[argc - 1]));
+    if (link < 0 || bind(link, (struct sockaddr *)&here, sizeof here) != 0) {
+        return 1;
+    }
+    reactor_init(&state);
+    for (;;) {
+        socklen_t size = sizeof other;
+        if (recvfrom(link, &inputs, sizeof inputs, 0, (struct sockaddr *)&other, &size) != (ssize_t)sizeof inputs) {
+            return 0; /* an empty message ends it */
+        }
+        reactor_step(&state, &inputs, &outputs);
+        sendto(link, &outputs, sizeof outputs, 0, (struct sockaddr *)&other, size);
+    }
+}
+"""
+
+
+def compiled():
+    """Compile the loop; None without a C compiler or sockets of Unix."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform == "win32":
+        return None
+    (out / "loop.c").write_text(LOOP)
+    flags = ["-std=gnu99", "-O2", "-ffp-contract=off", "-I", str(folder)]
+    subprocess.run([compiler, *flags, str(out / "loop.c"), "-o", str(out / "loop"), "-lm"], check=True)
+    return out / "loop"
+
+
+def over_udp(program, samples):
+    """Return the readings, the coolant temperatures that came back, and the seconds of each exchange."""
+    w, x = sampled.undisturbed(), sampled.init_state()
+    output, advance = jax.jit(sampled.output), jax.jit(sampled.advance)
+    x = eqx.tree_at(lambda x: x.x, x, x.x + jnp.array([0.0, 1.0, 0.0]))  # 1 K too warm
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    found = []
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link,
+        subprocess.Popen([program, str(address[1])]) as target,
+    ):
+        link.settimeout(10)
+        time.sleep(0.5)  # until the process listens
+        for _ in range(samples):
+            reading = np.asarray(output(x, w), np.float32)
+            begin = time.perf_counter()
+            link.sendto(reading.tobytes(), address)
+            coolant = np.frombuffer(link.recv(64), np.float32)
+            found.append((reading, coolant, time.perf_counter() - begin))
+            x = advance(x, jnp.asarray(coolant), w)
+        link.sendto(b"", address)
+        target.wait(10)
+    return [np.array(part) for part in zip(*found, strict=True)]
+
+
+program = compiled()
+if program is None:
+    print("no C compiler here, or no sockets of Unix: the loop is not run")
+else:
+    readings, coolants, seconds = over_udp(program, 60 if given.quick else 300)
+    state, expected = controller.init_state(), []
+    for reading in readings:
+        state, coolant = step(state, jnp.asarray(reading))
+        expected.append(np.asarray(coolant))
+    print(f"temperature from {readings[0, 0]:.2f} K to {readings[-1, 0]:.2f} K")
+    print(f"largest difference to the controller in JAX {np.abs(np.array(expected) - coolants).max():.1g} K")
+    print(f"median time of an exchange {1e6 * np.median(seconds):.0f} us")

@@ -124,7 +124,11 @@ def constant(channel):
             {},
             "the training record must have a measured sample of y that counts",
         ),
-        (lambda: dead(hammerstein(), slice(None)), {}, "the training record must have a measured sample of y that counts"),
+        (
+            lambda: dead(hammerstein(), slice(None)),
+            {},
+            "the training record must have a measured sample of y that counts",
+        ),
         (lambda: constant("u"), {}, "input"),
         (lambda: constant("y"), {}, "output"),
         (lambda: hammerstein(samples=20), {"warm_up": 20}, "longer than warm_up = 20 samples, got 20"),

@@ -22,7 +22,7 @@ import robustctl as rc
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
-SAMPLES, NOISE, NORMAL, LEAST, MOST = 800, 0.1, 1.96, 0.90, 0.98
+SAMPLES, NOISE, NORMAL, LEAST, MOST = 1500, 0.1, 1.96, 0.90, 0.98
 OMEGA = np.linspace(0.05, 3, 12)
 STEPS = 30
 

@@ -25,16 +25,9 @@ from robustctl.identify.scores import channel_scores
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
+from .daisy import DAISY, daisy
+
 SYSTEMS, SAMPLES, NOISE, WORST = 20, 1500, 0.1, 1 / 3
-DAISY = {"robot arm": "robotarm", "glass furnace": "glass", "heat exchanger": "exchanger"}
-
-
-def daisy(folder: Path, name: str, part: str) -> rc.data.Record:
-    """Return the training or test part of a record with columns u0, u1, ... and y0, ..."""
-    values = np.genfromtxt(folder / "daisy" / f"{name}_{part}.csv", delimiter=",", names=True)
-    names = values.dtype.names or ()
-    u, y = (np.stack([values[n] for n in names if n.startswith(letter)], axis=1) for letter in "uy")
-    return rc.data.from_arrays(u, y, 1.0)
 
 
 def tanks(folder: Path) -> tuple[rc.data.Record, rc.data.Record]:

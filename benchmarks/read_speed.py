@@ -3,7 +3,7 @@
     python -m benchmarks.read_speed --rows 1000000 --repeats 5 --out results/read_speed.json
 
 Times are CPU seconds, child processes included; the ratio is the median of the ratios of neighboring runs. The memory is the peak of
-a process of its own that reads one file. The process exits with 1 where a value differs from pandas' in one bit.
+a separate process that reads one file. The process exits with 1 where a value differs from pandas' in one bit.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def write_hdf5(log: pd.DataFrame, path: Path) -> None:
 
 
 def read_hdf5(path: Path) -> pd.DataFrame:
-    """Read the datasets, as h5py alone does: pandas reads HDF5 files of its own making only."""
+    """Read the datasets, as h5py alone does: pandas reads only HDF5 files that it wrote."""
     import h5py
 
     with h5py.File(path) as file:

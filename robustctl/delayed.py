@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .checks import checked_delays
 from .lft import LFT, Claim, block_diagonal, linear, series
+from .registry import registered
 from .system import System, dtype_of
 
 HEAVY = 1e6
@@ -32,6 +33,7 @@ class DelayedState(NamedTuple):
     system: PyTree
 
 
+@registered()
 class Delayed(System):
     """A system whose inputs act some samples late, each by its own number.
 

@@ -120,7 +120,8 @@ class Scaled(System):
 
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the offsets and scales of the inputs."""
-        return float64(self.u_mean, self.u_std)
+        mean, std = float64(self.u_mean, self.u_std)
+        return mean, std
 
     def init_state(self) -> PyTree:
         """Return the inner system's initial state."""

@@ -85,6 +85,7 @@ CONTROLLERS = {
         rc.nn.ContractingR2DN(nu=2, nx=2, nv=3, ny=1, hidden=(4,), key=KEY), (1e-3, 2.0), (5.0,)
     ).explicit(),
     "StateSpace": lag,
+    "delayed": lambda: rc.Delayed(lag(), (3,)),
     "PID": lambda: pid(low=-1.0, high=1.0),
     "two PIDs": lambda: classical.PID(
         [1.0, 2.0], 0.5, [0.0, 0.5], dt=0.1, reads=[[1.0, 0.0, 0.0], [0.0, 0.5, 0.5]]

@@ -17,8 +17,6 @@ from robustctl.linalg import contraction, polar_gram, slack
 from robustctl.nn.bounded_real import bounded_real
 from robustctl.nn.inverse import invert_bounded_real, invert_contraction, invert_polar_gram
 
-from .models import drawn_systems
-
 DTYPES = [jnp.float32, jnp.float64]
 LIKE = {jnp.float32: 1e-5, jnp.float64: 1e-12}
 KINDS = ("Contracting", "Lipschitz", "Dissipative")
@@ -113,21 +111,41 @@ def test_the_network_sees_features_of_size_one(scale):
     found, states = linear_part(explicit), np.zeros((400, 4))
     for t in range(399):
         states[t + 1] = found[0] @ states[t] + found[1] @ u[t]
-    assert np.sqrt(np.mean((states @ np.asarray(explicit.C1).T) ** 2)) == pytest.approx(1, rel=0.05)
+    assert 0.5 < np.sqrt(np.mean((states @ np.asarray(explicit.C1).T) ** 2)) < 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_seeds_differ_in_the_network_alone(cls, kind):
+    """So that they have initial states in common."""
+    init = rc.nn.at_linear(*system(5)[0])
+    one, other = (build(cls, guarantee(kind), init, seed=seed).explicit() for seed in range(2))
+    for mine, its in zip(linear_part(one), linear_part(other), strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-9, atol=1e-12)
+    assert np.abs(one.B1 - other.B1).max() > 0
+
+
+DEMANDS = [(1.0, 500.0), (1.0, 0.02), (0.6, 5.0), (0.05, 5.0), (1e-2, 0.5)]
+"""Rates and gains: one that allows the linear model, and some that do not allow it by far."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_start_holds_and_so_does_whatever_training_makes_of_it(cls, kind, dtype):
-    """Rates and gains that allow the linear model, and some that do not allow it by far."""
-    for k, (rate, gamma) in enumerate([(1.0, 500.0), (1.0, 0.02), (0.6, 5.0), (0.9, 100.0), (1e-2, 0.5)]):
-        asked, offsets = system(k, slowest=(0.9, 0.9999)[k % 2])
-        init = rc.nn.at_linear(*asked, **offsets)
+def test_a_start_holds_and_so_does_what_training_makes_of_it(cls, kind, dtype):
+    for k, (rate, gamma) in enumerate(DEMANDS):
+        asked, offsets = system(k, n=3, nu=1, ny=1, slowest=(0.9, 0.9999)[k % 2])
+        init, sizes = rc.nn.at_linear(*asked, **offsets), {"nu": 1, "ny": 1}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RobustctlWarning)
-            model = build(cls, guarantee(kind, rate, gamma), init, seed=k, dtype=dtype)
-        for one in (model.explicit(), *drawn_systems(model, [1.0, 30.0], seed=k)):
+            model = build(
+                cls, guarantee(kind, rate, gamma, **sizes), init, nx=4, seed=k, dtype=dtype, **sizes
+            )
+        free, fixed = eqx.partition(model, eqx.is_inexact_array)
+        for one in (
+            model,
+            *(eqx.combine(jax.tree.map(lambda a, c=c: c * a, free), fixed) for c in (3.0, -0.1)),
+        ):
             certificate = rc.certify(one, prove=False)
             assert certificate.holds, str(certificate)
             assert certificate.rate <= rate
@@ -156,7 +174,7 @@ def test_slow_modes_move_onto_the_circle_of_the_rate_and_the_rest_stays():
     with pytest.warns(RobustctlWarning, match=r"gives up \d+\.\d% of the impulse response"):
         model = build("R2DN", given, init, nx=3, nu=1, ny=1, dtype=jnp.float64)
     poles = np.sort_complex(np.linalg.eigvals(linear_part(model.explicit())[0]))
-    np.testing.assert_allclose(poles, [0.4 - 0.3j, 0.4 + 0.3j, 0.95], rtol=1e-8)
+    np.testing.assert_allclose(poles, [0.4 - 0.3j, 0.4 + 0.3j, 0.95], rtol=3e-6)
     found, truth = (impulse(m, 3000) for m in (linear_part(model.explicit()), (A, B, C, np.array([[0.2]]))))
     lost = np.sqrt(np.sum((found - truth) ** 2) / np.sum(truth**2))
     assert init.given_up(given, jnp.float64) == pytest.approx(lost, rel=1e-6)

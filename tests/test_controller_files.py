@@ -74,7 +74,7 @@ def test_a_controller_comes_back_whole_and_steps_the_same_to_the_last_bit(name, 
 
 def test_every_controller_estimator_and_loop_is_in_the_list():
     made = {type(part).__name__ for make in CONTROLLERS.values() for part in parts(make())}
-    rooms = "loops", "classical", "plants", "state_space", "scaled", "nn"
+    rooms = "loops", "classical", "plants", "state_space", "scaled", "delayed", "nn"
     known = {
         entry.cls.__name__
         for entry in CLASSES.values()
@@ -269,6 +269,7 @@ ALTERED = {
     "noise per output": ("sampled plant", edit("imperfections", noise=[0.1, 0.2, 0.3]), "noise must be one number or 2 of them"),
     "prepared sample": ("prepared Youla", lambda h, a: a.update({"base.model.change.1": np.zeros((1, 1))}), "fit together"),
     "hidden layer": ("prepared R2DN", lambda h, a: a.update({"g": np.zeros(1)}), "fit the other arrays"),
+    "rank of a map": ("Youla's map", array(t1__D=np.zeros(1)), "fails with: "),
     "limit": ("Youla's map", edit(limit=-1.0), "limit must be positive"),
     "cell": ("explicit GRU", array(cell__bias=np.zeros(1)), "shape"),
     "rate for every channel": ("explicit R2DN", array(rate=np.zeros(3)), "of the kind"),

@@ -14,7 +14,9 @@ from jax import lax
 
 import robustctl as rc
 from robustctl.errors import ModelError, RobustctlError
+from robustctl.export.c_print import KINDS
 from robustctl.export.compiled import find_compiler
+from robustctl.runtime import program as table
 from robustctl.runtime.program import BINARY, COMPARE, UNARY, walk
 
 from .test_export_c import compiled, compiler
@@ -73,11 +75,7 @@ def test_only_what_is_needed_is_left_and_equal_operations_are_one():
 
 
 def test_programs_have_the_kinds_of_the_table():
-    text = __import__("robustctl.export.program", fromlist=["__doc__"]).__doc__
-    named = set(re.findall(r"^`(\w+)`", text, re.MULTILINE)) | {*UNARY, *BINARY, *COMPARE}
-    from robustctl.export import c_kinds, c_more  # noqa: F401
-    from robustctl.export.c_print import KINDS
-
+    named = set(re.findall(r"^`(\w+)`", table.__doc__ or "", re.MULTILINE)) | {*UNARY, *BINARY, *COMPARE}
     assert set(KINDS) == named
 
 
@@ -271,7 +269,7 @@ def test_bad_systems_are_refused():
         program(system(lambda x, u: (jnp.concatenate([x, u]), u)))
     with pytest.raises(ModelError, match="give u=, one sample of the input"):
         program(system(lambda x, u: (x, jnp.eye(2) @ u)))
-    with pytest.raises(ModelError, match="does not say how many inputs it has; give u="):
+    with pytest.raises(ModelError, match="does not define how many inputs it has; give u="):
         program(system(lambda x, u: (x, u), nu=None))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ModelError, match="dt must be the positive sample time"):
         program(system(lambda x, u: (x, u)), dt=0.2)

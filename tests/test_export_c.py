@@ -138,3 +138,36 @@ def test_in_single_precision_too(steps, name):
 def test_over_many_samples_and_in_both_precisions(steps, name):
     check_doubles(steps("float64")[name], name, 10_000)
     check_floats(steps("float32")[name], name, 10_000)
+
+
+TRY = """
+{
+    static NAME_state s;
+    static NAME_inputs u;
+    static NAME_outputs y;
+    double v[sizeof u / sizeof(double) + 1];
+    NAME_init(&s);
+    for (int k = 0; k < 500; k++) {
+        for (size_t i = 0; i < sizeof u / sizeof(double); i++) {
+            v[i] = rand() / (double)RAND_MAX * 2 - 1;
+        }
+        memcpy(&u, v, sizeof u);
+        NAME_step(&s, &u, &y);
+    }
+}
+"""
+
+
+@pytest.mark.slow
+def test_nothing_undefined_happens(tmp_path):
+    """Under the sanitizers of addresses and undefined behavior, every system of the list in one program."""
+    made = written(tmp_path, "float64")
+    body = "".join(TRY.replace("NAME", each.program.name) for each in made.values())
+    heads = '#include <stdlib.h>\n#include <string.h>\n#include "all.c"\n'
+    (tmp_path / "main.c").write_text(f"{heads}int main(void)\n{{{body}return 0;\n}}\n")
+    sanitize = "-fsanitize=address,undefined,float-cast-overflow,float-divide-by-zero"
+    command = [*compiler(), "-std=c99", "-O1", sanitize, "main.c", "-o", "main", "-lm"]
+    if subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode:
+        pytest.skip("the compiler has no sanitizers")
+    done = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -55,6 +55,7 @@ def test_fit_finds_the_plant_and_the_certificate_holds(fitted):
     assert fitted.stopped == "finished" and "(finished) after 150 epochs" in str(fitted)
 
 
+@pytest.mark.filterwarnings("ignore:.*the model extrapolates")  # 7.5 % of its input go farther
 def test_the_best_epoch_is_kept(fitted):
     validation = fitted.history["validation"]
     assert fitted.best_epoch == int(np.argmin(validation))

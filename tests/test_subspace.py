@@ -71,11 +71,15 @@ def test_without_noise_the_system_is_found_exactly():
 
 def test_the_model_is_certified_and_saved(tmp_path):
     rng = np.random.default_rng(0)
-    fit = rc.identify.subspace(logged(plant(rng), rng), order=4, delay=0)
+    record = logged(plant(rng), rng)
+    fit = rc.identify.subspace(record, order=4, delay=0)
     assert rc.certify(fit.model).holds
     rc.save(tmp_path / "model.safetensors", fit.model)
     again = rc.load(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.parameterization.B, fit.model.parameterization.B)
+    before, after = (rc.simulate(m, record) for m in (fit.model, again))
+    np.testing.assert_array_equal(after.y_hat[0], before.y_hat[0])
+    assert "state fitted" in after.initial
 
 
 def test_order_and_poles_are_found_in_noise_with_gaps():

@@ -68,4 +68,37 @@ def identified_by_command(results: Results) -> str:
     return table(("record", *heads), rows)
 
 
-TABLES = {f.__name__: f for f in (model_errors, linear_models, linear_models_random, identified_by_command)}
+def start_at_linear(results: Results) -> str:
+    found = results.get("start_at_linear", {}).get("rows", [])
+    rows = [
+        [
+            *(r[key] for key in ("record", "start", "order", "linear")),
+            ", ".join(f"{score:.3g}" for score in r["test"]),
+            *(
+                r[key]
+                for key in (
+                    "mean_of_seeds",
+                    "training_at_first",
+                    "training_after_a_tenth",
+                    "training_at_last",
+                )
+            ),
+            *(r[key] for key in ("epochs", "nv", "cpu_seconds_a_seed")),
+        ]
+        for r in found
+    ]
+    heads = (
+        "linear model",
+        "network, each seed",
+        "mean of the seeds",
+        "training at first",
+        "after a tenth",
+        "at last",
+    )
+    return table(("record", "start", "order", *heads, "epochs", "features", "CPU s a seed"), rows)
+
+
+TABLES = {
+    f.__name__: f
+    for f in (model_errors, linear_models, linear_models_random, identified_by_command, start_at_linear)
+}

@@ -40,7 +40,7 @@ def header(program: Program) -> str:
 
 
 def source(program: Program, *, own_functions: bool = False) -> str:
-    """Return the source file, with `exp` and `tanh` of its own or without."""
+    """Return the source file, with its own `exp` and `tanh` or without."""
     name, p = program.name, Printer(program, own_functions)
     step = _step(p, program)
     tables = [_table(p, table, value) for value, table in p.tables.items()]
@@ -67,9 +67,9 @@ _INCLUDES = {
 
 
 def _version() -> str:
-    from .. import __version__
+    import robustctl
 
-    return __version__
+    return robustctl.__version__
 
 
 def _struct(p: Printer, what: str, fields: list[str]) -> list[str]:

@@ -39,7 +39,7 @@ def _expression(p: Printer, op: Operation, x: list[str]) -> str:
     if dtype != "float":
         return f"{p.helper(kind, dtype)}({operands})"
     if kind == "neg":
-        return f"(- {x[0]})"  # a constant may have a sign of its own
+        return f"(- {x[0]})"  # a constant may have its own sign
     if kind in _SIGNS:
         return f"({x[0]} {_SIGNS[kind]} {x[1]})"
     if kind in ("sign", "is_finite"):
@@ -143,7 +143,7 @@ def _dot(p: Printer, op: Operation) -> None:
 
 
 def _rows(p: Printer, target: Ref, shape: Sequence[int], terms: int, product, kind: str) -> None:
-    """Sum each entry of a product by itself."""
+    """Sum the entries of a product one after another."""
 
     def entry(at: list[Index]) -> None:
         name = p.name("s")

@@ -12,7 +12,7 @@ from .c_text import Index, bare, number
 KINDS: dict[str, Callable[["Printer", Operation], None]] = {}
 """What prints an operation, by its kind."""
 _LONGEST = 300
-"""Characters of an expression; a longer one is kept in a variable."""
+"""Characters of an expression; a longer one is written to a variable."""
 
 
 def prints(*kinds: str) -> Callable[[Callable], Callable]:
@@ -140,7 +140,7 @@ class Printer:
         self.nest(shape, lambda at: self.line(f"{target.read(at)} = {bare(read(at))};"))
 
     def write_out(self, value: Value, *, array: bool = False) -> Ref:
-        """Write a value's entries to a variable of its own, and read it there from now on."""
+        """Write a value's entries to its own variable, and read it there from now on."""
         source = self.ref(value)
         if value.size == 1 and not array:
             name = self.name()

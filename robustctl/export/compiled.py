@@ -42,7 +42,7 @@ class CompiledStep:
     """A step in C as a function of Python: `step(x, u) -> (x_next, y)`; `rc.export.compile` makes it.
 
     States, inputs and outputs are arranged as the system's own, as arrays of NumPy. `step.init_state()` is where the state starts.
-    Each thread needs a step of its own, because its arguments lie in memory that the calls share.
+    Each thread needs its own step, because its arguments lie in memory that the calls share.
     """
 
     def __init__(self, made: Traced, library: Path):

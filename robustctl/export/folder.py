@@ -58,7 +58,7 @@ def package(
     - `samples`: of noise over the range of the inputs, for the comparison.
     - `seconds`: time limit of the proofs.
 
-    **Raises:** all that `rc.export.c` raises.
+    **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, and all that `program` refuses.
 
     **Example:** ::
 

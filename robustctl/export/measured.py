@@ -1,4 +1,4 @@
-"""What a compiler, its tools and a run on this machine say of an exported step."""
+"""What a compiler, its tools and a run on this machine find of an exported step."""
 
 import re
 import shutil
@@ -95,7 +95,7 @@ def _same_bits(made: Traced, step: CompiledStep, us: PyTree, samples: int) -> bo
 
 
 def compiled_facts(folder: Path, name: str, compiler: Sequence[str]) -> dict[str, Any]:
-    """Return warnings, undefined symbols and stack of a C file, each a text that says so where a tool is missing."""
+    """Return warnings, undefined symbols and stack of a C file, each a text where a tool is missing."""
     with tempfile.TemporaryDirectory(prefix="robustctl-") as temporary:
         made = Path(temporary) / "step.o"
         command = [*compiler, *STRICT, "-fstack-usage", "-c", str(folder / f"{name}.c"), "-o", str(made)]
@@ -137,7 +137,7 @@ def times(step: CompiledStep, us: PyTree, calls: int = 200) -> dict[str, float |
         step.loop(x, us)
         found.append(1e6 * (time.perf_counter() - begin) / count)
     median, high = np.percentile(found, [50, 99.9])
-    about = f"means of {calls} runs of {count} steps on the machine named below; no worst-case execution time: tools for that are aiT and OTAWA"
+    about = f"means of {calls} runs of {count} steps on the machine named below; tools such as aiT and OTAWA give worst-case execution times"
     return {
         "median_us": float(median),
         "p99_9_us": float(high),

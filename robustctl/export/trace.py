@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ..checks import is_positive
 from ..errors import ModelError
 from ..runtime.program import Program, Signals, State, Value
-from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
+from ..system import Parameterization, System, dtype_of, explicit_of, one_sample
 from . import rules, rules_index, rules_linalg, rules_loops  # noqa: F401  # registers what they translate
 from .prune import pruned
 from .translate import Translator
@@ -198,20 +198,17 @@ def _check_state(x: PyTree, after: PyTree) -> None:
 def _one_sample(system: System) -> PyTree:
     """Return one sample of a system's input.
 
-    **Raises:** `ModelError` where the class does not say.
+    **Raises:** `ModelError` where the class does not define it.
     """
     if system.nu is not None and type(system).undisturbed is System.undisturbed:
         return jnp.zeros(system.nu)  # without the dtype of a state, which a static system lacks
     try:
-        nothing = system.undisturbed()
+        return one_sample(system)
     except ModelError as error:
         raise ModelError(
-            f"one sample of the input must be known, and {type(system).__name__} does not say how many inputs it has; give u=, for "
+            f"one sample of the input must be known, and {type(system).__name__} does not define how many inputs it has; give u=, for "
             "example jnp.zeros(2), or a pair (control, measured output) for an estimator"
         ) from error
-    if isinstance(system, StrictlyProper):
-        return jnp.zeros(system.nu or 0), nothing
-    return nothing
 
 
 def _sample_time(system: System, dt: float | None) -> float | None:

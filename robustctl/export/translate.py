@@ -98,7 +98,7 @@ class Translator:
         if (found := folded(kind, operands, types, params)) is not None:
             return (self.constant(found),)
         key = kind, tuple(operands), tuple(types), repr(sorted(params.items()))
-        # The same numbers twice, as where an estimate is asked for by the output and by the state.
+        # The same numbers twice, where both output and state need an estimate, for example.
         if key not in self.seen:
             results = tuple(Value(tuple(map(int, shape)), dtype) for shape, dtype in types)
             self.operations.append(Operation(kind, tuple(operands), results, params))
@@ -197,7 +197,7 @@ def _evaluated(eqn: Any, operands: list[Known]) -> Sequence[Known]:
 
 
 class Placed(ModelError):
-    """A `ModelError` that names the place in the source."""
+    """A `ModelError` that names a line of the source."""
 
 
 def _placed(error: ModelError, eqn: Any) -> ModelError:
@@ -209,7 +209,7 @@ def _placed(error: ModelError, eqn: Any) -> ModelError:
 
 
 def _place(eqn: Any) -> str:
-    """Return file, line and function of an equation, as far as JAX tells."""
+    """Return file, line and function of an equation, as far as JAX knows them."""
     try:
         from jax._src.source_info_util import summarize  # JAX has no public name for it
     except ImportError:

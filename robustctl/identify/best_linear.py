@@ -130,7 +130,8 @@ def best_linear(record: Record, period: int, *, skip: int = 1) -> BestLinear:
     power = np.sum(np.mean(np.abs(linear) ** 2, axis=2), axis=0)
     shares = [np.sqrt(np.maximum(np.sum(v, axis=0), 0) / power) for v in (periods * noise, total - noise)]
     return BestLinear(
-        2 * np.pi * lines / (period * record.dt), G / size, *deviations, *shares, periods, len(record.experiments),
+        2 * np.pi * lines / (period * record.dt), G / size,
+        deviations[0], deviations[1], shares[0], shares[1], periods, len(record.experiments),
         record.inputs, record.outputs, record.input_units, record.output_units,
     )  # fmt: skip
 
@@ -146,7 +147,7 @@ def _means(record: Record, period: int, skip: int):
             f"an input must vary, but {list(record.inputs)} are constant; log with rc.data.multisine"
         )
     each = [
-        period_spectra(Residual(u(e.u), e.y, e.u_mask.all(axis=1), e.y_mask), period, skip)
+        period_spectra(Residual(u(e.u), e.y, np.asarray(e.u_mask.all(axis=1)), e.y_mask), period, skip)
         for e in record.experiments
     ]
     if len(each) < record.nu:

@@ -19,7 +19,7 @@ from ..nn.activations import Activation
 from ..system import Parameterization, dtype_of
 from ..train import LearnedState
 from ..train.fitted_model import check_channels, check_record
-from ..train.initial_state import linear_part
+from ..train.initial_state import RIDGE, linear_part
 from .subspace import LinearFit
 
 LEAST_STATES = 4
@@ -27,9 +27,6 @@ LEAST_STATES = 4
 
 SAMPLES = 1_000
 """Of each experiment, from which its initial state is fitted."""
-
-RIDGE = 1e-5
-"""Of the mean square with which the outputs show a state."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import numpy as np
 import scipy.linalg
@@ -20,6 +21,8 @@ from .subspace import LinearFit, series_of
 
 STEPS, CONVERGED = 100, 1e-8
 """Most steps to the least squared error, and the relative decrease that ends them: the covariance is that of the least."""
+
+Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 FINITE = 1e6
 """Magnitude from which a zero is one at infinity."""
@@ -142,7 +145,7 @@ class LinearUncertainty:
     def poles(self) -> Spread:
         """Return the poles (nx,) without those of the delays."""
         A, B, C, D, _ = self.model
-        values, left, right = scipy.linalg.eig(A, left=True, right=True)
+        values, left, right = cast(Triple, scipy.linalg.eig(A, left=True, right=True))
         at = np.einsum("ik,ik->k", left.conj(), right)
         K = np.einsum("ik,pk->kpi", left.conj(), C @ right) / at[:, None, None]
         rest = np.zeros((len(A), B.size + C.size + D.size))
@@ -160,7 +163,7 @@ class LinearUncertainty:
         (ny, nx), nu = C.shape, B.shape[1]
         M = np.block([[A, B[:, [input]]], [C[[output]], D[[output]][:, [input]]]])
         N = np.diag(np.append(np.ones(nx), 0.0))
-        values, left, right = scipy.linalg.eig(M, N, left=True, right=True)
+        values, left, right = cast(Triple, scipy.linalg.eig(M, N, left=True, right=True))
         finite = np.isfinite(values) & (np.abs(values) < FINITE)
         values, left, right = values[finite], left[:, finite].conj(), right[:, finite]
         at = np.einsum("ik,ik->k", left[:nx], right[:nx])

@@ -55,7 +55,7 @@ class Chosen(NamedTuple):
     - `delays`: of each input, samples.
     - `values`: the singular values.
     - `validation`: error of each kind of model on the validation part.
-    - `outside`: largest magnitude of a pole before it was moved inside.
+    - `outside`: largest magnitude of a pole of the projection's two strongest directions, above one where the record grows.
     """
 
     model: Linear
@@ -82,21 +82,21 @@ def choose(given: Sequence[Series], orders: Sequence[int], delays: tuple[int, ..
     **Raises:** `DataError` for too few samples without gaps.
     """
     zero = (0,) * given[0].u.shape[1]
-    searched, delays = delays is None, found_delays(given) if delays is None else delays
-    late = [delayed(e, delays) for e in given]
+    used = found_delays(given) if delays is None else delays
+    late = [delayed(e, used) for e in given]
     found = validated(late, orders)
-    if searched and delays != zero:
+    if delays is None and used != zero:
         without = validated(given, orders)
         # A slow plant's first responses are lost in the noise and look like a delay, which then costs accuracy.
         if min(without.values()) < min(found.values()):
-            found, delays, late = without, zero, list(given)
+            found, used, late = without, zero, list(given)
     best = lowest(found)
     models, values, outside = fit(late, [best])
-    return Chosen(models[best], best[1], delays, values, found, outside)
+    return Chosen(models[best], best[1], used, values, found, outside)
 
 
 def fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind, Linear], np.ndarray, float]:
-    """Return the models of some kinds, those that the data allow, the singular values, and the largest pole before it was moved.
+    """Return the models of some kinds, those that the data allow, the singular values, and the largest pole of order two.
 
     **Arguments:**
 
@@ -108,18 +108,20 @@ def fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind
     ny = experiments[0].y.shape[1]
     rows = _rows(experiments, max(n for n, _ in kinds))
     vectors, values = observability(experiments, rows)
-    models, outside = {}, 0.0
+    models = {}
     # A slower mode looks constant in the record. One that is found unstable gets a time constant of the record's length.
     margin = 1 / max(len(e.u) for e in experiments)
     kept, onto = (1 - max(m, LEAST_MARGIN) for m in (SLOWEST * margin, margin))
     for n in sorted({n for n, _ in kinds if n < rows * ny}):
         short = shortened(experiments, n)
-        A, C, outside = state_matrices(vectors, values, n, ny, kept, onto)
+        A, C, _ = state_matrices(vectors, values, n, ny, kept, onto)
         models[n, False] = with_inputs(A, C, short)
         if (n, True) in kinds:
             models[n, True] = polished(
                 models[n, False], short, max(onto, float(np.abs(np.linalg.eigvals(A)).max()))
             )
+    # Of the two strongest directions alone: models of high order have unstable poles that mean nothing.
+    outside = state_matrices(vectors, values, min(2, *(n for n, _ in kinds)), ny, kept, onto)[2]
     if not models:
         raise DataError(
             f"order must be less than {rows * ny}, what the record's length without gaps allows, got {min(kinds)[0]}; use a lower order"
@@ -179,8 +181,11 @@ def lowest(validation: dict[Kind, float]) -> Kind:
 
     - `validation`: error of each kind
     """
-    best = min(validation)
-    for kind, score in validation.items():
-        if score < BETTER * validation[best] - EXACT:
+    best = None
+    for n in sorted({n for n, _ in validation}):
+        # Of the same order, least squares have the smaller variance: the projection has to be better.
+        kind = min(((n, True), (n, False)), key=lambda k: validation.get(k, np.inf))
+        if best is None or validation[kind] < BETTER * validation[best] - EXACT:
             best = kind
+    assert best is not None
     return best

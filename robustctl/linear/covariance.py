@@ -76,13 +76,12 @@ def covariance(model: Linear, experiments: Sequence[Series]) -> np.ndarray:
     noise, ok = noise_of(errors), [e.y_ok for e in experiments]
     between = _between(found, ok, noise)
     # The fit takes from the residuals what the parameters explain of the noise: more where it is slow, as they are.
-    lost = np.mean(
-        [
-            np.trace(inverse @ _between(found, ok, _refitted(found, ok, noise, inverse, k)))
-            for k in range(REFITS)
-        ]
+    fitted = np.mean(
+        [_between(found, ok, _refitted(found, ok, noise, inverse, k)) for k in range(REFITS)], axis=0
     )
-    return inverse @ between @ inverse * (np.trace(inverse @ between) / max(lost, 1e-300))
+    return (
+        inverse @ between @ inverse * (np.trace(inverse @ between) / max(np.trace(inverse @ fitted), 1e-300))
+    )
 
 
 def _inverse(hessian: np.ndarray, free: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def with_inputs(A: np.ndarray, C: np.ndarray, experiments: Sequence[Series]) -> 
         rows = np.concatenate(parts, axis=2)[e.y_ok]
         size = size + np.sum(rows**2, axis=0)
         start = start_of(free(A, len(e.u)), C, e.y_ok)
-        R = np.linalg.qr(np.vstack([R, start.without(rows)]), mode="r")
+        R = np.asarray(np.linalg.qr(np.vstack([R, start.without(rows)]), mode="r"))
     # A column of zeros, that of a constant input, gets the coefficient zero rather than one of rounding.
     size = np.sqrt(np.where(size > 0, size, np.inf))[:-1]
     theta = np.linalg.lstsq(R[:, :-1] / size, R[:, -1], rcond=DEPENDENT)[0] / size

@@ -1,4 +1,4 @@
-"""A start at a linear model: free arrays of an R2DN or a REN whose linear part is a given one, with a small network beside it."""
+"""A start at a linear model: free arrays of an R2DN or a REN whose linear part is a given one, with a small network."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ SHARE = 0.05
 """Of the linear model's output: what the network may add to it at first."""
 
 NAMED = 1e-3
-"""Part of the impulse response given up from which on a warning says so."""
+"""Part of the impulse response given up from which on a warning names it."""
 
 TYPICAL = 5_000
-"""Samples, from the middle of those given, that tell the size of the states."""
+"""Samples, from the middle of those given, that determine the size of the states."""
 
 _C = TypeVar("_C", bound=Core)
 
@@ -47,7 +47,7 @@ class AtLinear:
     u: np.ndarray | None
 
     def __call__(self, key: PRNGKeyArray, nx: int, D: Any, rate: float) -> Any:
-        """Refuse models without a network beside their linear part."""
+        """Refuse models without a network."""
         raise ModelError(
             "at_linear must be given to an R2DN or a REN, got another model; give one of these, or another initializer"
         )
@@ -120,13 +120,23 @@ class AtLinear:
             nx, (ny, nu) = len(m.A), m.D.shape
             part = _unit_gain(rng, m, np.zeros((nx, 0)), np.zeros((0, nx)), np.zeros((0, 0)), nv, rate)
             D12, D21 = rng.normal(size=(nv, nu)) / nu**0.5, QUIET * rng.normal(size=(ny, nv)) / nv**0.5
-            # With no bound on the gain the size of the states is free: the network is to see features of size one.
-            scale = 1 / max(self._size(m, part.C1, 0 * D12), np.finfo(float).tiny ** 0.5)
+            scale = self._scale(m, nv, rate)
             m = m._replace(B=scale * m.B, C=m.C / scale, bx=scale * m.bx)
             part = part._replace(B2=m.B, C2=m.C, D12=D12, D21=D21, D22=m.D, bx=m.bx)
         heard = peak(m._replace(B=part.B1, D=D21), 1.0) * self._size(m, part.C1, D12)
         share = min(1.0, SHARE * self._size(m, m.C, m.D) / max(heard, np.finfo(float).tiny))
         return part._replace(B1=share * part.B1, D21=share * part.D21)
+
+    def _scale(self, m: StateSpaceModel, nv: int, rate: float) -> float:
+        """Return the factor of the states with which the network sees features of size about one.
+
+        With no bound on the gain their size is free. It is the same for all seeds, so that they have initial states in common.
+        """
+        nx, nu = m.B.shape
+        room = _root(np.eye(nx) - m.A.T @ m.A / rate**2)
+        size = rate * FROM_STATE * nx**0.5 * self._size(m, room, np.zeros((nx, nu)))
+        # A normal matrix with the norm one has entries of about this size.
+        return (nx**0.5 + nv**0.5) / max(size, np.finfo(float).tiny ** 0.5)
 
     def _size(self, m: StateSpaceModel, C: np.ndarray, D: np.ndarray) -> float:
         """Return the root mean square of `C x + D u`, of its channels' mean, under typical inputs."""
@@ -206,7 +216,7 @@ def at_linear(A: Any, B: Any, C: Any, D: Any, *, bx: Any = None, by: Any = None,
     - `D`: (ny, nu).
     - `bx`: offset of the state, (n,); default zero.
     - `by`: offset of the output, (ny,); default zero.
-    - `u`: typical inputs (T, nu), which tell the size of the states; default white noise of variance one.
+    - `u`: typical inputs (T, nu), which determine the size of the states; default white noise of variance one.
 
     **Raises:** `ModelError` for matrices that do not fit each other, are not finite, or are not stable; when a model is built, for
     another number of inputs or outputs, and for fewer states.

@@ -14,8 +14,8 @@ from .inverse import Rates, outside_ports, within_ports
 MARGIN, ROOM = 16, 6
 """Slacks of its dtype that the slowest mode stays within the rate, and the norm of the linear part below one: ports need room."""
 
-LEAST, MOST = 1e-8, 0.5
-"""Bounds of either distance: for the solvers of Gramians, and for small rates, at which one slack weighs `1 / rate^2`."""
+LEAST, MOST = 1e-7, 0.03
+"""Of a slack over rate^2 in these: the solvers of Gramians need more, and nothing is left with more."""
 
 HALVINGS = 8
 """Of the distance from the slowest mode to the rate, and of the interval in which the largest gain lies."""
@@ -54,28 +54,31 @@ def nearest(m: StateSpaceModel, rate: float, supply: Rates | None, dtype) -> tup
     if supply is None:
         at_rate = _at_rate(m, radius)
         found = _in_coordinates(at_rate, *_gramians(at_rate, _between(at_rate.A, rate, 1)))
+        # Gramians of nearly uncontrollable states are inexact.
+        largest = rate * (1 - _distance(ROOM, rate, dtype))
+        found = found._replace(A=found.A * min(1.0, largest / max(np.linalg.norm(found.A, 2), LEAST)))
         return found, _given_up(m, found)
     return _bounded(m, radius, rate, supply, dtype)
 
 
 def _distance(slacks: int, rate: float, dtype) -> float:
-    return min(max(slacks * slack(dtype) / rate**2, LEAST), MOST)
+    # In the map's H a state weighs rate^2 of the other blocks.
+    return slacks * min(max(slack(dtype) / rate**2, LEAST), MOST)
 
 
 def _at_rate(m: StateSpaceModel, radius: float) -> StateSpaceModel:
     """Return the model with its modes within a radius, and the B whose impulse response is nearest."""
     T, Z = scipy.linalg.schur(m.A)[:2]
-    k, moved = 0, False
+    k, root = 0, np.ones(len(T))
     while k < len(T):
         size = 2 if k + 1 < len(T) and T[k + 1, k] else 1
-        block = T[k : k + size, k : k + size]
-        modulus = np.abs(np.linalg.eigvals(block)).max()
-        if modulus > radius:
-            T[k : k + size, k : k + size], moved = block * (radius / modulus), True
+        modulus = np.abs(np.linalg.eigvals(T[k : k + size, k : k + size])).max()
+        root[k : k + size] = min(1.0, radius / max(modulus, radius)) ** 0.5
         k += size
-    if not moved:
+    if root.min(initial=1.0) == 1.0:
         return m
-    A = Z @ T @ Z.T
+    # What couples two modes is reduced with them.
+    A = Z @ (root[:, None] * T * root) @ Z.T
     # min over B' of sum_k |C A'^k B' - C A^k B|^2 has B' = W^-1 X B with these two sums.
     CC = m.C.T @ m.C
     n = len(A)
@@ -130,8 +133,9 @@ def _bounded(
     """
     slowest = min(radius, np.abs(np.linalg.eigvals(m.A)).max(initial=0.0))
     best: tuple[StateSpaceModel, float] | None = None
-    for k in range(FASTER):
-        at_rate = _at_rate(m, radius if k == 0 else rate - (rate - slowest) * 2 ** (k / 2))
+    radii = [radius, *(rate - (rate - slowest) * 2 ** (k / 2) for k in range(1, FASTER))]
+    for smaller in filter(lambda r: r > 0, radii):
+        at_rate = _at_rate(m, smaller)
         found = _scaled_down(at_rate, rate, supply, dtype)
         if found is not None:
             given_up = _given_up(m, found)
@@ -173,7 +177,7 @@ def _scaled_down(m: StateSpaceModel, rate: float, supply: Rates, dtype) -> State
 def _with_unit_gain(m: StateSpaceModel, rate: float, limit: float) -> StateSpaceModel | None:
     """Return the model in coordinates in which `[A / rate, B; C / rate, D]` is a contraction, None where none are found."""
     for halvings in range(1, HALVINGS):
-        radius = _between(m.A, rate, halvings)
+        radius = _between(m.A, limit * rate, halvings)
         largest = peak(m, radius)
         # Gains are raised halfway to one, or less, which leaves the network's ports room.
         for exponent in (0.5, 0.25) if largest < limit else ():
@@ -191,9 +195,10 @@ def _contraction(m: StateSpaceModel, radius: float, rate: float, factor: float) 
     if Wo is None or Wc is None:
         return None
     try:
-        return _in_coordinates(m, Wc, Wo)
+        found = _in_coordinates(m, Wc, Wo)
     except np.linalg.LinAlgError:
         return None
+    return found if np.isfinite(found.B).all() and np.isfinite(found.C).all() else None
 
 
 def _riccati(A, B, C, D) -> np.ndarray | None:

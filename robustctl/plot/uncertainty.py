@@ -79,7 +79,8 @@ def bode(
     rows, columns = min(r.ny, outputs), min(r.nu, inputs)
     figure, axes = panels(2 * rows, columns, (4.4 if columns > 1 else 6.0, 1.9), sharex="all")
     for i, j in np.ndindex(rows, columns):
-        upper, lower = axes[2 * i, j], axes[2 * i + 1, j]
+        upper: Any = axes[2 * i, j]
+        lower: Any = axes[2 * i + 1, j]
         decibel = 20 / np.log(10)
         _band(upper, omega, 20 * np.log10(gain[:, i, j]), decibel * gain_std[:, i, j])
         turned = np.unwrap(phase[:, i, j])
@@ -174,15 +175,15 @@ def _places(ax: Any, found: Spread, color: str, marker: str, label: str) -> None
     turn = np.linspace(0, 2 * np.pi, 60)
     around = np.stack([np.cos(turn), np.sin(turn)])
     ax.plot(
-        found.value.real,
-        found.value.imag,
+        np.real(found.value),
+        np.imag(found.value),
         marker,
         color=color,
         markerfacecolor="none",
         label=label,
         linestyle="none",
     )
-    for value, cov in zip(found.value, found.covariance, strict=True):
+    for value, cov in zip(found.value.tolist(), found.covariance, strict=True):
         # A real pole has no variance of its imaginary part.
         values, vectors = np.linalg.eigh(cov)
         ellipse = TWO * (vectors * np.sqrt(np.maximum(values, 0))) @ around

@@ -154,7 +154,8 @@ def _sort(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 
 @handler("take")
 def _take(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
-    return lambda x, at: x.reshape(-1)[at]
+    # A program moves its positions inside itself; one that was tampered with reads the last entry.
+    return lambda x, at: x.reshape(-1).take(at, mode="clip")
 
 
 @handler("put")
@@ -162,7 +163,8 @@ def _put(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
     how = op.params["how"]
 
     def put(x: Array, at: Array, updates: Array) -> Array:
-        found, kept = np.array(x), np.ravel(at) >= 0
+        found = np.array(x)
+        kept = (np.ravel(at) >= 0) & (np.ravel(at) < found.size)
         flat, at, updates = found.reshape(-1), np.ravel(at)[kept], np.ravel(updates)[kept]
         if how == "set":
             flat[at] = updates

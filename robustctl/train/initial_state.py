@@ -166,7 +166,7 @@ def warm_up(window: int, *, width: int = 64) -> Builder:
 
 
 def linear_warm_up(window: int) -> Builder:
-    """Train a linear map from the first `window` samples to the state, from what the model's linear part says of them.
+    """Train a linear map from the first `window` samples to the state, from what the model's linear part states of them.
 
     The start is the estimate by least squares, of the state at the first sample, moved on to the end of the window; it is for models with
     a linear part: an R2DN, a REN, a linear model.
@@ -190,7 +190,7 @@ def linear_part(system: Any) -> tuple[np.ndarray, ...]:
 def observer(A, B, C, D, bx, by, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Return K and b of the state after a window as least squares see it: see `LinearWarmUp`."""
     nx, (ny, nu) = len(A), D.shape
-    # x[t] = power x[0] + driven u + offset, for the inputs u of the window side by side
+    # x[t] = power x[0] + driven u + offset, for the inputs u of the window, concatenated
     power, driven, offset = np.eye(nx), np.zeros((nx, window, nu)), np.zeros(nx)
     seen, direct, constant = [], [], []
     for t in range(window):

@@ -63,7 +63,7 @@ RAMP = 100
 
 @functools.lru_cache(maxsize=256)
 def two_rate_adam(
-    steps: int, linear: float = 1e-3, network: float = 1e-2, weight_decay: float = 0.0
+    steps: int, linear: float = 3e-4, network: float = 3e-3, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
     """Return Adam with a smaller rate for the linear part of a model than for its network and initial states.
 

@@ -72,7 +72,7 @@ def outside_lines(simulation: Simulation) -> list[str]:
 
 
 def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | None) -> list[str]:
-    """Return each output's fit in percent, here and on the training record: the model's beside that of a linear model."""
+    """Return each output's fit in percent, here and on the training record: the model's, and that of a linear model."""
     if comparison is None:
         return []
     c = comparison

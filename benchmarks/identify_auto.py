@@ -50,7 +50,7 @@ def command(record: str, folder: Path, work: Path) -> list[str]:
 
 
 def run(record: str, seed: int, folder: Path, minutes: float) -> dict:
-    """Identify a record by the command, and return what its folder says."""
+    """Identify a record by the command, and return what its folder holds."""
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         words = [

@@ -15,7 +15,7 @@ class Recipe:
         gamma: Certified gain of the lipschitz models, between signals scaled to standard deviation one.
         rate: Certified contraction rate per sample, in (0, 1].
         delay: Samples by which the inputs act late, one number or one for each.
-        init: Where the network starts: linear, at the subspace model; prior, about it, which stays as it is; memory, at slow modes.
+        init: Where the network starts: linear, at the subspace model; prior, about it, which is not trained; memory, at slow modes.
         nx: Number of states.
         nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.

@@ -96,16 +96,16 @@ def test_rerun_gives_the_same_numbers_and_refuses_data_that_changed(run, tmp_pat
     "command",
     [
         Demo(seed=3),
-        FitLog(Path("/a b/log.csv"), ("u", "v"), ("y",), dt=0.1, test=Path("/t.csv"), resume=True),
+        FitLog((Path("/a b/log.csv"),), ("u", "v"), ("y",), dt=0.1, test=Path("/t.csv"), resume=True),
         FitLog(
-            Path("/l.txt"),
+            (Path("/l.txt"),),
             ("u",),
             ("y",),
             time=("t",),
             reading=Reading("csv", "latin-1", ",", ("Bad", "-9999", "No Data"), ("u",), 10.0, "ms"),
         ),
         FitLog(
-            Path("/l.mat"),
+            (Path("/l.mat"),),
             ("u",),
             ("y",),
             time=("t",),

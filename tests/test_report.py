@@ -217,7 +217,7 @@ def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     )
     linear = [o["fit_percent_linear"] for o in outputs]
     noise = [100 * (1 - 0.1 / np.std(np.concatenate([e.y[:, i] for e in test.experiments]))) for i in (0, 1)]
-    assert linear == pytest.approx(noise, abs=8) and compared.states == 2
+    assert linear == pytest.approx(noise, abs=8) and compared.kind == "ARX models of orders 1, 1"
     text = str(r)
     assert "WARNING" not in text and all(f"{value:.2f}" in text for value in linear)
     assert "level: the linear model is no worse here" in text  # three epochs are few
@@ -237,7 +237,7 @@ def test_without_a_linear_model_there_is_nothing_beside(trained, still):
         y = [np.ones_like(a) for a in y]
     names = {name: getattr(record, name) for name in ("inputs", "outputs", "output_units")}
     r = fit_report(fit.model, record, trained_on=from_arrays(u, y, 0.5, **names))
-    assert r.comparison.states is None and "subspace model" not in str(r)
+    assert r.comparison.kind == "" and "ARX" not in str(r)
     assert [o["fit_percent_linear"] for o in r.to_dict()["outputs"]] == [None, None]
 
 

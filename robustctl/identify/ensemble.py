@@ -69,7 +69,7 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble(Problem[Fit]):
-    """Minimize the free-run error of several models on a record, each by itself.
+    """Minimize the free-run error of several models on a record, each separately.
 
     ::
 

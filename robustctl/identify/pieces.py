@@ -1,4 +1,4 @@
-"""A record cut into pieces of equal length, which are simulated side by side."""
+"""A record cut into pieces of equal length, which are simulated in parallel."""
 
 from typing import NamedTuple
 

@@ -224,7 +224,7 @@ def identify(
 
     - `record`: the log
     - `recipe`: model and training
-    - `linear`: what the network starts at or about, where the recipe says so; its scaling is used
+    - `linear`: what the network starts at or about, where the recipe asks for it; its scaling is used
     - `run`: run folder, as for `fit`
     - `monitor`: progress line, watchers and callback, as for `fit`
 

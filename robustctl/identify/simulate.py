@@ -138,7 +138,7 @@ def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int)
 def estimated_states(system: System, batch: Experiments, horizon: int) -> Array:
     """Return the initial states, raveled, (B, n), that fit the first `horizon` outputs of each experiment best."""
     if isinstance(system, AverageSystem):
-        # Each member by itself: together they have more states than these samples determine.
+        # Each member separately: together they have more states than these samples determine.
         return jnp.concatenate([estimated_states(one, batch, horizon) for one in system.members], axis=1)
     import scipy.optimize  # slow to import
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from ..advice.baseline import linear_baseline
 from ..data import Record
 from ..errors import DataError
 from ..identify import Simulation, subspace
@@ -22,14 +23,14 @@ class Comparison:
     - `linear`: fit of the linear model (ny,), on the samples that the model is scored on, from a state fitted to the samples
       before them, as the model's is; NaN where there is none.
     - `linear_trained`: fit of the linear model on the training record (ny,).
-    - `states`: number of states of the linear model, None where there is none.
+    - `kind`: the linear model in words, "" where there is none.
     - `seen`: True if the simulated record is the training record.
     """
 
     trained: np.ndarray
     linear: np.ndarray
     linear_trained: np.ndarray
-    states: int | None
+    kind: str
     seen: bool
 
 
@@ -51,11 +52,22 @@ def compare_fits(
     on_trained = (simulation if seen else simulated(model, trained)).scores().fit_percent
     linear = _subspace(trained) if linear is None else linear
     if linear is None:
-        nothing = np.full(trained.ny, np.nan)
-        return Comparison(on_trained, nothing, nothing, None, seen)
+        return Comparison(on_trained, *_arx(trained, simulation), seen)
     here = _fits(linear, simulation.record, simulation.skipped)
     there = here if seen else _fits(linear, trained, simulation.skipped)
-    return Comparison(on_trained, here, there, linear.explicit().init_state().size, seen)
+    kind = f"the subspace model, {linear.explicit().init_state().size} states"
+    return Comparison(on_trained, here, there, kind, seen)
+
+
+def _arx(trained: Record, simulation: Simulation) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return the fits on both records of ARX models, which a record too short for a subspace method may still determine."""
+    fits, found = [], linear_baseline(trained, trained, simulation.skipped)
+    known = [m is not None for m in found.models]
+    for record in (simulation.record, trained):
+        y_hat = linear_baseline(trained, record, simulation.skipped).y_hat
+        fits.append(np.where(known, channel_scores(record, y_hat, simulation.skipped).fit_percent, np.nan))
+    orders = ", ".join("none" if m is None else str(m.order) for m in found.models)
+    return fits[0], fits[1], f"ARX models of orders {orders}" if any(known) else ""
 
 
 def _subspace(record: Record) -> FittedModel | None:

@@ -72,7 +72,7 @@ def outside_lines(simulation: Simulation) -> list[str]:
 
 
 def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | None) -> list[str]:
-    """Return each output's fit in percent, here and on the training record: the model's beside that of a linear model."""
+    """Return each output's fit in percent, here and on the training record: the model's, and that of a linear model."""
     if comparison is None:
         return []
     c = comparison
@@ -82,8 +82,8 @@ def comparison_lines(record: Record, fits: np.ndarray, comparison: Comparison | 
         lines.append(f"{_cells(name, unit)}{here:>9.2f}{linear:>9.2f}{trained:>14.2f}{there:>9.2f}")
         if linear > here:
             lines.append(f"  {name}: the linear model is no worse here: give more minutes, or more data")
-    if c.states is not None:
-        lines.append(f"  linear: the subspace model, {c.states} states, its start fitted as the model's")
+    if c.kind:
+        lines.append(f"  linear: {c.kind}, its start fitted as the model's")
     return lines
 
 

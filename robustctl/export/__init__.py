@@ -6,6 +6,7 @@ from .fmu import fmu as fmu
 from .folder import Checked as Checked
 from .folder import check as check
 from .folder import package as package
+from .jax_file import jax as jax
 from .matlab_file import matlab as matlab
 from .onnx_file import onnx as onnx
 from .runtime_file import runtime as runtime

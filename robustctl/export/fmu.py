@@ -92,9 +92,7 @@ def fmu(
     return file
 
 
-def _wrapper(
-    name: str, version: str, token: str, dt: float, found: Sequence[Variable], dtype: str
-) -> str:
+def _wrapper(name: str, version: str, token: str, dt: float, found: Sequence[Variable], dtype: str) -> str:
     """Return the C source that gives a step the functions of the standard."""
     double = dtype == "float64"
     kinds = {"float": "IS_REAL", "int32": "IS_INT32", "int64": "IS_INT64", "bool": "IS_BOOLEAN"}

@@ -7,7 +7,11 @@ from xml.etree import ElementTree
 from .fmu_variables import Variable
 
 Element = ElementTree.Element
-_ABILITIES = {"canHandleVariableCommunicationStepSize": "true", "canSerializeFMUState": "true", "canGetAndSetFMUState": "true"}
+_ABILITIES = {
+    "canHandleVariableCommunicationStepSize": "true",
+    "canSerializeFMUState": "true",
+    "canGetAndSetFMUState": "true",
+}
 _TYPES = {
     "3.0": {"float": "Float64", "int32": "Int32", "int64": "Int64", "bool": "Boolean"},
     "2.0": {"float": "Real", "int32": "Integer", "int64": "Integer", "bool": "Boolean"},

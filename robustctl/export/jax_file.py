@@ -33,7 +33,8 @@ def jax(  # read as rc.export.jax
         x, y = step(x, u)
 
     State, input and output are each the tuple of their arrays, in the order of `jax.tree.leaves`, and a single array is itself. The
-    functions can be called within `jax.jit`, `jax.vmap` excluded. JAX reads a file for at least six months after it was written.
+    functions can be called within `jax.jit` and `lax.scan`, but have no gradients and no batches by `jax.vmap`. JAX reads a file for at
+    least six months after it was written.
 
     **Arguments:**
 

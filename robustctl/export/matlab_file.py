@@ -126,7 +126,13 @@ def _step(s: Script, made: Program) -> str:
         s.line(f"state.{part.name} = {new};")
     head = [f"function [state, outputs] = {made.name}_step(state, inputs)", *_help(made)]
     if s.constants:
-        head += ["persistent c", "if isempty(c)", f"    kept = {_load(made.name)};", "    c = kept.constants;", "end"]
+        head += [
+            "persistent c",
+            "if isempty(c)",
+            f"    kept = {_load(made.name)};",
+            "    c = kept.constants;",
+            "end",
+        ]
     if not made.outputs:
         head.append("outputs = [];")
     needed = dict.fromkeys(h for used in s.used for h in (used, *NEEDS.get(used, ())))
@@ -167,7 +173,9 @@ def _help(made: Program) -> list[str]:
     """Return the comment that `help` shows."""
     every = "" if made.dt is None else f", every {made.dt!r} s"
     lines = [f"{made.name.upper()}_STEP One step of a discrete-time system{every}, made by robustctl."]
-    lines.append(f"  [state, outputs] = {made.name}_step(state, inputs), the first state from {made.name}_init().")
+    lines.append(
+        f"  [state, outputs] = {made.name}_step(state, inputs), the first state from {made.name}_init()."
+    )
     for what, parts in (("inputs", made.inputs), ("outputs", made.outputs)):
         for part in parts:
             given = what if len(parts) == 1 else f"{what}.{part.name}"

@@ -33,9 +33,7 @@ def _loop(s: Script, op: Operation) -> None:
     turn, xs = s.name("t"), [_named(s, x) for x in op.operands[n:]]
     s.line(f"for {turn} = {f'{length - 1}:-1:0' if op.params['reverse'] else f'0:{length - 1}'}")
     s.depth += 1
-    slices = [
-        f"{x}({_part(turn, part.size)})" for x, part in zip(xs, body.inputs[n:], strict=True)
-    ]
+    slices = [f"{x}({_part(turn, part.size)})" for x, part in zip(xs, body.inputs[n:], strict=True)]
     after = s.block(body, [*carries, *(_assigned(s, each) for each in slices)])
     for y, new, one in zip(op.results[n:], after[n:], body.outputs[n:], strict=True):
         s.line(f"{s.names[y]}({_part(turn, one.size)}) = {new};")

@@ -132,8 +132,7 @@ def _text(part: State | Signals) -> str:
 
 def _about(made: Program) -> str:
     signals = {
-        s.name: {"names": s.labels, "units": s.units, "flags": s.flags}
-        for s in (*made.inputs, *made.outputs)
+        s.name: {"names": s.labels, "units": s.units, "flags": s.flags} for s in (*made.inputs, *made.outputs)
     }
     start = {s.name: s.start.tolist() for s in made.state}
     return json.dumps({"dt": made.dt, "dtype": made.dtype, "signals": signals, "start": start})

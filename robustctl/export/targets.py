@@ -20,7 +20,9 @@ def sampled_every(program: Program) -> float:
     **Raises:** `ModelError` where it is unknown.
     """
     if program.dt is None:
-        raise ModelError("the sample time must be known, since a step is taken once a sample; give dt=, in seconds")
+        raise ModelError(
+            "the sample time must be known, since a step is taken once a sample; give dt=, in seconds"
+        )
     return program.dt
 
 

@@ -103,13 +103,16 @@ def test_a_sequence_in_onnx_is_its_steps(tmp_path, name):
     one, all_ = map(runner, files)
     about = json.loads(one.get_modelmeta().custom_metadata_map["robustctl"])
     types = {"tensor(float)": np.float32, "tensor(bool)": bool, "tensor(int32)": np.int32}
-    start = {each.name: np.array(about["start"][each.name], types[each.type]) for each in one.get_inputs() if each.name in about["start"]}  # fmt: skip
+    kinds = {each.name: types[each.type] for each in one.get_inputs()}
+    start = {key: np.array(x, kinds[key]) for key, x in about["start"].items()}
     us = kept(inputs_of(name, 12, "float32"))
     names = [each.name for each in one.get_inputs() if each.name not in start]
     whole = all_.run(None, start | dict(zip(names, us, strict=True)))
     x, ys = start, []
     for k in range(12):
-        found = dict(zip([each.name for each in one.get_outputs()], one.run(None, x | {n: u[k] for n, u in zip(names, us, strict=True)}), strict=True))  # fmt: skip
+        given = x | {n: u[k] for n, u in zip(names, us, strict=True)}
+        outputs = [each.name for each in one.get_outputs()]
+        found = dict(zip(outputs, one.run(None, given), strict=True))
         x = {key: found.pop(f"next_{key}") for key in start}
         ys.append(list(found.values()))
     for a, b in zip(whole, [*map(np.stack, zip(*ys, strict=True)), *x.values()], strict=True):
@@ -119,7 +122,8 @@ def test_a_sequence_in_onnx_is_its_steps(tmp_path, name):
 def test_functions_in_onnx_at_zero_infinity_and_nan(tmp_path):
     pytest.importorskip("onnx")
     run = runner(rc.export.onnx(Functions(), tmp_path, dtype="float32"))
-    found = run.run(["y"], {"u": SPECIAL.astype("float32"), **({"x": np.zeros(1, "float32")} if len(run.get_inputs()) > 1 else {})})[0]  # fmt: skip
+    given = {"u": SPECIAL.astype("float32"), "x": np.zeros(1, "float32")}
+    found = run.run(["y"], {each.name: given[each.name] for each in run.get_inputs()})[0]
     np.testing.assert_allclose(found, expected(Functions(), SPECIAL, "float32"), rtol=2e-6, atol=2e-7)
 
 
@@ -129,7 +133,8 @@ for which = 1:numel(all_names)
   name = all_names{which}; addpath(fullfile(root, name)); in = load(fullfile(root, name, 'in.mat'));
   s = feval([name '_init']); fields = in.order; Y = []; X = [];
   for k = 1:in.count
-    if numel(fields) == 1, u = in.(fields{1})(k, :).'; else, u = struct(); for j = 1:numel(fields), u.(fields{j}) = in.(fields{j})(k, :).'; end, end
+    if numel(fields) == 1, u = in.(fields{1})(k, :).'; else, u = struct(); end
+    if numel(fields) > 1, for j = 1:numel(fields), u.(fields{j}) = in.(fields{j})(k, :).'; end, end
     [s, y] = feval([name '_step'], s, u);
     if isstruct(y), y = struct2cell(y); else, y = {y}; end
     v = struct2cell(s); x = []; for j = 1:numel(v), x = [x; double(v{j}(:))]; end

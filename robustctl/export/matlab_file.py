@@ -85,7 +85,7 @@ def _check_names(made: Program) -> None:
     long = [part for part in parts if len(part) > _LONGEST]
     if long:
         raise ModelError(
-            f"names in MATLAB must have at most {_LONGEST} letters, got {long[0]}; give a shorter name=, or the state's fields shorter names"
+            f"names in MATLAB must have at most {_LONGEST} letters, got {long[0]}; give a shorter name=, or shorter names of fields"
         )
 
 

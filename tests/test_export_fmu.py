@@ -221,7 +221,10 @@ def test_without_a_compiler_the_unit_has_its_source(tmp_path, monkeypatch, versi
     command = [*command, *strict, prefix, "-c", "model_fmu.c"]
     subprocess.run(command, cwd=tmp_path / "sources", check=True)
     if shutil.which("nm"):
-        names = subprocess.run(["nm", "model_fmu.o"], cwd=tmp_path / "sources", capture_output=True, text=True, check=True).stdout  # fmt: skip
+        listed = subprocess.run(
+            ["nm", "model_fmu.o"], cwd=tmp_path / "sources", capture_output=True, check=True
+        )
+        names = listed.stdout.decode()
         assert f"model_fmi{version[0]}DoStep" in names
 
 

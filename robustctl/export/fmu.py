@@ -104,8 +104,11 @@ def _wrapper(name: str, version: str, token: str, dt: float, found: Sequence[Var
         f"typedef {'double' if double else 'float'} real;", f"static const double sample_time = {dt!r};",
         f'static const char token_of_this[] = "{token}";',
     ]  # fmt: skip
-    started = [v for v in found if v.role == "input" and v.start is not None]
-    starts = [f"    d->{v.place} = {number(v.start, v.kind, double)};" for v in started]
+    starts = [
+        f"    d->{v.place} = {number(v.start, v.kind, double)};"
+        for v in found
+        if v.role == "input" and v.start is not None
+    ]
     here = Path(__file__)
     text = "".join(here.with_name(f).read_text(encoding="utf-8") for f in ("fmi.c", f"fmi{version[0]}.c"))
     text = text.replace("FMI_FUNCTION_PREFIX", f"FMI{version[0]}_FUNCTION_PREFIX").replace("NAME", name)

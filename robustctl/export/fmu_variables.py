@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ..runtime.program import Signals, Value
 from .c_text import identifiers
 from .limits import Range
-from .program import Signals, Value
 from .trace import Traced
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..classical import PID
 from ..classical.mpc import LinearMPC
 from ..plants import Sampled, limits
-from .program import Program
+from ..runtime.program import Program
 
 
 class Range(NamedTuple):

@@ -12,12 +12,12 @@ from jaxtyping import PyTree
 from scipy.io import savemat
 
 from ..errors import ModelError
+from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System, explicit_of
 from . import matlab_kinds, matlab_loops  # noqa: F401  # registers what they print
 from .c99 import check_folder
 from .matlab_helpers import HELPERS, NEEDS
 from .matlab_print import Script
-from .program import Program, Signals, State
 from .trace import program
 
 _LONGEST = 63

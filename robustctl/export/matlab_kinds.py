@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from ..runtime.program import BINARY, COMPARE, UNARY, Operation, Value
 from .matlab_print import Script, writes
-from .program import BINARY, COMPARE, UNARY, Operation, Value
 
 _SIGNS = {
     "add": "+", "sub": "-", "mul": ".*", "div": "./", "and": "&", "or": "|", "eq": "==", "ne": "~=", "lt": "<", "le": "<=", "gt": ">",

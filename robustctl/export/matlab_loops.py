@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..runtime.program import Operation, Value
 from .matlab_print import Script, writes
-from .program import Operation, Value
 
 
 def _started(s: Script, starts: Sequence[Value], results: Sequence[Value]) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.program import Block, Operation, Value
 from .matlab_helpers import HELPERS
-from .program import Block, Operation, Value
 
 KINDS: dict[str, Callable[["Script", Operation], None]] = {}
 """What prints an operation, by its kind."""

@@ -8,10 +8,10 @@ from typing import Any
 from jaxtyping import PyTree
 
 from ..errors import ModelError
+from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System
 from . import onnx_kinds, onnx_loops, onnx_shapes  # noqa: F401  # registers what they add
 from .onnx_graph import Graph
-from .program import Program, Signals, State
 from .targets import check_new, needed
 from .trace import program
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .program import Block, Operation, Value
+from ..runtime.program import Block, Operation, Value
 
 KINDS: dict[str, Callable[["Graph", Operation], None]] = {}
 """What adds an operation, by its kind."""

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
+from ..runtime.program import BINARY, COMPARE, UNARY, Operation
 from .onnx_graph import Graph, adds
-from .program import BINARY, COMPARE, UNARY, Operation
 
 _SAME = {
     "neg": "Neg", "abs": "Abs", "sign": "Sign", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin", "cos": "Cos", "tan": "Tan",

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from ..runtime.program import Block, Operation, Value
 from .onnx_graph import Graph, adds
 from .onnx_shapes import part
-from .program import Block, Operation, Value
 
 
 @adds("loop")
@@ -56,10 +56,7 @@ def _branch(g: Graph, op: Operation) -> None:
 
 def _chosen(g: Graph, which: Value, blocks: tuple[Block, ...], k: int, outputs: int) -> tuple[str, ...]:
     """Return the results of block `which` of those from `k` on."""
-    if which.dtype == "bool":
-        test = g.add("Not", g.ref(which))
-    else:
-        test = g.add("LessOrEqual", g.ref(which), g.constant(k, which.dtype))
+    test = g.add("LessOrEqual", g.ref(which), g.constant(k, which.dtype))
     last = k + 2 == len(blocks)
     other = g.block(blocks[k + 1]) if last else _rest(g, which, blocks, k + 1)
     return g.add_all("If", [test], outputs, then_branch=g.block(blocks[k]), else_branch=other)

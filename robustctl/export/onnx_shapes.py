@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..runtime.program import Operation, Value
 from .onnx_graph import Graph, adds
 from .onnx_kinds import chosen
-from .program import Operation, Value
 
 
 def reshaped(g: Graph, x: str, shape: Sequence[int]) -> str:
@@ -67,7 +67,9 @@ def _dot(g: Graph, op: Operation) -> None:
     g.names[op.results[0]] = g.add("MatMul", *g.refs(op.operands))
 
 
-_REDUCTIONS = {"add": "ReduceSum", "mul": "ReduceProd", "max": "ReduceMax", "min": "ReduceMin", "and": "ReduceMin", "or": "ReduceMax"}  # fmt: skip
+_REDUCTIONS = {
+    "add": "ReduceSum", "mul": "ReduceProd", "max": "ReduceMax", "min": "ReduceMin", "and": "ReduceMin", "or": "ReduceMax",
+}  # fmt: skip
 
 
 @adds("reduce")

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import ModelError, RobustctlError
-from .program import Program
+from ..runtime.program import Program
 
 
 def check_new(file: Path) -> None:

@@ -164,7 +164,8 @@ def test_a_state_is_set_kept_restored_and_serialized(tmp_path, version):
     assert later != before[0]
     getattr(run.fmu, f"setFMU{kind}")(kept)
     assert (run.get("local"), run.get("output")) == before
-    again = (run.fmu.deserializeFMUState if run.three else run.fmu.deSerializeFMUstate)(data)
+    again = fmi3.fmi3FMUState() if run.three else fmi2.fmi2FMUstate()
+    (run.fmu.deserializeFMUState if run.three else run.fmu.deSerializeFMUstate)(data, again)
     getattr(run.fmu, f"freeFMU{kind}")(kept)
     getattr(run.fmu, f"setFMU{kind}")(again)
     run.time = 0.02

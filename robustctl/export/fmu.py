@@ -48,7 +48,7 @@ def fmu(
     Inputs are those at the beginning of a step; the outputs that are read after it are of the sample taken in it, so what a controller
     measures at a time acts one step later. A step of several sample times takes several samples with the inputs held, one that is
     shorter takes one where a multiple of the sample time passes. The unit has its C source, and the binary of this platform where
-    there is a compiler. The states are local variables that may be set before the first step; the whole state can be kept, restored
+    there is a compiler. The states are local variables that may be set before the first step; the whole state can be stored, restored
     and serialized.
 
     **Arguments:**
@@ -63,7 +63,7 @@ def fmu(
     - `dt`: sample time in seconds; needed where the system does not know its own.
 
     **Raises:** `ModelError` for a file that exists, another version, an unknown sample time, and all that `program` refuses. Without a
-    compiler a warning says that the unit has its source alone.
+    compiler a warning states that the unit has its source alone.
 
     **Example:** ::
 

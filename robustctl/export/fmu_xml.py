@@ -27,7 +27,7 @@ def description(
 
     - `name`: of the model, an identifier.
     - `version`: of the standard, `3.0` or `2.0`.
-    - `token`: what tells this unit from others.
+    - `token`: what distinguishes this unit from others.
     - `dt`: sample time in seconds.
     - `found`: the variables; value references count them from 0.
     - `made_by`: the tool.

@@ -96,7 +96,7 @@ def _column(s: State) -> np.ndarray:
 
 
 def _matrices(system: Any) -> dict[str, np.ndarray]:
-    """Return the system's own arrays by their places in it."""
+    """Return the system's own arrays by their names."""
     found: dict[str, np.ndarray] = {}
     arrays = eqx.filter(system, eqx.is_array)
     for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
@@ -129,8 +129,8 @@ def _step(s: Script, made: Program) -> str:
         head += [
             "persistent c",
             "if isempty(c)",
-            f"    kept = {_load(made.name)};",
-            "    c = kept.constants;",
+            f"    found = {_load(made.name)};",
+            "    c = found.constants;",
             "end",
         ]
     if not made.outputs:
@@ -160,7 +160,7 @@ def _held(s: Script, part: State) -> str:
 
 def _init(made: Program) -> str:
     name = made.name
-    body = [f"kept = {_load(name)};", "state = kept.state;"] if made.state else ["state = struct();"]
+    body = [f"found = {_load(name)};", "state = found.state;"] if made.state else ["state = struct();"]
     text = f"%{name.upper()}_INIT The state that {name}_step starts from."
     return "\n".join([f"function state = {name}_init()", text, *body, "end"]) + "\n"
 

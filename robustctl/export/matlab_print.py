@@ -16,7 +16,7 @@ from .matlab_helpers import HELPERS
 KINDS: dict[str, Callable[["Script", Operation], None]] = {}
 """What prints an operation, by its kind."""
 _WRITTEN = 8
-"""Entries of an irregular index that are written out; more are kept in the file of constants."""
+"""Entries of an irregular index that are written out; more are stored in the file of constants."""
 
 
 def writes(*kinds: str) -> Callable[[Callable], Callable]:

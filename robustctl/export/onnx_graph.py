@@ -90,7 +90,7 @@ class Graph:
             KINDS[operation.kind](self, operation)
 
     def inside(self, inputs: Sequence[tuple[str, Value]], make: Callable[[], Sequence[tuple[str, Value]]]) -> Any:  # fmt: skip
-        """Return a graph of its own of what `make` adds and returns."""
+        """Return a separate graph of what `make` adds and returns."""
         outer, self.nodes = self.nodes, []
         outputs = [(self.add("Identity", name), value) for name, value in make()]
         infos = [[self.info(name, value) for name, value in pairs] for pairs in (inputs, outputs)]

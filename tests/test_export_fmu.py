@@ -211,7 +211,7 @@ def test_without_a_compiler_the_unit_has_its_source(tmp_path, monkeypatch, versi
         raise RobustctlError("no compiler")
 
     command = compiler()
-    monkeypatch.setattr("robustctl.export.fmu.find_compiler", nothing)
+    monkeypatch.setattr("robustctl.export.fmu_file.find_compiler", nothing)
     with pytest.warns(RobustctlWarning, match="no binary"):
         file = rc.export.fmu(pid(), tmp_path, version=version)
     with zipfile.ZipFile(file) as archive:
@@ -232,7 +232,7 @@ def test_without_a_compiler_the_unit_has_its_source(tmp_path, monkeypatch, versi
 @BOTH
 def test_a_unit_is_the_same_bytes_each_time(tmp_path, version):
     with pytest.MonkeyPatch.context() as patch, pytest.warns(RobustctlWarning):
-        patch.setattr("robustctl.export.fmu.find_compiler", lambda: ["false"])
+        patch.setattr("robustctl.export.fmu_file.find_compiler", lambda: ["false"])
         files = [rc.export.fmu(pid(), tmp_path / f"{k}.fmu", version=version) for k in range(2)]
     assert files[0].read_bytes() == files[1].read_bytes()
 

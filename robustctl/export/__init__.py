@@ -2,7 +2,7 @@
 
 from .c99 import c as c
 from .compiled import compile as compile
-from .fmu import fmu as fmu
+from .fmu_file import fmu as fmu
 from .folder import Checked as Checked
 from .folder import check as check
 from .folder import package as package

@@ -13,6 +13,8 @@ from ..system import Parameterization, System
 from .c99 import check_folder
 from .trace import Ready, check_name, ready
 
+_PLATFORMS = {"cpu", "cuda", "rocm", "tpu"}
+
 
 def jax(  # read as rc.export.jax
     system: System | Parameterization,
@@ -59,6 +61,8 @@ def jax(  # read as rc.export.jax
     folder = Path(folder)
     check_folder(folder)
     check_name(name)
+    if not platforms or not set(platforms) <= _PLATFORMS:
+        raise ModelError(f"platforms must be some of {sorted(_PLATFORMS)}, got {tuple(platforms)}")
     with ready(system, dtype=dtype, u=u, dt=dt) as found:
         given = packed(found.x), packed(found.u)
         files = {

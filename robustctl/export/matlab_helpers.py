@@ -7,6 +7,15 @@ function v = within(v, outside)
 v = real(v);
 v(outside) = NaN;
 end""",
+    "powered": """\
+function v = powered(a, b)
+% Real powers, NaN where there is none.
+none = a < 0 & b ~= fix(b);
+v = real(a .^ b);
+size_of = abs(a) .^ b;
+v(none) = NaN;
+v(none & isinf(a)) = size_of(none & isinf(a));
+end""",
     "larger": """\
 function v = larger(a, b)
 % The maximum, NaN where one of them is.

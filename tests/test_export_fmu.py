@@ -188,7 +188,9 @@ def test_names_units_limits_and_the_step_are_in_the_description(tmp_path, versio
     root = described(unit(model, tmp_path / "a", version=version))
     listed = [v for v in root.find("ModelVariables") if v.get("causality") in ("input", "output")]  # pyright: ignore[reportOptionalIterable]
     assert [v.get("name") for v in listed] == ["u.valve 1", "<time>", "level", "y.valve 1"]
-    assert {u.get("name") for u in root.find("UnitDefinitions")} == {"%", "m", "K"} | ({"s"} if version == "3.0" else set())  # pyright: ignore[reportOptionalIterable]
+    assert {u.get("name") for u in root.find("UnitDefinitions")} == {"%", "m", "K"} | (
+        {"s"} if version == "3.0" else set()
+    )  # pyright: ignore[reportOptionalIterable]
     assert root.find("DefaultExperiment").get("stepSize") == "0.02"  # pyright: ignore[reportOptionalMemberAccess]
     root = described(unit(pid(low=-1.0, high=2.0), tmp_path / "b", version=version))
     limited = [v.attrib for v in root.iter() if "max" in v.attrib]

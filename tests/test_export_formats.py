@@ -31,7 +31,7 @@ class Functions(rc.System):
         return jnp.zeros(1)
 
     def step(self, x, u):
-        v, k = u[::-1], jnp.round(jnp.nan_to_num(u)).astype(int)
+        v, k = u[::-1], jnp.round(jnp.clip(jnp.nan_to_num(u), -99, 99)).astype(int)
         found = [
             jnp.exp(u), jnp.exp2(u), jnp.expm1(u), jnp.log(u), jnp.log1p(u), jnp.sqrt(u), jnp.cbrt(u), jnp.sin(u), jnp.cos(u), jnp.tan(u),
             jnp.arcsin(u), jnp.arccos(u), jnp.arctan(u), jnp.sinh(u), jnp.cosh(u), jnp.tanh(u), jnp.arcsinh(u), jnp.arccosh(u),

@@ -4,9 +4,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..classical import PID
-from ..classical.mpc import LinearMPC
-from ..plants import Sampled, limits
 from ..runtime.program import Program
 
 
@@ -25,6 +22,10 @@ class Range(NamedTuple):
 
 def ranges(system: Any, program: Program) -> dict[str, Range]:
     """Return the ranges that are known, by the name of an array among a program's inputs or outputs."""
+    from ..classical import PID
+    from ..classical.mpc import LinearMPC
+    from ..plants import Sampled, limits
+
     if isinstance(system, Sampled):
         signals, (low, high) = program.inputs[:1], limits(system.plant.controls)
     elif isinstance(system, PID):

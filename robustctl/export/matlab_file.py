@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from scipy.io import savemat
 
 from ..errors import ModelError
 from ..runtime.program import Program, Signals, State
@@ -62,6 +61,8 @@ def matlab(
         folder = rc.export.matlab(pid, tempfile.mkdtemp(), name="pid")
         assert "function [state, outputs] = pid_step" in (folder / "pid_step.m").read_text()
     """
+    from scipy.io import savemat
+
     folder = Path(folder)
     check_folder(folder)
     made = program(system, name=name, dtype=dtype, u=u, dt=dt)

@@ -14,7 +14,8 @@ none = a < 0 & b ~= fix(b);
 v = real(a .^ b);
 size_of = abs(a) .^ b;
 v(none) = NaN;
-v(none & isinf(a)) = size_of(none & isinf(a));
+whole = a < 0 & (isinf(b) | none & isinf(a));
+v(whole) = size_of(whole);
 end""",
     "larger": """\
 function v = larger(a, b)
@@ -51,6 +52,14 @@ function v = truncated(x, low, high)
 v = min(max(fix(double(x)), low), high);
 v(isnan(x)) = 0;
 end""",
+    "modulo": """\
+function v = modulo(a, b)
+% The remainder of a division by infinity is the dividend.
+v = rem(a, b);
+a = a + zeros(size(b));
+whole = isinf(b) & isfinite(a);
+v(whole) = a(whole);
+end""",
     "quotient": """\
 function v = quotient(a, b)
 % Of integers.
@@ -76,7 +85,7 @@ end
 end""",
     "extreme": """\
 function [v, at] = extreme(x, how)
-% Of each row, NaN where there is one, and its first place.
+% Of each row, NaN where there is one, and its first position.
 if strcmp(how, 'max'), [v, at] = max(x, [], 2); else, [v, at] = min(x, [], 2); end
 [bad, first] = max(isnan(x), [], 2);
 v(bad > 0) = NaN;
@@ -97,7 +106,7 @@ end
 end""",
     "put": """\
 function v = put(v, at, updates, how)
-% Changes entries at places counted from 0, where they are not negative.
+% Changes entries at positions counted from 0, where they are not negative.
 if isscalar(updates), updates = repmat(updates, numel(at), 1); end
 for k = 1:numel(at)
     if at(k) < 0, continue, end

@@ -15,7 +15,7 @@ _FORMS = {
     "neg": "-{0}", "not": "~{0}", "exp2": "2 .^ {0}", "cbrt": "nthroot({0}, 3)", "round_even": "even({0})", "is_finite": "isfinite({0})",
     "sqrt": "within(sqrt({0}), {0} < 0)", "log": "within(log({0}), {0} < 0)", "log1p": "within(log1p({0}), {0} < -1)",
     "asin": "within(asin({0}), abs({0}) > 1)", "acos": "within(acos({0}), abs({0}) > 1)", "acosh": "within(acosh({0}), {0} < 1)",
-    "atanh": "within(atanh({0}), abs({0}) > 1)", "pow": "powered({0}, {1})", "max": "larger({0}, {1})",
+    "atanh": "within(atanh({0}), abs({0}) > 1)", "rem": "modulo({0}, {1})", "pow": "powered({0}, {1})", "max": "larger({0}, {1})",
     "min": "smaller({0}, {1})",
 }  # fmt: skip
 
@@ -30,7 +30,14 @@ def _entries(s: Script, op: Operation) -> None:
         expression = f"{x[0]} {_SIGNS[op.kind]} {x[1]}"
     elif op.kind in _FORMS:
         expression = _FORMS[op.kind].format(*x)
-        if (helper := expression.split("(")[0]) in ("within", "larger", "smaller", "even", "powered"):
+        if (helper := expression.split("(")[0]) in (
+            "within",
+            "larger",
+            "smaller",
+            "even",
+            "powered",
+            "modulo",
+        ):
             s.helper(helper)
     else:  # a function of MATLAB's of the same name
         expression = f"{op.kind}({', '.join(x)})"

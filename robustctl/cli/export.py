@@ -9,7 +9,7 @@ import tyro
 from ..errors import RobustctlError
 
 Source = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-Target = Literal["c", "runtime"]
+Target = Literal["c", "fmu", "onnx", "matlab", "jax", "runtime"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Export:
 
     Args:
         file: Model file, as rc.save writes it; with check the folder of an export.
-        to: c writes C99 with its proof, runtime a file for robustctl.runtime, which needs NumPy alone.
+        to: c writes C99 with its proof; fmu a functional mock-up unit of FMI 3.0; onnx, matlab and jax the step in these forms; runtime a
+            file for robustctl.runtime, which needs NumPy alone.
         out: Folder; default: the model's name, in the working folder.
         name: Identifier with which the names in the code begin; default: the file's name.
         dtype: Precision of the code; default: that of the model.
@@ -49,9 +50,9 @@ class Export:
         system, out = load(self.file), self.out or Path(self.file.stem)
         if self.file.resolve().parent == out.resolve():
             raise RobustctlError(f"out must be another folder than the model's, got {out}; give a new one")
-        if self.to == "runtime":
+        if self.to != "c":
             out.mkdir(parents=True, exist_ok=True)
-            print(export.runtime(system, out, name=name, dtype=self.dtype, dt=self.dt))
+            print(getattr(export, self.to)(system, out, name=name, dtype=self.dtype, dt=self.dt))
             return 0
         print(export.package(system, out, name=name, dtype=self.dtype, dt=self.dt, seconds=self.seconds))
         print(export.check(out, samples=1000))

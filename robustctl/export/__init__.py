@@ -2,8 +2,12 @@
 
 from .c99 import c as c
 from .compiled import compile as compile
+from .fmu_file import fmu as fmu
 from .folder import Checked as Checked
 from .folder import check as check
 from .folder import package as package
+from .jax_file import jax as jax
+from .matlab_file import matlab as matlab
+from .onnx_file import onnx as onnx
 from .runtime_file import runtime as runtime
 from .trace import program as program

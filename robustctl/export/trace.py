@@ -72,6 +72,27 @@ def program(
 def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: float | None = None) -> Traced:
     """Return the program with the arrangement of its arrays; arguments and errors are those of `program`."""
     check_name(name)
+    with ready(system, dtype=dtype, u=u, dt=dt) as found:
+        jaxpr, (after, y) = _jaxpr(found.system, found.x, found.u)
+        _check_state(found.x, after)
+        trees = found.x, found.u, y
+        made = _translated(found.system, jaxpr, trees, (name, found.dtype.name, found.dt))
+    return Traced(made, jax.tree.map(np.asarray, found.x), jax.tree.map(np.asarray, found.u), y)
+
+
+class Ready(NamedTuple):
+    """A system as it is traced, its floats of one dtype, with its initial state and one sample of its input."""
+
+    system: System
+    x: PyTree
+    u: PyTree
+    dtype: np.dtype
+    dt: float | None
+
+
+@contextlib.contextmanager
+def ready(system: Any, *, dtype: Any = None, u: PyTree = None, dt: float | None = None) -> Iterator[Ready]:
+    """Check a system and prepare it; what is traced inside has the precision asked for."""
     system = explicit_of(system)
     if not isinstance(system, System):
         raise ModelError(
@@ -84,10 +105,7 @@ def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: f
     with tracing(dtype):
         x = _in_dtype(jax.tree.map(jnp.asarray, system.init_state()), dtype)
         u = _in_dtype(jax.tree.map(jnp.asarray, _one_sample(system) if u is None else u), dtype)
-        jaxpr, (after, y) = _jaxpr(system, x, u)
-        _check_state(x, after)
-        made = _translated(system, jaxpr, (x, u, y), (name, dtype.name, dt))
-    return Traced(made, jax.tree.map(np.asarray, x), jax.tree.map(np.asarray, u), y)
+        yield Ready(system, x, u, dtype, dt)
 
 
 def prepared(system: System, dtype: Any) -> tuple[System, np.dtype]:

@@ -76,6 +76,7 @@ epochs, horizon, batch, search = (2, 60, 8, 0) if given.quick else (200, 200, 64
 
 
 # %%
+@rc.registered(sizes=lambda plant: {})  # so that a file can hold a controller with this plant's model in it
 class Reactor(Plant):
     """A stirred tank with an exothermic reaction A -> B, cooled through a jacket.
 

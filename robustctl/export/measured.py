@@ -137,7 +137,9 @@ def times(step: CompiledStep, us: PyTree, calls: int = 200) -> dict[str, float |
         step.loop(x, us)
         found.append(1e6 * (time.perf_counter() - begin) / count)
     median, high = np.percentile(found, [50, 99.9])
-    about = f"means of {calls} runs of {count} steps on the machine named below; tools such as aiT and OTAWA give worst-case execution times"
+    about = (
+        f"means of {calls} runs of {count} steps; tools such as aiT and OTAWA give worst-case execution times"
+    )
     return {
         "median_us": float(median),
         "p99_9_us": float(high),

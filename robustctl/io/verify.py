@@ -89,8 +89,10 @@ def check_fit(model: Any, error: type[RobustctlError] = ModelFileError) -> None:
     if not isinstance(model, Model):
         raise error(f"the model must be a parameterization or a system, got {type(model).__name__}; save one")
     try:
+        # First, because a class names its own faults: a stack of models has the shapes of none.
+        system = _system(eqx.filter_eval_shape(explicit_of, model))
         check_shapes(model)
-        _check_call(_system(eqx.filter_eval_shape(explicit_of, model)))
+        _check_call(system)
         if isinstance(model, Parameterization):
             model.check_parts()
     except Exception as cause:

@@ -28,8 +28,9 @@ class FoldedR2DN(System):
 
     G: Float[Array, "nz nxu"]
     g: Float[Array, " nz"]
-    hidden: tuple[tuple[Float[Array, "nh ni"], Float[Array, " nh"]], ...]
-    W: Float[Array, "nr nh"]
+    # Each layer has its own width.
+    hidden: tuple[tuple[Float[Array, "_ _"], Float[Array, " _"]], ...]
+    W: Float[Array, "nr _"]
     nx: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
 

@@ -132,6 +132,8 @@ def _read(file: BinaryIO, wanted: Wanted) -> Table:
         _add(block, layout)
     _check_end(layout, wanted)
     arrays, stamped = _arrays(layout)
+    # A number beyond the largest one, or a cell beyond the longest one, is named by its line.
+    _require(not any(a.dtype.kind == "f" and np.isinf(a).any() for a in arrays.values()))
     guesses = [] if given else _decimal_guess(layout, cells, wanted)
     return Table(header, number, units, arrays, (encoding, [UNITS_FOUND] * bool(units), [*guesses, *stamped]))
 

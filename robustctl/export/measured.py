@@ -138,7 +138,7 @@ def times(step: CompiledStep, us: PyTree, calls: int = 200) -> dict[str, float |
         found.append(1e6 * (time.perf_counter() - begin) / count)
     median, high = np.percentile(found, [50, 99.9])
     about = (
-        f"means of {calls} runs of {count} steps; tools such as aiT and OTAWA give worst-case execution times"
+        f"means of {calls} runs of {count} steps; aiT and OTAWA, for example, give worst-case execution times"
     )
     return {
         "median_us": float(median),

@@ -174,7 +174,7 @@ def _cautions(record: Record, chosen: Chosen) -> list[str]:
     for name, share, values in zip(names, explained(moving), moving.T, strict=True):
         if share > COLLINEAR:
             said.append(
-                f"input {name!r} moves with the others (R^2 {share:.3g}): the model tells their common effect, hardly that of each; "
+                f"input {name!r} moves with the others (R^2 {share:.3g}): the model has their common effect, hardly that of each; "
                 "log while they move apart"
             )
         if (count := spectrum([values], record.dt)[2]) < FEW_FREQUENCIES:

@@ -41,7 +41,7 @@ SHORT = 6_000
 """Most samples of an experiment, its latest before the validation part, from which the candidates are fitted."""
 
 SLOWEST = 0.1
-"""Of the record's length over the longest time constant that is kept."""
+"""Of the record's length over the longest time constant that stays in the model."""
 
 LEAST_MARGIN = 2e-5
 """Of the poles to the unit circle: less is lost in the rounding of float32."""
@@ -120,7 +120,7 @@ def fit(experiments: Sequence[Series], kinds: Sequence[Kind]) -> tuple[dict[Kind
             models[n, True] = polished(
                 models[n, False], short, max(onto, float(np.abs(np.linalg.eigvals(A)).max()))
             )
-    # Of the two strongest directions alone: models of high order have unstable poles that mean nothing.
+    # Of the two strongest directions alone: models of high order have unstable poles without meaning.
     outside = state_matrices(vectors, values, min(2, *(n for n, _ in kinds)), ny, kept, onto)[2]
     if not models:
         raise DataError(
@@ -175,7 +175,7 @@ def validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind
 
 
 def lowest(validation: dict[Kind, float]) -> Kind:
-    """Return the lowest kind that a higher one improves by less than `BETTER` says.
+    """Return the lowest kind that a higher one improves by less than `BETTER`.
 
     **Arguments:**
 

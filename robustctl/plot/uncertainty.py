@@ -84,7 +84,7 @@ def bode(
         decibel = 20 / np.log(10)
         _band(upper, omega, 20 * np.log10(gain[:, i, j]), decibel * gain_std[:, i, j])
         turned = np.unwrap(phase[:, i, j])
-        # A phase is known up to whole turns: a deviation above half of one says nothing.
+        # A phase is known up to whole turns: no deviation above half of one is known.
         _band(lower, omega, np.degrees(turned), np.degrees(np.minimum(phase_std[:, i, j], np.pi / NORMAL)))
         upper.set_xscale("log")
         _labels(upper, known, i, j, rows)

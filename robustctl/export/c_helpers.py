@@ -203,7 +203,15 @@ static int32_t @rescale(int64_t a, int shift, int32_t limit)
     return a < 0 ? -(int32_t)size : (int32_t)size;
 }"""
 
-_WHOLE = {"rescale": RESCALE, "lu": LU, "cholesky": CHOLESKY, "solve": SOLVE, "power2": POWER, "exp": EXP, "tanh": TANH}
+_WHOLE = {
+    "rescale": RESCALE,
+    "lu": LU,
+    "cholesky": CHOLESKY,
+    "solve": SOLVE,
+    "power2": POWER,
+    "exp": EXP,
+    "tanh": TANH,
+}
 OWN = ("exp", "tanh")
 """Functions of `math.h` that the file may have itself."""
 NEEDS = {"tanh": ("exp",), "exp": ("power2",)}

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,8 +13,9 @@ from ..errors import ModelError
 from ..runtime.compiled import Compiled
 from ..runtime.program import Program, Value
 from ..system import Parameterization, System, explicit_of
+from . import fixed_kinds  # noqa: F401  # registers what it lowers
 from .drift import Drift, drift, of_fixed
-from .fixed_formats import MOST_BITS, bits_of, integers, quantized, ranges
+from .fixed_formats import MOST_BITS, bits_of, quantized, ranges
 from .fixed_lower import Lowered, check_kinds, lowered
 from .measured import noise
 from .trace import Traced, prepared, traced, tracing
@@ -27,6 +28,7 @@ class FixedPoint:
     **Arguments:**
 
     - `system`: the system whose constants are those of the step, dequantized: rounded to their formats, in float64.
+    - `original`: the system before its constants were rounded.
     - `lowered`: the program of integers, with the fractional bits of state, inputs and outputs.
     - `exact`: the step of `system` without rounding.
     - `certificate`: of `system`.
@@ -36,6 +38,7 @@ class FixedPoint:
     """
 
     system: System
+    original: System
     lowered: Lowered
     exact: Traced
     certificate: Certificate
@@ -49,18 +52,22 @@ class FixedPoint:
         return self.lowered.program
 
     @property
+    def constants_as_certified(self) -> bool:
+        """Whether the constants of the step are those of `system`, and so of its certificate; else they are rounded again."""
+        return not any(v in self.lowered.constant_errors for v in self.program.constants)
+
+    @property
     def traced(self) -> Traced:
         """The program with the arrangement of its arrays, as `CompiledStep` takes it."""
-        return _arranged(self.lowered, self.exact)
+        return arranged(self.lowered, self.exact)
 
     def integers(self, name: str, numbers: Any) -> np.ndarray:
         """Return numbers as the integers of an array of state, inputs or outputs: rounded to the nearest and saturated."""
-        most = (1 << self.lowered.bits) - 1
-        return np.clip(integers(numbers, self.lowered.fractions[name]), -most, most).astype(np.int32)
+        return self.lowered.integers(name, numbers)
 
     def numbers(self, name: str, integers: Any) -> np.ndarray:
         """Return what the integers of an array mean."""
-        return np.asarray(integers, np.float64) * 2.0 ** -self.lowered.fractions[name]
+        return self.lowered.numbers(name, integers)
 
 
 def fixed(
@@ -100,6 +107,40 @@ def fixed(
         raise ModelError(f"dtype must be a fixed-point format, q4 to q{MOST_BITS}, got {dtype!r}")
     if not margin >= 1:
         raise ModelError(f"margin must be at least 1, got {margin}")
+    made = formats(system, bits, name=name, u=u, dt=dt, log=log, margin=margin)
+    with tracing(np.float64):
+        certificate = certify(made.rounded, seconds=seconds)
+    pairs = zip(made.exact.program.inputs, made.samples, strict=True)
+    counted = saturations(made.low, [made.low.integers(s.name, a) for s, a in pairs]) | _outside(made)
+    bound = drift_of(made.low, certificate, counted)
+    return FixedPoint(
+        made.rounded,
+        made.original,
+        made.low,
+        made.exact,
+        certificate,
+        bound,
+        counted,
+        tuple(made.sizes.values()),
+    )
+
+
+class Formats(NamedTuple):
+    """A step of integers before anything is proven: the system as it is and rounded, its exact step, the log and the sizes seen."""
+
+    original: System
+    rounded: System
+    exact: Traced
+    samples: list[np.ndarray]
+    sizes: dict[Value, float]
+    low: Lowered
+
+
+def formats(
+    system: System | Parameterization, bits: int, *, name: str, u: PyTree, dt: float | None, log: PyTree,
+    margin: float = 2.0,
+) -> Formats:  # fmt: skip
+    """Return a system's step with so many bits; arguments and errors are those of `fixed`."""
     ready, _ = prepared(explicit_of(system), np.float64)
     rounded = quantized(ready, bits)
     with tracing(np.float64):
@@ -107,16 +148,7 @@ def fixed(
         check_kinds(exact.program)
         samples = _log(rounded, exact, log)
     sizes = {v: margin * size for v, size in ranges(exact.program, samples).items()}
-    with tracing(np.float64):
-        certificate = certify(rounded, seconds=seconds)
-    found = FixedPoint(
-        rounded, lowered(exact.program, sizes, bits), exact, certificate, "", {}, tuple(sizes.values())
-    )
-    counted = saturations(
-        found.lowered, [found.integers(s.name, a) for s, a in zip(exact.program.inputs, samples, strict=True)]
-    )
-    counted |= _outside(found, samples)
-    return dataclasses.replace(found, saturations=counted, drift=_drift(found, counted))
+    return Formats(ready, rounded, exact, samples, sizes, lowered(exact.program, sizes, bits))
 
 
 def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: float = 60.0) -> int | None:
@@ -137,15 +169,15 @@ def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: f
     return None
 
 
-def _drift(found: FixedPoint, counted: dict[str, int]) -> Drift | str:
-    low = found.lowered
+def drift_of(low: Lowered, certificate: Certificate, counted: dict[str, int]) -> Drift | str:
+    """Return the bound on what rounding does, or why there is none; `counted`: saturations."""
     if counted:
         return f"numbers were saturated along the log: {', '.join(f'{place} {n} times' for place, n in counted.items())}"
     units = {name: 2.0**-n for name, n in low.fractions.items()}
     start = max(
         (0.5 * units.get(s.name, 0.0) * bool(np.any(s.start)) for s in low.program.state), default=0.0
     )
-    return drift(of_fixed(low), found.certificate.rate_proof, units, start)
+    return drift(of_fixed(low), certificate.rate_proof, units, start)
 
 
 def _log(system: System, exact: Traced, log: PyTree) -> list[np.ndarray]:
@@ -168,12 +200,12 @@ def _log(system: System, exact: Traced, log: PyTree) -> list[np.ndarray]:
     return given
 
 
-def _outside(found: FixedPoint, samples: list[np.ndarray]) -> dict[str, int]:
+def _outside(made: Formats) -> dict[str, int]:
     """Return how many numbers of each input its format does not reach."""
     counts = {}
-    for s, given in zip(found.exact.program.inputs, samples, strict=True):
-        most = ((1 << found.lowered.bits) - 1) * 2.0 ** -found.lowered.fractions[s.name]
-        if count := int(np.sum(np.abs(given) > most)):
+    for s, given in zip(made.exact.program.inputs, made.samples, strict=True):
+        n = made.low.fractions.get(s.name)
+        if n is not None and (count := int(np.sum(np.abs(given) * 2.0**n >= (1 << made.low.bits) - 0.5))):
             counts[f"input {s.name}"] = count
     return counts
 
@@ -204,7 +236,9 @@ def saturations(low: Lowered, inputs: list[np.ndarray]) -> dict[str, int]:
 
 def _places(program: Program) -> dict[Value, str]:
     """Return where each rounding stands, in words."""
-    names = {op.results[0]: f"sum {k}" for k, op in enumerate(program.operations, 1)}
+    names = {op.results[0]: f"operation {k}" for k, op in enumerate(program.operations, 1)}
+    read = {op.operands[0]: op.results[0] for op in program.operations if op.kind == "rescale"}
+    names |= {read[u.value]: f"input {u.name}" for u in program.inputs if u.value in read}
     names |= {y.value: f"output {y.name}" for y in program.outputs}
     return names | {s.after: f"state {s.name}" for s in program.state}
 
@@ -227,7 +261,9 @@ def _along(program: Program, inputs: list[np.ndarray]) -> Iterator[tuple[list, C
             m[at] = array
 
 
-def _arranged(low: Lowered, exact: Traced) -> Traced:
+def arranged(low: Lowered, exact: Traced) -> Traced:
+    """Return the program of integers with the arrangement of its arrays."""
+
     def ints(tree: PyTree) -> PyTree:
         return jax.tree.map(
             lambda a: np.zeros(a.shape, np.int32 if np.issubdtype(a.dtype, np.floating) else a.dtype), tree

@@ -102,7 +102,7 @@ def ranges(program: Program, log: Sequence[np.ndarray]) -> dict[Value, float]:
     """
     compiled = Compiled(program)
     m = list(compiled.template)
-    values = [v for v in _signals(program) if v.dtype == "float"]
+    values = [v for v in signals(program) if v.dtype == "float"]
     at = compiled.at(values)
     after, before = (
         compiled.at([s.after for s in program.state]),
@@ -128,7 +128,7 @@ def ranges(program: Program, log: Sequence[np.ndarray]) -> dict[Value, float]:
     return dict(zip(values, most.tolist(), strict=True))
 
 
-def _signals(program: Program) -> list[Value]:
+def signals(program: Program) -> list[Value]:
     """Return all values of a program but its constants, in order."""
     own = [s.value for s in (*program.state, *program.inputs)]
     return [*own, *(v for op in walk(program.operations) for v in op.results)]

@@ -211,6 +211,7 @@ def test_a_rate_too_near_to_1_needs_more_bits():
     slow = rc.StateSpace(*(jnp.array([[a]]) for a in (0.999, 1.0, 1.0, 0.0)), 0.1)
     step = rc.export.fixed(slow, "q6")
     assert step.certificate.rate_proof is None
+    assert step.saturations["state x"]
     assert step.drift == "no contraction rate below 1 is proven of these constants"
     # 0.999 is below 1 once half a unit of its format is at most 0.001: 2^-(n + 1) < 0.001 from n = 9 on.
     assert rc.export.bits_needed(slow) == 9
@@ -218,11 +219,12 @@ def test_a_rate_too_near_to_1_needs_more_bits():
 
 def test_a_log_larger_than_the_range_is_counted():
     step = rc.export.fixed(linear(), "q15", log=np.full((50, 1), 1.0))
-    assert not step.saturations
-    inputs = step.integers("u", np.full((50, 1), 1e6))
-    from robustctl.export.fixed import saturations
-
-    assert saturations(step.lowered, [inputs])["state x"] > 0
+    assert not step.saturations and not step.saturated(np.full((50, 1), -1.0))
+    # Of the format for 2.0 half of all samples are outside.
+    assert step.saturated(np.tile([[0.0], [1e6]], (25, 1)))["input u"] == 25
+    # No format reaches 2^31, so that all inputs and with them states are saturated.
+    huge = rc.export.fixed(linear(), "q15", log=np.full((50, 1), 1e12))
+    assert huge.saturations["input u"] == 50 and "input u 50 times" in huge.drift
     with pytest.raises(ModelError, match="log must have samples of shapes"):
         rc.export.fixed(linear(), log=np.zeros((50, 2)))
     with pytest.raises(ModelError, match="must stay finite"):
@@ -301,7 +303,7 @@ def test_the_drift_of_floats_is_recorded(tmp_path):
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), q)
         us = np.asarray(jr.uniform(jr.key(0), (300, 2), minval=-2.0, maxval=2.0), np.float32)
-        _, ys = rc.simulate(exact, exact.init_state(), jnp.asarray(us, jnp.float64))
+        _, ys, _ = exact.scan(jnp.zeros(3), jnp.asarray(us, jnp.float64))
     plain = Step(rc.export.program(q, dtype=np.float32))
     x, most = plain.init_state(), 0.0
     for u, y in zip(us, np.asarray(ys), strict=True):

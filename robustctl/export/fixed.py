@@ -1,6 +1,7 @@
 """A system's step in fixed point: integers alone, with a certificate of its constants and a bound on what rounding does."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -69,6 +70,10 @@ class FixedPoint:
         """Return what the integers of an array mean."""
         return self.lowered.numbers(name, integers)
 
+    def saturated(self, log: PyTree) -> dict[str, int]:
+        """Return how often numbers are saturated along another log, samples of the input, time first, by place."""
+        return saturations(self.lowered, _log(self.system, self.exact, log))
+
 
 def fixed(
     system: System | Parameterization, dtype: str = "q15", *, name: str = "model", u: PyTree = None, dt: float | None = None,
@@ -110,8 +115,7 @@ def fixed(
     made = formats(system, bits, name=name, u=u, dt=dt, log=log, margin=margin)
     with tracing(np.float64):
         certificate = certify(made.rounded, seconds=seconds)
-    pairs = zip(made.exact.program.inputs, made.samples, strict=True)
-    counted = saturations(made.low, [made.low.integers(s.name, a) for s, a in pairs]) | _outside(made)
+    counted = saturations(made.low, made.samples)
     bound = drift_of(made.low, certificate, counted)
     return FixedPoint(
         made.rounded,
@@ -171,13 +175,14 @@ def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: f
 
 def drift_of(low: Lowered, certificate: Certificate, counted: dict[str, int]) -> Drift | str:
     """Return the bound on what rounding does, or why there is none; `counted`: saturations."""
-    if counted:
-        return f"numbers were saturated along the log: {', '.join(f'{place} {n} times' for place, n in counted.items())}"
     units = {name: 2.0**-n for name, n in low.fractions.items()}
     start = max(
         (0.5 * units.get(s.name, 0.0) * bool(np.any(s.start)) for s in low.program.state), default=0.0
     )
-    return drift(of_fixed(low), certificate.rate_proof, units, start)
+    found = drift(of_fixed(low), certificate.rate_proof, units, start)
+    if isinstance(found, str) or not counted:
+        return found
+    return f"numbers were saturated along the log: {', '.join(f'{place} {n} times' for place, n in counted.items())}"
 
 
 def _log(system: System, exact: Traced, log: PyTree) -> list[np.ndarray]:
@@ -200,45 +205,33 @@ def _log(system: System, exact: Traced, log: PyTree) -> list[np.ndarray]:
     return given
 
 
-def _outside(made: Formats) -> dict[str, int]:
-    """Return how many numbers of each input its format does not reach."""
-    counts = {}
-    for s, given in zip(made.exact.program.inputs, made.samples, strict=True):
-        n = made.low.fractions.get(s.name)
-        if n is not None and (count := int(np.sum(np.abs(given) * 2.0**n >= (1 << made.low.bits) - 0.5))):
-            counts[f"input {s.name}"] = count
-    return counts
-
-
-def saturations(low: Lowered, inputs: list[np.ndarray]) -> dict[str, int]:
-    """Return how often roundings of a program were saturated along a log, by place; none where they never were.
+def saturations(low: Lowered, samples: list[np.ndarray]) -> dict[str, int]:
+    """Return how often numbers were saturated along a log, by place; none where they never were.
 
     **Arguments:**
 
     - `low`: the program.
-    - `inputs`: integers of each array of the input, time first.
+    - `samples`: numbers of each array of the input, time first.
     """
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    for u, given in zip(low.program.inputs, samples, strict=True):
+        if (n := low.fractions.get(u.name)) is not None:
+            counts[f"input {u.name}"] = int(np.sum(np.abs(given) * 2.0**n >= (1 << low.bits) - 0.5))
     names = _places(low.program)
+    inputs = [low.integers(u.name, given) for u, given in zip(low.program.inputs, samples, strict=True)]
     for m, compiled in _along(low.program, inputs):
         for op in low.program.operations:
             if op.kind == "rescale":
-                x, limit = (np.asarray(m[i]) for i in compiled.at([op.operands[0], op.results[0]]))
-                scaled = np.abs(x.astype(np.float64)) * 2.0 ** -op.params["shift"]
-                count = int(
-                    np.sum((np.abs(limit) == op.params["limit"]) & (scaled >= op.params["limit"] + 0.5))
+                (x,) = (np.asarray(m[at], np.float64) for at in compiled.at(op.operands))
+                counts[names[op.results[0]]] += int(
+                    np.sum(np.abs(x) * 2.0 ** -op.params["shift"] >= op.params["limit"] + 0.5)
                 )
-                if count:
-                    place = names[op.results[0]]
-                    counts[place] = counts.get(place, 0) + count
-    return counts
+    return {place: count for place, count in counts.items() if count}
 
 
 def _places(program: Program) -> dict[Value, str]:
     """Return where each rounding stands, in words."""
     names = {op.results[0]: f"operation {k}" for k, op in enumerate(program.operations, 1)}
-    read = {op.operands[0]: op.results[0] for op in program.operations if op.kind == "rescale"}
-    names |= {read[u.value]: f"input {u.name}" for u in program.inputs if u.value in read}
     names |= {y.value: f"output {y.name}" for y in program.outputs}
     return names | {s.after: f"state {s.name}" for s in program.state}
 

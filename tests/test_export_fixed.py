@@ -14,12 +14,14 @@ import pytest
 import robustctl as rc
 from robustctl.cli import main
 from robustctl.errors import ModelError, RobustctlError
-from robustctl.export import fixed_formats
+from robustctl.export import fixed_formats, matlab_print
 from robustctl.export.compiled import CompiledStep, built, find_compiler
 from robustctl.export.fixed_lower import RULES
+from robustctl.export.matlab_print import Script
 from robustctl.runtime import Step
 from robustctl.runtime.check import check as check_program
 from robustctl.runtime.numbers import rescaled
+from robustctl.runtime.program import Operation, Value
 
 from .models import draw
 
@@ -91,6 +93,31 @@ def test_the_integers_of_c_are_those_of_numpy(name, dtype):
     for u, wanted in zip(us, ys, strict=True):
         x, y = plain(x, u)
         assert np.array_equal(y, wanted)
+
+
+def test_the_integers_of_onnx_are_those_of_numpy():
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from robustctl.export.onnx_file import _model
+
+    step = rc.export.fixed(model(), "q31", dt=0.1)
+    run = runtime.InferenceSession(_model(onnx, step.program, False).SerializeToString())
+    plain = Step(step.program)
+    x = plain.init_state()
+    for u in noise(step, 20):
+        y, after = run.run(None, {"x": x, "u": u})
+        x, wanted = plain(x, u)
+        assert np.array_equal(y, wanted) and np.array_equal(after, x)
+
+
+def test_a_rescaled_integer_has_a_form_in_matlab():
+    x, y = Value((3,), "int64"), Value((3,), "int32")
+    script = Script("float32")
+    script.names[x] = "x"
+    for shift, x_, wanted in ((2, 6, 2), (2, -6, -2), (-3, 9, 72), (0, -99, -80)):
+        matlab_print.KINDS["rescale"](script, Operation("rescale", (x,), (y,), {"shift": shift, "limit": 80}))
+        formula = script.lines[-1].split("=")[1].strip(" ;").replace("^", "**").replace(".*", "*")
+        names = {"x": x_, "abs": abs, "floor": np.floor, "sign": np.sign, "min": min}
+        assert eval(formula, names) == wanted
 
 
 def test_no_integer_leaves_what_c_defines(tmp_path):

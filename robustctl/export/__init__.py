@@ -2,10 +2,10 @@
 
 from .c99 import c as c
 from .compiled import compile as compile
-from .fmu_file import fmu as fmu
 from .fixed import FixedPoint as FixedPoint
 from .fixed import bits_needed as bits_needed
 from .fixed import fixed as fixed
+from .fmu_file import fmu as fmu
 from .folder import Checked as Checked
 from .folder import check as check
 from .folder import package as package

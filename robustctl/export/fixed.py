@@ -34,7 +34,7 @@ class FixedPoint:
     - `exact`: the step of `system` without rounding.
     - `certificate`: of `system`.
     - `drift`: the bound on what rounding does, or in words why there is none.
-    - `saturations`: how often each rounding was saturated along the log, by its place.
+    - `saturations`: how often each rounding was saturated along the log, by where it stands.
     - `sizes`: what the formats were chosen for, of each value of the exact program in turn.
     """
 

@@ -63,7 +63,7 @@ def header_lines(low: Lowered) -> list[str]:
 
 
 def recorded(step: FixedPoint) -> dict[str, Any]:
-    """Return what `export.json` says of a step of integers."""
+    """Return what `export.json` records of a step of integers."""
     rate = step.certificate.rate_proof
     return {
         "fixed_point": {

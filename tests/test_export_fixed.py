@@ -23,6 +23,7 @@ from robustctl.runtime.check import check as check_program
 from robustctl.runtime.numbers import rescaled
 from robustctl.runtime.program import Operation, Value
 
+from .export_systems import sample_of, system_of
 from .models import draw
 
 
@@ -169,13 +170,16 @@ int main(void) {
 def drifts(step, us):
     """Return the largest distance in the metric, that of each state, and that of the outputs, from the exact step."""
     exact, plain, P = Step(step.exact.program), Step(step.program), step.certificate.rate_proof.P
+    (of_x,), (of_u,), (of_y,) = (
+        [s.name for s in part] for part in (plain.program.state, plain.inputs, plain.outputs)
+    )
     x, z = plain.init_state(), exact.init_state()
     found = []
     for u in us:
         x, y = plain(x, u)
-        z, w = exact(z, step.numbers("u", u))
-        e = step.numbers("x", x) - z
-        found.append((np.sqrt(e @ P @ e), np.abs(e), np.abs(step.numbers("y", y) - w)))
+        z, w = exact(z, step.numbers(of_u, u))
+        e = (step.numbers(of_x, x) - z).ravel()
+        found.append((np.sqrt(e @ P @ e), np.abs(e), np.abs(step.numbers(of_y, y) - w)))
     norms, states, outputs = zip(*found, strict=True)
     return max(norms), np.max(states, axis=0), np.max(outputs, axis=0)
 
@@ -185,8 +189,9 @@ def bounded(step, us):
     bound = step.drift
     assert not isinstance(bound, str), bound
     assert measured <= bound.bound
-    assert np.all(states <= bound.state)
-    assert np.all(outputs <= bound.outputs["y"])
+    assert np.all(states <= bound.state.ravel())
+    (of_outputs,) = bound.outputs.values()
+    assert np.all(outputs <= of_outputs)
     return measured / bound.bound
 
 
@@ -196,6 +201,12 @@ def test_the_drift_stays_below_its_bound(bits):
         step = rc.export.fixed(model(seed), f"q{bits}", dt=0.1)
         # Above a thousandth of it: the bound says something.
         assert bounded(step, noise(step, 400, seed)) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["delay", "lead", "hinf", "scaled", "innovation", "corrected"])
+def test_the_drift_of_other_systems_stays_below_its_bound(name):
+    step = rc.export.fixed(system_of(name), "q14", u=sample_of(name), seconds=3.0)
+    assert bounded(step, noise(step, 200)) > 1e-3
 
 
 @pytest.mark.slow

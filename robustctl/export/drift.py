@@ -187,7 +187,7 @@ def drift(
     unit = units[s.name]
     once = errors(rounding, [np.zeros(s.value.shape)])[s.after].ravel() * unit
     if not np.isfinite(once).all():
-        return "an operation of the step may jump where its operand is rounded"
+        return "the step has an operation that may jump where its operand is rounded, or whose own rounding is not bounded"
     sizes, offset = np.abs(proof.P), np.broadcast_to(start, once.shape)
     error, first = (_SLACK * float(np.sqrt(v @ sizes @ v)) for v in (once, offset))
     bound = max(first, error / (1 - proof.value)) * _SLACK

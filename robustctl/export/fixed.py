@@ -55,7 +55,7 @@ class FixedPoint:
     @property
     def constants_as_certified(self) -> bool:
         """Whether the constants of the step are those of `system`, and so of its certificate; else they are rounded again."""
-        return not any(v in self.lowered.constant_errors for v in self.program.constants)
+        return self.lowered.as_given
 
     @property
     def traced(self) -> Traced:
@@ -156,7 +156,7 @@ def formats(
 
 
 def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: float = 60.0) -> int | None:
-    """Return with how many bits a constant a contraction rate below 1 is proven, the fewest from `least` on; None where with none.
+    """Return with how many bits a constant a contraction rate below 1 is proven, the fewest from `least` on; None where there is no such number.
 
     **Arguments:**
 
@@ -165,12 +165,15 @@ def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: f
     - `seconds`: time limit of each proof.
     """
     ready, _ = prepared(explicit_of(system), np.float64)
-    for bits in range(least, MOST_BITS + 1):
+
+    def contracts(rounded: System) -> bool:
         with tracing(np.float64):
-            proof = certify(quantized(ready, bits), seconds=seconds).rate_proof
-        if proof is not None and proof.value < 1:
-            return bits
-    return None
+            proof = certify(rounded, seconds=seconds).rate_proof
+        return proof is not None and proof.value < 1
+
+    if not contracts(ready):
+        return None
+    return next((bits for bits in range(least, MOST_BITS + 1) if contracts(quantized(ready, bits))), None)
 
 
 def drift_of(low: Lowered, certificate: Certificate, counted: dict[str, int]) -> Drift | str:

@@ -144,6 +144,13 @@ def same_integers(made: Traced, step: CompiledStep, us: PyTree) -> dict[str, Any
     }
 
 
+def _own_constants(program: Program, system: System) -> bool:
+    """Return whether all constants of a program are numbers of its system's arrays."""
+    arrays = [np.ravel(leaf) for leaf in jax.tree.leaves(system) if hasattr(leaf, "dtype")]
+    known = np.concatenate([np.array([0.0, 1.0, np.inf, -np.inf]), *arrays])
+    return all(bool(np.isin(v.data, known).all()) for v in program.constants if v.dtype == "float")
+
+
 def float_drift(
     system: System, made: Traced, certificate: Certificate, samples: int = 500
 ) -> dict[str, Any] | str:
@@ -151,6 +158,10 @@ def float_drift(
     program: Program = made.program
     if any(blocks(op) for op in program.operations) or any(len(op.results) != 1 for op in program.operations):
         return "the step has loops or factorizations"
+    if any(v.dtype.startswith("int") for v in signals(program)):
+        return "the step computes with integers"
+    if not _own_constants(program, system):
+        return "the step has constants that are computed, and rounded, from those of the certificate"
     us = [np.asarray(a) for a in jax.tree.leaves(noise(system, made, samples)) if 0 not in np.shape(a)]
     try:
         seen = {v: 2 * size for v, size in ranges(program, us).items()}

@@ -45,6 +45,11 @@ class Lowered:
     constant_errors: dict[Value, np.ndarray]
     bits: int
 
+    @property
+    def as_given(self) -> bool:
+        """Whether no constant had to be rounded."""
+        return not any(v in self.constant_errors for v in self.program.constants)
+
     def integers(self, name: str, numbers: Any) -> np.ndarray:
         """Return numbers as the integers of an array of state, inputs or outputs: rounded to the nearest and saturated."""
         if name not in self.fractions:

@@ -156,7 +156,7 @@ def formats(
 
 
 def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: float = 60.0) -> int | None:
-    """Return with how many bits a constant a contraction rate below 1 is proven, the fewest from `least` on; None where there is no such number.
+    """Return with how many bits a constant a contraction rate below 1 is proven, the fewest from `least` on, else None.
 
     **Arguments:**
 

@@ -79,8 +79,8 @@ def of_fixed(low: Lowered) -> Rounding:
 
 
 def of_float(program: Program, ranges: dict[Value, float]) -> Rounding:
-    """Return the rounding of a program of float32, whose values stay in ranges; each operation is off by half a unit in the last place."""
-    unit = 2.0**-24
+    """Return the rounding of a program of floats, whose values stay in ranges; each operation is off by half a unit in the last place."""
+    unit = 2.0**-24 if program.dtype == "float32" else 2.0**-53
 
     def size(v: Value) -> Array:
         return np.full(v.shape, ranges[v]) if v.data is None else np.abs(np.asarray(v.data, np.float64))

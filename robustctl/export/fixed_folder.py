@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import PyTree
@@ -146,9 +147,11 @@ def same_integers(made: Traced, step: CompiledStep, us: PyTree) -> dict[str, Any
 
 def _own_constants(program: Program, system: System) -> bool:
     """Return whether all constants of a program are numbers of its system's arrays."""
-    arrays = [np.ravel(leaf) for leaf in jax.tree.leaves(system) if hasattr(leaf, "dtype")]
+    arrays = [np.ravel(leaf) for leaf in jax.tree.leaves(system) if eqx.is_inexact_array(leaf)]
     known = np.concatenate([np.array([0.0, 1.0, np.inf, -np.inf]), *arrays])
-    return all(bool(np.isin(v.data, known).all()) for v in program.constants if v.dtype == "float")
+    return all(
+        bool(np.isin(np.asarray(v.data), known).all()) for v in program.constants if v.dtype == "float"
+    )
 
 
 def float_drift(

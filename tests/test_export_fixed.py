@@ -19,6 +19,7 @@ from robustctl.export.compiled import CompiledStep, built, find_compiler
 from robustctl.export.fixed_folder import integer_noise
 from robustctl.export.fixed_lower import RULES
 from robustctl.export.matlab_print import Script
+from robustctl.export.trace import prepared
 from robustctl.runtime import Step
 from robustctl.runtime.check import check as check_program
 from robustctl.runtime.numbers import rescaled
@@ -338,11 +339,11 @@ def test_the_command_takes_fixed_point(tmp_path, capsys):
 
 
 def test_the_drift_of_floats_is_recorded(tmp_path):
-    folder = rc.export.package(model(), tmp_path / "q", name="q", dt=0.1, samples=20)
+    folder = rc.export.package(model(), tmp_path / "q", name="q", dtype="float32", dt=0.1, samples=20)
     found = json.loads((folder / "export.json").read_text())["drift"]
     assert "not proven" in found["for"]
     # A step in float32 from a step in float64 of the same constants.
-    q = model().explicit().prepare()
+    q, _ = prepared(model().explicit(), np.float32)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), q)
         us = np.asarray(jr.uniform(jr.key(0), (300, 2), minval=-2.0, maxval=2.0), np.float32)

@@ -22,7 +22,7 @@ class Export:
             file for robustctl.runtime, which needs NumPy alone.
         out: Folder; default: the model's name, in the working folder.
         name: Identifier with which the names in the code begin; default: the file's name.
-        dtype: Precision of the code; default: that of the model.
+        dtype: float32, float64 or, of C, fixed point, q4 to q31, for example q15; default: that of the model.
         dt: Sample time in seconds, for a model that does not know its own.
         seconds: Time limit of the proofs.
         check: Check a folder from its files alone.
@@ -32,7 +32,7 @@ class Export:
     to: Target = "c"
     out: Path | None = None
     name: str | None = None
-    dtype: Literal["float32", "float64"] | None = None
+    dtype: str | None = None
     dt: float | None = None
     seconds: float = 60.0
     check: bool = False

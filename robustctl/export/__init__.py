@@ -2,6 +2,9 @@
 
 from .c99 import c as c
 from .compiled import compile as compile
+from .fixed import FixedPoint as FixedPoint
+from .fixed import bits_needed as bits_needed
+from .fixed import fixed as fixed
 from .fmu_file import fmu as fmu
 from .folder import Checked as Checked
 from .folder import check as check

@@ -9,6 +9,9 @@ from jaxtyping import PyTree
 from ..errors import ModelError
 from ..system import Parameterization, System
 from .c_files import header, source
+from .fixed import formats
+from .fixed_folder import header_lines
+from .fixed_formats import bits_of
 from .trace import program
 
 
@@ -21,6 +24,7 @@ def c(
     u: PyTree = None,
     dt: float | None = None,
     own_functions: bool = False,
+    log: PyTree = None,
 ) -> Path:
     """Write a system's step as C99, and return the folder.
 
@@ -39,11 +43,12 @@ def c(
     - `system`: any system, or a parameterization, of which `explicit()` is taken.
     - `folder`: a new or empty folder.
     - `name`: an identifier, with which all names in the code begin, so that two models may be linked together.
-    - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays.
+    - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays. `q4` to `q31` for fixed point.
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; needed where the system does not know its own.
     - `own_functions`: whether `exp` and `tanh` are written into the file, with errors below 2 and 5 units in the last place, instead
       of called from `math.h`.
+    - `log`: in fixed point samples of the input, time first, for the formats; default noise over twice the range of the inputs.
 
     **Raises:** `ModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
 
@@ -56,13 +61,18 @@ def c(
     """
     folder = Path(folder)
     check_folder(folder)
-    made = program(system, name=name, dtype=dtype, u=u, dt=dt)
+    bits, more = bits_of(dtype), []
+    if bits is None:
+        made = program(system, name=name, dtype=dtype, u=u, dt=dt)
+    else:
+        low = formats(system, bits, name=name, u=u, dt=dt, log=log).low
+        made, more = low.program, header_lines(low)
     if made.dt is None:
         raise ModelError(
             "the sample time must be known, since the code runs once a sample; give dt=, in seconds"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.h").write_text(header(made), encoding="utf-8")
+    (folder / f"{name}.h").write_text(header(made, more), encoding="utf-8")
     (folder / f"{name}.c").write_text(source(made, own_functions=own_functions), encoding="utf-8")
     return folder
 

@@ -1,6 +1,7 @@
 """The two files of an exported step in C99: structs and functions, and what they compute."""
 
 import json
+from collections.abc import Sequence
 
 from ..runtime.program import Program, Signals, State, Value
 from . import c_kinds, c_more  # noqa: F401  # registers what they print
@@ -9,8 +10,8 @@ from .c_refs import Place, Ref, Scalar, place
 from .c_text import comment, identifiers
 
 
-def header(program: Program) -> str:
-    """Return the header: the structs, with names and units of the signals, and the two functions."""
+def header(program: Program, more: Sequence[str] = ()) -> str:
+    """Return the header: the structs, with names and units of the signals, more lines, and the two functions."""
     p, name = Printer(program), program.name
     guard = f"{name.upper()}_H"
     time = (
@@ -30,6 +31,7 @@ def header(program: Program) -> str:
         *_struct(p, "state", [_field(p, s.name, s.value) for s in program.state]),
         *_struct(p, "inputs", [line for s in program.inputs for line in _signal_fields(p, s)]),
         *_struct(p, "outputs", [line for s in program.outputs for line in _signal_fields(p, s)]),
+        *more,
         comment("Sets the initial state."),
         f"void {name}_init({name}_state *state);", "",
         comment("Computes the outputs of one sample and moves the state to the next. Inputs must be finite."),

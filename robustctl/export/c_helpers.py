@@ -188,7 +188,30 @@ static real @tanh(real a)
     return a < 0 ? -e : e;
 }"""
 
-_WHOLE = {"lu": LU, "cholesky": CHOLESKY, "solve": SOLVE, "power2": POWER, "exp": EXP, "tanh": TANH}
+RESCALE = """\
+/* a 2^-shift to the nearest, halves away from zero, its size at most `limit`. */
+static int32_t @rescale(int64_t a, int shift, int32_t limit)
+{
+    uint64_t size = a < 0 ? (uint64_t)0 - (uint64_t)a : (uint64_t)a;
+    if (shift > 0) {
+        size = (size + ((uint64_t)1 << (shift - 1))) >> shift;
+        size = size > (uint64_t)limit ? (uint64_t)limit : size;
+    }
+    else {
+        size = size > (uint64_t)limit >> -shift ? (uint64_t)limit : size << -shift;
+    }
+    return a < 0 ? -(int32_t)size : (int32_t)size;
+}"""
+
+_WHOLE = {
+    "rescale": RESCALE,
+    "lu": LU,
+    "cholesky": CHOLESKY,
+    "solve": SOLVE,
+    "power2": POWER,
+    "exp": EXP,
+    "tanh": TANH,
+}
 OWN = ("exp", "tanh")
 """Functions of `math.h` that the file may have itself."""
 NEEDS = {"tanh": ("exp",), "exp": ("power2",)}

@@ -66,6 +66,16 @@ def _converted(p: Printer, x: str, old: str, new: str) -> str:
     return f"(({p.types[new]}){x})"
 
 
+@prints("rescale")
+def _rescale(p: Printer, op: Operation) -> None:
+    (x,), (result,), (shift, limit) = op.operands, op.results, (op.params["shift"], op.params["limit"])
+
+    def read(at: Sequence[Index]) -> str:
+        return f"{p.helper('rescale')}({bare(p.read(x, at))}, {shift}, {limit})"
+
+    p.define(result, Formula(read))
+
+
 @prints("reshape")
 def _reshape(p: Printer, op: Operation) -> None:
     (x,), (result,) = op.operands, op.results
@@ -132,7 +142,9 @@ def _dot(p: Printer, op: Operation) -> None:
     def product(at: Sequence[Index], k: Index) -> str:
         stack, free = list(at[: len(at) - left - right]), list(at[len(at) - left - right :])
         rows, columns = free[:left], free[left:]
-        return f"{x.read([*stack, *rows, k])} * {y.read([*stack, k, *columns])}"
+        # From int32 to int64 before the product, which would overflow.
+        wide = "" if result.dtype == a.dtype else f"({p.types[result.dtype]})"
+        return f"{wide}{x.read([*stack, *rows, k])} * {y.read([*stack, k, *columns])}"
 
     target = p.declare(result)
     p.refs[result] = target

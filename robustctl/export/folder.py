@@ -20,10 +20,22 @@ from ..system import Parameterization, System, explicit_of
 from . import count
 from .c99 import check_folder
 from .c_files import header, source
-from .compiled import find_compiler
+from .compiled import CompiledStep, find_compiler
 from .constants import difference
+from .fixed import fixed
+from .fixed_folder import (
+    again,
+    float_drift,
+    header_lines,
+    integer_noise,
+    other_drift,
+    recorded,
+    same_integers,
+)  # fmt: skip
+from .fixed_formats import bits_of
+from .fixed_lower import Lowered
 from .measured import compiled_facts, library, noise, parity, times
-from .trace import Traced, check_name, prepared, traced
+from .trace import Traced, check_name, prepared, traced, tracing
 
 FILE = "export.json"
 FORMAT = 1
@@ -39,6 +51,7 @@ def package(
     dt: float | None = None,
     samples: int = 10_000,
     seconds: float = 60.0,
+    log: PyTree = None,
 ) -> Path:
     """Write a system's step as C99 with the proof of it, and return the folder.
 
@@ -52,11 +65,13 @@ def package(
     - `system`: any system, or a parameterization, of which `explicit()` is taken.
     - `folder`: a new or empty folder.
     - `name`: an identifier, with which all names in the code begin.
-    - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays.
+    - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays. `q4` to `q31` for fixed point, as
+      `rc.export.fixed` describes.
     - `u`: one sample of the input; needed for a system without `nu`.
     - `dt`: sample time in seconds; needed where the system does not know its own.
     - `samples`: of noise over the range of the inputs, for the comparison.
     - `seconds`: time limit of the proofs.
+    - `log`: in fixed point samples of the input, time first, for the formats.
 
     **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, and all that `program` refuses.
 
@@ -69,21 +84,29 @@ def package(
     """
     folder = Path(folder)
     check_folder(folder)
-    ready, dtype = prepared(explicit_of(system), dtype)
-    made = traced(ready, name=name, dtype=dtype, u=u, dt=dt)
+    if bits_of(dtype) is not None:
+        step = fixed(system, dtype, name=name, u=u, dt=dt, log=log, seconds=seconds)
+        made, ready, low, sample = step.traced, step.system, step.lowered, step.exact.u
+        certificate, more = step.certificate, recorded(step)
+    else:
+        ready, dtype = prepared(explicit_of(system), dtype)
+        made, low, dtype = traced(ready, name=name, dtype=dtype, u=u, dt=dt), None, dtype.name
+        certificate, sample = certify(ready, prove=True, seconds=seconds), made.u
+        more = {"drift": float_drift(ready, made, certificate)}
     if made.program.dt is None:
         raise ModelError(
             "the sample time must be known, since the code runs once a sample; give dt=, in seconds"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.h").write_text(header(made.program), encoding="utf-8")
+    lines = [] if low is None else header_lines(low)
+    (folder / f"{name}.h").write_text(header(made.program, lines), encoding="utf-8")
     (folder / f"{name}.c").write_text(source(made.program), encoding="utf-8")
     kept = _saved(ready, folder / f"{name}.safetensors")
     about = {
-        "format": FORMAT, "name": name, "dtype": dtype.name, "dt": made.program.dt, "system": type(ready).__name__,
-        "input": None if u is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(made.u)], "kept": kept,
-        "certificate": certify(ready, prove=True, seconds=seconds).to_json(), "operations": count.operations(made.program),
-        **_compiled(ready, made, folder, samples), "environment": environment(),
+        "format": FORMAT, "name": name, "dtype": dtype, "dt": made.program.dt, "system": type(ready).__name__,
+        "input": None if u is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(sample)], "kept": kept,
+        "certificate": certificate.to_json(), "operations": count.operations(made.program), **more,
+        **_compiled(ready, made, low, folder, samples), "environment": environment(),
     }  # fmt: skip
     about["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
     write_json(folder / FILE, about)
@@ -99,18 +122,30 @@ def _saved(system: System, path: Path) -> str:
     return ""
 
 
-def _compiled(system: System, made: Traced, folder: Path, samples: int) -> dict[str, Any]:
+def _compiled(
+    system: System, made: Traced, low: Lowered | None, folder: Path, samples: int
+) -> dict[str, Any]:
     """Return what is found out with a compiler, or that there is none."""
     try:
         compiler = find_compiler()
     except RobustctlError as error:
         return {"compiler": None, "skipped": str(error)}
-    us = noise(system, made, samples)
     with library(folder, made, compiler) as step:
+        us = _inputs(system, made, low, samples)
         return {
-            "compiler": list(compiler), "parity": parity(system, made, step, us), "time": times(step, us),
+            "compiler": list(compiler), "parity": _parity(system, made, low, step, us), "time": times(step, us),
             "facts": compiled_facts(folder, made.program.name, compiler),
         }  # fmt: skip
+
+
+def _inputs(system: System, made: Traced, low: Lowered | None, samples: int) -> PyTree:
+    return noise(system, made, samples) if low is None else integer_noise(system, made, low, samples)
+
+
+def _parity(
+    system: System, made: Traced, low: Lowered | None, step: CompiledStep, us: PyTree
+) -> dict[str, Any]:
+    return parity(system, made, step, us) if low is None else same_integers(made, step, us)
 
 
 def _sha256(path: Path) -> str:
@@ -178,20 +213,24 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
     if about.get("kept"):
         return Checked(tuple(faults), (f"constants, certificate and step: {about['kept']}",), None)
     try:
-        system = load(folder / f"{name}.safetensors")
-        u = None if about["input"] is None else _sample(about["input"])
-        made = traced(system, name=name, dtype=about["dtype"], u=u, dt=about["dt"])
+        with tracing(_precision(about)):
+            system = load(folder / f"{name}.safetensors")
+        made, low = _again(system, about)
         given = [(folder / f"{name}.{end}").read_text(encoding="utf-8") for end in "ch"]
     except (RobustctlError, OSError, ValueError) as error:
         return Checked((*faults, f"the code or {name}.safetensors cannot be read: {error}"), (), None)
-    wanted = source(made.program), header(made.program)
+    wanted = source(made.program), header(made.program, [] if low is None else header_lines(low))
     other = [
         f"{name}.{end}: {found}"
         for end, *pair in zip("ch", given, wanted, strict=True)
         if (found := difference(*pair))
     ]
-    certificate, wrong = _certified(about["certificate"], system)
-    faults += [*other, *wrong]
+    with tracing(_precision(about)):
+        certificate, wrong = _certified(about["certificate"], system)
+    faults += [*other, *wrong, *([] if low is None else other_drift(low, certificate, about))]
+    if low is not None and not low.as_given:
+        certificate = None
+        skipped.append("the certificate: it is of the system's constants, which the step rounds once more")
     if other:
         # Code of somebody else is never run.
         skipped.append("the compiled step: the code is not the exported one")
@@ -202,7 +241,8 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         skipped.append(f"the compiled step: {error}")
     else:
         with library(folder, made, compiler) as step:
-            faults += _apart(parity(system, made, step, noise(system, made, samples)), about)
+            us = _inputs(system, made, low, samples)
+            faults += _apart(_parity(system, made, low, step, us), about)
     return Checked(tuple(faults), tuple(skipped), certificate)
 
 
@@ -221,9 +261,18 @@ def _read(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _sample(leaves: list[Any]) -> PyTree:
-    arrays = [np.asarray(leaf) for leaf in leaves]
-    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+def _precision(about: dict[str, Any]) -> np.dtype:
+    """Return the precision of the system's own arrays: fixed point keeps its constants in float64."""
+    return np.dtype(np.float64 if bits_of(about["dtype"]) is not None else about["dtype"])
+
+
+def _again(system: System, about: dict[str, Any]) -> tuple[Traced, Lowered | None]:
+    """Return the step that a record describes, in fixed point with its formats."""
+    leaves = about["input"] and [np.asarray(leaf) for leaf in about["input"]]
+    u = leaves and (leaves[0] if len(leaves) == 1 else tuple(leaves))
+    if bits_of(about["dtype"]) is not None:
+        return again(system, about, u)
+    return traced(system, name=about["name"], dtype=about["dtype"], u=u, dt=about["dt"]), None
 
 
 def _changed(folder: Path, files: dict[str, str]) -> list[str]:

@@ -66,6 +66,13 @@ def _convert(s: Script, op: Operation) -> None:
         s.set(result, f"double({x})")
 
 
+@writes("rescale")
+def _rescale(s: Script, op: Operation) -> None:
+    x, shift, limit = s.ref(op.operands[0]), op.params["shift"], op.params["limit"]
+    size = f"floor((abs({x}) + 2^{shift - 1}) / 2^{shift})" if shift > 0 else f"abs({x}) * 2^{-shift}"
+    s.set(op.results[0], f"sign({x}) .* min({size}, {limit})")
+
+
 @writes("reshape")
 def _reshape(s: Script, op: Operation) -> None:
     s.names[op.results[0]] = s.ref(op.operands[0])

@@ -141,6 +141,25 @@ def _convert(g: Graph, op: Operation) -> None:
         g.names[result] = g.add("Cast", g.ref(x), to=g.kind(new))
 
 
+@adds("rescale")
+def _rescale(g: Graph, op: Operation) -> None:
+    shift, limit = op.params["shift"], op.params["limit"]
+
+    def number(n: int) -> str:
+        return g.constant(n, "int64")
+
+    x = g.add("Cast", g.ref(op.operands[0]), to=g.kind("int64"))
+    size = g.add("Abs", x)
+    if shift > 0:
+        size = g.add("Div", g.add("Add", size, number(1 << (shift - 1))), number(1 << shift))
+    else:
+        # Already above the limit, and small enough to be multiplied.
+        most = number((limit >> -shift) + 1)
+        size = g.add("Mul", g.add("Min", size, most), number(1 << -shift))
+    found = g.add("Mul", g.add("Sign", x), g.add("Min", size, number(limit)))
+    g.names[op.results[0]] = g.add("Cast", found, to=g.kind("int32"))
+
+
 def _truncated(g: Graph, x: str, dtype: str) -> str:
     """Return floats as integers: too large ones as the largest, NaN as 0."""
     ends, real = np.iinfo(dtype), g.dtypes["float"].type

@@ -64,7 +64,10 @@ def _concatenate(g: Graph, op: Operation) -> None:
 
 @adds("dot")
 def _dot(g: Graph, op: Operation) -> None:
-    g.names[op.results[0]] = g.add("MatMul", *g.refs(op.operands))
+    (result,), x = op.results, g.refs(op.operands)
+    if result.dtype != op.operands[0].dtype:
+        x = [g.add("Cast", each, to=g.kind(result.dtype)) for each in x]
+    g.names[result] = g.add("MatMul", *x)
 
 
 _REDUCTIONS = {

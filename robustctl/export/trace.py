@@ -246,7 +246,9 @@ def _dtype(system: System, dtype: Any) -> np.dtype:
     except TypeError:
         found = None
     if found not in (np.float32, np.float64):
-        raise ModelError(f"dtype must be float32 or float64, got {dtype if found is None else found}")
+        raise ModelError(
+            f"dtype must be float32 or float64, got {dtype if found is None else found}; fixed point, q4 to q31, is for C"
+        )
     return found
 
 

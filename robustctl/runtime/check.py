@@ -174,7 +174,16 @@ def _dot(op: Operation) -> list[Type]:
     _need(
         (len(a) == 3) == (len(b) == 3) and a[:-2] == b[:-2] and a[-1] == b[-2 if len(b) > 1 else 0], "shapes"
     )
-    return [((*a[:-1], *b[len(b) - 1 :][: len(b) > 1]), x.dtype)]
+    wide = x.dtype == "int32" and op.results[0].dtype == "int64"
+    return [((*a[:-1], *b[len(b) - 1 :][: len(b) > 1]), "int64" if wide else x.dtype)]
+
+
+@rule("rescale")
+def _rescale(op: Operation) -> list[Type]:
+    (x,), shift, limit = op.operands, op.params["shift"], op.params["limit"]
+    _need(x.dtype.startswith("int"), "integers")
+    _need(type(shift) is type(limit) is int and abs(shift) <= 62 and 1 <= limit < 2**31, "shift and limit")
+    return [(x.shape, "int32")]
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:

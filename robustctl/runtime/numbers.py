@@ -95,3 +95,16 @@ def in_order(how: np.ufunc, x: Array) -> Array:
     if x.size == x.shape[0]:
         return how.accumulate(x, dtype=x.dtype)[-1]
     return how.reduce(x, axis=0, dtype=x.dtype)
+
+
+def rescaled(x: Array, shift: int, limit: int) -> Array:
+    """Return integers times `2^-shift`, to the nearest, halves away from zero, with a size of at most `limit`."""
+    # The size of the least int64 is one that uint64 alone has.
+    size = np.abs(np.asarray(x, np.int64)).astype(np.uint64)
+    if shift > 0:
+        size = (size + np.uint64(1 << (shift - 1))) >> np.uint64(shift)
+        size = np.minimum(size, np.uint64(limit))
+    else:
+        size = np.where(size > limit >> -shift, np.uint64(limit), size << np.uint64(-shift))
+    found = size.astype(np.int32)
+    return np.asarray(np.where(np.asarray(x) < 0, -found, found))

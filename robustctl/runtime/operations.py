@@ -104,8 +104,18 @@ def _concatenate(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 @handler("dot")
 def _dot(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
     a, b = op.operands
+    wide = op.results[0].dtype != a.dtype
+    if wide:
+        a, b = (Value(v.shape, "int64", v.data) for v in (a, b))
     # A constant is stored in the dtype that it is read with.
-    return products.product(*(v if v.data is None else _typed(v, dtypes) for v in (a, b)))
+    product = products.product(*(v if v.data is None else _typed(v, dtypes) for v in (a, b)))
+    return (lambda x, y: product(x.astype(np.int64), y.astype(np.int64))) if wide else product
+
+
+@handler("rescale")
+def _rescale(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
+    shift, limit = op.params["shift"], op.params["limit"]
+    return lambda x: numbers.rescaled(x, shift, limit)
 
 
 def _typed(v: Value, dtypes: dict[str, np.dtype]) -> Value:

@@ -17,7 +17,10 @@ a name in `COMPARE`    x, y                            as `BINARY`, the result i
 `slice`                x                               `start`, `stop`, `step`, one of each an axis, step at least 1
 `reverse`              x                               `axes` to be reversed
 `concatenate`          x, y, ...                       `axis`
-`dot`                  x, y                            `x @ y`: vectors, matrices, or stacks (b, m, k) and (b, k, n) of matrices
+`dot`                  x, y                            `x @ y`: vectors, matrices, or stacks (b, m, k) and (b, k, n) of matrices; of
+                                                       int32 the result may be int64, in which all is then computed
+`rescale`              x                               of integers: x 2^-`shift` to the nearest int32, halves away from zero, its size
+                                                       at most `limit`
 `reduce`               x                               `how` in `HOW`, along `axis`, which the result lacks
 `arg`                  x                               `how` max or min: the first position of it along `axis`, which the result lacks
 `cumulate`             x                               `how` in `HOW`, along `axis`, from its end if `reverse`

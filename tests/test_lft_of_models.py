@@ -28,11 +28,12 @@ WITHOUT = {
     "GRU": lambda: rc.nn.GRU(nu=1, nx=3, ny=3, key=jr.key(0)).explicit(),
     "LSTM": lambda: rc.nn.LSTM(nu=1, nx=3, ny=3, key=jr.key(0)).explicit(),
     "InnovationR2DN": lambda: rc.nn.InnovationR2DN(nu=1, nx=3, nv=4, ny=2, nz=1, key=jr.key(0)).explicit(),
-    "FoldedR2DN": lambda: explicit("ContractingR2DN").prepare(),
 }
+# Its form is that of several layers, of which a step shows the last one alone.
+FOLDED = {"FoldedR2DN": lambda: explicit("ContractingR2DN").prepare()}
 
 
-@pytest.mark.parametrize("make", (SYSTEMS | WITHOUT).values(), ids=SYSTEMS | WITHOUT)
+@pytest.mark.parametrize("make", (SYSTEMS | WITHOUT | FOLDED).values(), ids=SYSTEMS | WITHOUT | FOLDED)
 def test_a_system_knows_the_sizes_of_its_signals(make):
     system = make()
     x, y = system.step(system.init_state(), jnp.zeros(system.nu))
@@ -49,6 +50,11 @@ def test_a_system_knows_the_sizes_of_its_signals(make):
 @pytest.mark.parametrize("make", WITHOUT.values(), ids=WITHOUT)
 def test_systems_without_a_guarantee_claim_nothing(make):
     assert make().lft() is None and make().claim is None
+
+
+def test_folded_matrices_have_a_form_and_claim_nothing():
+    (make,) = FOLDED.values()
+    assert make().claim is None and all(isinstance(block, Slopes) for block in make().lft().blocks)
 
 
 def flat(tree):

@@ -71,14 +71,14 @@ def test_a_start_runs_like_the_linear_model(name):
     assert rc.certify(begin.model, prove=False).holds
 
 
-def test_delays_are_states_of_the_start():
+def test_a_start_has_the_delays_of_the_linear_model():
     late = record(1, delay=3)
     linear = rc.identify.subspace(late, order=2, delay=(0, 3))
     begin = rc.identify.start(late, linear, key=jr.key(0))
-    assert begin.model.explicit().A.shape == (5, 5)
-    assert rms(begin, late) < linear_rms(linear, late) + 0.1
-    with pytest.raises(ModelError, match="nx must be at least the order 5"):
-        rc.identify.start(late, linear, nx=4, key=jr.key(0))
+    assert begin.model.explicit().A.shape == (4, 4) and begin.delay == (0, 3)
+    assert rms(begin, late, delay=begin.delay) < linear_rms(linear, late) + 0.1
+    with pytest.raises(ModelError, match="nx must be at least the order 2"):
+        rc.identify.start(late, linear, nx=1, key=jr.key(0))
 
 
 def test_initial_states_are_those_of_the_record():

@@ -164,7 +164,9 @@ def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
         assert (ROOT / script).is_file()
         return
     ran = []
-    names = ("Certify", "Demo", "FitLog", "New", "Report", "Rerun", "Simulate", "Watch")
+    names = (
+        "Advise", "Certify", "Compare", "Demo", "Export", "FitLog", "New", "Report", "Rerun", "Simulate", "Watch",
+    )  # fmt: skip
     for command in {*benchmarks.COMMANDS.values(), *(getattr(cli, name) for name in names)}:
         monkeypatch.setattr(command, "__call__", lambda self: ran.append(self) or 0)
     main, given = (benchmarks.main, arguments[2:]) if program == "python" else (cli.main, arguments)

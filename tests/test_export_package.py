@@ -193,7 +193,7 @@ def test_the_command_exports_and_checks(tmp_path, monkeypatch, capsys):
     assert main(["export", "c", "--check"]) == 1
     assert "pid.h was changed" in capsys.readouterr().out
     assert main(["export", "my-pid.safetensors", "--to", "runtime"]) == 0
-    assert (tmp_path / "my-pid" / "program.safetensors").exists()
+    assert (tmp_path / "my-pid-runtime" / "program.safetensors").exists()
     assert main(["export", "my-pid.safetensors", "--out", "."]) == 2
 
 

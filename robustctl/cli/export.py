@@ -20,7 +20,7 @@ class Export:
         file: Model file, as rc.save writes it; with check the folder of an export.
         to: c writes C99 with its proof; fmu a functional mock-up unit of FMI 3.0; onnx, matlab and jax the step in these forms; runtime a
             file for robustctl.runtime, which needs NumPy alone.
-        out: Folder; default: the model's name, in the working folder.
+        out: Folder; default: the model's name and the form, for example model-c, in the working folder.
         name: Identifier with which the names in the code begin; default: the file's name.
         dtype: float32, float64 or, of C, fixed point, q4 to q31, for example q15; default: that of the model.
         dt: Sample time in seconds, for a model that does not know its own.
@@ -47,7 +47,7 @@ class Export:
             print(found)
             return 0 if found.holds else 1
         name = self.name or identifier(self.file.stem)
-        system, out = load(self.file), self.out or Path(self.file.stem)
+        system, out = load(self.file), self.out or Path(f"{self.file.stem}-{self.to}")
         if self.file.resolve().parent == out.resolve():
             raise RobustctlError(f"out must be another folder than the model's, got {out}; give a new one")
         if self.to != "c":

@@ -78,9 +78,16 @@ def explicit(name):
     return (rc.nn.StateObserver(model) if name == "observer" else model).explicit()
 
 
+def average():
+    models = [rc.nn.ContractingR2DN(nu=2, nx=2, nv=3, ny=1, hidden=(4,), key=key) for key in jr.split(KEY)]
+    return rc.nn.Average(models).explicit()
+
+
 CONTROLLERS = {
     **{f"explicit {name}": lambda name=name: explicit(name) for name in MODELS},
     "prepared R2DN": lambda: explicit("R2DN").prepare(),
+    "average": lambda: average(),
+    "prepared average": lambda: average().prepare(),
     "scaled": lambda: rc.Rescaled(
         rc.nn.ContractingR2DN(nu=2, nx=2, nv=3, ny=1, hidden=(4,), key=KEY), (1e-3, 2.0), (5.0,)
     ).explicit(),

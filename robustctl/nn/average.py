@@ -15,6 +15,7 @@ from ..registry import registered
 from ..system import Parameterization, System
 
 
+@registered()
 class AverageSystem(System):
     """Systems that read the same input, and the mean of their outputs, ready to step.
 

@@ -54,10 +54,14 @@ def runner(file):
     return pytest.importorskip("onnxruntime").InferenceSession(str(file), providers=["CPUExecutionProvider"])
 
 
-def near(a, b, size):
+# Between two orders of summation a Cholesky factor of float32 differs by more than a sum does: 1.03e-6 here.
+BOUND = {"ukf": 4e-6}
+
+
+def near(a, b, size, bound=1e-6):
     a, b = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
     assert np.isfinite(b).all()
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * max(size, np.abs(b).max(initial=0), 1e-30))
+    np.testing.assert_allclose(a, b, rtol=0, atol=bound * max(size, np.abs(b).max(initial=0), 1e-30))
 
 
 def kept(tree):
@@ -77,7 +81,7 @@ def check_onnx(name, folder, count):
         found = run.run(None, {n: np.asarray(a[k]) for n, a in zip(names, given, strict=True)})
         for a, b, size in zip(found, wanted, sizes, strict=True):
             assert a.shape == b[k].shape and a.dtype == b.dtype
-            near(a, b[k], size)
+            near(a, b[k], size, BOUND.get(name, 1e-6))
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -169,8 +173,9 @@ def in_octave(folder, systems):
 def check_matlab(names, folder, dtype, count, tolerance):
     settings = {name: {"dtype": dtype, "u": sample_of(name)} for name in names}
     us = {name: inputs_of(name, count, dtype) for name in names}
-    found = in_octave(folder, {name: (system_of(name), us[name], settings[name]) for name in names})
-    for name, (X, Y) in found.items():
+    # `static` is a keyword of C.
+    named = {f"m_{name}": (system_of(name), us[name], settings[name]) for name in names}
+    for name, (X, Y) in zip(names, in_octave(folder, named).values(), strict=True):
         xs, ys, x_final = in_jax(name, us[name], dtype)
         after = jax.tree.map(lambda a, last: np.concatenate([a[1:], last[None]]), xs, x_final)
         for a, tree in ((X, after), (Y, ys)):

@@ -110,15 +110,22 @@ def check_doubles(step, name, count):
     assert_near((x, found), (x_final, ys), 1e-12)
 
 
-def check_floats(step, name, count):
+# Between two orders of summation a Cholesky factor of float32 differs by more than a sum does: 1.4e-6 here.
+BOUND = {"ukf": 4e-6}
+
+
+def check_floats(step, name, count, dtype="float32"):
     """From the same state each time: what rounding does to a whole trajectory is the system's own doing."""
-    us = inputs_of(name, count, "float32")
-    xs, ys, x_final = in_jax(name, us, "float32")
+    check_each(step, name, inputs_of(name, count, dtype), count, dtype)
+
+
+def check_each(step, name, us, count, dtype):
+    xs, ys, x_final = in_jax(name, us, dtype)
     at = [jax.tree.map(lambda a, k=k: a[k], (xs, us)) for k in range(count)]
     found = [step(*each) for each in at]
     after = jax.tree.map(lambda a, last: np.concatenate([a[1:], last[None]]), xs, x_final)
     stacked = jax.tree.map(lambda *each: np.stack(each), *found)
-    assert_near(stacked, (after, ys), 1e-6)
+    assert_near(stacked, (after, ys), BOUND.get(name, 1e-6) if dtype == "float32" else 1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -136,8 +143,19 @@ def test_in_single_precision_too(steps, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_over_many_samples_and_in_both_precisions(steps, name):
-    check_doubles(steps("float64")[name], name, 10_000)
-    check_floats(steps("float32")[name], name, 10_000)
+    if name not in UNSTABLE:
+        check_doubles(steps("float64")[name], name, 10_000)
+        check_floats(steps("float32")[name], name, 10_000)
+        return
+    # From the start again and again: alone, such a system leaves every range.
+    for dtype in ("float64", "float32"):
+        us = inputs_of(name, 2000, dtype)
+        for k in range(0, 2000, 200):
+            part = jax.tree.map(lambda a, k=k: a[k : k + 200], us)
+            check_each(steps(dtype)[name], name, part, 200, dtype)
+
+
+UNSTABLE = {"alongside", "cart_pole"}
 
 
 TRY = """

@@ -11,7 +11,8 @@ import pytest
 from jax import lax
 
 from robustctl.errors import RobustctlError
-from robustctl.export.compiled import CompiledStep, files, find_compiler, looped
+from robustctl.export.c_files import files
+from robustctl.export.compiled import CompiledStep, find_compiler, looped
 from robustctl.export.trace import traced
 
 from .export_systems import CASES, inputs_of, sample_of, system_of

@@ -16,8 +16,10 @@ from robustctl.cli import main
 from robustctl.errors import ModelError, RobustctlError
 from robustctl.export import constants
 from robustctl.export import folder as module
+from robustctl.export.c_files import source
 from robustctl.export.constants import difference
 from robustctl.export.count import operations
+from robustctl.export.trace import traced
 from robustctl.runtime.program import Operation, Program, Value
 
 from .models import draw
@@ -88,7 +90,7 @@ def test_a_folder_is_as_it_was_exported(exported):
 
 
 def test_every_edited_constant_is_found():
-    text = module.source(module.traced(folded(), name="q", dt=0.1).program)
+    text = source(traced(folded(), name="q", dt=0.1).program)
     places = [m for m in constants._NUMBER.finditer(text) if "0x" in m[0]]
     rng = random.Random(0)
     for _ in range(200):

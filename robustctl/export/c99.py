@@ -6,12 +6,12 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from ..errors import ModelError
 from ..system import Parameterization, System
-from .c_files import header, source
+from .c_files import files
 from .fixed import formats
 from .fixed_folder import header_lines
 from .fixed_formats import bits_of
+from .targets import check_folder, sampled_every, write_texts
 from .trace import program
 
 
@@ -67,17 +67,6 @@ def c(
     else:
         low = formats(system, bits, name=name, u=u, dt=dt, log=log).low
         made, more = low.program, header_lines(low)
-    if made.dt is None:
-        raise ModelError(
-            "the sample time must be known, since the code runs once a sample; give dt=, in seconds"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.h").write_text(header(made, more), encoding="utf-8")
-    (folder / f"{name}.c").write_text(source(made, own_functions=own_functions), encoding="utf-8")
+    sampled_every(made)
+    write_texts(folder, files(made, more, own_functions=own_functions))
     return folder
-
-
-def check_folder(folder: Path) -> None:
-    """Raise `ModelError` unless a folder is new or empty."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"the folder must be new or empty, got {folder}; give another or empty it")

@@ -10,6 +10,12 @@ from .c_refs import Place, Ref, Scalar, place
 from .c_text import comment, identifiers
 
 
+def files(program: Program, more: Sequence[str] = (), *, own_functions: bool = False) -> dict[str, str]:
+    """Return the text of each file of a program by its name; arguments are those of `header` and `source`."""
+    name = program.name
+    return {f"{name}.h": header(program, more), f"{name}.c": source(program, own_functions=own_functions)}
+
+
 def header(program: Program, more: Sequence[str] = ()) -> str:
     """Return the header: the structs, with names and units of the signals, more lines, and the two functions."""
     p, name = Printer(program), program.name

@@ -19,7 +19,8 @@ from jaxtyping import PyTree
 from ..errors import ModelError, RobustctlError
 from ..runtime.program import Program, Value
 from ..system import Parameterization, System
-from .c_files import header, source
+from .c_files import files
+from .targets import write_texts
 from .trace import Traced, traced
 
 FLAGS = ("-std=c99", "-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
@@ -240,16 +241,9 @@ def built(program: Program, compiler: Sequence[str]) -> Path:
         # A folder that only this user can write to, and only this process uses.
         folder = Path(tempfile.mkdtemp(prefix="robustctl-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        for file, text in texts.items():
-            (folder / file).write_text(text, encoding="utf-8")
+        write_texts(folder, texts)
         _built[key] = compiled_in(folder, program.name, compiler)
     return _built[key]
-
-
-def files(program: Program) -> dict[str, str]:
-    """Return the text of each file of a program by its name."""
-    name = program.name
-    return {f"{name}.h": header(program), f"{name}.c": source(program)}
 
 
 def looped(name: str) -> str:
@@ -258,15 +252,22 @@ def looped(name: str) -> str:
 
 
 def compiled_in(folder: Path, name: str, compiler: Sequence[str]) -> Path:
-    """Compile the C files that stand in a folder, with a loop over samples, and return the shared library.
+    """Compile the C files in a folder, with a loop over samples, and return the shared library.
 
     **Raises:** `RobustctlError` where the compiler fails.
     """
     (folder / "run.c").write_text(looped(name), encoding="utf-8")
-    command = [*compiler, *FLAGS, "run.c", "-o", "step.so", "-lm"]
+    run_compiler([*compiler, *FLAGS, "run.c", "-o", "step.so", "-lm"], folder)
+    return folder / "step.so"
+
+
+def run_compiler(command: Sequence[str], folder: Path) -> None:
+    """Run a command of a compiler in a folder.
+
+    **Raises:** `RobustctlError` where it fails.
+    """
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RobustctlError(
             f"the C compiler must compile the step; {' '.join(command)} reported: {done.stderr[:2000]}"
         )
-    return folder / "step.so"

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -17,13 +16,13 @@ from jaxtyping import PyTree
 
 from ..errors import ModelError, RobustctlError, RobustctlWarning
 from ..system import Parameterization, System, explicit_of
-from .c_files import header, source
+from .c_files import files
 from .c_text import number
-from .compiled import find_compiler
+from .compiled import find_compiler, run_compiler
 from .fmu_variables import TIME, Variable, variables
 from .fmu_xml import build_description, description, sources
 from .limits import ranges
-from .targets import check_new, sampled_every
+from .targets import new_file, sampled_every, write_texts
 from .trace import traced
 
 VERSIONS = ("3.0", "2.0")
@@ -74,21 +73,20 @@ def fmu(
     """
     if version not in VERSIONS:
         raise ModelError(f"version must be 3.0 or 2.0, got {version!r}")
-    file = Path(path) if Path(path).suffix == ".fmu" else Path(path) / f"{name}.fmu"
+    file = new_file(path, name, ".fmu")
     made = traced(system, name=name, dtype=dtype, u=u, dt=dt)
     seconds = sampled_every(made.program)
-    check_new(file)
     found = variables(made, ranges(explicit_of(system), made.program))
     found = [TIME, *found] if version == "3.0" else found
-    code = {f"{name}.h": header(made.program), f"{name}.c": source(made.program)}
+    code = files(made.program)
     token = str(uuid.UUID(hashlib.sha256("".join([version, *code.values(), repr(found)]).encode()).hexdigest()[:32]))  # fmt: skip
     code[f"{name}_fmu.c"] = _wrapper(name, version, token, seconds, found, made.program.dtype)
     about = description(name, version, token, seconds, found, "robustctl")
-    files = {"modelDescription.xml": about.encode()} | {f"sources/{k}": t.encode() for k, t in code.items()}
+    parts = {"modelDescription.xml": about.encode()} | {f"sources/{k}": t.encode() for k, t in code.items()}
     if version == "3.0":
-        files["sources/buildDescription.xml"] = build_description(name).encode()
+        parts["sources/buildDescription.xml"] = build_description(name).encode()
     file.parent.mkdir(parents=True, exist_ok=True)
-    _zip(file, files | _binary(name, version, code))
+    _zip(file, parts | _binary(name, version, code))
     return file
 
 
@@ -123,14 +121,11 @@ def _binary(name: str, version: str, code: dict[str, str]) -> dict[str, bytes]:
         compiler = find_compiler()
         inside, ending = _platform(version)
         with tempfile.TemporaryDirectory(prefix="robustctl-") as folder:
-            for file, text in code.items():
-                Path(folder, file).write_text(text, encoding="utf-8")
+            write_texts(Path(folder), code)
             # No -march=native: units are carried to other machines.
             command = [*compiler, "-std=c99", "-O2", "-ffp-contract=off", "-shared", "-fvisibility=hidden"]
             command += ([] if ending == "dll" else ["-fPIC"]) + [*sources(name), "-o", f"unit.{ending}", "-lm"]  # fmt: skip
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RobustctlError(f"{' '.join(command)} reported: {done.stderr[:2000]}")
+            run_compiler(command, Path(folder))
             return {f"binaries/{inside}/{name}.{ending}": Path(folder, f"unit.{ending}").read_bytes()}
     except RobustctlError as error:
         warnings.warn(

@@ -12,14 +12,13 @@ from jaxtyping import PyTree
 
 from ..certificates import Certificate, certify, recheck
 from ..certificates.content import fingerprint
-from ..errors import ModelError, RobustctlError
+from ..errors import RobustctlError
 from ..io import load, save
 from ..runs.provenance import environment
 from ..store.json_text import entry, parse_object, write_json
 from ..system import Parameterization, System, explicit_of
 from . import count
-from .c99 import check_folder
-from .c_files import header, source
+from .c_files import files
 from .compiled import CompiledStep, find_compiler
 from .constants import difference
 from .fixed import fixed
@@ -35,6 +34,7 @@ from .fixed_folder import (
 from .fixed_formats import bits_of
 from .fixed_lower import Lowered
 from .measured import compiled_facts, library, noise, parity, times
+from .targets import check_folder, sampled_every, write_texts
 from .trace import Traced, check_name, prepared, traced, tracing
 
 FILE = "export.json"
@@ -56,7 +56,7 @@ def package(
     """Write a system's step as C99 with the proof of it, and return the folder.
 
     Beside the code of `rc.export.c` it holds `NAME.safetensors`, the system as it was exported, its linear maps multiplied out and
-    rounded, and `export.json`: the sha256 of each file, the certificate of the constants that stand in the C file, how far the
+    rounded, and `export.json`: the sha256 of each file, the certificate of the constants in the C file, how far the
     compiled step is from the system's own over many samples, warnings, undefined symbols, stack, the arithmetic of one step and its
     time on this machine. `rc.export.check(folder)` makes all of it again.
 
@@ -93,17 +93,11 @@ def package(
         made, low, dtype = traced(ready, name=name, dtype=dtype, u=u, dt=dt), None, dtype.name
         certificate, sample = certify(ready, prove=True, seconds=seconds), made.u
         more = {"drift": float_drift(ready, made, certificate)}
-    if made.program.dt is None:
-        raise ModelError(
-            "the sample time must be known, since the code runs once a sample; give dt=, in seconds"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [] if low is None else header_lines(low)
-    (folder / f"{name}.h").write_text(header(made.program, lines), encoding="utf-8")
-    (folder / f"{name}.c").write_text(source(made.program), encoding="utf-8")
+    every = sampled_every(made.program)
+    write_texts(folder, _files(made, low))
     kept = _saved(ready, folder / f"{name}.safetensors")
     about = {
-        "format": FORMAT, "name": name, "dtype": dtype, "dt": made.program.dt, "system": type(ready).__name__,
+        "format": FORMAT, "name": name, "dtype": dtype, "dt": every, "system": type(ready).__name__,
         "input": None if u is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(sample)], "kept": kept,
         "certificate": certificate.to_json(), "operations": count.operations(made.program), **more,
         **_compiled(ready, made, low, folder, samples), "environment": environment(),
@@ -111,6 +105,10 @@ def package(
     about["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
     write_json(folder / FILE, about)
     return folder
+
+
+def _files(made: Traced, low: Lowered | None) -> dict[str, str]:
+    return files(made.program, [] if low is None else header_lines(low))
 
 
 def _saved(system: System, path: Path) -> str:
@@ -131,21 +129,22 @@ def _compiled(
     except RobustctlError as error:
         return {"compiler": None, "skipped": str(error)}
     with library(folder, made, compiler) as step:
-        us = _inputs(system, made, low, samples)
+        same, us = _compared(system, made, low, step, samples)
         return {
-            "compiler": list(compiler), "parity": _parity(system, made, low, step, us), "time": times(step, us),
+            "compiler": list(compiler), "parity": same, "time": times(step, us),
             "facts": compiled_facts(folder, made.program.name, compiler),
         }  # fmt: skip
 
 
-def _inputs(system: System, made: Traced, low: Lowered | None, samples: int) -> PyTree:
-    return noise(system, made, samples) if low is None else integer_noise(system, made, low, samples)
-
-
-def _parity(
-    system: System, made: Traced, low: Lowered | None, step: CompiledStep, us: PyTree
-) -> dict[str, Any]:
-    return parity(system, made, step, us) if low is None else same_integers(made, step, us)
+def _compared(
+    system: System, made: Traced, low: Lowered | None, step: CompiledStep, samples: int
+) -> tuple[dict[str, Any], PyTree]:
+    """Return how far the compiled step is from the system's own, and the inputs of the comparison."""
+    if low is None:
+        us = noise(system, made, samples)
+        return parity(system, made, step, us), us
+    us = integer_noise(system, made, low, samples)
+    return same_integers(made, step, us), us
 
 
 def _sha256(path: Path) -> str:
@@ -216,14 +215,12 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         with tracing(_precision(about)):
             system = load(folder / f"{name}.safetensors")
         made, low = _again(system, about)
-        given = [(folder / f"{name}.{end}").read_text(encoding="utf-8") for end in "ch"]
+        wanted = _files(made, low)
+        given = {file: (folder / file).read_text(encoding="utf-8") for file in wanted}
     except (RobustctlError, OSError, ValueError) as error:
         return Checked((*faults, f"the code or {name}.safetensors cannot be read: {error}"), (), None)
-    wanted = source(made.program), header(made.program, [] if low is None else header_lines(low))
     other = [
-        f"{name}.{end}: {found}"
-        for end, *pair in zip("ch", given, wanted, strict=True)
-        if (found := difference(*pair))
+        f"{file}: {found}" for file in sorted(wanted) if (found := difference(given[file], wanted[file]))
     ]
     with tracing(_precision(about)):
         certificate, wrong = _certified(about["certificate"], system)
@@ -241,8 +238,8 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         skipped.append(f"the compiled step: {error}")
     else:
         with library(folder, made, compiler) as step:
-            us = _inputs(system, made, low, samples)
-            faults += _apart(_parity(system, made, low, step, us), about)
+            found, _ = _compared(system, made, low, step, samples)
+        faults += _apart(found, about)
     return Checked(tuple(faults), tuple(skipped), certificate)
 
 

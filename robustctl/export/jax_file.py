@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from ..errors import ModelError
 from ..system import Parameterization, System
-from .c99 import check_folder
+from .targets import check_folder
 from .trace import Ready, check_name, ready
 
 _PLATFORMS = {"cpu", "cuda", "rocm", "tpu"}

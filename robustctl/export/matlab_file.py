@@ -14,9 +14,9 @@ from ..errors import ModelError
 from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System, explicit_of
 from . import matlab_kinds, matlab_loops  # noqa: F401  # registers what they print
-from .c99 import check_folder
 from .matlab_helpers import HELPERS, NEEDS
 from .matlab_print import Script
+from .targets import check_folder, write_texts
 from .trace import program
 
 _LONGEST = 63
@@ -74,10 +74,8 @@ def matlab(
     held |= {} if made.dt is None else {"dt": made.dt}
     matrices = _matrices(explicit_of(system))
     held |= {"matrices": matrices} if matrices else {}
-    folder.mkdir(parents=True, exist_ok=True)
+    write_texts(folder, {f"{name}_step.m": step, f"{name}_init.m": _init(made)})
     savemat(folder / f"{name}.mat", held, oned_as="column", long_field_names=True)
-    (folder / f"{name}_step.m").write_text(step, encoding="utf-8")
-    (folder / f"{name}_init.m").write_text(_init(made), encoding="utf-8")
     return folder
 
 

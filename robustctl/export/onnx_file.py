@@ -12,7 +12,7 @@ from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System
 from . import onnx_kinds, onnx_loops, onnx_shapes  # noqa: F401  # registers what they add
 from .onnx_graph import Graph
-from .targets import check_new, needed
+from .targets import needed, new_file
 from .trace import program
 
 OPSET = 18
@@ -62,11 +62,10 @@ def onnx(
         assert file.name == "pid.onnx"
     """
     package = needed("onnx", "rc.export.onnx")
-    file = Path(path) if Path(path).suffix == ".onnx" else Path(path) / f"{name}.onnx"
+    file = new_file(path, name, ".onnx")
     made = program(system, name=name, dtype=dtype, u=u, dt=dt)
     if sequence and not made.inputs:
         raise ModelError("a sequence must be one of inputs, and the system has none; leave sequence out")
-    check_new(file)
     model = _model(package, made, sequence)
     package.checker.check_model(model, full_check=True)
     file.parent.mkdir(parents=True, exist_ok=True)

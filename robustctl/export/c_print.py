@@ -4,25 +4,16 @@ import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ..runtime.program import Block, Operation, Program, Value, blocks, walk
+from ..runtime.program import Block, Operation, Program, Value, blocks, registers, walk
 from .c_helpers import NEEDS, OWN, finished, helper
 from .c_refs import Formula, Place, Ref, Scalar, place
 from .c_text import Index, bare, number
 
 KINDS: dict[str, Callable[["Printer", Operation], None]] = {}
 """What prints an operation, by its kind."""
+prints = registers(KINDS)
 _LONGEST = 300
 """Characters of an expression; a longer one is written to a variable."""
-
-
-def prints(*kinds: str) -> Callable[[Callable], Callable]:
-    """Register what prints operations."""
-
-    def register(function: Callable) -> Callable:
-        KINDS.update(dict.fromkeys(kinds, function))
-        return function
-
-    return register
 
 
 class Printer:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..errors import ModelError, RobustctlError
-from ..runtime.program import Program, Value
+from ..runtime.program import Program, Value, dtypes_of
 from ..system import Parameterization, System
 from .c_files import files
 from .targets import write_texts
@@ -104,7 +104,7 @@ class _Struct:
     """A struct of C as an array of NumPy: its bytes, and a view of each of its arrays."""
 
     def __init__(self, program: Program, parts: Sequence[tuple[str, Value]]):
-        kinds = {"float": program.dtype, "int32": "int32", "int64": "int64", "bool": "bool"}
+        kinds = dtypes_of(program.dtype)
         fields = [(name, kinds[value.dtype], value.shape) for name, value in parts]
         # `align` is the layout of C; a struct that has nothing else has a char.
         self.dtype = np.dtype(fields or [("nothing", "int8")], align=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..certificates.proof import Proof
 from ..runtime.operations import HANDLERS
-from ..runtime.program import COMPARE, Operation, Program, Value
+from ..runtime.program import COMPARE, DTYPES, Operation, Program, Value
 from .fixed_lower import Lowered
 
 Array = np.ndarray
@@ -140,7 +140,7 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
             return size[0] * e[1] + e[0] * size[1] + e[0] * e[1]
         case "div" if not e[1].any() and op.operands[1].data is not None:
             return e[0] / size[1]
-        case "add" | "sub":
+        case "add" | "sub" | "and" | "or" | "xor":
             return e[0] + e[1]
         case "rescale":
             return e[0] * 2.0 ** -op.params["shift"]
@@ -148,8 +148,6 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
             return e[0]
         case "max" | "min":
             return np.maximum(e[0], e[1])
-        case "and" | "or" | "xor":
-            return e[0] + e[1]
         case "select":
             return np.maximum(e[1], e[2]) + np.where(e[0] > 0, np.inf, 0.0)
         case "reduce" if op.params["how"] in ("add", "max", "min", "and", "or"):
@@ -160,8 +158,7 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
         case _ if kind in COMPARE:
             return np.where(e[0] + e[1] > 0, np.inf, 0.0)
         case _ if kind in _MOVES:
-            floats = {name: np.dtype(np.float64) for name in ("float", "int32", "int64", "bool")}
-            return HANDLERS[kind](op, floats)(*e)
+            return HANDLERS[kind](op, dict.fromkeys(DTYPES, np.dtype(np.float64)))(*e)
         case _:
             return np.full(op.results[0].shape, np.inf)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelError
-from ..runtime.program import Operation, Program, Signals, State, Value, walk
+from ..runtime.program import Operation, Program, Signals, State, Value, registers, walk
 from .fixed_formats import constant_fraction, fraction, integers
 from .prune import pruned
 
@@ -16,16 +16,7 @@ ROOM = 61
 _MOST_SHIFT = 62
 RULES: dict[str, Callable[["Lowering", Operation], None]] = {}
 """What makes integer operations of an operation, by its kind."""
-
-
-def lowers(*kinds: str) -> Callable[[Callable], Callable]:
-    """Register what makes integer operations of kinds of operations."""
-
-    def register(function: Callable) -> Callable:
-        RULES.update(dict.fromkeys(kinds, function))
-        return function
-
-    return register
+lowers = registers(RULES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

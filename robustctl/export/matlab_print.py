@@ -10,23 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.program import Block, Operation, Value
+from ..runtime.program import Block, Operation, Value, registers
 from .matlab_helpers import HELPERS
 
 KINDS: dict[str, Callable[["Script", Operation], None]] = {}
 """What prints an operation, by its kind."""
+writes = registers(KINDS)
 _WRITTEN = 8
 """Entries of an irregular index that are written out; more are stored in the file of constants."""
-
-
-def writes(*kinds: str) -> Callable[[Callable], Callable]:
-    """Register what prints operations."""
-
-    def register(function: Callable) -> Callable:
-        KINDS.update(dict.fromkeys(kinds, function))
-        return function
-
-    return register
 
 
 class Script:

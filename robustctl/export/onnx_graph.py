@@ -5,21 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.program import Block, Operation, Value
+from ..runtime.program import Block, Operation, Value, dtypes_of, registers
 
 KINDS: dict[str, Callable[["Graph", Operation], None]] = {}
 """What adds an operation, by its kind."""
+adds = registers(KINDS)
 NAMES = tuple[str, ...]
-
-
-def adds(*kinds: str) -> Callable[[Callable], Callable]:
-    """Register what adds operations."""
-
-    def register(function: Callable) -> Callable:
-        KINDS.update(dict.fromkeys(kinds, function))
-        return function
-
-    return register
 
 
 class Graph:
@@ -32,7 +23,7 @@ class Graph:
     """
 
     def __init__(self, onnx: Any, dtype: str):
-        self.onnx, self.dtypes = onnx, {"float": np.dtype(dtype)} | {d: np.dtype(d) for d in ("int32", "int64", "bool")}  # fmt: skip
+        self.onnx, self.dtypes = onnx, dtypes_of(dtype)
         self.nodes: list[Any] = []
         self.constants: dict[Any, Any] = {}
         self.names: dict[Value, str] = {}

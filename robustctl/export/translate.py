@@ -9,13 +9,14 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from ..errors import ModelError
-from ..runtime.program import DTYPES, Block, Operation, Value
+from ..runtime.program import DTYPES, Block, Operation, Value, registers
 from .fold import BY_NUMPY, folded
 
 Known = Any
 """What the environment holds of a variable: a `Value`, or an array where it is the same at every step."""
 RULES: dict[str, Callable[..., Any]] = {}
 """What translates a primitive, by its name: `(translator, Call, *operands)`, operands as values."""
+rule = registers(RULES)
 
 
 class Call(NamedTuple):
@@ -31,16 +32,6 @@ class Call(NamedTuple):
     name: str
     params: dict[str, Any]
     types: tuple[tuple[tuple[int, ...], str], ...]
-
-
-def rule(*names: str) -> Callable[[Callable], Callable]:
-    """Register the translation of primitives."""
-
-    def register(function: Callable) -> Callable:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
 
 
 class Translator:

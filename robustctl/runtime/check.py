@@ -4,23 +4,14 @@ import math
 from collections.abc import Callable, Iterable
 
 from ..errors import ModelFileError
-from .program import BINARY, COMPARE, DTYPES, HOW, UNARY, Block, Operation, Program, Value, blocks
+from .program import BINARY, COMPARE, DTYPES, HOW, UNARY, Block, Operation, Program, Value, blocks, registers
 
 Type = tuple[tuple[int, ...], str]
 RULES: dict[str, Callable[[Operation], list[Type]]] = {}
 """For each kind of operation the types of its results."""
+rule = registers(RULES)
 MOST_WORK = 10**10
 """Of a step, in entries: a minute of computing."""
-
-
-def rule(*kinds: str) -> Callable:
-    """Return a decorator that makes a function the rule of kinds of operations."""
-
-    def register(function: Callable) -> Callable:
-        RULES.update(dict.fromkeys(kinds, function))
-        return function
-
-    return register
 
 
 def check(program: Program) -> None:

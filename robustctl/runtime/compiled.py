@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .operations import HANDLERS
-from .program import Block, Operation, Program, Value, blocks, walk
+from .program import Block, Operation, Program, Value, blocks, dtypes_of, walk
 
 Memory = list
 Run = Callable[[Memory], None]
@@ -20,10 +20,7 @@ class Compiled:
     """
 
     def __init__(self, program: Program):
-        self.dtypes = {
-            "float": np.dtype(program.dtype),
-            **{d: np.dtype(d) for d in ("int32", "int64", "bool")},
-        }
+        self.dtypes = dtypes_of(program.dtype)
         self.positions: dict[Value, int] = {}
         self.template: Memory = []
         for value in (*(s.value for s in (*program.state, *program.inputs)), *program.constants):

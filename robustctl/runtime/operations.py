@@ -7,22 +7,14 @@ import numpy as np
 
 from . import numbers, products
 from .numbers import in_order
-from .program import BINARY, COMPARE, UNARY, Operation, Value
+from .program import BINARY, COMPARE, UNARY, Operation, Value, registers
 
 Array = np.ndarray
 Function = Callable[..., Any]
 """From arrays to an array, or to a tuple of them where an operation has several results."""
 HANDLERS: dict[str, Callable[[Operation, dict[str, np.dtype]], Function]] = {}
-
-
-def handler(*kinds: str) -> Callable:
-    """Return a decorator that makes a function the handler of kinds of operations."""
-
-    def register(make: Callable) -> Callable:
-        HANDLERS.update(dict.fromkeys(kinds, make))
-        return make
-
-    return register
+handler = registers(HANDLERS)
+_ENTRIES = numbers.UNARY | numbers.BINARY | numbers.COMPARE
 
 
 @handler(*UNARY, *BINARY, *COMPARE)
@@ -34,7 +26,7 @@ def _entries(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
         known = [v.data is not None and not np.isnan(v.data).any() for v in op.operands]
         if any(known):
             return _with_constant(op, known.index(True), dtypes)
-    return {**numbers.UNARY, **numbers.BINARY, **numbers.COMPARE}[kind]
+    return _ENTRIES[kind]
 
 
 def _with_constant(op: Operation, k: int, dtypes: dict[str, np.dtype]) -> Function:

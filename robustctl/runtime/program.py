@@ -43,7 +43,7 @@ A `body` has the inputs carries and slices of xs and the outputs carries and sli
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,24 @@ COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 HOW = ("add", "mul", "max", "min", "and", "or")
 DTYPES = ("float", "int32", "int64", "bool")
 """`float` is the program's own dtype."""
+
+
+def dtypes_of(real: Any) -> dict[str, np.dtype]:
+    """Return NumPy's dtype of each of `DTYPES`, `real` for `float`."""
+    return {"float": np.dtype(real)} | {name: np.dtype(name) for name in DTYPES[1:]}
+
+
+def registers(table: dict[str, Any]) -> Callable[..., Callable[[Callable], Callable]]:
+    """Return a decorator, called with kinds of operations, that puts a function into a table as theirs."""
+
+    def of(*kinds: str) -> Callable[[Callable], Callable]:
+        def register(function: Callable) -> Callable:
+            table.update(dict.fromkeys(kinds, function))
+            return function
+
+        return register
+
+    return of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

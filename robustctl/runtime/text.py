@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ModelFileError
 from .check import check
-from .program import DTYPES, Block, Operation, Program, Signals, State, Value
+from .program import DTYPES, Block, Operation, Program, Signals, State, Value, dtypes_of
 
 VERSION = 1
 _PARAMS: dict[str, tuple[str, ...]] = {
@@ -90,7 +90,7 @@ def to_json(program: Program) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 class _Reader:
     def __init__(self, types: Any, arrays: dict[str, np.ndarray], dtype: str):
-        self.arrays, self.dtype = arrays, dtype
+        self.arrays, self.dtypes = arrays, dtypes_of(dtype)
         self.all = [self.made(k, *each) for k, each in enumerate(types)]
 
     def made(self, k: int, shape: list, dtype: str, constant: bool) -> Value:
@@ -100,7 +100,7 @@ class _Reader:
 
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         found = self.arrays.get(name)
-        wanted = np.dtype(self.dtype if dtype == "float" else dtype)
+        wanted = self.dtypes[dtype]
         fits = found is not None and found.shape == shape and found.dtype == wanted
         _need(fits, f"{name} must be an array of shape {shape} and dtype {wanted}")
         # A single NaN is what an index outside an array gives.

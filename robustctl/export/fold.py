@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.numbers import aligned
 from ..runtime.program import Value
 
 
@@ -13,19 +14,17 @@ def _slice(x: np.ndarray, _: tuple, start: Sequence, stop: Sequence, step: Seque
 
 
 def _broadcast(x: np.ndarray, shape: tuple, axes: Sequence[int]) -> np.ndarray:
-    full = [1] * len(shape)
-    for length, axis in zip(x.shape, axes, strict=True):
-        full[axis] = length
-    return np.broadcast_to(x.reshape(full), shape)
+    return np.broadcast_to(x.reshape(aligned(x.shape, axes, len(shape))), shape)
 
 
-_RESHAPED: dict[str, Callable[..., np.ndarray]] = {
+VIEWS: dict[str, Callable[..., np.ndarray]] = {
     "reshape": lambda x, shape: x.reshape(shape),
     "transpose": lambda x, _, axes: x.transpose(axes),
     "reverse": lambda x, _, axes: np.flip(x, axes),
     "slice": _slice,
     "broadcast": _broadcast,
 }
+"""What only moves or repeats entries: functions of the array, the shape of the result and the params."""
 _ENTRIES: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "and": np.logical_and,
     "or": np.logical_or, "not": np.logical_not, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
@@ -44,8 +43,8 @@ def folded(kind: str, operands: Sequence[Value], types: Sequence[tuple], params:
     if any(array is None for array in data):
         return None
     ((shape, dtype), *_) = types
-    if kind in _RESHAPED:
-        return _RESHAPED[kind](data[0], shape, **params)
+    if kind in VIEWS:
+        return VIEWS[kind](data[0], shape, **params)
     if kind == "concatenate":
         return np.concatenate(data, **params)  # pyright: ignore[reportArgumentType, reportCallIssue]
     if kind in _ENTRIES:

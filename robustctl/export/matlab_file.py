@@ -14,7 +14,6 @@ from ..errors import ModelError
 from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System, explicit_of
 from . import matlab_kinds, matlab_loops  # noqa: F401  # registers what they print
-from .matlab_helpers import HELPERS, NEEDS
 from .matlab_print import Script
 from .targets import check_folder, write_texts
 from .trace import program
@@ -134,8 +133,7 @@ def _step(s: Script, made: Program) -> str:
         ]
     if not made.outputs:
         head.append("outputs = [];")
-    needed = dict.fromkeys(h for used in s.used for h in (used, *NEEDS.get(used, ())))
-    helpers = ["\n" + HELPERS[each] for each in needed]
+    helpers = ["\n" + text for text in s.helpers.values()]
     return "\n".join([*head, *(line[4:] for line in s.lines), "end", *helpers]) + "\n"
 
 
@@ -150,11 +148,7 @@ def _read(s: Script, part: Signals, *, alone: bool) -> None:
 def _held(s: Script, part: State) -> str:
     """Return an array of the next state by a name that stays when the state is written."""
     new = s.ref(part.after)
-    if not new.startswith("state.") or new == f"state.{part.name}":
-        return new
-    name = s.name()
-    s.line(f"{name} = {new};")
-    return name
+    return s.assigned(new) if new.startswith("state.") and new != f"state.{part.name}" else new
 
 
 def _init(made: Program) -> str:

@@ -5,6 +5,8 @@ import math
 import numpy as np
 
 from ..runtime.program import BINARY, COMPARE, UNARY, Operation, Value
+from .fold import VIEWS
+from .matlab_helpers import HELPERS
 from .matlab_print import Script, writes
 
 _SIGNS = {
@@ -30,14 +32,7 @@ def _entries(s: Script, op: Operation) -> None:
         expression = f"{x[0]} {_SIGNS[op.kind]} {x[1]}"
     elif op.kind in _FORMS:
         expression = _FORMS[op.kind].format(*x)
-        if (helper := expression.split("(")[0]) in (
-            "within",
-            "larger",
-            "smaller",
-            "even",
-            "powered",
-            "modulo",
-        ):
+        if (helper := expression.split("(")[0]) in HELPERS:
             s.helper(helper)
     else:  # a function of MATLAB's of the same name
         expression = f"{op.kind}({', '.join(x)})"
@@ -85,19 +80,8 @@ def positions(v: Value) -> np.ndarray:
 
 @writes("transpose", "slice", "reverse", "broadcast")
 def _view(s: Script, op: Operation) -> None:
-    (x,), (result,), p = op.operands, op.results, op.params
-    at = positions(x)
-    if op.kind == "transpose":
-        at = at.transpose(p["axes"])
-    elif op.kind == "slice":
-        at = at[tuple(map(slice, p["start"], p["stop"], p["step"]))]
-    elif op.kind == "reverse":
-        at = np.flip(at, p["axes"])
-    else:
-        full = [1] * len(result.shape)
-        for length, axis in zip(x.shape, p["axes"], strict=True):
-            full[axis] = length
-        at = np.broadcast_to(at.reshape(full), result.shape)
+    (x,), (result,) = op.operands, op.results
+    at = VIEWS[op.kind](positions(x), result.shape, **op.params)
     s.set(result, s.viewed(s.ref(x), x.size, at))
 
 

@@ -17,10 +17,7 @@ def _started(s: Script, starts: Sequence[Value], results: Sequence[Value]) -> li
 
 def _advance(s: Script, carries: Sequence[str], after: Sequence[str]) -> None:
     """Write the carries of the next turn, first all that reads the old ones."""
-    kept = [s.name() for _ in carries]
-    for name, new in zip(kept, after, strict=True):
-        s.line(f"{name} = {new};")
-    for name, old in zip(kept, carries, strict=True):
+    for name, old in zip([s.assigned(new) for new in after], carries, strict=True):
         s.line(f"{old} = {name};")
 
 
@@ -34,7 +31,7 @@ def _loop(s: Script, op: Operation) -> None:
     s.line(f"for {turn} = {f'{length - 1}:-1:0' if op.params['reverse'] else f'0:{length - 1}'}")
     s.depth += 1
     slices = [f"{x}({_part(turn, part.size)})" for x, part in zip(xs, body.inputs[n:], strict=True)]
-    after = s.block(body, [*carries, *(_assigned(s, each) for each in slices)])
+    after = s.block(body, [*carries, *map(s.assigned, slices)])
     for y, new, one in zip(op.results[n:], after[n:], body.outputs[n:], strict=True):
         s.line(f"{s.names[y]}({_part(turn, one.size)}) = {new};")
     _advance(s, carries, after[:n])
@@ -46,15 +43,9 @@ def _class(s: Script, value: Value) -> str:
     return s.real if value.dtype == "float" else "double"
 
 
-def _assigned(s: Script, expression: str) -> str:
-    name = s.name()
-    s.line(f"{name} = {expression};")
-    return name
-
-
 def _named(s: Script, x: Value) -> str:
     """Return a value as a variable, since an index applies to one alone."""
-    return _assigned(s, s.ref(x)) if x.size == 1 else s.ref(x)
+    return s.assigned(s.ref(x)) if x.size == 1 else s.ref(x)
 
 
 def _part(turn: str, size: int) -> str:

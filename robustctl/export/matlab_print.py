@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime.program import Block, Operation, Value, registers
-from .matlab_helpers import HELPERS
+from .matlab_helpers import HELPERS, NEEDS
 
 KINDS: dict[str, Callable[["Script", Operation], None]] = {}
 """What prints an operation, by its kind."""
@@ -36,7 +36,7 @@ class Script:
         self.names: dict[Value, str] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.known: dict[Any, str] = {}
-        self.used: dict[str, str] = {}
+        self.helpers: dict[str, str] = {}
 
     def line(self, text: str) -> None:
         """Add a line."""
@@ -49,13 +49,19 @@ class Script:
 
     def helper(self, name: str, *arguments: str | int) -> str:
         """Return a call of a helper, which is then written into the file."""
-        self.used[name] = HELPERS[name]
+        for needed in (name, *NEEDS.get(name, ())):
+            self.helpers[needed] = HELPERS[needed]
         return f"{name}({', '.join(map(str, arguments))})"
+
+    def assigned(self, expression: str) -> str:
+        """Return the name of a new variable for an expression."""
+        name = self.name()
+        self.line(f"{name} = {expression};")
+        return name
 
     def set(self, value: Value, expression: str) -> None:
         """Let a variable be the value."""
-        self.names[value] = self.name()
-        self.line(f"{self.names[value]} = {expression};")
+        self.names[value] = self.assigned(expression)
 
     def number(self, x: float | int | bool, dtype: str) -> str:
         """Return a number as MATLAB writes it."""
@@ -117,10 +123,8 @@ class Script:
             return x
         if size == 1:
             return f"repmat({x}, {at.size}, 1)"
-        name = x
-        if not x.replace(".", "").isalnum():  # an index applies to a name alone
-            name = self.name()
-            self.line(f"{name} = {x};")
+        # An index applies to a name alone.
+        name = x if x.replace(".", "").isalnum() else self.assigned(x)
         return f"{name}({self.index(at)})"
 
     def operations(self, operations: Iterable[Operation]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..runtime.numbers import aligned
 from ..runtime.program import Operation, Value
 from .onnx_graph import Graph, adds
 from .onnx_kinds import chosen
@@ -28,9 +29,7 @@ def _transpose(g: Graph, op: Operation) -> None:
 @adds("broadcast")
 def _broadcast(g: Graph, op: Operation) -> None:
     (x,), (result,) = op.operands, op.results
-    full = [1] * len(result.shape)
-    for length, axis in zip(x.shape, op.params["axes"], strict=True):
-        full[axis] = length
+    full = aligned(x.shape, op.params["axes"], len(result.shape))
     g.names[result] = g.add("Expand", reshaped(g, g.ref(x), full), g.integers(result.shape))
 
 

@@ -59,7 +59,9 @@ def _unpacked(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     try:
         table = json.loads(data[8:end])
         header = json.loads(table.pop("__metadata__")[KEY])
-        arrays = {name: _array(name, entry, data[end:]) for name, entry in table.items()}
+        # Without a copy for each array of all of them.
+        body = memoryview(data)[end:]
+        arrays = {name: _array(name, entry, body) for name, entry in table.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, ModelFileError):
             raise
@@ -73,7 +75,7 @@ def _unpacked(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     return header["program"], arrays
 
 
-def _array(name: str, entry: dict, data: bytes) -> np.ndarray:
+def _array(name: str, entry: dict, data: memoryview) -> np.ndarray:
     dtype, shape, (start, end) = (
         np.dtype(_DTYPES[entry["dtype"]]),
         tuple(entry["shape"]),

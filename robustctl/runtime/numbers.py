@@ -1,7 +1,7 @@
 """NumPy of each operation entry by entry, with what C and JAX give where NumPy gives something else."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -85,6 +85,14 @@ def converted(x: Array, dtype: np.dtype) -> Array:
     inside = np.where((x >= -end) & (x < end), x, np.zeros_like(x)).astype(dtype)
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     return np.where(x >= end, np.asarray(high, dtype), np.where(x < -end, np.asarray(low, dtype), inside))
+
+
+def aligned(shape: Sequence[int], axes: Sequence[int], rank: int) -> list[int]:
+    """Return a shape of so many axes, whose axis `axes[k]` is as long as axis k of `shape`, the others 1."""
+    full = [1] * rank
+    for n, axis in zip(shape, axes, strict=True):
+        full[axis] = n
+    return full
 
 
 def in_order(how: np.ufunc, x: Array) -> Array:

@@ -61,9 +61,7 @@ def _transpose(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
 @handler("broadcast")
 def _broadcast(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
     (x,), (result,) = op.operands, op.results
-    grouped, dtype = [1] * len(result.shape), dtypes[result.dtype]
-    for axis, n in zip(op.params["axes"], x.shape, strict=True):
-        grouped[axis] = n
+    grouped, dtype = numbers.aligned(x.shape, op.params["axes"], len(result.shape)), dtypes[result.dtype]
 
     def repeat(x: Array) -> Array:
         found = np.empty(result.shape, dtype)

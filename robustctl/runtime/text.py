@@ -1,6 +1,5 @@
 """A program as JSON and arrays, and back."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -69,9 +68,9 @@ class _Writer:
 
     def signals(self, signals: Signals) -> dict:
         return {
-            **dataclasses.asdict(dataclasses.replace(signals, value=None)),
-            "value": self.value(signals.value),
-        }  # pyright: ignore[reportArgumentType]
+            "name": signals.name, "value": self.value(signals.value), "labels": signals.labels, "units": signals.units,
+            "flags": signals.flags,
+        }  # fmt: skip
 
 
 def to_json(program: Program) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

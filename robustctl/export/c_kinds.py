@@ -79,9 +79,7 @@ def _rescale(p: Printer, op: Operation) -> None:
 @prints("reshape")
 def _reshape(p: Printer, op: Operation) -> None:
     (x,), (result,) = op.operands, op.results
-    ref = regrouped(p.ref(x), x.shape, result.shape)
-    if ref is None:
-        ref = regrouped(p.packed(x), x.shape, result.shape)
+    ref = regrouped(p.ref(x), x.shape, result.shape) or regrouped(p.packed(x), x.shape, result.shape)
     assert ref is not None
     p.define(result, ref)
 
@@ -185,10 +183,8 @@ def _over(p: Printer, start: int, end: int, body, name: str = "k") -> None:
     if end - start == 1:
         body(start)
     elif end > start:
-        p.line(f"for (int {name} = {start}; {name} < {end}; {name}++) {{")
-        p.depth += 1
-        body(name)
-        p.close()
+        with p.braces(f"for (int {name} = {start}; {name} < {end}; {name}++)"):
+            body(name)
 
 
 @prints("take")
@@ -245,11 +241,9 @@ def _put(p: Printer, op: Operation) -> None:
     def one(at: list[Index]) -> None:
         name = p.name("n")
         p.line(f"const {p.types[indices.dtype]} {name} = {bare(p.read(indices, at))};")
-        p.line(f"if ({name} >= 0) {{")
-        p.depth += 1
         entry, update = f"{target.name}[{name}]", p.read(updates, at)
-        p.line(f"{entry} = {bare(combined(p, how, entry, update, result.dtype))};")
-        p.close()
+        with p.braces(f"if ({name} >= 0)"):
+            p.line(f"{entry} = {bare(combined(p, how, entry, update, result.dtype))};")
 
     p.nest(updates.shape, one)
     p.refs[result] = target

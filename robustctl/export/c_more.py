@@ -1,5 +1,6 @@
 """C of reductions, sorting, factorizations, loops and branches."""
 
+import math
 from collections.abc import Sequence
 
 from ..runtime.program import Operation, Value
@@ -17,10 +18,8 @@ def _reduce(p: Printer, op: Operation) -> None:
     def entry(at: list[Index]) -> None:
         name = p.name("s")
         p.line(f"{p.types[x.dtype]} {name} = {bare(source.read(along(at, axis, 0)))};")
-        p.line(f"for (int r = 1; r < {x.shape[axis]}; r++) {{")
-        p.depth += 1
-        p.line(f"{name} = {bare(combined(p, how, name, source.read(along(at, axis, 'r')), x.dtype))};")
-        p.close()
+        with p.braces(f"for (int r = 1; r < {x.shape[axis]}; r++)"):
+            p.line(f"{name} = {bare(combined(p, how, name, source.read(along(at, axis, 'r')), x.dtype))};")
         p.line(f"{target.read(at)} = {name};")
 
     p.nest(result.shape, entry)
@@ -36,14 +35,13 @@ def _arg(p: Printer, op: Operation) -> None:
     def entry(at: list[Index]) -> None:
         best = p.name("n")
         p.line(f"int {best} = 0;")
-        p.line(f"for (int r = 1; r < {x.shape[axis]}; r++) {{")
-        p.depth += 1
         new, old = source.read(along(at, axis, "r")), source.read(along(at, axis, best))
         nan = f" || ({new} != {new} && {old} == {old})" if x.dtype == "float" else ""
-        p.line(f"if ({new} {sign} {old}{nan}) {{")
-        p.depth += 1
-        p.line(f"{best} = r;")
-        p.close(2)
+        with (
+            p.braces(f"for (int r = 1; r < {x.shape[axis]}; r++)"),
+            p.braces(f"if ({new} {sign} {old}{nan})"),
+        ):
+            p.line(f"{best} = r;")
         p.line(f"{target.read(at)} = ({p.types[result.dtype]}){best};")
 
     p.nest(result.shape, entry)
@@ -53,18 +51,16 @@ def _arg(p: Printer, op: Operation) -> None:
 @prints("cumulate")
 def _cumulate(p: Printer, op: Operation) -> None:
     (x,), (result,), axis, how = op.operands, op.results, op.params["axis"], op.params["how"]
-    source, target, n = p.ref(x), p.declare(result, array=True), x.shape[op.params["axis"]]
+    source, target, n = p.ref(x), p.declare(result, array=True), x.shape[axis]
     reverse = op.params["reverse"]
 
     def lane(at: list[Index]) -> None:
         here, before = (f"{n - 1} - r", f"{n} - r") if reverse else ("r", "r - 1")
         first = along(at, axis, n - 1 if reverse else 0)
         p.line(f"{target.read(first)} = {bare(source.read(first))};")
-        p.line(f"for (int r = 1; r < {n}; r++) {{")
-        p.depth += 1
         new, old = source.read(along(at, axis, here)), target.read(along(at, axis, before))
-        p.line(f"{target.read(along(at, axis, here))} = {bare(combined(p, how, old, new, x.dtype))};")
-        p.close()
+        with p.braces(f"for (int r = 1; r < {n}; r++)"):
+            p.line(f"{target.read(along(at, axis, here))} = {bare(combined(p, how, old, new, x.dtype))};")
 
     p.nest([*x.shape[:axis], *x.shape[axis + 1 :]], lane)
     p.refs[result] = target
@@ -81,36 +77,29 @@ def _sort(p: Printer, op: Operation) -> None:
         p.refs[result] = target
 
     def lane(at: list[Index]) -> None:
-        p.line(f"for (int r = 1; r < {key.shape[axis]}; r++) {{")
-        p.depth += 1
         # By exchanges with the entry before: stable, and short arrays need no better.
         before, here = targets[0].read(along(at, axis, "q - 1")), targets[0].read(along(at, axis, "q"))
         nan = f" || ({before} != {before} && {here} == {here})" if key.dtype == "float" else ""
-        p.line(f"for (int q = r; q > 0 && ({here} < {before}{nan}); q--) {{")
-        p.depth += 1
-        for v, target in zip(op.operands, targets, strict=True):
-            name = p.name("s")
-            one, other = target.read(along(at, axis, "q")), target.read(along(at, axis, "q - 1"))
-            p.line(f"const {p.types[v.dtype]} {name} = {one};")
-            p.line(f"{one} = {other};")
-            p.line(f"{other} = {name};")
-        p.close(2)
+        exchange = f"for (int q = r; q > 0 && ({here} < {before}{nan}); q--)"
+        with p.braces(f"for (int r = 1; r < {key.shape[axis]}; r++)"), p.braces(exchange):
+            for v, target in zip(op.operands, targets, strict=True):
+                name = p.name("s")
+                one, other = target.read(along(at, axis, "q")), target.read(along(at, axis, "q - 1"))
+                p.line(f"const {p.types[v.dtype]} {name} = {one};")
+                p.line(f"{one} = {other};")
+                p.line(f"{other} = {name};")
 
     p.nest([*key.shape[:axis], *key.shape[axis + 1 :]], lane)
 
 
 def _each_matrix(p: Printer, shape: Sequence[int], call: str, *pointers: tuple[Place, int]) -> None:
     """Print a call for each matrix of a stack: `call` with pointers to the parts that belong to it."""
-    count = 1
-    for n in shape[:-2]:
-        count *= n
+    count = math.prod(shape[:-2])
     if count == 1:
         p.line(call.format(*(ref.pointer for ref, _ in pointers)) + ";")
         return
-    p.line(f"for (int m = 0; m < {count}; m++) {{")
-    p.depth += 1
-    p.line(call.format(*(f"{ref.pointer} + {size} * m" for ref, size in pointers)) + ";")
-    p.close()
+    with p.braces(f"for (int m = 0; m < {count}; m++)"):
+        p.line(call.format(*(f"{ref.pointer} + {size} * m" for ref, size in pointers)) + ";")
 
 
 def _copy(p: Printer, source: Value, result: Value) -> Place:
@@ -176,8 +165,7 @@ def _at(ref: Ref, turn: str, shape: Sequence[int]) -> Ref:
     if isinstance(ref, Scalar):
         return ref
     steps = [(0, 0), *((k, 1) for k in range(len(shape)))]
-    found = viewed(ref, tuple(shape), [turn, *([0] * len(shape))], steps)
-    return found
+    return viewed(ref, tuple(shape), [turn, *([0] * len(shape))], steps)
 
 
 def _carries(p: Printer, starts: Sequence[Value], results: Sequence[Value]) -> list[Ref]:

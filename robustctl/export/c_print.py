@@ -100,22 +100,12 @@ class Printer:
         self, shape: Sequence[int], body: Callable[[list[Index]], None], names: str = "ijklmnpq"
     ) -> None:
         """Print loops over a shape around what `body` prints; axes of length 1 have none."""
-        at: list[Index] = []
-        for n, name in zip(shape, names, strict=False):
-            if n == 1:
-                at.append(0)
-                continue
-            self.line(f"for (int {name} = 0; {name} < {n}; {name}++) {{")
-            self.depth += 1
-            at.append(name)
-        body(at)
-        self.close(sum(n != 1 for n in shape))
-
-    def close(self, count: int = 1) -> None:
-        """Print closing braces."""
-        for _ in range(count):
-            self.depth -= 1
-            self.line("}")
+        at: list[Index] = [0 if n == 1 else name for n, name in zip(shape, names, strict=False)]
+        with contextlib.ExitStack() as loops:
+            for n, name in zip(shape, at, strict=False):
+                if n != 1:
+                    loops.enter_context(self.braces(f"for (int {name} = 0; {name} < {n}; {name}++)"))
+            body(at)
 
     def declare(self, value: Value, *, array: bool = False) -> Ref:
         """Declare a variable for a value; `array` for one that is an array even with one entry."""
@@ -180,7 +170,8 @@ class Printer:
         before = dict(self.refs)
         yield
         self.refs = before
-        self.close()
+        self.depth -= 1
+        self.line("}")
 
     def block(self, block: Block, inputs: Sequence[Ref]) -> None:
         """Print a block, its inputs read as given."""

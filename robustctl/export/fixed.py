@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,7 @@ from ..runtime.program import Program, Value
 from ..system import Parameterization, System, explicit_of
 from . import fixed_kinds  # noqa: F401  # registers what it lowers
 from .drift import Drift, drift, of_fixed
-from .fixed_formats import MOST_BITS, bits_of, quantized, ranges
+from .fixed_formats import MOST_BITS, along, bits_of, quantized, ranges
 from .fixed_lower import Lowered, check_kinds, lowered
 from .measured import noise
 from .trace import Traced, prepared, traced, tracing
@@ -34,7 +33,7 @@ class FixedPoint:
     - `exact`: the step of `system` without rounding.
     - `certificate`: of `system`.
     - `drift`: the bound on what rounding does, or in words why there is none.
-    - `saturations`: how often each rounding was saturated along the log, by where it stands.
+    - `saturations`: how often each rounding was saturated along the log, by where it is.
     - `sizes`: what the formats were chosen for, of each value of the exact program in turn.
     """
 
@@ -117,16 +116,8 @@ def fixed(
         certificate = certify(made.rounded, seconds=seconds)
     counted = saturations(made.low, made.samples)
     bound = drift_of(made.low, certificate, counted)
-    return FixedPoint(
-        made.rounded,
-        made.original,
-        made.low,
-        made.exact,
-        certificate,
-        bound,
-        counted,
-        tuple(made.sizes.values()),
-    )
+    sizes = tuple(made.sizes.values())
+    return FixedPoint(made.rounded, made.original, made.low, made.exact, certificate, bound, counted, sizes)
 
 
 class Formats(NamedTuple):
@@ -220,41 +211,23 @@ def saturations(low: Lowered, samples: list[np.ndarray]) -> dict[str, int]:
     for u, given in zip(low.program.inputs, samples, strict=True):
         if (n := low.fractions.get(u.name)) is not None:
             counts[f"input {u.name}"] = int(np.sum(np.abs(given) * 2.0**n >= (1 << low.bits) - 0.5))
-    names = _places(low.program)
+    names, compiled = _places(low.program), Compiled(low.program)
+    roundings = [
+        (names[op.results[0]], *compiled.at(op.operands), 2.0 ** -op.params["shift"], op.params["limit"] + 0.5)
+        for op in low.program.operations if op.kind == "rescale"
+    ]  # fmt: skip
     inputs = [low.integers(u.name, given) for u, given in zip(low.program.inputs, samples, strict=True)]
-    for m, compiled in _along(low.program, inputs):
-        for op in low.program.operations:
-            if op.kind == "rescale":
-                (x,) = (np.asarray(m[at], np.float64) for at in compiled.at(op.operands))
-                counts[names[op.results[0]]] += int(
-                    np.sum(np.abs(x) * 2.0 ** -op.params["shift"] >= op.params["limit"] + 0.5)
-                )
+    for m in along(low.program, compiled, inputs):
+        for place, at, factor, limit in roundings:
+            counts[place] += int(np.sum(np.abs(np.asarray(m[at], np.float64)) * factor >= limit))
     return {place: count for place, count in counts.items() if count}
 
 
 def _places(program: Program) -> dict[Value, str]:
-    """Return where each rounding stands, in words."""
+    """Return where each rounding is, in words."""
     names = {op.results[0]: f"operation {k}" for k, op in enumerate(program.operations, 1)}
     names |= {y.value: f"output {y.name}" for y in program.outputs}
     return names | {s.after: f"state {s.name}" for s in program.state}
-
-
-def _along(program: Program, inputs: list[np.ndarray]) -> Iterator[tuple[list, Compiled]]:
-    """Step a program along inputs and give the memory of each step."""
-    compiled = Compiled(program)
-    m = list(compiled.template)
-    before, after = (compiled.at([getattr(s, at) for s in program.state]) for at in ("value", "after"))
-    read = compiled.at([u.value for u in program.inputs])
-    for at, s in zip(before, program.state, strict=True):
-        m[at] = np.asarray(s.start)
-    for k in range(len(inputs[0]) if inputs else 1):
-        for at, u in zip(read, inputs, strict=True):
-            m[at] = u[k]
-        for run in compiled.runs:
-            run(m)
-        yield m, compiled
-        for at, array in zip(before, [m[i] for i in after], strict=True):
-            m[at] = array
 
 
 def arranged(low: Lowered, exact: Traced) -> Traced:

@@ -11,14 +11,13 @@ from jaxtyping import PyTree
 from ..certificates import Certificate
 from ..errors import ModelError
 from ..runtime.program import Program, blocks
-from ..runtime.step import Step
 from ..system import System
 from .compiled import CompiledStep
 from .drift import Drift, drift, of_float
 from .fixed import FixedPoint, arranged, bits_needed, drift_of
 from .fixed_formats import bits_of, ranges, signals
 from .fixed_lower import Lowered, lowered
-from .measured import noise
+from .measured import in_both, noise
 from .trace import Traced, traced, tracing
 
 _FLOAT_BITS = 22
@@ -128,21 +127,11 @@ def integer_noise(system: System, made: Traced, low: Lowered, samples: int) -> P
 
 def same_integers(made: Traced, step: CompiledStep, us: PyTree) -> dict[str, Any]:
     """Return whether the compiled step gives the integers of the step in NumPy."""
-    inputs = [a for a in jax.tree.leaves(us) if a[:1].size]
-    plain, most, samples = Step(made.program), 0, len(jax.tree.leaves(us)[0])
-    x, (_, ys) = plain.init_state(), step.loop(step.init_state(), us)
-    wanted = [a for a in jax.tree.leaves(ys) if a[:1].size]
-    for k in range(samples):
-        x, y = plain(x, inputs[0][k] if len(inputs) == 1 else tuple(a[k] for a in inputs))
-        given = y if len(wanted) > 1 else (y,)
-        gaps = [np.abs(a.astype(np.int64) - b[k]).max() for a, b in zip(given, wanted, strict=True)]
-        most = max([most, *map(int, gaps)])
+    pairs = in_both(made, step, us)
+    most = max((int(np.abs(a.astype(np.int64) - b).max()) for a, b in pairs), default=0)
     return {
-        "samples": samples,
-        "largest_difference": float(most),
-        "allowed": 0.0,
-        "same_bits_as_numpy": most == 0,
-    }
+        "samples": len(jax.tree.leaves(us)[0]), "largest_difference": float(most), "allowed": 0.0, "same_bits_as_numpy": most == 0,
+    }  # fmt: skip
 
 
 def _own_constants(program: Program, system: System) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..runtime.compiled import Compiled
+from ..runtime.numbers import UNARY
 from ..runtime.program import Program, Value, walk
 from ..system import System
 
@@ -86,10 +87,8 @@ def quantized(system: System, bits: int) -> System:
 def integers(data: Any, n: int) -> np.ndarray:
     """Return numbers times `2^n` rounded to the nearest, halves away from zero, as floats; NaN becomes 0."""
     scaled = np.nan_to_num(np.asarray(data, np.float64), nan=0.0, posinf=np.inf, neginf=-np.inf) * 2.0**n
-    whole = np.trunc(scaled)
     with np.errstate(invalid="ignore"):
-        up = np.abs(scaled - whole) >= 0.5
-    return whole + np.copysign(up, scaled)
+        return UNARY["round"](scaled)
 
 
 def ranges(program: Program, log: Sequence[np.ndarray]) -> dict[Value, float]:
@@ -101,31 +100,33 @@ def ranges(program: Program, log: Sequence[np.ndarray]) -> dict[Value, float]:
     - `log`: for each input an array of samples, time first.
     """
     compiled = Compiled(program)
-    m = list(compiled.template)
     values = [v for v in signals(program) if v.dtype == "float"]
-    at = compiled.at(values)
-    after, before = (
-        compiled.at([s.after for s in program.state]),
-        compiled.at([s.value for s in program.state]),
-    )
-    inputs = compiled.at([s.value for s in program.inputs])
-    for position, s in zip(before, program.state, strict=True):
-        m[position] = np.asarray(s.start)
-    most = np.zeros(len(values))
+    at, most = compiled.at(values), np.zeros(len(values))
     with np.errstate(all="ignore"):
-        for k in range(len(log[0]) if log else 1):
-            for position, u in zip(inputs, log, strict=True):
-                m[position] = u[k]
-            for run in compiled.runs:
-                run(m)
+        for m in along(program, compiled, log):
             np.maximum(most, [np.max(np.abs(m[position])) for position in at], out=most)
-            for position, array in zip(before, [m[position] for position in after], strict=True):
-                m[position] = array
     if not np.isfinite(most).all():
         raise ModelError(
             "every signal must stay finite along the log, from which the formats are chosen; give another log="
         )
     return dict(zip(values, most.tolist(), strict=True))
+
+
+def along(program: Program, compiled: Compiled, log: Sequence[np.ndarray]) -> Iterator[list]:
+    """Step a program along a log, samples of each input, time first, and give the memory of each step."""
+    m = list(compiled.template)
+    before, after = (compiled.at([getattr(s, at) for s in program.state]) for at in ("value", "after"))
+    inputs = compiled.at([u.value for u in program.inputs])
+    for at, s in zip(before, program.state, strict=True):
+        m[at] = np.asarray(s.start)
+    for k in range(len(log[0]) if log else 1):
+        for at, u in zip(inputs, log, strict=True):
+            m[at] = u[k]
+        for run in compiled.runs:
+            run(m)
+        yield m
+        for at, array in zip(before, [m[i] for i in after], strict=True):
+            m[at] = array
 
 
 def signals(program: Program) -> list[Value]:

@@ -71,18 +71,10 @@ def _concatenated(low: Lowering, op: Operation) -> None:
     if op.results[0].dtype != "float":
         _logical(low, op)
         return
-    to = min([low.fraction(op.results[0]), *(low.of[v][1] for v in op.operands if v.data is None)])
-    parts = [
-        low.constant(v, min(to, constant_fraction(v.data, low.bits)))[0]
-        if v.data is not None
-        else low.of[v][0]
-        for v in op.operands
-    ]
-    fractions = [
-        low.of[v][1] if v.data is None else min(to, constant_fraction(v.data, low.bits)) for v in op.operands
-    ]
-    to = min([to, *fractions])
-    parts = [low.rescaled(x, n, to) for x, n in zip(parts, fractions, strict=True)]
+    most = min([low.fraction(op.results[0]), *(low.of[v][1] for v in op.operands if v.data is None)])
+    pairs = [low.read(v, most) for v in op.operands]
+    to = min([most, *(n for _, n in pairs)])
+    parts = [low.rescaled(x, n, to) for x, n in pairs]
     low.of[op.results[0]] = low.operation("concatenate", parts, _shape(op), "int32", **op.params), to
 
 

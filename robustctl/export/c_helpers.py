@@ -1,4 +1,4 @@
-"""Functions of C that a step may call, written into its file where it does; `@` stands for the name, `real` for its floats."""
+"""Functions of C that a step may call, written into its file where it does; `@` is replaced by the name, `real` by its type of floats."""
 
 import re
 

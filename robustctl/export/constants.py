@@ -1,4 +1,4 @@
-"""The constants that stand in a C file, read back and compared with those that belong there."""
+"""The constants of a C file, read back and compared with those that it must contain."""
 
 import re
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
 class Constant(NamedTuple):
-    """A number of a C file: the table or line that it stands in, its position there, and how it is written."""
+    """A number of a C file: the table or line that contains it, its position there, and how it is written."""
 
     where: str
     text: str

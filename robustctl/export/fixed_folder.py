@@ -62,14 +62,16 @@ def header_lines(low: Lowered) -> list[str]:
     return [*lines, "", *text.replace("NAME", name).splitlines(), ""]
 
 
-def recorded(step: FixedPoint) -> dict[str, Any]:
-    """Return what `export.json` records of a step of integers."""
-    rate = step.certificate.rate_proof
+def recorded(step: FixedPoint, seconds: float) -> dict[str, Any]:
+    """Return what `export.json` records of a step of integers; `seconds`: time limit of each proof."""
+    least, needed = step.lowered.bits + 1, None
+    if step.certificate.rate_proof is None:
+        needed = bits_needed(step.original, least=least, seconds=seconds)
     return {
         "fixed_point": {
             "bits": step.lowered.bits, "fractions": step.lowered.fractions, "sizes": list(step.sizes),
             "saturations": step.saturations, "constants_as_certified": step.constants_as_certified,
-            "bits_needed": None if rate is not None else bits_needed(step.original, least=step.lowered.bits + 1),
+            "bits_needed": needed,
         },
         "drift": fields_of(step.drift),
     }  # fmt: skip
@@ -161,8 +163,5 @@ def float_drift(
         return str(error)
     units = {s.name: 1.0 for s in (*program.state, *program.outputs)}
     found = fields_of(drift(of_float(program, seen), certificate.rate_proof, units))
-    return (
-        found
-        if isinstance(found, str)
-        else found | {"for": "values in twice the ranges seen, which is not proven"}
-    )
+    seen_alone = {"for": "values in twice the ranges seen, which is not proven"}
+    return found if isinstance(found, str) else found | seen_alone

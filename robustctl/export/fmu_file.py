@@ -81,7 +81,7 @@ def fmu(
     code = files(made.program)
     token = str(uuid.UUID(hashlib.sha256("".join([version, *code.values(), repr(found)]).encode()).hexdigest()[:32]))  # fmt: skip
     code[f"{name}_fmu.c"] = _wrapper(name, version, token, seconds, found, made.program.dtype)
-    about = description(name, version, token, seconds, found, "robustctl")
+    about = description(name, version, token, seconds, found)
     parts = {"modelDescription.xml": about.encode()} | {f"sources/{k}": t.encode() for k, t in code.items()}
     if version == "3.0":
         parts["sources/buildDescription.xml"] = build_description(name).encode()

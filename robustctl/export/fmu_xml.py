@@ -18,9 +18,7 @@ _TYPES = {
 }
 
 
-def description(
-    name: str, version: str, token: str, dt: float, found: Sequence[Variable], made_by: str
-) -> str:
+def description(name: str, version: str, token: str, dt: float, found: Sequence[Variable]) -> str:
     """Return modelDescription.xml.
 
     **Arguments:**
@@ -30,10 +28,9 @@ def description(
     - `token`: what distinguishes this unit from others.
     - `dt`: sample time in seconds.
     - `found`: the variables; value references count them from 0.
-    - `made_by`: the tool.
     """
     three = version == "3.0"
-    root = Element("fmiModelDescription", fmiVersion=version, modelName=name, generationTool=made_by)
+    root = Element("fmiModelDescription", fmiVersion=version, modelName=name, generationTool="robustctl")
     root.set("instantiationToken" if three else "guid", token)
     root.set("variableNamingConvention", "flat")
     root.append(_co_simulation(name, three, dt))

@@ -87,7 +87,7 @@ def package(
     if bits_of(dtype) is not None:
         step = fixed(system, dtype, name=name, u=u, dt=dt, log=log, seconds=seconds)
         made, ready, low, sample = step.traced, step.system, step.lowered, step.exact.u
-        certificate, more = step.certificate, recorded(step)
+        certificate, more = step.certificate, recorded(step, seconds)
     else:
         ready, dtype = prepared(explicit_of(system), dtype)
         made, low, dtype = traced(ready, name=name, dtype=dtype, u=u, dt=dt), None, dtype.name

@@ -173,13 +173,5 @@ def _help(made: Program) -> list[str]:
         for part in parts:
             given = what if len(parts) == 1 else f"{what}.{part.name}"
             shape = " by ".join(map(str, part.value.shape)) or "1"
-            lines.append(f"  {given}: {shape}{_entries(part)}")
+            lines.append(f"  {given}: {', '.join([shape, *part.described])}")
     return [f"%{re.sub(r'[^ -~]', ' ', line)}" for line in lines]
-
-
-def _entries(part: Signals) -> str:
-    if part.labels is None:
-        return ""
-    units = part.units or ("",) * len(part.labels)
-    pairs = zip(part.labels, units, strict=True)
-    return ", " + ", ".join(f"{label} [{unit}]" if unit else label for label, unit in pairs)

@@ -121,12 +121,7 @@ def _after(part: State | Signals) -> str:
 
 def _text(part: State | Signals) -> str:
     """Return names and units of an array's entries."""
-    if isinstance(part, State) or part.labels is None:
-        return ""
-    units = part.units or ("",) * len(part.labels)
-    return ", ".join(
-        f"{label} [{unit}]" if unit else label for label, unit in zip(part.labels, units, strict=True)
-    )
+    return "" if isinstance(part, State) else ", ".join(part.described)
 
 
 def _about(made: Program) -> str:

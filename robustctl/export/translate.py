@@ -153,7 +153,7 @@ _BODIES = {
 
 
 def inlined(name: str, params: dict, operands: list[Known]) -> tuple[ClosedJaxpr, list[Known]] | None:
-    """Return the jaxpr and the arguments that a call stands for; None for another primitive."""
+    """Return the jaxpr that a call runs, and its arguments; None for another primitive."""
     if name == "custom_linear_solve":
         counts = params["const_lengths"]
         before = counts.matvec + counts.vecmat

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..errors import ModelError
-from ..lft import LFT, float64
+from ..lft import LFT, block_diagonal, float64
 from ..registry import registered
 from ..system import System
 from .activations import ACTIVATIONS, IN_NUMPY, Activation, neurons
@@ -74,9 +74,7 @@ class FoldedR2DN(System):
         block, assumptions = neurons(nv, self.activation, (np.dtype(np.float64), self.W.dtype))
         into, between = np.zeros((nv, G.shape[1])), np.zeros((nv, nv))
         into[: sizes[0]] = G[n:]
-        at = np.cumsum([0, *sizes])
-        for k, Wk in enumerate(hidden):
-            between[at[k + 1] : at[k + 2], at[k] : at[k + 1]] = Wk
+        between[sizes[0] :, : nv - last] = block_diagonal(hidden)
         out = np.hstack([np.zeros((n, nv - last)), W])
         return LFT(
             G[:first, :first], out[:first], G[:first, first:], into[:, :first], between, into[:, first:],

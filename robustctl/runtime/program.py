@@ -138,6 +138,14 @@ class Signals:
     units: tuple[str, ...] | None = None
     flags: tuple[int, ...] = ()
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """The names of its entries with their units, `speed [m/s]`; none where the names are unknown."""
+        if self.labels is None:
+            return ()
+        pairs = zip(self.labels, self.units or ("",) * len(self.labels), strict=True)
+        return tuple(f"{label} [{unit}]" if unit else label for label, unit in pairs)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:

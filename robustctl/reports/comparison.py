@@ -55,7 +55,7 @@ def compare_fits(
         return Comparison(on_trained, *_arx(trained, simulation), seen)
     here = _fits(linear, simulation.record, simulation.skipped)
     there = here if seen else _fits(linear, trained, simulation.skipped)
-    kind = f"the subspace model, {linear.explicit().init_state().size} states"
+    kind = f"the subspace model, {linear.parameterization.explicit().init_state().size} states"
     return Comparison(on_trained, here, there, kind, seen)
 
 

@@ -108,7 +108,7 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
         # of constant channels, which are among the fit's cautions
         warnings.simplefilter("ignore", RobustctlWarning)
         scaling = Scaling.fit(record)
-    given = None if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
+    given = None if delay is None else checked_delays(delay, record.nu)
     chosen = choose(series_of(record, scaling), ORDERS if order is None else (order,), given)
     by_order: dict[int, float] = {}
     for (n, _), score in chosen.validation.items():

@@ -23,7 +23,7 @@ from ..train.problem import State
 from ..train.training import prepare
 from .pieces import held_from
 from .recipe import EPOCHS, WHOLE, check_record, completed, delays, optimizer_of, problem_of
-from .score_file import simulated
+from .simulate import simulated
 from .start import LEAST_STATES
 from .subspace import LinearFit, subspace
 

@@ -8,8 +8,8 @@ from ..advice.baseline import linear_baseline
 from ..data import Record
 from ..errors import DataError
 from ..identify import Simulation, subspace
-from ..identify.score_file import simulated
 from ..identify.scores import channel_scores
+from ..identify.simulate import simulated
 from ..train import FittedModel
 
 

@@ -219,7 +219,7 @@ def problem_of(
         recipe.learning_rate,
         scaling,
         recipe.warm_up,
-        delay if any(delay) else (),
+        delay,
     )
     recipes = [dataclasses.replace(recipe, seed=recipe.seed + k) for k in range(recipe.seeds)]
     return ensemble, [member(each, record, linear) for each in recipes]

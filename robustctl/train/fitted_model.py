@@ -124,6 +124,26 @@ class FittedModel(Parameterization):
             raise ValueError(f"the initial state must be {x}, got {start}")
 
 
+def fitted_to(
+    record: Record, parameterization: Parameterization, initial: InitialState, scaling: Scaling, delay: tuple[int, ...]
+) -> FittedModel:  # fmt: skip
+    """Return a model that was trained on a record: with its channels, its sample time and its range.
+
+    **Arguments:**
+
+    - `record`: the log
+    - `parameterization`: between scaled signals
+    - `initial`: the rule for the initial state
+    - `scaling`: of the signals
+    - `delay`: of each input, samples; () where none acts late
+    """
+    r = record
+    return FittedModel(
+        parameterization, initial, scaling, r.dt, r.inputs, r.outputs, r.input_units, r.output_units,
+        delay if any(delay) else (), TrainedRange.of(r),
+    )  # fmt: skip
+
+
 def check_fitted(model: Any, what: str = "the model") -> None:
     """Raise `RobustctlError` unless a model is a fitted one."""
     of_type(model, FittedModel, f"{what} must be what fit returns as .model")

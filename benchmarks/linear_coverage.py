@@ -22,14 +22,11 @@ import robustctl as rc
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
+from .linear_published import response, turn
+
 SAMPLES, NOISE, NORMAL, LEAST, MOST = 1500, 0.1, 1.96, 0.90, 0.98
 OMEGA = np.linspace(0.05, 3, 12)
 STEPS = 30
-
-
-def turn(radius: float, angle: float) -> np.ndarray:
-    """Return a damped rotation, poles `radius exp(+-i angle)`."""
-    return radius * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
 def plants() -> dict[str, tuple[np.ndarray, ...]]:
@@ -41,16 +38,6 @@ def plants() -> dict[str, tuple[np.ndarray, ...]]:
     )  # fmt: skip
     one = scipy.signal.tf2ss(np.poly([-0.4, 0.2]), np.poly([0.9, 0.5]))
     return {"two inputs, two outputs": many, "one input, one output": one}
-
-
-def response(system: tuple[np.ndarray, ...], u: np.ndarray) -> np.ndarray:
-    """Return the outputs from rest."""
-    A, B, C, D = system
-    x, y = np.zeros(len(A)), np.empty((len(u), len(C)))
-    for t, now in enumerate(u):
-        y[t] = C @ x + D @ now
-        x = A @ x + B @ now
-    return y
 
 
 def truth(system: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:

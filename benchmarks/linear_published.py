@@ -17,15 +17,18 @@ import numpy as np
 SYSTEMS, SAMPLES, NOISE, BLOCK_ROWS = 20, 1500, 0.1, 10
 
 
+def turn(radius: float, angle: float) -> np.ndarray:
+    """Return a damped rotation, poles `radius exp(+-i angle)`."""
+    return radius * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
 def system(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Return (A, B, C, D) with poles of radius 0.6 to 0.98."""
     count = int(rng.integers(1, 4))
     A, size = np.zeros((2 * count, 2 * count)), np.zeros(2 * count)
     for k in range(count):
         radius, angle = rng.uniform(0.6, 0.98), rng.uniform(0.1, 2.5)
-        A[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] = radius * np.array(
-            [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
-        )
+        A[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] = turn(radius, angle)
         # White inputs give states of about variance one.
         size[2 * k : 2 * k + 2] = np.sqrt(1 - radius**2)
     nx = 2 * count

@@ -73,7 +73,7 @@ def trained(
     slow = how == "long memory"
     learned = rc.train.learned_state(horizon=30) if slow else first.initial
     problem = rc.train.Identification(
-        parts, scaling=linear.model.scaling, batch_size=batch,
+        parts, scaling=linear.model.scaling, delay=linear.delay, batch_size=batch,
         initial=rc.train.linear_warm_up(WARM_UP) if case.window else learned,
     )  # fmt: skip
     # Only a start at the linear model has anything to keep.

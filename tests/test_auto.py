@@ -15,7 +15,9 @@ from robustctl.errors import DataError, RobustctlError
 from robustctl.identify.auto import auto
 from robustctl.identify.ensemble import rate_share
 from robustctl.identify.pieces import cut_record
+from robustctl.identify.recipe import delays, identify
 from robustctl.recipe import Recipe
+from robustctl.reports import fit_report
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*outside of the trained range")
 """Short logs leave each other's range; the reports say so."""
@@ -94,6 +96,36 @@ def test_a_linear_plant_is_left_to_the_linear_model():
     )
     assert fitted.is_linear and not len(fitted.history["loss"])
     assert fitted.scores["model"]["test"] == fitted.scores["linear"]["test"]
+
+
+@pytest.mark.parametrize("init", ["linear", "memory"])
+def test_a_network_reads_the_inputs_as_late_as_the_linear_model(init):
+    record = hammerstein(delay=4)
+    linear = rc.identify.subspace(record, order=2, delay=4)
+    recipe = dataclasses.replace(SMALL, init=init, nx=4, epochs=1)
+    fitted = identify(record, recipe, linear=linear, monitor=None)
+    assert fitted.model.delay == (4,)
+    report = fit_report(fitted.model, record, trained_on=record, linear=linear.model)
+    assert "the subspace model, 2 states" in str(report)
+    if init == "linear":
+        own, its = (rc.simulate(m, record).scores().pooled_nrmse() for m in (fitted.model, linear.model))
+        assert own < its + 0.1
+
+
+def test_without_a_linear_model_the_delay_is_that_of_the_recipe():
+    recipe = Recipe(init="memory", nx=4, nv=2, hidden=(3,), seeds=1, epochs=1, delay=(4,))
+    assert identify(hammerstein(delay=4), recipe, monitor=None).model.delay == (4,)
+
+
+def test_one_delay_is_that_of_all_inputs():
+    assert delays(Recipe(delay=(3,)), 2) == (3, 3) and delays(Recipe(delay=(3, 1)), 2) == (3, 1)
+    assert delays(Recipe(), 2) is None
+
+
+def test_a_record_no_longer_than_warm_up_and_delay_is_refused():
+    with pytest.raises(DataError, match="warm_up = 10 samples and the delay of 250, got 260"):
+        recipe = dataclasses.replace(SMALL, init="memory", nx=4, delay=(250,), validation=0.0, window=0)
+        identify(hammerstein(), recipe, monitor=None)
 
 
 def dead(record, part):

@@ -185,6 +185,18 @@ def test_files_keep_the_delay(tmp_path):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("gain", [None, 0.1], ids=["simulates", "predicts"])
+def test_files_hold_states_of_the_model_behind_the_delay(tmp_path, gain):
+    model = fitted(initial=LearnedState(x0=jnp.zeros((1, 2)), horizon=10))
+    if gain is not None:
+        model = dataclasses.replace(model, innovation_gain=jnp.full((2, 1), gain))
+    rc.save(tmp_path / "model.safetensors", model)
+    loaded = rc.load(tmp_path / "model.safetensors")
+    of = rc.simulate if gain is None else rc.identify.predict
+    (one,), (other,) = (of(m, logged()).y_hat for m in (model, loaded))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_training_reads_delayed_inputs_and_returns_a_model_of_undelayed_ones():
     record = logged()
     problem = Identification(record, delay=DELAY, validation=record, scaling=fitted().scaling)

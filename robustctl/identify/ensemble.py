@@ -22,17 +22,11 @@ from ..runs.devices import one_by_one
 from ..runs.fingerprint import data_hash, model_hash
 from ..system import Parameterization, dtype_of
 from ..train import Fit, FittedModel, LearnedState, mean_squared_error
-from ..train.optimizer import LINEAR
+from ..train.fitted_model import fitted_to
+from ..train.optimizer import FLAT, RAMP, in_linear_part
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
-from ..train.trained_range import TrainedRange
 from ..trajectory import rollout
 from .pieces import Pieces, cut_record
-
-RAMP = 100
-"""Steps in which the rate rises: Adam's first steps, whose averages hold few gradients, would leave a good start."""
-
-FLAT = 0.5
-"""Share of the epochs at the full rate; then it falls to zero along a cosine."""
 
 
 class Member(NamedTuple):
@@ -143,18 +137,7 @@ class Ensemble(Problem[Fit]):
         r, zero = self.record, model.explicit().init_state()
         x0 = jax.tree.map(lambda a: jnp.zeros((len(r.experiments), *a.shape), a.dtype), zero)
         initial = LearnedState(x0=x0, horizon=self.horizon)
-        return FittedModel(
-            model,
-            initial,
-            self.scaling,
-            r.dt,
-            r.inputs,
-            r.outputs,
-            r.input_units,
-            r.output_units,
-            self.delay,
-            TrainedRange.of(r),
-        )
+        return fitted_to(r, model, initial, self.scaling, self.delay)
 
 
 def members_of(stacked: Any) -> list[Any]:
@@ -293,7 +276,7 @@ def separate_rates(linear_share: float) -> optax.GradientTransformation:
 
     def slowed(updates, params=None):
         def one(path, update):
-            return update * linear_share if getattr(path[-1], "name", "") in LINEAR else update
+            return update * linear_share if in_linear_part(path) else update
 
         return jax.tree_util.tree_map_with_path(one, updates)
 

@@ -12,6 +12,7 @@ from ..checks import check_whole
 from ..data import Record
 from ..errors import RobustctlError
 from ..lft import is_linear
+from ..linear.polish import DAMPING, EASED, STIFFER, damped_step
 from ..nn.innovation import InnovationSystem
 from ..system import System
 from ..train.fitted_model import FittedModel, check_channels
@@ -23,8 +24,8 @@ LONGEST = 5_000
 STEPS, ENOUGH = 30, 1e-5
 """Most steps, and the relative decrease of the squared error below which they end."""
 
-DAMPING, EASED, STIFFER, MOST_DAMPED = 1e-3, 0.3, 10.0, 1e8
-"""First damping relative to the diagonal, its factors after a step that reduced the error and one that did not, and the end."""
+MOST_DAMPED = 1e8
+"""The damping that ends them."""
 
 
 def innovation_form(model: FittedModel, record: Record, steps: int = 1) -> FittedModel:
@@ -80,9 +81,7 @@ def _best_gain(system: System, data: Corrected, counted: Array, steps: int) -> n
     K, damping = np.zeros(shape), DAMPING
     error, gradient, hessian = _normal(K, system, data, counted, steps)
     for _ in range(STEPS):
-        scale = np.diag(hessian) + 1e-9 * np.trace(hessian) / len(hessian)
-        step = np.linalg.solve(hessian + damping * np.diag(scale), gradient)
-        tried = K + step.reshape(shape)
+        tried = K + damped_step(gradient, hessian, damping).reshape(shape)
         found = _normal(tried, system, data, counted, steps) if _stable(system, tried) else None
         if found is None or not found[0] < error:
             damping *= STIFFER

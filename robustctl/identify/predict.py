@@ -19,7 +19,7 @@ from ..nn.innovation import InnovationSystem
 from ..system import System
 from ..train.batches import Experiments, pack
 from ..train.fitted_model import FittedModel, check_channels, check_fitted, check_record
-from .simulate import Simulation, estimated_states, left_range, unscaled
+from .simulate import Simulation, estimated_states, left_range, unscaled, warn_outside
 
 
 class Corrected(NamedTuple):
@@ -86,7 +86,9 @@ def predict(model: FittedModel, record: Record, steps: int = 1) -> Simulation:
     # The first predictions are of sample window + steps - 1.
     first = start - (model.initial.window + steps - 1)
     y_hat = unscaled(model, log, np.asarray(found, np.float64)[:, first:], skipped)
-    return Simulation(log, y_hat, skipped, horizon, left_range(model, read))
+    outside = left_range(model, read)
+    warn_outside(outside)
+    return Simulation(log, y_hat, skipped, horizon, outside)
 
 
 def packed(model: FittedModel, read: Record, steps: int) -> tuple[Experiments, int, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import nn
-from ..checks import check_gamma, check_rate, check_whole, is_positive
+from ..checks import check_gamma, check_rate, check_whole, checked_delays, is_positive
 from ..data import Record, Scaling
 from ..errors import DataError, RobustctlError
 from ..recipe import Recipe
@@ -86,6 +86,16 @@ def guarantee(recipe: Recipe) -> nn.Guarantee:
     return nn.Contracting(recipe.rate)
 
 
+def delays(recipe: Recipe, nu: int) -> tuple[int, ...] | None:
+    """Return the delay of each of `nu` inputs, None where it is to be found.
+
+    **Raises:** `RobustctlError` for delays that are no whole numbers, or neither one nor one for each input.
+    """
+    if recipe.delay is None:
+        return None
+    return checked_delays(recipe.delay[0] if len(recipe.delay) == 1 else recipe.delay, nu)
+
+
 def member(recipe: Recipe, record: Record, linear: LinearFit | None) -> Member:
     """Return the recipe's untrained model with its first states; `linear` is what it starts at or about."""
     if linear is None or recipe.init == "memory":
@@ -151,15 +161,22 @@ def _check_guarantee(recipe: Recipe) -> None:
         )
 
 
-def check_length(record: Record, recipe: Recipe) -> None:
+def check_length(record: Record, recipe: Recipe, late: int = 0) -> None:
     """Check that every experiment is longer than the samples from which its initial state is estimated.
+
+    **Arguments:**
+
+    - `record`: the log
+    - `recipe`: settings
+    - `late`: the longest delay, samples
 
     **Raises:** `DataError` with the experiment.
     """
+    delay = late and f" and the delay of {late}"
     for experiment in record.experiments:
-        if experiment.samples <= recipe.warm_up:
+        if experiment.samples <= recipe.warm_up + late:
             raise DataError(
-                f"every experiment must be longer than warm_up = {recipe.warm_up} samples, got "
+                f"every experiment must be longer than warm_up = {recipe.warm_up} samples{delay or ''}, got "
                 f"{experiment.samples} in {experiment.name!r}; use a smaller warm_up or a longer record"
             )
 
@@ -190,6 +207,8 @@ def problem_of(
     record: Record, recipe: Recipe, scaling: Scaling, linear: LinearFit | None
 ) -> tuple[Ensemble, list[Member]]:
     """Return the problem and the untrained members of a complete recipe."""
+    delay = (delays(recipe, record.nu) or ()) if linear is None else linear.delay
+    check_length(record, recipe, max(delay, default=0))
     window = recipe.window or 0
     sampling = Sampling(PIECE, window, recipe.batch, STEPS_WINDOWS if window else STEPS_WHOLE)
     ensemble = Ensemble(
@@ -200,6 +219,7 @@ def problem_of(
         recipe.learning_rate,
         scaling,
         recipe.warm_up,
+        delay,
     )
     recipes = [dataclasses.replace(recipe, seed=recipe.seed + k) for k in range(recipe.seeds)]
     return ensemble, [member(each, record, linear) for each in recipes]

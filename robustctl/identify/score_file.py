@@ -1,23 +1,14 @@
 """Scores of a model on the parts of a record, for `scores.json`."""
 
 import dataclasses
-import warnings
 from typing import Any
 
 from ..data import Record
 from ..data.edit import cut
-from ..errors import RobustctlWarning
 from ..train import FittedModel
 from .pieces import held_from
 from .scores import ChannelScores, channel_scores
-from .simulate import Simulation, simulate
-
-
-def simulated(model: FittedModel, record: Record) -> Simulation:
-    """Return `simulate` without its warning of a record that leaves the trained range, which a report gives once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RobustctlWarning)
-        return simulate(model, record)
+from .simulate import Simulation, simulated
 
 
 def record_scores(model: FittedModel, record: Record, held: float, test: Record | None) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from ..train.engine import start as first_state
 from ..train.problem import State
 from ..train.training import prepare
 from .pieces import held_from
-from .recipe import EPOCHS, WHOLE, check_record, completed, optimizer_of, problem_of
-from .score_file import simulated
+from .recipe import EPOCHS, WHOLE, check_record, completed, delays, optimizer_of, problem_of
+from .simulate import simulated
 from .start import LEAST_STATES
 from .subspace import LinearFit, subspace
 
@@ -151,7 +151,7 @@ def is_complete(recipe: Recipe) -> bool:
 def _linear(record: Record, recipe: Recipe) -> LinearFit | None:
     """Return the subspace model; None for a record that has none, where the recipe can do without."""
     try:
-        return subspace(record, delay=recipe.delay)
+        return subspace(record, delay=delays(recipe, record.nu))
     except DataError:
         if (is_complete(recipe) and recipe.init == "memory") or recipe.model in ("gru", "lstm"):
             return None

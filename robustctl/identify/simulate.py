@@ -85,6 +85,13 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
 
     **Raises:** `DataError` if sample time, channels or units differ from the model's, or an experiment is too short.
     """
+    found = simulated(model, record)
+    warn_outside(found.outside)
+    return found
+
+
+def simulated(model: FittedModel, record: Record) -> Simulation:
+    """Return what `simulate` does, without its warning."""
     check_channels(model, record)
     initial = model.initial
     estimate = initial.estimated > 0
@@ -109,13 +116,16 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
 
 
 def left_range(model: FittedModel, record: Record) -> tuple[Departure, ...]:
-    """Return what of a record is outside of a model's trained range, with a RobustctlWarning where something is."""
-    found = () if model.trained is None else model.trained.departures(record)
+    """Return what of a record is outside of a model's trained range."""
+    return () if model.trained is None else model.trained.departures(record)
+
+
+def warn_outside(found: tuple[Departure, ...]) -> None:
+    """Give a RobustctlWarning of what is outside, if anything is, to the caller of the function that calls this."""
     if found:
         warnings.warn(
             f"{'; '.join(map(str, found))}: the model extrapolates there", RobustctlWarning, stacklevel=3
         )
-    return found
 
 
 _simulate_batch = eqx.filter_jit(simulate_batch)

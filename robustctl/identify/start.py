@@ -19,7 +19,7 @@ from ..nn.activations import Activation
 from ..system import Parameterization, dtype_of
 from ..train import LearnedState
 from ..train.fitted_model import check_channels, check_record
-from ..train.initial_state import RIDGE, linear_part
+from ..train.initial_state import linear_part, regularized
 from .subspace import LinearFit
 
 LEAST_STATES = 4
@@ -166,7 +166,5 @@ def _initial_states(model: Parameterization, prepared: Record) -> np.ndarray:
         e = Series(e.u, e.y, np.all(e.u_mask, axis=1), e.y_mask).part(0, SAMPLES)
         response = (C @ free(A, len(e.u)))[e.y_ok]
         error = (e.y - run(inner, e.u, np.zeros(len(A)))[0])[e.y_ok]
-        gram = response.T @ response
-        weight = max(RIDGE * np.trace(gram) / len(A), 1e-12)
-        found.append(equilibrium + np.linalg.solve(gram + weight * np.eye(len(A)), response.T @ error))
+        found.append(equilibrium + regularized(response, error))
     return np.stack(found)

@@ -21,9 +21,8 @@ from ..linear.series import HEAD, Linear, Series
 from ..nn.stable_linear import stable_linear_at
 from ..state_space import StateSpace
 from ..train import FittedModel
-from ..train.fitted_model import check_record
+from ..train.fitted_model import check_record, fitted_to
 from ..train.initial_state import LearnedState
-from ..train.trained_range import TrainedRange
 
 UNSTABLE = (
     "if the plant integrates, take the differences of its outputs as outputs; if it is unstable, log it in a stable closed loop with the "
@@ -108,7 +107,7 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
         # of constant channels, which are among the fit's cautions
         warnings.simplefilter("ignore", RobustctlWarning)
         scaling = Scaling.fit(record)
-    given = None if delay is None else tuple(np.broadcast_to(delay, record.nu).tolist())
+    given = None if delay is None else checked_delays(delay, record.nu)
     chosen = choose(series_of(record, scaling), ORDERS if order is None else (order,), given)
     by_order: dict[int, float] = {}
     for (n, _), score in chosen.validation.items():
@@ -192,15 +191,4 @@ def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[in
     shortest = min(e.samples for e in record.experiments) - max(delays)
     horizon = max(min(HEAD, shortest // 2), 1)
     zero = jnp.zeros((len(record.experiments), len(model.A)), inner.B.dtype)
-    return FittedModel(
-        inner,
-        LearnedState(x0=zero, horizon=horizon),
-        scaling,
-        record.dt,
-        record.inputs,
-        record.outputs,
-        record.input_units,
-        record.output_units,
-        tuple(delays) if any(delays) else (),
-        TrainedRange.of(record),
-    )
+    return fitted_to(record, inner, LearnedState(x0=zero, horizon=horizon), scaling, tuple(delays))

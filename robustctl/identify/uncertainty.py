@@ -13,8 +13,8 @@ from ..errors import DataError
 from ..linear.choose import fit, shortened
 from ..linear.covariance import covariance
 from ..linear.delays import delayed
-from ..linear.polish import polished
-from ..linear.series import Linear, direct, filtered, run
+from ..linear.polish import polished, response_slopes
+from ..linear.series import Linear, run
 from ..state_space import StateSpace
 from ..train.fitted_model import check_channels
 from .subspace import LinearFit, series_of
@@ -101,13 +101,7 @@ class LinearUncertainty:
             u = np.zeros((samples, B.shape[1]))
             u[delay:, j] = 1.0
             y, x = run(model, u, np.zeros(len(A)))
-            J = np.concatenate(
-                [
-                    filtered(A, C, np.concatenate([x @ C.T, u], axis=1)),
-                    direct(np.concatenate([x, u], axis=1), len(C)),
-                ],
-                axis=2,
-            )
+            J = response_slopes(model, x, u)
             values.append(y)
             variances.append(np.einsum("top,pq,toq->to", J, self._without_offset(), J))
         scale = self.scaling.y_std[:, None] / self.scaling.u_std

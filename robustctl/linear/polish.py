@@ -45,9 +45,7 @@ def polished(
     damping, error = DAMPING, squared_error(model, experiments)
     gradient, hessian = _normal(model, experiments)
     for _ in range(steps):
-        scale = np.diag(hessian) + 1e-9 * np.trace(hessian) / len(hessian)
-        step = np.linalg.solve(hessian + damping * np.diag(scale), gradient)
-        tried = moved(model, step)
+        tried = moved(model, damped_step(gradient, hessian, damping))
         reduced = (
             np.abs(np.linalg.eigvals(tried.A)).max() <= radius
             and (found := squared_error(tried, experiments)) < error
@@ -62,6 +60,19 @@ def polished(
             break
         gradient, hessian = _normal(model, experiments)
     return model
+
+
+def damped_step(gradient: np.ndarray, hessian: np.ndarray, damping: float) -> np.ndarray:
+    """Return the step of Levenberg and Marquardt.
+
+    **Arguments:**
+
+    - `gradient`: `J' e`
+    - `hessian`: `J' J`
+    - `damping`: relative to the diagonal of the hessian
+    """
+    scale = np.diag(hessian) + 1e-9 * np.trace(hessian) / len(hessian)
+    return np.linalg.solve(hessian + damping * np.diag(scale), gradient)
 
 
 class Residual(NamedTuple):
@@ -114,12 +125,27 @@ def slopes(model: Linear, experiments: Sequence[Series]) -> Iterator[tuple[np.nd
     - `model`: the model
     - `experiments`: in scaled signals
     """
-    A, _, C, _, _ = model
     for e in experiments:
         error, x, start = residual(model, e)
-        w = np.concatenate([x @ C.T, e.u], axis=1)
-        parts = (filtered(A, C, w), direct(np.concatenate([x, e.u], axis=1), len(C)), offset_slopes(e))
-        yield start.without(np.concatenate(parts, axis=2)[e.y_ok]), error
+        of_outputs = np.concatenate([response_slopes(model, x, e.u), offset_slopes(e)], axis=2)
+        yield start.without(of_outputs[e.y_ok]), error
+
+
+def response_slopes(model: Linear, x: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Return the derivatives (T, ny, .) of the outputs to K, B, E and D, in the order of `moved`.
+
+    **Arguments:**
+
+    - `model`: the model
+    - `x`: its states in a run (T, nx)
+    - `u`: the inputs of the run (T, nu)
+    """
+    A, _, C, _, _ = model
+    parts = (
+        filtered(A, C, np.concatenate([x @ C.T, u], axis=1)),
+        direct(np.concatenate([x, u], axis=1), len(C)),
+    )
+    return np.concatenate(parts, axis=2)
 
 
 def _normal(model: Linear, experiments: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from .guarantee import Guarantee
 from .initializers import Initializer, draw
 from .inverse import Matrices, Rates, outside_ports, within_ports
 from .lure import Core
-from .nearest import StateSpaceModel, nearest, peak
+from .nearest import StateSpaceModel, energy, nearest, peak
 
 INTO_STATE, FROM_STATE = 0.05, 0.5
 """Of the room that the linear part leaves: the network's path into the states, and from the states. Their squares add up to less than 1."""
@@ -141,8 +141,7 @@ class AtLinear:
     def _size(self, m: StateSpaceModel, C: np.ndarray, D: np.ndarray) -> float:
         """Return the root mean square of `C x + D u`, of its channels' mean, under typical inputs."""
         if self.u is None:
-            W = scipy.linalg.solve_discrete_lyapunov(m.A, m.B @ m.B.T)
-            return float(np.sqrt((max(np.trace(C @ W @ C.T), 0.0) + np.sum(D**2)) / len(C)))
+            return float(np.sqrt(energy(m.A, m.B, C, D) / len(C)))
         x = np.linalg.solve(np.eye(len(m.A)) - m.A, m.bx)
         total, driven = 0.0, self.u @ m.B.T + m.bx
         for u, now in zip(self.u, driven, strict=True):

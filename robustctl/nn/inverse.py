@@ -73,7 +73,7 @@ def contracting_r2dn(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarr
     D = np.zeros((len(m.C1), m.B1.shape[1]))
     X = invert_bounded_real(eye, rate**2 * m.A, rate**2 * eye, rate**2 * m.B1, m.C1, D, rate, slack(dtype))
     free = {"B1_imp": rate**2 * m.B1, "C1": m.C1, "B2": m.B2, "C2": m.C2}
-    return _with_core(X, m) | free | {"D12": m.D12, "D21": m.D21, "D22": m.D22}
+    return core_arrays(X, m.bx) | free | {"D12": m.D12, "D21": m.D21, "D22": m.D22}
 
 
 def unit_gain_r2dn(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
@@ -87,7 +87,7 @@ def unit_gain_r2dn(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray
     D12, D21, D22 = (M / h**2 for M in (m.D12, m.D21, m.D22))
     W = divided(defect_factor(D12), *solves(defect_factor(D21.T), D22))[0]
     G = {name: invert_contraction(N, dtype) for name, N in (("G12", D12), ("G21", D21), ("G22", W))}
-    return _with_core(X, m) | {"B_imp": rate**2 * B, "C": C} | G
+    return core_arrays(X, m.bx) | {"B_imp": rate**2 * B, "C": C} | G
 
 
 def contracting_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
@@ -95,7 +95,7 @@ def contracting_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarra
     m, P = _evened(m, rate)
     H = ren_gram(m.A, m.B1, m.C1, P, rate)
     free = {"B2_imp": rate**2 * P @ m.B2, "C2": m.C2, "D12_imp": m.D12, "D21": m.D21, "D22": m.D22}
-    return _with_core(invert_polar_gram(H, slack(dtype)), m) | free
+    return core_arrays(invert_polar_gram(H, slack(dtype)), m.bx) | free
 
 
 def unit_gain_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
@@ -106,11 +106,14 @@ def unit_gain_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]
     H = without_slack(ren_gram(m.A, m.B1, m.C1, P, rate), least)
     X = invert_polar_gram(H - port_gram(*ports, W=W), least)
     names = ("B2_free", "C2_free", "D12_free", "D21_free")
-    return _with_core(X, m) | dict(zip(names, ports, strict=True)) | {"G22": invert_contraction(D22, dtype)}
+    return (
+        core_arrays(X, m.bx) | dict(zip(names, ports, strict=True)) | {"G22": invert_contraction(D22, dtype)}
+    )
 
 
-def _with_core(X: np.ndarray, m: Matrices) -> dict[str, np.ndarray]:
-    return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros_like(m.A), "bx": m.bx}
+def core_arrays(X: np.ndarray, bx: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the free arrays that every core has, of an `X` that gives it with `Y = 0`."""
+    return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros((bx.size, bx.size)), "bx": bx}
 
 
 def _evened(m: Matrices, rate: float) -> tuple[Matrices, np.ndarray]:

@@ -97,10 +97,12 @@ def _between(A: np.ndarray, rate: float, halvings: int) -> float:
 def _gramians(m: StateSpaceModel, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the Gramians of input and output of `A / radius`."""
     A = m.A / radius
-    return tuple(
-        _definite(scipy.linalg.solve_discrete_lyapunov(F, _full(Q)))
-        for F, Q in ((A, m.B @ m.B.T), (A.T, m.C.T @ m.C))
-    )  # pyright: ignore[reportReturnType]
+    return gramian(A, m.B @ m.B.T), gramian(A.T, m.C.T @ m.C)
+
+
+def gramian(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
+    """Return the W of `A W A' - W = -(Q + small I)`, for Q >= 0."""
+    return _definite(scipy.linalg.solve_discrete_lyapunov(A, _full(Q)))
 
 
 def _full(Q: np.ndarray) -> np.ndarray:
@@ -227,10 +229,11 @@ def _given_up(m: StateSpaceModel, found: StateSpaceModel) -> float:
     """Return the relative difference of the impulse responses, square sums over time and channels."""
     A = scipy.linalg.block_diag(m.A, found.A)
     B, C = np.vstack([m.B, found.B]), np.hstack([m.C, -found.C])
-    error = _energy(A, B, C, m.D - found.D)
-    return float(np.sqrt(error / max(_energy(m.A, m.B, m.C, m.D), np.finfo(float).tiny)))
+    error = energy(A, B, C, m.D - found.D)
+    return float(np.sqrt(error / max(energy(m.A, m.B, m.C, m.D), np.finfo(float).tiny)))
 
 
-def _energy(A, B, C, D) -> float:
+def energy(A, B, C, D) -> float:
+    """Return the square sum of the impulse responses, over time and channels."""
     W = scipy.linalg.solve_discrete_lyapunov(A, B @ B.T)
     return max(float(np.trace(C @ W @ C.T)), 0.0) + float(np.sum(D**2))

@@ -4,7 +4,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
@@ -18,7 +17,8 @@ from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bounded_real import bounded_real
 from .guarantee import Contracting, Guaranteed
 from .initializers import Initializer, lecun_normals, random, split
-from .inverse import invert_bounded_real
+from .inverse import core_arrays, invert_bounded_real
+from .nearest import gramian
 from .numpy_maps import norm, zeros
 
 
@@ -181,10 +181,10 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0) -> StableLinear:
     if not radius < rate:
         raise ModelError(f"A must have a spectral radius below the rate {rate:g}, got {radius:.6g}")
     nx, (ny, nu) = len(A), D.shape
-    L = _metric_factor(A, C, (radius + rate) / 2)
+    L = np.linalg.cholesky(gramian((A / ((radius + rate) / 2)).T, C.T @ C))
     A, B, C = L.T @ np.linalg.solve(L, A.T).T, L.T @ B, np.linalg.solve(L, C.T).T
     model = StableLinear(nu=nu, nx=nx, ny=ny, rate=rate, key=jax.random.key(0))
-    free = _core(A, rate, slack(model.B.dtype)) | {"B": B, "C": C, "D": D, "bx": np.zeros(nx), "by": by}
+    free = _core(A, rate, slack(model.B.dtype)) | {"B": B, "C": C, "D": D, "by": by}
     arrays = [jnp.asarray(value, model.B.dtype) for value in free.values()]
     return eqx.tree_at(lambda m: [fields_of(m)[name] for name in free], model, arrays)
 
@@ -195,11 +195,4 @@ def _core(A: np.ndarray, rate: float, least: float) -> dict[str, np.ndarray]:
     if not np.isfinite(X).all():
         # A mode within the slack of the rate becomes faster by it.
         X = invert_bounded_real(np.eye(nx), A, rate**2 * np.eye(nx), *ports, rate, 0.0)
-    return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros((nx, nx))}
-
-
-def _metric_factor(A: np.ndarray, C: np.ndarray, rate: float) -> np.ndarray:
-    # The identity, small next to C'C, gives a state that C does not see a metric, too.
-    Q = C.T @ C + 1e-7 * max(float(np.sum(C**2)), np.finfo(float).tiny) / len(A) * np.eye(len(A))
-    P = scipy.linalg.solve_discrete_lyapunov((A / rate).T, Q)
-    return np.linalg.cholesky((P + P.T) / 2)
+    return core_arrays(X, np.zeros(nx))

@@ -8,8 +8,8 @@ from ..advice.baseline import linear_baseline
 from ..data import Record
 from ..errors import DataError
 from ..identify import Simulation, subspace
-from ..identify.score_file import simulated
 from ..identify.scores import channel_scores
+from ..identify.simulate import simulated
 from ..train import FittedModel
 
 
@@ -55,7 +55,7 @@ def compare_fits(
         return Comparison(on_trained, *_arx(trained, simulation), seen)
     here = _fits(linear, simulation.record, simulation.skipped)
     there = here if seen else _fits(linear, trained, simulation.skipped)
-    kind = f"the subspace model, {linear.explicit().init_state().size} states"
+    kind = f"the subspace model, {linear.parameterization.explicit().init_state().size} states"
     return Comparison(on_trained, here, there, kind, seen)
 
 

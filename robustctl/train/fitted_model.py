@@ -106,7 +106,8 @@ class FittedModel(Parameterization):
             raise ValueError(f"there must be a scale for each of {sizes} channels")
         if self.trained is not None and (len(self.trained.u), len(self.trained.y)) != sizes:
             raise ValueError(f"there must be a trained range for each of {sizes} channels")
-        x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
+        # Of the model between scaled signals alone: a delay's queue is no part of it.
+        x = eqx.filter_eval_shape(lambda model: model.explicit().init_state(), self.parameterization)
         K = self.innovation_gain
         if K is not None and K.shape != (getattr(x, "size", None), sizes[1]):
             raise ValueError(
@@ -121,6 +122,26 @@ class FittedModel(Parameterization):
         )
         if not eqx.tree_equal(start, x):
             raise ValueError(f"the initial state must be {x}, got {start}")
+
+
+def fitted_to(
+    record: Record, parameterization: Parameterization, initial: InitialState, scaling: Scaling, delay: tuple[int, ...]
+) -> FittedModel:  # fmt: skip
+    """Return a model that was trained on a record: with its channels, its sample time and its range.
+
+    **Arguments:**
+
+    - `record`: the log
+    - `parameterization`: between scaled signals
+    - `initial`: the rule for the initial state
+    - `scaling`: of the signals
+    - `delay`: of each input, samples; () where none acts late
+    """
+    r = record
+    return FittedModel(
+        parameterization, initial, scaling, r.dt, r.inputs, r.outputs, r.input_units, r.output_units,
+        delay if any(delay) else (), TrainedRange.of(r),
+    )  # fmt: skip
 
 
 def check_fitted(model: Any, what: str = "the model") -> None:

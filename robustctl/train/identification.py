@@ -23,11 +23,10 @@ from ..scaled import check_flags
 from ..system import Parameterization, dtype_of
 from ..trajectory import rollout
 from .batches import Experiments, in_segments, pack
-from .fitted_model import FittedModel, check_channels, check_record
+from .fitted_model import FittedModel, check_channels, check_record, fitted_to
 from .initial_state import Builder, InitialState, zero_state
 from .losses import Loss, mean_squared_error
 from .problem import Descend, Objective, Outcome, Problem, State, Steps, check_model
-from .trained_range import TrainedRange
 
 EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
 
@@ -178,11 +177,10 @@ class Identification(Problem[Fit]):
 
     def _fitted(self, learned: Learned) -> FittedModel:
         record = self.record
-        return FittedModel(
-            learned.model, learned.initial, _scaling(learned.model, record) if self.scaling is None else self.scaling,
-            record.dt, record.inputs, record.outputs, record.input_units, record.output_units,
-            checked_delays(self.delay, record.nu) if np.any(self.delay) else (), TrainedRange.of(record),
-        )  # fmt: skip
+        scaling = _scaling(learned.model, record) if self.scaling is None else self.scaling
+        return fitted_to(
+            record, learned.model, learned.initial, scaling, checked_delays(self.delay, record.nu)
+        )
 
     def _pack(self, model: FittedModel, record: Record) -> Experiments:
         check_channels(model, record)

@@ -19,6 +19,9 @@ from ..system import System, dtype_of
 RIDGE = 1e-5
 """Of the mean square with which the outputs show a state."""
 
+LEAST_RIDGE = 1e-12
+"""Where the outputs show no state at all."""
+
 
 class InitialState(eqx.Module):
     """A rule for the state that a simulation of one experiment starts from.
@@ -202,17 +205,23 @@ def observer(A, B, C, D, bx, by, window: int) -> tuple[np.ndarray, np.ndarray]:
         power, offset = A @ power, A @ offset + bx
         driven = np.tensordot(A, driven, 1)
         driven[:, t] += B
-    inverse = _regularized_inverse(np.concatenate(seen))
-    of_y = power @ inverse
+    of_y = power @ regularized(np.concatenate(seen), np.eye(window * ny))
     of_u = driven.reshape(nx, -1) - of_y @ np.concatenate(direct)
     K = np.concatenate([of_u.reshape(nx, window, nu), of_y.reshape(nx, window, ny)], axis=2).reshape(nx, -1)
     return K, offset - of_y @ np.concatenate(constant)
 
 
-def _regularized_inverse(seen: np.ndarray) -> np.ndarray:
-    """Return `(O'O + small)^-1 O'`: a state that the outputs hardly show stays near zero."""
+def regularized(seen: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return `(O'O + small)^-1 O' y`: a state that the outputs hardly show stays near zero.
+
+    **Arguments:**
+
+    - `seen`: O, what a unit of each state shows in the outputs (rows, nx)
+    - `y`: outputs, (rows,) or (rows, .)
+    """
     gram = seen.T @ seen
-    return np.linalg.solve(gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram)), seen.T)
+    weight = max(RIDGE * np.trace(gram) / len(gram), LEAST_RIDGE)
+    return np.linalg.solve(gram + weight * np.eye(len(gram)), seen.T @ y)
 
 
 def _check(name: str, value: int) -> None:

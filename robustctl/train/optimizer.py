@@ -60,6 +60,9 @@ LINEAR = frozenset(
 RAMP = 100
 """Steps in which a rate grows to its value, so that Adam's second moments are known before it moves far."""
 
+FLAT = 0.5
+"""Share of a training at the full rate; then it falls to zero along a cosine."""
+
 
 @functools.lru_cache(maxsize=256)
 def two_rate_adam(
@@ -102,7 +105,7 @@ def _with_decay(schedule: optax.Schedule, weight_decay: float) -> optax.Gradient
 def flat_then_cosine(rate: float, steps: int) -> optax.Schedule:
     """Return a learning rate that grows over the first 100 steps, is constant until half of them, and falls to zero along a cosine."""
     ramp = max(min(RAMP, steps // 10), 1)
-    flat = max(steps // 2, ramp + 1)
+    flat = max(int(FLAT * steps), ramp + 1)
     return optax.join_schedules(
         [
             optax.linear_schedule(rate / ramp, rate, ramp),
@@ -115,8 +118,9 @@ def flat_then_cosine(rate: float, steps: int) -> optax.Schedule:
 
 def _parts(trained: PyTree) -> PyTree:
     """Return "linear" or "network" for each array."""
-    return jax.tree.map_with_path(lambda path, _: "linear" if _name(path) in LINEAR else "network", trained)
+    return jax.tree.map_with_path(lambda path, _: "linear" if in_linear_part(path) else "network", trained)
 
 
-def _name(path: tuple) -> str:
-    return getattr(path[-1], "name", "") if path else ""
+def in_linear_part(path: tuple) -> bool:
+    """Return whether the free array at a path is one of a linear part."""
+    return bool(path) and getattr(path[-1], "name", "") in LINEAR

@@ -220,11 +220,8 @@ class Simulate:
         check_differs("out", out, log=self.log, model=self.model)
         model = load(self.model)
         check_fitted(model, f"the model in {self.model}")
-        inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
-        dt = None if self.time else model.dt
-        record = self.reading.record(self.log, inputs, outputs, dt, self.time)
-        named = self.reading.as_of(record, model)
-        made = fit_report(model, named)
+        record = self.reading.record_for(model, self.log, self.inputs, self.outputs, self.time)
+        made = fit_report(model, record)
         print(made)
         made.simulation.to_csv(out)
         print(f"simulated outputs: {out}")

@@ -230,7 +230,7 @@ def _unwrapped(of_day: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _either(pattern: re.Pattern[str]) -> list[str]:
-    """Names of the groups of which either may hold the day; none where the pattern says which does."""
+    """Names of the groups of which either may hold the day; none where the pattern has the day in its own group."""
     return [key for key in ("first", "second") if key in pattern.groupindex]
 
 

@@ -165,6 +165,8 @@ def test_a_fitted_model_takes_undelayed_inputs():
     inner = dataclasses.replace(model, delay=()).explicit()
     direct = rc.rollout(inner, jnp.asarray(np.column_stack([np.r_[[1.0] * 3, u[:-3, 0]], u[:, 1]]))).ys
     np.testing.assert_allclose(late, direct, rtol=1e-6)
+    middle, size = rc.Delayed(system, DELAY).input_range()
+    assert middle.tolist() == [1.0, -2.0] and size.tolist() == [2.0, 0.5]
     assert system.inputs == ("a", "b") and rc.certify(model, prove=False).model == "LinearSystem"
     assert rc.certify(model, prove=False).holds
 

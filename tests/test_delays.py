@@ -178,8 +178,10 @@ def test_a_state_is_fitted_behind_the_delay():
     assert simulated.scores().nrmse[0] < 1e-5
 
 
-def test_files_keep_the_delay(tmp_path):
-    model = fitted()
+@pytest.mark.parametrize("initial", [None, LearnedState(x0=jnp.zeros((1, 2)), horizon=10)])
+@pytest.mark.parametrize("gain", [None, jnp.zeros((2, 1))])
+def test_files_keep_the_delay(tmp_path, initial, gain):
+    model = dataclasses.replace(fitted(initial=initial), innovation_gain=gain)
     rc.save(tmp_path / "model.safetensors", model)
     loaded = rc.load(tmp_path / "model.safetensors")
     assert loaded.delay == DELAY

@@ -265,7 +265,7 @@ def main() -> int:
     # A stray numerical warning in this package counts as an error too.
     warnings.simplefilter("error")
     # As a large file is read: a text in blocks first, and cell by cell where that is refused.
-    regular.FEWEST_BYTES, regular.BLOCK = 0, 500
+    regular.FEWEST_BYTES, regular.FEWEST_IMPORTED, regular.BLOCK = 0, 0, 500
     start, results, server = time.perf_counter(), {}, ForkServer()
     if options.start == "fork":
         child.subprocess = server

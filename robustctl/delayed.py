@@ -115,6 +115,10 @@ class Delayed(System):
         read = tuple(d for j, d in enumerate(self.delay) if j not in self.flags)
         return tuple(Delayed(mode, read) for mode in modes)
 
+    def input_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return that of the inner system, whose inputs these are."""
+        return self.system.input_range()
+
     def init_state(self) -> DelayedState:
         """Return zeros in the registers, and the inner system's initial state."""
         return DelayedState(jnp.zeros(sum(self.delay), dtype_of(self.system)), self.system.init_state())

@@ -188,8 +188,11 @@ def test_a_predictor_whose_flags_are_scaled_is_not_certified(predictor):
     zero, one = jnp.zeros(3), jnp.ones(3)
     for mean, std in ((0.0, 0.3), (0.9, 1.0)):
         u = zero.at[2].set(mean), one.at[2].set(std)
-        found = rc.certify(rc.Scaled(predictor, *u, jnp.zeros(1), jnp.ones(1)), prove=False)
-        assert not found.holds and "inputs [2] are flags" in found.reason and "for_prediction" in found.reason
+        scaled = rc.Scaled(predictor, *u, jnp.zeros(1), jnp.ones(1))
+        for system in (scaled, rc.Delayed(scaled, (2, 0, 0))):
+            found = rc.certify(system, prove=False)
+            assert not found.holds and "inputs [2] are flags" in found.reason
+            assert "for_prediction" in found.reason
     units = rc.Scaled(predictor, zero.at[0].set(5.0), one.at[0].set(100.0), jnp.ones(1), jnp.ones(1))
     found = rc.certify(units, prove=False)
     assert found.holds and found.assumptions == ("its inputs [2], which are flags, are 0 or 1",)

@@ -165,6 +165,8 @@ def test_a_fitted_model_takes_undelayed_inputs():
     inner = dataclasses.replace(model, delay=()).explicit()
     direct = rc.rollout(inner, jnp.asarray(np.column_stack([np.r_[[1.0] * 3, u[:-3, 0]], u[:, 1]]))).ys
     np.testing.assert_allclose(late, direct, rtol=1e-6)
+    middle, size = rc.Delayed(system, DELAY).input_range()
+    assert middle.tolist() == [1.0, -2.0] and size.tolist() == [2.0, 0.5]
     assert system.inputs == ("a", "b") and rc.certify(model, prove=False).model == "LinearSystem"
     assert rc.certify(model, prove=False).holds
 
@@ -176,8 +178,10 @@ def test_a_state_is_fitted_behind_the_delay():
     assert simulated.scores().nrmse[0] < 1e-5
 
 
-def test_files_keep_the_delay(tmp_path):
-    model = fitted()
+@pytest.mark.parametrize("initial", [None, LearnedState(x0=jnp.zeros((1, 2)), horizon=10)])
+@pytest.mark.parametrize("gain", [None, jnp.zeros((2, 1))])
+def test_files_keep_the_delay(tmp_path, initial, gain):
+    model = dataclasses.replace(fitted(initial=initial), innovation_gain=gain)
     rc.save(tmp_path / "model.safetensors", model)
     loaded = rc.load(tmp_path / "model.safetensors")
     assert loaded.delay == DELAY

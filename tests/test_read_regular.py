@@ -41,6 +41,7 @@ STAMPS = (
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
     monkeypatch.setattr(regular, "FEWEST_BYTES", 0)
+    monkeypatch.setattr(regular, "FEWEST_IMPORTED", 0)
     monkeypatch.setattr(regular, "BLOCK", 300)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from robustctl.data import read
+from robustctl.data.readers import clock
 from robustctl.errors import RobustctlWarning
 
 from .data_fixtures import refused
@@ -196,9 +197,12 @@ def test_bad_times(tmp_path, row, stamp, message):
     refuse(stamped(tmp_path, stamps), message)
 
 
-def test_days_and_months_that_cannot_be_distinguished(tmp_path):
+@pytest.mark.parametrize("date", ["01/02/2024", "00/00/2024"])
+@pytest.mark.parametrize("many", [0, clock.MANY])
+def test_days_and_months_that_cannot_be_distinguished(tmp_path, monkeypatch, date, many):
+    monkeypatch.setattr(clock, "MANY", many)
     refuse(
-        stamped(tmp_path, [f"01/02/2024 00:00:{k:02d}" for k in range(ROWS)]),
+        stamped(tmp_path, [f"{date} 00:00:{k:02d}" for k in range(ROWS)]),
         "dates must be written year-month-day",
     )
 

@@ -227,6 +227,16 @@ def test_the_record_trained_on_and_a_linear_model_stand_beside(trained):
     assert "trained on" not in str(fit_report(fit.model, test))
 
 
+def test_beside_a_record_with_dead_time_stands_a_linear_model_with_that_delay():
+    u = np.random.default_rng(0).standard_normal(400)
+    y = scipy.signal.lfilter([0, 0, 0, 0, 0, 0, 0.2], [1.0, -0.8], u)
+    record = from_arrays(u, y + 0.01 * np.random.default_rng(1).standard_normal(400), 0.1)
+    linear = rc.identify.subspace(record, order=1, delay=5).model
+    r = fit_report(linear, record, trained_on=record, linear=linear)
+    assert linear.delay == (5,) and r.comparison.kind == "the subspace model, 1 state"
+    assert r.comparison.linear == pytest.approx(r.scores.fit_percent)
+
+
 @pytest.mark.parametrize("still", ["inputs", "outputs"])
 def test_without_a_linear_model_there_is_nothing_beside(trained, still):
     fit, record, *_ = trained

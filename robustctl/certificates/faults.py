@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.dtypes import canonicalize_dtype
 
+from ..delayed import Delayed
 from ..errors import ModelError
 from ..lft import LFT, Claim
 from ..pytrees import fields_of, is_key, is_numeric, items_of
@@ -73,9 +74,10 @@ def system_fault(system: System) -> str:
 
 def flag_fault(system: System) -> str:
     """Return which flags a scaling turns into other numbers than 0 and 1, empty where none are."""
-    while isinstance(system, Scaled):
+    while isinstance(system, Scaled | Delayed):
         try:
-            check_flags(system.flags, system.u_mean, system.u_std)
+            if isinstance(system, Scaled):
+                check_flags(system.flags, system.u_mean, system.u_std)
         except (ModelError, TypeError) as error:  # TypeError: complex scales
             return str(error)
         system = system.system

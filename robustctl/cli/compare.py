@@ -50,14 +50,8 @@ class Compare:
         models = {name: load(path) for name, path in _named(self.models).items()}
         check_alike(models)
         first = next(iter(models.values()))
-        record = self.reading.record(
-            self.log,
-            self.inputs or first.inputs,
-            self.outputs or first.outputs,
-            None if self.time else first.dt,
-            self.time,
-        )
-        made = compare_models(models, self.reading.as_of(record, first))
+        record = self.reading.record_for(first, self.log, self.inputs, self.outputs, self.time)
+        made = compare_models(models, record)
         print(made)
         made.save(self.out)
         print(f"comparison: {self.out}")

@@ -220,11 +220,8 @@ class Simulate:
         check_differs("out", out, log=self.log, model=self.model)
         model = load(self.model)
         check_fitted(model, f"the model in {self.model}")
-        inputs, outputs = self.inputs or model.inputs, self.outputs or model.outputs
-        dt = None if self.time else model.dt
-        record = self.reading.record(self.log, inputs, outputs, dt, self.time)
-        named = self.reading.as_of(record, model)
-        made = fit_report(model, named)
+        record = self.reading.record_for(model, self.log, self.inputs, self.outputs, self.time)
+        made = fit_report(model, record)
         print(made)
         made.simulation.to_csv(out)
         print(f"simulated outputs: {out}")
@@ -266,7 +263,8 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     from ..store.json_text import write_json
 
     print(record)
-    check_length(record if test is None else test, recipe)
+    tested = record if test is None else test
+    check_length(tested, recipe)
     check_record(record, recipe)
     check_writable(out)
     _print_advice(record)
@@ -277,7 +275,6 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
     proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
-    tested = record if test is None else test
     linear = None if choice.linear is None else choice.linear.model
     made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record, linear=linear)
     try:

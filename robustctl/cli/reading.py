@@ -59,9 +59,17 @@ class Reading:
             time_unit=self.time_unit,
         )
 
-    @staticmethod
-    def as_of(record: "Record", model: "FittedModel") -> "Record":
-        """Return a record with the names and units of a model's channels, which its columns have been read for in order."""
+    def record_for(
+        self,
+        model: "FittedModel",
+        log: Path | tuple[Path, ...],
+        inputs: tuple[str, ...] | None,
+        outputs: tuple[str, ...] | None,
+        time: tuple[str, ...],
+    ) -> "Record":
+        """Return the record of logs for a model, under its names and units; columns are those of the same names where none are given."""
+        dt = None if time else model.dt
+        record = self.record(log, inputs or model.inputs, outputs or model.outputs, dt, time)
         names = ("inputs", "outputs", "input_units", "output_units")
         return dataclasses.replace(record, **{name: getattr(model, name) for name in names})
 

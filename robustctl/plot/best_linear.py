@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..identify import BestLinear
+from .uncertainty import MOST
 
 if TYPE_CHECKING:
     import matplotlib.figure
-
-MOST = 4
-"""Channels that are drawn, so that the figure remains readable."""
 
 
 def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
@@ -22,7 +20,7 @@ def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
 
     - `best`: from `rc.identify.best_linear`
     """
-    from .canvas import BLUE, GREEN, ORANGE, SMALL, heading, labeled, panels
+    from .canvas import BLUE, GREEN, ORANGE, SMALL, heading, labeled, legend_below, panels
 
     rows, columns = min(len(best.outputs), MOST), min(len(best.inputs), MOST)
     figure, axes = panels(rows, columns, (4.0 if columns > 1 else 6.0, 2.6), sharex="all")
@@ -42,8 +40,7 @@ def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
             ax.set_xlabel("frequency [rad/s]", fontsize=SMALL + 1)
         if j == 0:
             ax.set_ylabel(f"{labeled(best.outputs[i])}\n[dB]", fontsize=SMALL)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL + 1)
+    legend_below(figure, axes[0, 0])
     known = "" if np.isfinite(best.total).any() else "; distortion takes more experiments than inputs"
     heading(
         figure,

@@ -60,6 +60,12 @@ def heading(figure: Figure, title: str, *lines: str) -> None:
     figure.suptitle("\n".join(wrapped), x=0.01, ha="left", fontsize=size)
 
 
+def legend_below(figure: Figure, ax: Axes, columns: int = 3) -> None:
+    """Write below the panels what the lines of one of them are, which are those of all."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=SMALL + 1)
+
+
 def labeled(name: str, unit: str = "", *, lines: int = 1) -> str:
     """Return `name [unit]` for the side or top of a panel, on at most `lines` lines; a longer text loses its middle."""
     text = f"{name} [{unit}]" if unit else name

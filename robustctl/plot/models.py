@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data import Record
 from ..errors import DataError
 from ..identify import Simulation
-from .signals import MOST_ROWS, left_out
+from .signals import left_out, name_sides, signal_panels
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -26,7 +27,7 @@ def compare_models(
 
     **Raises:** `DataError` for no simulation, for simulations of different records, and for `experiments` below 1.
     """
-    from .canvas import SMALL, heading, panels
+    from .canvas import heading, legend_below
 
     shapes = {tuple(y.shape for y in s.y_hat) for s in simulations.values()}
     if len(shapes) != 1 or experiments < 1:
@@ -35,22 +36,19 @@ def compare_models(
             "simulate all models on the same record"
         )
     record = next(iter(simulations.values())).record
-    columns, rows = min(experiments, len(record.experiments)), min(MOST_ROWS, record.ny)
-    size = (7.5, 2.5) if columns == 1 else (4.6, 2.4)
-    figure, axes = panels(rows, columns, size, sharex="col", sharey="row")
-    for k in range(columns):
-        for i in range(rows):
-            _panel(axes[i, k], simulations, k, i)
-            _name(axes[i, k], simulations, k, i, last=i == rows - 1)
+    figure, axes = signal_panels(record, experiments)
+    for (i, k), ax in np.ndenumerate(axes):
+        _panel(ax, simulations, k, i)
+    _name_experiments(axes[0], record)
+    name_sides(axes, record)
     skipped = max(s.skipped for s in simulations.values())
     heading(
         figure,
         "Free-run simulation of several models",
         f"first {skipped} samples not scored" if skipped else "",
-        left_out(record, columns, rows),
+        left_out(record, axes),
     )
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL + 1)
+    legend_below(figure, axes[0, 0])
     return figure
 
 
@@ -67,13 +65,9 @@ def _panel(ax: "Axes", simulations: Mapping[str, Simulation], k: int, i: int) ->
     ax.margins(x=0.01)
 
 
-def _name(ax: "Axes", simulations: Mapping[str, Simulation], k: int, i: int, last: bool) -> None:
-    from .canvas import SMALL, labeled, time_axis
+def _name_experiments(top: np.ndarray, record: Record) -> None:
+    from .canvas import SMALL, labeled
 
-    record = next(iter(simulations.values())).record
-    if k == 0:
-        ax.set_ylabel(labeled(record.outputs[i], record.output_units[i], lines=2), fontsize=SMALL + 1)
-    if last:
-        time_axis(ax)
-    if i == 0 and len(record.experiments) > 1:
-        ax.set_title(labeled(record.experiments[k].name), loc="left", fontsize=SMALL + 1)
+    for ax, experiment in zip(top, record.experiments, strict=False):
+        if len(record.experiments) > 1:
+            ax.set_title(labeled(experiment.name), loc="left", fontsize=SMALL + 1)

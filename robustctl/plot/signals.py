@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import matplotlib.figure
     from matplotlib.axes import Axes
 
+    from .canvas import Canvas
+
 MOST_ROWS = 6  # of panels that can still be read on a screen
 
 
@@ -39,22 +41,39 @@ def compare(
     if experiments < 1:
         raise DataError(f"experiments must be at least 1, got {experiments}")
     scores = simulation.scores()
-    from .canvas import SMALL, heading, panels
+    from .canvas import heading, legend_below
 
     record = simulation.record
-    columns, rows = min(experiments, len(record.experiments)), min(MOST_ROWS, record.ny)
-    spans = [_span(record.time(k), interval) for k in range(columns)]
-    size = (7.5, 2.5) if columns == 1 else (4.6, 2.4)
-    figure, axes = panels(rows, columns, size, sharex="col", sharey="row")
-    for k in range(columns):
-        for i in range(rows):
-            _panel(axes[i, k], simulation, k, i, spans[k])
-            _name(axes[i, k], simulation, k, i, rows)
-    lines = _start(simulation), _pooled(record, scores), left_out(record, columns, rows)
-    heading(figure, "Free-run simulation", *lines)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False, fontsize=SMALL + 1)
+    figure, axes = signal_panels(record, experiments)
+    spans = [_span(record.time(k), interval) for k in range(axes.shape[1])]
+    for (i, k), ax in np.ndenumerate(axes):
+        _panel(ax, simulation, k, i, spans[k])
+        _title(ax, simulation, k, i)
+    name_sides(axes, record)
+    heading(
+        figure, "Free-run simulation", _start(simulation), _pooled(record, scores), left_out(record, axes)
+    )
+    legend_below(figure, axes[0, 0])
     return figure
+
+
+def signal_panels(record: Record, experiments: int) -> "tuple[Canvas, np.ndarray]":
+    """Return a figure and its axes: a row for each output, as many as can be read, a column for each experiment up to a number."""
+    from .canvas import panels
+
+    rows, columns = min(MOST_ROWS, record.ny), min(experiments, len(record.experiments))
+    size = (7.5, 2.5) if columns == 1 else (4.6, 2.4)
+    return panels(rows, columns, size, sharex="col", sharey="row")
+
+
+def name_sides(axes: np.ndarray, record: Record) -> None:
+    """Name the outputs at the left and the time at the bottom, when all lines are drawn."""
+    from .canvas import SMALL, labeled, time_axis
+
+    for ax, output, unit in zip(axes[:, 0], record.outputs, record.output_units, strict=False):
+        ax.set_ylabel(labeled(output, unit, lines=2), fontsize=SMALL + 1)
+    for ax in axes[-1]:
+        time_axis(ax)
 
 
 def _panel(ax: "Axes", simulation: Simulation, k: int, i: int, span: slice) -> None:
@@ -72,14 +91,10 @@ def _panel(ax: "Axes", simulation: Simulation, k: int, i: int, span: slice) -> N
     ax.margins(x=0.01)
 
 
-def _name(ax: "Axes", simulation: Simulation, k: int, i: int, rows: int) -> None:
-    from .canvas import SMALL, labeled, time_axis
+def _title(ax: "Axes", simulation: Simulation, k: int, i: int) -> None:
+    from .canvas import SMALL, labeled
 
     record = simulation.record
-    if k == 0:
-        ax.set_ylabel(labeled(record.outputs[i], record.output_units[i], lines=2), fontsize=SMALL + 1)
-    if i == rows - 1:
-        time_axis(ax)
     title = _scores_of(simulation, k, i)
     if i == 0 and len(record.experiments) > 1:
         title = f"{labeled(record.experiments[k].name)}\n{title}"
@@ -119,9 +134,9 @@ def _pooled(record: Record, scores: ChannelScores) -> str:
     return f"all {len(record.experiments)} experiments: {'; '.join(fits[:MOST_ROWS])}"
 
 
-def left_out(record: Record, columns: int, rows: int) -> str:
+def left_out(record: Record, axes: np.ndarray) -> str:
     """Return how many experiments and outputs of a record are shown, where not all are."""
-    more = []
+    (rows, columns), more = axes.shape, []
     if columns < len(record.experiments):
         more.append(f"{columns} of {len(record.experiments)} experiments")
     if rows < record.ny:

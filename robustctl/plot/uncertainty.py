@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..checks import is_whole
+from ..checks import check_whole
 from ..errors import RobustctlError
 from ..identify import LinearUncertainty, Spread
 
@@ -38,16 +38,17 @@ def step_response(
 
     **Raises:** `RobustctlError` for numbers below 1.
     """
-    from .canvas import heading, time_axis
+    from .canvas import heading, panels, time_axis
 
-    _check(samples=samples, inputs=inputs, outputs=outputs)
+    check_whole(1, samples=samples, inputs=inputs, outputs=outputs)
     r, found = known.record, known.step_response(samples)
     t = r.dt * np.arange(samples)
-    figure, axes = _panels(known, outputs, inputs)
+    rows, columns = min(r.ny, outputs), min(r.nu, inputs)
+    figure, axes = panels(rows, columns, (3.6 if columns > 1 else 6.0, 2.3), sharex="all")
     for (i, j), ax in np.ndenumerate(axes):
         _band(ax, t, found.value[:, i, j], found.std[:, i, j])
-        _labels(ax, known, i, j, axes.shape[0])
-        if i == axes.shape[0] - 1:
+        _labels(ax, known, i, j)
+        if i == rows - 1:
             time_axis(ax)
     heading(figure, "Response to a step of one unit", "shaded: holds the truth for 95 % of such records")
     return figure
@@ -69,7 +70,7 @@ def bode(
     """
     from .canvas import SMALL, heading, panels
 
-    _check(inputs=inputs, outputs=outputs)
+    check_whole(1, inputs=inputs, outputs=outputs)
     r = known.record
     longest = max(e.samples for e in r.experiments)
     omega = (
@@ -87,7 +88,7 @@ def bode(
         # A phase is known up to whole turns: no deviation above half of one is known.
         _band(lower, omega, np.degrees(turned), np.degrees(np.minimum(phase_std[:, i, j], np.pi / NORMAL)))
         upper.set_xscale("log")
-        _labels(upper, known, i, j, rows)
+        _labels(upper, known, i, j)
         upper.set_ylabel(f"{r.outputs[i]}\ngain [dB]" if j == 0 else "", fontsize=SMALL)
         lower.set_ylabel("phase [deg]" if j == 0 else "", fontsize=SMALL)
         if i == rows - 1:
@@ -136,20 +137,7 @@ def pole_zero(known: LinearUncertainty, output: int = 0, input: int = 0) -> "mat
     return figure
 
 
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if not is_whole(value, 1):
-            raise RobustctlError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
-def _panels(known: LinearUncertainty, outputs: int, inputs: int) -> Any:
-    from .canvas import panels
-
-    columns = min(known.record.nu, inputs)
-    return panels(min(known.record.ny, outputs), columns, (3.6 if columns > 1 else 6.0, 2.3), sharex="all")
-
-
-def _labels(ax: Any, known: LinearUncertainty, i: int, j: int, rows: int) -> None:
+def _labels(ax: Any, known: LinearUncertainty, i: int, j: int) -> None:
     from .canvas import SMALL, labeled
 
     r = known.record

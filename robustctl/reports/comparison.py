@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from ..advice.baseline import linear_baseline
@@ -55,19 +56,23 @@ def compare_fits(
         return Comparison(on_trained, *_arx(trained, simulation), seen)
     here = _fits(linear, simulation.record, simulation.skipped)
     there = here if seen else _fits(linear, trained, simulation.skipped)
-    kind = f"the subspace model, {linear.parameterization.explicit().init_state().size} states"
+    states = linear.parameterization.explicit().init_state().size
+    kind = f"the subspace model, {states} state{'s' * (states > 1)}"
     return Comparison(on_trained, here, there, kind, seen)
 
 
 def _arx(trained: Record, simulation: Simulation) -> tuple[np.ndarray, np.ndarray, str]:
     """Return the fits on both records of ARX models, which a record too short for a subspace method may still determine."""
-    fits, found = [], linear_baseline(trained, trained, simulation.skipped)
-    known = [m is not None for m in found.models]
-    for record in (simulation.record, trained):
-        y_hat = linear_baseline(trained, record, simulation.skipped).y_hat
-        fits.append(np.where(known, channel_scores(record, y_hat, simulation.skipped).fit_percent, np.nan))
-    orders = ", ".join("none" if m is None else str(m.order) for m in found.models)
-    return fits[0], fits[1], f"ARX models of orders {orders}" if any(known) else ""
+    skipped, records = simulation.skipped, (simulation.record, trained)
+    runs = [linear_baseline(trained, record, skipped) for record in records]
+    models = runs[0].models
+    known = [m is not None for m in models]
+    here, there = (
+        np.where(known, channel_scores(record, run.y_hat, skipped).fit_percent, np.nan)
+        for record, run in zip(records, runs, strict=True)
+    )
+    orders = ", ".join("none" if m is None else str(m.order) for m in models)
+    return here, there, f"ARX models of orders {orders}" if any(known) else ""
 
 
 def _subspace(record: Record) -> FittedModel | None:

@@ -6,7 +6,20 @@ import numpy as np
 
 from ..classical.response import at_frequencies
 from ..classical.types import Realization
-from ..plot.canvas import CYCLE, GREY, INK, SMALL, VERMILION, heading, labeled, line, panels, plain, time_axis
+from ..plot.canvas import (
+    CYCLE,
+    GREY,
+    INK,
+    SMALL,
+    VERMILION,
+    heading,
+    labeled,
+    legend_below,
+    line,
+    panels,
+    plain,
+    time_axis,
+)
 from .analysis import Findings
 from .linear_loop import LinearLoop, complement, frequencies
 from .margins import opened
@@ -42,11 +55,6 @@ def _style(report: Findings, name: str) -> dict[str, Any]:
     return {"color": CYCLE[k % len(CYCLE)], "linewidth": max(2.4 - 0.4 * k, 1.0)}
 
 
-def _legend(figure: Any, axes: Any) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False, fontsize=SMALL + 1)
-
-
 def _bode(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     controls = report.sampled.plant.controls[:_MOST]
     figure, axes = panels(2, len(controls), (6.0 if len(controls) == 1 else 4.2, 2.4), sharex="all")
@@ -66,7 +74,7 @@ def _bode(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     axes[0, 0].set_ylabel("loop gain [dB]", fontsize=SMALL)
     axes[1, 0].set_ylabel("phase [deg]", fontsize=SMALL)
     heading(figure, "Bode diagram of the loop gain, at the plant's input")
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], columns=4)
     return figure
 
 
@@ -111,7 +119,7 @@ def _nyquist(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
         ax.set_xlabel("real part of L [1]", fontsize=SMALL)
     axes[0, 0].set_ylabel("imaginary part of L [1]", fontsize=SMALL)
     heading(figure, "Nyquist diagram at the plant's input", "dotted: negative frequencies; +: the point -1")
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], columns=4)
     return figure
 
 
@@ -137,7 +145,7 @@ def _sensitivity(report: Findings, loops: dict[str, LinearLoop]) -> "Figure":
     for ax in axes[0]:
         ax.set_xlabel("frequency [rad/s]", fontsize=SMALL)
     heading(figure, "Sensitivities at the plant's output: largest singular values")
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], columns=4)
     return figure
 
 
@@ -171,7 +179,7 @@ def _steps(report: Findings) -> "Figure":
     for i, signal in enumerate((*outputs, *controls)):
         axes[i, 0].set_ylabel(labeled(signal.name, signal.unit, lines=2), fontsize=SMALL)
     heading(figure, "Steps, through the nonlinear loop without noise", "deviations from the equilibrium")
-    _legend(figure, axes[0, 0])
+    legend_below(figure, axes[0, 0], columns=4)
     return figure
 
 

@@ -42,7 +42,7 @@ class ProgressBar:
 
         self.bar = tqdm(total=epochs, desc="compiling", unit="epoch", disable=None, dynamic_ncols=True)
         self.begun = False
-        self.margin = math.nan
+        self.numbers = _Numbers()
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
         """Advance by one epoch."""
@@ -50,9 +50,7 @@ class ProgressBar:
             self.begun, self.bar.initial, self.bar.n = True, number, number
             self.bar.set_description("fit", refresh=False)
             self.bar.unpause()
-        margin = metrics["certificate_margin"]
-        self.margin = self.margin if math.isnan(margin) else margin
-        self.bar.set_postfix(_shown(metrics | {"certificate_margin": self.margin}), refresh=False)
+        self.bar.set_postfix(self.numbers.of(metrics), refresh=False)
         self.bar.update(1)
 
     def close(self, stopped: str) -> None:
@@ -68,7 +66,7 @@ class ProgressLines:
         self.epochs = epochs
         self.first: int | None = None
         self.begun = self.shown = time.monotonic()
-        self.margin = math.nan
+        self.numbers = _Numbers()
         self.line = ""
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
@@ -76,16 +74,13 @@ class ProgressLines:
         now = time.monotonic()
         if self.first is None:  # compiling ends with the first epoch, which is left out of the speed
             self.first, self.begun = number, now
-        margin = metrics["certificate_margin"]
-        self.margin = self.margin if math.isnan(margin) else margin
-        shown = _shown(metrics | {"certificate_margin": self.margin})
         done, seconds = number - self.first, now - self.begun
         speed = (
             f", {done / seconds:.3g} epochs/s, {(self.epochs - number - 1) * seconds / done:.0f} s left"
             if done and seconds
             else ""
         )
-        numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
+        numbers = ", ".join(f"{name} {value}" for name, value in self.numbers.of(metrics).items())
         self.line = f"epoch {number + 1} of {self.epochs}: {numbers}{speed}"
         if now - self.shown >= PAUSE:
             self.shown = now
@@ -113,9 +108,18 @@ _SHORT = {
 }  # fmt: skip
 
 
-def _shown(metrics: dict[str, float]) -> dict[str, str]:
-    shown = {short: f"{metrics[name]:.4g}" for name, short in _SHORT.items() if not math.isnan(metrics[name])}
-    return shown | ({"skipped": f"{metrics['skipped']:.0f}"} if metrics["skipped"] else {})
+class _Numbers:
+    """The numbers of an epoch as text, by short names, with the last margin that was computed."""
+
+    def __init__(self):
+        self.margin = math.nan
+
+    def of(self, metrics: dict[str, float]) -> dict[str, str]:
+        margin = metrics["certificate_margin"]
+        self.margin = self.margin if math.isnan(margin) else margin
+        known = metrics | {"certificate_margin": self.margin}
+        shown = {short: f"{known[name]:.4g}" for name, short in _SHORT.items() if not math.isnan(known[name])}
+        return shown | ({"skipped": f"{metrics['skipped']:.0f}"} if metrics["skipped"] else {})
 
 
 class JsonLines:

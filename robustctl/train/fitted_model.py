@@ -106,8 +106,8 @@ class FittedModel(Parameterization):
             raise ValueError(f"there must be a scale for each of {sizes} channels")
         if self.trained is not None and (len(self.trained.u), len(self.trained.y)) != sizes:
             raise ValueError(f"there must be a trained range for each of {sizes} channels")
-        # Of the model between scaled signals alone: a delay's queue is no part of it.
-        x = eqx.filter_eval_shape(lambda model: model.explicit().init_state(), self.parameterization)
+        # Behind the delays: a start and a gain are of the inner system's state, without the inputs that have not acted yet.
+        x = eqx.filter_eval_shape(lambda p: p.explicit().init_state(), self.parameterization)
         K = self.innovation_gain
         if K is not None and K.shape != (getattr(x, "size", None), sizes[1]):
             raise ValueError(

@@ -72,7 +72,7 @@ def to_stamps(cells: Sequence[str], name: str, lines: Sequence[int]) -> tuple[np
     of_day = [_of_day(part, most, name, line) for part, line in zip(parts, lines, strict=True)]
     if pattern is CLOCK:
         return _unwrapped(np.array(of_day, np.int64))
-    largest = {key: max(int(part.get(key) or 0) for part in parts) for key in ("first", "second")}
+    largest = {key: max(int(part[key] or 0) for part in parts) for key in _either(pattern)}
     order, guesses = _day_and_month(largest, cells[0])
     days = [_date(part, order, name, line) for part, line in zip(parts, lines, strict=True)]
     shifts, zones = _zones(parts)
@@ -136,7 +136,7 @@ def _uniform(
     of_day = number("days") * DAY + ((hours * 60 + minutes) * 60 + seconds) * SECOND + fraction
     if pattern is CLOCK:
         return _unwrapped(of_day)
-    order, guesses = _day_and_month({key: int(number(key).max()) for key in ("first", "second")}, example)
+    order, guesses = _day_and_month({key: int(number(key).max()) for key in _either(pattern)}, example)
     month = part[order[1]] or ""
     named = month.lower() in MONTHS
     months = np.full(len(hours), MONTHS.index(month.lower()) + 1) if named else number(order[1])
@@ -229,11 +229,16 @@ def _unwrapped(of_day: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return (of_day + wraps * DAY).astype("timedelta64[ns]"), guesses
 
 
+def _either(pattern: re.Pattern[str]) -> list[str]:
+    """Names of the groups of which either may hold the day; none where the pattern has the day in its own group."""
+    return [key for key in ("first", "second") if key in pattern.groupindex]
+
+
 def _day_and_month(largest: Mapping[str, int], example: str) -> tuple[tuple[str, str], list[str]]:
     """Names of the groups that hold day and month, from the largest numbers in those of which either may be either."""
-    first, second = largest["first"], largest["second"]
-    if not first and not second:
+    if not largest:
         return ("D", "M"), []
+    first, second = largest["first"], largest["second"]
     if (first > 12) == (second > 12):
         raise DataError(
             f"dates must be written year-month-day: in {example!r} day and month cannot be distinguished; convert them, or "

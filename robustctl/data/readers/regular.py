@@ -20,10 +20,9 @@ from ...errors import DataError
 from .clock import is_clock, uniform_stamps
 from .decode import decode
 from .header import MOST_PREAMBLE, SOON, Header, find_header, is_comment, places, split_line
-from .labels import bare
 from .numerals import EITHER, MISSING, decimal_sign, is_sample, parsed
 from .request import Wanted
-from .rows import UNITS_FOUND, are_units
+from .rows import UNITS_FOUND, begins_sample, units_in
 
 # Below them, reading cell by cell takes no longer than pandas' import, and than its calls where it has been imported.
 FEWEST_BYTES, FEWEST_IMPORTED = 2**22, 2**16
@@ -102,7 +101,7 @@ def read_regular(file: BinaryIO, wanted: Wanted) -> Table | None:
     Its rows have one number of cells, no quotes and no comments; its numbers are those that pandas and Python read alike, its
     missing samples are empty or words, and its dates and times are all written with the same digits.
     """
-    fewest = min(FEWEST_BYTES, FEWEST_IMPORTED) if "pandas" in sys.modules else FEWEST_BYTES
+    fewest = FEWEST_IMPORTED if "pandas" in sys.modules else FEWEST_BYTES
     large = os.fstat(file.fileno()).st_size >= fewest
     if not large or importlib.util.find_spec("pandas") is None:
         return None
@@ -122,8 +121,7 @@ def _read(file: BinaryIO, wanted: Wanted) -> Table:
     header = find_header(lines, wanted.names)
     number, below = lines[header.index][0], lines[header.index + 1 :]
     _require(bool(below) and below[0][0] == number + 1 and not is_comment(below[0][1]))
-    units = split_line(below[0][1], header.separator)
-    units = [bare(unit) for unit in units] if are_units(units, len(header.cells)) else []
+    units = units_in(split_line(below[0][1], header.separator), len(header.cells))
     cells = [line.split(_argument(header.separator)) for _, line in below[bool(units) :]]
     layout = _layout(header, cells, wanted, _is_utf8(wanted, encoding))
     given = layout.decimal is not None
@@ -298,10 +296,8 @@ def _by_pandas(block: bytes, layout: Layout, decimal: str, filled: bool) -> dict
 def _check_end(layout: Layout, wanted: Wanted) -> None:
     """Require a last row that is no closing line and not empty."""
     row = layout.last.decode().split(_argument(layout.separator))
-    first, words = row[0].strip(), MISSING | wanted.format.words
     used = 0 in (*layout.numbers.values(), *layout.clocks.values())
-    stamp = is_clock(first) or parsed(first, ".", frozenset()) is not None
-    _require(any(map(str.strip, row)) and (used or stamp or first.lower() in words - {""}))
+    _require(any(map(str.strip, row)) and (used or begins_sample(row[0], MISSING | wanted.format.words)))
 
 
 def _arrays(layout: Layout) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -311,8 +307,8 @@ def _arrays(layout: Layout) -> tuple[dict[str, np.ndarray], list[str]]:
         arrays[name] = np.concatenate(layout.parts.pop(name))
     for name in layout.clocks:
         found = uniform_stamps(np.concatenate(layout.parts.pop(name)))
-        _require(found is not None)
-        assert found is not None
+        if found is None:
+            raise Irregular
         arrays[name], more = found
         guesses += more
     return arrays, guesses

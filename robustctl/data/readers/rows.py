@@ -48,9 +48,7 @@ def read_rows(lines: Sequence[Line], header: Header, words: frozenset[str], time
     """
     width, separator = len(header.cells), header.separator
     kept = [line for line in lines if not _skipped(line[1], separator, width, words)]
-    units = split_line(kept[0][1], separator) if kept else []
-    if not are_units(units, width):
-        units = []
+    units = units_in(split_line(kept[0][1], separator), width) if kept else []
     parsed_rows = _parsed(kept[bool(units) :], separator)
     cells, numbers, texts = [], [], []
     for row, number in parsed_rows:
@@ -67,7 +65,7 @@ def read_rows(lines: Sequence[Line], header: Header, words: frozenset[str], time
         numbers.append(number)
     _drop_empty_end(cells, numbers)
     guesses = [UNITS_FOUND] if units else []
-    return Rows(cells, numbers, [bare(unit) for unit in units], guesses + _left_out(texts, len(cells), timed))
+    return Rows(cells, numbers, units, guesses + _left_out(texts, len(cells), timed))
 
 
 def _skipped(line: str, separator: str, width: int, words: frozenset[str]) -> bool:
@@ -80,15 +78,16 @@ def _skipped(line: str, separator: str, width: int, words: frozenset[str]) -> bo
     return len(cells) != width or not all(is_sample(cell, words) for cell in cells[1:])
 
 
-def are_units(cells: Sequence[str], width: int) -> bool:
-    """True for a row of units, of which one is no number, as wide as the header."""
+def units_in(cells: Sequence[str], width: int) -> list[str]:
+    """The units in a row of them, of which one is no number, as wide as the header; none in any other row."""
     filled = [cell for cell in cells if cell]
-    return (
+    found = (
         len(cells) >= width
         and all(map(is_unit, filled))
         and any(not is_sample(cell, MISSING) for cell in filled)
         and not any(cell[:1].isdigit() and is_sample(cell, frozenset()) for cell in filled if cell != "1")
     )
+    return [bare(cell) for cell in cells] if found else []
 
 
 def _parsed(lines: Sequence[Line], separator: str) -> list[tuple[list[str], int]]:
@@ -156,23 +155,23 @@ def _left_out(texts: list[tuple[int, int]], samples: int, timed: bool) -> list[s
     return [f"{len(texts)} line{'s' * (len(texts) > 1)} without numbers left out ({shown})"]
 
 
+def begins_sample(cell: str, words: frozenset[str]) -> bool:
+    """True where a row that begins with this cell is no closing line: for a number, a time, and a word of missing samples."""
+    return _is_stamp(cell) or cell.strip().lower() in words - {""}
+
+
+def _is_stamp(cell: str) -> bool:
+    return is_clock(cell) or parsed(cell.strip(), ".", frozenset()) is not None
+
+
 def refuse_closing(rows: Rows, used: Sequence[int], words: frozenset[str]) -> None:
     """Raise a DataError for a line of averages under the table: text, or nothing, in a first column of numbers or times."""
-
-    def is_stamp(row: list[str]) -> bool:
-        return is_clock(row[0]) or parsed(row[0].strip(), ".", frozenset()) is not None
-
-    if (
-        0 in used
-        or len(rows.cells) < 2
-        or is_stamp(rows.cells[-1])
-        or rows.cells[-1][0].strip().lower() in words - {""}
-    ):
+    if 0 in used or len(rows.cells) < 2 or begins_sample(rows.cells[-1][0], words):
         return
     start = len(rows.cells) - 1
-    while start > 0 and len(rows.cells) - start < MOST_CLOSING and not is_stamp(rows.cells[start - 1]):
+    while start > 0 and len(rows.cells) - start < MOST_CLOSING and not _is_stamp(rows.cells[start - 1][0]):
         start -= 1
-    if start and all(is_stamp(row) for row in rows.cells[:start]):
+    if start and all(_is_stamp(row[0]) for row in rows.cells[:start]):
         word = rows.cells[start][0].strip()
         raise DataError(
             f"line {rows.lines[start]} begins with {word[:40]!r} where all lines above begin with a number: a closing line and no "

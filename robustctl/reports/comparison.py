@@ -56,7 +56,7 @@ def compare_fits(
         return Comparison(on_trained, *_arx(trained, simulation), seen)
     here = _fits(linear, simulation.record, simulation.skipped)
     there = here if seen else _fits(linear, trained, simulation.skipped)
-    states = linear.parameterization.explicit().init_state().size
+    states = sum(x.size for x in jax.tree.leaves(linear.parameterization.explicit().init_state()))
     kind = f"the subspace model, {states} state{'s' * (states > 1)}"
     return Comparison(on_trained, here, there, kind, seen)
 

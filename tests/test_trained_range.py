@@ -137,3 +137,9 @@ def test_a_stream_says_it_once():
     silent = rc.observers.Stream(dataclasses.replace(model, trained=None), "heat")
     silent(jnp.asarray(1e3), 1e3)
     assert silent.outside() == ()
+
+
+def test_windows_of_a_record_hide_nothing_slower_than_them():
+    slow = np.cumsum(np.random.default_rng(0).normal(size=(1000, 2)), axis=0)
+    whole = record(slow)
+    assert TrainedRange.of(rc.data.windows(whole, 100, stride=50)).departures(whole) == ()

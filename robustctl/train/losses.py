@@ -145,7 +145,7 @@ class Prefilter:
         loss(L(q) e, 0),     e = y_hat - y, zero where nothing was measured
 
     L is a Butterworth filter, low-pass, high-pass or band-pass, from rest at the first sample of each segment. It weights the
-    fit by frequency with |L|^2; outside of the band the model is free. Source: L. Ljung, "System Identification", 2nd ed.,
+    fit by frequency with `|L|^2`; outside of the band the model is free. Source: L. Ljung, "System Identification", 2nd ed.,
     section 14.4.
 
     **Arguments:**

@@ -162,7 +162,9 @@ def _band(record: Record, channel: int) -> Limits | None:
     order = np.argsort(frequency, kind="stable")
     share = np.cumsum(power[order]) / power.sum()
     low, high = frequency[order][np.minimum(np.searchsorted(share, BAND), len(order) - 1)]
-    return float(low), float(high)
+    # Slower ones are part of the experiments' means, as those of windows are: nothing is known of a lower edge there.
+    slowest = 1 / (record.dt * max(e.samples for e in record.experiments))
+    return float(low) if low > 2 * slowest else 0.0, float(high)
 
 
 def _power(record: Record, channel: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,17 @@ _SETTLED = 1e-9
 """Of a state that changes no more in one step, relative to its size plus one."""
 
 
-_FORGOTTEN = 0.01
-"""Of a disturbance of the state after the ascent's horizon: slower systems are not searched by it."""
+_FORGOTTEN = 1e-4
+"""Of a disturbance of the state after the ascent's horizon, where that is within the limits below."""
+
+_HORIZONS = 64, 1024
+"""Least and largest number of samples of the ascent that is chosen; powers of two between, so that few programs are compiled."""
+
+_SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""Amplitudes of the increments that the ascent starts from, relative to the system's range of inputs: a switch needs a large one."""
+
+_WALK = 0.3
+"""Of a random walk over the horizon beside the constant input, relative to the range: it leaves the equilibrium."""
 
 
 class Equilibria(NamedTuple):
@@ -50,7 +59,7 @@ class Peak(NamedTuple):
 
 
 def lower_bound(
-    model: Parameterization | System, *, seed: int = 0, horizon: int = 200, steps: int = 60
+    model: Parameterization | System, *, seed: int = 0, horizon: int | None = None, steps: int = 200
 ) -> LowerBound:
     """Search for a gain from below: no gamma of this model can be smaller.
 
@@ -59,14 +68,14 @@ def lower_bound(
         |y(u + du) - y(u)| / |du| >= |C (e^jw I - A)^-1 B + D|    for small du about an equilibrium, x = f(x, u), A = df/dx, ...
 
     at every angle w where A is stable. Constant inputs are drawn over three decades of size, those with the largest gains are
-    moved, and the inputs that the best of them gives are then improved by gradient ascent, where the horizon is long enough. Of a
-    system that switches, each mode is searched. It computes in float64, whatever the model's dtype is.
+    moved, and the trajectories from the best of them are then improved by gradient ascent. Of a system that switches, each mode is
+    searched. It computes in float64, whatever the model's dtype is.
 
     **Arguments:**
 
     - `model`: a parameterization or a system.
     - `seed`: of the draws.
-    - `horizon`: samples of the ascent's trajectories.
+    - `horizon`: samples of the ascent's trajectories; None: until the system forgets, 64 to 1,024.
     - `steps`: of the ascent, 0 for none.
 
     **Raises:** `RobustctlError` for a system whose inputs are not a known number of signals.
@@ -90,23 +99,29 @@ def lower_bound(
     return max(found, key=lambda bound: bound.value)
 
 
-def _of_mode(system: System, rng: np.random.Generator, horizon: int, steps: int) -> LowerBound:
+def _of_mode(system: System, rng: np.random.Generator, horizon: int | None, steps: int) -> LowerBound:
     center, size = system.input_range()
     peak = _best(system, center, size, rng)
     if peak is None:
         return LowerBound(0.0, 0.0)
-    # Within the horizon a slower system shows less of its gain than any ascent adds.
-    if steps == 0 or peak.gain == 0 or peak.radius**horizon > _FORGOTTEN:
+    if steps == 0 or peak.gain == 0:
         return LowerBound(peak.gain, peak.gain)
-    t = np.arange(horizon)[:, None]
-    wave = np.real(peak.direction * np.exp(1j * peak.angle * t))
+    horizon = _remembered(peak.radius) if horizon is None else horizon
+    wave = np.real(peak.direction * np.exp(1j * peak.angle * np.arange(horizon)[:, None]))
     wave = wave / np.abs(wave / size).max()
-    level = np.broadcast_to(peak.u, wave.shape)
-    starts = [(level - share / 2 * wave, share * wave) for share in (0.01, 0.1, 1.0)]
-    u, du = (jnp.asarray(np.stack(parts)) for parts in zip(*starts, strict=True))
+    walks = np.cumsum(rng.normal(size=(len(_SHARES), *wave.shape)), axis=1) / np.sqrt(horizon)
+    du = np.asarray(_SHARES)[:, None, None] * wave
+    u = peak.u + _WALK * size * walks - du / 2
     _, unravel = ravel_pytree(system.init_state())
-    reached = ascend_gain(system, (u, du), jnp.asarray(size), steps, unravel(jnp.asarray(peak.x)))
+    x0 = unravel(jnp.asarray(peak.x))
+    reached = ascend_gain(system, (jnp.asarray(u), jnp.asarray(du)), jnp.asarray(size), steps, x0)
     return LowerBound(max(peak.gain, reached.value), peak.gain)
+
+
+def _remembered(radius: float) -> int:
+    """Return the samples after which a linear system has forgotten its state, rounded up to a power of two within the limits."""
+    samples = np.log(_FORGOTTEN) / np.log(np.clip(radius, 1e-9, 1 - 1e-9))
+    return int(2 ** np.ceil(np.log2(np.clip(samples, *_HORIZONS))))
 
 
 def _best(

@@ -188,3 +188,16 @@ def test_a_stable_linear_model_starts_at_given_matrices():
         assert rc.certify(system, prove=False).holds
     with pytest.raises(rc.errors.ModelError, match="spectral radius below the rate"):
         stable_linear_at(A, B, C, D, by, rate=0.8)
+
+
+def test_the_weight_has_no_resonance_where_nothing_was_seen():
+    # Steep at the last seen frequency, and nothing known above it: the bound is continued as a constant.
+    omega = np.geomspace(0.002, 0.1, 50)
+    upper = 0.5 + 0.5 / (1 + (omega / 0.005) ** 2) + 3.5 * (omega / 0.1) ** 8
+    W = weight_above(omega, upper, 4.0)
+    everywhere = np.concatenate([np.linspace(1e-5, np.pi / 4, 20_000), omega])
+    gain = gains(W, everywhere, np.ones(1))
+    assert gain.max() < 1.5 * upper.max()
+    assert (gain[-50:] >= upper).all() and gain.min() >= upper.min() * (1 - 1e-9)
+    # Of a balanced realization the dynamics are a contraction in the Euclidean norm.
+    assert np.linalg.norm(W.A, 2) <= 1

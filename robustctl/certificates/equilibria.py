@@ -30,7 +30,7 @@ _SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Amplitudes of the increments that the ascent starts from, relative to the system's range of inputs: a switch needs a large one."""
 
 _WALK = 0.3
-"""Of a random walk over the horizon beside the constant input, relative to the range: it leaves the equilibrium."""
+"""Of a random walk over the horizon that is added to the constant input, relative to the range: it leaves the equilibrium."""
 
 
 class Equilibria(NamedTuple):

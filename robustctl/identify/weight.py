@@ -1,5 +1,7 @@
 """A stable linear filter of low order above a gain that is known at some frequencies."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..errors import DataError
@@ -19,11 +21,12 @@ BETTER = 0.9
 ENOUGH = 0.05
 """Mean excess, 5 %, with which no higher order is tried."""
 
-DENSE = 4
-"""Points per interval between two frequencies of the fit at which the filter must be above the bound, too."""
-
 POINTS = 60
 """At most that many frequencies enter the fit, each with the largest bound of its neighbors."""
+
+DENSE = 100
+"""Points of a logarithmic axis, and of a linear one, at which the filter is near the bound, interpolated: from a hundredth of the lowest
+frequency to half the sampling rate, so that no resonance or notch is between frequencies or beyond them."""
 
 
 def weight_above(omega: np.ndarray, upper: np.ndarray, dt: float, *, order: int | None = None) -> StateSpace:
@@ -35,7 +38,7 @@ def weight_above(omega: np.ndarray, upper: np.ndarray, dt: float, *, order: int 
 
     The logarithms of the gains are fitted by least squares that weigh what is below the bound ten times as much; then k is raised until
     nothing is below, at the frequencies and between them by interpolation of the logarithms. Below the first frequency and above the
-    last the bound is continued as a constant.
+    last the bound is continued as a constant, up to half the sampling rate.
 
     **Arguments:**
 
@@ -47,20 +50,23 @@ def weight_above(omega: np.ndarray, upper: np.ndarray, dt: float, *, order: int 
     **Raises:** `DataError` for frequencies out of range, a bound that is not positive and finite, and another order.
     """
     _check(omega, upper, dt, order)
-    angle, target = _ends_continued(*_between(*_thinned(omega * dt, np.log(upper))))
+    bound = _bound(*_thinned(omega * dt, np.log(upper)))
+    angle = _grid(omega * dt)
     best = None
     for n in range(5) if order is None else [order]:
-        tried = _fit(np.exp(1j * angle), target, n)
+        tried = _fit(angle, bound(angle), n)
         if best is None or tried[0] < BETTER * best[0]:
             best = tried
         if best[0] < ENOUGH:
             break
     assert best is not None
     numerator, denominator = (_polynomial(roots) for roots in np.split(best[1], 2))
-    angle, target = np.concatenate([angle, omega * dt]), np.concatenate([target, np.log(upper)])
+    # Between the points of the grid a gain is lowest at the angles of zeros.
+    angle = np.concatenate([angle, np.clip(np.abs(np.angle(np.roots(numerator))), angle[0], np.pi)])
+    angle, target = np.concatenate([angle, omega * dt]), np.concatenate([bound(angle), np.log(upper)])
     # A millionth more covers the rounding of the state-space form.
     k = np.exp(np.max(target - _log_gain(np.exp(1j * angle), best[1])[0])) * (1 + 1e-6)
-    return _companion(k * numerator, denominator, dt)
+    return _realized(k * numerator, denominator, dt)
 
 
 def gains(W: StateSpace, omega: np.ndarray, u_size: np.ndarray) -> np.ndarray:
@@ -110,25 +116,21 @@ def _thinned(angle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndar
     )
 
 
-def _between(angle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bound with its interpolation at `DENSE` points per interval: the filter must have no notch between two frequencies."""
-    if len(angle) == 1:
-        return angle, target
-    steps = np.linspace(0, len(angle) - 1, DENSE * (len(angle) - 1) + 1)
-    dense = np.exp(np.interp(steps, np.arange(len(angle)), np.log(angle)))
-    return dense, np.interp(np.log(dense), np.log(angle), target)
+def _bound(angle: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the bound at any angles: interpolated between those given, constant outside."""
+    return lambda at: np.interp(np.log(at), np.log(angle), target)
 
 
-def _ends_continued(angle: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low = angle[0] * np.array([0.01, 0.03, 0.1, 0.3])
-    high = np.linspace(angle[-1], np.pi, 6)[1:] if angle[-1] < 0.95 * np.pi else np.array([])
-    ends = np.full(len(low), target[0]), np.full(len(high), target[-1])
-    return np.concatenate([low, angle, high]), np.concatenate([ends[0], target, ends[1]])
+def _grid(angle: np.ndarray) -> np.ndarray:
+    low = 0.01 * angle[0]
+    return np.unique(np.concatenate([np.geomspace(low, np.pi, DENSE), np.linspace(low, np.pi, DENSE)]))
 
 
-def _fit(z: np.ndarray, target: np.ndarray, order: int) -> tuple[float, np.ndarray]:
+def _fit(angle: np.ndarray, target: np.ndarray, order: int) -> tuple[float, np.ndarray]:
     """Return the mean excess over the bound once raised above it, and the free numbers of zeros and poles."""
     from scipy.optimize import least_squares  # slow to import
+
+    z = np.exp(1j * angle)
 
     def excess(free: np.ndarray) -> np.ndarray:
         return free[-1] + _log_gain(z, free[:-1])[0] - target
@@ -207,14 +209,24 @@ def _polynomial(free: np.ndarray) -> np.ndarray:
     return found
 
 
-def _companion(numerator: np.ndarray, denominator: np.ndarray, dt: float) -> StateSpace:
-    """Return the filter in state space, its states scaled to unit variance under white inputs."""
-    from scipy.linalg import solve_discrete_lyapunov
-
+def _realized(numerator: np.ndarray, denominator: np.ndarray, dt: float) -> StateSpace:
+    """Return the filter in balanced coordinates: those of the polynomials are far from orthogonal where poles are near each other."""
     n, D = len(denominator) - 1, numerator[0]
     A = np.vstack([-denominator[1:], np.eye(n - 1, n)]) if n else np.zeros((0, 0))
     B, C = np.eye(n, 1), (numerator[1:] - D * denominator[1:])[None]
     if n:
-        size = np.sqrt(np.diag(solve_discrete_lyapunov(A, B @ B.T)))
-        A, B, C = A * size / size[:, None], B / size[:, None], C * size
+        A, B, C = _balanced(A, B, C)
     return StateSpace(A, B, C, [[D]], dt)
+
+
+def _balanced(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a stable system in states that are as reachable as observable: both Gramians are the same diagonal."""
+    from scipy.linalg import solve_discrete_lyapunov
+
+    reached, seen = solve_discrete_lyapunov(A, B @ B.T), solve_discrete_lyapunov(A.T, C.T @ C)
+    values, vectors = np.linalg.eigh(reached)
+    # A state that is hardly reached or seen, where a pole almost cancels a zero, keeps a finite size.
+    root = vectors * np.sqrt(np.maximum(values, values[-1] * np.finfo(float).eps))
+    values, vectors = np.linalg.eigh(root.T @ seen @ root)
+    T = root @ vectors * np.maximum(values, values[-1] * np.finfo(float).eps) ** -0.25
+    return np.linalg.solve(T, A @ T), np.linalg.solve(T, B), C @ T

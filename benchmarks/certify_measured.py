@@ -100,6 +100,7 @@ def main() -> int:
     unknown = rc.certificates.ModelError(gain=1.0, at="output", weight=error.W)
     allowed = rc.certificates.allowed_gamma(plant, base, unknown)
     scenario = Compensation(plant, base, jnp.asarray([y0]), 1.0)
+    everywhere = np.linspace(1e-4, np.pi / log.dt, 10_000)
     policy, cost = policy_of(scenario, SHARE * allowed.gamma, given.epochs, given.seed)
     alone = rc.certify(policy)
     loop = rc.certify(scenario.loop(policy), gains=[("n", "y"), ("n", "u")], error=unknown)
@@ -108,7 +109,7 @@ def main() -> int:
         **provenance(given.seed),
         "record": "cascaded tanks", "order": len(fit.model.parameterization.explicit().init_state()),
         "fit_percent_on_fresh_record": float(rc.simulate(fit.model, fresh).scores().fit_percent[0]),
-        "largest_error_seen": float(seen.max()), "largest_weight": float(error.weight_gain(np.linspace(1e-4, np.pi / log.dt, 10_000)).max()),
+        "largest_error_seen": float(seen.max()), "largest_weight": float(error.weight_gain(everywhere).max()),
         "unseen": error.unseen, "allowed_gamma": allowed.gamma, "proven_gamma_of_policy": alone.gamma,
         "stable_for_every_error_within_W": stable, "loop_proven": loop.holds,
         "gains": {f"{a} to {b}": value for (a, b), value in loop.gains.items()},

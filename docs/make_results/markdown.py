@@ -36,6 +36,7 @@ COMMANDS = {
     "certified_models": "python -m benchmarks.certified_models --out results/certified_models.json",
     "lipschitz_networks": "python -m benchmarks.lipschitz_networks --wide --out results/lipschitz_networks.json",
     "certify_loop": "python -m benchmarks.certify_loop --out results/certify_loop.json",
+    "certify_measured": "python -m benchmarks.certify_measured FOLDER --out results/certify_measured.json",
     "model_error": "python -m benchmarks.model_error --out results/model_error.json",
     "linear_models": "python -m benchmarks.linear_models --data FOLDER --out results/linear_models.json",
     "start_at_linear": "python -m benchmarks.start_at_linear --data FOLDER --seeds 2 --out results/start_at_linear.json",

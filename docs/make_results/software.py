@@ -140,6 +140,21 @@ def loop_limits(results: Results) -> str:
     ])  # fmt: skip
 
 
+def measured_loop(results: Results) -> str:
+    r = results.get("certify_measured")
+    if r is None:
+        return ""
+    unseen = ", ".join(f"{low:.3g} to {high:.3g}" for low, high in r["unseen"])
+    return table(("from log to loop, " + r["record"], "value"), [
+        ("order of the model", r["order"]), ("fit on the fresh record, %", r["fit_percent_on_fresh_record"]),
+        ("largest error where the record shows it, upper bound, V/V", r["largest_error_seen"]), ("largest gain of W, V/V", r["largest_weight"]),
+        ("not seen, rad/s", unseen), ("gain of the policy that W allows, proven, V/V", r["allowed_gamma"]),
+        ("gain of the trained policy, proven", r["proven_gamma_of_policy"]),
+        ("stable for every error within W, proven", str(r["stable_for_every_error_within_W"]).lower()),
+        ("cost before and after the training", " and ".join(map(number, r["cost_before_and_after"]))),
+    ])  # fmt: skip
+
+
 def regions(results: Results) -> str:
     rows = []
     for r in results.get("regions", {}).get("regions", []):

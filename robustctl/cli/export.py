@@ -28,7 +28,7 @@ class Export:
         name: Identifier with which the names in the code begin; default: the file's name.
         dtype: float32, float64 or, of C, fixed point, q4 to q31, for example q15; default: that of the model.
         dt: Sample time in seconds, for a model that does not know its own.
-        emit: Of C, the code around the step: a sketch of Arduino with a timer, a package of ROS 2 with a node, or an S-function of Simulink.
+        emit: Of C, the code around it: a sketch of Arduino with a timer, a package of ROS 2 with a node, or an S-function of Simulink.
         seconds: Time limit of the proofs.
         check: Check a folder from its files alone.
         log: Of C, a log with the inputs, for the comparison of the compiled step and for the ranges of fixed point; default: noise.

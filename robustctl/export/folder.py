@@ -35,6 +35,7 @@ from .fixed_formats import bits_of
 from .fixed_lower import Lowered
 from .limits import known, trained_of
 from .measured import compiled_facts, library, noise, of_log, parity, times
+from .misra import other_rules
 from .record import FILE, FORMAT, Checked, changed, read, sha256
 from .targets import check_folder, sampled_every, write_texts
 from .trace import Traced, check_name, prepared, traced, tracing
@@ -221,6 +222,9 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         with library(folder, made, compiler) as step:
             found, _ = _compared(system, made, low, step, samples)
         faults += _apart(found, about)
+    rules, missing = other_rules(folder / f"{name}.c", (about.get("facts") or {}).get("cppcheck"))
+    faults += rules
+    skipped += missing
     return Checked(tuple(faults), tuple(skipped), certificate)
 
 

@@ -20,6 +20,7 @@ from ..errors import ModelError
 from ..runtime.step import Step
 from ..system import System, step_by_step
 from .compiled import CompiledStep, compiled_in
+from .misra import misra
 from .trace import Traced, tracing
 
 STRICT = (
@@ -122,7 +123,7 @@ def compiled_facts(folder: Path, name: str, compiler: Sequence[str]) -> dict[str
         return {
             "flags": list(STRICT), "warnings": lines, "undefined_symbols": _undefined(made),
             "stack_bytes": _stack(stacks[0].read_text()) if stacks else "not measured: the compiler has no -fstack-usage",
-            "cppcheck": _cppcheck(folder / f"{name}.c"),
+            "cppcheck": misra(folder / f"{name}.c"),
         }  # fmt: skip
 
 
@@ -136,14 +137,6 @@ def _undefined(made: Path) -> list[str] | str:
 def _stack(text: str) -> int:
     """Return the frames of all functions together, which no chain of calls exceeds: none calls itself."""
     return sum(int(line.split("\t")[1]) for line in text.splitlines())
-
-
-def _cppcheck(source: Path) -> list[str] | str:
-    if not shutil.which("cppcheck"):
-        return "not checked: cppcheck was not found"
-    command = ["cppcheck", "--addon=misra", "--quiet", "--template={id}:{line}", str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return sorted(line for line in done.stderr.splitlines() if line)
 
 
 def times(step: CompiledStep, us: PyTree, calls: int = 200) -> dict[str, float | str]:

@@ -155,7 +155,9 @@ def test_a_node_publishes_each_sample_unless_an_input_is_stale(folders):
     published = [[line for line in tick.split("\n") if line.startswith("~/output/")] for tick in ticks[2:-1]]
     found: list = [[float(line.split()[1]) for line in lines] for lines in published]
     assert found[-1] == [] and "warned" in ticks[-2]
-    np.testing.assert_array_equal(np.float32(found[:-1]), rollout(system(), np.vstack([us, us[-1:]])))
+    np.testing.assert_array_equal(
+        np.array(found[:-1], np.float32), rollout(system(), np.vstack([us, us[-1:]]))
+    )
     assert [line.split()[0] for line in ticks[2].strip().split("\n")] == ["~/output/level", "~/output/s90"]
 
 
@@ -212,7 +214,7 @@ def test_a_flag_is_whether_a_message_came(tmp_path):
     out = run(["./node"], folder, "\n".join(lines)).splitlines()
     found = [float(line.split()[1]) for line in out if line.startswith("~/output/y ")]
     us = np.array([[0.5, 0.25, 1.0], [0.5, 0.25, 0.0]])
-    np.testing.assert_array_equal(np.float32(found), rollout(lost_samples(), us)[:, 0])
+    np.testing.assert_array_equal(np.array(found, np.float32), rollout(lost_samples(), us)[:, 0])
 
 
 class Mixed(rc.System):

@@ -120,22 +120,21 @@ def other_drift(low: Lowered, certificate: Certificate | None, about: dict[str, 
     return [] if same else ["the drift bound is not that of the constants and formats"]
 
 
-def float_noise(system: System, made: Traced, samples: int) -> PyTree:
-    """Return noise over the inputs of a step of integers as numbers."""
+def integer_noise(system: System, made: Traced, low: Lowered, samples: int) -> PyTree:
+    """Return noise over the inputs as integers."""
     leaves, structure = jax.tree.flatten(made.u)
     floats = [leaf.astype(np.float64) if leaf.dtype == np.int32 else leaf for leaf in leaves]
     with tracing(np.float64):
-        return noise(system, made._replace(u=structure.unflatten(floats)), samples)
+        drawn = noise(system, made._replace(u=structure.unflatten(floats)), samples)
+    return as_integers(made, low, drawn)
 
 
 def as_integers(made: Traced, low: Lowered, us: PyTree) -> PyTree:
     """Return samples of the inputs as the integers that the step reads."""
+    leaves, structure = jax.tree.flatten(us)
     names = iter(made.program.inputs)
-    return jax.tree.map(
-        lambda a: (
-            low.integers(next(names).name, a) if np.asarray(a)[:1].size else np.asarray(a).astype(np.int32)
-        ),
-        us,
+    return structure.unflatten(
+        [low.integers(next(names).name, a) if a[:1].size else a.astype(np.int32) for a in leaves]
     )
 
 

@@ -13,7 +13,7 @@ from ..certificates.content import fingerprint
 from ..errors import RobustctlError
 from ..io import load, save
 from ..runs.provenance import environment
-from ..store.json_text import write_json
+from ..store.json_text import entry, write_json
 from ..system import Parameterization, System, explicit_of
 from . import count
 from .c_files import files
@@ -25,8 +25,8 @@ from .fixed_folder import (
     again,
     as_integers,
     float_drift,
-    float_noise,
     header_lines,
+    integer_noise,
     other_drift,
     recorded,
     same_integers,
@@ -160,7 +160,7 @@ def _compared(
     if low is None:
         us = noise(system, made, samples) if log is None else log
         return parity(system, made, step, us), us
-    us = as_integers(made, low, float_noise(system, made, samples) if log is None else log)
+    us = integer_noise(system, made, low, samples) if log is None else as_integers(made, low, log)
     return same_integers(made, step, us), us
 
 
@@ -186,7 +186,9 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
     folder = Path(folder)
     about = read(folder)
     faults, skipped = changed(folder, about["files"]), []
-    skipped += [f"{what}, as it may be: it is yours" for what in changed(folder, about.get("yours") or {})]
+    skipped += [
+        f"{what}, as it may be: it is yours" for what in changed(folder, entry(about, "yours", dict) or {})
+    ]
     name = about["name"]
     check_name(name)
     if about.get("kept"):
@@ -222,7 +224,7 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         with library(folder, made, compiler) as step:
             found, _ = _compared(system, made, low, step, samples)
         faults += _apart(found, about)
-    rules, missing = other_rules(folder / f"{name}.c", (about.get("facts") or {}).get("cppcheck"))
+    rules, missing = other_rules(folder / f"{name}.c", (entry(about, "facts", dict) or {}).get("cppcheck"))
     faults += rules
     skipped += missing
     return Checked(tuple(faults), tuple(skipped), certificate)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import ModelError
 from ..runtime.program import Program, Signals
 
 
@@ -112,23 +113,24 @@ def _actuators(system: Any, program: Program) -> Ranges:
     return {} if plant is None else _fitting(program.outputs, *limits(plant.plant.controls))
 
 
-def trained_of(model: Any) -> dict[str, list[list[float | None]]] | None:
+def trained_of(model: Any) -> dict[str, list[list[float]]] | None:
     """Return the range of the record that a fitted model was trained on, as JSON can hold it; None for another model."""
     from ..train import FittedModel
 
     if not isinstance(model, FittedModel) or model.trained is None:
         return None
-    # What was never measured has no range.
-    return {
-        name: [[end if np.isfinite(end) else None for end in ends] for ends in getattr(model.trained, name)]
-        for name in ("u", "y")
-    }
+    return {name: [list(ends) for ends in getattr(model.trained, name)] for name in ("u", "y")}
 
 
 def _trained(trained: Any, program: Program) -> Ranges:
     found: Ranges = {}
     for name, signals in (("u", program.inputs), ("y", program.outputs)):
-        ends = np.asarray((trained or {}).get(name, []), np.float64)
+        try:
+            ends = np.asarray((trained or {}).get(name, []), np.float64)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ModelError(
+                "the trained range must have two numbers for each signal; export again"
+            ) from error
         if ends.ndim == 2 and ends.shape[1] == 2:
             found |= _fitting(signals, ends[:, 0], ends[:, 1])
     return found

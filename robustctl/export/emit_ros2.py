@@ -28,10 +28,10 @@ using Number = std_msgs::msg::Float64;
 
 struct Input
 {
-    double value;
-    bool arrived;  // once since the start
-    bool fresh;    // since the sample before
-    rclcpp::Time at;
+    double value = 0.0;
+    bool arrived = false;  // once since the start
+    bool fresh = false;    // since the sample before
+    rclcpp::Time at{};
 };
 
 class StepNode : public rclcpp::Node

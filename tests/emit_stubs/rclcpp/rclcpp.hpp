@@ -27,7 +27,8 @@ struct Duration
 
 struct Time
 {
-    double at = 0;
+    explicit Time(double seconds = 0) : at(seconds) {}
+    double at;
     Duration operator-(const Time & other) const { return Duration(std::chrono::nanoseconds(static_cast<long long>(1e9 * (at - other.at)))); }
 };
 

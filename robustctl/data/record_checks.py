@@ -12,6 +12,8 @@ from ..checks import are_all, one_or_more
 from ..errors import DataError
 
 CONSTANT = 1e-12  # deviation over largest value; rounding of a constant leaves about 1e-16, logs resolve 1e-6 or coarser
+MEASURED = " is measured"
+"""Suffix of a channel's flag: 1 if the sample was measured, 0 if the last one is held."""
 SMALLEST_SPREAD = 1e-150  # its square is 1e-300, close to the smallest number of float64
 
 

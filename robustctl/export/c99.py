@@ -6,11 +6,12 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from ..system import Parameterization, System
+from ..system import Parameterization, System, explicit_of
 from .c_files import files
 from .fixed import formats
 from .fixed_folder import header_lines
 from .fixed_formats import bits_of
+from .limits import known, trained_of
 from .targets import check_folder, sampled_every, write_texts
 from .trace import program
 
@@ -36,7 +37,8 @@ def c(
 
     The folder then holds `NAME.h`, with the structs, names and units of the signals, and `NAME.c`. The code allocates nothing, has no
     globals that change, no recursion and no loop without a fixed bound; it calls nothing but functions of `math.h`. Sums run from the
-    first term to the last.
+    first term to the last. Comments and constants of the header have the limits of signals where they are known, and the range that a
+    fitted model was trained in.
 
     **Arguments:**
 
@@ -68,5 +70,6 @@ def c(
         low = formats(system, bits, name=name, u=u, dt=dt, log=log).low
         made, more = low.program, header_lines(low)
     sampled_every(made)
-    write_texts(folder, files(made, more, own_functions=own_functions))
+    ranges = known(explicit_of(system), made, trained_of(system))
+    write_texts(folder, files(made, more, ranges, own_functions=own_functions))
     return folder

@@ -8,16 +8,23 @@ from . import c_kinds, c_more  # noqa: F401  # registers what they print
 from .c_print import Printer
 from .c_refs import Place, Ref, Scalar, place
 from .c_text import comment, identifiers
+from .fields import limit_macros
+from .limits import Known
 
 
-def files(program: Program, more: Sequence[str] = (), *, own_functions: bool = False) -> dict[str, str]:
+def files(
+    program: Program, more: Sequence[str] = (), known: Known | None = None, *, own_functions: bool = False
+) -> dict[str, str]:
     """Return the text of each file of a program by its name; arguments are those of `header` and `source`."""
     name = program.name
-    return {f"{name}.h": header(program, more), f"{name}.c": source(program, own_functions=own_functions)}
+    return {
+        f"{name}.h": header(program, more, known or Known()),
+        f"{name}.c": source(program, own_functions=own_functions),
+    }
 
 
-def header(program: Program, more: Sequence[str] = ()) -> str:
-    """Return the header: the structs, with names and units of the signals, more lines, and the two functions."""
+def header(program: Program, more: Sequence[str], known: Known) -> str:
+    """Return the header: the structs, with names, units and known ranges of the signals, more lines, and the two functions."""
     p, name = Printer(program), program.name
     guard = f"{name.upper()}_H"
     time = (
@@ -35,9 +42,9 @@ def header(program: Program, more: Sequence[str] = ()) -> str:
         f"#ifndef {guard}", f"#define {guard}", "", *includes, "#ifdef __cplusplus", 'extern "C" {', "#endif", "",
         *time, "",
         *_struct(p, "state", [_field(p, s.name, s.value) for s in program.state]),
-        *_struct(p, "inputs", [line for s in program.inputs for line in _signal_fields(p, s)]),
-        *_struct(p, "outputs", [line for s in program.outputs for line in _signal_fields(p, s)]),
-        *more,
+        *_struct(p, "inputs", [line for s in program.inputs for line in _signal_fields(p, s, known)]),
+        *_struct(p, "outputs", [line for s in program.outputs for line in _signal_fields(p, s, known)]),
+        *limit_macros(program, known, "" if p.double else "f"), *more,
         comment("Sets the initial state."),
         f"void {name}_init({name}_state *state);", "",
         comment("Computes the outputs of one sample and moves the state to the next. Inputs must be finite."),
@@ -86,20 +93,27 @@ def _struct(p: Printer, what: str, fields: list[str]) -> list[str]:
     return ["typedef struct {", *(f"    {field}" for field in fields), f"}} {p.prefix}_{what};", ""]
 
 
-def _field(p: Printer, name: str, value: Value) -> str:
+def _field(p: Printer, name: str, value: Value, notes: Sequence[str] = ()) -> str:
     kind = p.types[value.dtype]
-    if value.size == 1:
-        return f"{kind} {name};"
     shape = (
-        "" if len(value.shape) < 2 else " " + comment(f"{' by '.join(map(str, value.shape))}, row after row")
+        []
+        if len(value.shape) < 2 or value.size == 1
+        else [f"{' by '.join(map(str, value.shape))}, row after row"]
     )
-    return f"{kind} {name}[{value.size}];{shape}"
+    size = "" if value.size == 1 else f"[{value.size}]"
+    return f"{kind} {name}{size};" + _comment([*shape, *notes])
 
 
-def _signal_fields(p: Printer, signals: Signals) -> list[str]:
+def _comment(notes: Sequence[str]) -> str:
+    return f" {comment(', '.join(notes))}" if notes else ""
+
+
+def _signal_fields(p: Printer, signals: Signals, known: Known) -> list[str]:
     """Return a field for each named signal, or one for the whole array."""
     if signals.labels is None:
-        return [_field(p, signals.name, signals.value)]
+        each = [", ".join(known.notes(signals, k)) for k in range(signals.value.size)]
+        alike = each[:1] if len(set(each)) == 1 else [f"[{k}] {note}" for k, note in enumerate(each) if note]
+        return [_field(p, signals.name, signals.value, [note for note in alike if note])]
     units = signals.units or ("",) * len(signals.labels)
     kind = p.types[signals.value.dtype]
     lines = []
@@ -109,7 +123,8 @@ def _signal_fields(p: Printer, signals: Signals) -> list[str]:
         notes = [label] if label != name else []
         notes += [f"[{unit}]"] if unit else []
         notes += ["1 where measured, else 0"] if k in signals.flags else []
-        lines.append(f"{kind} {name};" + (f" {comment(' '.join(notes))}" if notes else ""))
+        ranges = known.notes(signals, k)
+        lines.append(f"{kind} {name};" + _comment([*([" ".join(notes)] if notes else []), *ranges]))
     return lines
 
 

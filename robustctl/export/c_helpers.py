@@ -7,8 +7,8 @@ _REAL = {
     "min": "static real @min(real a, real b)\n{\n    return (a < b || a != a) ? a : b;\n}",
     "above": "static real @above(real a, real least)\n{\n    return a < least ? least : a;\n}",
     "below": "static real @below(real a, real most)\n{\n    return a > most ? most : a;\n}",
-    "sign": "static real @sign(real a)\n{\n    return a > 0 ? (real)1 : a < 0 ? (real)-1 : a;\n}",
-    "is_finite": "static bool @is_finite(real a)\n{\n    return a - a == 0;\n}",
+    "sign": "static real @sign(real a)\n{\n    return a > (real)0 ? (real)1 : a < (real)0 ? (real)-1 : a;\n}",
+    "is_finite": "static bool @is_finite(real a)\n{\n    return a - a == (real)0;\n}",
 }
 _INTEGER = {
     "max": "static INT @max#(INT a, INT b)\n{\n    return a > b ? a : b;\n}",
@@ -95,7 +95,7 @@ static void @cholesky(real *a, int n)
         for (int k = 0; k < j; k++) {
             d -= a[j * n + k] * a[j * n + k];
         }
-        definite = definite && d > 0;
+        definite = definite && d > (real)0;
         d = sqrt(definite ? d : (real)1);
         a[j * n + j] = d;
         for (int i = j + 1; i < n; i++) {

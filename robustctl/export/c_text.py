@@ -16,6 +16,8 @@ def plus(a: Index, b: Index) -> Index:
         return a + b
     if a == 0:
         return b
+    if isinstance(b, str) and b.startswith("-"):
+        return f"{a} - {b[1:]}"
     return a if b == 0 else f"{a} + {b}"
 
 
@@ -23,7 +25,8 @@ def times(n: int, a: Index) -> Index:
     """Return a multiple of an index."""
     if isinstance(a, int) or n == 0:
         return n * a if isinstance(a, int) else 0
-    return a if n == 1 else f"{n} * {a if a.isidentifier() else f'({a})'}"
+    inside = a if a.isidentifier() else f"({a})"
+    return a if n == 1 else f"-{inside}" if n == -1 else f"{n} * {inside}"
 
 
 def number(value: float | int | bool, dtype: str, double: bool) -> str:

@@ -22,9 +22,11 @@ class Constant(NamedTuple):
     @property
     def value(self) -> float:
         """The number; a hexadecimal one is exact."""
-        if "p" not in self.text.lower():
-            return float(self.text.rstrip("fFlLuU"))
-        return float.fromhex(self.text.rstrip("fFlL"))
+        text = self.text.lower()
+        if not text.lstrip("-").startswith("0x"):
+            return float(text.rstrip("flu"))
+        # Without an exponent an f is a digit.
+        return float.fromhex(text.rstrip("fl" if "p" in text else "ul"))
 
 
 def constants(source: str) -> list[Constant]:

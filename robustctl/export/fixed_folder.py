@@ -50,16 +50,21 @@ static inline real NAME_number(int32_t integer, real scale)
 
 def header_lines(low: Lowered) -> list[str]:
     """Return what the header of a step of integers adds: the scales of its signals, and conversions from and to numbers."""
-    name, macro, double = low.program.name, low.program.name.upper(), low.bits > _FLOAT_BITS
+    name, macro, double = low.program.name, low.program.name.upper(), real_of(low) == "double"
     lines = [
         "/* Fixed point: a number is its integer divided by the scale of its signal. */",
         f"#define {macro}_LIMIT {(1 << low.bits) - 1}",
     ]
     for signal, n in low.fractions.items():
         lines.append(f"#define {macro}_{signal.upper()}_SCALE 0x1p{n:+d}{'' if double else 'f'}")
-    text = re.sub(r"\breal\b", "double" if double else "float", _CONVERSIONS)
+    text = re.sub(r"\breal\b", real_of(low), _CONVERSIONS)
     text = text.replace("HALF", "0.5" if double else "0.5f").replace("NAME_LIMIT", f"{macro}_LIMIT")
     return [*lines, "", *text.replace("NAME", name).splitlines(), ""]
+
+
+def real_of(low: Lowered) -> str:
+    """Return the type of numbers that the header converts from and to integers."""
+    return "double" if low.bits > _FLOAT_BITS else "float"
 
 
 def recorded(step: FixedPoint, seconds: float) -> dict[str, Any]:
@@ -120,10 +125,16 @@ def integer_noise(system: System, made: Traced, low: Lowered, samples: int) -> P
     leaves, structure = jax.tree.flatten(made.u)
     floats = [leaf.astype(np.float64) if leaf.dtype == np.int32 else leaf for leaf in leaves]
     with tracing(np.float64):
-        drawn = jax.tree.leaves(noise(system, made._replace(u=structure.unflatten(floats)), samples))
+        drawn = noise(system, made._replace(u=structure.unflatten(floats)), samples)
+    return as_integers(made, low, drawn)
+
+
+def as_integers(made: Traced, low: Lowered, us: PyTree) -> PyTree:
+    """Return samples of the inputs as the integers that the step reads."""
+    leaves, structure = jax.tree.flatten(us)
     names = iter(made.program.inputs)
     return structure.unflatten(
-        [low.integers(next(names).name, a) if a[:1].size else a.astype(np.int32) for a in drawn]
+        [low.integers(next(names).name, a) if a[:1].size else a.astype(np.int32) for a in leaves]
     )
 
 

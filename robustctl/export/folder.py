@@ -1,7 +1,5 @@
 """An exported controller with all that shows it to be the right one, and the check of it from its files alone."""
 
-import dataclasses
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,32 @@ from ..certificates.content import fingerprint
 from ..errors import RobustctlError
 from ..io import load, save
 from ..runs.provenance import environment
-from ..store.json_text import entry, parse_object, write_json
+from ..store.json_text import entry, write_json
 from ..system import Parameterization, System, explicit_of
 from . import count
 from .c_files import files
 from .compiled import CompiledStep, find_compiler
 from .constants import difference
+from .emit import Emitted, check_emit, emitted
 from .fixed import fixed
 from .fixed_folder import (
     again,
+    as_integers,
     float_drift,
     header_lines,
     integer_noise,
     other_drift,
     recorded,
     same_integers,
-)  # fmt: skip
+)
 from .fixed_formats import bits_of
 from .fixed_lower import Lowered
-from .measured import compiled_facts, library, noise, parity, times
+from .limits import known, trained_of
+from .measured import compiled_facts, library, noise, of_log, parity, times
+from .misra import other_rules
+from .record import FILE, FORMAT, Checked, changed, read, sha256
 from .targets import check_folder, sampled_every, write_texts
 from .trace import Traced, check_name, prepared, traced, tracing
-
-FILE = "export.json"
-FORMAT = 1
 
 
 def package(
@@ -52,6 +52,7 @@ def package(
     samples: int = 10_000,
     seconds: float = 60.0,
     log: PyTree = None,
+    emit: str | None = None,
 ) -> Path:
     """Write a system's step as C99 with the proof of it, and return the folder.
 
@@ -71,9 +72,12 @@ def package(
     - `dt`: sample time in seconds; needed where the system does not know its own.
     - `samples`: of noise over the range of the inputs, for the comparison.
     - `seconds`: time limit of the proofs.
-    - `log`: in fixed point samples of the input, time first, for the formats.
+    - `log`: samples of the input, time first, for the comparison in place of noise, and in fixed point for the formats.
+    - `emit`: `arduino`, `ros2` or `simulink`, for the code around it: a sketch with a timer, in a folder called `name`; a package with
+      a node that has a topic for each signal; an S-function. Files that are yours to change state it in their first lines.
 
-    **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, and all that `program` refuses.
+    **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, a log that does not fit, and all that `program`
+    refuses.
 
     **Example:** ::
 
@@ -83,32 +87,44 @@ def package(
         assert rc.export.check(folder).holds
     """
     folder = Path(folder)
+    check_name(name)
     check_folder(folder)
+    check_emit(emit, folder, name)
+    trained = trained_of(system)
     if bits_of(dtype) is not None:
         step = fixed(system, dtype, name=name, u=u, dt=dt, log=log, seconds=seconds)
-        made, ready, low, sample = step.traced, step.system, step.lowered, step.exact.u
+        made, ready, low, floats = step.traced, step.system, step.lowered, step.exact
         certificate, more = step.certificate, recorded(step, seconds)
     else:
         ready, dtype = prepared(explicit_of(system), dtype)
         made, low, dtype = traced(ready, name=name, dtype=dtype, u=u, dt=dt), None, dtype.name
-        certificate, sample = certify(ready, prove=True, seconds=seconds), made.u
+        certificate, floats = certify(ready, prove=True, seconds=seconds), made
         more = {"drift": float_drift(ready, made, certificate)}
     every = sampled_every(made.program)
-    write_texts(folder, _files(made, low))
+    us = None if log is None else of_log(floats, log, samples)
+    texts = _texts(ready, made, low, trained, emit)
+    write_texts(folder, texts.files | texts.yours)
     kept = _saved(ready, folder / f"{name}.safetensors")
     about = {
         "format": FORMAT, "name": name, "dtype": dtype, "dt": every, "system": type(ready).__name__,
-        "input": None if u is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(sample)], "kept": kept,
+        "input": None if u is None else [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(floats.u)], "kept": kept,
         "certificate": certificate.to_json(), "operations": count.operations(made.program), **more,
-        **_compiled(ready, made, low, folder, samples), "environment": environment(),
+        "trained": trained, "emit": emit, "yours": {file: sha256(folder / file) for file in texts.yours},
+        **_compiled(ready, made, low, folder, samples, us), "environment": environment(),
     }  # fmt: skip
-    about["files"] = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    about["files"] = {
+        path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name not in texts.yours
+    }
     write_json(folder / FILE, about)
     return folder
 
 
-def _files(made: Traced, low: Lowered | None) -> dict[str, str]:
-    return files(made.program, [] if low is None else header_lines(low))
+def _texts(system: System, made: Traced, low: Lowered | None, trained: Any, emit: str | None) -> Emitted:
+    """Return the texts of a folder: the step, and what is around it."""
+    ranges = known(system, made.program, trained)
+    step = files(made.program, [] if low is None else header_lines(low), ranges)
+    around = emitted(emit, made.program, low, ranges)
+    return around._replace(files=step | around.files)
 
 
 def _saved(system: System, path: Path) -> str:
@@ -121,7 +137,7 @@ def _saved(system: System, path: Path) -> str:
 
 
 def _compiled(
-    system: System, made: Traced, low: Lowered | None, folder: Path, samples: int
+    system: System, made: Traced, low: Lowered | None, folder: Path, samples: int, log: PyTree
 ) -> dict[str, Any]:
     """Return what is found out with a compiler, or that there is none."""
     try:
@@ -129,7 +145,8 @@ def _compiled(
     except RobustctlError as error:
         return {"compiler": None, "skipped": str(error)}
     with library(folder, made, compiler) as step:
-        same, us = _compared(system, made, low, step, samples)
+        same, us = _compared(system, made, low, step, samples, log)
+        same["of"] = "noise over the range of the inputs" if log is None else "the log"
         return {
             "compiler": list(compiler), "parity": same, "time": times(step, us),
             "facts": compiled_facts(folder, made.program.name, compiler),
@@ -137,52 +154,14 @@ def _compiled(
 
 
 def _compared(
-    system: System, made: Traced, low: Lowered | None, step: CompiledStep, samples: int
+    system: System, made: Traced, low: Lowered | None, step: CompiledStep, samples: int, log: PyTree = None
 ) -> tuple[dict[str, Any], PyTree]:
-    """Return how far the compiled step is from the system's own, and the inputs of the comparison."""
+    """Return how far the compiled step is from the system's own, and the inputs of the comparison: those of a log, else noise."""
     if low is None:
-        us = noise(system, made, samples)
+        us = noise(system, made, samples) if log is None else log
         return parity(system, made, step, us), us
-    us = integer_noise(system, made, low, samples)
+    us = integer_noise(system, made, low, samples) if log is None else as_integers(made, low, log)
     return same_integers(made, step, us), us
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@dataclasses.dataclass(frozen=True)
-class Checked:
-    """What the check of an exported folder found.
-
-    **Arguments:**
-
-    - `faults`: what differs, in words; none where all is as it was exported.
-    - `skipped`: what could not be checked here, and why.
-    - `certificate`: of the constants, None where there is none to check.
-    """
-
-    faults: tuple[str, ...]
-    skipped: tuple[str, ...]
-    certificate: Certificate | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing differs."""
-        return not self.faults
-
-    def __str__(self) -> str:
-        """Return a text for people, a line for each finding."""
-        lines = [f"DIFFERS: {fault}" for fault in self.faults] + [f"skipped: {what}" for what in self.skipped]
-        if self.certificate is not None:
-            rate, gamma = self.certificate.rate, self.certificate.gamma
-            found = [
-                f"{what} {value:.6g}"
-                for what, value in (("rate", rate), ("gain", gamma))
-                if value is not None
-            ]
-            lines.append(f"proven of the constants in the C file: {', '.join(found) or 'nothing'}")
-        return "\n".join([*lines, "as exported" if self.holds else "not as exported"])
 
 
 def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
@@ -205,20 +184,25 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         print(rc.export.check(folder, samples=100))
     """
     folder = Path(folder)
-    about = _read(folder)
-    faults, skipped = _changed(folder, about["files"]), []
+    about = read(folder)
+    faults, skipped = changed(folder, about["files"]), []
+    skipped += [
+        f"{what}, as it may be: it is yours" for what in changed(folder, entry(about, "yours", dict) or {})
+    ]
     name = about["name"]
     check_name(name)
     if about.get("kept"):
-        return Checked(tuple(faults), (f"constants, certificate and step: {about['kept']}",), None)
+        return Checked(tuple(faults), (*skipped, f"constants, certificate and step: {about['kept']}"), None)
     try:
         with tracing(_precision(about)):
             system = load(folder / f"{name}.safetensors")
         made, low = _again(system, about)
-        wanted = _files(made, low)
+        wanted = _texts(system, made, low, about.get("trained"), _emit(about)).files
         given = {file: (folder / file).read_text(encoding="utf-8") for file in wanted}
     except (RobustctlError, OSError, ValueError) as error:
-        return Checked((*faults, f"the code or {name}.safetensors cannot be read: {error}"), (), None)
+        return Checked(
+            (*faults, f"the code or {name}.safetensors cannot be read: {error}"), tuple(skipped), None
+        )
     other = [
         f"{file}: {found}" for file in sorted(wanted) if (found := difference(given[file], wanted[file]))
     ]
@@ -240,22 +224,17 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         with library(folder, made, compiler) as step:
             found, _ = _compared(system, made, low, step, samples)
         faults += _apart(found, about)
+    rules, missing = other_rules(folder / f"{name}.c", (entry(about, "facts", dict) or {}).get("cppcheck"))
+    faults += rules
+    skipped += missing
     return Checked(tuple(faults), tuple(skipped), certificate)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        about = parse_object((folder / FILE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise RobustctlError(
-            f"the folder must hold the {FILE} of an export, got {folder}: {error}"
-        ) from error
-    kinds = {"format": int, "name": str, "dtype": str, "dt": float, "files": dict, "certificate": str}
-    missing = [key for key, kind in kinds.items() if entry(about, key, kind) is None]
-    if missing or about["format"] != FORMAT:
-        what = f"without {', '.join(missing)}" if missing else f"of format {about['format']}"
-        raise RobustctlError(f"{FILE} must be of format {FORMAT}, got one {what}; export again")
-    return about
+def _emit(about: dict[str, Any]) -> str | None:
+    """Return the target of a record."""
+    emit = about.get("emit")
+    check_emit(emit)
+    return emit
 
 
 def _precision(about: dict[str, Any]) -> np.dtype:
@@ -270,18 +249,6 @@ def _again(system: System, about: dict[str, Any]) -> tuple[Traced, Lowered | Non
     if bits_of(about["dtype"]) is not None:
         return again(system, about, u)
     return traced(system, name=about["name"], dtype=about["dtype"], u=u, dt=about["dt"]), None
-
-
-def _changed(folder: Path, files: dict[str, str]) -> list[str]:
-    """Return the files that are missing or not the exported ones."""
-    found = []
-    for name, digest in files.items():
-        path = folder / Path(name).name
-        if not path.is_file():
-            found.append(f"{name} is missing")
-        elif _sha256(path) != digest:
-            found.append(f"{name} was changed after the export")
-    return found
 
 
 def _certified(stored: str, system: System) -> tuple[Certificate | None, list[str]]:

@@ -16,9 +16,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
+from ..errors import ModelError
 from ..runtime.step import Step
 from ..system import System, step_by_step
 from .compiled import CompiledStep, compiled_in
+from .misra import misra
 from .trace import Traced, tracing
 
 STRICT = (
@@ -50,6 +52,25 @@ def noise(system: System, made: Traced, samples: int, seed: int = 0) -> PyTree:
         for k in system.flags:
             draw[0][:, k] = draw[0][:, k] > 0
     return structure.unflatten([u.astype(leaf.dtype) for u, leaf in zip(draw, leaves, strict=True)])
+
+
+def of_log(made: Traced, log: PyTree, most: int) -> PyTree:
+    """Return the first samples of a log, at most so many, as the step takes them.
+
+    **Raises:** `ModelError` for another number of arrays, other shapes, and numbers that are not finite.
+    """
+    leaves, structure = jax.tree.flatten(made.u)
+    given = [np.asarray(a) for a in jax.tree.leaves(log)]
+    shapes = [leaf.shape for leaf in leaves]
+    if [a.shape[1:] for a in given] != shapes or len({len(a) for a in given}) != 1 or not len(given[0]):
+        raise ModelError(
+            f"log must have samples of shapes {shapes}, time first, got arrays of shapes {[a.shape for a in given]}"
+        )
+    if not all(np.isfinite(a).all() for a in given):
+        raise ModelError(
+            "log must be finite, got NaN or infinite samples; fill or leave out what was not measured"
+        )
+    return structure.unflatten([a[:most].astype(leaf.dtype) for a, leaf in zip(given, leaves, strict=True)])
 
 
 def parity(system: System, made: Traced, step: CompiledStep, us: PyTree) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def compiled_facts(folder: Path, name: str, compiler: Sequence[str]) -> dict[str
         return {
             "flags": list(STRICT), "warnings": lines, "undefined_symbols": _undefined(made),
             "stack_bytes": _stack(stacks[0].read_text()) if stacks else "not measured: the compiler has no -fstack-usage",
-            "cppcheck": _cppcheck(folder / f"{name}.c"),
+            "cppcheck": misra(folder / f"{name}.c"),
         }  # fmt: skip
 
 
@@ -116,14 +137,6 @@ def _undefined(made: Path) -> list[str] | str:
 def _stack(text: str) -> int:
     """Return the frames of all functions together, which no chain of calls exceeds: none calls itself."""
     return sum(int(line.split("\t")[1]) for line in text.splitlines())
-
-
-def _cppcheck(source: Path) -> list[str] | str:
-    if not shutil.which("cppcheck"):
-        return "not checked: cppcheck was not found"
-    command = ["cppcheck", "--addon=misra", "--quiet", "--template={id}:{line}", str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return sorted(line for line in done.stderr.splitlines() if line)
 
 
 def times(step: CompiledStep, us: PyTree, calls: int = 200) -> dict[str, float | str]:

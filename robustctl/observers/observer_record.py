@@ -6,11 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..data import Experiment, Record, Scaling
-from ..data.record_checks import as_names
+from ..data.record_checks import MEASURED, as_names
 from ..errors import DataError
-
-MEASURED = " is measured"
-"""Suffix of a channel's flag: 1 if the sample was measured, 0 if the last one is held."""
 
 
 def for_observer(

@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from numpy.typing import ArrayLike
 
-from ..data.record_checks import as_names
+from ..data.record_checks import MEASURED, as_names
 from ..errors import DataError, RobustctlWarning
 from ..system import System
 from ..train import FittedModel
 from ..train.trained_range import Departure, departures, outside
-from .observer_record import MEASURED
 
 
 class Estimate(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from .errors import ModelError
+from .errors import InvalidModelError
 from .lft import LFT, Claim
 from .pytrees import shape_of
 
@@ -123,10 +123,10 @@ class System(Certifiable):
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of the input in which nothing acts: `nu` zeros and as many for references.
 
-        **Raises:** `ModelError` for a class without `nu` that does not define it.
+        **Raises:** `InvalidModelError` for a class without `nu` that does not define it.
         """
         if self.nu is None:
-            raise ModelError(
+            raise InvalidModelError(
                 f"one sample of the input must be known, and {type(self).__name__} has no nu; give the class a method "
                 "undisturbed(references) that returns one, or give the inputs"
             )
@@ -212,9 +212,9 @@ class StrictlyProper(System):
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of `w` in which nothing but the control acts, with `references` zeros for references.
 
-        **Raises:** `ModelError` for a class that does not define its `w`.
+        **Raises:** `InvalidModelError` for a class that does not define its `w`.
         """
-        raise ModelError(
+        raise InvalidModelError(
             f"a system to be controlled must define what acts on it, and {type(self).__name__} does not; give the class a method "
             "undisturbed(references) that returns one sample of w, or give w to feedback"
         )
@@ -239,7 +239,7 @@ class StrictlyProper(System):
 def one_sample(system: System) -> PyTree:
     """Return one sample of a system's input in which nothing acts; of one to be controlled, `(u, w)` with u zero.
 
-    **Raises:** `ModelError` for a class that does not define it.
+    **Raises:** `InvalidModelError` for a class that does not define it.
     """
     nothing = system.undisturbed()
     if not isinstance(system, StrictlyProper):
@@ -273,9 +273,9 @@ class Parameterization(eqx.Module):
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
-        **Raises:** `ModelError` for a class that does not define which of its arrays scale its output.
+        **Raises:** `InvalidModelError` for a class that does not define which of its arrays scale its output.
         """
-        raise ModelError(
+        raise InvalidModelError(
             f"a model must define how its output is scaled down, and {type(self).__name__} does not; give the class a method "
             "`quiet(factor)` that returns it with its output arrays multiplied by the factor"
         )

@@ -99,7 +99,7 @@ def counterexample(
     - `spread`: standard deviation of the default states, relative where a state is above one.
     - `seed`: of inputs and states.
 
-    **Raises:** `RobustctlError` for something that is no system, fewer than 8 samples, fewer than two states, and `ModelError`
+    **Raises:** `RobustctlError` for something that is no system, fewer than 8 samples, fewer than two states, and `InvalidModelError`
     for a system whose input is unknown, without `inputs`.
 
     **Example:** ::

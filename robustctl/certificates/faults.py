@@ -10,7 +10,7 @@ import numpy as np
 from jax.dtypes import canonicalize_dtype
 
 from ..delayed import Delayed
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, Claim
 from ..pytrees import fields_of, is_key, is_numeric, items_of
 from ..scaled import Scaled, check_flags
@@ -78,7 +78,7 @@ def flag_fault(system: System) -> str:
         try:
             if isinstance(system, Scaled):
                 check_flags(system.flags, system.u_mean, system.u_std)
-        except (ModelError, TypeError) as error:  # TypeError: complex scales
+        except (InvalidModelError, TypeError) as error:  # TypeError: complex scales
             return str(error)
         system = system.system
     return ""
@@ -137,14 +137,14 @@ def _abstract(leaf: Any) -> Any:
 
 
 def check_sizes(system: System, form: LFT) -> None:
-    """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
+    """Raise `InvalidModelError` unless the form has as many states, inputs and outputs as the system steps with."""
     x, _, y = step_shapes(system)
     found, wanted = {"states": form.nx}, {"states": _size(x)}
     if y is not None:
         found |= {"inputs": form.nu, "outputs": form.ny}
         wanted |= {"inputs": system.nu, "outputs": _size(y)}
     if found != wanted:
-        raise ModelError(
+        raise InvalidModelError(
             f"lft() of {type(system).__name__} must describe what its step does, with {wanted}, got {found}; correct lft(), "
             "or leave it out and no claim is made"
         )

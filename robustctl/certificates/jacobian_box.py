@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from . import interval as iv
 from .dual import Dual, constant
 from .dual_rules import RULES, moved
@@ -44,7 +44,7 @@ def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interv
     - `box`: of its argument, both ends (n,).
     - `pieces`: of the box, at most so many.
 
-    **Raises:** `ModelError` for an operation without known bounds, with its name; for a function that jumps inside the box; and for
+    **Raises:** `InvalidModelError` for an operation without known bounds, with its name; for a function that jumps inside the box; and for
     slopes that are not bounded on it.
     """
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
@@ -56,7 +56,7 @@ def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interv
         found, _ = _refined(bounds, box, pieces)
     if not (np.isfinite(found.lo).all() and np.isfinite(found.hi).all()):
         at = np.argwhere(~(np.isfinite(found.lo) & np.isfinite(found.hi)))[0].tolist()
-        raise ModelError(f"{_UNBOUNDED} (entry {at})")
+        raise InvalidModelError(f"{_UNBOUNDED} (entry {at})")
     return found
 
 
@@ -115,7 +115,7 @@ def mean_slopes(function: Callable, box: Interval, n: int, pieces: int = 64, lev
                 if _is_smooth(traced.jaxpr)
                 else None
             )
-        except ModelError:
+        except InvalidModelError:
             H = None
         found = []
         for k in range(levels):
@@ -132,7 +132,7 @@ def mean_slopes(function: Callable, box: Interval, n: int, pieces: int = 64, lev
     exact = lo == hi
     half = np.where(exact, 0.0, (hi - lo) / 2 * (1 + 1e-9) + 1e-14 * size)
     if not np.isfinite(half).all():
-        raise ModelError(_UNBOUNDED)
+        raise InvalidModelError(_UNBOUNDED)
     return MeanSlopes(middle, H, half)
 
 
@@ -146,7 +146,7 @@ def _curvature(slopes: Any, box: Interval, counts: np.ndarray, n: int) -> np.nda
     H = _pieces_of_slopes(slopes, _divided(box, counts))
     lo, hi = H.lo.min(0), H.hi.max(0)
     if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
-        raise ModelError(_UNBOUNDED)
+        raise InvalidModelError(_UNBOUNDED)
     return (lo / 2 + hi / 2) * (np.arange(lo.shape[1]) < n)
 
 
@@ -276,7 +276,7 @@ def _equation(equation: Any, args: list[Dual]) -> list[Dual]:
         return [constant(a) for a in (found if equation.primitive.multiple_results else [found])]
     if (outs := moved(equation, args)) is not None:
         return outs
-    raise ModelError(
+    raise InvalidModelError(
         f"the equations must be of operations whose slopes can be bounded, got {name}; known are {', '.join(sorted(RULES))}"
         f"{'; use steps of a fixed size' if name == 'while' else ''}"
     )
@@ -292,7 +292,7 @@ def _scan(params: dict, args: list[Dual]) -> list[Dual]:
         carry = outs[:carried]
         collected.append(outs[carried:])
     if collected and collected[0]:
-        raise ModelError(
+        raise InvalidModelError(
             "the equations must not collect values of a loop that depend on the state, got a scan with outputs"
         )
     return carry
@@ -301,7 +301,7 @@ def _scan(params: dict, args: list[Dual]) -> list[Dual]:
 def _cond(params: dict, args: list[Dual]) -> list[Dual]:
     which, *rest = args
     if not which.fixed:
-        raise ModelError(
+        raise InvalidModelError(
             "the equations must not switch between programs inside the box, got a cond that depends on the state"
         )
     branch = params["branches"][int(np.clip(which.value.lo[0], 0, len(params["branches"]) - 1))]

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..errors import ModelError, RobustctlError
+from ..errors import InvalidModelError, RobustctlError
 from ..lft import LFT
 from ..scaled import Scaled
 from ..system import System
@@ -56,7 +56,7 @@ def disproof(system: System) -> str:
         return ""
     try:
         return str(counterexample(system) or "")
-    except ModelError:
+    except InvalidModelError:
         return ""  # no sample of the input is known
 
 

@@ -73,7 +73,7 @@ def package(
     - `seconds`: time limit of the proofs.
     - `log`: in fixed point samples of the input, time first, for the formats.
 
-    **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, and all that `program` refuses.
+    **Raises:** `InvalidModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, and all that `program` refuses.
 
     **Example:** ::
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System
 from . import onnx_kinds, onnx_loops, onnx_shapes  # noqa: F401  # registers what they add
@@ -51,7 +51,7 @@ def onnx(
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; default the system's own.
 
-    **Raises:** `ModelError` for a file that exists, a sequence of a system without inputs, and all that `program` refuses;
+    **Raises:** `InvalidModelError` for a file that exists, a sequence of a system without inputs, and all that `program` refuses;
     `RobustctlError` without the package onnx.
 
     **Example:** ::
@@ -65,7 +65,9 @@ def onnx(
     file = new_file(path, name, ".onnx")
     made = program(system, name=name, dtype=dtype, u=u, dt=dt)
     if sequence and not made.inputs:
-        raise ModelError("a sequence must be one of inputs, and the system has none; leave sequence out")
+        raise InvalidModelError(
+            "a sequence must be one of inputs, and the system has none; leave sequence out"
+        )
     model = _model(package, made, sequence)
     package.checker.check_model(model, full_check=True)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import DTYPES, Block, Operation, Value, registers
 from .fold import BY_NUMPY, folded
 
@@ -52,13 +52,13 @@ class Translator:
     def kind(self, dtype: Any) -> str:
         """Return a program's word for a dtype.
 
-        **Raises:** `ModelError` for one that programs do not have.
+        **Raises:** `InvalidModelError` for one that programs do not have.
         """
         if jax.dtypes.issubdtype(dtype, np.floating):
             return "float"
         if str(dtype) in DTYPES:
             return str(dtype)
-        raise ModelError(
+        raise InvalidModelError(
             f"arrays must be real numbers, int32, int64 or bool, got {dtype}; random numbers and complex ones are not exported"
         )
 
@@ -119,7 +119,7 @@ class Translator:
         for eqn in jaxpr.eqns:
             try:
                 results = self._equation(eqn, [read(atom) for atom in eqn.invars])
-            except ModelError as error:
+            except InvalidModelError as error:
                 raise _placed(error, eqn) from error
             known.update(zip(eqn.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
@@ -137,7 +137,7 @@ class Translator:
         if not eqn.effects and all(map(_constant, operands)) and not by_numpy:
             return _evaluated(eqn, operands)
         if name not in RULES:
-            raise ModelError(
+            raise InvalidModelError(
                 f"every operation of step must have a translation, and JAX's {name} has none; write it with arithmetic, comparisons, "
                 "jnp.where, products, lax.scan, lax.cond or small linear solves"
             )
@@ -187,11 +187,11 @@ def _evaluated(eqn: Any, operands: list[Known]) -> Sequence[Known]:
     return found if eqn.primitive.multiple_results else [found]
 
 
-class Placed(ModelError):
-    """A `ModelError` that names a line of the source."""
+class Placed(InvalidModelError):
+    """A `InvalidModelError` that names a line of the source."""
 
 
-def _placed(error: ModelError, eqn: Any) -> ModelError:
+def _placed(error: InvalidModelError, eqn: Any) -> InvalidModelError:
     place = _place(eqn)
     # JAX's own functions have none: the call of them has.
     if isinstance(error, Placed) or not place:

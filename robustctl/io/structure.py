@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
-from ..errors import ModelError, ModelFileError
+from ..errors import InvalidModelError, ModelFileError
 from ..nn import ACTIVATIONS
 from ..pytrees import field_names, fields_of, traced
 from ..registry import CLASSES, Registered, name_of
@@ -47,13 +47,15 @@ Path = tuple[str, ...]
 def encode(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> Any:
     """Return the structure of `value`, and put its arrays into `arrays`. `path` leads to it from the model.
 
-    **Raises:** `ModelError` for a part that a model file cannot hold, with its path.
+    **Raises:** `InvalidModelError` for a part that a model file cannot hold, with its path.
     """
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
         if not math.isfinite(value):
-            raise ModelError(f"{_name(path)} must be a finite number, got {value!r}; keep it in an array")
+            raise InvalidModelError(
+                f"{_name(path)} must be a finite number, got {value!r}; keep it in an array"
+            )
         return value
     if type(value) is tuple:
         return [encode(item, (*path, str(k)), arrays) for k, item in enumerate(value)]
@@ -87,7 +89,7 @@ def _refuse(value: Any, path: Path) -> NoReturn:
     else:
         what = f"a {type(value).__name__}"
         hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
-    raise ModelError(
+    raise InvalidModelError(
         f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; {hint}"
     )
 
@@ -104,7 +106,7 @@ def _encode_array(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict
     unknown = traced(value)
     if unknown or not plain or value.dtype.name not in DTYPES:
         what = "a value being traced" if unknown else f"a {type(value).__name__} of {value.dtype.name}"
-        raise ModelError(
+        raise InvalidModelError(
             f"{_name(path)} must be a plain array of numbers to be saved, got {what}; "
             f"save outside of jit, with one of the dtypes {', '.join(sorted(DTYPES))}"
         )

@@ -8,7 +8,7 @@ import equinox as eqx
 from ..certificates import Certificate, LoopCertificate, certify, fingerprint, recheck
 from ..certificates.certificate import PROOFS
 from ..certificates.recheck import check_proofs
-from ..errors import ModelError, ModelFileError, RobustctlError
+from ..errors import InvalidModelError, ModelFileError, RobustctlError
 from ..store.json_text import entry
 from ..store.seal import shown
 from ..system import Parameterization, System, explicit_of, one_sample
@@ -28,10 +28,10 @@ def _system(explicit: Any) -> System | None:
 
 
 def check_origin(certificate: Certificate, model: Model) -> None:
-    """Raise `ModelError` unless the certificate was made from this very model: its arrays, classes and static fields."""
+    """Raise `InvalidModelError` unless the certificate was made from this very model: its arrays, classes and static fields."""
     found = fingerprint(explicit_of(model))
     if certificate.fingerprint != found:
-        raise ModelError(
+        raise InvalidModelError(
             f"certificate must be of this model's weights, classes and settings, fingerprint {found[:16]}..., got "
             f"{certificate.fingerprint[:16] or 'an earlier version'}...; leave it out and it is computed"
         )

@@ -53,7 +53,7 @@ class Plant(Certifiable):
 
     A linear plant can define `lft()`, in continuous time: the matrices of dx/dt and y, inputs `[u, d]`.
 
-    **Raises:** `ModelError` for a tuple that is missing or holds anything but Signals, an output that is no state where `output`
+    **Raises:** `InvalidModelError` for a tuple that is missing or holds anything but Signals, an output that is no state where `output`
     is the default, a physical number that `parameter` does not declare, and equations that JAX cannot trace or that return
     anything but one array of their size, with what to write.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checks import are_all
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..pytrees import fields_of, shape_of
 from .signal import Signal
 
@@ -28,7 +28,7 @@ def check_plant(plant: "Plant", own_output: bool) -> None:
     - `plant`: the plant.
     - `own_output`: whether its class defines `output`; the default one needs outputs that are states.
 
-    **Raises:** `ModelError` for the first mistake, with what to write instead.
+    **Raises:** `InvalidModelError` for the first mistake, with what to write instead.
     """
     for group in GROUPS:
         _check_signals(plant, group, getattr(plant, group, None))
@@ -55,14 +55,14 @@ def _check_signals(plant: "Plant", group: str, given: Any) -> None:
         found = f"got a field; write {group}: ClassVar = (...), an attribute of the class"
     else:
         return
-    raise ModelError(f"{wanted}, {found}")
+    raise InvalidModelError(f"{wanted}, {found}")
 
 
 def _check_outputs(plant: "Plant") -> None:
     states = [s.name for s in plant.states]
     unknown = [s.name for s in plant.outputs if s.name not in states]
     if unknown:
-        raise ModelError(
+        raise InvalidModelError(
             f"{type(plant).__name__}.outputs must be states, of which it has {states}, got {unknown}; measure anything else by a "
             "method output(self, x) that returns the outputs as one array"
         )
@@ -75,7 +75,7 @@ def _check_fields(plant: "Plant") -> None:
         name, value = field.name, values[field.name]
         static = field.metadata.get("static") or "unit" in field.metadata
         if not static and isinstance(value, float | list | tuple | np.ndarray | np.number):
-            raise ModelError(
+            raise InvalidModelError(
                 f"{type(plant).__name__}.{name} must be declared as a physical parameter, {name}: Array = "
                 f"rc.plants.parameter(value, unit), or as fixed by equinox.field(static=True), got {value!r}"
             )
@@ -86,7 +86,7 @@ def _check_equations(plant: "Plant", own_output: bool) -> None:
     point = _traced(plant, "operating_point()", plant.operating_point)
     shapes = [shape_of(part) for part in point] if isinstance(point, tuple) else None
     if shapes != [(nx,), (nu,)]:
-        raise ModelError(
+        raise InvalidModelError(
             f"{type(plant).__name__}.operating_point() must return two arrays (x, u) of shapes {(nx,)} and {(nu,)}, got {point}"
         )
     x, u = point
@@ -103,7 +103,7 @@ def _traced(plant: "Plant", what: str, function: Callable, *args: jax.ShapeDtype
         return jax.eval_shape(lambda *given: function(*given), *args)
     except Exception as error:
         shapes = ", ".join(str(a.shape) for a in args) or "no arguments"
-        raise ModelError(
+        raise InvalidModelError(
             f"{type(plant).__name__}.{what} must compute with jax.numpy, and with jnp.where in place of if; for shapes {shapes} it "
             f"raised: {error}"
         ) from error
@@ -111,8 +111,8 @@ def _traced(plant: "Plant", what: str, function: Callable, *args: jax.ShapeDtype
 
 def _check_array(plant: "Plant", what: str, found: Any, count: int) -> None:
     if shape_of(found) == (count,) and jnp.issubdtype(found.dtype, jnp.complexfloating):
-        raise ModelError(f"{type(plant).__name__}.{what} must return real numbers, got {found.dtype}")
+        raise InvalidModelError(f"{type(plant).__name__}.{what} must return real numbers, got {found.dtype}")
     if shape_of(found) != (count,):
-        raise ModelError(
+        raise InvalidModelError(
             f"{type(plant).__name__}.{what} must return one array of shape {(count,)}, got {found}; jnp.stack makes an array of a list"
         )

@@ -45,14 +45,18 @@ def _refuse_unknown(called: Callable, name: str, now: dict[str, str]) -> Callabl
 
 
 def of_type(
-    value: Any, kind: type[Kind], must: str, do: str = "", error: type[RobustctlError] = RobustctlError
+    value: Any,
+    kind: type[Kind] | tuple[type[Kind], ...],
+    must: str,
+    do: str = "",
+    error: type[RobustctlError] = RobustctlError,
 ) -> Kind:
     """Return a value of a class.
 
     **Arguments:**
 
     - `value`: any.
-    - `kind`: the class.
+    - `kind`: the class, or several.
     - `must`: what must hold, for the message.
     - `do`: what to do, for the message.
     - `error`: class of the error.

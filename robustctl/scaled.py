@@ -104,6 +104,19 @@ class Scaled(System):
         """Positions of the inputs that are 0 or 1."""
         return self.system.flags
 
+    @property
+    def innermost(self) -> System:
+        """The system inside."""
+        return self.system.innermost
+
+    def flag_fault(self) -> str:
+        """Return which flags the scales turn into other numbers than 0 and 1, here or in the inner system; empty where none are."""
+        try:
+            check_flags(self.flags, self.u_mean, self.u_std)
+        except (InvalidModelError, TypeError) as error:  # TypeError: complex scales
+            return str(error)
+        return self.system.flag_fault()
+
     def modes(self) -> tuple[System, ...]:
         """Return the inner system's modes with the scales of the inputs that they have.
 

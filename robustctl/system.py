@@ -58,7 +58,8 @@ class Certifiable(eqx.Module):
 
 
 _HARMLESS = {
-    "check_parts", "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
+    "check_parts", "claim", "undisturbed", "one_sample", "nu", "ny", "references", "dt", "inputs", "outputs", "states",
+    "input_units", "output_units",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
@@ -113,6 +114,20 @@ class System(Certifiable):
         """What the system was built to satisfy, None where that is nothing."""
         return None
 
+    @property
+    def input_size(self) -> int | None:
+        """Number of entries of an input that is one vector; None where that is unknown, and where an input is no vector."""
+        return self.nu
+
+    @property
+    def innermost(self) -> "System":
+        """The system inside of scalings and delays; itself where there are none."""
+        return self
+
+    def flag_fault(self) -> str:
+        """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""
+        return ""
+
     def modes(self) -> tuple["System", ...]:
         """Return the systems between which this one may switch at any sample, each without `flags` among its inputs.
 
@@ -132,6 +147,10 @@ class System(Certifiable):
             )
         x = self.init_state()
         return jnp.zeros(self.nu + references, dtype_of(x if jax.tree.leaves(x) else self))
+
+    def one_sample(self) -> PyTree:
+        """Return one sample of the whole input in which nothing acts; same errors as `undisturbed`."""
+        return self.undisturbed()
 
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
@@ -209,6 +228,15 @@ class StrictlyProper(System):
     outputs y without references, which a loop passes on to its controller.
     """
 
+    @property
+    def input_size(self) -> None:
+        """None: an input is the pair `(u, w)`."""
+        return None
+
+    def one_sample(self) -> PyTree:
+        """Return `(u, w)` with u zero, in which nothing acts; same errors as `undisturbed`."""
+        return jnp.zeros(self.nu or 0, dtype_of(self.init_state())), self.undisturbed()
+
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of `w` in which nothing but the control acts, with `references` zeros for references.
 
@@ -234,17 +262,6 @@ class StrictlyProper(System):
         """Return `(x_next, y)`; here the input is the pair `(u, w)`."""
         control, w = u
         return self.advance(x, control, w), self.output(x, w)
-
-
-def one_sample(system: System) -> PyTree:
-    """Return one sample of a system's input in which nothing acts; of one to be controlled, `(u, w)` with u zero.
-
-    **Raises:** `InvalidModelError` for a class that does not define it.
-    """
-    nothing = system.undisturbed()
-    if not isinstance(system, StrictlyProper):
-        return nothing
-    return jnp.zeros(system.nu or 0, dtype_of(system.init_state())), nothing
 
 
 class Parameterization(eqx.Module):

@@ -109,7 +109,7 @@ def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray)
     wide, known = half * (1 + _NEAR), []
 
     def on_box(node):
-        if not isinstance(node, Sampled):
+        if not _is_plant(node):
             return node
         prefix = "model of " if known else ""
         # The model in an observer is most often the plant itself
@@ -117,7 +117,11 @@ def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray)
         known.append((node, slopes or slopes_of(node, Interval(point - wide, point + wide))))
         return boxed(node, known[-1][1], wide, prefix)
 
-    return jax.tree.map(on_box, loop, is_leaf=lambda node: isinstance(node, Sampled))
+    return jax.tree.map(on_box, loop, is_leaf=_is_plant)
+
+
+def _is_plant(node) -> bool:
+    return isinstance(node, Sampled)
 
 
 def _is_state(node) -> bool:

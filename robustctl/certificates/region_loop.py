@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..affine import to_float64
+from ..checks import of_type
 from ..errors import InvalidModelError, RobustctlError
 from .coordinates import opened
 from .faults import system_fault
@@ -51,10 +52,9 @@ class Given(NamedTuple):
         """Return the loop and its box, or refuse them."""
         from ..loops import Feedback  # slow to import
 
-        if not (isinstance(loop, Feedback) and loop.sampled is not None):
-            raise InvalidModelError(
-                f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
-            )
+        must = "a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback"
+        if of_type(loop, Feedback, must, error=InvalidModelError).sampled is None:
+            raise InvalidModelError(f"{must}, got one about a {type(loop.plant).__name__}")
         if fault := system_fault(loop):
             raise InvalidModelError(fault)
         plant, count = loop.sampled.plant, (loop.reads or loop.plant.ny) - loop.plant.ny

@@ -149,13 +149,21 @@ def realize(system: ControlLike) -> ct.StateSpace:
 
     **Raises:** `RobustctlError` for any other class, and an entry that is not proper.
     """
-    if not is_of_control(system):
-        raise RobustctlError(
-            f"the system must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}"
-            + ("; fit a control.ss(A, B, C, D) to the response" if hasattr(system, "fresp") else "")
-        )
-    if isinstance(system, ct.StateSpace):
-        return system
+    match system:
+        case ct.StateSpace():
+            return system
+        case ct.TransferFunction():
+            return _columns_of(system)
+        case ct.FrequencyResponseData():
+            do = "; fit a control.ss(A, B, C, D) to the response"
+        case _:
+            do = ""
+    raise RobustctlError(
+        f"the system must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}{do}"
+    )
+
+
+def _columns_of(system: ct.TransferFunction) -> ct.StateSpace:
     columns = [_column(system, k) for k in range(system.ninputs)]
     A = np.asarray(scipy.linalg.block_diag(*(c[0] for c in columns)))
     B = np.asarray(scipy.linalg.block_diag(*(c[1] for c in columns)))

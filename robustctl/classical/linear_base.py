@@ -101,8 +101,11 @@ def linear_base(
 
 def _integrated(integral: ArrayLike | bool, ny: int) -> np.ndarray:
     """Return H (ni, ny) of the outputs that are integrated."""
-    if isinstance(integral, bool):
-        return np.eye(ny if integral else 0, ny)
+    match integral:
+        case True:
+            return np.eye(ny)
+        case False:
+            return np.zeros((0, ny))
     H = np.asarray(integral, float)
     if H.ndim != 2 or H.shape[1] != ny:
         raise InvalidModelError(

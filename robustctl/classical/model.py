@@ -69,10 +69,11 @@ def linear_model(plant: PlantLike) -> Model:
         model = rc.classical.linear_model(rc.plants.Sampled(rc.plants.TwoTanks(), 2.0))
         regulator = rc.classical.lqr(model, [1.0, 1.0], 1.0)
     """
-    if isinstance(plant, Model):
-        return plant
-    if is_physical(plant):
-        return _at_operating_point(plant)
+    match plant:
+        case Model():
+            return plant
+        case Plant() | Sampled():
+            return _at_operating_point(plant)
     system = typed(to_control(plant))
     if system.dt is None or system.dt is True:
         raise InvalidModelError(

@@ -41,9 +41,13 @@ def as_floats(values: Any, what: str) -> np.ndarray:
 
 def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
     def number(item: Any) -> float:
-        if isinstance(item, str | bytes):
-            raise TypeError(f"{item!r} is text")
-        return math.nan if item is None else float(item)
+        match item:
+            case None:
+                return math.nan
+            case str() | bytes():
+                raise TypeError(f"{item!r} is text")
+            case _:
+                return float(item)
 
     try:
         return np.array([number(item) for item in array.flat], np.float64).reshape(array.shape)

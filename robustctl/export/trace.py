@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals, State, Value
-from ..system import Parameterization, System, dtype_of, explicit_of, one_sample
+from ..system import Parameterization, System, dtype_of, explicit_of
 from . import rules, rules_index, rules_linalg, rules_loops  # noqa: F401  # registers what they translate
 from .prune import pruned
 from .translate import Translator
@@ -221,7 +221,7 @@ def _one_sample(system: System) -> PyTree:
     if system.nu is not None and type(system).undisturbed is System.undisturbed:
         return jnp.zeros(system.nu)  # without the dtype of a state, which a static system lacks
     try:
-        return one_sample(system)
+        return system.one_sample()
     except InvalidModelError as error:
         raise InvalidModelError(
             f"one sample of the input must be known, and {type(system).__name__} does not define how many inputs it has; give u=, for "

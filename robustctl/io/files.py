@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..certificates import Certificate
+from ..checks import of_type
 from ..errors import InvalidModelError, ModelFileError
 from ..store.atomic import write_atomic
 from ..store.container import pack, unpack
@@ -63,10 +64,9 @@ def save(
             f"a model file must have a file name, got the folder {target}; add a file name"
         )
     do = "of what fit returns save .model, of a design .controller"
-    if not isinstance(model, Parameterization | System):
-        raise InvalidModelError(
-            f"save needs a parameterization or a system, got {type(model).__name__}; {do}"
-        )
+    of_type(
+        model, (Parameterization, System), "save needs a parameterization or a system", do, InvalidModelError
+    )
     arrays: dict[str, np.ndarray] = {}
     header = {"versions": _versions(), "structure": encode(model, ("model",), arrays)}
     check_fit(model, InvalidModelError)

@@ -80,15 +80,16 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
 
 
 def _refuse(value: Any, path: Path) -> NoReturn:
-    if isinstance(value, eqx.Module):
-        what = f"a {type(value).__name__}"
-        hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
-    elif callable(value):
-        what = f"the function {getattr(value, '__name__', type(value).__name__)}"
-        hint = f"use one of {', '.join(FUNCTIONS)}, or make it an equinox.Module with @rc.registered()"
-    else:
-        what = f"a {type(value).__name__}"
-        hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
+    match value:
+        case eqx.Module():
+            what = f"a {type(value).__name__}"
+            hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
+        case _ if callable(value):
+            what = f"the function {getattr(value, '__name__', type(value).__name__)}"
+            hint = f"use one of {', '.join(FUNCTIONS)}, or make it an equinox.Module with @rc.registered()"
+        case _:
+            what = f"a {type(value).__name__}"
+            hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
     raise InvalidModelError(
         f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; {hint}"
     )

@@ -69,19 +69,19 @@ class AtLinear:
                 RobustctlWarning,
                 stacklevel=4,
             )
-        names = [name for name, value in fields_of(core).items() if eqx.is_array(value)]
+        held = {name: value for name, value in fields_of(core).items() if eqx.is_array(value)}
 
         def arrays(rng):
             m = self._matrices(rng, _with_states(found, nx, rate), nv, rate, supply, dtype)
             free = core.inverse(m, rate, dtype) | {"bv": np.zeros(nv), "by": found.by}
-            return [free[name] for name in names]
+            return [free[name] for name in held]
 
-        drawn = draw(arrays, [getattr(core, name).shape for name in names], dtype, key)
+        drawn = draw(arrays, [array.shape for array in held.values()], dtype, key)
         if not traced(drawn) and not all(np.isfinite(leaf).all() for leaf in drawn):
             raise InvalidModelError(
                 f"the start must be a number in {dtype}, but the rate {rate:g} is too small for it; use float64 or a larger rate"
             )
-        return eqx.tree_at(lambda core: [getattr(core, name) for name in names], core, drawn)
+        return eqx.tree_at(lambda core: list(map(fields_of(core).get, held)), core, drawn)
 
     def _nearest(self, guarantee: Guarantee, dtype: Any) -> tuple[StateSpaceModel, float]:
         ny, nu = self.model.D.shape

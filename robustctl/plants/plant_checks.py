@@ -41,20 +41,23 @@ def check_plant(plant: "Plant", own_output: bool) -> None:
 def _check_signals(plant: "Plant", group: str, given: Any) -> None:
     wanted = f"{type(plant).__name__}.{group} must be a tuple of rc.plants.Signal with different names"
     fields = {field.name for field in dataclasses.fields(plant) if not field.metadata.get("static")}
-    if given is None:
-        found = f'which is missing; write {group} = (rc.plants.Signal("name", "unit"),), or () for none'
-    elif isinstance(given, Signal):
-        found = f"got one Signal; with a comma it is a tuple: {group} = (rc.plants.Signal({given.name!r}),)"
-    elif not are_all(given, Signal):
-        found = f'got {given!r}; write rc.plants.Signal("speed", "m/s") in place of "speed"'
-    elif len({s.name for s in given}) != len(given):
-        found = f"got {[s.name for s in given]}"
-    elif wrong := [s for s in given if not (isinstance(s.name, str) and s.low < s.high)]:
-        found = f"whose name is a text and low below high; got {wrong[0]}"
-    elif group in fields:
-        found = f"got a field; write {group}: ClassVar = (...), an attribute of the class"
-    else:
-        return
+    match given:
+        case None:
+            found = f'which is missing; write {group} = (rc.plants.Signal("name", "unit"),), or () for none'
+        case Signal():
+            found = (
+                f"got one Signal; with a comma it is a tuple: {group} = (rc.plants.Signal({given.name!r}),)"
+            )
+        case _ if not are_all(given, Signal):
+            found = f'got {given!r}; write rc.plants.Signal("speed", "m/s") in place of "speed"'
+        case _ if len({s.name for s in given}) != len(given):
+            found = f"got {[s.name for s in given]}"
+        case _ if wrong := [s for s in given if not (are_all([s.name], str) and s.low < s.high)]:
+            found = f"whose name is a text and low below high; got {wrong[0]}"
+        case _ if group in fields:
+            found = f"got a field; write {group}: ClassVar = (...), an attribute of the class"
+        case _:
+            return
     raise InvalidModelError(f"{wanted}, {found}")
 
 

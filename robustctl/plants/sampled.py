@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 from typing_extensions import override
 
-from ..checks import is_positive, is_whole
+from ..checks import is_positive, is_whole, of_type
 from ..errors import InvalidModelError
 from ..lft import LFT
 from ..pytrees import fields_of
@@ -126,12 +126,11 @@ class Sampled(StrictlyProper):
 
     def __check_init__(self):
         """Refuse arguments of another class and numbers out of range."""
-        if not isinstance(self.plant, Plant):
-            raise InvalidModelError(
-                f"the plant must be a rc.plants.Plant in continuous time, got a {type(self.plant).__name__}; "
-                "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to "
-                "a system that needs no sampling"
-            )
+        of_type(
+            self.plant, Plant, "the plant must be a rc.plants.Plant in continuous time",
+            "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to a system "
+            "that needs no sampling", InvalidModelError,
+        )  # fmt: skip
         if not is_positive(self.dt):
             raise InvalidModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:

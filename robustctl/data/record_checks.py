@@ -88,9 +88,12 @@ def check_squares(values: np.ndarray, mask: np.ndarray, names: Sequence[str]) ->
 
 def check_dt(dt: Any) -> float:
     """`dt` as a float; DataError unless it is a finite number of seconds above zero."""
-    # float() accepts True and "0.1", which are mistakes here.
     try:
-        value = math.nan if isinstance(dt, bool | str | bytes) else float(dt)
+        match dt:
+            case bool() | str() | bytes():  # float() accepts True and "0.1", which are mistakes here
+                value = math.nan
+            case _:
+                value = float(dt)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not (math.isfinite(value) and value > 0):

@@ -26,6 +26,7 @@ import numpy as np
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
 from ..errors import InvalidModelError, ModelFileError
 from ..nn import ACTIVATIONS
+from ..nn.activations import name_of as function_name
 from ..pytrees import field_names, fields_of, traced
 from ..registry import CLASSES, Registered, name_of
 from ..store.seal import shown
@@ -85,7 +86,7 @@ def _refuse(value: Any, path: Path) -> NoReturn:
             what = f"a {type(value).__name__}"
             hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
         case _ if callable(value):
-            what = f"the function {getattr(value, '__name__', type(value).__name__)}"
+            what = f"the function {function_name(value)}"
             hint = f"use one of {', '.join(FUNCTIONS)}, or make it an equinox.Module with @rc.registered()"
         case _:
             what = f"a {type(value).__name__}"

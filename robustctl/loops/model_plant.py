@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
-from ..checks import is_whole
+from ..checks import is_whole, of_type
 from ..errors import InvalidModelError
 from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
@@ -64,12 +64,13 @@ class ModelPlant(StrictlyProper):
     input_units, output_units = Of("model"), Of("model")
 
     def __init__(self, model: Parameterization | System, delay: int = 1, u0=None):
-        model = explicit_of(model)
-        if not isinstance(model, System) or isinstance(model, StrictlyProper):
-            raise InvalidModelError(
-                f"the model must be a System from controls to outputs, got {type(model).__name__}; a Sampled plant "
-                "needs no ModelPlant"
-            )
+        must, do = (
+            "the model must be a System from controls to outputs",
+            "a Sampled plant needs no ModelPlant",
+        )
+        model = of_type(explicit_of(model), System, must, do, InvalidModelError)
+        if isinstance(model, StrictlyProper):
+            raise InvalidModelError(f"{must}, got {type(model).__name__}; {do}")
         if model.nu is None or model.ny is None:
             raise InvalidModelError(
                 f"{type(model).__name__} must have known numbers of inputs and outputs; give the class nu and ny"

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -35,7 +34,7 @@ def parameter(default: float | Sequence[float], unit: str, source: str = ""):
 
 
 def _as_array(value) -> Array:
-    return value if isinstance(value, jax.Array) else jnp.asarray(value, jnp.result_type(float))
+    return value if eqx.is_array(value) else jnp.asarray(value, jnp.result_type(float))
 
 
 class Plant(Certifiable):

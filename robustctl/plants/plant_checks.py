@@ -87,12 +87,13 @@ def _check_fields(plant: "Plant") -> None:
 def _check_equations(plant: "Plant", own_output: bool) -> None:
     nx, nu, nd, ny = map(len, (plant.states, plant.controls, plant.disturbances, plant.outputs))
     point = _traced(plant, "operating_point()", plant.operating_point)
-    shapes = [shape_of(part) for part in point] if isinstance(point, tuple) else None
-    if shapes != [(nx,), (nu,)]:
-        raise InvalidModelError(
-            f"{type(plant).__name__}.operating_point() must return two arrays (x, u) of shapes {(nx,)} and {(nu,)}, got {point}"
-        )
-    x, u = point
+    match point:
+        case tuple((x, u)) if (shape_of(x), shape_of(u)) == ((nx,), (nu,)):
+            pass
+        case _:
+            raise InvalidModelError(
+                f"{type(plant).__name__}.operating_point() must return two arrays (x, u) of shapes {(nx,)} and {(nu,)}, got {point}"
+            )
     d = jax.ShapeDtypeStruct((nd,), x.dtype)
     _check_array(plant, "rates(x, u, d)", _traced(plant, "rates(x, u, d)", plant.rates, x, u, d), nx)
     if own_output:

@@ -120,6 +120,14 @@ class System(Certifiable):
         return self.nu
 
     @property
+    def predictor_sizes(self) -> tuple[int, int] | None:
+        """Numbers (nu, ny) of controls and measured outputs that a predictor reads as `[u, y, seen]`; None of any other system.
+
+        A predictor has a method `predict(x, u) -> (x_next, y_hat)` too, its step where nothing is measured.
+        """
+        return None
+
+    @property
     def innermost(self) -> "System":
         """The system inside of scalings and delays; itself where there are none."""
         return self

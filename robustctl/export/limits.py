@@ -26,16 +26,12 @@ def ranges(system: Any, program: Program) -> dict[str, Range]:
     from ..classical.mpc import LinearMPC
     from ..plants import Sampled, limits
 
-    match system:
-        case Sampled():
-            signals, (low, high) = program.inputs[:1], limits(system.plant.controls)
-        case PID():
-            signals, low, high = program.outputs, np.asarray(system.low), np.asarray(system.high)
-        case LinearMPC():
-            signals, low, high = (
-                program.outputs,
-                *(np.asarray(system.u0 + a) for a in (system.low, system.high)),
-            )
-        case _:
-            return {}
+    if isinstance(system, Sampled):
+        signals, (low, high) = program.inputs[:1], limits(system.plant.controls)
+    elif isinstance(system, PID):
+        signals, low, high = program.outputs, np.asarray(system.low), np.asarray(system.high)
+    elif isinstance(system, LinearMPC):
+        signals, low, high = program.outputs, *(np.asarray(system.u0 + a) for a in (system.low, system.high))
+    else:
+        return {}
     return {s.name: Range(low, high) for s in signals if s.value.size == low.size == high.size}

@@ -82,6 +82,11 @@ class InnovationSystem(System):
         return self.by.size
 
     @property
+    def predictor_sizes(self) -> tuple[int, int]:
+        """Numbers of controls and measured outputs that it reads."""
+        return self.B2.shape[1], self.K.shape[1]
+
+    @property
     def flags(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Positions of the flags of what was seen."""
         return tuple(range(self.nu - self.K.shape[1], self.nu))

@@ -7,11 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
 from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from .checks import is_whole
+from .jaxprs import called, walk
 from .lft import LFT, linear
 from .system import System
 
@@ -91,34 +91,31 @@ def is_affine(function: Callable, *samples: PyTree) -> bool:
             traced: Any = jax.make_jaxpr(function)(*samples)
     except Exception:  # whatever tracing raises, nothing is shown
         return False
-    return _shown(traced, [True] * len(traced.in_avals)) is not None
+    try:
+        _varying(traced, [True] * len(traced.in_avals))
+    except _NotShownError:
+        return False
+    return True
 
 
-def _shown(traced: ClosedJaxpr, varies: list[bool]) -> list[bool] | None:
-    """Return which outputs vary with the inputs that do; None where one of them may do so in another way than affinely."""
-    inner: Any = traced.jaxpr
-    known = dict(zip(inner.invars, varies, strict=True))
-
-    def varying(atom) -> bool:
-        return not isinstance(atom, Literal) and known.get(atom, False)
-
-    for equation in inner.eqns:
-        found = _outputs(equation, [varying(atom) for atom in equation.invars])
-        if found is None:
-            return None
-        known |= dict(zip(equation.outvars, found, strict=True))
-    return [varying(atom) for atom in inner.outvars]
+class _NotShownError(Exception):
+    """An output may vary in another way than affinely."""
 
 
-def _outputs(equation: Any, varies: list[bool]) -> list[bool] | None:
+def _varying(traced: Any, varies: list[bool]) -> list[bool]:
+    """Return which outputs vary with the inputs that do."""
+    return walk(traced, varies, _outputs, lambda constant: False)
+
+
+def _outputs(equation: Any, varies: list[bool]) -> list[bool]:
     every = [True] * len(equation.outvars)
     if not any(varies):
         return [False] * len(every)
     if any(not jnp.issubdtype(out.aval.dtype, np.inexact) for out in equation.outvars):
-        return None  # rounded to whole numbers, or compared
+        raise _NotShownError  # rounded to whole numbers, or compared
     name = equation.primitive.name
     if name in ("pjit", "jit", "closed_call"):
-        return _shown(equation.params["jaxpr"], varies)
+        return _varying(called(equation), varies)
     linear = (
         name in _ADDED
         or (name in _FIRST and not any(varies[1:]))
@@ -127,7 +124,9 @@ def _outputs(equation: Any, varies: list[bool]) -> list[bool] | None:
         or (name in ("scatter", "scatter-add") and not varies[1])
         or (name == "convert_element_type" and _widens(equation))
     )
-    return every if linear else None
+    if not linear:
+        raise _NotShownError
+    return every
 
 
 def _widens(equation: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from typing_extensions import TypeIs
 
-from .errors import ArgumentError, ModelError, RobustctlError
+from .errors import ArgumentError, InvalidModelError, RobustctlError
 
 Called = TypeVar("Called", bound=Callable[..., Any])
 Kind = TypeVar("Kind")
@@ -45,14 +45,18 @@ def _refuse_unknown(called: Callable, name: str, now: dict[str, str]) -> Callabl
 
 
 def of_type(
-    value: Any, kind: type[Kind], must: str, do: str = "", error: type[RobustctlError] = RobustctlError
+    value: Any,
+    kind: type[Kind] | tuple[type[Kind], ...],
+    must: str,
+    do: str = "",
+    error: type[RobustctlError] = RobustctlError,
 ) -> Kind:
     """Return a value of a class.
 
     **Arguments:**
 
     - `value`: any.
-    - `kind`: the class.
+    - `kind`: the class, or several.
     - `must`: what must hold, for the message.
     - `do`: what to do, for the message.
     - `error`: class of the error.
@@ -118,16 +122,16 @@ def checked_delays(delay: Any, nu: int | None) -> tuple[int, ...]:
 
 
 def check_sizes(**sizes: int) -> None:
-    """Raise `ModelError` unless every size is a whole number of at least 1."""
+    """Raise `InvalidModelError` unless every size is a whole number of at least 1."""
     for name, size in sizes.items():
         if not is_whole(size, 1):
-            raise ModelError(f"{name} must be a whole number of at least 1, got {size!r}")
+            raise InvalidModelError(f"{name} must be a whole number of at least 1, got {size!r}")
 
 
 def check_rate(rate: float) -> float:
-    """Return the contraction rate as a float, or raise `ModelError` outside (0, 1]."""
+    """Return the contraction rate as a float, or raise `InvalidModelError` outside (0, 1]."""
     if not (is_positive(rate) and rate <= 1):
-        raise ModelError(
+        raise InvalidModelError(
             f"rate must be in (0, 1], got {rate!r}; it is the factor by which two trajectories approach "
             "each other each sample, and 1.0 asks only that they do"
         )
@@ -135,14 +139,14 @@ def check_rate(rate: float) -> float:
 
 
 def check_gamma(gamma: float) -> float:
-    """Return the gain bound as a float, or raise `ModelError` unless it is positive and finite."""
+    """Return the gain bound as a float, or raise `InvalidModelError` unless it is positive and finite."""
     if not is_positive(gamma):
-        raise ModelError(f"gamma must be a positive, finite gain from input to output, got {gamma!r}")
+        raise InvalidModelError(f"gamma must be a positive, finite gain from input to output, got {gamma!r}")
     return float(gamma)
 
 
 def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
-    """Raise `ModelError` unless the matrices are those of a supply rate, in float64.
+    """Raise `InvalidModelError` unless the matrices are those of a supply rate, in float64.
 
     **Arguments:**
 
@@ -153,22 +157,22 @@ def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
     nu, ny = len(R), len(Q)
     for name, M, shape in (("Q", Q, (ny, ny)), ("S", S, (nu, ny)), ("R", R, (nu, nu))):
         if M.shape != shape:
-            raise ModelError(f"{name} must have shape {shape} for nu = {nu}, ny = {ny}, got {M.shape}")
+            raise InvalidModelError(f"{name} must have shape {shape} for nu = {nu}, ny = {ny}, got {M.shape}")
         if not np.isfinite(M).all():
-            raise ModelError(f"{name} must be finite, got {M.tolist()}")
+            raise InvalidModelError(f"{name} must be finite, got {M.tolist()}")
         if name != "S" and not np.allclose(M, M.T):
-            raise ModelError(f"{name} must be symmetric, got {M.tolist()}; use ({name} + {name}')/2")
+            raise InvalidModelError(f"{name} must be symmetric, got {M.tolist()}; use ({name} + {name}')/2")
     # Without Q < 0 nothing bounds the output: V(dx+) - V(dx) <= dy' Q dy + ... would allow any dy.
     worst = float(np.linalg.eigvalsh(Q)[-1])
     if not worst < 0:
-        raise ModelError(
+        raise InvalidModelError(
             f"Q must be negative definite, got a largest eigenvalue of {worst:.4g}; "
             "for a passive model give Q = -rho I with a small rho > 0"
         )
     # The largest supply over dy, at dy = -Q^-1 S' du: where it is not positive, du alone violates the inequality.
     least = float(np.linalg.eigvalsh(R - S @ np.linalg.solve(Q, S.T))[0])
     if not least > 0:
-        raise ModelError(
+        raise InvalidModelError(
             f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
             "no model with outputs satisfies this supply rate: increase R or reduce Q"
         )

@@ -79,6 +79,15 @@ class Delayed(System):
         """Positions of the inputs that are 0 or 1."""
         return self.system.flags
 
+    @property
+    def innermost(self) -> System:
+        """The system inside."""
+        return self.system.innermost
+
+    def flag_fault(self) -> str:
+        """Return that of the inner system."""
+        return self.system.flag_fault()
+
     def lft(self) -> LFT | None:
         """Return the inner system's form behind the shift registers."""
         inner = self.system.lft()

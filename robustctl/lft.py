@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ModelError
+from .errors import InvalidModelError
 from .linalg import PRODUCT_ROUNDINGS, cancellation, closed_wiring
 from .slopes import Slopes as Slopes
 
@@ -234,7 +234,7 @@ def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
     - `H`: (nz, ny), to the outputs of the whole.
     - `J`: (nz, ne), the direct path.
 
-    **Raises:** `ModelError` for a loop that is algebraic without a solution: `I - D22 F` is singular.
+    **Raises:** `InvalidModelError` for a loop that is algebraic without a solution: `I - D22 F` is singular.
     """
     F, G, H, J = float64(F, G, H, J)
     nine = [block_diagonal(matrices) for matrices in zip(*(part.matrices for part in parts), strict=True)]
@@ -242,7 +242,7 @@ def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
     try:
         inverse = np.linalg.inv(loop)
     except np.linalg.LinAlgError as error:
-        raise ModelError(
+        raise InvalidModelError(
             "a loop must have a sample of delay in it or a direct path that can be solved for, got I - D F singular"
         ) from error
     whole, sizes = closed_wiring(nine, inverse, (F, G, H, J))
@@ -315,7 +315,7 @@ def joined(parts: Sequence[LFT], inputs: Sequence[np.ndarray], outputs: Sequence
     - `inputs`: rows of `signals`, for the inputs of each part.
     - `outputs`: rows of `signals`, for the outputs of the whole.
 
-    **Raises:** `ModelError` for a loop that is algebraic without a solution.
+    **Raises:** `InvalidModelError` for a loop that is algebraic without a solution.
     """
     ny = sum(part.ny for part in parts)
     (F, G), (H, J) = (np.split(np.vstack(rows), [ny], axis=1) for rows in (inputs, outputs))

@@ -4,7 +4,7 @@ import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .errors import ModelError
+from .errors import InvalidModelError
 from .lft import LFT
 from .system import System
 
@@ -29,7 +29,7 @@ class Ports(NamedTuple):
     def between(self, source: str, target: str) -> LFT:
         """Return the form from one input to one output.
 
-        **Raises:** `ModelError` for a name that the loop does not have.
+        **Raises:** `InvalidModelError` for a name that the loop does not have.
         """
         columns, rows = (
             list(chosen(self.inputs, source, "input")),
@@ -59,11 +59,11 @@ def chosen(known: dict[str, tuple[int, ...]], name: str, kind: str) -> tuple[int
     - `name`: the signal's.
     - `kind`: what the message calls it, input or output.
 
-    **Raises:** `ModelError` with the names that there are, for another one.
+    **Raises:** `InvalidModelError` with the names that there are, for another one.
     """
     if name not in known:
         there = [other for other in known if not other.startswith(PLANT_INPUT)]
-        raise ModelError(f"the {kind} must be a signal of the loop, {there}, got {name!r}")
+        raise InvalidModelError(f"the {kind} must be a signal of the loop, {there}, got {name!r}")
     return known[name]
 
 

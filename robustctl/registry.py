@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from .errors import ModelError
+from .errors import InvalidModelError
 
 _C = TypeVar("_C", bound=type)
 Sizes = Callable[[Any], dict[str, Any]]
@@ -42,7 +42,7 @@ def registered(
     - `name`: what files call the class; default its own name. It must stay the same for old files to be read.
     - `null`: by field, the number that a file stores as null: an infinite limit, which JSON does not have.
 
-    **Raises:** `ModelError` for a name that another class has.
+    **Raises:** `InvalidModelError` for a name that another class has.
 
     **Example:** ::
 
@@ -68,7 +68,7 @@ def registered(
             cls.__module__,
             cls.__qualname__,
         ):
-            raise ModelError(
+            raise InvalidModelError(
                 f"a model file must distinguish classes by name, and {key!r} is {other.cls.__module__}.{other.cls.__qualname__} "
                 "already; give registered(name=...) another name"
             )

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from numpy.typing import ArrayLike
 
-from .errors import ModelError, RobustctlError
+from .errors import InvalidModelError, RobustctlError
 from .lft import LFT, Claim, float64, rescaled
 from .registry import registered
 from .system import Parameterization, System, dtype_of
@@ -104,10 +104,23 @@ class Scaled(System):
         """Positions of the inputs that are 0 or 1."""
         return self.system.flags
 
+    @property
+    def innermost(self) -> System:
+        """The system inside."""
+        return self.system.innermost
+
+    def flag_fault(self) -> str:
+        """Return which flags the scales turn into other numbers than 0 and 1, here or in the inner system; empty where none are."""
+        try:
+            check_flags(self.flags, self.u_mean, self.u_std)
+        except (InvalidModelError, TypeError) as error:  # TypeError: complex scales
+            return str(error)
+        return self.system.flag_fault()
+
     def modes(self) -> tuple[System, ...]:
         """Return the inner system's modes with the scales of the inputs that they have.
 
-        **Raises:** `ModelError` for a scale that turns the 0 and 1 of a flag into other numbers.
+        **Raises:** `InvalidModelError` for a scale that turns the 0 and 1 of a flag into other numbers.
         """
         modes = self.system.modes()
         if len(modes) == 1 and modes[0] is self.system:
@@ -149,7 +162,7 @@ class Scaled(System):
 
         def scaled(x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if np.shape(u) != u_mean.shape:
-                raise ModelError(
+                raise InvalidModelError(
                     f"u must be one sample, an array of shape {u_mean.shape}, got shape {np.shape(u)}"
                 )
             x_next, y = step(x, (u - u_mean) / u_std)
@@ -177,7 +190,7 @@ def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> No
 
 
 def check_flags(flags: Sequence[int], u_mean: ArrayLike, u_std: ArrayLike) -> None:
-    """Raise `ModelError` unless inputs that are flags, 0 or 1, are not changed by a scaling.
+    """Raise `InvalidModelError` unless inputs that are flags, 0 or 1, are not changed by a scaling.
 
     **Arguments:**
 
@@ -188,7 +201,7 @@ def check_flags(flags: Sequence[int], u_mean: ArrayLike, u_std: ArrayLike) -> No
     read = list(flags)
     mean, std = float64(u_mean, u_std)
     if np.any(mean[read] != 0) or np.any(std[read] != 1):
-        raise ModelError(
+        raise InvalidModelError(
             f"inputs {read} are flags, which must reach the model as 0 and 1, so that their mean must be 0 and their scale 1, got "
             f"{mean[read].tolist()} and {std[read].tolist()}; rc.observers.for_prediction returns such a scaling"
         )

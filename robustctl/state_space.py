@@ -10,7 +10,7 @@ from jax.dtypes import canonicalize_dtype
 from jaxtyping import Array, Float
 
 from .checks import is_positive
-from .errors import ModelError
+from .errors import InvalidModelError
 from .lft import LFT, linear
 from .pytrees import traced
 from .registry import registered
@@ -56,7 +56,7 @@ class StateSpace(DirectPath):
     - `input_units`: one per input; default "".
     - `output_units`: one per output; default "".
 
-    **Raises:** `ModelError` for matrices that do not fit each other or are not finite, a `dt` that is not
+    **Raises:** `InvalidModelError` for matrices that do not fit each other or are not finite, a `dt` that is not
     positive, and a number of names or units that is not the number of channels.
 
     **Example:** ::
@@ -109,7 +109,7 @@ class StateSpace(DirectPath):
     def check_parts(self) -> None:
         """Refuse a sample time out of range, and names and units that are not one for each channel.
 
-        **Raises:** `ModelError`.
+        **Raises:** `InvalidModelError`.
         """
         _check_dt(self.dt)
         (nx, nu), ny = self.B.shape, self.C.shape[0]
@@ -135,7 +135,7 @@ class StateSpace(DirectPath):
 
 def _check_dt(dt: float) -> None:
     if not is_positive(dt):
-        raise ModelError(
+        raise InvalidModelError(
             f"dt must be a positive, finite number of seconds, got {dt!r}; sample a continuous system first"
         )
 
@@ -149,20 +149,22 @@ def _check_matrices(matrices: dict[str, Any]) -> None:
     nx, nu, ny = matrices["A"].shape[0], matrices["B"].shape[1], matrices["C"].shape[0]
     for name, shape in (("A", (nx, nx)), ("B", (nx, nu)), ("C", (ny, nx)), ("D", (ny, nu))):
         if matrices[name].shape != shape:
-            raise ModelError(f"{name} must have shape {shape} to fit the others, got {matrices[name].shape}")
+            raise InvalidModelError(
+                f"{name} must have shape {shape} to fit the others, got {matrices[name].shape}"
+            )
         if not traced(matrices[name]) and not np.isfinite(matrices[name]).all():
-            raise ModelError(f"{name} must be finite, got {matrices[name].tolist()}")
+            raise InvalidModelError(f"{name} must be finite, got {matrices[name].tolist()}")
 
 
 def _names(letter: str, given: Sequence[str] | None, count: int) -> tuple[str, ...]:
     names = tuple(f"{letter}[{k}]" for k in range(count)) if given is None else tuple(given)
     if len(names) != count or len(set(names)) != count:
-        raise ModelError(f"there must be {count} different names for {letter}, got {names}")
+        raise InvalidModelError(f"there must be {count} different names for {letter}, got {names}")
     return names
 
 
 def _units(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
     units = ("",) * count if given is None else tuple(given)
     if len(units) != count:
-        raise ModelError(f"there must be {count} units, one per channel, got {units}")
+        raise InvalidModelError(f"there must be {count} units, one per channel, got {units}")
     return units

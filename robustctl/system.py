@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from .errors import ModelError
+from .errors import InvalidModelError
 from .lft import LFT, Claim
 from .pytrees import shape_of
 
@@ -58,7 +58,8 @@ class Certifiable(eqx.Module):
 
 
 _HARMLESS = {
-    "check_parts", "claim", "undisturbed", "nu", "ny", "references", "dt", "inputs", "outputs", "states", "input_units", "output_units",
+    "check_parts", "claim", "undisturbed", "one_sample", "nu", "ny", "references", "dt", "inputs", "outputs", "states",
+    "input_units", "output_units",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
@@ -113,6 +114,28 @@ class System(Certifiable):
         """What the system was built to satisfy, None where that is nothing."""
         return None
 
+    @property
+    def input_size(self) -> int | None:
+        """Number of entries of an input that is one vector; None where that is unknown, and where an input is no vector."""
+        return self.nu
+
+    @property
+    def predictor_sizes(self) -> tuple[int, int] | None:
+        """Numbers (nu, ny) of controls and measured outputs that a predictor reads as `[u, y, seen]`; None of any other system.
+
+        A predictor has a method `predict(x, u) -> (x_next, y_hat)` too, its step where nothing is measured.
+        """
+        return None
+
+    @property
+    def innermost(self) -> "System":
+        """The system inside of scalings and delays; itself where there are none."""
+        return self
+
+    def flag_fault(self) -> str:
+        """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""
+        return ""
+
     def modes(self) -> tuple["System", ...]:
         """Return the systems between which this one may switch at any sample, each without `flags` among its inputs.
 
@@ -123,15 +146,19 @@ class System(Certifiable):
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of the input in which nothing acts: `nu` zeros and as many for references.
 
-        **Raises:** `ModelError` for a class without `nu` that does not define it.
+        **Raises:** `InvalidModelError` for a class without `nu` that does not define it.
         """
         if self.nu is None:
-            raise ModelError(
+            raise InvalidModelError(
                 f"one sample of the input must be known, and {type(self).__name__} has no nu; give the class a method "
                 "undisturbed(references) that returns one, or give the inputs"
             )
         x = self.init_state()
         return jnp.zeros(self.nu + references, dtype_of(x if jax.tree.leaves(x) else self))
+
+    def one_sample(self) -> PyTree:
+        """Return one sample of the whole input in which nothing acts; same errors as `undisturbed`."""
+        return self.undisturbed()
 
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
@@ -209,12 +236,21 @@ class StrictlyProper(System):
     outputs y without references, which a loop passes on to its controller.
     """
 
+    @property
+    def input_size(self) -> None:
+        """None: an input is the pair `(u, w)`."""
+        return None
+
+    def one_sample(self) -> PyTree:
+        """Return `(u, w)` with u zero, in which nothing acts; same errors as `undisturbed`."""
+        return jnp.zeros(self.nu or 0, dtype_of(self.init_state())), self.undisturbed()
+
     def undisturbed(self, references: int = 0) -> PyTree:
         """Return one sample of `w` in which nothing but the control acts, with `references` zeros for references.
 
-        **Raises:** `ModelError` for a class that does not define its `w`.
+        **Raises:** `InvalidModelError` for a class that does not define its `w`.
         """
-        raise ModelError(
+        raise InvalidModelError(
             f"a system to be controlled must define what acts on it, and {type(self).__name__} does not; give the class a method "
             "undisturbed(references) that returns one sample of w, or give w to feedback"
         )
@@ -234,17 +270,6 @@ class StrictlyProper(System):
         """Return `(x_next, y)`; here the input is the pair `(u, w)`."""
         control, w = u
         return self.advance(x, control, w), self.output(x, w)
-
-
-def one_sample(system: System) -> PyTree:
-    """Return one sample of a system's input in which nothing acts; of one to be controlled, `(u, w)` with u zero.
-
-    **Raises:** `ModelError` for a class that does not define it.
-    """
-    nothing = system.undisturbed()
-    if not isinstance(system, StrictlyProper):
-        return nothing
-    return jnp.zeros(system.nu or 0, dtype_of(system.init_state())), nothing
 
 
 class Parameterization(eqx.Module):
@@ -273,9 +298,9 @@ class Parameterization(eqx.Module):
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
-        **Raises:** `ModelError` for a class that does not define which of its arrays scale its output.
+        **Raises:** `InvalidModelError` for a class that does not define which of its arrays scale its output.
         """
-        raise ModelError(
+        raise InvalidModelError(
             f"a model must define how its output is scaled down, and {type(self).__name__} does not; give the class a method "
             "`quiet(factor)` that returns it with its output arrays multiplied by the factor"
         )

@@ -7,7 +7,6 @@ import numpy as np
 
 import robustctl as rc
 from robustctl import classical, loops, plants
-from robustctl.system import one_sample
 
 KEY = jr.key(0)
 
@@ -156,7 +155,7 @@ CONTROLLERS = {
 
 def sample(system, key, scale=1.0):
     """Return a state near the initial one and one sample of the input, drawn at random."""
-    return perturbed((system.init_state(), one_sample(system)), key, scale)
+    return perturbed((system.init_state(), system.one_sample()), key, scale)
 
 
 def perturbed(tree, key, scale):

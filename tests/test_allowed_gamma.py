@@ -53,7 +53,7 @@ def test_the_parallel_model_gives_an_innovation_that_no_q_changes():
     for _ in range(20):
         x, out = loop.step(x, w)
         np.testing.assert_allclose(out.u, [0.5])
-    with pytest.raises(rc.errors.ModelError, match="u0 must have the shape"):
+    with pytest.raises(rc.errors.InvalidModelError, match="u0 must have the shape"):
         rc.loops.ParallelModel(PLANT, [0.5, 1.0])
 
 

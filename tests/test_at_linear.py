@@ -12,7 +12,7 @@ import scipy.linalg
 import scipy.signal
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlWarning
+from robustctl.errors import InvalidModelError, RobustctlWarning
 from robustctl.linalg import contraction, polar_gram, slack
 from robustctl.nn.bounded_real import bounded_real
 from robustctl.nn.inverse import invert_bounded_real, invert_contraction, invert_polar_gram
@@ -255,17 +255,19 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_input_is_refused(name):
     matrices, settings, text = WRONG[name]
-    with pytest.raises(ModelError, match=text):
+    with pytest.raises(InvalidModelError, match=text):
         rc.nn.at_linear(*matrices, **settings)
 
 
 def test_a_model_of_other_sizes_is_refused():
     init = rc.nn.at_linear(*system(0)[0])
-    with pytest.raises(ModelError, match=r"nx must be at least the order 4 .* got 3; use nx=4 or more"):
+    with pytest.raises(
+        InvalidModelError, match=r"nx must be at least the order 4 .* got 3; use nx=4 or more"
+    ):
         build("R2DN", guarantee("Contracting"), init, nx=3)
-    with pytest.raises(ModelError, match=r"inputs and outputs .* 2 and 3, got 1 and 3"):
+    with pytest.raises(InvalidModelError, match=r"inputs and outputs .* 2 and 3, got 1 and 3"):
         build("REN", guarantee("Contracting"), init, nu=1)
-    with pytest.raises(ModelError, match="R2DN or a REN"):
+    with pytest.raises(InvalidModelError, match="R2DN or a REN"):
         rc.nn.StableLinear(nu=2, nx=4, ny=3, init=init, key=jr.key(0))
 
 

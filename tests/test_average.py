@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 
 from .exact import proves
 from .models import draw
@@ -96,6 +96,6 @@ def test_a_quiet_average_is_that_of_quiet_members(average):
 )
 def test_members_that_do_not_fit_are_refused(members):
     with pytest.raises(
-        ModelError, match="members of an average must be one or more parameterizations of systems"
+        InvalidModelError, match="members of an average must be one or more parameterizations of systems"
     ):
         rc.nn.Average(members)

@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.nn.gated import GRU, LSTM
 from robustctl.nn.initializers import long_memory, random
 from robustctl.nn.stable_linear import StableLinear
@@ -91,10 +91,10 @@ def test_the_input_reaches_the_output_of_a_gated_model_within_the_sample(cls):
 @each_model
 def test_bad_sizes_are_refused(name):
     cls, kw, _ = MODELS[name]
-    with pytest.raises(ModelError, match="nx"):
+    with pytest.raises(InvalidModelError, match="nx"):
         cls(nu=1, nx=0, ny=1, key=jr.key(0), **kw)
 
 
 def test_a_bad_rate_is_refused():
-    with pytest.raises(ModelError, match="rate"):
+    with pytest.raises(InvalidModelError, match="rate"):
         StableLinear(nu=1, nx=2, ny=1, rate=1.5, key=jr.key(0))

@@ -16,7 +16,7 @@ import robustctl as rc
 from robustctl.affine import is_affine
 from robustctl.certificates.dissipation import inequality, margin
 from robustctl.certificates.faults import array_fault
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.observers.bound import inverse_diagonal
 
 from .exact import positive_definite, rational
@@ -98,7 +98,7 @@ def test_an_own_description_is_an_assumption_in_words():
 
 
 def test_an_offset_of_three_entries_does_not_fit_one_output():
-    with pytest.raises(ModelError, match=r"step does.*'outputs': 3"):
+    with pytest.raises(InvalidModelError, match=r"step does.*'outputs': 3"):
         rc.certify(Lag(jnp.asarray(0.5), jnp.zeros(3)), prove=False)
     found = rc.certify(Lag(jnp.asarray(0.5), jnp.zeros((2, 3))), prove=False)
     assert not found.holds
@@ -210,7 +210,7 @@ def test_fit_leaves_flags_unscaled_and_refuses_a_scaling_of_them():
         and rc.certify(fitted, prove=False).holds
     )
     np.testing.assert_allclose(fitted.scaling.u_std[:2], scaling.u_std[:2], rtol=0.3)
-    with pytest.raises(ModelError, match="flags"):
+    with pytest.raises(InvalidModelError, match="flags"):
         problem = rc.train.Identification(record, scaling=rc.data.Scaling.fit(record))
         rc.train.train(problem, model, epochs=1, key=jr.key(1))
 
@@ -275,7 +275,7 @@ def test_another_models_certificate_is_refused(tmp_path, one, other):
     common = {"nu": 1, "ny": 1, "gamma": 2.0, "hidden": (2,), "key": jr.key(0)}
     a, b = (rc.nn.LipschitzStatic(**common | given) for given in (one, other))
     rc.save(tmp_path / "a", a, certificate=rc.certify(a, prove=False))
-    with pytest.raises(ModelError, match="must be of this model's weights"):
+    with pytest.raises(InvalidModelError, match="must be of this model's weights"):
         rc.save(tmp_path / "b", b, certificate=rc.certify(a, prove=False))
     assert not (tmp_path / "b").exists()
 
@@ -381,7 +381,7 @@ def test_a_method_set_on_an_object_is_covered_by_no_certificate(where):
     found = rc.certify(model)
     assert not found.holds and f"{hidden} was set on the object" in found.reason
     assert found.gamma is None and found.rate is None and not found.gains
-    with pytest.raises(ModelError, match="was set on the object"):
+    with pytest.raises(InvalidModelError, match="was set on the object"):
         rc.certificates.peak_bounds(model, [1.0] * model.nu)
 
 

@@ -14,8 +14,7 @@ from jax import lax
 
 import robustctl as rc
 from robustctl.certificates import LoopCertificate, ModelError, delay_error, largest_error, recheck
-from robustctl.errors import ModelError as Unfit
-from robustctl.errors import RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.loops import Gain, ModelPlant, Parallel, feedback
 from robustctl.plants import Imperfections, LinearPlant, Sampled
 
@@ -279,9 +278,9 @@ def test_a_weight_of_python_control_is_the_same_as_one_of_ours():
 
 def test_mistakes_in_what_is_asked():
     loop = small_loop()
-    with pytest.raises(Unfit, match=r"input must be a signal of the loop, \['d'.*got 'w'"):
+    with pytest.raises(InvalidModelError, match=r"input must be a signal of the loop, \['d'.*got 'w'"):
         rc.certify(loop, gains=[("w", "y")])
-    with pytest.raises(Unfit, match="output must be a signal of the loop"):
+    with pytest.raises(InvalidModelError, match="output must be a signal of the loop"):
         rc.certify(loop, gains=[("d", "e")])
     with pytest.raises(RobustctlError, match="must have named signals"):
         rc.certify(loop.plant.model, error=ModelError(0.1))
@@ -337,5 +336,5 @@ def test_a_model_as_a_plant_is_refused_where_it_does_not_fit():
         (lambda: ModelPlant(plant()), "needs no ModelPlant"),
         (lambda: ModelPlant(lag, u0=[0.0, 0.0]), "u0 must have the shape"),
     ):
-        with pytest.raises(Unfit, match=message):
+        with pytest.raises(InvalidModelError, match=message):
             wrong()

@@ -12,7 +12,7 @@ import scipy.optimize
 
 import robustctl as rc
 from robustctl import classical
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.loops import Feedback, Youla, feedback, internal_model
 from robustctl.plants import Imperfections, LinearPlant, Plant, Sampled, Signal, undisturbed
 
@@ -319,7 +319,7 @@ def test_hinf_holds_its_bound_and_is_tight(seed, dt):
     poles = np.linalg.eigvals(design.CL.A)
     assert (np.abs(poles) < 1).all() if dt else (poles.real < 0).all()
     assert peak(design.CL) <= design.gamma * (1 + 1e-6)
-    with pytest.raises(ModelError, match="above the smallest"):
+    with pytest.raises(InvalidModelError, match="above the smallest"):
         classical.hinf(P, ny, nu, gamma=design.gamma * 0.998)
 
 
@@ -505,10 +505,10 @@ def test_linear_base_stabilises_and_youla_keeps_it():
 def test_base_controllers_that_do_not_stabilise_are_refused():
     late = Sampled(Pendulum(), 0.05, Imperfections(delay=12))
     with pytest.raises(
-        ModelError, match=r"closed loop has the poles .*design it for this plant, with its delay"
+        InvalidModelError, match=r"closed loop has the poles .*design it for this plant, with its delay"
     ):
         classical.linear_base(late, [10, 1], 0.1, [1e-4, 1e-2], 1e-4)
-    with pytest.raises(ModelError, match=r"open-loop stable .* poles 1\.\d+.*linear_base"):
+    with pytest.raises(InvalidModelError, match=r"open-loop stable .* poles 1\.\d+.*linear_base"):
         internal_model(Sampled(Pendulum(), 0.02))
     damped = Line(jnp.asarray([[0.0, 1.0], [-1.0, -0.4]]), jnp.asarray([[0.0], [1.0]]))
     base = internal_model(Sampled(damped, 0.1, Imperfections(noise=0.1)))

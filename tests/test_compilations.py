@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.nn.initializers import key_bits, lecun_normals, split
 from robustctl.nn.numpy_maps import first_feedthrough
 from robustctl.problems import two_tanks
@@ -190,7 +190,7 @@ def test_keys_split_and_drawn_from_are_independent_and_never_a_batch():
     drawn = np.stack([np.asarray(lecun_normals(k, [(4, 1000)], jnp.float32)[0]).ravel() for k in keys])
     np.testing.assert_allclose(np.corrcoef(drawn), np.eye(4), atol=5 / np.sqrt(4000))
     np.testing.assert_allclose(1000 * drawn.var(axis=1), 1, atol=5 * np.sqrt(2 / 4000))
-    with pytest.raises(ModelError, match=r"single key.*shape \(2,\)"):
+    with pytest.raises(InvalidModelError, match=r"single key.*shape \(2,\)"):
         key_bits(jr.split(key, 2))
 
 

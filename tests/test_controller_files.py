@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError, ModelFileError
+from robustctl.errors import InvalidModelError, ModelFileError
 from robustctl.io.structure import CLASSES
 from robustctl.system import Certifiable
 
@@ -156,14 +156,14 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_file_cannot_hold_is_named_with_what_to_do(name, path):
     make, message = REFUSED[name]
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         rc.save(path, make())
     assert not path.exists()
 
 
 def test_a_controller_whose_parts_do_not_fit_is_not_saved(path):
     controller = eqx.tree_at(lambda c: c.K, design().controller, jnp.zeros((1, 2)))
-    with pytest.raises(ModelError, match="fit together to a IntegralLQG"):
+    with pytest.raises(InvalidModelError, match="fit together to a IntegralLQG"):
         rc.save(path, controller)
     assert not path.exists()
 
@@ -178,7 +178,7 @@ def test_a_loop_keeps_its_certificate_which_is_proven_again(path):
     rc.save(path, loop, certificate=certificate)
     assert rc.io.inspect(path)["certificate"] == json.loads(certificate.to_json())
     assert eqx.tree_equal(rc.load(path), loop)
-    with pytest.raises(ModelError, match="must be of this model's weights"):
+    with pytest.raises(InvalidModelError, match="must be of this model's weights"):
         rc.save(path, rc.loops.feedback(rc.loops.ModelPlant(lag()), pid(b=0.5)), certificate=certificate)
     smaller = 0.9 * certificate.gains["d", "y"]
     tamper(path, lambda h, a: h["certificate"]["gain_proofs"][0]["proof"].update(value=smaller))

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import robustctl as rc
-from robustctl.errors import DataError, ModelError
+from robustctl.errors import DataError, InvalidModelError
 from robustctl.observers import for_observer, kalman_prior, simulate_log
 from robustctl.plants import Imperfections, Sampled, TwoTanks
 
@@ -76,7 +76,7 @@ def test_training_leaves_the_prior_alone():
     ],
 )
 def test_a_prior_that_does_not_fit_is_refused(changes, said):
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(InvalidModelError, match=said):
         rc.nn.CorrectedR2DN(**{**prior(), "core": core(), **changes})
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.certificates import counterexample
-from robustctl.errors import ModelError, RobustctlError, RobustctlWarning
+from robustctl.errors import InvalidModelError, RobustctlError, RobustctlWarning
 
 SAMPLES = 800
 
@@ -154,7 +154,7 @@ def test_inputs_that_cannot_be_guessed_are_asked_for():
         def step(self, x, u):
             return 0.5 * x, x
 
-    with pytest.raises(ModelError, match="give the inputs"):
+    with pytest.raises(InvalidModelError, match="give the inputs"):
         counterexample(Unknown())
     assert counterexample(Unknown(), inputs=jnp.zeros((2, 1)), samples=40) is None
 

@@ -12,7 +12,7 @@ import pytest
 
 import robustctl as rc
 from robustctl import classical
-from robustctl.errors import ModelError, RobustctlWarning
+from robustctl.errors import InvalidModelError, RobustctlWarning
 from robustctl.loops import feedback, internal_model
 from robustctl.plants import Imperfections, LinearPlant, Plant, Sampled, Signal, undisturbed
 from robustctl.robustness.linear_loop import linear_loop
@@ -51,7 +51,7 @@ MOVES = r"moves: level by 0.05 m/s, temperature by 35 K/s; .*rc\.classical\.equi
     ],
 )
 def test_a_design_about_a_point_that_the_plant_leaves_is_refused(design):
-    with pytest.raises(ModelError, match=MOVES):
+    with pytest.raises(InvalidModelError, match=MOVES):
         design(Sampled(Tank(), 1.0))
     design(Sampled(Tank(rested=True), 1.0))
 
@@ -78,20 +78,22 @@ def held(pid):
 
 
 def test_a_pid_reads_the_output_that_it_is_told_to():
-    with pytest.raises(ModelError, match=r"2 outputs \(place, speed\).* reads 1 outputs"):
+    with pytest.raises(InvalidModelError, match=r"2 outputs \(place, speed\).* reads 1 outputs"):
         held(classical.PID(2.0, 1.0, dt=0.05, y0=1.0))
     np.testing.assert_allclose(
         held(classical.PID(2.0, 1.0, dt=0.05, y0=1.0, reads=[[1, 0]])), [1, 0], atol=1e-4
     )
     for wrong in ([1, 0], [[0, 0]], [[1, 0], [0, 1]]):
-        with pytest.raises(ModelError, match="reads must have one row per channel"):
+        with pytest.raises(InvalidModelError, match="reads must have one row per channel"):
             classical.PID(2.0, 1.0, dt=0.05, reads=wrong)
     second = classical.PID(2.0, dt=0.05, reads=[[0, 1]])
     assert (second.nu, second.references, second.ny) == (3, 1, 1)
     # kp (r - y) with the second of two outputs, the first one missing
     _, u = second.step(second.init_state(), jnp.array([jnp.nan, 0.5, 2.0]))
     np.testing.assert_allclose(u, [3.0])
-    with pytest.raises(ModelError, match="must read 2 measured outputs, or these and 1 references, got 4"):
+    with pytest.raises(
+        InvalidModelError, match="must read 2 measured outputs, or these and 1 references, got 4"
+    ):
         second.step(second.init_state(), jnp.zeros(4))
 
 
@@ -118,7 +120,7 @@ def designs():
     )
     analysis = report.loops["loop"]
     yield analysis.inputs[0].gain_up, analysis.inputs[0].phase, analysis.hinf
-    with pytest.raises(ModelError, match="uncontrollable"):
+    with pytest.raises(InvalidModelError, match="uncontrollable"):
         classical.lqr(ct.ss([[1.0, 0], [0, -1]], [[0], [1.0]], [[1.0, 1]], 0), 1, 1)
 
 

@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 import robustctl as rc
 import robustctl_envs as envs
 from robustctl.classical import linear_base
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.loops import Youla, zero_gain
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Task
 from robustctl_envs.ppo import PPO, Agent, _Transitions, advantages, loss, train_ppo
@@ -352,10 +352,10 @@ def test_gradients_pass_through_the_functions():
 def test_details_and_sample_time_reach_the_plant():
     env = make("CartPole", imperfections=Imperfections(delay=3), dt=0.05).unwrapped
     assert env.functional.sampled.imperfections.delay == 3 and env.functional.sampled.dt == 0.05
-    with pytest.raises(ModelError, match="name must be one of"):
+    with pytest.raises(InvalidModelError, match="name must be one of"):
         envs.functional("Rocket")
     endless = LinearPlant([[0.0]], [[1.0]], [[1.0]])
-    with pytest.raises(ModelError, match="finite limits"):
+    with pytest.raises(InvalidModelError, match="finite limits"):
         envs.FunctionalEnv(Sampled(endless, 0.1), Task(endless))
 
 
@@ -376,7 +376,9 @@ def test_a_controller_becomes_a_policy_with_its_state_inside():
     assert truncated
     np.testing.assert_array_equal(*rewards)
     wide = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0))
-    with pytest.raises(ModelError, match=r"must have 1 inputs \(observations\) and 1 outputs \(controls\)"):
+    with pytest.raises(
+        InvalidModelError, match=r"must have 1 inputs \(observations\) and 1 outputs \(controls\)"
+    ):
         envs.Policy(wide, env)
 
 

@@ -13,7 +13,7 @@ import pytest
 from jax import lax
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.export.c_print import KINDS
 from robustctl.export.compiled import find_compiler
 from robustctl.runtime import program as table
@@ -196,11 +196,11 @@ def test_a_compiled_step_refuses_other_shapes_and_keeps_its_arguments():
     after, y = step(x, np.ones(2))
     assert not x.any() and after.any() and step(x, np.ones(2))[1] == y
     for wrong in (np.ones(1), np.ones((2, 1)), 1.0):
-        with pytest.raises(ModelError, match=r"the input must have arrays of shape \(2,\)"):
+        with pytest.raises(InvalidModelError, match=r"the input must have arrays of shape \(2,\)"):
             step(x, wrong)
-    with pytest.raises(ModelError, match="the state must have arrays of shape"):
+    with pytest.raises(InvalidModelError, match="the state must have arrays of shape"):
         step(np.zeros(2), np.ones(2))
-    with pytest.raises(ModelError, match=r"arrays of shape \(time, ...\) of \(2,\), got \(2,\)"):
+    with pytest.raises(InvalidModelError, match=r"arrays of shape \(time, ...\) of \(2,\), got \(2,\)"):
         step.loop(x, np.ones(2))
     assert step.loop(x, np.zeros((0, 2)))[1].shape == (0, 1)
 
@@ -246,7 +246,7 @@ def bits(x, u):
     ],
 )
 def test_what_has_no_translation_is_named_with_its_place(step, says):
-    with pytest.raises(ModelError, match=re.escape(says)) as raised:
+    with pytest.raises(InvalidModelError, match=re.escape(says)) as raised:
         rc.export.program(system(step))
     assert re.search(rf"test_export\.py:\d+.*{step.__name__}", str(raised.value))
 
@@ -254,40 +254,41 @@ def test_what_has_no_translation_is_named_with_its_place(step, says):
 def test_bad_systems_are_refused():
     program: Any = rc.export.program
     with pytest.raises(
-        ModelError, match="must be a System or a Parameterization, got LQR; of a design give its controller"
+        InvalidModelError,
+        match="must be a System or a Parameterization, got LQR; of a design give its controller",
     ):
         program(rc.classical.lqr(rc.plants.Sampled(rc.plants.TwoTanks(), 2.0), [1.0, 1.0], 1.0))
-    with pytest.raises(ModelError, match="dtype must be float32 or float64, got float16"):
+    with pytest.raises(InvalidModelError, match="dtype must be float32 or float64, got float16"):
         program(r2dn(), dtype=jnp.float16)
     with pytest.raises(
-        ModelError, match=r"every array of the system must be real and without NaN, and \.bx is not"
+        InvalidModelError, match=r"every array of the system must be real and without NaN, and \.bx is not"
     ):
         program(jax.tree.map(lambda a: a * np.nan if a.shape == (3,) else a, r2dn().explicit()))
-    with pytest.raises(ModelError, match="in place of Python's if and while"):
+    with pytest.raises(InvalidModelError, match="in place of Python's if and while"):
         program(system(lambda x, u: (x, u if u[0] > 0 else -u)))
-    with pytest.raises(ModelError, match="the state must keep its shapes and dtypes"):
+    with pytest.raises(InvalidModelError, match="the state must keep its shapes and dtypes"):
         program(system(lambda x, u: (jnp.concatenate([x, u]), u)))
-    with pytest.raises(ModelError, match="give u=, one sample of the input"):
+    with pytest.raises(InvalidModelError, match="give u=, one sample of the input"):
         program(system(lambda x, u: (x, jnp.eye(2) @ u)))
-    with pytest.raises(ModelError, match="does not define how many inputs it has; give u="):
+    with pytest.raises(InvalidModelError, match="does not define how many inputs it has; give u="):
         program(system(lambda x, u: (x, u), nu=None))  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ModelError, match="dt must be the positive sample time"):
+    with pytest.raises(InvalidModelError, match="dt must be the positive sample time"):
         program(system(lambda x, u: (x, u)), dt=0.2)
 
 
 @pytest.mark.parametrize("name", ["for", "class", "1st", "a b", "", "tänk", None, "_x"])
 def test_names_that_c_does_not_have_are_refused(name):
-    with pytest.raises(ModelError, match="name must be an identifier"):
+    with pytest.raises(InvalidModelError, match="name must be an identifier"):
         rc.export.program(r2dn(), name=name)
 
 
 def test_where_files_may_not_be_written(tmp_path):
-    with pytest.raises(ModelError, match="the sample time must be known"):
+    with pytest.raises(InvalidModelError, match="the sample time must be known"):
         rc.export.c(r2dn(), tmp_path)
     assert not list(tmp_path.iterdir())
     rc.export.c(r2dn(), tmp_path, dt=0.1)
     for used in (tmp_path, tmp_path / "model.c"):
-        with pytest.raises(ModelError, match="the folder must be new or empty"):
+        with pytest.raises(InvalidModelError, match="the folder must be new or empty"):
             rc.export.c(r2dn(), used, dt=0.1)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.cli import main
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.export import fixed_formats, matlab_print
 from robustctl.export.compiled import CompiledStep, built, find_compiler
 from robustctl.export.fixed_folder import integer_noise
@@ -269,9 +269,9 @@ def test_a_log_larger_than_the_range_is_counted():
     # No format reaches 2^31, so that all inputs and with them states are saturated.
     huge = rc.export.fixed(linear(), "q15", log=np.full((50, 1), 1e12))
     assert huge.saturations["input u"] == 50 and "input u 50 times" in str(huge.drift)
-    with pytest.raises(ModelError, match="log must have samples of shapes"):
+    with pytest.raises(InvalidModelError, match="log must have samples of shapes"):
         rc.export.fixed(linear(), log=np.zeros((50, 2)))
-    with pytest.raises(ModelError, match="must stay finite"):
+    with pytest.raises(InvalidModelError, match="must stay finite"):
         rc.export.fixed(linear(), log=np.full((5, 1), np.nan))
 
 
@@ -286,14 +286,14 @@ class Squashed(rc.System):
 
 
 def test_what_fixed_point_does_not_have_is_named(tmp_path):
-    with pytest.raises(ModelError, match="has tanh"):
+    with pytest.raises(InvalidModelError, match="has tanh"):
         rc.export.fixed(Squashed())
     for dtype in ("q3", "q32", "q150"):
-        with pytest.raises(ModelError, match="q4 to q31"):
+        with pytest.raises(InvalidModelError, match="q4 to q31"):
             rc.export.c(linear(), tmp_path / "c", dtype=dtype)
-    with pytest.raises(ModelError, match="fixed-point format"):
+    with pytest.raises(InvalidModelError, match="fixed-point format"):
         rc.export.fixed(linear(), "float32")
-    with pytest.raises(ModelError, match="margin must be at least 1"):
+    with pytest.raises(InvalidModelError, match="margin must be at least 1"):
         rc.export.fixed(linear(), margin=0.5)
     assert "tanh" not in RULES
 

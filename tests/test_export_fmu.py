@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError, RobustctlWarning
+from robustctl.errors import InvalidModelError, RobustctlError, RobustctlWarning
 
 from .export_systems import CASES, inputs_of, sample_of, system_of
 from .test_export_c import compiler, in_jax
@@ -241,14 +241,14 @@ def test_a_unit_is_the_same_bytes_each_time(tmp_path, version):
 
 
 def test_what_a_unit_refuses(tmp_path):
-    with pytest.raises(ModelError, match=r"sample time.*give dt="):
+    with pytest.raises(InvalidModelError, match=r"sample time.*give dt="):
         rc.export.fmu(system_of("r2dn"), tmp_path)
-    with pytest.raises(ModelError, match=r"version must be 3\.0 or 2\.0, got '1\.0'"):
+    with pytest.raises(InvalidModelError, match=r"version must be 3\.0 or 2\.0, got '1\.0'"):
         rc.export.fmu(pid(), tmp_path, version="1.0")
-    with pytest.raises(ModelError, match="identifier"):
+    with pytest.raises(InvalidModelError, match="identifier"):
         rc.export.fmu(pid(), tmp_path, name="my model")
-    with pytest.raises(ModelError, match="dtype must be"):
+    with pytest.raises(InvalidModelError, match="dtype must be"):
         rc.export.fmu(pid(), tmp_path, dtype="float16")
     (tmp_path / "model.fmu").write_text("")
-    with pytest.raises(ModelError, match="the file must be new"):
+    with pytest.raises(InvalidModelError, match="the file must be new"):
         rc.export.fmu(pid(), tmp_path)

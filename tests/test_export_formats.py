@@ -13,7 +13,7 @@ from jax import lax
 from scipy.io import loadmat, savemat
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.export import c_print, matlab_print, onnx_graph
 
 from .export_systems import CASES, inputs_of, sample_of, system_of
@@ -235,16 +235,16 @@ def test_what_cannot_be_written_is_said(tmp_path, monkeypatch):
     pid = rc.classical.PID(4.0, 2.0, 0.4, dt=0.02)
     (tmp_path / "model.onnx").write_text("")
     for write in (rc.export.matlab, rc.export.jax):
-        with pytest.raises(ModelError, match="the folder must be new or empty"):
+        with pytest.raises(InvalidModelError, match="the folder must be new or empty"):
             write(pid, tmp_path)
-        with pytest.raises(ModelError, match="identifier"):
+        with pytest.raises(InvalidModelError, match="identifier"):
             write(pid, tmp_path / "new", name="for")
-    with pytest.raises(ModelError, match="at most 63 letters"):
+    with pytest.raises(InvalidModelError, match="at most 63 letters"):
         rc.export.matlab(pid, tmp_path / "new", name="a" * 60)
-    with pytest.raises(ModelError, match="platforms"):
+    with pytest.raises(InvalidModelError, match="platforms"):
         rc.export.jax(pid, tmp_path / "new", platforms=("abacus",))
     if "onnx" in sys.modules or __import__("importlib").util.find_spec("onnx"):
-        with pytest.raises(ModelError, match="the file must be new"):
+        with pytest.raises(InvalidModelError, match="the file must be new"):
             rc.export.onnx(pid, tmp_path)
     missing(monkeypatch)
     with pytest.raises(RobustctlError, match=r'pip install "robustctl\[export\]"'):

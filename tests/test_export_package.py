@@ -13,7 +13,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.cli import main
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.export import constants
 from robustctl.export import folder as module
 from robustctl.export.c_files import source
@@ -175,9 +175,9 @@ def test_a_system_that_cannot_be_saved_is_exported_and_only_its_files_are_checke
 
 
 def test_bad_folders_are_refused(exported, tmp_path):
-    with pytest.raises(ModelError, match="the folder must be new or empty"):
+    with pytest.raises(InvalidModelError, match="the folder must be new or empty"):
         rc.export.package(model(), exported)
-    with pytest.raises(ModelError, match="the sample time must be known"):
+    with pytest.raises(InvalidModelError, match="the sample time must be known"):
         rc.export.package(model(), tmp_path / "new")
     with pytest.raises(RobustctlError, match=r"must hold the export\.json"):
         rc.export.check(tmp_path)

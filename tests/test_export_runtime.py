@@ -18,7 +18,7 @@ import pytest
 
 import robustctl as rc
 import robustctl.runtime
-from robustctl.errors import ModelError, ModelFileError
+from robustctl.errors import InvalidModelError, ModelFileError
 from robustctl.export.compiled import CompiledStep, built, find_compiler
 from robustctl.export.trace import traced
 from robustctl.runtime.check import RULES
@@ -166,12 +166,14 @@ def test_the_numpy_steps_of_an_r2dn_agree():
 
 def test_arrays_of_other_shapes_are_refused():
     step = robustctl.runtime.Step(rc.export.program(system_of("r2dn")))
-    with pytest.raises(ModelError, match=r"u must be one sample, an array of shape \(2,\), got shape \(1,\)"):
+    with pytest.raises(
+        InvalidModelError, match=r"u must be one sample, an array of shape \(2,\), got shape \(1,\)"
+    ):
         step(step.init_state(), np.ones(1))
-    with pytest.raises(ModelError, match=r"the state must be one sample, an array of shape \(4,\)"):
+    with pytest.raises(InvalidModelError, match=r"the state must be one sample, an array of shape \(4,\)"):
         step(np.ones(3), np.ones(2))
     pid = robustctl.runtime.Step(rc.export.program(system_of("pid")))
-    with pytest.raises(ModelError, match="the state must be a tuple of 3 arrays, got 2"):
+    with pytest.raises(InvalidModelError, match="the state must be a tuple of 3 arrays, got 2"):
         pid(pid.init_state()[:2], np.ones(2))
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.nn import Contracting, Dissipative, Fixed, Lipschitz
 
 from .models import draw
@@ -131,7 +131,9 @@ def test_the_short_functions_are_the_classes_with_their_guarantees():
 def test_a_supply_rate_must_fit_the_ports():
     guarantee = Dissipative(**rc.nn.passive(3))
     for cls in (rc.nn.R2DN, rc.nn.REN):
-        with pytest.raises(ModelError, match=r"S must have shape \(2, 2\) for nu = 2, ny = 2, got \(3, 3\)"):
+        with pytest.raises(
+            InvalidModelError, match=r"S must have shape \(2, 2\) for nu = 2, ny = 2, got \(3, 3\)"
+        ):
             cls(guarantee, **SIZES)
 
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import robustctl as rc
-from robustctl.errors import DataError, ModelError
+from robustctl.errors import DataError, InvalidModelError
 from robustctl.observers import Stream, for_prediction, simulate_log, with_derivative
 from robustctl.plants import Imperfections, LinearPlant, Sampled
 
@@ -91,7 +91,7 @@ def test_every_free_array_has_a_gradient():
     ],
 )
 def test_what_makes_no_predictor_is_refused(changes, said):
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(InvalidModelError, match=said):
         rc.nn.InnovationR2DN(**{"nu": 1, "nx": 3, "nv": 3, "ny": 1, "key": jr.key(0), **changes})
 
 

@@ -10,7 +10,7 @@ import pytest
 import robustctl as rc
 from robustctl import lft
 from robustctl.affine import affine_form
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 
 
 def matrices(seed, nx, nu, ny):
@@ -56,7 +56,7 @@ def test_scales_go_into_the_ports():
 
 def test_an_algebraic_loop_without_a_solution_is_refused():
     gain = lft.static_gain(np.eye(1))
-    with pytest.raises(ModelError, match="sample of delay"):
+    with pytest.raises(InvalidModelError, match="sample of delay"):
         lft.interconnect([gain, gain], [[0, 1], [1, 0]], np.eye(2), np.eye(2), np.zeros((2, 2)))
 
 
@@ -170,7 +170,7 @@ def test_a_network_that_computes_otherwise_than_its_parent_has_no_bound():
 
 
 def test_a_form_of_other_sizes_than_the_step_is_refused():
-    with pytest.raises(ModelError, match=r"must describe what its step does.*'states': 2"):
+    with pytest.raises(InvalidModelError, match=r"must describe what its step does.*'states': 2"):
         rc.certify(Wronger(jnp.array([0.5, 0.9])), prove=False)
 
 
@@ -186,7 +186,7 @@ class Other(eqx.Module):
 
 
 def test_a_class_that_is_not_registered_is_refused_with_how_to_register_it(tmp_path):
-    with pytest.raises(ModelError, match=r"Unregistered.*@rc\.registered"):
+    with pytest.raises(InvalidModelError, match=r"Unregistered.*@rc\.registered"):
         rc.save(tmp_path / "x.safetensors", Unregistered(jnp.ones(2)))
     assert not list(tmp_path.iterdir())
 
@@ -197,5 +197,5 @@ def test_two_classes_do_not_share_a_name_in_files():
 
 
 def test_a_model_that_cannot_be_quieted_says_what_to_define():
-    with pytest.raises(ModelError, match=r"Unregistered.*quiet\(factor\)"):
+    with pytest.raises(InvalidModelError, match=r"Unregistered.*quiet\(factor\)"):
         rc.nn.quiet(Unregistered(jnp.ones(2)))

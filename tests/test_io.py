@@ -20,7 +20,7 @@ import pytest
 import safetensors.numpy
 
 import robustctl as rc
-from robustctl.errors import ModelError, ModelFileError
+from robustctl.errors import InvalidModelError, ModelFileError
 from robustctl.io import inspect, load, save
 from robustctl.io.structure import CLASSES, FUNCTIONS, decode, encode
 from robustctl.store import atomic
@@ -266,13 +266,13 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_a_file_cannot_hold_is_named_before_anything_is_written(name, path):
     make, message = REFUSED[name]
-    with pytest.raises((ModelError, TypeError), match=message):
+    with pytest.raises((InvalidModelError, TypeError), match=message):
         save(path, make())
     assert not list(path.parent.iterdir())
 
 
 def test_saving_inside_jit_is_refused(path):
-    with pytest.raises(ModelError, match="outside of jit"):
+    with pytest.raises(InvalidModelError, match="outside of jit"):
         eqx.filter_jit(lambda m: save(path, m))(MODELS["LBDN"](jnp.float32))
 
 
@@ -284,7 +284,7 @@ def test_a_given_certificate_is_kept_and_must_be_of_these_weights(path):
     certificate = rc.certify(model, prove=False)
     save(path, model, certificate=certificate)
     assert inspect(path)["certificate"] == json.loads(certificate.to_json())
-    with pytest.raises(ModelError, match="must be of this model's weights"):
+    with pytest.raises(InvalidModelError, match="must be of this model's weights"):
         save(path, other, certificate=certificate)
 
 

@@ -10,7 +10,7 @@ import pytest
 from robustctl.certificates import interval as iv
 from robustctl.certificates.interval import Interval
 from robustctl.certificates.jacobian_box import jacobian_box, mean_slopes, value_box
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 
 RNG = np.random.default_rng(0)
 ENDS = np.sort(RNG.normal(size=(2, 200)) * 10 ** RNG.uniform(-6, 6, 200), axis=0)
@@ -136,5 +136,5 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_has_no_bounded_slopes_is_named(name):
     function, message = FAULTS[name]
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         jacobian_box(function, Interval(-np.ones(1), np.ones(1)), 4)

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 import robustctl as rc
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.lft import linear
 from robustctl.loops import (
     Alongside,
@@ -335,7 +335,7 @@ def test_a_plant_of_ones_own_may_say_that_it_is_linear():
     a = np.exp(-0.5 * DT)
     np.testing.assert_allclose(form.A[0, 0], a, rtol=1e-12)
     np.testing.assert_allclose(form.B2[0], (1 - a) / 0.5 * np.array([2.0, 1.0]), rtol=1e-10)
-    with pytest.raises(ModelError, match=r"lft\(\) of Affine must have the plant's numbers of states"):
+    with pytest.raises(InvalidModelError, match=r"lft\(\) of Affine must have the plant's numbers of states"):
         Sampled(Affine(wide=True), DT).lft()
 
 

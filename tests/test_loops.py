@@ -13,7 +13,7 @@ import pytest
 from jaxtyping import Array
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.loops import (
     Delay,
     Feedback,
@@ -158,7 +158,7 @@ def test_a_policy_that_does_not_fit_is_refused(sampled):
     wide = rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)).explicit()
     two = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=2, hidden=(3,), key=jr.key(0)).explicit()
     for policy in (wide, two):
-        with pytest.raises(ModelError, match="must take the plant's 1 outputs"):
+        with pytest.raises(InvalidModelError, match="must take the plant's 1 outputs"):
             feedback(sampled, policy)
 
 
@@ -186,7 +186,7 @@ def test_an_output_is_not_taken_for_a_reference(sampled, two_outputs, outputs, c
     """A PID of n channels reads n outputs, or as many and their set points: 2 numbers may be either."""
     plant = two_outputs if outputs == 2 else sampled
     pid = rc.classical.PID(np.ones(controls), dt=DT)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         feedback(plant, pid, plant.undisturbed(references))
 
 
@@ -202,26 +202,28 @@ def test_a_controller_that_fits_reads_outputs_with_or_without_references(two_out
 
 def test_a_controller_of_another_sample_time_is_refused(sampled):
     pid = rc.classical.PID(1.0, dt=2 * sampled.dt)
-    with pytest.raises(ModelError, match="the policy must have the plant's sample time"):
+    with pytest.raises(InvalidModelError, match="the policy must have the plant's sample time"):
         feedback(sampled, pid)
 
 
 @pytest.mark.usefixtures("as_installed")
 def test_a_policy_that_is_no_system_is_refused(sampled):
     for wrong in (ct.tf([1], [1], sampled.dt), rc.nn.ContractingR2DN(nu=1, nx=1, nv=1, ny=1, key=jr.key(0))):
-        with pytest.raises(ModelError, match=r"must be a System, got .*explicit\(\) of a parameterization"):
+        with pytest.raises(
+            InvalidModelError, match=r"must be a System, got .*explicit\(\) of a parameterization"
+        ):
             feedback(sampled, wrong)
 
 
 @pytest.mark.usefixtures("as_installed")
 def test_a_plant_with_a_direct_path_is_refused():
     direct = rc.StateSpace([[0.5]], [[1.0]], [[1.0]], [[1.0]], 0.1)
-    with pytest.raises(ModelError, match="algebraic"):
+    with pytest.raises(InvalidModelError, match="algebraic"):
         feedback(direct, gain([[1.0]]), jnp.zeros(1))
 
 
 def test_a_noisy_model_is_no_base(sampled):
-    with pytest.raises(ModelError, match="noise"):
+    with pytest.raises(InvalidModelError, match="noise"):
         ModelBased(
             Sampled(Cart(), DT, Imperfections(noise=0.1)),
             _Times(jnp.zeros((2, 1))),
@@ -257,7 +259,7 @@ def test_simulate_names_what_it_cannot_run(sampled):
 )
 def test_maps_that_do_not_fit_are_refused(t2, limit, message, q):
     t = rc.StateSpace([[0.5]], [[1.0]], [[1.0]], [[0.0]], 1.0)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         YoulaMap(t, t, t2, q, limit)
 
 
@@ -274,7 +276,7 @@ def test_maps_that_do_not_fit_are_refused(t2, limit, message, q):
 )
 def test_state_space_refuses_what_does_not_fit(given, message):
     asked = dict(A=[[0.5]], B=[[1.0]], C=[[1.0]], D=[[0.0]], dt=1.0) | given
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         rc.StateSpace(**asked)
 
 
@@ -302,7 +304,7 @@ def test_a_plant_of_ones_own_is_asked_for_one_sample():
 
     K = gain([[0.1]])
     assert feedback(OwnPlant(), K, jnp.zeros(1)).policy is K and feedback(Told(), K).policy is K
-    with pytest.raises(ModelError, match=r"OwnPlant does not; give the class a method undisturbed"):
+    with pytest.raises(InvalidModelError, match=r"OwnPlant does not; give the class a method undisturbed"):
         feedback(OwnPlant(), K)
 
 
@@ -340,7 +342,7 @@ def test_an_integral_base_leaves_no_error(integral_base, set_point):
         feedback(plant, Youla(plain, zero_gain(1, 1))), ws._replace(r=jnp.zeros((600, 0)))
     ).ys.y
     assert abs(float(without[-1, 0])) > 0.05
-    with pytest.raises(ModelError, match="integral must have one column per output, 1, got shape"):
+    with pytest.raises(InvalidModelError, match="integral must have one column per output, 1, got shape"):
         rc.classical.linear_base(plant, [1.0, 1.0, 1.0], 1.0, 1.0, 1.0, integral=[[1.0, 0.0]])
 
 
@@ -358,7 +360,7 @@ def test_a_delay_gives_its_inputs_later():
     run = rc.rollout(Delay(jnp.array([1.0, 2.0]), 2), us)
     np.testing.assert_array_equal(run.ys, jnp.concatenate([jnp.array([[1.0, 2.0]] * 2), us[:4]]))
     for samples in (0, 1.5, True):
-        with pytest.raises(ModelError, match="samples must be a whole number"):
+        with pytest.raises(InvalidModelError, match="samples must be a whole number"):
             Delay(jnp.zeros(1), samples)
 
 
@@ -375,9 +377,9 @@ def test_a_scenario_builds_its_q_and_its_nominal_loop(sampled, base):
     loud = dataclasses.replace(q, parameterization=q.parameterization.quiet(1e3)).explicit()
     np.testing.assert_allclose(rc.rollout(loop, ws).ys.u, alone, atol=0.1)
     assert np.abs(rc.rollout(scenario.loop(loud), ws).ys.u - alone).max() > 0.1
-    with pytest.raises(ModelError, match="there must be 1 u_scale"):
+    with pytest.raises(InvalidModelError, match="there must be 1 u_scale"):
         scenario.q(gamma=3.0, u_scale=(0.1, 0.1), y_scale=(0.5,), key=jr.key(0))
-    with pytest.raises(ModelError, match="must take the plant's 1 outputs"):
+    with pytest.raises(InvalidModelError, match="must take the plant's 1 outputs"):
         scenario.loop(zero_gain(2, 1))
 
 

@@ -186,7 +186,7 @@ def test_a_stable_linear_model_starts_at_given_matrices():
             x = A @ x + B @ now
         np.testing.assert_allclose(rc.rollout(system, jnp.asarray(u)).ys, expected, rtol=1e-7, atol=1e-7)
         assert rc.certify(system, prove=False).holds
-    with pytest.raises(rc.errors.ModelError, match="spectral radius below the rate"):
+    with pytest.raises(rc.errors.InvalidModelError, match="spectral radius below the rate"):
         stable_linear_at(A, B, C, D, by, rate=0.8)
 
 

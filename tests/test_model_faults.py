@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.nn.activations import fault
 
 pytestmark = pytest.mark.usefixtures("as_installed")
@@ -86,7 +86,7 @@ def test_an_activation_is_tried_in_the_dtypes_of_the_model():
 )
 def test_what_is_no_activation_is_refused(activation, message):
     for make in (MODELS["REN"], MODELS["R2DN"]):
-        with pytest.raises(ModelError, match=message):
+        with pytest.raises(InvalidModelError, match=message):
             make(key=KEY, activation=activation)
 
 
@@ -128,7 +128,7 @@ def test_arrays_that_arithmetic_would_repeat_are_refused(name, field):
     system = explicit(name)
     shape = jnp.shape(getattr(system, field))
     other = jnp.zeros((3,)) if len(shape) == 1 else jnp.zeros((1, 3))
-    with pytest.raises(ModelError, match="must have shape"):
+    with pytest.raises(InvalidModelError, match="must have shape"):
         rc.certify(dataclasses.replace(system, **{field: other}), prove=False)
 
 
@@ -141,7 +141,7 @@ def test_arrays_that_arithmetic_would_repeat_are_refused(name, field):
     ],
 )
 def test_arrays_of_a_network_that_arithmetic_would_repeat_are_refused(where):
-    with pytest.raises(ModelError, match="must have shape"):
+    with pytest.raises(InvalidModelError, match="must have shape"):
         rc.certify(eqx.tree_at(where, explicit("LipschitzStatic"), jnp.ones(3)), prove=False)
 
 
@@ -175,23 +175,23 @@ def test_a_bound_that_a_network_gives_itself_is_an_assumption():
 @pytest.mark.parametrize("rate", [0.0, -0.9, 1.2, np.nan, np.ones(3), 0.9 + 0j])
 @pytest.mark.parametrize("name", ["REN", "R2DN", "StableLinear"])
 def test_a_rate_that_is_none_is_refused(name, rate):
-    with pytest.raises(ModelError, match="rate"):
+    with pytest.raises(InvalidModelError, match="rate"):
         rc.certify(dataclasses.replace(explicit(name), rate=rate), prove=False)
 
 
 @pytest.mark.parametrize("gamma", [0.0, -2.0, np.nan, np.inf, np.ones(3)])
 def test_a_gain_that_is_none_is_refused(gamma):
-    with pytest.raises(ModelError, match="gamma"):
+    with pytest.raises(InvalidModelError, match="gamma"):
         rc.certify(dataclasses.replace(explicit("LipschitzStatic"), gamma=gamma), prove=False)
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
 def test_free_arrays_in_half_precision_are_refused(make):
     for dtype in (jnp.float16, jnp.bfloat16, jnp.int32):
-        with pytest.raises(ModelError, match=f"float32 or float64, got {jnp.dtype(dtype)}"):
+        with pytest.raises(InvalidModelError, match=f"float32 or float64, got {jnp.dtype(dtype)}"):
             make(key=KEY, dtype=dtype)
     half = jax.tree.map(lambda a: a.astype(jnp.float16) if eqx.is_inexact_array(a) else a, make(key=KEY))
-    with pytest.raises(ModelError, match="float32 or float64, got float16"):
+    with pytest.raises(InvalidModelError, match="float32 or float64, got float16"):
         half.explicit()
 
 
@@ -239,7 +239,7 @@ def test_a_ren_without_states_neurons_inputs_or_outputs_steps_and_is_certified(s
 @pytest.mark.parametrize("name", ["R2DN", "REN", "StableLinear", "GRU", "LSTM"])
 @pytest.mark.parametrize("size", ["nu", "nx", "ny"])
 def test_a_model_of_size_zero_is_refused(name, size):
-    with pytest.raises(ModelError, match=f"{size} must be a whole number of at least 1, got 0"):
+    with pytest.raises(InvalidModelError, match=f"{size} must be a whole number of at least 1, got 0"):
         MODELS[name](key=KEY, **{size: 0})
 
 
@@ -249,7 +249,14 @@ def test_designs_name_a_size_of_zero():
             np.zeros((nx, nx)), np.zeros((nx, nu)), np.zeros((1, nx)), np.zeros((1, nu)), 0.1
         )
 
-    with pytest.raises(ModelError, match="at least one state"):
+    with pytest.raises(InvalidModelError, match="at least one state"):
         rc.classical.lqr(system(0, 1), np.zeros((0, 0)), 1.0)
-    with pytest.raises(ModelError, match="at least one input"):
+    with pytest.raises(InvalidModelError, match="at least one input"):
         rc.classical.to_control(system(2, 0))
+
+
+def test_the_old_name_of_the_error_names_the_new_one():
+    with pytest.raises(AttributeError, match=r"rc\.errors\.InvalidModelError now"):
+        rc.errors.ModelError  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'Missing'"):
+        rc.errors.Missing  # noqa: B018

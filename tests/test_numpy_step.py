@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 
 from .models import draw
 
@@ -43,15 +43,15 @@ def test_too_few_inputs_are_not_repeated():
         rc.nn.ContractingR2DN(nu=2, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)), (1.0, 2.0), (1.0,)
     )
     step, x = rc.nn.numpy_step(model.explicit())
-    with pytest.raises(ModelError, match=r"an array of shape \(2,\), got shape \(1,\)"):
+    with pytest.raises(InvalidModelError, match=r"an array of shape \(2,\), got shape \(1,\)"):
         step(x, np.ones(1))
 
 
 def test_what_numpy_cannot_step_is_refused():
-    with pytest.raises(ModelError, match="explicit R2DN with a hidden layer, got GatedSystem"):
+    with pytest.raises(InvalidModelError, match="explicit R2DN with a hidden layer, got GatedSystem"):
         rc.nn.numpy_step(rc.nn.GRU(nu=1, nx=2, ny=1, key=jr.key(0)).explicit())
     model = rc.nn.ContractingR2DN(
         nu=1, nx=2, nv=3, ny=1, hidden=(4,), activation=lambda z: jax.nn.relu(z) / 2, key=jr.key(0)
     )
-    with pytest.raises(ModelError, match="activation must be one of relu"):
+    with pytest.raises(InvalidModelError, match="activation must be one of relu"):
         rc.nn.numpy_step(model.explicit())

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import robustctl as rc
-from robustctl.errors import DataError, ModelError, RobustctlError
+from robustctl.errors import DataError, InvalidModelError, RobustctlError
 from robustctl.observers import (
     Stream,
     error_bound,
@@ -279,7 +279,7 @@ def test_a_state_observer_keeps_its_cores_state_map(make):
 
 
 def test_a_core_without_a_guarantee_on_its_state_is_refused(as_installed):
-    with pytest.raises(ModelError, match="core must be a ContractingR2DN"):
+    with pytest.raises(InvalidModelError, match="core must be a ContractingR2DN"):
         rc.nn.StateObserver(rc.nn.GRU(nu=2, nx=3, ny=1, key=jr.key(0)))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.certificates import peak_bounds
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 
 from .models import draw
 
@@ -107,7 +107,7 @@ FAULTS = {
     "infinite": (lambda: peak_bounds(lag(), np.inf), RobustctlError, "positive and finite"),
     "number": (lambda: peak_bounds(lag(), [1.0, 1.0]), RobustctlError, "one bound for each of 1 inputs"),
     "seconds": (lambda: peak_bounds(lag(), [1.0], seconds=0.0), RobustctlError, "seconds must be positive"),
-    "gru": (lambda: peak_bounds(rc.nn.GRU(nu=1, nx=2, ny=1, key=jr.key(0)), [1.0]), ModelError, "must describe itself"),
+    "gru": (lambda: peak_bounds(rc.nn.GRU(nu=1, nx=2, ny=1, key=jr.key(0)), [1.0]), InvalidModelError, "must describe itself"),
     "tube": (lambda: peak_bounds(lag(), [1.0]).tube(np.zeros((5, 2))), RobustctlError, "must have the 1 outputs"),
 }  # fmt: skip
 

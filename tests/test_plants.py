@@ -17,7 +17,7 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.classical import linear_base
-from robustctl.errors import ModelError, RobustctlError, RobustctlWarning
+from robustctl.errors import InvalidModelError, RobustctlError, RobustctlWarning
 from robustctl.loops import Feedback, PlantScenario, feedback, zero_gain
 from robustctl.plants import (
     RK4,
@@ -203,7 +203,7 @@ def test_references_follow_the_outputs(integrator):
 @pytest.mark.usefixtures("as_installed")
 @pytest.mark.parametrize("dt", [0.0, -0.1, float("nan"), float("inf"), "0.1", True])
 def test_a_sample_time_that_means_nothing_is_refused(dt, integrator):
-    with pytest.raises(ModelError, match="dt must be a positive"):
+    with pytest.raises(InvalidModelError, match="dt must be a positive"):
         Sampled(integrator, dt)
 
 
@@ -220,7 +220,7 @@ def test_a_sample_time_that_means_nothing_is_refused(dt, integrator):
 )
 @pytest.mark.usefixtures("as_installed")
 def test_details_out_of_range_are_refused(wrong, message):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         Imperfections(**wrong)
 
 
@@ -265,7 +265,7 @@ class Broken(Plant):
     ],
 )
 def test_equations_that_cannot_be_solved_are_named(how, message):
-    with pytest.raises(ModelError, match=r"Broken." + message):
+    with pytest.raises(InvalidModelError, match=r"Broken." + message):
         Broken(how)
 
 
@@ -294,18 +294,18 @@ def missing(name):
 )  # fmt: skip
 def test_signals_and_fields_that_make_no_plant_are_named(attributes, message):
     own = type("Own", (Plant,), {"__module__": __name__, "rates": lambda self, x, u, d: -x} | attributes)
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         own()
 
 
 @pytest.mark.usefixtures("as_installed")
 def test_what_is_no_plant_is_refused():
-    with pytest.raises(ModelError, match=r"in continuous time, got a TransferFunction"):
+    with pytest.raises(InvalidModelError, match=r"in continuous time, got a TransferFunction"):
         Sampled(ct.tf([1], [1, 1]), 0.1)
 
 
 def test_no_solver_steps_are_refused(integrator):
-    with pytest.raises(ModelError, match="substeps"):
+    with pytest.raises(InvalidModelError, match="substeps"):
         Sampled(integrator, 1.0, substeps=0)
 
 
@@ -319,7 +319,7 @@ def test_no_solver_steps_are_refused(integrator):
     ],
 )
 def test_matrices_that_make_no_plant_are_refused(wrong, message):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         LinearPlant(**(dict(A=[[0.0]], B=[[1.0]], C=[[1.0]]) | wrong))
 
 
@@ -390,11 +390,13 @@ class Valve(Plant):
 def test_steps_too_long_for_a_nonlinear_plant_are_named():
     still = zero_gain(1, 1)
     # |lambda| h = 5: the factor of a step is 1 - 5 + 12.5 - 20.8 + 26 = 13.7 where e^-5 = 0.007
-    with pytest.raises(ModelError, match=r"-500 1/s at its operating point, but .* is 5 .* take substeps=5"):
+    with pytest.raises(
+        InvalidModelError, match=r"-500 1/s at its operating point, but .* is 5 .* take substeps=5"
+    ):
         feedback(Sampled(Valve(), 0.01), still)
     with pytest.warns(RobustctlWarning, match="substeps=5"):
         feedback(Sampled(Valve(ringing=True), 0.01, substeps=4), still)
-    with pytest.raises(ModelError, match=r"Kvaerno5.*PIDController"):
+    with pytest.raises(InvalidModelError, match=r"Kvaerno5.*PIDController"):
         feedback(Sampled(Valve(), 1.0), still)
     adaptive = dfx.PIDController(rtol=1e-6, atol=1e-9)
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 
 from .models import MODELS, SIZES, draw
 
@@ -149,7 +149,7 @@ def test_resonances_start_as_oscillations_in_the_band(nx, dtype):
 
 @pytest.mark.parametrize("band", [(0.0, 20.0), (20.0, 2.0), (2.0, 200.0), (float("nan"), 20.0)])
 def test_a_band_that_cannot_be_is_refused(band):
-    with pytest.raises(ModelError, match=r"0 < lowest <= highest < 1 / \(2 dt\) = 200 Hz"):
+    with pytest.raises(InvalidModelError, match=r"0 < lowest <= highest < 1 / \(2 dt\) = 200 Hz"):
         rc.nn.resonances(*band, dt=1 / 400)
 
 
@@ -193,14 +193,14 @@ REFUSED = [
 @pytest.mark.usefixtures("as_installed")
 def test_bad_requests_are_refused(wrong, message):
     asked = dict(nu=1, nx=3, nv=4, ny=1, key=jr.key(0)) | wrong
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         rc.nn.ContractingR2DN(**asked)
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, float("inf"), float("nan"), "2"])
 @pytest.mark.usefixtures("as_installed")
 def test_bad_gamma_is_refused(gamma):
-    with pytest.raises(ModelError, match="gamma must be a positive, finite gain"):
+    with pytest.raises(InvalidModelError, match="gamma must be a positive, finite gain"):
         rc.nn.LipschitzR2DN(nu=1, nx=2, nv=2, ny=1, gamma=gamma, key=jr.key(0))
 
 
@@ -215,7 +215,7 @@ def test_bad_gamma_is_refused(gamma):
     ],
 )
 def test_bad_supply_rates_are_refused(Q, S, R, message):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(InvalidModelError, match=message):
         rc.nn.DissipativeR2DN(nu=1, nx=2, nv=2, ny=2, Q=Q, S=S, R=R, key=jr.key(0))
 
 
@@ -254,9 +254,9 @@ def test_a_rescaled_model_is_certified_in_its_signals_units():
     )
     with pytest.raises(RobustctlError, match="u_scale must be positive"):
         rc.Rescaled(inner, (0.0,), (1.0,))
-    with pytest.raises(ModelError, match="factor must be positive"):
+    with pytest.raises(InvalidModelError, match="factor must be positive"):
         rc.nn.quiet(inner, 0.0)
-    with pytest.raises(ModelError, match="LipschitzStatic does not"):
+    with pytest.raises(InvalidModelError, match="LipschitzStatic does not"):
         rc.nn.quiet(rc.nn.LipschitzStatic(nu=1, ny=1, gamma=1.0, key=jr.key(0)))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.certificates import region
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter
 
 
@@ -131,7 +131,9 @@ def test_a_controller_counts_with_its_nonlinearity():
 
 
 def test_a_controller_that_misdescribes_itself_is_found_out():
-    with pytest.raises(ModelError, match=r"must do what its lft.. describes, .* correct lft.. of Wrong"):
+    with pytest.raises(
+        InvalidModelError, match=r"must do what its lft.. describes, .* correct lft.. of Wrong"
+    ):
         region(loop_of(policy=Wrong()), {"angle": 0.3, "speed": 1.0})
 
 
@@ -182,20 +184,21 @@ FAULTS = {
     "infinite": (loop_of, BOX | {"speed": np.inf}, RobustctlError, "must be bounded.*'speed'"),
     "negative": (loop_of, BOX | {"push": -1.0}, RobustctlError, "must be bounded.*'push'"),
     "limits": (loop_of, BOX | {"motor": 11.0}, RobustctlError, "within the plant's limits, 10 .*'motor'"),
-    "jump": (lambda: loop_of(Friction()), BOX, ModelError, "must not jump inside the box, got sign"),
-    "operation": (lambda: loop_of(Sorted()), BOX, ModelError, "got sort; known are"),
-    "rate limit": (lambda: loop_of(rate_limit=5.0), BOX, ModelError, "without rate_limit"),
+    "jump": (lambda: loop_of(Friction()), BOX, InvalidModelError, "must not jump inside the box, got sign"),
+    "operation": (lambda: loop_of(Sorted()), BOX, InvalidModelError, "got sort; known are"),
+    "rate limit": (lambda: loop_of(rate_limit=5.0), BOX, InvalidModelError, "without rate_limit"),
     "controller": (
-        lambda: loop_of(policy=rc.nn.GRU(nu=2, nx=2, ny=1, key=jr.key(0)).explicit()), BOX, ModelError, "equilibrium|must describe itself",
+        lambda: loop_of(policy=rc.nn.GRU(nu=2, nx=2, ny=1, key=jr.key(0)).explicit()), BOX, InvalidModelError,
+        "equilibrium|must describe itself",
     ),
     "off": (
-        lambda: loop_of(policy=rc.loops.Gain(-jnp.array([[9.0, 4.0]]), jnp.array([0.1, 0.0]), jnp.zeros(1))), BOX, ModelError,
+        lambda: loop_of(policy=rc.loops.Gain(-jnp.array([[9.0, 4.0]]), jnp.array([0.1, 0.0]), jnp.zeros(1))), BOX, InvalidModelError,
         "must be an equilibrium of the loop, but at x = .* moves by .*equilibrium\\(loop\\)",
     ),
     "reference": (
-        lambda: loop_of(policy=reading_a_reference(), references=1), BOX, ModelError, "one constant reference for each of 1",
+        lambda: loop_of(policy=reading_a_reference(), references=1), BOX, InvalidModelError, "one constant reference for each of 1",
     ),
-    "no loop": (Pendulum, BOX, ModelError, "of a loop about a rc.plants.Sampled"),
+    "no loop": (Pendulum, BOX, InvalidModelError, "of a loop about a rc.plants.Sampled"),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.linalg import frobenius
 from robustctl.nn import equilibrium
 from robustctl.nn.activations import ACTIVATIONS
@@ -275,21 +275,21 @@ def test_long_memory_starts_near_the_rate_and_keeps_the_guarantee(cls, rate, dty
     ],
 )  # fmt: skip
 def test_bad_input_is_refused(cls, wrong, named):
-    with pytest.raises(ModelError, match=named):
+    with pytest.raises(InvalidModelError, match=named):
         small(cls, **wrong)
 
 
 @pytest.mark.parametrize("gamma", [0.0, -1.0, np.inf])
 def test_a_gain_that_is_not_positive_and_finite_is_refused(gamma):
-    with pytest.raises(ModelError, match="gamma"):
+    with pytest.raises(InvalidModelError, match="gamma"):
         small(LipschitzREN, gamma=gamma)
 
 
 def test_a_supply_rate_that_no_model_satisfies_is_refused():
     kw = dict(nu=1, nx=2, nv=3, ny=1, key=jr.key(0))
-    with pytest.raises(ModelError, match="Q must be negative definite"):
+    with pytest.raises(InvalidModelError, match="Q must be negative definite"):
         DissipativeREN(Q=[[0.0]], S=[[0.5]], R=[[0.0]], **kw)
-    with pytest.raises(ModelError, match="R - S Q"):
+    with pytest.raises(InvalidModelError, match="R - S Q"):
         DissipativeREN(Q=[[-1.0]], S=[[0.0]], R=[[-1.0]], **kw)
 
 

@@ -14,6 +14,7 @@ ROOMS = [
     "errors",
     "checks",
     "pytrees",
+    "jaxprs",
     "recipe",
     "store",
     "runtime",

@@ -12,7 +12,7 @@ import scipy.linalg
 
 from robustctl import classical
 from robustctl.classical.riccati import riccati
-from robustctl.errors import ModelError, RobustctlWarning
+from robustctl.errors import InvalidModelError, RobustctlWarning
 from robustctl.plants import LinearPlant, Sampled
 
 from .scaled_systems import carex, darex, generalized, random_plant, rescaled, scales
@@ -67,7 +67,7 @@ def test_one_performance_output_in_other_units(size):
     P = ct.ss(0, [[1, 0, 1]], [[size], [0], [1]], [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
     found = classical.hinf(P, 1, 1)
     assert classical.hinf_norm(found.CL) <= found.gamma * (1 + 1e-6)
-    with pytest.raises(ModelError, match="gamma must be above"):
+    with pytest.raises(InvalidModelError, match="gamma must be above"):
         classical.hinf(P, 1, 1, gamma=found.gamma * 0.99)
 
 

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import robustctl as rc
-from robustctl.errors import DataError, ModelError, RobustctlError
+from robustctl.errors import DataError, InvalidModelError, RobustctlError
 from robustctl.train.identification import simulate_batch
 from robustctl.train.initial_state import observer
 from robustctl.train.optimizer import flat_then_cosine
@@ -77,7 +77,7 @@ def test_a_start_has_the_delays_of_the_linear_model():
     begin = rc.identify.start(late, linear, key=jr.key(0))
     assert begin.model.explicit().A.shape == (4, 4) and begin.delay == (0, 3)
     assert rms(begin, late, delay=begin.delay) < linear_rms(linear, late) + 0.1
-    with pytest.raises(ModelError, match="nx must be at least the order 2"):
+    with pytest.raises(InvalidModelError, match="nx must be at least the order 2"):
         rc.identify.start(late, linear, nx=1, key=jr.key(0))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.classical import hinf_norm, linear_base, youla_gain
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.loops import Feedback, ModelBased, Youla, internal_model
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Signal, undisturbed
 
@@ -110,7 +110,7 @@ def test_a_law_or_correction_that_is_not_known_to_be_linear_is_not_certified(pla
 
 def test_a_base_that_hears_q_is_refused(plant, base):
     wrong = Sampled(LinearPlant([[0.0, 1.0], [1.5, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]), 0.1)
-    with pytest.raises(ModelError, match="must not depend on Q's output"):
+    with pytest.raises(InvalidModelError, match="must not depend on Q's output"):
         youla_gain(plant, ModelBased(wrong, base.correct, base.law), 1.0)
 
 
@@ -123,7 +123,7 @@ def test_a_wrong_model_is_refused_however_late_it_answers(lags):
         return Sampled(LinearPlant(A, gain * np.eye(lags)[:, :1], np.eye(lags)[-1:]), 1e-3)
 
     assert youla_gain(row(1.0), internal_model(row(1.0)), 3.0).certified
-    with pytest.raises(ModelError, match=r"gain from there is 0\.5 where that of the reading is 1;"):
+    with pytest.raises(InvalidModelError, match=r"gain from there is 0\.5 where that of the reading is 1;"):
         youla_gain(row(1.0), internal_model(row(1.5)), 3.0)
 
 
@@ -150,7 +150,7 @@ def test_a_q_with_offsets_keeps_the_gain_of_the_deviation(plant, base):
 
 @pytest.mark.parametrize("gamma", [-1.0, float("nan"), float("inf")])
 def test_a_gain_that_means_nothing_is_refused(plant, base, gamma):
-    with pytest.raises(ModelError, match="gamma must be"):
+    with pytest.raises(InvalidModelError, match="gamma must be"):
         youla_gain(plant, base, gamma)
 
 
@@ -190,5 +190,5 @@ def test_the_norm_is_found_where_the_bisection_ends_too_low():
 
 
 def test_an_unstable_system_has_no_norm():
-    with pytest.raises(ModelError, match="must be stable"):
+    with pytest.raises(InvalidModelError, match="must be stable"):
         hinf_norm(ct.StateSpace([[1.1]], [[1.0]], [[1.0]], [[0.0]], 0.1))

@@ -147,7 +147,8 @@ def measured_loop(results: Results) -> str:
     unseen = ", ".join(f"{low:.3g} to {high:.3g}" for low, high in r["unseen"])
     return table(("from log to loop, " + r["record"], "value"), [
         ("order of the model", r["order"]), ("fit on the fresh record, %", r["fit_percent_on_fresh_record"]),
-        ("largest error where the record shows it, upper bound, V/V", r["largest_error_seen"]), ("largest gain of W, V/V", r["largest_weight"]),
+        ("largest error where the record shows it, upper bound, V/V", r["largest_error_seen"]),
+        ("largest gain of W, V/V", r["largest_weight"]),
         ("not seen, rad/s", unseen), ("gain of the policy that W allows, proven, V/V", r["allowed_gamma"]),
         ("gain of the trained policy, proven", r["proven_gamma_of_policy"]),
         ("stable for every error within W, proven", str(r["stable_for_every_error_within_W"]).lower()),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from robustctl.checks import check_whole
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.plants import Exogenous, Imperfections, PlantState, Sampled, Signal, Task, draw, limits
 
 from .table import ENVIRONMENTS
@@ -56,7 +56,7 @@ class FunctionalEnv(eqx.Module):
     - `sampled`: the sampled plant.
     - `task`: the task on its plant.
 
-    **Raises:** `ModelError` for control signals without finite limits.
+    **Raises:** `InvalidModelError` for control signals without finite limits.
     """
 
     sampled: Sampled
@@ -67,7 +67,7 @@ class FunctionalEnv(eqx.Module):
         low, high = limits(self.sampled.plant.controls)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             names = [s.name for s in self.sampled.plant.controls]
-            raise ModelError(
+            raise InvalidModelError(
                 f"every control must have finite limits to be an action, got {low} to {high} for {names}"
             )
 
@@ -172,7 +172,7 @@ def functional(
     - `dt`: sample time in seconds, in place of the environment's.
     - `task`: fields of the plant's task, for example `horizon`.
 
-    **Raises:** `ModelError` for an unknown name; `RobustctlError` for a `horizon` that is not a whole number of at least 1.
+    **Raises:** `InvalidModelError` for an unknown name; `RobustctlError` for a `horizon` that is not a whole number of at least 1.
 
     **Example:** ::
 
@@ -180,7 +180,7 @@ def functional(
         state, observation = env.reset(jax.random.key(0))
     """
     if name not in ENVIRONMENTS:
-        raise ModelError(f"name must be one of {sorted(ENVIRONMENTS)}, got {name!r}")
+        raise InvalidModelError(f"name must be one of {sorted(ENVIRONMENTS)}, got {name!r}")
     entry = ENVIRONMENTS[name]
     settings = {"horizon": entry.horizon} | task
     check_whole(1, horizon=settings["horizon"])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.system import Parameterization, System, explicit_of
 
 from .functional import FunctionalEnv
@@ -24,7 +24,7 @@ class Policy:
     - `controller`: a system or parameterization with the observations as inputs and the controls as outputs.
     - `env`: a `PlantEnv` or `VectorPlantEnv` (wrapped or not); in the latter every environment has its own state.
 
-    **Raises:** `ModelError` for a controller whose inputs or outputs do not fit the environment.
+    **Raises:** `InvalidModelError` for a controller whose inputs or outputs do not fit the environment.
     """
 
     def __init__(self, controller: System | Parameterization, env: Any):
@@ -68,7 +68,7 @@ class Policy:
         except Exception as error:
             got, found = None, f"its step raised: {error}"
         if got != (nu,):
-            raise ModelError(
+            raise InvalidModelError(
                 f"the controller must have {ny} inputs (observations) and {nu} outputs (controls); {found}"
             )
 

@@ -130,10 +130,8 @@ def _loop_with_unknown(plant: StrictlyProper, base: "Base", references: int) -> 
 def _freed(ports: Ports) -> Ports:
     """Return the ports with the signals of the unknown block as an input and an output."""
     form = ports.form
-    k = next(
-        k for k, block in enumerate(form.blocks) if isinstance(block, Bounded) and block.reason == LEARNED
-    )
-    v, w = (sum(getattr(block, size) for block in form.blocks[:k]) for size in ("nv", "nw"))
+    k = next(k for k, block in enumerate(form.blocks) if block.reason == LEARNED)
+    v, w = sum(block.nv for block in form.blocks[:k]), sum(block.nw for block in form.blocks[:k])
     rows, columns = v + np.arange(form.blocks[k].nv), w + np.arange(form.blocks[k].nw)
     others_v, others_w = (
         np.delete(np.arange(len(form.C1)), rows),

@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from typing_extensions import override
 
 from ..affine import to_float64
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, Slopes, delay, joined, signals
 from ..plants import PlantState, Sampled
 from ..pytrees import fields_of
@@ -97,19 +97,19 @@ def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray)
     - `point`: the middle of the box, [x, u, d].
     - `half`: its half widths.
 
-    **Raises:** `ModelError` for a model that does not rest where the plant does, and same errors as `boxed`.
+    **Raises:** `InvalidModelError` for a model that does not rest where the plant does, and same errors as `boxed`.
     """
     nx = len(loop.plant.plant.states)
     states = [s.x for s in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(s)]
     for x in states:
         if x.shape != (nx,) or not np.all(np.abs(np.asarray(x) - point[:nx]) <= _NEAR * half[:nx]):
-            raise ModelError(
+            raise InvalidModelError(
                 f"a model in the controller must rest where the plant does, at {point[:nx]}, got {np.asarray(x)}; design it for this plant"
             )
     wide, known = half * (1 + _NEAR), []
 
     def on_box(node):
-        if not isinstance(node, Sampled):
+        if not _is_plant(node):
             return node
         prefix = "model of " if known else ""
         # The model in an observer is most often the plant itself
@@ -117,7 +117,11 @@ def boxed_loop(loop: PyTree, state: PyTree, point: np.ndarray, half: np.ndarray)
         known.append((node, slopes or slopes_of(node, Interval(point - wide, point + wide))))
         return boxed(node, known[-1][1], wide, prefix)
 
-    return jax.tree.map(on_box, loop, is_leaf=lambda node: isinstance(node, Sampled))
+    return jax.tree.map(on_box, loop, is_leaf=_is_plant)
+
+
+def _is_plant(node) -> bool:
+    return isinstance(node, Sampled)
 
 
 def _is_state(node) -> bool:
@@ -149,12 +153,12 @@ class _Slopes(NamedTuple):
 def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
     """Return the slopes of the step, by [x, u, d], and of the output, by x, from the middle of a box.
 
-    **Raises:** `ModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
+    **Raises:** `InvalidModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
     """
     given = fields_of(sampled.imperfections)
     for name in ("rate_limit", "resolution"):
         if given[name] is not None:
-            raise ModelError(
+            raise InvalidModelError(
                 f"a plant on a box must be without {name}, whose slopes are not known; leave it off"
             )
     plant, nx, nu, n = sampled.plant, len(sampled.plant.states), sampled.nu, box.lo.size

@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ..checks import of_type
-from ..delayed import Delayed
 from ..ports import Loop
-from ..scaled import Scaled
 from ..system import Parameterization, System, explicit_of
 from .certificate import Certificate
 from .content import dtypes, fingerprint, own_descriptions, weights_sha256
@@ -60,9 +58,7 @@ def certify(
     if (prove and isinstance(system, Loop)) or gains is not None or error is not None:
         return certify_loop(system, gains=gains, error=error, seconds=seconds)
     found = promised(system)
-    inner = system
-    while isinstance(inner, Scaled | Delayed):
-        inner = inner.system
+    inner = system.innermost
     found = dataclasses.replace(
         found, model=type(inner).__name__, dtype=dtypes(inner), weights_sha256=weights_sha256(system),
         fingerprint=fingerprint(system), assumptions=(*found.assumptions, *_assumed(system)),

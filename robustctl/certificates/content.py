@@ -95,17 +95,19 @@ def _bytes_of(part: Any) -> bytes:
     if callable(part):
         plain: Any = inspect.unwrap(part)
         name = f"{_attribute(plain, '__module__')}.{_attribute(plain, '__qualname__') or repr(plain)}"
-        return name.encode() + (b"" if _of_library(plain) else _code(getattr(plain, "__code__", None)))
+        code = getattr(plain, "__code__", None)
+        return name.encode() + (b"" if code is None or _of_library(plain) else _code(code))
     return f"{type(part).__name__} {part!r}".encode()
 
 
-def _code(code: types.CodeType | None) -> bytes:
+def _code(constant: Any) -> bytes:
     """The instructions of a function, its constants and the functions inside it; its line numbers do not count."""
-    if code is None:
-        return b""
-    # Of a code object inside, repr has an address, which is another one in every process.
-    inner = [_code(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts]
-    return b" ".join([code.co_code, *inner, repr(code.co_names).encode()])
+    match constant:
+        case types.CodeType(co_code=code, co_consts=inner, co_names=names):
+            # Its repr has an address, which is another one in every process.
+            return b" ".join([code, *map(_code, inner), repr(names).encode()])
+        case _:
+            return repr(constant).encode()
 
 
 def dtypes(system: System) -> str:

@@ -18,7 +18,7 @@ IDLE = 1e-2
 def opened(form: LFT) -> LFT:
     """Return the form with every network that describes its inside replaced by its neurons.
 
-    **Raises:** `ModelError` for a loop that is algebraic without a solution.
+    **Raises:** `InvalidModelError` for a loop that is algebraic without a solution.
     """
     if all(block.inside is None for block in form.blocks):
         return form

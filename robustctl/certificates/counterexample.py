@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from ..checks import check_whole, of_type
 from ..errors import RobustctlError
-from ..system import Parameterization, StrictlyProper, System, Trajectory, explicit_of, one_sample
+from ..system import Parameterization, System, Trajectory, explicit_of
 from ..trajectory import rollout
 from .separation import Separation, separation, vector
 
@@ -99,7 +99,7 @@ def counterexample(
     - `spread`: standard deviation of the default states, relative where a state is above one.
     - `seed`: of inputs and states.
 
-    **Raises:** `RobustctlError` for something that is no system, fewer than 8 samples, fewer than two states, and `ModelError`
+    **Raises:** `RobustctlError` for something that is no system, fewer than 8 samples, fewer than two states, and `InvalidModelError`
     for a system whose input is unknown, without `inputs`.
 
     **Example:** ::
@@ -129,8 +129,8 @@ def counterexample(
 
 
 def _constants(system: System, rng: np.random.Generator) -> PyTree:
-    if system.nu is None or isinstance(system, StrictlyProper):
-        return jax.tree.map(lambda a: jnp.asarray(a)[None], one_sample(system))
+    if system.input_size is None:
+        return jax.tree.map(lambda a: jnp.asarray(a)[None], system.one_sample())
     grid = np.linspace(-_RANGE, _RANGE, _INPUTS)
     # A Latin hypercube: each input takes all levels, in a separate order.
     us = np.stack([grid if k == 0 else rng.permutation(grid) for k in range(system.nu)], axis=1)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError, RobustctlError
+from ..errors import InvalidModelError, RobustctlError
 from ..lft import LFT, Claim, block_diagonal
 from ..system import System
 from .faults import check_sizes, claim_fault, form_fault
@@ -27,7 +27,7 @@ _LARGEST, _SMALLEST = 1e100, 1e-200
 5e-324, which another factor makes 5e-224: next to a diagonal entry of 1e-200 that is nothing."""
 
 
-class NotDescribedError(ModelError):
+class NotDescribedError(InvalidModelError):
     """A system of which nothing can be proven because no form describes it; certificates give its message as their reason."""
 
 
@@ -51,7 +51,7 @@ class Inequality(NamedTuple):
 def inequality(system: System) -> Inequality | None:
     """Return the dissipation inequality of a system, None for one that does not describe itself.
 
-    **Raises:** `ModelError` for an `lft()` whose sizes are not those of `step`.
+    **Raises:** `InvalidModelError` for an `lft()` whose sizes are not those of `step`.
     """
     form = system.lft()
     if form is None:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from . import interval as iv
 from .dual import Dual, aligned, constant, scaled, summed, zeros_where_none
 from .interval import Interval
@@ -111,7 +111,7 @@ def _steps(function: Callable):
     def rule(params: dict, a: Dual) -> Dual:
         out = a.value.map(function)
         if not out.thin:
-            raise ModelError(
+            raise InvalidModelError(
                 f"the equations must not jump inside the box, got {function.__name__} of a signal that passes a jump; take a smaller box, "
                 "or write a smooth function, tanh(v / width) in place of sign(v)"
             )
@@ -175,7 +175,7 @@ def _not(params: dict, a: Dual) -> Dual:
 
 def _select(params: dict, condition: Dual, *given: Dual) -> Dual:
     if not condition.value.thin:
-        raise ModelError(
+        raise InvalidModelError(
             "the equations must not switch between formulas inside the box, got a where whose condition depends on the state there; take a "
             "smaller box, or write the switch as a maximum, minimum or clip, whose slopes have bounds"
         )
@@ -198,11 +198,11 @@ def _converted(params: dict, a: Dual) -> Dual:
     dtype = np.dtype(params["new_dtype"])
     narrower = np.issubdtype(dtype, np.floating) and dtype.itemsize < 8
     if narrower and a.slope is not None:
-        raise ModelError(
+        raise InvalidModelError(
             f"the equations must compute in the precision of the state, got a conversion to {dtype}"
         )
     if not np.issubdtype(dtype, np.floating) and not a.value.thin:
-        raise ModelError(
+        raise InvalidModelError(
             f"the equations must not round to whole numbers inside the box, got a conversion to {dtype}"
         )
     return Dual(a.value.map(lambda v: v.astype(dtype)), a.slope)
@@ -282,7 +282,7 @@ def moved(equation: Any, args: list[Dual]) -> list[Dual] | None:
         k for k in range(len(args)) if k < _ELEMENTS.get(name, len(args)) and (name, k) != ("scatter", 1)
     ]
     if not all(args[k].fixed for k in range(len(args)) if k not in elements):
-        raise ModelError(
+        raise InvalidModelError(
             f"the equations must read fixed positions, got a {name} whose position depends on the state"
         )
     sizes = [int(np.prod(args[k].shape)) for k in elements]
@@ -299,7 +299,7 @@ def moved(equation: Any, args: list[Dual]) -> list[Dual] | None:
 def _picked(args: list[Dual], index: np.ndarray) -> Dual:
     """Return the elements at positions in all arrays, one after the other."""
     if np.any((index < 0) | (index >= sum(int(np.prod(a.shape)) for a in args))):
-        raise ModelError("the equations must read positions that exist, got one outside of its array")
+        raise InvalidModelError("the equations must read positions that exist, got one outside of its array")
     pieces = max(len(a.value.lo) for a in args)
     value = Interval(*(
         np.concatenate([np.broadcast_to(end, (pieces, *a.shape)).reshape(pieces, -1) for a, end in ends], 1)[:, index]

@@ -10,9 +10,10 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from ..affine import to_float64
+from ..checks import of_type
 from ..errors import RobustctlError
 from ..linalg import response
-from ..system import Parameterization, StrictlyProper, System, explicit_of
+from ..system import Parameterization, System, explicit_of
 from .ascent import LowerBound, ascend_gain
 from .coordinates import spectral_radius
 
@@ -86,10 +87,9 @@ def lower_bound(
         print(rc.certificates.lower_bound(model).value)
     """
     system = explicit_of(model)
-    if not isinstance(system, System) or system.nu is None or isinstance(system, StrictlyProper):
-        raise RobustctlError(
-            f"a gain needs a system with a known number nu of inputs, got {type(system).__name__}; give the class an attribute nu"
-        )
+    must, do = "a gain needs a system with a known number nu of inputs", "give the class an attribute nu"
+    if of_type(system, System, must, do).input_size is None:
+        raise RobustctlError(f"{must}, got {type(system).__name__}; {do}")
     if system.nu == 0:
         raise RobustctlError("a gain needs a system with inputs, got nu = 0")
     rng = np.random.default_rng(seed)

@@ -9,12 +9,10 @@ import jax
 import numpy as np
 from jax.dtypes import canonicalize_dtype
 
-from ..delayed import Delayed
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, Claim
 from ..pytrees import fields_of, is_key, is_numeric, items_of
-from ..scaled import Scaled, check_flags
-from ..system import StrictlyProper, System, dtype_of
+from ..system import System, dtype_of
 
 
 def complex_fault(system: System) -> str:
@@ -72,18 +70,6 @@ def system_fault(system: System) -> str:
     return complex_fault(system) or array_fault(system) or hidden_fault(system) or step_fault(system)
 
 
-def flag_fault(system: System) -> str:
-    """Return which flags a scaling turns into other numbers than 0 and 1, empty where none are."""
-    while isinstance(system, Scaled | Delayed):
-        try:
-            if isinstance(system, Scaled):
-                check_flags(system.flags, system.u_mean, system.u_std)
-        except (ModelError, TypeError) as error:  # TypeError: complex scales
-            return str(error)
-        system = system.system
-    return ""
-
-
 def step_fault(system: System) -> str:
     """Return how a step's state or output has other shapes than the system's, empty where they agree.
 
@@ -108,8 +94,7 @@ def step_shapes(system: System) -> tuple[Any, Any, list | None]:
     **Raises:** whatever a step raises whose arrays do not fit together.
     """
     leaves, structure = jax.tree.flatten(jax.tree.map(_abstract, system))
-    # The input of a system to be controlled is a pair, not nu numbers.
-    nu = None if isinstance(system, StrictlyProper) else system.nu
+    nu = system.input_size
     try:
         hash((structure, *leaves))
     except TypeError:  # a static field or a random key that has no hash
@@ -137,14 +122,14 @@ def _abstract(leaf: Any) -> Any:
 
 
 def check_sizes(system: System, form: LFT) -> None:
-    """Raise `ModelError` unless the form has as many states, inputs and outputs as the system steps with."""
+    """Raise `InvalidModelError` unless the form has as many states, inputs and outputs as the system steps with."""
     x, _, y = step_shapes(system)
     found, wanted = {"states": form.nx}, {"states": _size(x)}
     if y is not None:
         found |= {"inputs": form.nu, "outputs": form.ny}
         wanted |= {"inputs": system.nu, "outputs": _size(y)}
     if found != wanted:
-        raise ModelError(
+        raise InvalidModelError(
             f"lft() of {type(system).__name__} must describe what its step does, with {wanted}, got {found}; correct lft(), "
             "or leave it out and no claim is made"
         )

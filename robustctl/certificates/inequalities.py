@@ -123,12 +123,13 @@ def block_terms(
     for block in blocks:
         dv, dw = V[v : v + block.nv], W[w : w + block.nw]
         v, w = v + block.nv, w + block.nw
-        if isinstance(block, Bounded):
-            both = np.vstack([dv, dw])
-            fixed.append(-both.T @ block.form(np.ones(1)) @ both)
-        else:
-            E.append(dw - block.lo[:, None] * dv)
-            A.append(dw - block.hi[:, None] * dv)
+        match block:
+            case Slopes():
+                E.append(dw - block.lo[:, None] * dv)
+                A.append(dw - block.hi[:, None] * dv)
+            case Bounded():
+                both = np.vstack([dv, dw])
+                fixed.append(-both.T @ block.form(np.ones(1)) @ both)
     return fixed, [rank_two(np.vstack(E), np.vstack(A))] if E else []
 
 
@@ -138,10 +139,11 @@ def split_multipliers(
     """Return the unknowns of the blocks as one array per block."""
     found, k, n = [], 0, 0
     for block in blocks:
-        if isinstance(block, Bounded):
-            found.append(fixed[k : k + 1])
-            k += 1
-        else:
-            found.append(neurons[n : n + block.nv])
-            n += block.nv
+        match block:
+            case Slopes():
+                found.append(neurons[n : n + block.nv])
+                n += block.nv
+            case Bounded():
+                found.append(fixed[k : k + 1])
+                k += 1
     return found

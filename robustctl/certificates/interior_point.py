@@ -102,8 +102,8 @@ def added(parts: Sequence[Pairs]) -> Pairs:
     """Return the terms of the sums `F_k` over parts with the same variables."""
     offsets = np.cumsum([0, *(len(part.R) for part in parts)])[:-1]
     i, j = (
-        np.vstack([getattr(part, name) + at for part, at in zip(parts, offsets, strict=True)])
-        for name in "ij"
+        np.vstack([columns + at for columns, at in zip(each, offsets, strict=True)])
+        for each in ([part.i for part in parts], [part.j for part in parts])
     )
     return Pairs(np.vstack([part.R for part in parts]), i, j, np.vstack([part.w for part in parts]))
 

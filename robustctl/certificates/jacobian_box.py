@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend.core import ClosedJaxpr
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
+from ..jaxprs import called, walk
 from . import interval as iv
 from .dual import Dual, constant
 from .dual_rules import RULES, moved
@@ -27,12 +28,6 @@ _UNBOUNDED = (
     "the Jacobian must be bounded on the box, but is not: the box contains a point where a root, a logarithm or a quotient has no slope; "
     "take a smaller box"
 )
-
-_CALLS = {
-    "pjit": "jaxpr", "jit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
-    "custom_lin": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr",
-}  # fmt: skip
-"""Operations that call another program, and the name of that program; rules for derivatives that come with it are not read."""
 
 
 def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interval:
@@ -44,7 +39,7 @@ def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interv
     - `box`: of its argument, both ends (n,).
     - `pieces`: of the box, at most so many.
 
-    **Raises:** `ModelError` for an operation without known bounds, with its name; for a function that jumps inside the box; and for
+    **Raises:** `InvalidModelError` for an operation without known bounds, with its name; for a function that jumps inside the box; and for
     slopes that are not bounded on it.
     """
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
@@ -56,7 +51,7 @@ def jacobian_box(function: Callable, box: Interval, pieces: int = 256) -> Interv
         found, _ = _refined(bounds, box, pieces)
     if not (np.isfinite(found.lo).all() and np.isfinite(found.hi).all()):
         at = np.argwhere(~(np.isfinite(found.lo) & np.isfinite(found.hi)))[0].tolist()
-        raise ModelError(f"{_UNBOUNDED} (entry {at})")
+        raise InvalidModelError(f"{_UNBOUNDED} (entry {at})")
     return found
 
 
@@ -115,7 +110,7 @@ def mean_slopes(function: Callable, box: Interval, n: int, pieces: int = 64, lev
                 if _is_smooth(traced.jaxpr)
                 else None
             )
-        except ModelError:
+        except InvalidModelError:
             H = None
         found = []
         for k in range(levels):
@@ -132,7 +127,7 @@ def mean_slopes(function: Callable, box: Interval, n: int, pieces: int = 64, lev
     exact = lo == hi
     half = np.where(exact, 0.0, (hi - lo) / 2 * (1 + 1e-9) + 1e-14 * size)
     if not np.isfinite(half).all():
-        raise ModelError(_UNBOUNDED)
+        raise InvalidModelError(_UNBOUNDED)
     return MeanSlopes(middle, H, half)
 
 
@@ -146,14 +141,14 @@ def _curvature(slopes: Any, box: Interval, counts: np.ndarray, n: int) -> np.nda
     H = _pieces_of_slopes(slopes, _divided(box, counts))
     lo, hi = H.lo.min(0), H.hi.max(0)
     if not (np.isfinite(lo).all() and np.isfinite(hi).all()):
-        raise ModelError(_UNBOUNDED)
+        raise InvalidModelError(_UNBOUNDED)
     return (lo / 2 + hi / 2) * (np.arange(lo.shape[1]) < n)
 
 
 def _pieces_of_slopes(slopes: Any, pieces: Interval) -> Interval:
     """Return bounds on the derivatives of all slopes on each piece, (pieces, m n, n)."""
     n = pieces.lo.shape[1]
-    (out,) = run(slopes.jaxpr, slopes.consts, [Dual(pieces, iv.thin(np.eye(n)[None]))])
+    (out,) = run(slopes, [Dual(pieces, iv.thin(np.eye(n)[None]))])
     if out.slope is None:
         return iv.thin(np.zeros((1, out.shape[0], n)))
     return out.slope.map(lambda a: a.transpose(0, 2, 1))
@@ -164,7 +159,7 @@ def _without_curvature(slopes: Any, box: Interval, counts: np.ndarray, H: np.nda
     pieces, c = _divided(box, counts), (box.lo + box.hi) / 2
     m, n, _ = H.shape
     at, reach = (pieces.lo + pieces.hi) / 2, (pieces.hi - pieces.lo) / 2 * (1 + 1e-12)
-    (values,) = run(slopes.jaxpr, slopes.consts, [Dual(iv.thin(at))])
+    (values,) = run(slopes, [Dual(iv.thin(at))])
     rest = _pieces_of_slopes(slopes, pieces)
     off = np.maximum(np.abs(rest.lo - H.reshape(-1, n)), np.abs(rest.hi - H.reshape(-1, n)))
     # 0 times infinity where a variable does not move
@@ -175,9 +170,9 @@ def _without_curvature(slopes: Any, box: Interval, counts: np.ndarray, H: np.nda
 
 
 def _is_smooth(jaxpr: Any) -> bool:
-    inner = [getattr(p, "jaxpr", None) for equation in jaxpr.eqns for p in equation.params.values()]
+    inner = [e.params["jaxpr"] if e.primitive.name == "scan" else called(e) for e in jaxpr.eqns]
     return all(e.primitive.name in _SMOOTH for e in jaxpr.eqns) and all(
-        _is_smooth(j) for j in inner if j is not None
+        _is_smooth(closed.jaxpr) for closed in inner if closed is not None
     )
 
 
@@ -215,7 +210,7 @@ def _width(bounds: Interval, scale: np.ndarray) -> float:
 
 def _hull_of_pieces(traced: Any, box: Interval, counts: np.ndarray) -> Interval:
     n = box.lo.size
-    (out,) = run(traced.jaxpr, traced.consts, [Dual(_divided(box, counts), iv.thin(np.eye(n)[None]))])
+    (out,) = run(traced, [Dual(_divided(box, counts), iv.thin(np.eye(n)[None]))])
     if out.slope is None:
         zeros = np.zeros((*out.value.lo.shape[1:], n))
         return Interval(zeros, zeros)
@@ -235,29 +230,19 @@ def value_box(function: Callable, box: Interval) -> Interval:
     """Return bounds on the values of a function over a box; same arguments and errors as `jacobian_box`."""
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         traced: Any = jax.make_jaxpr(function)(jnp.zeros(box.lo.shape))
-        (out,) = run(traced.jaxpr, traced.consts, [Dual(box.map(lambda a: a[None]), None)])
+        (out,) = run(traced, [Dual(box.map(lambda a: a[None]), None)])
     return out.value.map(lambda a: a[0])
 
 
-def run(jaxpr: Any, consts: list, args: list[Dual]) -> list[Dual]:
+def run(traced: ClosedJaxpr, args: list[Dual]) -> list[Dual]:
     """Return the outputs of a traced program for values and slopes in intervals."""
-    known: dict = dict(zip(jaxpr.constvars, map(constant, consts), strict=True))
-    known |= dict(zip(jaxpr.invars, args, strict=True))
-
-    def read(atom) -> Dual:
-        return constant(atom.val) if isinstance(atom, Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        outs = _equation(equation, [read(atom) for atom in equation.invars])
-        known |= dict(zip(equation.outvars, outs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return walk(traced, args, _equation, constant)
 
 
 def _equation(equation: Any, args: list[Dual]) -> list[Dual]:
     name = equation.primitive.name
-    if name in _CALLS:
-        inner = equation.params[_CALLS[name]]
-        return run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", []), args)
+    if (inner := called(equation)) is not None:
+        return run(inner, args)
     if name == "scan":
         return _scan(equation.params, args)
     if name == "cond":
@@ -276,7 +261,7 @@ def _equation(equation: Any, args: list[Dual]) -> list[Dual]:
         return [constant(a) for a in (found if equation.primitive.multiple_results else [found])]
     if (outs := moved(equation, args)) is not None:
         return outs
-    raise ModelError(
+    raise InvalidModelError(
         f"the equations must be of operations whose slopes can be bounded, got {name}; known are {', '.join(sorted(RULES))}"
         f"{'; use steps of a fixed size' if name == 'while' else ''}"
     )
@@ -288,11 +273,11 @@ def _scan(params: dict, args: list[Dual]) -> list[Dual]:
     inner, collected = params["jaxpr"], []
     order = range(params["length"])
     for t in reversed(order) if params["reverse"] else order:
-        outs = run(inner.jaxpr, inner.consts, [*fixed, *carry, *(s.at(t) for s in sequences)])
+        outs = run(inner, [*fixed, *carry, *(s.at(t) for s in sequences)])
         carry = outs[:carried]
         collected.append(outs[carried:])
     if collected and collected[0]:
-        raise ModelError(
+        raise InvalidModelError(
             "the equations must not collect values of a loop that depend on the state, got a scan with outputs"
         )
     return carry
@@ -301,8 +286,8 @@ def _scan(params: dict, args: list[Dual]) -> list[Dual]:
 def _cond(params: dict, args: list[Dual]) -> list[Dual]:
     which, *rest = args
     if not which.fixed:
-        raise ModelError(
+        raise InvalidModelError(
             "the equations must not switch between programs inside the box, got a cond that depends on the state"
         )
     branch = params["branches"][int(np.clip(which.value.lo[0], 0, len(params["branches"]) - 1))]
-    return run(branch.jaxpr, branch.consts, rest)
+    return run(branch, rest)

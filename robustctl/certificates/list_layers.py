@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import is_whole
 from ..errors import RobustctlError
 
 
@@ -29,7 +30,7 @@ class GroupSort:
     descending: bool = True
 
     def __post_init__(self):
-        if not isinstance(self.size, int | np.integer) or self.size < 2:
+        if not is_whole(self.size, 2):
             raise RobustctlError(f"size must be a whole number of at least 2 signals, got {self.size!r}")
 
 

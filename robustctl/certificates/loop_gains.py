@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..errors import RobustctlError
-from ..lft import LFT, Slopes
+from ..checks import of_type
+from ..lft import LFT
 from ..ports import Loop, Ports
 from ..system import System
 from .content import dtypes, fingerprint, own_descriptions, weights_sha256
@@ -76,13 +76,10 @@ def ports_of(loop: System) -> Ports:
 
     **Raises:** `NotDescribedError` where nothing can be proven of it; `RobustctlError` for something without named signals.
     """
-    if not isinstance(loop, Loop):
-        raise RobustctlError(
-            f"a loop must have named signals, as that of rc.loops.feedback does, got {type(loop).__name__}; make the class a "
-            "rc.loops.Loop with a method ports()"
-        )
-    forms_of(loop)
-    if (ports := loop.ports()) is None:
+    must = "a loop must have named signals, as that of rc.loops.feedback does"
+    named = of_type(loop, Loop, must, "make the class a rc.loops.Loop with a method ports()")
+    forms_of(named)
+    if (ports := named.ports()) is None:
         raise NotDescribedError(f"{type(loop).__name__} has no ports() that describe it")
     return ports
 
@@ -172,7 +169,7 @@ def explained(
         reason = f"{found.reason}; it is proven without the model error, and with {factor:.3g} times its gain"
         return dataclasses.replace(found, error_fraction=factor, reason=reason)
     form = whole_form(ports)
-    if not any(isinstance(block, Slopes) for block in form.blocks) or not provable(shrunk(form, 0.0)):
+    if all(block.shrunk(0.0) is block for block in form.blocks) or not provable(shrunk(form, 0.0)):
         return found
     fraction = _largest(lambda t: provable(shrunk(form, t)))
     reason = f"{found.reason}; it can be with every interval of slopes shrunk about its middle to {fraction:.3g} of its length"

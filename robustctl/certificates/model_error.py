@@ -164,7 +164,7 @@ def weight_form(weight: Any) -> LFT:
 
     **Raises:** `RobustctlError` for one that is not linear, stable, finite and in discrete time, or is zero.
     """
-    form = weight if isinstance(weight, LFT) else _form_of(weight)
+    form = _form_of(weight)
     finite = form is not None and all(np.isfinite(M).all() for M in form.matrices)
     if form is None or not is_linear(form) or not finite:
         raise RobustctlError(
@@ -179,10 +179,13 @@ def weight_form(weight: Any) -> LFT:
 
 
 def _form_of(weight: Any) -> LFT | None:
-    if isinstance(weight, Certifiable):
-        return weight.lft()
-    if not hasattr(weight, "dt"):
-        return None
+    match weight:
+        case LFT():
+            return weight
+        case Certifiable():
+            return weight.lft()
+        case _ if not hasattr(weight, "dt"):
+            return None
     import control as ct  # slow to import, and loaded already where such a model was made
 
     state_space: Any = ct.ss(weight)

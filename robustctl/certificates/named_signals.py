@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..system import System
 from .faults import form_fault, system_fault
@@ -22,19 +22,19 @@ class Signals(NamedTuple):
 def signals_of(system: System) -> Signals:
     """Return the form of a system with named signals; of a loop from disturbances and noise to outputs, controls and states.
 
-    **Raises:** `ModelError` for a system that does not describe itself, or switches between modes.
+    **Raises:** `InvalidModelError` for a system that does not describe itself, or switches between modes.
     """
     if not isinstance(system, System) or (form := system.lft()) is None:
-        raise ModelError(
+        raise InvalidModelError(
             f"the system must describe itself, and {type(system).__name__} has no lft(); a nonlinear plant has one on a box: "
             "rc.certificates.region"
         )
     if len(system.modes()) > 1:
-        raise ModelError(
+        raise InvalidModelError(
             "the system must not switch between modes, got flags among its inputs; take one of its modes()"
         )
     if fault := system_fault(system) or form_fault(form):
-        raise ModelError(fault)
+        raise InvalidModelError(fault)
     if (of_loop := _of_loop(system)) is not None:
         return of_loop
     return Signals(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..errors import RobustctlError
-from ..lft import LFT, Bounded
+from ..lft import LFT
 from ..nn.activations import ACTIVATIONS, is_known, name_of, neurons
 from ..nn.sandwich import SandwichNetwork
 from ..nn.static import StaticNetwork
@@ -249,7 +249,7 @@ class _Reader:
         if is_known(function):  # the identity, which Equinox has under no public name
             return None
         block, assumptions = neurons(n, function, (np.dtype(np.float64),))
-        if isinstance(block, Bounded):
+        if block.reason:
             raise RobustctlError(block.reason)
         self.assumptions += assumptions
         return self.add(elementwise(assumed_unit(function), n), n)
@@ -294,13 +294,17 @@ def _finite(W: Any, b: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _refusal(item: Any) -> str:
-    recurrent = isinstance(item, System | eqx.nn.GRUCell | eqx.nn.LSTMCell)
-    if recurrent or (isinstance(item, eqx.nn.StatefulLayer) and item.is_stateful()):
-        return (
-            f"a feed-forward network must have no state, got {type(item).__name__}; certify(model, prove=True) bounds the gain of a "
-            "recurrent model, and a BatchNorm of a trained network can be multiplied into the matrix before it"
-        )
-    return (
-        "a network must be an LBDN, a LipschitzStatic, an equinox.nn.MLP, Linear or Sequential, or a list, for example "
-        f"[W1, 'relu', W2], got {type(item).__name__}; write its layers as such a list, a residual as Residual"
+    stateful = (
+        f"a feed-forward network must have no state, got {type(item).__name__}; certify(model, prove=True) bounds the gain of a "
+        "recurrent model, and a BatchNorm of a trained network can be multiplied into the matrix before it"
     )
+    match item:
+        case System() | eqx.nn.GRUCell() | eqx.nn.LSTMCell():
+            return stateful
+        case eqx.nn.StatefulLayer() if item.is_stateful():
+            return stateful
+        case _:
+            return (
+                "a network must be an LBDN, a LipschitzStatic, an equinox.nn.MLP, Linear or Sequential, or a list, for example "
+                f"[W1, 'relu', W2], got {type(item).__name__}; write its layers as such a list, a residual as Residual"
+            )

@@ -149,17 +149,18 @@ def _only_inputs(form: LFT, which: np.ndarray) -> LFT:
 def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], dict[str, float]]:
     """Return the size of each input (0: not disturbed), the inputs that share a bound, and the bounds by name."""
     names, n = signals.inputs, signals.form.nu
-    if isinstance(given, Mapping):
-        if unknown := [name for name in given if name not in names]:
-            raise RobustctlError(
-                f"a disturbance must be an input of the system, {list(names)}, got {unknown[0]!r}"
-            )
-        sizes = np.array([float(given.get(name, 0.0)) for name in names])
-        bounded = [given[name] for name in given]
-    else:
-        sizes = np.asarray(given, float)
-        sizes = np.full(n, sizes) if sizes.ndim == 0 else sizes
-        bounded = sizes
+    match given:
+        case Mapping():
+            if unknown := [name for name in given if name not in names]:
+                raise RobustctlError(
+                    f"a disturbance must be an input of the system, {list(names)}, got {unknown[0]!r}"
+                )
+            sizes = np.array([float(given.get(name, 0.0)) for name in names])
+            bounded = [given[name] for name in given]
+        case _:
+            sizes = np.asarray(given, float)
+            sizes = np.full(n, sizes) if sizes.ndim == 0 else sizes
+            bounded = sizes
     if sizes.shape != (n,):
         raise RobustctlError(
             f"there must be one bound for each of {n} inputs, {list(names)}, got {sizes.shape[0]}"

@@ -8,14 +8,14 @@ from ..lft import BOUND_ROUNDING
 from ..system import System
 from .certificate import Certificate
 from .dissipation import Inequality, NotDescribedError, described, positive_definite
-from .faults import flag_fault, system_fault
+from .faults import system_fault
 from .metric import find_metric
 from .rate import rate_found
 
 
 def promised(system: System) -> Certificate:
     """Return the certificate of what a system claims, without the model's name, weights and further assumptions."""
-    if reason := flag_fault(system):
+    if reason := system.flag_fault():
         return _void(reason)
     # Described first: a class refuses arrays that it knows not to fit with its own message.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..errors import ModelError, RobustctlError
+from ..errors import InvalidModelError, RobustctlError
 from ..lft import LFT
 from ..scaled import Scaled
 from ..system import System
@@ -12,7 +12,7 @@ from .certificate import Certificate
 from .coordinates import opened
 from .counterexample import counterexample
 from .dissipation import Inequality, NotDescribedError, described
-from .faults import flag_fault, system_fault
+from .faults import system_fault
 from .inequalities import Supply
 from .progress import deadline_after
 from .proof import Proof
@@ -56,7 +56,7 @@ def disproof(system: System) -> str:
         return ""
     try:
         return str(counterexample(system) or "")
-    except ModelError:
+    except InvalidModelError:
         return ""  # no sample of the input is known
 
 
@@ -78,7 +78,7 @@ def forms_of(system: System) -> list[LFT]:
 
     **Raises:** `NotDescribedError` where there is nothing to prove anything of.
     """
-    if reason := flag_fault(system) or system_fault(system):
+    if reason := system.flag_fault() or system_fault(system):
         raise NotDescribedError(reason)
     try:
         forms = [_form_of(mode, f) for mode, f in described(system)]

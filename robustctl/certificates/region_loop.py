@@ -11,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..affine import to_float64
-from ..errors import ModelError, RobustctlError
+from ..checks import of_type
+from ..errors import InvalidModelError, RobustctlError
 from .coordinates import opened
 from .faults import system_fault
 from .region_program import Watch, watch
@@ -51,15 +52,14 @@ class Given(NamedTuple):
         """Return the loop and its box, or refuse them."""
         from ..loops import Feedback  # slow to import
 
-        if not (isinstance(loop, Feedback) and loop.sampled is not None):
-            raise ModelError(
-                f"a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback, got {type(loop).__name__}"
-            )
+        must = "a region is of a loop about a rc.plants.Sampled, by rc.loops.feedback"
+        if of_type(loop, Feedback, must, error=InvalidModelError).sampled is None:
+            raise InvalidModelError(f"{must}, got one about a {type(loop.plant).__name__}")
         if fault := system_fault(loop):
-            raise ModelError(fault)
+            raise InvalidModelError(fault)
         plant, count = loop.sampled.plant, (loop.reads or loop.plant.ny) - loop.plant.ny
         if len(reference) != count:
-            raise ModelError(
+            raise InvalidModelError(
                 f"there must be one constant reference for each of {count} that the controller reads, got {list(reference)}; "
                 "give reference="
             )
@@ -85,7 +85,7 @@ class Given(NamedTuple):
         half[: len(half) - len(self.loop.plant.plant.disturbances)] *= factor
         form = boxed_loop(self.loop, self.restore(self.middle), self.point, half).lft()
         if form is None:
-            raise ModelError(
+            raise InvalidModelError(
                 f"the controller must describe itself by lft(), and {type(self.loop.policy).__name__} does not; without it nothing is known"
             )
         form = opened(form)
@@ -103,7 +103,7 @@ class Given(NamedTuple):
             after = np.asarray(_stepped_all(self.loop, self.restore, jnp.asarray(states), ws)) - self.middle
         levels = np.einsum("kn,nm,km->k", after, region.P, after)
         if not np.all(levels <= 1):
-            raise ModelError(
+            raise InvalidModelError(
                 f"the loop must do what its lft() describes, but a step from inside the region left it, to V = {np.nanmax(levels):.4g}; "
                 f"correct lft() of {type(self.loop.policy).__name__} or of its parts"
             )
@@ -166,7 +166,7 @@ def _check_rest(names: tuple[str, ...], half: np.ndarray, drift: np.ndarray, nx:
     moved = np.abs(drift[:nx]) / half[:nx]
     if not np.all(moved <= _OFF) or not np.isfinite(drift).all():
         k = int(np.argmax(moved))
-        raise ModelError(
+        raise InvalidModelError(
             f"the middle of the box must be an equilibrium of the loop, but at x = {_few(x)} {names[k]} moves by {drift[k]:.4g} in a "
             "sample; give middle=rc.classical.equilibrium(loop).x, or a controller for this operating point"
         )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 
 Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -10,13 +10,13 @@ Matrices = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def to_continuous(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: np.ndarray) -> Matrices:
     """Map a discrete-time system to continuous time by z = (1 + s) / (1 - s).
 
-    **Raises:** `ModelError` for a pole at -1, which the map sends to infinity.
+    **Raises:** `InvalidModelError` for a pole at -1, which the map sends to infinity.
     """
     I = np.eye(len(A))
     # The distance of the poles from -1, because the condition of I + A would depend on the states' units.
     # 1e-12: closer than that, rounding of the eigenvalues hides the distance.
     if np.abs(1 + np.linalg.eigvals(A)).min(initial=1.0) < 1e-12:
-        raise ModelError("the discrete plant must have no pole at -1; change the sample time")
+        raise InvalidModelError("the discrete plant must have no pole at -1; change the sample time")
     # (z I - A)^-1 = -M + 2 M (s I - M (A - I))^-1 M  with  M = (I + A)^-1. B and C get sqrt(2) M each, so that the
     # Gramians of both systems are equal.
     M = np.linalg.inv(I + A)

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from typing_extensions import TypeIs
 
-from ..errors import ModelError, RobustctlError, RobustctlWarning
+from ..errors import InvalidModelError, RobustctlError, RobustctlWarning
 from ..nn import LinearSystem
 from ..plants import LinearPlant, Signal
 from ..state_space import StateSpace
@@ -38,7 +38,7 @@ def from_control(
     - `input_units`: one label per input; python-control has none
     - `output_units`: one label per output
 
-    **Raises:** `RobustctlError` for any other class and a transfer function that is not proper; `ModelError` for a `dt`
+    **Raises:** `RobustctlError` for any other class and a transfer function that is not proper; `InvalidModelError` for a `dt`
     of True or None, another number of units, and a continuous-time system with D.
 
     **Warns:** `RobustctlWarning` if numbers lose digits because 64-bit JAX is off.
@@ -50,7 +50,7 @@ def from_control(
     """
     sys = typed(realize(system))
     if sys.dt is None or sys.dt is True:
-        raise ModelError(
+        raise InvalidModelError(
             f"dt must be a number, got {sys.dt}, which leaves the sample time open; set system.dt to 0 (continuous time) "
             "or to seconds"
         )
@@ -60,7 +60,7 @@ def from_control(
         units = {"input_units": input_units, "output_units": output_units}
         return StateSpace(A, B, C, D, float(sys.dt), **names, **units)
     if np.any(D):
-        raise ModelError(
+        raise InvalidModelError(
             f"a continuous-time plant must have D = 0, because a controller reads y before it chooses u, got D = "
             f"{D.tolist()}; sample it with control.c2d, or add the actuator's lag to it"
         )
@@ -72,7 +72,7 @@ def from_control(
 def _signals(names: list[str], units: Sequence[str] | None, what: str) -> list[Signal]:
     units = [""] * len(names) if units is None else list(units)
     if len(units) != len(names):
-        raise ModelError(f"{what} must be {len(names)} units, one per channel, got {units}")
+        raise InvalidModelError(f"{what} must be {len(names)} units, one per channel, got {units}")
     return [Signal(name, unit) for name, unit in zip(names, units, strict=True)]
 
 
@@ -87,7 +87,7 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
     - `system`: the linear system
     - `dt`: seconds per sample, needed for a learned `LinearSystem`
 
-    **Raises:** `ModelError` for a nonlinear or affine system (see `linearize`), for one without inputs, and for a `dt` that is
+    **Raises:** `InvalidModelError` for a nonlinear or affine system (see `linearize`), for one without inputs, and for a `dt` that is
     missing or not the system's own.
     """
     match system:
@@ -101,13 +101,13 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
             time = sample_time(system.dt, dt, system)
         case LinearSystem():
             if np.any(np.asarray(system.bx)) or np.any(np.asarray(system.by)):
-                raise ModelError(
+                raise InvalidModelError(
                     "a linear system must have bx = by = 0, got offsets; robustctl.classical.linearize gives the system "
                     "in deviations from a point"
                 )
             names, time = {}, sample_time(None, dt, system)
         case _:
-            raise ModelError(
+            raise InvalidModelError(
                 f"the system must be a StateSpace, LinearSystem or LinearPlant, got {type(system).__name__}; use "
                 "robustctl.classical.linearize or to_nonlinear_io"
             )
@@ -117,9 +117,9 @@ def to_control(system: LinearLike, *, dt: float | None = None) -> ct.StateSpace:
 
 
 def check_inputs(nu: int) -> None:
-    """Raise `ModelError` for a system without inputs: python-control does not take its empty D."""
+    """Raise `InvalidModelError` for a system without inputs: python-control does not take its empty D."""
     if not nu:
-        raise ModelError(
+        raise InvalidModelError(
             "the system must have at least one input for python-control, got none; give it an input of zeros"
         )
 
@@ -149,13 +149,21 @@ def realize(system: ControlLike) -> ct.StateSpace:
 
     **Raises:** `RobustctlError` for any other class, and an entry that is not proper.
     """
-    if not is_of_control(system):
-        raise RobustctlError(
-            f"the system must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}"
-            + ("; fit a control.ss(A, B, C, D) to the response" if hasattr(system, "fresp") else "")
-        )
-    if isinstance(system, ct.StateSpace):
-        return system
+    match system:
+        case ct.StateSpace():
+            return system
+        case ct.TransferFunction():
+            return _columns_of(system)
+        case ct.FrequencyResponseData():
+            do = "; fit a control.ss(A, B, C, D) to the response"
+        case _:
+            do = ""
+    raise RobustctlError(
+        f"the system must be a control.StateSpace or control.TransferFunction, got {type(system).__name__}{do}"
+    )
+
+
+def _columns_of(system: ct.TransferFunction) -> ct.StateSpace:
     columns = [_column(system, k) for k in range(system.ninputs)]
     A = np.asarray(scipy.linalg.block_diag(*(c[0] for c in columns)))
     B = np.asarray(scipy.linalg.block_diag(*(c[1] for c in columns)))

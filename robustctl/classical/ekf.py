@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..loops import noiseless
 from ..loops.parts import Of
 from ..plants import PlantState, Sampled
@@ -59,12 +59,12 @@ class NonlinearFilter(StrictlyProper):
     def check_parts(self) -> None:
         """Refuse covariances of other sizes than the model's.
 
-        **Raises:** `ModelError`.
+        **Raises:** `InvalidModelError`.
         """
         plant = self.model.plant
         wanted, given = (len(plant.states), len(plant.outputs)), (self.x0.size, self.V.shape[0])
         if wanted != given:
-            raise ModelError(
+            raise InvalidModelError(
                 f"the covariances must be of the model's {wanted} states and outputs, got {given}"
             )
 
@@ -144,7 +144,7 @@ def extended_kalman(
     - `x0`: prior mean (nx,), default the operating point
     - `P0`: prior covariance (nx, nx), default W
 
-    **Raises:** `ModelError` for covariances of the wrong shape or sign, and a plant that is not a `Sampled`.
+    **Raises:** `InvalidModelError` for covariances of the wrong shape or sign, and a plant that is not a `Sampled`.
 
     **Example:** ::
 
@@ -158,5 +158,5 @@ def extended_kalman(
     P0 = W if P0 is None else weight(P0, nx, "P0", definite=False)
     x0 = np.asarray(sampled.plant.operating_point()[0] if x0 is None else x0, float)
     if x0.shape != (nx,):
-        raise ModelError(f"x0 must have {nx} entries, got shape {x0.shape}")
+        raise InvalidModelError(f"x0 must have {nx} entries, got shape {x0.shape}")
     return ExtendedKalmanFilter(noiseless(sampled), *(as_array(a) for a in (W, V, P0, x0)))

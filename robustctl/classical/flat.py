@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..affine import input_sample, to_float64
 from ..checks import is_real
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..loops import Feedback
 from ..plants import Plant, PlantState, Sampled
 from ..system import System, explicit_of
@@ -58,7 +58,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
     - any other `System`, or a parameterization of one: pytrees of states, inputs and outputs as one vector each. `u` is one sample of
       the input, or its width; a system of known width does not need it.
 
-    **Raises:** `ModelError` for any other class, and for an input of unknown width.
+    **Raises:** `InvalidModelError` for any other class, and for an input of unknown width.
     """
     return _flat(to_float64(explicit_of(system)), u, references)
 
@@ -66,7 +66,7 @@ def flatten(system: Any, u: Any = None, references: int = 0) -> Flat:
 # The rooms of plants and loops import no linearization, so their classes are distinguished here.
 @functools.singledispatch
 def _flat(system: Any, u: Any, references: int) -> Flat:
-    raise ModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
+    raise InvalidModelError(f"the system must be a System or Plant of robustctl, got {type(system).__name__}")
 
 
 # Each step is a module and not a closure, so that a compiled function recognizes it at the second call.
@@ -213,7 +213,7 @@ def _system(system: System, u: Any, references: int) -> Flat:
 def _input(system: System, u: Any) -> Any:
     u = system.nu if u is None else u
     if u is None:
-        raise ModelError(
+        raise InvalidModelError(
             f"the input's width must be known, but a {type(system).__name__} does not define it; give the class an attribute "
             "nu, or the call one sample of the input or names for the inputs"
         )
@@ -234,10 +234,10 @@ def numbered(letter: str, count: int) -> tuple[str, ...]:
 def chosen_names(given: Sequence[str] | int | None, default: Sequence[str], what: str) -> list[str]:
     """Return the given names or the default ones.
 
-    **Raises:** `ModelError` for another number of names, and equal names.
+    **Raises:** `InvalidModelError` for another number of names, and equal names.
     """
     given = len(default) if given is None else given
     names, count = (list(default), given) if is_real(given) else (list(given), len(given))
     if count != len(default) or len(set(names)) != len(names):
-        raise ModelError(f"there must be {len(default)} different names of {what}, got {given}")
+        raise InvalidModelError(f"there must be {len(default)} different names of {what}, got {given}")
     return names

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import control as ct
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from .balance import power_of_two, state_scales
 from .convert import realize
 from .modes import check_detectable, check_stabilizable, immovable, rank_defect
@@ -46,17 +46,17 @@ def split(plant: ControlLike, nmeas: int, ncon: int) -> Generalized:
     - `nmeas`: number of measured outputs y
     - `ncon`: number of controls u
 
-    **Raises:** `ModelError` for numbers of measurements or controls that leave nothing to minimize, a dt of True
+    **Raises:** `InvalidModelError` for numbers of measurements or controls that leave nothing to minimize, a dt of True
     or None, and an undetectable or unstabilizable mode.
     """
     P = realized(plant)
     if not 0 < nmeas < P.noutputs or not 0 < ncon < P.ninputs:
-        raise ModelError(
+        raise InvalidModelError(
             f"nmeas must be in 1..{P.noutputs - 1} and ncon in 1..{P.ninputs - 1} (the other signals are performance "
             f"outputs and disturbances), got {nmeas} and {ncon}"
         )
     if P.dt is None or P.dt is True:
-        raise ModelError(f"dt must be a number, got {P.dt}; set P.dt to 0 or to seconds per sample")
+        raise InvalidModelError(f"dt must be a number, got {P.dt}; set P.dt to 0 or to seconds per sample")
     m, p = P.ninputs - ncon, P.noutputs - nmeas
     g = Generalized(
         P.A, P.B[:, :m], P.B[:, m:], P.C[:p], P.C[p:],
@@ -75,15 +75,15 @@ def check_ranks(g: Generalized, at: str = "at infinite frequency") -> None:
     - `g`: the plant
     - `at`: where on the frequency axis D12 and D21 are the response, for the message
 
-    **Raises:** `ModelError` for D12 without full column rank and D21 without full row rank.
+    **Raises:** `InvalidModelError` for D12 without full column rank and D21 without full row rank.
     """
     if rank_defect(g.D12, g.D12.shape[1]):
-        raise ModelError(
+        raise InvalidModelError(
             f"D12 must have full column rank ({g.D12.shape[1]}), so that every control has a cost {at}; add a weight on "
             "the control"
         )
     if rank_defect(g.D21, g.D21.shape[0]):
-        raise ModelError(
+        raise InvalidModelError(
             f"D21 must have full row rank ({g.D21.shape[0]}), so that every measurement has noise {at}; add a "
             "disturbance on the outputs"
         )
@@ -92,7 +92,7 @@ def check_ranks(g: Generalized, at: str = "at infinite frequency") -> None:
 def check_zeros(g: Generalized) -> None:
     """Refuse invariant zeros of P12 or P21 on the stability boundary, with which the Riccati equations have no solution.
 
-    **Raises:** `ModelError` with the zero.
+    **Raises:** `InvalidModelError` with the zero.
     """
     for name, A, B, C, D in (
         ("P12, from control to cost,", g.A, g.B2, g.C1, g.D12),
@@ -111,7 +111,7 @@ def check_zeros(g: Generalized) -> None:
             # plant's fastest rate; below 1e-9 rounding, which moves such a pair by sqrt(eps) = 1e-8, mixes them.
             distance = abs(abs(zero) - 1) if g.discrete else abs(zero.real) / _fastest(inner, rest)
             if distance < 1e-9:
-                raise ModelError(
+                raise InvalidModelError(
                     f"{name} must have no zero on the boundary of stability, but has one at {zero:.6g}; weight that "
                     "state, or shift an integrator of plant or weights a little into the stable region"
                 )
@@ -140,16 +140,18 @@ def closed_loop(plant: ControlLike, controller: ControlLike) -> ct.StateSpace:
     - `plant`: P from (w, u) to (z, y)
     - `controller`: K; its sizes are the numbers of the plant's last signals y and u
 
-    **Raises:** `ModelError` for a controller of another dt and for an algebraic loop without a solution.
+    **Raises:** `InvalidModelError` for a controller of another dt and for an algebraic loop without a solution.
     """
     P, K = realized(plant), realized(controller)
     if P.dt != K.dt:
-        raise ModelError(f"dt must be the same, got {P.dt} s for the plant and {K.dt} s for the controller")
+        raise InvalidModelError(
+            f"dt must be the same, got {P.dt} s for the plant and {K.dt} s for the controller"
+        )
     m, p = P.ninputs - K.noutputs, P.noutputs - K.ninputs
     D22 = P.D[p:, m:]
     loop = np.eye(K.noutputs) - K.D @ D22
     if rank_defect(loop, len(loop), np.eye(K.noutputs) + np.abs(K.D) @ np.abs(D22)):
-        raise ModelError(
+        raise InvalidModelError(
             "the loop must be well posed, but I - D_K D22 is singular; add a delay or a lag to the plant"
         )
     # u = D_K (C2 x + D21 w + D22 u) + C_K x_K, solved for u = F (x, x_K, w) and put into the equations of plant and
@@ -171,7 +173,7 @@ def with_feedthrough(controller: ct.StateSpace, D22: np.ndarray) -> ct.StateSpac
 
         K (I + D22 K)^-1
 
-    **Raises:** `ModelError` for an algebraic loop without a solution.
+    **Raises:** `InvalidModelError` for an algebraic loop without a solution.
     """
     if not np.any(D22):
         return controller
@@ -179,7 +181,7 @@ def with_feedthrough(controller: ct.StateSpace, D22: np.ndarray) -> ct.StateSpac
     K = typed(controller)
     M = np.eye(len(D22)) + D22 @ K.D
     if rank_defect(M, len(M), np.eye(len(M)) + np.abs(D22) @ np.abs(K.D)):
-        raise ModelError(
+        raise InvalidModelError(
             "the loop must be well posed, but I + D22 D_K is singular; add a delay or a lag to the plant"
         )
     inverse = np.linalg.inv(M)

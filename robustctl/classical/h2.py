@@ -9,7 +9,7 @@ from typing import NamedTuple
 import control as ct
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..state_space import StateSpace
 from .convert import realize
 from .generalized import Generalized, check_ranks, check_zeros, closed_loop, split, with_feedthrough
@@ -56,7 +56,7 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
       `controller` is None)
 
-    **Raises:** `ModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
+    **Raises:** `InvalidModelError` for a plant that is not stabilizable from u and detectable from y, D12 or D21 without
     full rank, invariant zeros on the boundary of stability, and D11 in continuous time (the norm is infinite).
 
     **Example:** ::
@@ -68,7 +68,7 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     P = realize(P)
     g = split(P, nmeas, ncon)
     if not g.discrete and np.any(g.D11):
-        raise ModelError(
+        raise InvalidModelError(
             f"D11 must be zero in continuous time, else the H2 norm is infinite; got {g.D11.tolist()}"
         )
     check_ranks(g)
@@ -76,14 +76,14 @@ def h2(P: ControlLike, nmeas: int, ncon: int, *, dt: float | None = None) -> H2:
     try:
         K = with_feedthrough(_discrete(g) if g.discrete else continuous_controller(g), g.D22)
     except np.linalg.LinAlgError as error:
-        raise ModelError(
+        raise InvalidModelError(
             f"both Riccati equations must have a stabilizing solution, but the solver reports: {error}; weight every control and "
             "disturb every measurement, at all frequencies"
         ) from error
     CL = closed_loop(P, K)
     loop = typed(CL)
     if not is_stable(loop.poles(), g.discrete):
-        raise ModelError(
+        raise InvalidModelError(
             f"the closed loop must be stable, but rounding leaves it the poles {loop.poles()}; move weights and plant closer together"
         )
     return H2(K, CL, h2_norm(loop.A, loop.B, loop.C, loop.D, g.discrete), implement(K, dt))

@@ -11,7 +11,7 @@ import control as ct
 import numpy as np
 
 from ..checks import is_positive
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..state_space import StateSpace
 from .bilinear import to_continuous, to_discrete
 from .convert import realize
@@ -81,7 +81,7 @@ def hinf(
     - `dt`: sample time at which a continuous-time controller is implemented, by Tustin's method (without it
       `controller` is None)
 
-    **Raises:** `ModelError` for an rtol or gamma that is not positive, a plant that is not stabilizable from u and detectable
+    **Raises:** `InvalidModelError` for an rtol or gamma that is not positive, a plant that is not stabilizable from u and detectable
     from y, D12 or D21 without full rank, invariant zeros on the boundary of stability, and a gamma that cannot be met.
 
     **Example:** ::
@@ -92,7 +92,7 @@ def hinf(
     """
     for name, value in {"rtol": rtol, "gamma": 1.0 if gamma is None else gamma}.items():
         if not is_positive(value):
-            raise ModelError(f"{name} must be a positive, finite number, got {value!r}")
+            raise InvalidModelError(f"{name} must be a positive, finite number, got {value!r}")
     P = realize(P)
     g = _continuous(split(P, nmeas, ncon))
     check_ranks(g, "at z = -1" if P.dt else "at infinite frequency")
@@ -104,7 +104,7 @@ def hinf(
         if found is not None and found[2] <= gamma * (1 + 1e-6):
             return HInf(*found[:2], float(gamma), implement(found[0], dt))
         smallest = _smallest(scaled)
-        raise ModelError(
+        raise InvalidModelError(
             f"gamma must be above the smallest possible, {smallest:.6g}, got {gamma}"
             if gamma <= smallest
             else _ROUNDED
@@ -118,7 +118,7 @@ def hinf(
         if found is not None and found[2] <= bound:
             return HInf(*found[:2], float(bound), implement(found[0], dt))
         slack *= 2
-    raise ModelError(_ROUNDED)
+    raise InvalidModelError(_ROUNDED)
 
 
 def _controlled(
@@ -190,7 +190,7 @@ def _smallest(g: Generalized) -> float:
             break
         high *= 2
     else:
-        raise ModelError(
+        raise InvalidModelError(
             f"some gamma must be met, but none up to {high:.3g} is; make weights and plant less far apart in their rates"
         )
     low = max(lowest(g), high / 2)
@@ -208,12 +208,12 @@ def _smallest(g: Generalized) -> float:
 def _achieved(g: Generalized) -> float:
     """Return the norm that the H2-optimal controller has, where the bisection starts whatever the units of z and w.
 
-    **Raises:** `ModelError` where that controller cannot be computed.
+    **Raises:** `InvalidModelError` where that controller cannot be computed.
     """
     try:
         K = h2_controller(g)
     except np.linalg.LinAlgError as error:
-        raise ModelError(
+        raise InvalidModelError(
             f"there must be a stabilizing controller, but the solver reports: {error}; weight every control and disturb every "
             "measurement, at all frequencies"
         ) from error

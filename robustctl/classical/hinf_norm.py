@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import scipy.linalg
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..linalg import response
 from .balance import connected, power_of_two, scaled
 from .bilinear import to_continuous
@@ -34,7 +34,7 @@ def hinf_norm(system: "ct.StateSpace | Realization") -> float:
 
     - `system`: a `control.StateSpace`, in continuous or discrete time
 
-    **Raises:** `ModelError` for a system with a pole on or outside the stability boundary, whose norm is infinite.
+    **Raises:** `InvalidModelError` for a system with a pole on or outside the stability boundary, whose norm is infinite.
 
     **Example:** ::
 
@@ -43,7 +43,9 @@ def hinf_norm(system: "ct.StateSpace | Realization") -> float:
     """
     poles = system.poles()
     if not is_stable(poles, bool(system.dt)):
-        raise ModelError(f"the system must be stable to have a finite H-infinity norm, got the poles {poles}")
+        raise InvalidModelError(
+            f"the system must be stable to have a finite H-infinity norm, got the poles {poles}"
+        )
     A, B, C, D = (np.asarray(M, float) for M in (system.A, system.B, system.C, system.D))
     keep = connected(A, B, C)
     A, B, C = A[keep][:, keep], B[keep], C[:, keep]

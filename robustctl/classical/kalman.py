@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..affine import affine_form
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, is_linear
 from ..loops.parts import Of
 from ..registry import registered
@@ -138,13 +138,13 @@ class EstimateFeedback(System):
     def check_parts(self) -> None:
         """Refuse a law that does not read as many states as are estimated.
 
-        **Raises:** `ModelError`.
+        **Raises:** `InvalidModelError`.
         """
         e = self.estimator
         states = eqx.filter_eval_shape(lambda: e.output(e.init_state(), e.undisturbed())).shape
         reads = self.law.nu
         if reads is not None and states != (reads - self.law.references,):
-            raise ModelError(
+            raise InvalidModelError(
                 f"the law must read the {states[0]} estimated states, got one of {reads - self.law.references}"
             )
 
@@ -190,7 +190,7 @@ def kalman(plant: PlantLike, W: ArrayLike, V: ArrayLike, *, G: ArrayLike | None 
     - `V`: covariance (ny, ny) of the measurement noise, or its diagonal
     - `G`: (nx, nw), how the process noise enters, default the identity
 
-    **Raises:** `ModelError` for covariances of the wrong shape or sign, an undetectable mode, and a mode on the
+    **Raises:** `InvalidModelError` for covariances of the wrong shape or sign, an undetectable mode, and a mode on the
     boundary of stability that the process noise does not excite.
 
     **Example:** ::
@@ -214,12 +214,12 @@ def filter_gains(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return L, P and E of the steady-state filter.
 
-    **Raises:** `ModelError`, same errors as `kalman`.
+    **Raises:** `InvalidModelError`, same errors as `kalman`.
     """
     sys = model.system
     G = np.eye(sys.nstates) if G is None else np.asarray(G, float)
     if G.ndim != 2 or G.shape[0] != sys.nstates:
-        raise ModelError(f"G must have one row per state, {sys.nstates}, got shape {G.shape}")
+        raise InvalidModelError(f"G must have one row per state, {sys.nstates}, got shape {G.shape}")
     W, V = weight(W, G.shape[1], "W", definite=False), weight(V, sys.noutputs, "V", definite=True)
     check_detectable(sys.A, sys.C, model.discrete)
     try:  # the filter is the regulator of the transposed system
@@ -228,7 +228,7 @@ def filter_gains(
         check_detectable(sys.A, sys.C, model.discrete, tolerance=LIKELY)
         # Only after a failure: an unstable mode that the noise does not excite has a solution, one on the boundary has not
         check_stabilizable(sys.A, G @ W, model.discrete, "(A, G W)", LIKELY)
-        raise ModelError(
+        raise InvalidModelError(
             f"the filter's Riccati equation must have a stabilizing solution, but its solver reports: {error}; let the noise W excite "
             "every state, and check the plant's numbers"
         ) from error

@@ -4,7 +4,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, float64, static_gain
 from ..loops import Base, IntegralBase, ModelBased, Youla, noiseless, zero_gain
 from ..plants import Sampled
@@ -77,7 +77,7 @@ def linear_base(
     - `integral`: True for integrators on all outputs, or H (ni, ny) for those on `H y`. Constant disturbances then leave no error
       in them, and they follow ni references
 
-    **Raises:** same errors as `lqr` and `kalman`; `ModelError` for an `integral` of another width, and with the closed-loop poles
+    **Raises:** same errors as `lqr` and `kalman`; `InvalidModelError` for an `integral` of another width, and with the closed-loop poles
     if the base controller does not stabilize the plant, for example because of a delay that the gains do not take into account.
 
     **Example:** ::
@@ -101,11 +101,14 @@ def linear_base(
 
 def _integrated(integral: ArrayLike | bool, ny: int) -> np.ndarray:
     """Return H (ni, ny) of the outputs that are integrated."""
-    if isinstance(integral, bool):
-        return np.eye(ny if integral else 0, ny)
+    match integral:
+        case True:
+            return np.eye(ny)
+        case False:
+            return np.zeros((0, ny))
     H = np.asarray(integral, float)
     if H.ndim != 2 or H.shape[1] != ny:
-        raise ModelError(
+        raise InvalidModelError(
             f"integral must have one column per output, {ny}, got shape {H.shape}; True integrates all outputs"
         )
     return H
@@ -119,7 +122,7 @@ def stabilizes(base: Base, sampled: Sampled) -> np.ndarray:
     - `base`: the base controller
     - `sampled`: the plant, with its delay
 
-    **Raises:** `ModelError` with the closed-loop poles if one has a modulus of 1 or more.
+    **Raises:** `InvalidModelError` with the closed-loop poles if one has a modulus of 1 or more.
     """
     alone = Youla(base, zero_gain(sampled.ny, sampled.nu))
     return require_stable(noiseless(sampled), alone, "the base controller")

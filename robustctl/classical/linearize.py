@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..checks import is_whole
-from ..errors import ModelError, RobustctlError, RobustctlWarning
+from ..errors import InvalidModelError, RobustctlError, RobustctlWarning
 from ..plants import Plant, check_equilibrium
 from .convert import check_inputs
 from .flat import Flat, flatten, in_float64
@@ -89,7 +89,7 @@ def linearize(
     - `dt`: seconds per sample, for a system that does not define its sample time
     - `references`: number of references of a loop
 
-    **Raises:** `ModelError` for sizes that do not fit, an unknown width of the input or sample time, and
+    **Raises:** `InvalidModelError` for sizes that do not fit, an unknown width of the input or sample time, and
     Jacobians that are not finite.
 
     **Warns:** `RobustctlWarning` for a plant whose operating point is not an equilibrium, if that is the point.
@@ -107,7 +107,7 @@ def linearize(
     A, B, C, D = jacobians(flat, x, u)
     for letter, M in zip("ABCD", (A, B, C, D), strict=True):
         if not np.isfinite(M).all():
-            raise ModelError(
+            raise InvalidModelError(
                 f"the Jacobian {letter} must be finite at x0 = {x}, u0 = {u}, but is not; choose another point"
             )
     names = {"inputs": list(flat.inputs), "outputs": list(flat.outputs), "states": list(flat.states)}
@@ -117,7 +117,7 @@ def linearize(
 def _warn_of_motion(plant: Plant) -> None:
     try:
         check_equilibrium(plant)
-    except ModelError as error:
+    except InvalidModelError as error:
         warnings.warn(f"the linearization leaves a motion out: {error}", RobustctlWarning, stacklevel=3)
 
 
@@ -211,14 +211,14 @@ def linearize_along(system: SystemLike, us: ArrayLike, x0: PyTree = None, *, ref
     - `references`: as for `linearize`
     - `us`: the inputs (T, nu), time first
 
-    **Raises:** `ModelError` for a continuous-time plant (sample it) and inputs of another width.
+    **Raises:** `InvalidModelError` for a continuous-time plant (sample it) and inputs of another width.
     """
     inputs = np.asarray(us, float)
     if inputs.ndim != 2:
-        raise ModelError(f"us must be time first, (T, nu), got shape {inputs.shape}")
+        raise InvalidModelError(f"us must be time first, (T, nu), got shape {inputs.shape}")
     flat = flatten(system, inputs.shape[1], references)
     if flat.dt == 0:
-        raise ModelError(
+        raise InvalidModelError(
             f"the system must be discrete, but a {type(system).__name__} is in continuous time; use Sampled(plant, dt)"
         )
     x, _ = _point(flat, x0, inputs[0])
@@ -292,7 +292,7 @@ def _point(flat: Flat, x0: PyTree, u0: PyTree) -> tuple[np.ndarray, np.ndarray]:
         if what == "x0" and value.size != own.size and hasattr(given, "_replace"):
             value = value[: own.size]  # a PlantState, whose last entries do not matter without a rate limit
         if value.shape != own.shape:
-            raise ModelError(f"{what} must have {own.size} entries, got {value.size}")
+            raise InvalidModelError(f"{what} must have {own.size} entries, got {value.size}")
         point.append(np.asarray(value, float))
     return point[0], point[1]
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..affine import affine_form
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..loops.parts import Of
 from ..registry import registered
@@ -138,7 +138,7 @@ def lqg(
       constant disturbances and references of these outputs then leave no error
     - `dt`: sample time of the controller, for a continuous-time plant
 
-    **Raises:** `ModelError` for an `integral` of another width; same errors as `lqr` and `kalman`.
+    **Raises:** `InvalidModelError` for an `integral` of another width; same errors as `lqr` and `kalman`.
 
     **Example:** ::
 
@@ -156,7 +156,9 @@ def lqg(
         else np.asarray(integral)
     )
     if H.ndim != 2 or H.shape[1] != sys.noutputs:
-        raise ModelError(f"integral must have one column per output, {sys.noutputs}, got shape {H.shape}")
+        raise InvalidModelError(
+            f"integral must have one column per output, {sys.noutputs}, got shape {H.shape}"
+        )
     A, B = extended(model, H @ sys.C)
     K, S, E = gains(A, B, Q, R, N, model.discrete)
     L, P, _ = filter_gains(model, W, V, G)
@@ -207,10 +209,10 @@ class WithoutReference(System):
     def check_parts(self) -> None:
         """Refuse references that are more than the inner controller reads.
 
-        **Raises:** `ModelError`.
+        **Raises:** `InvalidModelError`.
         """
         if self.r0.shape[0] > self.inner.nu:
-            raise ModelError(
+            raise InvalidModelError(
                 f"there must be at most {self.inner.nu} references, all that the controller reads, got {self.r0.shape[0]}"
             )
 

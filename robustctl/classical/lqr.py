@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..affine import affine_form
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..registry import registered
 from ..system import System
@@ -124,7 +124,7 @@ def lqr(
     - `integral`: (ni, nx); the state is then extended by the running sum (or integral) of `integral @ x`
     - `dt`: sample time of the integrators, for a continuous-time plant
 
-    **Raises:** `ModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on
+    **Raises:** `InvalidModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on
     the boundary of stability that Q does not weight, and a missing dt.
 
     **Example:** ::
@@ -150,11 +150,13 @@ def lqr(
 def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return A and B with the integrators' states after the plant's.
 
-    **Raises:** `ModelError` for another number of columns.
+    **Raises:** `InvalidModelError` for another number of columns.
     """
     sys, ni = model.system, Ci.shape[0]
     if Ci.shape[1] != sys.nstates:
-        raise ModelError(f"integral must have one column per state, {sys.nstates}, got shape {Ci.shape}")
+        raise InvalidModelError(
+            f"integral must have one column per state, {sys.nstates}, got shape {Ci.shape}"
+        )
     corner = np.eye(ni) if model.discrete else np.zeros((ni, ni))
     A = np.block([[sys.A, np.zeros((sys.nstates, ni))], [Ci, corner]])
     return A, np.vstack([sys.B, np.zeros((ni, sys.ninputs))])
@@ -165,13 +167,13 @@ def gains(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return K, S and E of the regulator.
 
-    **Raises:** `ModelError`, same errors as `lqr`.
+    **Raises:** `InvalidModelError`, same errors as `lqr`.
     """
     nx, nu = B.shape
     Q, R = weight(Q, nx, "Q", definite=False), weight(R, nu, "R", definite=True)
     N = np.zeros((nx, nu)) if N is None else np.asarray(N, float)
     if N.shape != (nx, nu):
-        raise ModelError(f"N must be {nx} by {nu}, got shape {N.shape}")
+        raise InvalidModelError(f"N must be {nx} by {nu}, got shape {N.shape}")
     check_stabilizable(A, B, discrete)
     try:
         found = riccati(A, B, Q, R, N, discrete)
@@ -182,7 +184,7 @@ def gains(
         check_detectable(
             A - B @ held, Q - N @ held, discrete, "(Q, A), the plant as weighted by the cost,", LIKELY
         )
-        raise ModelError(
+        raise InvalidModelError(
             f"the Riccati equation must have a stabilizing solution, but its solver reports: {error}; weight every state, and check "
             "the plant's numbers"
         ) from error

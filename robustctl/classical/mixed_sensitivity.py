@@ -7,7 +7,7 @@ import control as ct
 import numpy as np
 import scipy.linalg
 
-from ..errors import ModelError, RobustctlWarning
+from ..errors import InvalidModelError, RobustctlWarning
 from ..linalg import response
 from ..system import System
 from .convert import is_of_control
@@ -76,7 +76,7 @@ def mixed_sensitivity(
     - `rtol`: of the bisection, as for `hinf`
     - `dt`: sample time of the controller, as for `hinf`
 
-    **Raises:** `ModelError` for weights of another dt or size; same errors as `hinf`.
+    **Raises:** `InvalidModelError` for weights of another dt or size; same errors as `hinf`.
 
     **Warns:** `RobustctlWarning` for a smallest gamma above 10, with which no weight is met.
 
@@ -141,12 +141,14 @@ def augment(
     - `W2`: weight of the control
     - `W3`: weight of the output
 
-    **Raises:** `ModelError` for no weight at all, and weights of another dt or size.
+    **Raises:** `InvalidModelError` for no weight at all, and weights of another dt or size.
     """
     G = realized(plant)
     nu, ny, nx = G.ninputs, G.noutputs, G.nstates
     if W1 is None and W2 is None and W3 is None:
-        raise ModelError("there must be a weight: W1 on the error, W2 on the control or W3 on the output")
+        raise InvalidModelError(
+            "there must be a weight: W1 on the error, W2 on the control or W3 on the output"
+        )
     weights = [
         _weight(W, n, G.dt, name)
         for W, n, name in ((W1, ny, "W1"), (W2, nu, "W2"), (W3, ny, "W3"))
@@ -190,14 +192,16 @@ def _weight(given: WeightLike, n: int, dt: float, name: str) -> Realization:
             if dt
             else "give it in continuous time"
         )
-        raise ModelError(f"{name} must have the plant's dt, {dt}, got {W.dt}; {kind}")
+        raise InvalidModelError(f"{name} must have the plant's dt, {dt}, got {W.dt}; {kind}")
     if W.ninputs == W.noutputs == 1 and n > 1:
         blocks = (np.asarray(scipy.linalg.block_diag(*([M] * n))) for M in (W.A, W.B, W.C, W.D))
         sizes = ((n * W.nstates,) * 2, (n * W.nstates, n), (n, n * W.nstates), (n, n))
         # block_diag makes an empty matrix (0, 0) or (1, 0) each, so the sizes are set again
         W = typed(ct.StateSpace(*(M.reshape(size) for M, size in zip(blocks, sizes, strict=True)), dt))
     if W.ninputs != n:
-        raise ModelError(f"{name} must have {n} inputs or be a weight for one channel, got {W.ninputs}")
+        raise InvalidModelError(
+            f"{name} must have {n} inputs or be a weight for one channel, got {W.ninputs}"
+        )
     return W
 
 

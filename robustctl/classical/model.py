@@ -9,7 +9,7 @@ from jaxtyping import Array
 from typing_extensions import TypeIs
 
 from ..checks import of_type
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..loops import Feedback
 from ..plants import Plant, Sampled, check_equilibrium
 from ..system import System
@@ -60,7 +60,7 @@ def linear_model(plant: PlantLike) -> Model:
 
     - `plant`: a plant or a linear system
 
-    **Raises:** `ModelError` for any other class, a dt of True or None, an output that depends on the control
+    **Raises:** `InvalidModelError` for any other class, a dt of True or None, an output that depends on the control
     of the same sample, with which the loop would be algebraic, a plant without states, and one whose operating point is
     not an equilibrium.
 
@@ -69,21 +69,24 @@ def linear_model(plant: PlantLike) -> Model:
         model = rc.classical.linear_model(rc.plants.Sampled(rc.plants.TwoTanks(), 2.0))
         regulator = rc.classical.lqr(model, [1.0, 1.0], 1.0)
     """
-    if isinstance(plant, Model):
-        return plant
-    if is_physical(plant):
-        return _at_operating_point(plant)
+    match plant:
+        case Model():
+            return plant
+        case Plant() | Sampled():
+            return _at_operating_point(plant)
     system = typed(to_control(plant))
     if system.dt is None or system.dt is True:
-        raise ModelError(f"dt must be a number, got {system.dt}; set system.dt to 0 or to seconds per sample")
+        raise InvalidModelError(
+            f"dt must be a number, got {system.dt}; set system.dt to 0 or to seconds per sample"
+        )
     if np.any(system.D):
-        raise ModelError(
+        raise InvalidModelError(
             f"the plant must have D = 0, got {system.D.tolist()}: the output would depend on the control of the same "
             "sample and the loop would be algebraic; add a delay of one sample or the actuator's lag to the plant"
         )
     nx, nu, ny = system.nstates, system.ninputs, system.noutputs
     if not nx:
-        raise ModelError(
+        raise InvalidModelError(
             "a design must have a plant with at least one state, got a constant gain; no feedback moves it"
         )
     return Model(system, np.zeros((nx, 0)), np.zeros(nx), np.zeros(nu), np.zeros(ny))
@@ -116,22 +119,22 @@ def is_physical(plant: Any) -> TypeIs[Plant | Sampled]:
 
 
 def require_sampled(plant: Any) -> None:
-    """Raise `ModelError` unless the plant is a `Sampled`."""
-    of_type(plant, Sampled, "the plant must be a Sampled", "Sampled(plant, dt) makes one", ModelError)
+    """Raise `InvalidModelError` unless the plant is a `Sampled`."""
+    of_type(plant, Sampled, "the plant must be a Sampled", "Sampled(plant, dt) makes one", InvalidModelError)
 
 
 def require_discrete(model: Model, dt: float | None, what: str) -> float:
     """Return the controller's sample time: the model's, or for a continuous-time model the given `dt`.
 
-    **Raises:** `ModelError` for a `dt` that is missing, or not that of a discrete-time model.
+    **Raises:** `InvalidModelError` for a `dt` that is missing, or not that of a discrete-time model.
     """
     if model.discrete:
         # 1e-9 relative: 0.1 and 1 / 10 computed in another order are the same sample time
         if dt is not None and not np.isclose(dt, model.system.dt, rtol=1e-9, atol=0):
-            raise ModelError(f"dt must be the plant's own, {model.system.dt} s, got {dt} s; omit it")
+            raise InvalidModelError(f"dt must be the plant's own, {model.system.dt} s, got {dt} s; omit it")
         return float(model.system.dt)
     if dt is None:
-        raise ModelError(
+        raise InvalidModelError(
             f"{what} must have a sample time, but the plant is in continuous time; give dt in seconds, or design "
             "for Sampled(plant, dt)"
         )
@@ -159,12 +162,12 @@ def require_stable(sampled: Sampled, policy: System, what: str = "the controller
     - `policy`: the controller, from the measured output to the control
     - `what`: what the message calls the policy
 
-    **Raises:** `ModelError` with the poles if one has a modulus of 1 or more.
+    **Raises:** `InvalidModelError` with the poles if one has a modulus of 1 or more.
     """
     poles = closed_loop_poles(sampled, policy)
     if not np.abs(poles).max(initial=0.0) < 1:
         ordered = ", ".join(f"{p:.5g}" for p in sorted(poles, key=abs, reverse=True))
-        raise ModelError(
+        raise InvalidModelError(
             f"{what} must stabilize the plant at its operating point, but the closed loop has the poles {ordered} "
             "(stable: inside the unit circle); design it for this plant, with its delay and its sample time"
         )

@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 import scipy.linalg
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from .balance import equilibrated, state_scales
 from .types import ArrayLike
 
@@ -36,10 +36,10 @@ def check_stabilizable(
     - `pair`: what the message calls them
     - `tolerance`: what counts as rounding, relative to the entries
 
-    **Raises:** `ModelError` with the mode.
+    **Raises:** `InvalidModelError` with the mode.
     """
     for mode in immovable(A, B, tolerance, discrete):
-        raise ModelError(
+        raise InvalidModelError(
             f"{pair} must be stabilizable, but the mode {_described(mode, discrete)} is uncontrollable; give the plant an "
             "actuator that moves it, or leave that state out"
         )
@@ -50,10 +50,10 @@ def check_detectable(
 ) -> None:
     """Refuse a pair with a mode that is neither stable nor observable; the dual of `check_stabilizable`.
 
-    **Raises:** `ModelError` with the mode.
+    **Raises:** `InvalidModelError` with the mode.
     """
     for mode in immovable(A.T, C.T, tolerance, discrete):
-        raise ModelError(
+        raise InvalidModelError(
             f"{pair} must be detectable, but the mode {_described(mode, discrete)} is unobservable; measure an output that "
             "shows it, or leave that state out"
         )
@@ -128,24 +128,24 @@ def weight(M: ArrayLike, n: int, what: str, *, definite: bool) -> np.ndarray:
     - `what`: its name for messages
     - `definite`: whether it must be positive definite rather than semidefinite
 
-    **Raises:** `ModelError` for another shape, and for a matrix that is not symmetric and positive (semi)definite.
+    **Raises:** `InvalidModelError` for another shape, and for a matrix that is not symmetric and positive (semi)definite.
     """
     M = np.asarray(M, float)
     M = M * np.eye(n) if M.ndim == 0 else np.diag(M) if M.ndim == 1 else M
     if M.shape != (n, n):
-        raise ModelError(f"{what} must be {n} by {n}, or {n} diagonal entries, got shape {M.shape}")
+        raise InvalidModelError(f"{what} must be {n} by {n}, or {n} diagonal entries, got shape {M.shape}")
     # Relative to the diagonal, so that neither test depends on the units of the channels.
     diagonal = np.abs(np.diagonal(M))
     unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     own = M / unit / unit[:, None]
     if not np.isfinite(M).all() or not np.allclose(own, own.T, rtol=1e-8, atol=1e-12):
-        raise ModelError(f"{what} must be finite and symmetric, got {M.tolist()}")
+        raise InvalidModelError(f"{what} must be finite and symmetric, got {M.tolist()}")
     # A product like C' C has eigenvalues of zero that rounding makes slightly negative: -1e-9 relative is let pass.
     # A definite weight is inverted, so it must be above rounding, 1e-14.
     low = np.linalg.eigvalsh(own).min(initial=np.inf)
     if low < (1e-14 if definite else -1e-9) or (definite and not (np.diagonal(M) > 0).all()):
         kind = "definite" if definite else "semidefinite"
-        raise ModelError(
+        raise InvalidModelError(
             f"{what} must be positive {kind}, got the eigenvalue {np.linalg.eigvalsh(M).min():.6g}"
         )
     return (M + M.T) / 2

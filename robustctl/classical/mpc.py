@@ -9,7 +9,7 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 from ..checks import is_whole
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..plants import limits
 from ..registry import registered
 from ..system import System
@@ -133,7 +133,7 @@ def mpc(
     - `penalty`: cost of exceeding the limits of the states
     - `iterations`: largest number of the solver's iterations
 
-    **Raises:** `ModelError` for a plant in continuous time, weights or limits that do not fit, an operating point
+    **Raises:** `InvalidModelError` for a plant in continuous time, weights or limits that do not fit, an operating point
     outside the limits, a horizon below 1; `RobustctlError` without qpax.
 
     **Example:** ::
@@ -144,11 +144,11 @@ def mpc(
     require_qpax()
     model = linear_model(plant)
     if not model.discrete:
-        raise ModelError(
+        raise InvalidModelError(
             "the plant must be discrete; Sampled(plant, dt) or control.c2d(system, dt) makes it so"
         )
     if not is_whole(horizon, 1):
-        raise ModelError(f"horizon must be at least 1 sample, got {horizon}")
+        raise InvalidModelError(f"horizon must be at least 1 sample, got {horizon}")
     A, B = model.system.A, model.system.B
     nx, nu = B.shape
     K, S, E = gains(A, B, Q, R, None, True)
@@ -194,7 +194,7 @@ def bounds(
     - `default`: the limits if none are given
     - `letter`: the signals' name for messages
 
-    **Raises:** `ModelError` for another number of limits, and limits that do not enclose the operating point.
+    **Raises:** `InvalidModelError` for another number of limits, and limits that do not enclose the operating point.
     """
     try:
         given = [
@@ -202,9 +202,11 @@ def bounds(
             for v, d in ((low, default[0]), (high, default[1]))
         ]
     except ValueError as error:
-        raise ModelError(f"the limits on {letter} must be a number or {at.size} numbers; {error}") from error
+        raise InvalidModelError(
+            f"the limits on {letter} must be a number or {at.size} numbers; {error}"
+        ) from error
     if not (given[0] < at).all() or not (at < given[1]).all():
-        raise ModelError(
+        raise InvalidModelError(
             f"the limits on {letter} must enclose its operating point {at}, got {given[0]} and {given[1]}; widen them or "
             "choose another operating point"
         )

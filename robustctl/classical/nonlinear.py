@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..checks import is_real
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from .flat import chosen_names, flatten, in_float64
 from .types import LinearLike, SystemLike
 
@@ -47,7 +47,7 @@ def to_nonlinear_io(
     - `u0`: one sample of the input, for a system whose input is not one array
     - `name`: the name of the result
 
-    **Raises:** `ModelError` for a missing or contradicting `dt`, names that do not fit, and an unknown width of
+    **Raises:** `InvalidModelError` for a missing or contradicting `dt`, names that do not fit, and an unknown width of
     the input.
 
     **Example:** ::
@@ -73,15 +73,15 @@ def to_nonlinear_io(
 def sample_time(known: float | None, given: float | None, system: SystemLike | LinearLike) -> float:
     """Return the sample time of a system or the one that was given for it.
 
-    **Raises:** `ModelError` if both are missing, if they differ, and if the given one is not a number of seconds.
+    **Raises:** `InvalidModelError` if both are missing, if they differ, and if the given one is not a number of seconds.
     """
     kind = type(system).__name__
     if known is None and given is None:
-        raise ModelError(f"the sample time must be known, but a {kind} has none; give dt in seconds")
+        raise InvalidModelError(f"the sample time must be known, but a {kind} has none; give dt in seconds")
     if given is not None and not (is_real(given) and 0 <= given < np.inf):
-        raise ModelError(f"dt must be a finite number of seconds, got {given!r}")
+        raise InvalidModelError(f"dt must be a finite number of seconds, got {given!r}")
     if known is not None and given is not None and not np.isclose(known, given, rtol=1e-9, atol=0):
-        raise ModelError(f"dt must be that of the system, {known} s, got {given} s; omit it")
+        raise InvalidModelError(f"dt must be that of the system, {known} s, got {given} s; omit it")
     dt = given if known is None else known
     assert dt is not None
     return float(dt)

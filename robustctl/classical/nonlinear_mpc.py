@@ -10,7 +10,7 @@ import scipy.linalg
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..loops import noiseless
 from ..loops.parts import Of
 from ..plants import PlantState, Sampled
@@ -259,7 +259,7 @@ def nonlinear_mpc(
     - `penalty`: cost of exceeding the limits of the states
     - `solver`: numbers of steps and iterations
 
-    **Raises:** `ModelError` for a plant that is not a `Sampled` and numbers below 1; same errors as `mpc`.
+    **Raises:** `InvalidModelError` for a plant that is not a `Sampled` and numbers below 1; same errors as `mpc`.
 
     **Example:** ::
 
@@ -269,7 +269,9 @@ def nonlinear_mpc(
     require_qpax()
     require_sampled(sampled)
     if min(horizon, *solver) < 1:
-        raise ModelError(f"horizon, steps and iterations must be at least 1, got {horizon} and {solver}")
+        raise InvalidModelError(
+            f"horizon, steps and iterations must be at least 1, got {horizon} and {solver}"
+        )
     sampled = noiseless(sampled)
     model = linear_model(sampled)
     A, B = model.system.A, model.system.B

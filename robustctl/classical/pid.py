@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from ..affine import affine_form
 from ..checks import is_positive
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..registry import registered
 from ..system import System
@@ -45,7 +45,7 @@ class PID(System):
     - `reads`: (n, ny), the controlled outputs as combinations of all measured ones, for example `[[0, 1]]` for the second of two;
       default each channel its own output
 
-    **Raises:** `ModelError` for gains of different lengths, negative times, limits in the wrong order, and `reads` of another shape.
+    **Raises:** `InvalidModelError` for gains of different lengths, negative times, limits in the wrong order, and `reads` of another shape.
 
     **Example:** ::
 
@@ -86,7 +86,7 @@ class PID(System):
                 *(np.atleast_1d(np.asarray(a, float)) for a in (kp, ki, kd, low, high, y0, u0, b))
             )
         except ValueError as error:
-            raise ModelError(
+            raise InvalidModelError(
                 f"gains, limits and offsets must be one number or one per channel; {error}"
             ) from error
         p, i, d, low, high, y0, u0, b = parts
@@ -116,7 +116,7 @@ class PID(System):
     def check_parts(self) -> None:
         """Refuse numbers out of range.
 
-        **Raises:** `ModelError`.
+        **Raises:** `InvalidModelError`.
         """
         _check_numbers(self.dt, *(np.asarray(a) for a in (self.tf, self.low, self.high)))
         _check_reads(np.asarray(self.reads, float), self.kp.size)
@@ -150,7 +150,7 @@ class PID(System):
         """Return the controlled outputs and their references."""
         rows, (n, measured) = np.asarray(self.reads), np.shape(self.reads)
         if u.shape[0] not in (measured, measured + n):
-            raise ModelError(
+            raise InvalidModelError(
                 f"the PID must read {measured} measured outputs, or these and {n} references, got {u.shape[0]} signals; its argument "
                 "reads gives the outputs that it controls"
             )
@@ -171,14 +171,14 @@ class PID(System):
 
 def _check_numbers(dt: float, tf: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
     if not is_positive(dt) or not (tf >= 0).all() or not (low < high).all():
-        raise ModelError(
+        raise InvalidModelError(
             f"dt must be positive, tf at least 0 and low below high, got dt = {dt}, tf = {tf}, low = {low}, high = {high}"
         )
 
 
 def _check_reads(chosen: np.ndarray, channels: int) -> None:
     if chosen.ndim != 2 or len(chosen) != channels or not chosen.any(axis=1).all():
-        raise ModelError(
+        raise InvalidModelError(
             f"reads must have one row per channel, {channels}, and one column per measured output, each row with an entry, got "
             f"{chosen.tolist()}"
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import control as ct
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..system import System
 from .balance import reachable_sizes
 from .lqg import about, observer_controller
@@ -60,7 +60,7 @@ def pole_placement(
     - `observer_poles`: nx values for an observer
     - `dt`: the controller's sample time, for a continuous-time plant with an observer
 
-    **Raises:** `ModelError` for poles that are not nx in number, in conjugate pairs and stable, for an
+    **Raises:** `InvalidModelError` for poles that are not nx in number, in conjugate pairs and stable, for an
     uncontrollable or unobservable mode, and for too many repetitions.
 
     **Example:** ::
@@ -93,12 +93,12 @@ def _place(
     paired = np.allclose(np.sort_complex(poles), np.sort_complex(poles.conj()))
     if poles.size != A.shape[0] or not is_stable(poles, discrete) or not paired:
         where = "inside the unit circle" if discrete else "in the left half plane"
-        raise ModelError(
+        raise InvalidModelError(
             f"{what} must be {A.shape[0]} values {where}, complex ones in conjugate pairs, got {poles}"
         )
     for mode in immovable(A, B):
         kind = "uncontrollable" if pair == "(A, B)" else "unobservable"
-        raise ModelError(
+        raise InvalidModelError(
             f"every mode of {pair} must be movable, but the mode lambda = {mode:.6g} is {kind}; leave that state out"
         )
     t, s, rate = reachable_sizes(A, B, poles)
@@ -107,7 +107,7 @@ def _place(
     try:
         K = np.asarray(ct.place(A, B, np.real_if_close(poles)))
     except (ValueError, ct.ControlDimension) as error:
-        raise ModelError(
+        raise InvalidModelError(
             f"no value of {what} may be repeated more than rank(B) times; move them apart a little ({error})"
         ) from error
     _check_placed(A - B @ K, poles, what)
@@ -121,7 +121,7 @@ def _check_placed(A: np.ndarray, poles: np.ndarray, what: str) -> None:
         # The distance to a matrix that has the pole. The pole itself may be far more sensitive, of a chain of equal ones.
         left = np.linalg.svd(A - pole * np.eye(len(A)), compute_uv=False)[-1] / size
         if not left < 1e-8:  # far above the rounding of a well-posed placement, 1e-14
-            raise ModelError(
+            raise InvalidModelError(
                 f"{what} must be reachable with a gain that rounding leaves intact, but {pole:.6g} is missed by {left:.3g} of the "
                 "closed loop's size; choose poles nearer to the plant's own"
             )

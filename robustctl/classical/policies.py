@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..affine import affine_form
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..loops.parts import Of
 from ..registry import registered
@@ -43,10 +43,10 @@ class ErrorFeedback(System):
     def check_parts(self) -> None:
         """Refuse an operating point of other sizes than the controller's.
 
-        **Raises:** `ModelError`.
+        **Raises:** `InvalidModelError`.
         """
         if (self.K.nu, self.K.ny) != (self.y0.size, self.u0.size):
-            raise ModelError(
+            raise InvalidModelError(
                 f"y0 and u0 must be of the controller's sizes, {self.K.nu} and {self.K.ny}, got {self.y0.size} and {self.u0.size}"
             )
 
@@ -83,11 +83,11 @@ class ErrorFeedback(System):
 def split_reference(u: Array, y0: Array) -> tuple[Array, Array]:
     """Split a controller's input into `(y, r)`; without references, r is `y0`.
 
-    **Raises:** `ModelError` for an input that is neither `y` nor `[y, r]`.
+    **Raises:** `InvalidModelError` for an input that is neither `y` nor `[y, r]`.
     """
     ny = y0.shape[0]
     if u.shape[0] not in (ny, 2 * ny):
-        raise ModelError(
+        raise InvalidModelError(
             f"the controller must read {ny} outputs, or as many outputs and references, got {u.shape[0]}"
         )
     return u[:ny], u[ny:] if u.shape[0] > ny else y0
@@ -121,7 +121,7 @@ def policy(controller: LinearLike, plant: PlantLike, *, error: bool = True) -> S
     - `plant`: in discrete time, as for `linear_model`
     - `error`: whether K acts on the error r - y or on the output
 
-    **Raises:** `ModelError` for another dt, other numbers of signals, and names (other than python-control's
+    **Raises:** `InvalidModelError` for another dt, other numbers of signals, and names (other than python-control's
     default ones) that are not the plant's.
 
     **Example:** ::
@@ -132,11 +132,11 @@ def policy(controller: LinearLike, plant: PlantLike, *, error: bool = True) -> S
     """
     model, K = linear_model(plant), typed(to_control(controller))
     if K.dt == 0 or not model.discrete:
-        raise ModelError(
+        raise InvalidModelError(
             "controller and plant must be discrete; control.c2d(K, dt, 'tustin') converts a controller, Sampled(plant, dt) a plant"
         )
     if not np.isclose(K.dt, model.system.dt, rtol=1e-9, atol=0):
-        raise ModelError(
+        raise InvalidModelError(
             f"dt must be the same, got {K.dt} s for the controller and {model.system.dt} s for the plant"
         )
     _check_names("inputs", K.input_labels, model.system.output_labels)
@@ -151,4 +151,6 @@ def _check_names(what: str, given: list[str], wanted: list[str]) -> None:
     """Refuse another number of signals, and other names if neither side has python-control's default names."""
     default = any(all(re.fullmatch(r"[uy]\[\d+\]", name) for name in names) for names in (given, wanted))
     if len(given) != len(wanted) or (not default and given != wanted):
-        raise ModelError(f"the controller's {what} must be {wanted}, got {given}; rename or reorder them")
+        raise InvalidModelError(
+            f"the controller's {what} must be {wanted}, got {given}; rename or reorder them"
+        )

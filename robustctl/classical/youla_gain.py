@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..affine import is_affine
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import is_linear
 from ..loops import Alongside, Youla, noiseless, zero_gain
 from ..loops.alongside import learned_with
@@ -122,8 +122,8 @@ def youla_gain(
     - `gamma`: certified gain of Q, controls' unit over outputs' unit, as in `rc.certify(q).gamma`
     - `performance`: `performance(x, u) -> z`, default the plant's output
 
-    **Raises:** `ModelError` for a gamma that is None (a model without a gain), negative or not finite, and for a base controller whose
-    innovation depends on Q's output (its model is not the plant's): then no gain of Q alone is safe.
+    **Raises:** `InvalidModelError` for a gamma that is None (a model without a gain), negative or not finite, and for a base controller
+    whose innovation depends on Q's output (its model is not the plant's): then no gain of Q alone is safe.
 
     **Example:** ::
 
@@ -142,10 +142,10 @@ def gain_of(
 ) -> YoulaGain:
     """Return `youla_gain` for a given `Youla` or `Alongside` controller; its own q is not used.
 
-    **Raises:** `ModelError`, same errors as `youla_gain`.
+    **Raises:** `InvalidModelError`, same errors as `youla_gain`.
     """
     if gamma is None or not 0 <= gamma < np.inf:
-        raise ModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
+        raise InvalidModelError(f"gamma must be a finite gain of at least 0, got {gamma}")
     z = performance or (lambda x, u: sampled.plant.output(x))
     nd, nu = len(sampled.plant.disturbances), len(sampled.plant.controls)
     ny = len(sampled.plant.outputs)
@@ -175,7 +175,7 @@ def _check_decoupled(innovation: Realization, reading: Realization) -> None:
     for k in range(innovation.noutputs):
         left, whole = hinf_norm(innovation[k, :]), hinf_norm(reading[k, :])
         if left > 1e-6 * whole + rounding[k]:
-            raise ModelError(
+            raise InvalidModelError(
                 f"the innovation must not depend on Q's output, but its gain from there is {left:.3g} where that of the reading is "
                 f"{whole:.3g}; give the base controller the plant's own model (linear_base, internal_model and PlantScenario do)"
             )

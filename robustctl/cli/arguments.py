@@ -119,9 +119,13 @@ def arguments(command: Any) -> tuple[str, ...]:
 
 
 def _flag(name: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [f"--{name}" if value else f"--no-{name}"]
-    return [f"--{name}", *_words(value)]
+    match value:
+        case True:
+            return [f"--{name}"]
+        case False:
+            return [f"--no-{name}"]
+        case _:
+            return [f"--{name}", *_words(value)]
 
 
 def _words(value: Any) -> list[str]:

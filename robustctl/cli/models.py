@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import DataError, RobustctlError
+from ..pytrees import fields_of
 from ..recipe import Recipe
 from .arguments import arguments
 from .reading import LogOptions, Logs, Reading, check_given
@@ -247,8 +248,10 @@ def _begun(folder: Path, recipe: Recipe) -> Recipe:
             f"{folder / SETTINGS} must describe the run, but it is damaged: {error}; give another --run"
         ) from error
     chosen = rebuilt({"fit": FitLog}, words).recipe
-    fields = [f for f in dataclasses.fields(Recipe) if f.name not in SEARCHED]
-    given = {f.name: getattr(recipe, f.name) for f in fields if getattr(recipe, f.name) != f.default}
+    usual = {f.name: f.default for f in dataclasses.fields(Recipe) if f.name not in SEARCHED}
+    given = {
+        name: value for name, value in fields_of(recipe).items() if name in usual and value != usual[name]
+    }
     return dataclasses.replace(chosen, **given)
 
 

@@ -48,7 +48,7 @@ class Reading:
 
         form = Format(self.format, self.encoding, self.decimal, self.missing)
         return read(
-            list(log) if isinstance(log, tuple) else log,
+            log,
             inputs=inputs,
             outputs=outputs,
             dt=dt,
@@ -70,8 +70,13 @@ class Reading:
         """Return the record of logs for a model, under its names and units; columns are those of the same names where none are given."""
         dt = None if time else model.dt
         record = self.record(log, inputs or model.inputs, outputs or model.outputs, dt, time)
-        names = ("inputs", "outputs", "input_units", "output_units")
-        return dataclasses.replace(record, **{name: getattr(model, name) for name in names})
+        return dataclasses.replace(
+            record,
+            inputs=model.inputs,
+            outputs=model.outputs,
+            input_units=model.input_units,
+            output_units=model.output_units,
+        )
 
     def renamed(self, before: tuple[str, ...], after: tuple[str, ...]) -> "Reading":
         """Return the options for another log, whose inputs are called `after` where this one's are called `before`."""

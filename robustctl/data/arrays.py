@@ -73,8 +73,11 @@ def _several(values: Any) -> list:
     def holds_samples(item: Any) -> bool:
         return isinstance(item, list | tuple) or getattr(item, "ndim", 0) > 0
 
-    several = isinstance(values, list | tuple) and any(map(holds_samples, values))
-    return list(values) if several else [values]
+    match values:
+        case list() | tuple() if any(map(holds_samples, values)):
+            return list(values)
+        case _:
+            return [values]
 
 
 def _columns(values: Any, what: str) -> np.ndarray:

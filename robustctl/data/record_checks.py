@@ -43,9 +43,13 @@ def as_floats(values: Any, what: str) -> np.ndarray:
 
 def _from_objects(array: np.ndarray, what: str) -> np.ndarray:
     def number(item: Any) -> float:
-        if isinstance(item, str | bytes):
-            raise TypeError(f"{item!r} is text")
-        return math.nan if item is None else float(item)
+        match item:
+            case None:
+                return math.nan
+            case str() | bytes():
+                raise TypeError(f"{item!r} is text")
+            case _:
+                return float(item)
 
     try:
         return np.array([number(item) for item in array.flat], np.float64).reshape(array.shape)
@@ -86,9 +90,12 @@ def check_squares(values: np.ndarray, mask: np.ndarray, names: Sequence[str]) ->
 
 def check_dt(dt: Any) -> float:
     """`dt` as a float; DataError unless it is a finite number of seconds above zero."""
-    # float() accepts True and "0.1", which are mistakes here.
     try:
-        value = math.nan if isinstance(dt, bool | str | bytes) else float(dt)
+        match dt:
+            case bool() | str() | bytes():  # float() accepts True and "0.1", which are mistakes here
+                value = math.nan
+            case _:
+                value = float(dt)
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not (math.isfinite(value) and value > 0):

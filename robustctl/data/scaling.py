@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import of_type
 from ..errors import DataError, RobustctlWarning
 from ..registry import registered
 from .record import Record
@@ -128,9 +129,10 @@ class Scaling:
 
         **Raises:** `DataError` for missing or unknown keys, or numbers that a scaling may not hold.
         """
-        given = sorted(map(str, numbers)) if isinstance(numbers, Mapping) else type(numbers).__name__
+        must = f"a scaling needs exactly the keys {FIELDS}"
+        given = sorted(map(str, of_type(numbers, Mapping, must, error=DataError)))
         if given != sorted(FIELDS):
-            raise DataError(f"a scaling needs exactly the keys {FIELDS}, got {given}")
+            raise DataError(f"{must}, got {given}")
         return cls(**{name: as_floats(numbers[name], name) for name in FIELDS})
 
 

@@ -52,7 +52,7 @@ def c(
       of called from `math.h`.
     - `log`: in fixed point samples of the input, time first, for the formats; default noise over twice the range of the inputs.
 
-    **Raises:** `ModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
+    **Raises:** `InvalidModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
 
     **Example:** ::
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ..errors import ModelError, RobustctlError
+from ..errors import InvalidModelError, RobustctlError
 from ..runtime.program import Program, Value, dtypes_of
 from ..system import Parameterization, System
 from .c_files import files
@@ -76,7 +76,7 @@ class CompiledStep:
     def __call__(self, x: PyTree, u: PyTree) -> tuple[PyTree, PyTree]:
         """Return `(x_next, y)` of one sample.
 
-        **Raises:** `ModelError` for a state or an input of other shapes.
+        **Raises:** `InvalidModelError` for a state or an input of other shapes.
         """
         of_x, of_u, of_y = self._trees
         self._x.write(self._x.views, of_x.leaves(x, "the state"))
@@ -87,7 +87,7 @@ class CompiledStep:
     def loop(self, x: PyTree, us: PyTree) -> tuple[PyTree, PyTree]:
         """Return `(x_final, ys)` of a sequence of inputs, time first; the loop runs in C.
 
-        **Raises:** `ModelError` for a state or inputs of other shapes.
+        **Raises:** `InvalidModelError` for a state or inputs of other shapes.
         """
         of_x, of_u, of_y = self._trees
         given = of_u.leaves(us, "the input", time=True)
@@ -155,7 +155,7 @@ class _Tree:
         for leaf, like, kept in zip(leaves, self.likes, self.kept, strict=True):
             array = np.asarray(leaf)
             if array.shape[time:] != like.shape or array.ndim < time:
-                raise ModelError(
+                raise InvalidModelError(
                     f"{what} must have arrays of shape {'(time, ...) of ' * time}{like.shape}, got {array.shape}"
                 )
             if kept:
@@ -166,7 +166,7 @@ class _Tree:
         """Return the length of a sequence."""
         lengths = {np.shape(leaf)[0] for leaf in jax.tree.leaves(tree)}
         if len(lengths) != 1:
-            raise ModelError(f"all inputs must have the same length, got {sorted(lengths)}")
+            raise InvalidModelError(f"all inputs must have the same length, got {sorted(lengths)}")
         return lengths.pop()
 
     def tree(self, arrays: list[np.ndarray], count: int | None = None) -> PyTree:
@@ -195,7 +195,7 @@ def compile(  # read as rc.export.compile
     - `dtype`: `float32` or `float64`; default that of its arrays.
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
 
-    **Raises:** `RobustctlError` without a compiler; `ModelError` for all that `program` refuses.
+    **Raises:** `RobustctlError` without a compiler; `InvalidModelError` for all that `program` refuses.
 
     **Example:** ::
 

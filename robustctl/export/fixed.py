@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..certificates import Certificate, certify
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.compiled import Compiled
 from ..runtime.program import Program, Value
 from ..system import Parameterization, System, explicit_of
@@ -98,7 +98,7 @@ def fixed(
     - `margin`: what ranges seen along the log are multiplied with, at least 1.
     - `seconds`: time limit of the proofs.
 
-    **Raises:** `ModelError` for another dtype, operations that fixed point does not have, by name, and a log that does not fit.
+    **Raises:** `InvalidModelError` for another dtype, operations that fixed point does not have, by name, and a log that does not fit.
 
     **Example:** ::
 
@@ -108,9 +108,9 @@ def fixed(
     """
     bits = bits_of(dtype)
     if bits is None:
-        raise ModelError(f"dtype must be a fixed-point format, q4 to q{MOST_BITS}, got {dtype!r}")
+        raise InvalidModelError(f"dtype must be a fixed-point format, q4 to q{MOST_BITS}, got {dtype!r}")
     if not margin >= 1:
-        raise ModelError(f"margin must be at least 1, got {margin}")
+        raise InvalidModelError(f"margin must be at least 1, got {margin}")
     made = formats(system, bits, name=name, u=u, dt=dt, log=log, margin=margin)
     with tracing(np.float64):
         certificate = certify(made.rounded, seconds=seconds)
@@ -182,7 +182,7 @@ def drift_of(low: Lowered, certificate: Certificate, counted: dict[str, int]) ->
 def _log(system: System, exact: Traced, log: PyTree) -> list[np.ndarray]:
     """Return samples of each array of the input.
 
-    **Raises:** `ModelError` for another number of arrays or shape.
+    **Raises:** `InvalidModelError` for another number of arrays or shape.
     """
     us = noise(system, exact, 2000) if log is None else log
     given = [np.asarray(a, np.float64) for a in jax.tree.leaves(us)]
@@ -193,7 +193,7 @@ def _log(system: System, exact: Traced, log: PyTree) -> list[np.ndarray]:
         or len({len(a) for a in given}) > 1
         or any(not len(a) for a in given)
     ):
-        raise ModelError(
+        raise InvalidModelError(
             f"log must have samples of shapes {shapes}, time first, got arrays of shapes {[a.shape for a in given]}"
         )
     return given

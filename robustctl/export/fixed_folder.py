@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..certificates import Certificate
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program, blocks
 from ..system import System
 from .compiled import CompiledStep
@@ -90,7 +90,7 @@ def fields_of(found: Drift | str) -> dict[str, Any] | str:
 def again(system: System, about: dict[str, Any], u: PyTree) -> tuple[Traced, Lowered]:
     """Return the step of integers that `export.json` describes, of the system in its folder.
 
-    **Raises:** `ModelError` where the record is not one of this system.
+    **Raises:** `InvalidModelError` where the record is not one of this system.
     """
     bits, record = bits_of(about["dtype"]), about.get("fixed_point")
     with tracing(np.float64):
@@ -99,7 +99,7 @@ def again(system: System, about: dict[str, Any], u: PyTree) -> tuple[Traced, Low
     sizes = record.get("sizes") if isinstance(record, dict) else None
     numbers = isinstance(sizes, list) and all(isinstance(s, int | float) and 0 <= s < np.inf for s in sizes)
     if not numbers or len(sizes) != len(values) or bits is None:  # pyright: ignore[reportArgumentType]
-        raise ModelError("fixed_point must have the size of each value of the step; export again")
+        raise InvalidModelError("fixed_point must have the size of each value of the step; export again")
     low = lowered(exact.program, dict(zip(values, sizes, strict=True)), bits)  # pyright: ignore[reportArgumentType]
     return arranged(low, exact), low
 
@@ -170,7 +170,7 @@ def float_drift(
     us = [np.asarray(a) for a in jax.tree.leaves(noise(system, made, samples)) if 0 not in np.shape(a)]
     try:
         seen = {v: 2 * size for v, size in ranges(program, us).items()}
-    except ModelError as error:
+    except InvalidModelError as error:
         return str(error)
     units = {s.name: 1.0 for s in (*program.state, *program.outputs)}
     found = fields_of(drift(of_float(program, seen), certificate.rate_proof, units))

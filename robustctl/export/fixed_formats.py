@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.compiled import Compiled
 from ..runtime.numbers import UNARY
 from ..runtime.program import Program, Value, walk
@@ -24,13 +24,13 @@ _ACCUMULATOR = 62
 def bits_of(dtype: Any) -> int | None:
     """Return B of a dtype `qB`, numbers of B bits and a sign; None for a dtype of another kind.
 
-    **Raises:** `ModelError` for another number of bits than 4 to 31.
+    **Raises:** `InvalidModelError` for another number of bits than 4 to 31.
     """
     found = re.fullmatch(r"q(\d{1,3})", dtype) if isinstance(dtype, str) else None
     if found is None:
         return None
     if not 4 <= int(found[1]) <= MOST_BITS:
-        raise ModelError(
+        raise InvalidModelError(
             f"a fixed-point dtype must be q4 to q{MOST_BITS}, got {dtype!r}; q15 and q31 are usual"
         )
     return int(found[1])
@@ -106,7 +106,7 @@ def ranges(program: Program, log: Sequence[np.ndarray]) -> dict[Value, float]:
         for m in along(program, compiled, log):
             np.maximum(most, [np.max(np.abs(m[position])) for position in at], out=most)
     if not np.isfinite(most).all():
-        raise ModelError(
+        raise InvalidModelError(
             "every signal must stay finite along the log, from which the formats are chosen; give another log="
         )
     return dict(zip(values, most.tolist(), strict=True))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import COMPARE, Operation, Value
 from .fixed_formats import constant_fraction
 from .fixed_lower import ROOM, Lowering, lowers
@@ -62,7 +62,9 @@ def _moved(low: Lowering, op: Operation) -> None:
     x, n = low.read(op.operands[0])
     others = op.operands[1:]
     if any(v.data is None for v in others):
-        raise ModelError("in fixed point the positions of entries must be constants; take dtype float32")
+        raise InvalidModelError(
+            "in fixed point the positions of entries must be constants; take dtype float32"
+        )
     low.of[op.results[0]] = low.operation(op.kind, [x, *others], _shape(op), x.dtype, **op.params), n
 
 
@@ -90,7 +92,7 @@ def _quotient(low: Lowering, op: Operation) -> None:
     """Multiply by the inverse of a constant."""
     x, by = op.operands
     if by.data is None or not np.all(by.data):
-        raise ModelError(
+        raise InvalidModelError(
             "in fixed point a step must divide by constants other than 0 alone; take dtype float32"
         )
     inverse = Value(by.shape, "float", 1.0 / np.asarray(by.data, np.float64))
@@ -103,7 +105,7 @@ def _dot(low: Lowering, op: Operation) -> None:
     (a, n), (b, m) = pairs
     terms = op.operands[0].shape[-1]
     if all(v.data is None for v in op.operands) and math.log2(terms) + 2 * low.bits > ROOM:
-        raise ModelError(
+        raise InvalidModelError(
             f"a sum of {terms} products of signals must fit into 64 bits, and does not with {low.bits} bits each; take fewer"
         )
     if b.data is not None and a.data is None:
@@ -118,7 +120,7 @@ def _dot(low: Lowering, op: Operation) -> None:
 def _reduced(low: Lowering, op: Operation) -> None:
     how, (x, n) = op.params["how"], low.read(op.operands[0])
     if how == "mul":
-        raise ModelError(
+        raise InvalidModelError(
             "in fixed point a step must not multiply all entries of an array; take dtype float32"
         )
     if how == "add":
@@ -131,7 +133,9 @@ def _reduced(low: Lowering, op: Operation) -> None:
 def _converted(low: Lowering, op: Operation) -> None:
     (x,), (result,) = op.operands, op.results
     if x.dtype != "bool" or result.dtype != "float":
-        raise ModelError("in fixed point a step must not count or convert integers; take dtype float32")
+        raise InvalidModelError(
+            "in fixed point a step must not count or convert integers; take dtype float32"
+        )
     n = low.bits - 1
     one, zero = (Value((), "int32", np.asarray(k << n, np.int32)) for k in (1, 0))
     low.of[result] = low.operation("select", [low.read(x)[0], one, zero], result.shape, "int32"), n

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Operation, Program, Signals, State, Value, registers, walk
 from .fixed_formats import constant_fraction, fraction, integers
 from .prune import pruned
@@ -62,7 +62,7 @@ def lowered(program: Program, ranges: dict[Value, float], bits: int) -> Lowered:
     - `ranges`: a size that each of its floating-point values is not expected to exceed.
     - `bits`: of a number, without its sign.
 
-    **Raises:** `ModelError` for operations that fixed point does not have, by name.
+    **Raises:** `InvalidModelError` for operations that fixed point does not have, by name.
     """
     check_kinds(program)
     low = Lowering(program, ranges, bits)
@@ -72,12 +72,12 @@ def lowered(program: Program, ranges: dict[Value, float], bits: int) -> Lowered:
 
 
 def check_kinds(program: Program) -> None:
-    """Raise `ModelError` unless fixed point has all operations of a program."""
+    """Raise `InvalidModelError` unless fixed point has all operations of a program."""
     missing = sorted({op.kind for op in walk(program.operations)} - set(RULES))
     kept = {v.dtype for v in (*(s.value for s in (*program.state, *program.inputs)), *program.results)}
     if missing or kept - {"float", "bool"}:
         what = ", ".join(missing) if missing else "integers in the state, the inputs or the outputs"
-        raise ModelError(
+        raise InvalidModelError(
             f"in fixed point a step must consist of sums, products, comparisons and selections, and this one has {what}; "
             "take dtype float32, or a model with relu"
         )
@@ -153,7 +153,7 @@ class Lowering:
         if n == to and x.dtype == "int32":
             return x
         if abs(n - to) > _MOST_SHIFT:
-            raise ModelError(
+            raise InvalidModelError(
                 f"signals and constants must be within 2^{_MOST_SHIFT} of each other in size, and two are not; scale the signals"
             )
         return self.operation("rescale", [x], x.shape, "int32", shift=n - to, limit=self.most)

@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from ..errors import ModelError, RobustctlError, RobustctlWarning
+from ..errors import InvalidModelError, RobustctlError, RobustctlWarning
 from ..system import Parameterization, System, explicit_of
 from .c_files import files
 from .c_text import number
@@ -61,8 +61,8 @@ def fmu(
     - `u`: one sample of the input, where the inputs start; default zeros.
     - `dt`: sample time in seconds; needed where the system does not know its own.
 
-    **Raises:** `ModelError` for a file that exists, another version, an unknown sample time, and all that `program` refuses. Without a
-    compiler a warning states that the unit has its source alone.
+    **Raises:** `InvalidModelError` for a file that exists, another version, an unknown sample time, and all that `program` refuses. Without
+    a compiler a warning states that the unit has its source alone.
 
     **Example:** ::
 
@@ -72,7 +72,7 @@ def fmu(
         assert file.name == "pid.fmu"
     """
     if version not in VERSIONS:
-        raise ModelError(f"version must be 3.0 or 2.0, got {version!r}")
+        raise InvalidModelError(f"version must be 3.0 or 2.0, got {version!r}")
     file = new_file(path, name, ".fmu")
     made = traced(system, name=name, dtype=dtype, u=u, dt=dt)
     seconds = sampled_every(made.program)

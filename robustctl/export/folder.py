@@ -76,8 +76,8 @@ def package(
     - `emit`: `arduino`, `ros2` or `simulink`, for the code around it: a sketch with a timer, in a folder called `name`; a package with
       a node that has a topic for each signal; an S-function. Files that are yours to change state it in their first lines.
 
-    **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, a log that does not fit, and all that `program`
-    refuses.
+    **Raises:** `InvalidModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, a log that does not fit, and all that
+    `program` refuses.
 
     **Example:** ::
 

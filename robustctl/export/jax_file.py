@@ -8,7 +8,7 @@ from typing import Any
 from jax import export, jit, tree_util
 from jaxtyping import PyTree
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..system import Parameterization, System
 from .targets import check_folder
 from .trace import Ready, check_name, ready
@@ -48,8 +48,8 @@ def jax(  # read as rc.export.jax
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds, checked against the system's own.
 
-    **Raises:** `ModelError` for a folder in use, an unknown platform, an operation that one of them lacks, and a system, name, dtype or
-    input that `program` refuses.
+    **Raises:** `InvalidModelError` for a folder in use, an unknown platform, an operation that one of them lacks, and a system, name, dtype
+    or input that `program` refuses.
 
     **Example:** ::
 
@@ -62,7 +62,7 @@ def jax(  # read as rc.export.jax
     check_folder(folder)
     check_name(name)
     if not platforms or not set(platforms) <= _PLATFORMS:
-        raise ModelError(f"platforms must be some of {sorted(_PLATFORMS)}, got {tuple(platforms)}")
+        raise InvalidModelError(f"platforms must be some of {sorted(_PLATFORMS)}, got {tuple(platforms)}")
     with ready(system, dtype=dtype, u=u, dt=dt) as found:
         given = packed(found.x), packed(found.u)
         files = {
@@ -99,12 +99,12 @@ def _unpacked(given: Any, like: PyTree) -> PyTree:
 def _serialized(function: Callable, arguments: tuple, platforms: Sequence[str]) -> bytes:
     """Return a function for these platforms as bytes.
 
-    **Raises:** `ModelError` where JAX cannot write it for one of them.
+    **Raises:** `InvalidModelError` where JAX cannot write it for one of them.
     """
     try:
         return bytes(export.export(jit(function), platforms=tuple(platforms))(*arguments).serialize())
     except (ValueError, NotImplementedError, TypeError, RuntimeError) as error:
-        raise ModelError(
+        raise InvalidModelError(
             f"the step must be one that JAX can write for each of platforms, {tuple(platforms)}; give fewer, for example ('cpu',). JAX "
             f"reported: {str(error).splitlines()[0]}"
         ) from error

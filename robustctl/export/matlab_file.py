@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System, explicit_of
 from . import matlab_kinds, matlab_loops  # noqa: F401  # registers what they print
@@ -51,7 +51,7 @@ def matlab(
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; default the system's own.
 
-    **Raises:** `ModelError` for a folder in use, a name that is too long, and all that `program` refuses.
+    **Raises:** `InvalidModelError` for a folder in use, a name that is too long, and all that `program` refuses.
 
     **Example:** ::
 
@@ -82,7 +82,7 @@ def _check_names(made: Program) -> None:
     parts = [f"{made.name}_step", *(part.name for part in (*made.state, *made.inputs, *made.outputs))]
     long = [part for part in parts if len(part) > _LONGEST]
     if long:
-        raise ModelError(
+        raise InvalidModelError(
             f"names in MATLAB must have at most {_LONGEST} letters, got {long[0]}; give a shorter name=, or shorter names of fields"
         )
 

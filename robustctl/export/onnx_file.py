@@ -2,12 +2,13 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import PyTree
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals, State
 from ..system import Parameterization, System
 from . import onnx_kinds, onnx_loops, onnx_shapes  # noqa: F401  # registers what they add
@@ -51,7 +52,7 @@ def onnx(
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; default the system's own.
 
-    **Raises:** `ModelError` for a file that exists, a sequence of a system without inputs, and all that `program` refuses;
+    **Raises:** `InvalidModelError` for a file that exists, a sequence of a system without inputs, and all that `program` refuses;
     `RobustctlError` without the package onnx.
 
     **Example:** ::
@@ -65,7 +66,9 @@ def onnx(
     file = new_file(path, name, ".onnx")
     made = program(system, name=name, dtype=dtype, u=u, dt=dt)
     if sequence and not made.inputs:
-        raise ModelError("a sequence must be one of inputs, and the system has none; leave sequence out")
+        raise InvalidModelError(
+            "a sequence must be one of inputs, and the system has none; leave sequence out"
+        )
     model = _model(package, made, sequence)
     package.checker.check_model(model, full_check=True)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,21 +78,24 @@ def onnx(
 
 def _model(package: Any, made: Program, sequence: bool) -> Any:
     g = Graph(package, made.dtype)
-    inputs = [*made.state, *made.inputs]
-    outputs = [*made.outputs, *made.state]
     if sequence:
         _scanned(g, made)
     else:
-        g.names.update((part.value, part.name) for part in inputs)
+        g.names.update((part.value, part.name) for part in (*made.state, *made.inputs))
         g.operations(made.operations)
-        for part in outputs:
-            value = part.after if isinstance(part, State) else part.value
-            g.nodes.append(package.helper.make_node("Identity", [g.ref(value)], [_after(part)]))
-    infos = [
-        [g.info(called(part), part.value, time=sequence and isinstance(part, Signals), text=_text(part)) for part in parts]
-        for parts, called in ((inputs, lambda part: part.name), (outputs, _after))
-    ]  # fmt: skip
-    graph = package.helper.make_graph(g.nodes, made.name, *infos, initializer=[*g.constants.values()])
+        for value, name in (
+            *((o.value, o.name) for o in made.outputs),
+            *((s.after, _next(s)) for s in made.state),
+        ):
+            g.nodes.append(package.helper.make_node("Identity", [g.ref(value)], [name]))
+
+    def infos(signals: Sequence[Signals]) -> list[Any]:
+        return [g.info(s.name, s.value, time=sequence, text=", ".join(s.described)) for s in signals]
+
+    before = [g.info(s.name, s.value, time=False, text="") for s in made.state]
+    after = [g.info(_next(s), s.value, time=False, text="") for s in made.state]
+    ends = [*before, *infos(made.inputs)], [*infos(made.outputs), *after]
+    graph = package.helper.make_graph(g.nodes, made.name, *ends, initializer=[*g.constants.values()])
     opset = package.helper.make_opsetid("", OPSET)
     model = package.helper.make_model(
         graph, opset_imports=[opset], ir_version=IR, producer_name="robustctl", model_version=1
@@ -109,19 +115,14 @@ def _scanned(g: Graph, made: Program) -> None:
         return [(g.ref(v), v) for v in (*(s.after for s in made.state), *(o.value for o in made.outputs))]
 
     body = g.inside(inputs, make)
-    results = [_after(part) for part in (*made.state, *made.outputs)]
+    results = [*map(_next, made.state), *(o.name for o in made.outputs)]
     names = [part.name for part in parts]
     count = len(made.inputs)
     g.nodes.append(g.onnx.helper.make_node("Scan", names, results, body=body, num_scan_inputs=count))
 
 
-def _after(part: State | Signals) -> str:
-    return f"next_{part.name}" if isinstance(part, State) else part.name
-
-
-def _text(part: State | Signals) -> str:
-    """Return names and units of an array's entries."""
-    return "" if isinstance(part, State) else ", ".join(part.described)
+def _next(state: State) -> str:
+    return f"next_{state.name}"
 
 
 def _about(made: Program) -> str:

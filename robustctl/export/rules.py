@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import BINARY, COMPARE, UNARY, Value
 from .translate import Call, Translator, rule
 
 
 def require(holds: bool, message: str) -> None:
-    """Raise `ModelError` unless something holds."""
+    """Raise `InvalidModelError` unless something holds."""
     if not holds:
-        raise ModelError(message)
+        raise InvalidModelError(message)
 
 
 def entries(t: Translator, kind: str, operands: Sequence[Value], dtype: str | None = None) -> Value:

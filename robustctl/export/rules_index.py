@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jax.lax import GatherScatterMode
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Value
 from .rules import broadcast, concatenated, converted, entries, reshaped, scalar, sliced
 from .translate import Call, Translator, rule
@@ -165,5 +165,7 @@ def _mode(mode: GatherScatterMode | None) -> GatherScatterMode:
         GatherScatterMode.PROMISE_IN_BOUNDS,
         GatherScatterMode.CLIP,
     ):
-        raise ModelError(f"the mode of an index must be clip, fill, drop or promise_in_bounds, got {mode}")
+        raise InvalidModelError(
+            f"the mode of an index must be clip, fill, drop or promise_in_bounds, got {mode}"
+        )
     return mode

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Value
 from .rules import require, transposed
 from .translate import Call, Translator, rule
@@ -19,7 +19,7 @@ def _lu(t: Translator, call: Call, x: Value) -> Sequence[Value]:
 @rule("lu_pivots_to_permutation")
 def _permutation(t: Translator, call: Call, pivots: Value) -> Value:
     if pivots not in t.permutations:
-        raise ModelError("pivots must be those of lax.linalg.lu")
+        raise InvalidModelError("pivots must be those of lax.linalg.lu")
     return t.permutations[pivots]
 
 

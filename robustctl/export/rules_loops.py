@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Block, Operation, Value
 from .rules import reshaped
 from .translate import Call, Known, Translator, rule
@@ -89,7 +89,7 @@ def _while(t: Translator, call: Call, *operands: Value) -> Sequence[Known]:
     body = t.block(inputs, lambda: carried.chosen(t.closed(p["body_jaxpr"], [*consts, *carried.all(inputs)])))
     most = _most(condition, body, carried.moving)
     if most is None:
-        raise ModelError(
+        raise InvalidModelError(
             "a loop must end after a number of turns that is known beforehand; use lax.scan or lax.fori_loop with fixed bounds, or "
             "add `k < limit` to the condition of lax.while_loop, with a counter k that starts at a constant and grows by one"
         )

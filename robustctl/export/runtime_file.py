@@ -36,7 +36,7 @@ def runtime(
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; default the system's own.
 
-    **Raises:** `ModelError` for all that `program` refuses; `OSError` where the file cannot be written.
+    **Raises:** `InvalidModelError` for all that `program` refuses; `OSError` where the file cannot be written.
 
     **Example:** ::
 

@@ -6,24 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import ModelError, RobustctlError
+from ..errors import InvalidModelError, RobustctlError
 from ..runtime.program import Program
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `ModelError` unless a folder is new or empty."""
+    """Raise `InvalidModelError` unless a folder is new or empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"the folder must be new or empty, got {folder}; give another or empty it")
+        raise InvalidModelError(f"the folder must be new or empty, got {folder}; give another or empty it")
 
 
 def new_file(path: str | os.PathLike[str], name: str, suffix: str) -> Path:
     """Return the file that a path names: itself where it ends in the suffix, else a file of that name in the folder.
 
-    **Raises:** `ModelError` for a file that exists.
+    **Raises:** `InvalidModelError` for a file that exists.
     """
     file = Path(path) if Path(path).suffix == suffix else Path(path) / f"{name}{suffix}"
     if file.exists():
-        raise ModelError(f"the file must be new, got {file}; give another name or remove it")
+        raise InvalidModelError(f"the file must be new, got {file}; give another name or remove it")
     return file
 
 
@@ -37,10 +37,10 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
 def sampled_every(program: Program) -> float:
     """Return the sample time.
 
-    **Raises:** `ModelError` where it is unknown.
+    **Raises:** `InvalidModelError` where it is unknown.
     """
     if program.dt is None:
-        raise ModelError(
+        raise InvalidModelError(
             "the sample time must be known, since a step is taken once a sample; give dt=, in seconds"
         )
     return program.dt

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..checks import is_positive
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals, State, Value
-from ..system import Parameterization, System, dtype_of, explicit_of, one_sample
+from ..system import Parameterization, System, dtype_of, explicit_of
 from . import rules, rules_index, rules_linalg, rules_loops  # noqa: F401  # registers what they translate
 from .prune import pruned
 from .translate import Translator
@@ -57,7 +57,7 @@ def program(
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; default the system's own.
 
-    **Raises:** `ModelError` for something else than a system, another dtype, a name that is no identifier or a keyword of C, NaN
+    **Raises:** `InvalidModelError` for something else than a system, another dtype, a name that is no identifier or a keyword of C, NaN
     among the arrays, a step whose shapes change, and one that cannot be translated: the message names the operation and its
     place in the source.
 
@@ -95,7 +95,7 @@ def ready(system: Any, *, dtype: Any = None, u: PyTree = None, dt: float | None 
     """Check a system and prepare it; what is traced inside has the precision asked for."""
     system = explicit_of(system)
     if not isinstance(system, System):
-        raise ModelError(
+        raise InvalidModelError(
             f"what is exported must be a System or a Parameterization, got {type(system).__name__}; of a design give its controller, "
             "of a python-control system rc.classical.policy(K, plant)"
         )
@@ -111,7 +111,7 @@ def ready(system: Any, *, dtype: Any = None, u: PyTree = None, dt: float | None 
 def prepared(system: System, dtype: Any) -> tuple[System, np.dtype]:
     """Return a system as it is exported, arranged for many steps and rounded to a precision, and that precision.
 
-    **Raises:** `ModelError` for another dtype than float32 and float64, and for NaN among the arrays.
+    **Raises:** `InvalidModelError` for another dtype than float32 and float64, and for NaN among the arrays.
     """
     _check_numbers(system)
     dtype = _dtype(system, dtype)
@@ -187,18 +187,18 @@ def _names(base: str, tree: PyTree) -> list[str]:
 def _jaxpr(system: System, x: PyTree, u: PyTree) -> Any:
     """Trace the step.
 
-    **Raises:** `ModelError` where it does not take the shapes, or depends on values in Python.
+    **Raises:** `InvalidModelError` where it does not take the shapes, or depends on values in Python.
     """
     try:
         return jax.make_jaxpr(lambda x, u: system.step(x, u), return_shape=True)(x, u)
     except jax.errors.ConcretizationTypeError as error:
-        raise ModelError(
+        raise InvalidModelError(
             f"step must compute the same operations whatever the values are, so that it can be traced; use jnp.where, lax.cond or "
             f"lax.scan in place of Python's if and while. It raised: {str(error).splitlines()[0]}"
         ) from error
     except (TypeError, ValueError, IndexError) as error:
         shapes = [jax.tree.map(jnp.shape, tree) for tree in (x, u)]
-        raise ModelError(
+        raise InvalidModelError(
             f"step must take a state and one sample of shapes {shapes[0]} and {shapes[1]}; give u=, one sample of the input, for a "
             f"system that reads another. It raised: {error}"
         ) from error
@@ -208,7 +208,7 @@ def _check_state(x: PyTree, after: PyTree) -> None:
     """Refuse a state whose shapes or dtypes a step changes."""
     before, now = ([(a.shape, str(a.dtype)) for a in jax.tree.leaves(tree)] for tree in (x, after))
     if jax.tree.structure(x) != jax.tree.structure(after) or before != now:
-        raise ModelError(
+        raise InvalidModelError(
             f"the state must keep its shapes and dtypes, got {before} before a step and {now} after it"
         )
 
@@ -216,14 +216,14 @@ def _check_state(x: PyTree, after: PyTree) -> None:
 def _one_sample(system: System) -> PyTree:
     """Return one sample of a system's input.
 
-    **Raises:** `ModelError` where the class does not define it.
+    **Raises:** `InvalidModelError` where the class does not define it.
     """
     if system.nu is not None and type(system).undisturbed is System.undisturbed:
         return jnp.zeros(system.nu)  # without the dtype of a state, which a static system lacks
     try:
-        return one_sample(system)
-    except ModelError as error:
-        raise ModelError(
+        return system.one_sample()
+    except InvalidModelError as error:
+        raise InvalidModelError(
             f"one sample of the input must be known, and {type(system).__name__} does not define how many inputs it has; give u=, for "
             "example jnp.zeros(2), or a pair (control, measured output) for an estimator"
         ) from error
@@ -234,7 +234,7 @@ def _sample_time(system: System, dt: float | None) -> float | None:
     if dt is None:
         return own
     if not is_positive(dt) or (own is not None and not np.isclose(own, dt, rtol=1e-9, atol=0)):
-        raise ModelError(
+        raise InvalidModelError(
             f"dt must be the positive sample time in seconds that the system was made for, {own}, got {dt!r}"
         )
     return float(dt)
@@ -246,7 +246,7 @@ def _dtype(system: System, dtype: Any) -> np.dtype:
     except TypeError:
         found = None
     if found not in (np.float32, np.float64):
-        raise ModelError(
+        raise InvalidModelError(
             f"dtype must be float32 or float64, got {dtype if found is None else found}; fixed point, q4 to q31, is for C"
         )
     return found
@@ -275,7 +275,7 @@ def _check_numbers(system: System) -> None:
     """Refuse NaN and complex numbers among the arrays."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(system):
         if eqx.is_inexact_array(leaf) and (np.iscomplexobj(leaf) or np.isnan(leaf).any()):
-            raise ModelError(
+            raise InvalidModelError(
                 f"every array of the system must be real and without NaN, and {jax.tree_util.keystr(path)} is not"
             )
 
@@ -294,8 +294,8 @@ KEYWORDS = frozenset(
 
 
 def check_name(name: Any) -> None:
-    """Raise `ModelError` unless a name is an identifier that is no keyword of C or C++."""
+    """Raise `InvalidModelError` unless a name is an identifier that is no keyword of C or C++."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in KEYWORDS:
-        raise ModelError(
+        raise InvalidModelError(
             f"name must be an identifier, a letter and then letters, digits and underscores, and no keyword of C or C++, got {name!r}"
         )

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
+from ..jaxprs import called, walk
 from ..runtime.program import DTYPES, Block, Operation, Value, registers
 from .fold import BY_NUMPY, folded
 
@@ -52,13 +53,13 @@ class Translator:
     def kind(self, dtype: Any) -> str:
         """Return a program's word for a dtype.
 
-        **Raises:** `ModelError` for one that programs do not have.
+        **Raises:** `InvalidModelError` for one that programs do not have.
         """
         if jax.dtypes.issubdtype(dtype, np.floating):
             return "float"
         if str(dtype) in DTYPES:
             return str(dtype)
-        raise ModelError(
+        raise InvalidModelError(
             f"arrays must be real numbers, int32, int64 or bool, got {dtype}; random numbers and complex ones are not exported"
         )
 
@@ -107,29 +108,26 @@ class Translator:
 
     def closed(self, jaxpr: ClosedJaxpr, args: Sequence[Known]) -> list[Known]:
         """Translate a jaxpr with its constants, and return what its results are."""
-        return self.run(jaxpr.jaxpr, jaxpr.consts, args)
+        return walk(jaxpr, args, self._placed, lambda array: array)
 
-    def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Known]) -> list[Known]:
-        """Translate a jaxpr, given its constants and arguments."""
-        known: dict[Any, Known] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
-
-        def read(atom: Any) -> Known:
-            return atom.val if isinstance(atom, Literal) else known[atom]
-
-        for eqn in jaxpr.eqns:
-            try:
-                results = self._equation(eqn, [read(atom) for atom in eqn.invars])
-            except ModelError as error:
-                raise _placed(error, eqn) from error
-            known.update(zip(eqn.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+    def _placed(self, eqn: Any, operands: list[Known]) -> Sequence[Known]:
+        """Translate an equation; an error names its line of the source, the innermost one that is known."""
+        try:
+            return self._equation(eqn, operands)
+        except PlacedError:
+            raise
+        except InvalidModelError as error:
+            # JAX's own functions have none: the call of them has.
+            if not (place := _place(eqn)):
+                raise
+            raise PlacedError(f"{error} ({eqn.primitive.name} at {place})") from error
 
     def _equation(self, eqn: Any, operands: list[Known]) -> Sequence[Known]:
         name, shapes = eqn.primitive.name, [v.aval.shape for v in eqn.outvars]
         # Arrays without entries are constants; a program has none of them.
         if shapes and all(0 in shape for shape in shapes):
             return [np.zeros(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
-        if (inner := inlined(name, eqn.params, operands)) is not None:
+        if (inner := inlined(eqn, operands)) is not None:
             return self.closed(*inner)
         if name == "platform_index":
             return [np.int32(_platform(eqn.params["platforms"]))]
@@ -137,7 +135,7 @@ class Translator:
         if not eqn.effects and all(map(_constant, operands)) and not by_numpy:
             return _evaluated(eqn, operands)
         if name not in RULES:
-            raise ModelError(
+            raise InvalidModelError(
                 f"every operation of step must have a translation, and JAX's {name} has none; write it with arithmetic, comparisons, "
                 "jnp.where, products, lax.scan, lax.cond or small linear solves"
             )
@@ -146,23 +144,15 @@ class Translator:
         return found if isinstance(found, list | tuple) else [found]
 
 
-_BODIES = {
-    "jit": "jaxpr", "pjit": "jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr", "closed_call": "call_jaxpr", "core_call": "call_jaxpr",
-    "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr",
-}  # fmt: skip
-
-
-def inlined(name: str, params: dict, operands: list[Known]) -> tuple[ClosedJaxpr, list[Known]] | None:
+def inlined(eqn: Any, operands: list[Known]) -> tuple[ClosedJaxpr, list[Known]] | None:
     """Return the jaxpr that a call runs, and its arguments; None for another primitive."""
-    if name == "custom_linear_solve":
-        counts = params["const_lengths"]
+    if eqn.primitive.name == "custom_linear_solve":
+        counts = eqn.params["const_lengths"]
         before = counts.matvec + counts.vecmat
         right = operands[sum(counts) :]
-        return params["jaxprs"].solve, [*operands[before : before + counts.solve], *right]
-    if name not in _BODIES:
-        return None
-    body = params[_BODIES[name]]
-    return (body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())), operands
+        return eqn.params["jaxprs"].solve, [*operands[before : before + counts.solve], *right]
+    body = called(eqn)
+    return None if body is None else (body, operands)
 
 
 def _platform(platforms: tuple) -> int:
@@ -171,8 +161,13 @@ def _platform(platforms: tuple) -> int:
     return named[0] if named else platforms.index(None)
 
 
+def _array(known: Known) -> Any:
+    """Return the array of what is the same at every step; None for anything else."""
+    return known.data if isinstance(known, Value) else known
+
+
 def _constant(known: Known) -> bool:
-    return not isinstance(known, Value) or known.data is not None
+    return _array(known) is not None
 
 
 def _plain(atom: Any) -> bool:
@@ -182,21 +177,12 @@ def _plain(atom: Any) -> bool:
 
 def _evaluated(eqn: Any, operands: list[Known]) -> Sequence[Known]:
     """Evaluate an equation, the same at every step, once."""
-    arrays = [jax.numpy.asarray(known.data) if isinstance(known, Value) else known for known in operands]
-    found = eqn.primitive.bind(*arrays, **eqn.params)
+    found = eqn.primitive.bind(*map(_array, operands), **eqn.params)
     return found if eqn.primitive.multiple_results else [found]
 
 
-class Placed(ModelError):
-    """A `ModelError` that names a line of the source."""
-
-
-def _placed(error: ModelError, eqn: Any) -> ModelError:
-    place = _place(eqn)
-    # JAX's own functions have none: the call of them has.
-    if isinstance(error, Placed) or not place:
-        return error
-    return Placed(f"{error} ({eqn.primitive.name} at {place})")
+class PlacedError(InvalidModelError):
+    """An `InvalidModelError` that names a line of the source."""
 
 
 def _place(eqn: Any) -> str:

@@ -13,7 +13,6 @@ from ..data import Record
 from ..errors import RobustctlError
 from ..lft import is_linear
 from ..linear.polish import DAMPING, EASED, STIFFER, damped_step
-from ..nn.innovation import InnovationSystem
 from ..system import System
 from ..train.fitted_model import FittedModel, check_channels
 from .predict import Corrected, ahead, corrected, packed, stepper
@@ -62,7 +61,7 @@ def innovation_form(model: FittedModel, record: Record, steps: int = 1) -> Fitte
     check_channels(model, record)
     system = model.parameterization.explicit()
     x = system.init_state()
-    if isinstance(system, InnovationSystem) or not eqx.is_array(x) or x.ndim != 1:
+    if system.predictor_sizes is not None or not eqx.is_array(x) or x.ndim != 1:
         raise RobustctlError(
             f"a model must be without an innovation gain and its state one vector, got {model.parameterization.label}; "
             "use predict of an InnovationR2DN as it is, and no other than linear models, R2DN and REN"

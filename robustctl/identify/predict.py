@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 from ..checks import check_whole
 from ..data import Record, select
 from ..errors import DataError, RobustctlError
-from ..nn.innovation import InnovationSystem
 from ..system import System
 from ..train.batches import Experiments, pack
 from ..train.fitted_model import FittedModel, check_channels, check_fitted, check_record
@@ -72,7 +71,7 @@ def predict(model: FittedModel, record: Record, steps: int = 1) -> Simulation:
     check_record(record)
     check_whole(1, steps=steps)
     system = model.parameterization.explicit()
-    if not isinstance(system, InnovationSystem) and model.innovation_gain is None:
+    if system.predictor_sizes is None and model.innovation_gain is None:
         raise RobustctlError(
             f"a model must have an innovation gain to predict from outputs, got {model.parameterization.label} without one, which can "
             "be simulated alone; rc.identify.innovation_form estimates one, and rc.nn.InnovationR2DN is trained with one"
@@ -114,8 +113,8 @@ def corrected(model: FittedModel, system: System, batch: Experiments) -> Correct
         x0 = estimated_states(system, batch, model.initial.estimated)
     else:
         x0 = _given_states(model.initial, system, batch)
-    if isinstance(system, InnovationSystem):
-        nu, ny = system.B2.shape[1], system.K.shape[1]
+    if system.predictor_sizes is not None:
+        nu, ny = system.predictor_sizes
         u, y, seen = jnp.split(batch.u, [nu, nu + ny], axis=2)
         return Corrected(x0, u, y, seen)
     return Corrected(x0, batch.u, batch.y, batch.mask.astype(batch.y.dtype))
@@ -133,11 +132,12 @@ def stepper(system: System, K: Float[Array, "nx ny"] | None) -> tuple[Callable, 
 
     **Arguments:**
 
-    - `system`: an `InnovationSystem`, or a system whose state is one vector
-    - `K`: its innovation gain; None for an `InnovationSystem`
+    - `system`: a predictor, or a system whose state is one vector
+    - `K`: its innovation gain; None for a predictor
     """
-    if isinstance(system, InnovationSystem):
-        return lambda x, u, y, seen: system.step(x, jnp.concatenate([u, y, seen])), system.predict
+    if system.predictor_sizes is not None:
+        predictor: Any = system
+        return lambda x, u, y, seen: system.step(x, jnp.concatenate([u, y, seen])), predictor.predict
 
     def step(x, u, y, seen):
         x_next, y_hat = system.step(x, u)
@@ -148,7 +148,7 @@ def stepper(system: System, K: Float[Array, "nx ny"] | None) -> tuple[Callable, 
 
 @eqx.filter_jit
 def _predicted(system: System, K: Array | None, data: Corrected, steps: int) -> Float[Array, "B n ny"]:
-    system = system.prepare() if isinstance(system, InnovationSystem) else system
+    system = system if system.predictor_sizes is None else system.prepare()
     return ahead(*stepper(system, K), data, steps)
 
 
@@ -178,9 +178,9 @@ def ahead(step: Callable, free: Callable, data: Corrected, steps: int) -> Float[
 
 def _records(model: FittedModel, system: System, record: Record) -> tuple[Record, Record]:
     """Return the log with the outputs that are predicted, and the record that the model reads."""
-    if not isinstance(system, InnovationSystem):
+    if system.predictor_sizes is None:
         return record, record
-    nu, ny = system.B2.shape[1], system.K.shape[1]
+    nu, ny = system.predictor_sizes
     measured, others = model.inputs[nu : nu + ny], model.outputs[ny:]
     log = select(record, model.inputs[:nu], (*measured, *others))
     experiments = tuple(

@@ -80,8 +80,8 @@ def start(
     - `activation`: elementwise, slope in [0, 1].
     - `key`: seeds the network.
 
-    **Raises:** `RobustctlError` for another model than that of `subspace`; `DataError` for a record with other channels; `ModelError`
-    as `R2DN` and `at_linear`. Warns where the guarantee makes it give up a part of the linear model.
+    **Raises:** `RobustctlError` for another model than that of `subspace`; `DataError` for a record with other channels;
+    `InvalidModelError` as `R2DN` and `at_linear`. Warns where the guarantee makes it give up a part of the linear model.
     """
     A, B, C, D, bx, by = _linear_part(record, linear)
     init = nn.at_linear(A, B, C, D, bx=bx, by=by, u=_inputs(record, linear))
@@ -118,7 +118,7 @@ def prior(
     - `activation`: elementwise, slope in [0, 1].
     - `key`: seeds the correction.
 
-    **Raises:** as `start`; `ModelError` for a linear model that does not forget faster than the rate.
+    **Raises:** as `start`; `InvalidModelError` for a linear model that does not forget faster than the rate.
     """
     A, B, C, D, bx, by = _linear_part(record, linear)
     # The correction reads the states: each is to be of size one.

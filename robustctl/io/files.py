@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..certificates import Certificate
-from ..errors import ModelError, ModelFileError
+from ..checks import of_type
+from ..errors import InvalidModelError, ModelFileError
 from ..store.atomic import write_atomic
 from ..store.container import pack, unpack
 from ..system import Parameterization, System
@@ -43,7 +44,7 @@ def save(
       `ACTIVATIONS`. A controller is whole: base, model of the plant, learned system, sample time, names, units and limits
     - `certificate`: what `rc.certify(model)` returned, of a loop too, so that it is not computed again
 
-    **Raises:** `ModelError` for a part that a file cannot hold, named by its path, or a certificate of another model;
+    **Raises:** `InvalidModelError` for a part that a file cannot hold, named by its path, or a certificate of another model;
     `FileNotFoundError` for a folder that does not exist, `IsADirectoryError` for a path that is a folder, `FileExistsError`
     for one that is a device, pipe or socket, `OSError` where the file cannot be written. An older file is then still there.
 
@@ -63,11 +64,12 @@ def save(
             f"a model file must have a file name, got the folder {target}; add a file name"
         )
     do = "of what fit returns save .model, of a design .controller"
-    if not isinstance(model, Parameterization | System):
-        raise ModelError(f"save needs a parameterization or a system, got {type(model).__name__}; {do}")
+    of_type(
+        model, (Parameterization, System), "save needs a parameterization or a system", do, InvalidModelError
+    )
     arrays: dict[str, np.ndarray] = {}
     header = {"versions": _versions(), "structure": encode(model, ("model",), arrays)}
-    check_fit(model, ModelError)
+    check_fit(model, InvalidModelError)
     if certificate is None:
         certificate = prove(model)
     else:

@@ -42,12 +42,12 @@ def check_shapes(value: Any) -> None:
 def _check_signals(system: System) -> None:
     if system.dt is not None and not is_positive(system.dt):
         raise ValueError(f"dt must be a positive number of seconds, got {system.dt!r}")
-    for kind, count in (("input", system.nu), ("output", system.ny)):
-        for names in (getattr(system, f"{kind}s"), getattr(system, f"{kind}_units")):
-            if names is None:
-                continue
-            if not are_all(names, str) or count not in (None, len(names)):
-                raise ValueError(f"{kind}s must have {count} names and units, got {names!r:.200}")
+    for kind, count, names in (
+        ("input", system.nu, system.inputs), ("input", system.nu, system.input_units),
+        ("output", system.ny, system.outputs), ("output", system.ny, system.output_units),
+    ):  # fmt: skip
+        if names is not None and not (are_all(names, str) and count in (None, len(names))):
+            raise ValueError(f"{kind}s must have {count} names and units, got {names!r:.200}")
 
 
 def _check_annotations(part: Any) -> None:

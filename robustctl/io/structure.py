@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
-from ..errors import ModelError, ModelFileError
+from ..errors import InvalidModelError, ModelFileError
 from ..nn import ACTIVATIONS
+from ..nn.activations import name_of as function_name
 from ..pytrees import field_names, fields_of, traced
 from ..registry import CLASSES, Registered, name_of
 from ..store.seal import shown
@@ -47,13 +48,15 @@ Path = tuple[str, ...]
 def encode(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> Any:
     """Return the structure of `value`, and put its arrays into `arrays`. `path` leads to it from the model.
 
-    **Raises:** `ModelError` for a part that a model file cannot hold, with its path.
+    **Raises:** `InvalidModelError` for a part that a model file cannot hold, with its path.
     """
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
         if not math.isfinite(value):
-            raise ModelError(f"{_name(path)} must be a finite number, got {value!r}; keep it in an array")
+            raise InvalidModelError(
+                f"{_name(path)} must be a finite number, got {value!r}; keep it in an array"
+            )
         return value
     if type(value) is tuple:
         return [encode(item, (*path, str(k)), arrays) for k, item in enumerate(value)]
@@ -78,16 +81,17 @@ def _encode_object(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dic
 
 
 def _refuse(value: Any, path: Path) -> NoReturn:
-    if isinstance(value, eqx.Module):
-        what = f"a {type(value).__name__}"
-        hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
-    elif callable(value):
-        what = f"the function {getattr(value, '__name__', type(value).__name__)}"
-        hint = f"use one of {', '.join(FUNCTIONS)}, or make it an equinox.Module with @rc.registered()"
-    else:
-        what = f"a {type(value).__name__}"
-        hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
-    raise ModelError(
+    match value:
+        case eqx.Module():
+            what = f"a {type(value).__name__}"
+            hint = "register its class with @rc.registered(sizes=...), from which the shapes of its arrays follow"
+        case _ if callable(value):
+            what = f"the function {function_name(value)}"
+            hint = f"use one of {', '.join(FUNCTIONS)}, or make it an equinox.Module with @rc.registered()"
+        case _:
+            what = f"a {type(value).__name__}"
+            hint = f"use one of {', '.join(FUNCTIONS)}, or save its arrays yourself"
+    raise InvalidModelError(
         f"{_name(path)} must be of a kind that a model file can name, got {what}, which cannot be saved; {hint}"
     )
 
@@ -104,7 +108,7 @@ def _encode_array(value: Any, path: Path, arrays: dict[str, np.ndarray]) -> dict
     unknown = traced(value)
     if unknown or not plain or value.dtype.name not in DTYPES:
         what = "a value being traced" if unknown else f"a {type(value).__name__} of {value.dtype.name}"
-        raise ModelError(
+        raise InvalidModelError(
             f"{_name(path)} must be a plain array of numbers to be saved, got {what}; "
             f"save outside of jit, with one of the dtypes {', '.join(sorted(DTYPES))}"
         )

@@ -8,10 +8,11 @@ import equinox as eqx
 from ..certificates import Certificate, LoopCertificate, certify, fingerprint, recheck
 from ..certificates.certificate import PROOFS
 from ..certificates.recheck import check_proofs
-from ..errors import ModelError, ModelFileError, RobustctlError
+from ..checks import of_type
+from ..errors import InvalidModelError, ModelFileError, RobustctlError
 from ..store.json_text import entry
 from ..store.seal import shown
-from ..system import Parameterization, System, explicit_of, one_sample
+from ..system import Parameterization, System, explicit_of
 from .shapes import check_shapes
 
 Model = Parameterization | System
@@ -28,10 +29,10 @@ def _system(explicit: Any) -> System | None:
 
 
 def check_origin(certificate: Certificate, model: Model) -> None:
-    """Raise `ModelError` unless the certificate was made from this very model: its arrays, classes and static fields."""
+    """Raise `InvalidModelError` unless the certificate was made from this very model: its arrays, classes and static fields."""
     found = fingerprint(explicit_of(model))
     if certificate.fingerprint != found:
-        raise ModelError(
+        raise InvalidModelError(
             f"certificate must be of this model's weights, classes and settings, fingerprint {found[:16]}..., got "
             f"{certificate.fingerprint[:16] or 'an earlier version'}...; leave it out and it is computed"
         )
@@ -86,15 +87,19 @@ def _check_proofs(stored: dict, model: Model) -> None:
 
 def check_fit(model: Any, error: type[RobustctlError] = ModelFileError) -> None:
     """Raise `ModelFileError`, or another error, unless the model maps to a system that steps, found from shapes alone."""
-    if not isinstance(model, Model):
-        raise error(f"the model must be a parameterization or a system, got {type(model).__name__}; save one")
+    of_type(
+        model,
+        (Parameterization, System),
+        "the model must be a parameterization or a system",
+        "save one",
+        error,
+    )
     try:
         # First, because a class names its own faults: a stack of models has the shapes of none.
         system = _system(eqx.filter_eval_shape(explicit_of, model))
         check_shapes(model)
         _check_call(system)
-        if isinstance(model, Parameterization):
-            model.check_parts()
+        model.check_parts()
     except Exception as cause:
         raise error(
             f"the parts must fit together to a {type(model).__name__}, got ones that fail with: "
@@ -107,7 +112,7 @@ def _check_call(system: System | None) -> None:
         return
     # From shapes alone: a damaged file must not be able to start a computation.
     x = eqx.filter_eval_shape(lambda s: s.init_state(), system)
-    u = eqx.filter_eval_shape(one_sample, system)
+    u = eqx.filter_eval_shape(lambda s: s.one_sample(), system)
     x_next, y = eqx.filter_eval_shape(lambda s, x, u: s.step(x, u), system, x, u)
     if not eqx.tree_equal(x_next, x):
         raise ValueError(f"the state after a step must be {x}, got {x_next}")

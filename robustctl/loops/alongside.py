@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
 from ..registry import registered
@@ -43,7 +43,7 @@ class Alongside(System):
     - `model`: the plant's model as a `Sampled` without noise or jitter, its saturation included; see `noiseless`.
     - `q`: a system from e (ny,) to u (nu,).
 
-    **Raises:** `ModelError` for a model with noise or jitter, for a controller or q of another sample time than the
+    **Raises:** `InvalidModelError` for a model with noise or jitter, for a controller or q of another sample time than the
     model's, and, at the first step, for a controller or q that does not take the outputs or give the controls.
     """
 
@@ -105,7 +105,9 @@ class Alongside(System):
         expected = self.model.output(plant, self.model.undisturbed())
         ny, nu = self.model.ny, self.model.nu
         if u.shape[0] < ny:
-            raise ModelError(f"the plant must have the {ny} outputs of the twin's model, got {u.shape[0]}")
+            raise InvalidModelError(
+                f"the plant must have the {ny} outputs of the twin's model, got {u.shape[0]}"
+            )
         y, r = u[:ny], u[ny:]
         q_state, added = _stepped("q", self.q, q_state, jnp.concatenate([y - expected, r]), nu)
         own, control = _stepped("the controller", self.controller, own, u, nu)
@@ -127,9 +129,9 @@ def _stepped(name: str, system: System, x: PyTree, u: Array, nu: int) -> tuple[P
     try:
         x_next, y = system.step(x, u)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"{wanted}; its step raised: {error}") from error
+        raise InvalidModelError(f"{wanted}; its step raised: {error}") from error
     if y.shape != (nu,):
-        raise ModelError(f"{wanted}, got controls of shape {y.shape}")
+        raise InvalidModelError(f"{wanted}, got controls of shape {y.shape}")
     return x_next, y
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 from typing_extensions import override
 
 from ..checks import of_type
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
 from ..ports import PLANT_INPUT, Loop, Ports, named
@@ -173,18 +173,18 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
     - `w`: one sample of what acts on the plant; default `plant.undisturbed()`. For a controller that reads n references
       `plant.undisturbed(n)`.
 
-    **Raises:** `ModelError` for a plant whose output depends on the control of the same sample, and for a
+    **Raises:** `InvalidModelError` for a plant whose output depends on the control of the same sample, and for a
     policy that is no system, of another sample time, that does not read the plant's outputs and references, all of them and
     no others, or does not give its controls.
     """
     of_type(
         plant, StrictlyProper, "the plant must be a StrictlyProper system (a Sampled plant, for example)",
-        "with a direct path from control to output the loop would be algebraic: put a sample's delay in it", ModelError,
+        "with a direct path from control to output the loop would be algebraic: put a sample's delay in it", InvalidModelError,
     )  # fmt: skip
     of_type(
         policy, System, "the policy must be a System",
         "rc.classical.policy(K, plant) makes one of a python-control controller, and explicit() of a parameterization",
-        ModelError,
+        InvalidModelError,
     )  # fmt: skip
     check_sample_time("the policy", policy, "the plant's", plant)
     w = plant.undisturbed() if w is None else w
@@ -203,7 +203,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
     except Exception as error:
         fits, raised = False, str(error)
     if not fits:
-        raise ModelError(
+        raise InvalidModelError(
             f"the policy must take the plant's {y.shape[0]} outputs and give its controls; build it with nu = "
             f"{y.shape[0]} (it reads them) and ny = the number of controls; for one that reads n references too, give "
             f"w = plant.undisturbed(n). A step raised: {raised}"
@@ -215,7 +215,7 @@ def feedback(plant: StrictlyProper, policy: System, w: PyTree = None) -> Feedbac
 def _check_widths(plant: StrictlyProper, policy: System, references: int) -> None:
     """Refuse a policy that would read an output as a reference, or the other way round.
 
-    **Raises:** `ModelError`.
+    **Raises:** `InvalidModelError`.
     """
     ny, nu, extra = plant.ny, policy.nu, policy.references
     if (
@@ -226,7 +226,7 @@ def _check_widths(plant: StrictlyProper, policy: System, references: int) -> Non
         return
     named = "" if plant.outputs is None else f" ({', '.join(plant.outputs)})"
     wanted = f"{nu - extra} outputs and, if there are any, {extra} references" if extra else f"{nu} signals"
-    raise ModelError(
+    raise InvalidModelError(
         f"the policy must take the plant's {ny} outputs{named} and the {references} references of w, but it reads {wanted}; build it "
         "for those outputs, or give the plant only the outputs that it reads. For one that reads n references too, give "
         "w = plant.undisturbed(n)"
@@ -234,10 +234,10 @@ def _check_widths(plant: StrictlyProper, policy: System, references: int) -> Non
 
 
 def check_sample_time(name: str, system: System, whose: str, other: System) -> None:
-    """Raise `ModelError` for two systems that both have a sample time, and not the same."""
+    """Raise `InvalidModelError` for two systems that both have a sample time, and not the same."""
     dt, wanted = system.dt, other.dt
     if dt is not None and wanted is not None and not math.isclose(dt, wanted, rel_tol=1e-9):
-        raise ModelError(
+        raise InvalidModelError(
             f"{name} must have {whose} sample time of {wanted} s, got {dt} s; design or convert it for that"
         )
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from typing_extensions import override
 
 from ..checks import is_whole
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, delay, static_gain
 from ..plants import Sampled
 from ..registry import registered
@@ -43,10 +43,12 @@ class Gain(DirectPath):
     def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
         """Return `(x, y)`.
 
-        **Raises:** `ModelError` for inputs that are not as many as the gain's, which arithmetic would repeat.
+        **Raises:** `InvalidModelError` for inputs that are not as many as the gain's, which arithmetic would repeat.
         """
         if jnp.shape(u) != self.u0.shape:
-            raise ModelError(f"one sample of u must have the shape {self.u0.shape}, got {jnp.shape(u)}")
+            raise InvalidModelError(
+                f"one sample of u must have the shape {self.u0.shape}, got {jnp.shape(u)}"
+            )
         return x, self.D @ (u - self.u0) + self.y0
 
 
@@ -87,7 +89,7 @@ class Delay(System):
     - `initial`: output (nu,) of the first samples.
     - `samples`: length of the delay, at least 1.
 
-    **Raises:** `ModelError` for a delay that is not a whole number of at least 1.
+    **Raises:** `InvalidModelError` for a delay that is not a whole number of at least 1.
     """
 
     initial: Float[Array, " nu"]
@@ -96,7 +98,7 @@ class Delay(System):
     def __check_init__(self):
         """Refuse a length out of range."""
         if not is_whole(self.samples, 1):
-            raise ModelError(
+            raise InvalidModelError(
                 f"samples must be a whole number of samples of at least 1, got {self.samples!r}; without a delay leave it out"
             )
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from typing_extensions import override
 
 from ..affine import to_float64
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, static_gain
 from ..plants import Sampled, check_equilibrium
 from ..registry import registered
@@ -72,14 +72,14 @@ def internal_model(sampled: Sampled) -> ModelBased:
 
     Source: Morari and Zafiriou, "Robust Process Control", 1989, chapter 3.
 
-    **Raises:** `ModelError` for a plant whose operating point is not an equilibrium, and for one whose poles there are not all inside the
-    unit circle.
+    **Raises:** `InvalidModelError` for a plant whose operating point is not an equilibrium, and for one whose poles there are not all
+    inside the unit circle.
     """
     check_equilibrium(sampled.plant)
     poles = plant_poles(sampled)
     if not np.abs(poles).max(initial=0.0) < 1:
         listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))
-        raise ModelError(
+        raise InvalidModelError(
             f"the plant must be open-loop stable at its operating point, got the poles {listed} (stable: inside the unit "
             "circle); robustctl.classical.linear_base gives a base controller that stabilizes it"
         )

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
-from ..checks import is_whole
-from ..errors import ModelError
+from ..checks import is_whole, of_type
+from ..errors import InvalidModelError
 from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
 from ..registry import registered
@@ -47,7 +47,7 @@ class ModelPlant(StrictlyProper):
     - `delay`: whole samples between choosing a control and applying it, at least 1.
     - `u0`: the control (nu,) applied before the first one; default zero.
 
-    **Raises:** `ModelError` for a model that is no system with known numbers of inputs and outputs, or is a plant already, and for a
+    **Raises:** `InvalidModelError` for a model that is no system with known numbers of inputs and outputs, or is a plant already, and for a
     delay below 1.
 
     **Example:** ::
@@ -64,18 +64,19 @@ class ModelPlant(StrictlyProper):
     input_units, output_units = Of("model"), Of("model")
 
     def __init__(self, model: Parameterization | System, delay: int = 1, u0=None):
-        model = explicit_of(model)
-        if not isinstance(model, System) or isinstance(model, StrictlyProper):
-            raise ModelError(
-                f"the model must be a System from controls to outputs, got {type(model).__name__}; a Sampled plant "
-                "needs no ModelPlant"
-            )
+        must, do = (
+            "the model must be a System from controls to outputs",
+            "a Sampled plant needs no ModelPlant",
+        )
+        model = of_type(explicit_of(model), System, must, do, InvalidModelError)
+        if isinstance(model, StrictlyProper):
+            raise InvalidModelError(f"{must}, got {type(model).__name__}; {do}")
         if model.nu is None or model.ny is None:
-            raise ModelError(
+            raise InvalidModelError(
                 f"{type(model).__name__} must have known numbers of inputs and outputs; give the class nu and ny"
             )
         if not is_whole(delay, 1):
-            raise ModelError(
+            raise InvalidModelError(
                 f"delay must be a whole number of samples of at least 1, got {delay!r}: an output that depends on the control of "
                 "the same sample would make the loop algebraic"
             )

@@ -3,7 +3,7 @@
 from jaxtyping import Array, PyTree
 from typing_extensions import override
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, joined, signals
 from ..registry import registered
 from .feedback import Pair, check_sample_time
@@ -26,7 +26,7 @@ class Parallel(Pair):
     - `second`: a learned system of as many outputs. Its inputs are those of both: a first that can do without references reads none
       that the second does not read.
 
-    **Raises:** `ModelError` for systems of different sample times.
+    **Raises:** `InvalidModelError` for systems of different sample times.
     """
 
     nu, ny = Of("second"), Of("second")
@@ -38,7 +38,9 @@ class Parallel(Pair):
     @override
     def check_parts(self) -> None:
         if None not in (self.first.ny, self.second.ny) and self.first.ny != self.second.ny:
-            raise ModelError(f"both must have as many outputs, got {self.first.ny} and {self.second.ny}")
+            raise InvalidModelError(
+                f"both must have as many outputs, got {self.first.ny} and {self.second.ny}"
+            )
 
     @override
     def lft(self) -> LFT | None:

@@ -28,7 +28,7 @@ class ParallelModel(WithModel):
     - `model`: the identified model as a plant.
     - `u0`: the control (nu,) to which q adds; default zero.
 
-    **Raises:** `ModelError` for a control that is not one number for each input.
+    **Raises:** `InvalidModelError` for a control that is not one number for each input.
     """
 
     model: ModelPlant

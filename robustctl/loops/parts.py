@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..system import Unknown, form_of
 
@@ -44,10 +44,10 @@ def with_references(
 
 
 def control_of(u0: Any, nu: int, dtype: Any) -> Array:
-    """Return a constant control (nu,), zero where none is given, or raise `ModelError` for another shape."""
+    """Return a constant control (nu,), zero where none is given, or raise `InvalidModelError` for another shape."""
     found = jnp.zeros(nu, dtype) if u0 is None else jnp.asarray(u0, dtype)
     if found.shape != (nu,):
-        raise ModelError(f"u0 must have the shape {(nu,)}, got {found.shape}")
+        raise InvalidModelError(f"u0 must have the shape {(nu,)}, got {found.shape}")
     return found
 
 

@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from typing_extensions import override
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..nn import LipschitzR2DN, long_memory
 from ..nn.activations import Activation
 from ..plants import Plant, Sampled, Task, draw, randomized
@@ -77,11 +77,11 @@ class PlantScenario(Scenario):
         - `nx`, `nv`: numbers of states and of the network's inputs.
         - `hidden`, `activation`: widths and activation of the network.
 
-        **Raises:** `ModelError` for scales that are not one a signal.
+        **Raises:** `InvalidModelError` for scales that are not one a signal.
         """
         nu, ny = self.sampled.ny + self.references, self.sampled.nu
         if (len(u_scale), len(y_scale)) != (nu, ny):
-            raise ModelError(
+            raise InvalidModelError(
                 f"there must be {nu} u_scale, one for each output and reference, and {ny} y_scale, one for each control, got "
                 f"{len(u_scale)} and {len(y_scale)}"
             )

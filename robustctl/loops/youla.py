@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
 from ..registry import registered
@@ -98,7 +98,7 @@ class ModelBased(WithModel):
         x, y = (eqx.filter_eval_shape(f, self.model.init_state()) for f in (lambda x: x.x, self.output))
         found = eqx.filter_eval_shape(self.correct, x, y).shape, eqx.filter_eval_shape(self.law, x).shape
         if found != (x.shape, (self.nu,)):
-            raise ModelError(
+            raise InvalidModelError(
                 f"correction and law must give shapes {x.shape} and {(self.nu,)}, of state and control, got {found}"
             )
 
@@ -155,10 +155,10 @@ def _seen_inside(form: LFT, nx: int) -> LFT:
 def check_model(model: Sampled, name: str) -> None:
     """Refuse a model to predict with that would draw noise.
 
-    **Raises:** `ModelError`.
+    **Raises:** `InvalidModelError`.
     """
     if model.imperfections.noise is not None or model.imperfections.jitter:
-        raise ModelError(
+        raise InvalidModelError(
             f"{name} must be without noise and jitter; rc.loops.noiseless leaves those imperfections off"
         )
 
@@ -182,7 +182,7 @@ class Youla(System):
     @override
     def check_parts(self) -> None:
         if None not in (self.q.nu, self.q.ny) and (self.q.nu < self.base.ny or self.q.ny != self.base.nu):
-            raise ModelError(
+            raise InvalidModelError(
                 f"q must read the base's {self.base.ny} outputs, at least, and give its {self.base.nu} controls, got {self.q.nu} and "
                 f"{self.q.ny}"
             )

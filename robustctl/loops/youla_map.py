@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, joined, saturation, signals
 from ..ports import Loop, Ports, named
 from ..registry import registered
@@ -45,7 +45,7 @@ class YoulaMap(Loop):
     - `q`: the learned system.
     - `limit`: largest magnitude of each learned control; infinite for none.
 
-    **Raises:** `ModelError` for maps whose sizes or sample times do not fit each other and a limit that is not positive.
+    **Raises:** `InvalidModelError` for maps whose sizes or sample times do not fit each other and a limit that is not positive.
     """
 
     t0: StateSpace
@@ -105,16 +105,16 @@ class YoulaMap(Loop):
         """Refuse maps that do not fit each other."""
         (nz, nd), (nu,), ny = self.t0.D.shape, self.t1.D.shape[1:], self.t2.D.shape[0]
         if self.t1.D.shape[0] != nz or self.t2.D.shape[1] != nd:
-            raise ModelError(
+            raise InvalidModelError(
                 f"T0, T1 and T2 must have shapes (nz, nd), (nz, nu) and (ny, nd), got {self.t0.D.shape}, "
                 f"{(self.t1.D.shape[0], nu)} and {(ny, self.t2.D.shape[1])}"
             )
         if len({self.t0.dt, self.t1.dt, self.t2.dt}) > 1:
-            raise ModelError(
+            raise InvalidModelError(
                 f"T0, T1 and T2 must have one sample time, got {self.t0.dt}, {self.t1.dt} and {self.t2.dt} s"
             )
         if not self.limit > 0:
-            raise ModelError(f"limit must be positive (inf for none), got {self.limit}")
+            raise InvalidModelError(f"limit must be positive (inf for none), got {self.limit}")
 
     @override
     def init_state(self) -> tuple[PyTree, ...]:

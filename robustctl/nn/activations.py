@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import Bounded, Slopes
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -47,9 +47,9 @@ _PROBES = np.concatenate([-_SIZES[::-1], np.zeros(1), _SIZES])
 
 
 def check_activation(activation: Any, *dtypes: Any) -> None:
-    """Raise `ModelError` unless an activation is elementwise with slope in [0, 1], as far as `fault` can find."""
+    """Raise `InvalidModelError` unless an activation is elementwise with slope in [0, 1], as far as `fault` can find."""
     if found := fault(activation, *dtypes):
-        raise ModelError(found)
+        raise InvalidModelError(found)
 
 
 def fault(activation: Any, *dtypes: Any) -> str | None:

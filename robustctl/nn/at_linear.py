@@ -12,7 +12,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import PRNGKeyArray
 
-from ..errors import ModelError, RobustctlWarning
+from ..errors import InvalidModelError, RobustctlWarning
 from ..linalg import headroom
 from ..pytrees import fields_of, traced
 from .guarantee import Guarantee
@@ -48,7 +48,7 @@ class AtLinear:
 
     def __call__(self, key: PRNGKeyArray, nx: int, D: Any, rate: float) -> Any:
         """Refuse models without a network."""
-        raise ModelError(
+        raise InvalidModelError(
             "at_linear must be given to an R2DN or a REN, got another model; give one of these, or another initializer"
         )
 
@@ -69,19 +69,19 @@ class AtLinear:
                 RobustctlWarning,
                 stacklevel=4,
             )
-        names = [name for name, value in fields_of(core).items() if eqx.is_array(value)]
+        held = {name: value for name, value in fields_of(core).items() if eqx.is_array(value)}
 
         def arrays(rng):
             m = self._matrices(rng, _with_states(found, nx, rate), nv, rate, supply, dtype)
             free = core.inverse(m, rate, dtype) | {"bv": np.zeros(nv), "by": found.by}
-            return [free[name] for name in names]
+            return [free[name] for name in held]
 
-        drawn = draw(arrays, [getattr(core, name).shape for name in names], dtype, key)
+        drawn = draw(arrays, [array.shape for array in held.values()], dtype, key)
         if not traced(drawn) and not all(np.isfinite(leaf).all() for leaf in drawn):
-            raise ModelError(
+            raise InvalidModelError(
                 f"the start must be a number in {dtype}, but the rate {rate:g} is too small for it; use float64 or a larger rate"
             )
-        return eqx.tree_at(lambda core: [getattr(core, name) for name in names], core, drawn)
+        return eqx.tree_at(lambda core: list(map(fields_of(core).get, held)), core, drawn)
 
     def _nearest(self, guarantee: Guarantee, dtype: Any) -> tuple[StateSpaceModel, float]:
         ny, nu = self.model.D.shape
@@ -90,12 +90,12 @@ class AtLinear:
     def _check(self, nu: int, nx: int, ny: int) -> None:
         order, own = len(self.model.A), self.model.D.shape[::-1]
         if own != (nu, ny):
-            raise ModelError(
+            raise InvalidModelError(
                 f"the model must have the inputs and outputs of its linear start, {own[0]} and {own[1]}, got {nu} and {ny}; build it "
                 f"with nu={own[0]}, ny={own[1]}"
             )
         if nx < order:
-            raise ModelError(
+            raise InvalidModelError(
                 f"nx must be at least the order {order} of the linear start, got {nx}; use nx={order} or more, or a linear model of a "
                 "lower order, with fewer delays"
             )
@@ -217,7 +217,7 @@ def at_linear(A: Any, B: Any, C: Any, D: Any, *, bx: Any = None, by: Any = None,
     - `by`: offset of the output, (ny,); default zero.
     - `u`: typical inputs (T, nu), which determine the size of the states; default white noise of variance one.
 
-    **Raises:** `ModelError` for matrices that do not fit each other, are not finite, or are not stable; when a model is built, for
+    **Raises:** `InvalidModelError` for matrices that do not fit each other, are not finite, or are not stable; when a model is built, for
     another number of inputs or outputs, and for fewer states.
 
     **Example:** ::
@@ -239,10 +239,10 @@ def at_linear(A: Any, B: Any, C: Any, D: Any, *, bx: Any = None, by: Any = None,
     }
     for name, (M, shape) in (shapes | {"D": (D, (ny, nu))}).items():
         if M.shape != shape or not np.isfinite(M).all():
-            raise ModelError(f"{name} must be finite and of shape {shape}, got {M.tolist()}")
+            raise InvalidModelError(f"{name} must be finite and of shape {shape}, got {M.tolist()}")
     slowest = np.abs(np.linalg.eigvals(A)).max(initial=0.0)
     if not slowest < 1:
-        raise ModelError(
+        raise InvalidModelError(
             f"the linear model must be stable, but A has an eigenvalue of size {slowest:.6g}; for an integrating plant take differences of "
             "the output, for an unstable one identify it inside its control loop"
         )
@@ -254,6 +254,6 @@ def _typical(u: Any, nu: int) -> np.ndarray | None:
         return None
     u = np.asarray(u, np.float64)
     if u.ndim != 2 or u.shape[1] != nu or not len(u) or not np.isfinite(u).all():
-        raise ModelError(f"u must be finite and of shape (T, {nu}), got shape {u.shape}")
+        raise InvalidModelError(f"u must be finite and of shape (T, {nu}), got shape {u.shape}")
     first = max(len(u) - TYPICAL, 0) // 2
     return u[first : first + TYPICAL]

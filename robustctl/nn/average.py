@@ -9,7 +9,7 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, Claim, joined, signals
 from ..registry import registered
 from ..system import Parameterization, System
@@ -141,7 +141,7 @@ class Average(Parameterization):
 
     - `members`: parameterizations of systems with equal numbers of inputs and outputs.
 
-    **Raises:** `ModelError` for no members, and for members that do not fit each other.
+    **Raises:** `InvalidModelError` for no members, and for members that do not fit each other.
 
     **Example:** ::
 
@@ -158,7 +158,7 @@ class Average(Parameterization):
         systems = [eqx.filter_eval_shape(model.explicit) for model in models]
         found = [(s.nu, s.ny) for s in systems if isinstance(s, System)]
         if not found or len(found) < len(self.members) or len(set(found)) > 1:
-            raise ModelError(
+            raise InvalidModelError(
                 "the members of an average must be one or more parameterizations of systems with equal numbers of inputs and outputs, "
                 f"got {[type(member).__name__ for member in self.members]} with (inputs, outputs) {found}"
             )

@@ -8,7 +8,7 @@ import jax.scipy.linalg as jsl
 import numpy as np
 from jaxtyping import Array
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..linalg import exact_map
 from ..registry import registered
 from ..system import Parameterization
@@ -42,7 +42,7 @@ class CorrectedR2DN(Parameterization):
     - `d`: offset of its output, (ny,).
     - `core`: a `ContractingR2DN` with nu + np inputs and ny outputs.
 
-    **Raises:** `ModelError` for matrices that do not fit each other or the core, and for a prior that does not forget
+    **Raises:** `InvalidModelError` for matrices that do not fit each other or the core, and for a prior that does not forget
     faster than the core's rate.
     """
 
@@ -81,7 +81,7 @@ class CorrectedR2DN(Parameterization):
         ):
             M = given.exact
             if M.shape != shape or not np.isfinite(M).all():
-                raise ModelError(
+                raise InvalidModelError(
                     f"{name} must be finite and of shape {shape} for a prior of {n} states and a core of {inputs} inputs and "
                     f"{ny} outputs, got {M.tolist()}"
                 )
@@ -114,14 +114,14 @@ def _check_core(core: R2DN) -> None:
 
 
 def prior_metric(A: np.ndarray, rate: float) -> np.ndarray:
-    """Return the P of `A'PA - rate^2 P = -I`, or raise `ModelError` where A does not forget faster than the rate."""
+    """Return the P of `A'PA - rate^2 P = -I`, or raise `InvalidModelError` where A does not forget faster than the rate."""
     import scipy.linalg  # slow to import
 
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.isfinite(A).all():
-        raise ModelError(f"A must be finite and square, got {A.tolist()}")
+        raise InvalidModelError(f"A must be finite and square, got {A.tolist()}")
     slowest = np.abs(np.linalg.eigvals(A)).max()
     if not slowest < rate:
-        raise ModelError(
+        raise InvalidModelError(
             f"the prior must forget faster than the core's rate {rate:g}, but A has an eigenvalue of size {slowest:.6g}; give "
             "it a gain from the measured output (rc.classical.kalman), or the core a larger rate"
         )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, block_diagonal, float64
 from ..registry import registered
 from ..system import System
@@ -88,7 +88,9 @@ class FoldedR2DN(System):
     def numpy_step(self) -> tuple[Callable, np.ndarray]:
         """Return the same step on NumPy vectors, and the zero state."""
         if self.activation not in IN_NUMPY:
-            raise ModelError(f"the activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}")
+            raise InvalidModelError(
+                f"the activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation}"
+            )
         G, g, W = (np.asarray(a) for a in (self.G, self.g, self.W))
         hidden = [(np.asarray(Wk), np.asarray(b)) for Wk, b in self.hidden]
         activation, nx, n = IN_NUMPY[self.activation], self.nx, self.W.shape[0]

@@ -79,7 +79,7 @@ class GRU(Parameterization):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1 or another dtype.
+    **Raises:** `InvalidModelError` for a size below 1 or another dtype.
     """
 
     system: GatedSystem
@@ -112,7 +112,7 @@ class LSTM(Parameterization):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1 or another dtype.
+    **Raises:** `InvalidModelError` for a size below 1 or another dtype.
     """
 
     system: GatedSystem

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..checks import check_gamma, check_rate, check_supply, of_type
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..linalg import exact_map
 from ..registry import registered
 from ..system import Parameterization, dtype_of
@@ -47,7 +47,7 @@ class Guarantee(eqx.Module):
         return None
 
     def for_ports(self, nu: int, ny: int, dtype) -> "Guarantee":
-        """Return the guarantee of a model of so many inputs and outputs; raise `ModelError` where it does not fit."""
+        """Return the guarantee of a model of so many inputs and outputs; raise `InvalidModelError` where it does not fit."""
         return self
 
 
@@ -63,7 +63,7 @@ class Contracting(Guarantee):
 
     - `rate`: in (0, 1], per sample; 1.0 asks only that they do.
 
-    **Raises:** `ModelError` for a rate outside (0, 1].
+    **Raises:** `InvalidModelError` for a rate outside (0, 1].
     """
 
     rate: Fixed
@@ -91,7 +91,7 @@ class Lipschitz(Guarantee):
     - `rate`: in (0, 1], per sample.
     - `trainable`: whether training may move gamma from there; give the loss a term in `model.gamma` then.
 
-    **Raises:** `ModelError` for a gamma that is not positive and finite, and a rate outside (0, 1].
+    **Raises:** `InvalidModelError` for a gamma that is not positive and finite, and a rate outside (0, 1].
     """
 
     rate: Fixed
@@ -139,7 +139,7 @@ class Dissipative(Guarantee):
     - `R`: (nu, nu), symmetric, with `R - S Q^-1 S'` positive definite.
     - `rate`: in (0, 1], per sample.
 
-    **Raises:** `ModelError` unless Q < 0 and R - S Q^-1 S' > 0, and for a rate outside (0, 1].
+    **Raises:** `InvalidModelError` unless Q < 0 and R - S Q^-1 S' > 0, and for a rate outside (0, 1].
     """
 
     rate: Fixed
@@ -162,10 +162,10 @@ class Dissipative(Guarantee):
         return self.Q.exact, self.S.exact, self.R.exact
 
     def for_ports(self, nu: int, ny: int, dtype) -> "Dissipative":
-        """Return the same, or raise `ModelError` for another number of inputs or outputs than the supply rate has."""
+        """Return the same, or raise `InvalidModelError` for another number of inputs or outputs than the supply rate has."""
         shape = self.S.words.shape[:-1]
         if shape != (nu, ny):
-            raise ModelError(
+            raise InvalidModelError(
                 f"S must have shape {(nu, ny)} for nu = {nu}, ny = {ny}, got {shape}; give Q (ny, ny), S (nu, ny), R (nu, nu)"
             )
         return self
@@ -207,11 +207,11 @@ class Guaranteed(Parameterization):
 
 
 def check_contracting(core: Any, kind: type["Recurrent"], must: str, do: str = "") -> None:
-    """Raise `ModelError` unless a core is of a class and promises contraction alone, no bound on its output."""
-    of_type(core, kind, must, do, ModelError)
+    """Raise `InvalidModelError` unless a core is of a class and promises contraction alone, no bound on its output."""
+    of_type(core, kind, must, do, InvalidModelError)
     if core.guarantee.bounds_output:
         given = type(core.guarantee).__name__
-        raise ModelError(f"{must}, got {given}{do and f'; {do}'}")
+        raise InvalidModelError(f"{must}, got {given}{do and f'; {do}'}")
 
 
 class Recurrent(Guaranteed):

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..linalg import slack
 from .inverse import invert_bounded_real
 from .numpy_maps import Shapes, in_numpy
@@ -28,10 +28,10 @@ def split(key: PRNGKeyArray, count: int) -> tuple[PRNGKeyArray, ...]:
 
 
 def key_bits(key: Array) -> Array:
-    """Return the numbers (n,) that a single key holds, or raise `ModelError` for a batch of keys."""
+    """Return the numbers (n,) that a single key holds, or raise `InvalidModelError` for a batch of keys."""
     bits = jr.key_data(key)
     if bits.ndim != 1:
-        raise ModelError(
+        raise InvalidModelError(
             f"key must be a single key, for example jax.random.key(0), got keys of shape {key.shape}; build under jax.vmap"
         )
     return bits
@@ -130,10 +130,10 @@ def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
     - `highest`: frequency, Hz.
     - `dt`: sample time, seconds.
 
-    **Raises:** `ModelError` unless 0 < lowest <= highest < 1 / (2 dt).
+    **Raises:** `InvalidModelError` unless 0 < lowest <= highest < 1 / (2 dt).
     """
     if not 0 < lowest <= highest < 1 / (2 * dt):
-        raise ModelError(
+        raise InvalidModelError(
             f"frequencies must satisfy 0 < lowest <= highest < 1 / (2 dt) = {1 / (2 * dt):g} Hz, got lowest = {lowest!r} and "
             f"highest = {highest!r}; are they in Hz, and dt in s?"
         )

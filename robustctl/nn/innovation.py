@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..affine import to_float64
 from ..checks import check_sizes
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..linalg import exact_map, slack
 from ..registry import registered
 from ..system import System
@@ -80,6 +80,11 @@ class InnovationSystem(System):
     def ny(self) -> int:
         """Number of outputs."""
         return self.by.size
+
+    @property
+    def predictor_sizes(self) -> tuple[int, int]:
+        """Numbers of controls and measured outputs that it reads."""
+        return self.B2.shape[1], self.K.shape[1]
 
     @property
     def flags(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -181,7 +186,7 @@ class InnovationR2DN(Guaranteed):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, another dtype, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
+    **Raises:** `InvalidModelError` for a size below 1, another dtype, more than 8 outputs, a rate outside (0, 1] or a slope outside [0, 1].
     """
 
     X: Float[Array, "nx n"]
@@ -215,11 +220,11 @@ class InnovationR2DN(Guaranteed):
     ):
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
         if nz < 0:
-            raise ModelError(f"nz must be at least 0, got {nz}")
+            raise InvalidModelError(f"nz must be at least 0, got {nz}")
         self.guarantee = Contracting(rate)
         dtype = free_dtype(dtype)
         if ny > MOST_OUTPUTS:
-            raise ModelError(
+            raise InvalidModelError(
                 f"ny must be at most {MOST_OUTPUTS}, for every pattern of lost outputs counts, got {ny}"
             )
         a_key, c_key, h_key, port_key, D_key, phi_key = split(key, 6)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, Bounded, block_form, series, static_gain
 from ..pytrees import shape_of, traced
 from ..system import Certifiable, explicit_of, form_of
@@ -90,7 +90,7 @@ def _reason(form: LFT) -> str:
 
 
 def check_phi(phi: Callable, nv: int, dtype) -> None:
-    """Raise `ModelError` unless `phi` maps `nv` features to `nv` and is, as far as can be seen, 1-Lipschitz.
+    """Raise `InvalidModelError` unless `phi` maps `nv` features to `nv` and is, as far as can be seen, 1-Lipschitz.
 
     A network with a bound must have one of at most 1; one without is tried at 64 random points, which
     can refuse it but not certify it. Inside `jit` or `vmap` only the shapes are checked.
@@ -100,12 +100,12 @@ def check_phi(phi: Callable, nv: int, dtype) -> None:
     try:
         out = eqx.filter_eval_shape(network, v)
     except Exception as error:
-        raise ModelError(
+        raise InvalidModelError(
             f"phi must accept a vector of nv = {nv} features; calling it raised: {error}"
         ) from error
     shape = shape_of(out)
     if shape != (nv,):
-        raise ModelError(
+        raise InvalidModelError(
             f"phi must map nv = {nv} features to {nv}, got an output of shape {out if shape is None else shape}"
         )
     if traced(network):
@@ -115,7 +115,7 @@ def check_phi(phi: Callable, nv: int, dtype) -> None:
         (_sampled(network, nv, dtype), "found at sampled points") if bound is None else (bound, "checked")
     )
     if not found <= 1 + _TOLERANCE:
-        raise ModelError(
+        raise InvalidModelError(
             f"phi must be 1-Lipschitz, got a Lipschitz constant of {found:.6g} ({how}); "
             "divide its output by that or use LBDN, which is 1-Lipschitz for all weights"
         )

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..linalg import headroom, response, slack
 from .inverse import Rates, outside_ports, within_ports
 
@@ -145,7 +145,7 @@ def _bounded(
             if given_up < EXACT:
                 break
     if best is None:
-        raise ModelError(
+        raise InvalidModelError(
             "the linear model must have a near one inside the guarantee, but none was found; use a larger rate or gamma"
         )
     return best

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..checks import of_type
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..system import System
 
 Step = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -22,13 +22,13 @@ def numpy_step(system: System) -> tuple[Step, np.ndarray]:
     - `system`: an explicit R2DN with hidden layers, one in its signals' units, as `fitted.model.explicit()` gives, or
       any other system whose class has a method `numpy_step`.
 
-    **Raises:** `ModelError` for another system, and an activation that is not in `rc.nn.ACTIVATIONS`; the step of a system in its
+    **Raises:** `InvalidModelError` for another system, and an activation that is not in `rc.nn.ACTIVATIONS`; the step of a system in its
     signals' units for an input of another shape.
     """
-    of_type(system, System, "numpy_step needs a system", "give its explicit()", ModelError)
+    of_type(system, System, "numpy_step needs a system", "give its explicit()", InvalidModelError)
     found = system.numpy_step()
     if found is None:
-        raise ModelError(
+        raise InvalidModelError(
             f"the system must be an explicit R2DN with a hidden layer, got {type(system).__name__}; robustctl.runtime steps any "
             "system that rc.export.runtime has written, and rc.export.compile in C"
         )

@@ -2,7 +2,7 @@
 
 from typing import TypeVar, cast
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..system import Parameterization
 
 _M = TypeVar("_M", bound=Parameterization)
@@ -19,8 +19,10 @@ def quiet(model: _M, factor: float = 1e-2) -> _M:
     - `model`: a parameterization whose class has a method `quiet(factor)`.
     - `factor`: what its output arrays are multiplied by, positive.
 
-    **Raises:** `ModelError` for a model without an output that can be scaled, and a factor that is not positive.
+    **Raises:** `InvalidModelError` for a model without an output that can be scaled, and a factor that is not positive.
     """
     if not factor > 0:
-        raise ModelError(f"factor must be positive, got {factor}; at zero some gradients would be zero too")
+        raise InvalidModelError(
+            f"factor must be positive, got {factor}; at zero some gradients would be zero too"
+        )
     return cast(_M, model.quiet(factor))

@@ -235,8 +235,8 @@ class R2DN(Recurrent):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, another dtype, a slope outside [0, 1], a phi that is not 1-Lipschitz, or a supply rate
-    for other numbers of inputs and outputs.
+    **Raises:** `InvalidModelError` for a size below 1, another dtype, a slope outside [0, 1], a phi that is not 1-Lipschitz, or a supply
+    rate for other numbers of inputs and outputs.
     """
 
     core: R2DNCore

@@ -243,8 +243,8 @@ class REN(Recurrent):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, another dtype, a slope outside [0, 1], or a supply rate for other numbers of inputs and
-    outputs.
+    **Raises:** `InvalidModelError` for a size below 1, another dtype, a slope outside [0, 1], or a supply rate for other numbers of inputs
+    and outputs.
     """
 
     core: RENCore

@@ -112,7 +112,7 @@ class SandwichNetwork(Certifiable):
         return static(chain[:v, n:], chain[:v, :n], chain[v:, n:], chain[v:, :n], blocks, assumptions)
 
     def _check(self) -> None:
-        """Raise `ModelError` for arrays that do not fit each other."""
+        """Raise `InvalidModelError` for arrays that do not fit each other."""
         check_one(self, self.b)
         n = self.ni
         for layer in self.layers:
@@ -172,7 +172,7 @@ class LBDN(Parameterization):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, another dtype or an activation with a slope outside [0, 1].
+    **Raises:** `InvalidModelError` for a size below 1, another dtype or an activation with a slope outside [0, 1].
     """
 
     layers: tuple[SandwichParameters, ...]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import check_rate, check_sizes
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, Claim, float64, linear
 from ..linalg import exact_map, slack
 from ..pytrees import fields_of
@@ -106,7 +106,7 @@ class StableLinear(Guaranteed):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, another dtype or a rate outside (0, 1].
+    **Raises:** `InvalidModelError` for a size below 1, another dtype or a rate outside (0, 1].
     """
 
     X: Float[Array, "nh nh"]
@@ -174,12 +174,12 @@ def stable_linear_at(A, B, C, D, by, *, rate: float = 1.0) -> StableLinear:
     - `by`: offset of the output, (ny,).
     - `rate`: in (0, 1], per sample.
 
-    **Raises:** `ModelError` for an A that is not stable at the rate.
+    **Raises:** `InvalidModelError` for an A that is not stable at the rate.
     """
     A, B, C, D = (np.asarray(M, np.float64) for M in (A, B, C, D))
     radius = np.abs(np.linalg.eigvals(A)).max(initial=0.0)
     if not radius < rate:
-        raise ModelError(f"A must have a spectral radius below the rate {rate:g}, got {radius:.6g}")
+        raise InvalidModelError(f"A must have a spectral radius below the rate {rate:g}, got {radius:.6g}")
     nx, (ny, nu) = len(A), D.shape
     L = np.linalg.cholesky(gramian((A / ((radius + rate) / 2)).T, C.T @ C))
     A, B, C = L.T @ np.linalg.solve(L, A.T).T, L.T @ B, np.linalg.solve(L, C.T).T

@@ -26,7 +26,7 @@ class StateObserver(Parameterization):
     - `core`: a `ContractingR2DN` or `ContractingREN` with as many states as the plant's and the plant's controls and measured
       outputs for its inputs; its own output map is not used and stays where it is.
 
-    **Raises:** `ModelError` for another core.
+    **Raises:** `InvalidModelError` for another core.
     """
 
     core: Recurrent

@@ -84,7 +84,7 @@ class LipschitzStatic(Guaranteed):
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
-    **Raises:** `ModelError` for a size below 1, another dtype, gamma not positive and finite or a slope outside [0, 1].
+    **Raises:** `InvalidModelError` for a size below 1, another dtype, gamma not positive and finite or a slope outside [0, 1].
     """
 
     phi: LBDN

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import override
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, linear
 from ..registry import registered
 from .plant import Plant
@@ -35,7 +35,7 @@ class LinearPlant(Plant):
     - `disturbances`: names or `Signal`s; default `d[0]`, ...
     - `outputs`: names or `Signal`s; default `y[0]`, ...
 
-    **Raises:** `ModelError` for matrices that do not fit each other or are not finite, a number of names that is not the
+    **Raises:** `InvalidModelError` for matrices that do not fit each other or are not finite, a number of names that is not the
     number of channels, and a nonzero `D`.
 
     **Example:** ::
@@ -75,11 +75,11 @@ class LinearPlant(Plant):
             ("Bd", (nx, given["Bd"].shape[1])),
         ):
             if given[name].shape != shape:
-                raise ModelError(f"{name} must have shape {shape} to fit A, got {given[name].shape}")
+                raise InvalidModelError(f"{name} must have shape {shape} to fit A, got {given[name].shape}")
             if not np.isfinite(given[name]).all():
-                raise ModelError(f"{name} must be finite, got {given[name].tolist()}")
+                raise InvalidModelError(f"{name} must be finite, got {given[name].tolist()}")
         if D is not None and np.any(np.asarray(D)):
-            raise ModelError(
+            raise InvalidModelError(
                 f"D must be zero, got {np.asarray(D).tolist()}: a controller reads y before it chooses u, and a feedthrough "
                 "would make an algebraic loop; add the actuator's or sensor's lag as a state"
             )
@@ -122,7 +122,7 @@ def _signals(letter: str, given: Sequence[str | Signal] | None, count: int) -> t
     listed = [f"{letter}[{k}]" for k in range(count)] if given is None else list(given)
     signals = tuple(s if isinstance(s, Signal) else Signal(s) for s in listed)
     if len(signals) != count or len({s.name for s in signals}) != count:
-        raise ModelError(
+        raise InvalidModelError(
             f"there must be {count} different names for {letter}, got {[s.name for s in signals]}"
         )
     return signals

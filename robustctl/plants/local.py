@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..affine import to_float64
-from ..errors import ModelError, RobustctlWarning
+from ..errors import InvalidModelError, RobustctlWarning
 from ..pytrees import traced
 from .plant import Plant
 from .solvers import RK4
@@ -49,7 +49,7 @@ def _local(plant: Plant):
 def check_equilibrium(plant: Plant) -> None:
     """Refuse a plant whose operating point is not an equilibrium.
 
-    **Raises:** `ModelError` with the rates.
+    **Raises:** `InvalidModelError` with the rates.
     """
     at = local(plant)
     if at is None:
@@ -63,7 +63,7 @@ def check_equilibrium(plant: Plant) -> None:
             for s, rate, moves in zip(plant.states, at.rates, off, strict=True)
             if moves
         )
-        raise ModelError(
+        raise InvalidModelError(
             f"the operating point must be an equilibrium of the plant, but at x = {_few(at.x)}, u = {_few(at.u)} it moves: {moving}; let "
             f"operating_point() of {type(plant).__name__} return an equilibrium (rc.classical.equilibrium(plant, u0, x0) finds x for a u)"
         )
@@ -72,7 +72,7 @@ def check_equilibrium(plant: Plant) -> None:
 def check_steps(sampled: "Sampled") -> None:
     """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.
 
-    **Raises:** `ModelError` for a stable mode that the steps make unstable.
+    **Raises:** `InvalidModelError` for a stable mode that the steps make unstable.
 
     **Warns:** `RobustctlWarning` for an oscillation that they miss by 1 % of its size or more in a sample, and a decay by 25 %.
     """
@@ -104,7 +104,9 @@ def check_steps(sampled: "Sampled") -> None:
         f"|lambda| times a step is {fastest * step:.3g} for {name}"
     )
     if lost.any():
-        raise ModelError(f"{found}, which makes a stable plant unstable; {_remedy(fastest * sampled.dt)}")
+        raise InvalidModelError(
+            f"{found}, which makes a stable plant unstable; {_remedy(fastest * sampled.dt)}"
+        )
     warnings.warn(f"{found}; {_remedy(fastest * sampled.dt)}", RobustctlWarning, stacklevel=5)
 
 

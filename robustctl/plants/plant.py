@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
@@ -35,7 +34,7 @@ def parameter(default: float | Sequence[float], unit: str, source: str = ""):
 
 
 def _as_array(value) -> Array:
-    return value if isinstance(value, jax.Array) else jnp.asarray(value, jnp.result_type(float))
+    return value if eqx.is_array(value) else jnp.asarray(value, jnp.result_type(float))
 
 
 class Plant(Certifiable):
@@ -53,7 +52,7 @@ class Plant(Certifiable):
 
     A linear plant can define `lft()`, in continuous time: the matrices of dx/dt and y, inputs `[u, d]`.
 
-    **Raises:** `ModelError` for a tuple that is missing or holds anything but Signals, an output that is no state where `output`
+    **Raises:** `InvalidModelError` for a tuple that is missing or holds anything but Signals, an output that is no state where `output`
     is the default, a physical number that `parameter` does not declare, and equations that JAX cannot trace or that return
     anything but one array of their size, with what to write.
 

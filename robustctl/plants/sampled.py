@@ -10,8 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float
 from typing_extensions import override
 
-from ..checks import is_positive, is_whole
-from ..errors import ModelError
+from ..checks import is_positive, is_whole, of_type
+from ..errors import InvalidModelError
 from ..lft import LFT
 from ..pytrees import fields_of
 from ..registry import registered
@@ -60,7 +60,7 @@ class Imperfections(eqx.Module):
     - `resolution`: quantization step of the outputs in their units, one number or one per output; gradients ignore
       the quantization.
 
-    **Raises:** `ModelError` for a value out of range.
+    **Raises:** `InvalidModelError` for a value out of range.
     """
 
     saturate: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -75,11 +75,13 @@ class Imperfections(eqx.Module):
         limits = {"rate_limit": self.rate_limit, "noise": self.noise, "resolution": self.resolution}
         for name, value in limits.items():
             if value is not None and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-                raise ModelError(f"{name} must be positive and finite, or None for none, got {value}")
+                raise InvalidModelError(f"{name} must be positive and finite, or None for none, got {value}")
         if not is_whole(self.delay, 0):
-            raise ModelError(f"delay must be a whole number of samples of at least 0, got {self.delay!r}")
+            raise InvalidModelError(
+                f"delay must be a whole number of samples of at least 0, got {self.delay!r}"
+            )
         if not 0 <= self.jitter < 1:
-            raise ModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
+            raise InvalidModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
 
 
 @registered(name="plants.Sampled")
@@ -105,7 +107,7 @@ class Sampled(StrictlyProper):
       steps in place of `substeps`.
     - `adjoint`: how Diffrax differentiates adaptive steps.
 
-    **Raises:** `ModelError` for an argument that is not a `Plant`, a `dt` that is not positive and finite, and `substeps`
+    **Raises:** `InvalidModelError` for an argument that is not a `Plant`, a `dt` that is not positive and finite, and `substeps`
     below 1.
 
     **Example:** ::
@@ -124,16 +126,15 @@ class Sampled(StrictlyProper):
 
     def __check_init__(self):
         """Refuse arguments of another class and numbers out of range."""
-        if not isinstance(self.plant, Plant):
-            raise ModelError(
-                f"the plant must be a rc.plants.Plant in continuous time, got a {type(self.plant).__name__}; "
-                "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to "
-                "a system that needs no sampling"
-            )
+        of_type(
+            self.plant, Plant, "the plant must be a rc.plants.Plant in continuous time",
+            "rc.classical.from_control converts a continuous-time python-control model to a Plant, and a discrete-time one to a system "
+            "that needs no sampling", InvalidModelError,
+        )  # fmt: skip
         if not is_positive(self.dt):
-            raise ModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
+            raise InvalidModelError(f"dt must be a positive, finite number of seconds, got {self.dt!r}")
         if self.substeps < 1:
-            raise ModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
+            raise InvalidModelError(f"substeps must be at least 1 per sample, got {self.substeps}")
 
     @override
     def check_parts(self) -> None:
@@ -142,7 +143,7 @@ class Sampled(StrictlyProper):
             ("rate_limit", given.rate_limit, self.nu), ("noise", given.noise, self.ny), ("resolution", given.resolution, self.ny),
         ):  # fmt: skip
             if isinstance(value, tuple) and len(value) != n:
-                raise ModelError(f"{name} must be one number or {n} of them, got {value}")
+                raise InvalidModelError(f"{name} must be one number or {n} of them, got {value}")
 
     @property
     @override
@@ -213,7 +214,7 @@ class Sampled(StrictlyProper):
     def check_steps(self) -> None:
         """Refuse steps of a fixed size that are too long for the plant at its operating point, or warn of them.
 
-        **Raises:** `ModelError` for a stable mode that the steps make unstable.
+        **Raises:** `InvalidModelError` for a stable mode that the steps make unstable.
 
         **Warns:** `RobustctlWarning` for an oscillation that they miss by 1 % of its size or more in a sample, and a decay by 25 %.
         """

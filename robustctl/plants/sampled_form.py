@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from ..affine import to_float64
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..lft import LFT, delay, joined, linear, saturation, signals
 from .signal import limits
 
@@ -40,7 +40,7 @@ def _held(sampled: "Sampled", continuous: LFT) -> LFT:
     nu, nd = sampled.nu, len(sampled.plant.disturbances)
     expected = len(sampled.plant.states), nu + nd, sampled.ny
     if (continuous.nx, continuous.nu, continuous.ny) != expected:
-        raise ModelError(
+        raise InvalidModelError(
             f"lft() of {type(sampled.plant).__name__} must have the plant's numbers of states, of controls and disturbances and of "
             f"outputs, {expected}, got {(continuous.nx, continuous.nu, continuous.ny)}"
         )

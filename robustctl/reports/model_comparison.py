@@ -12,6 +12,7 @@ from .. import plot
 from ..data import Record
 from ..errors import DataError
 from ..identify import ChannelScores, Simulation, simulate
+from ..pytrees import fields_of
 from ..store.json_text import finite, json_text
 from ..train import FittedModel
 from ..train.fitted_model import check_fitted
@@ -156,7 +157,7 @@ def check_alike(models: Mapping[str, FittedModel]) -> None:
                 "compare them on a record of each sample time"
             )
         for what in _SHARED:
-            ours, theirs = getattr(one, what), getattr(other, what)
+            ours, theirs = fields_of(one)[what], fields_of(other)[what]
             if ours != theirs:
                 raise DataError(
                     f"models to compare must share their {what}: {first!r} has {ours}, {name!r} has {theirs}; compare models of "

@@ -46,9 +46,11 @@ def certified_gain(loop: Feedback, linear: LinearLoop | None, performance: Perfo
         return CertifiedGain(
             hinf_norm(linear.disturbance), "The loop is linear, so its H-infinity norm is its gain."
         )
-    if not isinstance(policy, Youla | Alongside):
-        return CertifiedGain(None, "No certificate covers this controller in this loop.")
-    return _youla(sampled, policy, performance)
+    match policy:
+        case Youla() | Alongside():
+            return _youla(sampled, policy, performance)
+        case _:
+            return CertifiedGain(None, "No certificate covers this controller in this loop.")
 
 
 def _youla(sampled: Sampled, policy: Youla | Alongside, performance: Performance) -> CertifiedGain:

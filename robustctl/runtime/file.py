@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError
+from ..store.json_text import entry
 from ..store.seal import KEY, check_seal, shown
 from .program import Program
 from .step import Step
@@ -62,17 +63,17 @@ def _unpacked(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         # Without a copy for each array of all of them.
         body = memoryview(data)[end:]
         arrays = {name: _array(name, entry, body) for name, entry in table.items()}
+    except ModelFileError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        if isinstance(error, ModelFileError):
-            raise
         raise ModelFileError(
             f"a program's file must hold a table of arrays and a header, reading them raised {error!r:.200}; export the system again"
         ) from error
-    if not isinstance(header.get("program"), dict):
+    if (found := entry(header, "program", dict)) is None:
         raise ModelFileError(
             f"the file must hold a program, got {shown(header)}; rc.load reads a model, rc.export.runtime writes a program"
         )
-    return header["program"], arrays
+    return found, arrays
 
 
 def _array(name: str, entry: dict, data: memoryview) -> np.ndarray:

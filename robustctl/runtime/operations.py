@@ -127,9 +127,12 @@ def _reduce(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
     return lambda x: in_order(how, moved(x))
 
 
+_FIND = {"max": np.argmax, "min": np.argmin}
+
+
 @handler("arg")
 def _arg(op: Operation, dtypes: dict[str, np.dtype]) -> Function:
-    find, axis, dtype = getattr(np, f"arg{op.params['how']}"), op.params["axis"], dtypes[op.results[0].dtype]
+    find, axis, dtype = _FIND[op.params["how"]], op.params["axis"], dtypes[op.results[0].dtype]
     return lambda x: np.asarray(find(x, axis), dtype)
 
 

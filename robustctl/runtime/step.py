@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from .compiled import Compiled
 from .program import Program, Signals, Value
 
@@ -56,7 +56,7 @@ class Step:
     def __call__(self, x: Any, u: Any) -> tuple[Any, Any]:
         """Return `(x_next, y)` for a state and one sample of the input.
 
-        **Raises:** `ModelError` for arrays of another number or shape.
+        **Raises:** `InvalidModelError` for arrays of another number or shape.
         """
         m = self._template.copy()
         _fill(m, self._state, x, "the state")
@@ -79,11 +79,13 @@ class Step:
 def _fill(m: list, slots: list, given: Any, what: str) -> None:
     arrays = (given,) if len(slots) == 1 else given
     if len(arrays) != len(slots):
-        raise ModelError(f"{what} must be a tuple of {len(slots)} arrays, got {len(arrays)}")
+        raise InvalidModelError(f"{what} must be a tuple of {len(slots)} arrays, got {len(arrays)}")
     for (at, shape, dtype), array in zip(slots, arrays, strict=True):
         found = np.asarray(array, dtype)
         if found.shape != shape:
-            raise ModelError(f"{what} must be one sample, an array of shape {shape}, got shape {found.shape}")
+            raise InvalidModelError(
+                f"{what} must be one sample, an array of shape {shape}, got shape {found.shape}"
+            )
         m[at] = found
 
 

@@ -55,16 +55,18 @@ class _Writer:
         }
 
     def param(self, param: Any) -> Any:
-        if isinstance(param, Block):
-            operations = [self.operation(op) for op in param.operations]
-            return {
-                "inputs": self.values(param.inputs),
-                "operations": operations,
-                "outputs": self.values(param.outputs),
-            }
-        if isinstance(param, tuple):
-            return [self.param(each) for each in param]
-        return param
+        match param:
+            case Block():
+                operations = [self.operation(op) for op in param.operations]
+                return {
+                    "inputs": self.values(param.inputs),
+                    "operations": operations,
+                    "outputs": self.values(param.outputs),
+                }
+            case tuple():
+                return [self.param(each) for each in param]
+            case _:
+                return param
 
     def signals(self, signals: Signals) -> dict:
         return {

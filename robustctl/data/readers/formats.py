@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -110,15 +109,16 @@ def load_experiments(source: Source, wanted: Wanted) -> list[tuple[str, Columns]
 
 
 def _file(path) -> Path:
-    if not isinstance(path, str | os.PathLike):
+    try:
+        file = Path(path)
+    except TypeError:
         raise DataError(
             f"path must be a file name or a list of them, got {path!r:.60} of type {type(path).__name__}; arrays become a record by "
             "rc.data.from_arrays"
-        )
+        ) from None
     try:
-        file = Path(path)
         found, folder = file.is_file(), file.is_dir()
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"path {path!r} cannot be opened: {error}") from error
     if not found:
         raise DataError(f"{file}: there is no such file" + (", it is a folder" if folder else ""))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from ...errors import DataError
 from .limits import Unusable, numeric
 from .request import Columns, Wanted
-from .tables import plain
+from .tables import labels_of, plain
 
 INDEX = "index"
 
@@ -54,7 +53,5 @@ def load_frame(frame: Frame, wanted: Wanted) -> Columns:
                 arrays[name] = [numeric(name, plain(frame.index.to_series()))]
     except Unusable as error:
         raise DataError(str(error)) from error
-    units = frame.attrs.get("units", {})
-    units = units if isinstance(units, Mapping) else {}
-    labels = {name: str(units[name]) for name in arrays if name in units}
+    labels = labels_of(frame.attrs, arrays)
     return Columns([*available, *([] if index is None else [index])], arrays, units=labels)

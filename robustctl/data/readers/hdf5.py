@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .limits import MOST_NAMES, Arrays, Unusable, check_size, numeric
+from .limits import MOST_NAMES, Arrays, Unusable, as_text, check_size, numeric
 
 
 def load_hdf5(path: str, names: list[str]) -> tuple[list[str], Arrays]:
@@ -44,8 +44,7 @@ def unit_of(dataset: Any) -> str | None:
     for attribute in ("units", "unit", "Units", "Unit"):
         label = np.asarray(dataset.attrs.get(attribute, ()))
         if label.size == 1 and label.dtype.kind in "SUO":
-            text = label.ravel()[0]
-            return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+            return as_text(label.ravel()[0])
     return None
 
 
@@ -76,12 +75,13 @@ def find_dataset(file: Any, name: str) -> tuple[Any, str | None]:
 
     item, field = file, None
     for part in name.strip("/").split("/"):
-        if is_dataset(item) and field is None and part in (item.dtype.names or ()):
-            field = part
-        elif isinstance(item, h5py.Group) and part in item:
-            item = child(item, part, name)
-        else:
-            return None, None
+        match item:
+            case h5py.Dataset() if field is None and part in (item.dtype.names or ()):
+                field = part
+            case h5py.Group() if part in item:
+                item = child(item, part, name)
+            case _:
+                return None, None
     if not is_dataset(item):
         return None, None
     return check_dataset(item, file, name), field
@@ -91,7 +91,7 @@ def child(group: Any, part: str, name: str) -> Any:
     """Member of a group; a link out of the file is refused, because it could read any other file of the user."""
     import h5py
 
-    if isinstance(group.get(part, getlink=True), h5py.ExternalLink):
+    if group.get(part, getclass=True, getlink=True) is h5py.ExternalLink:
         raise Unusable(f"{name!r} is a link to another file; copy its data into this one")
     return group[part]
 

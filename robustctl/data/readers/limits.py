@@ -53,14 +53,22 @@ def check_size(name: str, shape: Iterable[int], itemsize: int, path: str) -> Non
         )
 
 
+def as_text(item: str | bytes) -> str:
+    """A text, or bytes of one."""
+    match item:
+        case bytes():
+            return item.decode("utf-8", "replace")
+        case _:
+            return str(item)
+
+
 def numeric(name: str, values: Any) -> np.ndarray:
     """Array of numbers; time stamps may be dates, durations or text."""
     array = np.asarray(values)
     if array.dtype.kind == "S":
         array = np.strings.decode(array, "utf-8", "replace")
     if array.dtype.kind == "O" and array.size and all(isinstance(item, str | bytes) for item in array.flat):
-        text = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.flat]
-        array = np.array(text, str).reshape(array.shape)
+        array = np.array(list(map(as_text, array.flat)), str).reshape(array.shape)
     if array.dtype.kind not in "fiubcmMU":
         raise Unusable(f"variable {name!r} must be an array of numbers, not {array.dtype}")
     return array

@@ -155,15 +155,16 @@ def is_object(value: Any) -> bool:
 
 def refuse_objects(value: Any, name: str) -> None:
     """Raise Unusable for what is no array, cell or struct."""
-    from scipy.io.matlab import MatlabFunction
+    from scipy.io.matlab import MatlabFunction, MatlabOpaque
     from scipy.sparse import issparse
 
-    if is_object(value):
-        raise object_error(name, bytes(value["s2"].flat[0]).decode("latin1"))
-    if issparse(value):
-        raise object_error(name, "sparse matrix")
-    if isinstance(value, MatlabFunction):
-        raise object_error(name, "function handle")
+    match value:
+        case MatlabOpaque():
+            raise object_error(name, bytes(value["s2"].flat[0]).decode("latin1"))
+        case MatlabFunction():
+            raise object_error(name, "function handle")
+        case _ if issparse(value):
+            raise object_error(name, "sparse matrix")
 
 
 def numeric_names(value: Any, where: str) -> list[str]:

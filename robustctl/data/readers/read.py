@@ -112,11 +112,13 @@ def read(
 
 
 def _units(units: Mapping[str, str] | None) -> dict[str, str]:
-    if units is None:
-        return {}
-    if not (isinstance(units, Mapping) and are_all([*units, *units.values()], str)):
-        raise DataError(f"units must map channel names to labels, got {units!r}")
-    return dict(units)
+    match units:
+        case None:
+            return {}
+        case Mapping() if are_all([*units, *units.values()], str):
+            return dict(units)
+        case _:
+            raise DataError(f"units must map channel names to labels, got {units!r}")
 
 
 def _all_used(what: str, names: Iterable[str], asked: tuple[str, ...], channels: tuple[str, ...]) -> None:

@@ -38,8 +38,16 @@ def units(path: str, names: list[str]) -> dict[str, str]:
     from fastparquet import ParquetFile
 
     attrs = json.loads(ParquetFile(path).key_value_metadata.get("PANDAS_ATTRS", "{}"))
-    labels = attrs.get("units") if isinstance(attrs, dict) else None
-    return {name: str(labels[name]) for name in names if name in labels} if isinstance(labels, dict) else {}
+    return labels_of(attrs, names)
+
+
+def labels_of(attrs: Any, names: Iterable[str]) -> dict[str, str]:
+    """Units of columns in the attributes of a DataFrame, which may hold anything."""
+    match attrs:
+        case {"units": {**labels}}:
+            return {name: str(labels[name]) for name in names if name in labels}
+        case _:
+            return {}
 
 
 def plain(column: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ from .c_refs import Place, Ref, Scalar, place
 from .c_text import comment, identifiers
 
 
-def files(program: Program, more: Sequence[str] = (), *, own_functions: bool = False) -> dict[str, str]:
+def files(program: Program, more: Sequence[str] = (), *, own_functions: bool = True) -> dict[str, str]:
     """Return the text of each file of a program by its name; arguments are those of `header` and `source`."""
     name = program.name
     return {f"{name}.h": header(program, more), f"{name}.c": source(program, own_functions=own_functions)}
@@ -47,7 +47,7 @@ def header(program: Program, more: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def source(program: Program, *, own_functions: bool = False) -> str:
+def source(program: Program, *, own_functions: bool = True) -> str:
     """Return the source file, with its own `exp` and `tanh` or without."""
     name, p = program.name, Printer(program, own_functions)
     step = _step(p, program)

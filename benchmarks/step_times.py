@@ -112,7 +112,7 @@ def measured(system: System, turns: int, calls: int) -> dict[str, dict[str, floa
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

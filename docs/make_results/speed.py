@@ -162,6 +162,6 @@ def epoch(results: Results) -> str:
 
 
 TABLES = {f.__name__: f for f in (
-    yardstick, rivals, growth, latency, steps, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch, environments,
-    reading, advising,
+    yardstick, rivals, growth, latency, steps, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch,
+    environments, reading, advising,
 )}  # fmt: skip

@@ -48,7 +48,7 @@ def c(
     - `dt`: sample time in seconds; needed where the system does not know its own.
     - `own_functions`: whether `exp` and `tanh` are written into the file, with errors below 2 and 3 units in the last place; else
       they are called from `math.h`.
-    - `log`: in fixed point samples of the input, time first, for the formats; default noise over twice the range of the inputs.
+    - `log`: in fixed point samples of the input, time first, for the formats; default proven ranges, else those of noise.
 
     **Raises:** `ModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
 

@@ -136,7 +136,7 @@ def fixed(
 
 
 class Formats(NamedTuple):
-    """A step of integers: the system as it is and rounded, its exact step, the log, the sizes, and the proven box of the state or why there is none."""
+    """A step of integers: the system as it is and rounded, its exact step, the log, the sizes, and the state's proven box or why not."""
 
     original: System
     rounded: System

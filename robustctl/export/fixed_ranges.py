@@ -1,4 +1,4 @@
-"""Ranges that no signal of a step leaves, proven for inputs that saturate: states by contraction, all that is computed from them by intervals."""
+"""Ranges that no signal leaves while inputs saturate: of states by contraction, of all that is computed from them by intervals."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -14,14 +14,16 @@ import pytest
 import robustctl as rc
 from robustctl.cli import main
 from robustctl.errors import InvalidModelError, RobustctlError
-from robustctl.export import fixed_formats, matlab_print
+from robustctl.export import fixed_formats, fixed_ranges, matlab_print
 from robustctl.export.compiled import CompiledStep, built, find_compiler
 from robustctl.export.fixed_folder import integer_noise
 from robustctl.export.fixed_lower import RULES
+from robustctl.export.fixed_ranges import Box
 from robustctl.export.matlab_print import Script
 from robustctl.export.trace import prepared
 from robustctl.runtime import Step
 from robustctl.runtime.check import check as check_program
+from robustctl.runtime.compiled import Compiled
 from robustctl.runtime.numbers import rescaled
 from robustctl.runtime.program import Operation, Value
 
@@ -273,6 +275,52 @@ def test_a_log_larger_than_the_range_is_counted():
         rc.export.fixed(linear(), log=np.zeros((50, 2)))
     with pytest.raises(InvalidModelError, match="must stay finite"):
         rc.export.fixed(linear(), log=np.full((5, 1), np.nan))
+
+
+def test_proven_ranges_hold_for_the_worst_input():
+    """For a linear system the largest state is known: the sum of the sizes of its impulse response."""
+    step = rc.export.fixed(linear(), "q15")
+    assert step.ranges == "proven" and step.never_saturates and not step.saturations
+    A, B = np.array([[0.9, 0.2], [-0.1, 0.8]]), np.array([0.0, 1.0])
+    response = np.array([np.linalg.matrix_power(A, k) @ B for k in range(300)])
+    reach = (2**15 - 1) * 2.0 ** -step.lowered.fractions["u"]
+    worst = reach * np.abs(response).sum(axis=0)
+    box = (2**15 - 1) * 2.0 ** -step.lowered.fractions["x"]
+    # Of two states one format, a power of two.
+    assert worst.max() <= box <= 4 * worst.max()
+    for row in response.T:
+        us = reach * np.sign(row[::-1])[:, None]
+        assert not step.saturated(us * (1 - 2.0**-15))
+
+
+def test_values_of_a_step_lie_in_their_boxes():
+    step = rc.export.fixed(model(), "q12", dt=0.1, seconds=10.0)
+    program, rng = step.exact.program, np.random.default_rng(0)
+    (s,), (u,) = program.state, program.inputs
+    ends = [
+        Box(np.full(v.shape, -size), np.full(v.shape, size)) for v, size in ((s.value, 3.0), (u.value, 2.0))
+    ]
+    found = fixed_ranges.boxes(program, ends[:1], ends[1:])
+    compiled = Compiled(program)
+    at = compiled.at(list(found))
+    for _ in range(50):
+        m = list(compiled.template)
+        for v, box in ((s.value, ends[0]), (u.value, ends[1])):
+            (position,) = compiled.at([v])
+            m[position] = rng.uniform(box.low, box.high)
+        for run in compiled.runs:
+            run(m)
+        for (low, high), position in zip(found.values(), at, strict=True):
+            assert np.all(low - 1e-9 <= m[position]) and np.all(m[position] <= high + 1e-9)
+    drift = step.drift.state  # pyright: ignore[reportAttributeAccessIssue]
+    assert step.never_saturates
+    # From a state that is anywhere, it may saturate.
+    assert not fixed_ranges.never_saturates(step.lowered, Box(np.full(3, -1e3), np.full(3, 1e3)), drift)
+
+
+def test_where_ranges_are_not_proven_it_is_said():
+    assert rc.export.fixed(pid()).ranges == "seen: no contraction rate below 1 is proven"
+    assert rc.export.fixed(linear(), log=np.ones((20, 1))).ranges == "seen: a log was given"
 
 
 class Squashed(rc.System):

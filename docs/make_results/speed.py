@@ -67,6 +67,16 @@ def latency(results: Results) -> str:
     return table(("", *ways), rows)
 
 
+def steps(results: Results) -> str:
+    keys = ("median_us", "p99_9_us", "max_us", "times_c")
+    rows = [
+        (f"{system}: {way}", *map(r.get, keys))
+        for system, ways in results.get("step_times", {}).get("systems", {}).items()
+        for way, r in ways.items()
+    ]
+    return table(("", "median, us", "99.9 %, us", "largest, us", "median over that of C"), rows)
+
+
 def rows_in_time(results: Results, file: str) -> list[tuple[str, dict]]:
     """Return each case with each of its rows of iterations over all samples, none where the file is absent."""
     found = results.get(file, {}).get("parallel_in_time", {})
@@ -152,6 +162,6 @@ def epoch(results: Results) -> str:
 
 
 TABLES = {f.__name__: f for f in (
-    yardstick, rivals, growth, latency, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch, environments,
-    reading, advising,
+    yardstick, rivals, growth, latency, steps, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch,
+    environments, reading, advising,
 )}  # fmt: skip

@@ -95,6 +95,8 @@ def _points(x: Float[Array, " n"], P: Float[Array, "n n"]) -> tuple[Array, Array
 
 
 def _moments(points: Float[Array, "m n"], weights: Float[Array, " m"]) -> tuple[Array, Array]:
-    mean = weights @ points
-    deviations = points - mean[None]
-    return mean, (deviations * weights[:, None]).T @ deviations
+    # From the first point, which is near the others: differences are exact, and sums of them are rounded less than those of the points.
+    offsets = points - points[:1]
+    shift = weights @ offsets
+    deviations = offsets - shift[None]
+    return points[0] + shift, (deviations * weights[:, None]).T @ deviations

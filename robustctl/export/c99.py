@@ -24,7 +24,7 @@ def c(
     dtype: Any = None,
     u: PyTree = None,
     dt: float | None = None,
-    own_functions: bool = False,
+    own_functions: bool = True,
     log: PyTree = None,
 ) -> Path:
     """Write a system's step as C99, and return the folder.
@@ -48,9 +48,9 @@ def c(
     - `dtype`: `float32` or `float64`, to which its arrays are rounded; default that of its arrays. `q4` to `q31` for fixed point.
     - `u`: one sample of the input, whose shapes count; needed for a system without `nu`.
     - `dt`: sample time in seconds; needed where the system does not know its own.
-    - `own_functions`: whether `exp` and `tanh` are written into the file, with errors below 2 and 5 units in the last place, instead
-      of called from `math.h`.
-    - `log`: in fixed point samples of the input, time first, for the formats; default noise over twice the range of the inputs.
+    - `own_functions`: whether `exp` and `tanh` are written into the file, with errors below 2 and 3 units in the last place; else
+      they are called from `math.h`.
+    - `log`: in fixed point samples of the input, time first, for the formats; default proven ranges, else those of noise.
 
     **Raises:** `InvalidModelError` for a folder in use, an unknown sample time, and all that `program` refuses.
 

@@ -13,7 +13,7 @@ from .limits import Known
 
 
 def files(
-    program: Program, more: Sequence[str] = (), known: Known | None = None, *, own_functions: bool = False
+    program: Program, more: Sequence[str] = (), known: Known | None = None, *, own_functions: bool = True
 ) -> dict[str, str]:
     """Return the text of each file of a program by its name; arguments are those of `header` and `source`."""
     name = program.name
@@ -54,7 +54,7 @@ def header(program: Program, more: Sequence[str], known: Known) -> str:
     return "\n".join(lines)
 
 
-def source(program: Program, *, own_functions: bool = False) -> str:
+def source(program: Program, *, own_functions: bool = True) -> str:
     """Return the source file, with its own `exp` and `tanh` or without."""
     name, p = program.name, Printer(program, own_functions)
     step = _step(p, program)

@@ -1,6 +1,11 @@
 """Functions of C that a step may call, written into its file where it does; `@` is replaced by the name, `real` by its type of floats."""
 
+import math
 import re
+
+import numpy as np
+
+from .c_text import number
 
 _REAL = {
     "max": "static real @max(real a, real b)\n{\n    return (a > b || a != a) ? a : b;\n}",
@@ -130,62 +135,43 @@ static void @solve(const real *a, real *b, int n, int m, bool lower, bool unit)
 }"""
 
 POWER = """\
-/* 2 to the power k, |k| at most 512. */
-static real @power2(int k)
+/* 2 to the power k, of k + MAGIC, whose last bits are those of the integer k. */
+static inline real @power2(real shifted)
 {
-    real scale = k < 0 ? (real)0.5 : (real)2, found = 1;
-    for (int n = k < 0 ? -k : k; n > 0; n /= 2) {
-        found = n % 2 != 0 ? found * scale : found;
-        scale = n > 1 ? scale * scale : scale;
-    }
-    return found;
+    union { real number; BITS bits; } found;
+    found.number = shifted;
+    found.bits = (found.bits + BIAS) << PLACE;
+    return found.number;
 }"""
 
 EXP = """\
-/* exp(a) with an error below 2 units in the last place. */
-static real @exp(real a)
+/* exp(a) with an error below 2 units in the last place; without branches, so that compilers make vector code of it. */
+static inline real @exp(real a)
 {
-    real r, s = 1;
-    int k;
-    if (a != a) {
-        return a;
-    }
-    if (a > OVER) {
-        return HUGES;
-    }
-    if (a < UNDER) {
-        return 0;
-    }
-    /* a = k log 2 + r, the first part of log 2 with so few bits that its product with k is exact. */
-    k = (int)(a * LOG2E + (a < 0 ? (real)-0.5 : (real)0.5));
-    r = (a - (real)k * LN2_HIGH) - (real)k * LN2_LOW;
-    for (int j = TERMS; j > 0; j--) {
-        s = 1 + s * (r / (real)j);
-    }
-    return s * @power2(k / 2) * @power2(k - k / 2);
+    const real b = a > OVER ? OVER : a < UNDER ? UNDER : a;
+    const real k = (b * LOG2E + MAGIC) - MAGIC;
+    /* b = k log 2 + r, the first part of log 2 with so few bits that its product with k is exact. */
+    const real r = (b - k * LN2_HIGH) - k * LN2_LOW;
+    /* 2^k in two factors, since it may be beyond the largest number. */
+    const real half = k * (real)0.5 + MAGIC, rest = (k - (half - MAGIC)) + MAGIC;
+    real s = SERIES
+    s = s * r + 1;
+    s = s * r + 1;
+    return s * @power2(half) * @power2(rest);
 }"""
 
 TANH = """\
-/* tanh(a) with an error below 5 units in the last place. */
-static real @tanh(real a)
+/* tanh(a) with an error below 3 units in the last place; without branches. */
+static inline real @tanh(real a)
 {
-    const real b = a < 0 ? -2 * a : 2 * a;
-    real e = 0;
-    if (!(b < 44)) {
-        return a != a ? a : a < 0 ? (real)-1 : (real)1;
-    }
-    if (b > (real)0.7) {
-        e = 1 - 2 / (@exp(b) + 1);
-    }
-    else {
-        /* exp(b) - 1, without the cancellation. */
-        for (int j = MORE; j > 1; j--) {
-            e = (1 + e) * (b / (real)j);
-        }
-        e = (1 + e) * b;
-        e = e / (e + 2);
-    }
-    return a < 0 ? -e : e;
+    const real size = a < 0 ? -2 * a : 2 * a;
+    const real b = size > 44 ? (real)44 : size;
+    const real shifted = b * LOG2E + MAGIC, k = shifted - MAGIC, scale = @power2(shifted);
+    const real r = (b - k * LN2_HIGH) - k * LN2_LOW;
+    real s = SERIES
+    /* e = exp(b) - 1, without the cancellation. */
+    const real e = scale * (s * r * r + r) + (scale - 1);
+    return (a < 0 ? -e : e) / (e + 2);
 }"""
 
 RESCALE = """\
@@ -214,16 +200,27 @@ _WHOLE = {
 }
 OWN = ("exp", "tanh")
 """Functions of `math.h` that the file may have itself."""
-NEEDS = {"tanh": ("exp",), "exp": ("power2",)}
+NEEDS = {"tanh": ("power2",), "exp": ("power2",)}
 """Helpers that call others."""
+
+
+def _series(terms: int, double: bool) -> str:
+    """Return the sum of `r^k / (k + 2)!` by Horner's rule, its last term first."""
+    real = np.float64 if double else np.float32
+    exact = [1 / math.factorial(k) for k in range(terms + 1, 1, -1)]
+    first, *others = (number(float(real(a)), "float", double) for a in exact)
+    return "\n".join([f"{first};", *(f"    s = s * r + {each};" for each in others)])
+
+
 _DOUBLE = {
-    "real": "double", "NANS": "(double)NAN", "HUGES": "HUGE_VAL", "OVER": "0x1.62e42fefa39efp+9", "UNDER": "-0x1.74910d52d3052p+9",
-    "LOG2E": "0x1.71547652b82fep+0", "LN2_HIGH": "0x1.62e42feep-1", "LN2_LOW": "0x1.a39ef35793c76p-33", "TERMS": "14", "MORE": "18",
+    "real": "double", "NANS": "(double)NAN", "OVER": "0x1.63p+9", "UNDER": "-0x1.77p+9", "LOG2E": "0x1.71547652b82fep+0",
+    "LN2_HIGH": "0x1.62e42feep-1", "LN2_LOW": "0x1.a39ef35793c76p-33", "MAGIC": "0x1.8p+52", "BITS": "uint64_t", "BIAS": "1023U",
+    "PLACE": "52", "SERIES": _series(12, True),
 }  # fmt: skip
 _SINGLE = {
-    "real": "float", "NANS": "NAN", "HUGES": "HUGE_VALF", "OVER": "0x1.62e42ep+6f", "UNDER": "-0x1.9fe368p+6f",
-    "LOG2E": "0x1.715476p+0f", "LN2_HIGH": "0x1.62ep-1f", "LN2_LOW": "0x1.0bfbe8p-15f", "TERMS": "8", "MORE": "9", "fabs": "fabsf",
-    "sqrt": "sqrtf",
+    "real": "float", "NANS": "NAN", "OVER": "0x1.64p+6f", "UNDER": "-0x1.bp+6f", "LOG2E": "0x1.715476p+0f", "LN2_HIGH": "0x1.62ep-1f",
+    "LN2_LOW": "0x1.0bfbe8p-15f", "MAGIC": "0x1.8p+23f", "BITS": "uint32_t", "BIAS": "127U", "PLACE": "23",
+    "SERIES": _series(6, False), "fabs": "fabsf", "sqrt": "sqrtf",
 }  # fmt: skip
 
 

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from ..runtime.program import BINARY, COMPARE, UNARY, Operation, Value
 from .c_print import Printer, prints
 from .c_refs import Formula, Place, Ref, Scalar, regrouped, viewed
-from .c_text import Index, bare
+from .c_text import Index, bare, plus
 
 _FUNCTIONS = {"abs": "fabs", "round_even": "rint", "rem": "fmod"}
 _SIGNS = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&&", "or": "||", "xor": "!=", "eq": "==", "ne": "!=", "lt": "<",
     "le": "<=", "gt": ">", "ge": ">=",
 }  # fmt: skip
+
+
+_TOGETHER = 8
+"""Terms of a product that are added to every sum at once, so that the sums are read and written less often."""
 
 
 @prints(*UNARY, *BINARY, *COMPARE, "select", "convert")
@@ -165,25 +169,40 @@ def _rows(p: Printer, target: Ref, shape: Sequence[int], terms: int, product, ki
 
 
 def _columns(p: Printer, target: Ref, shape: Sequence[int], terms: int, product) -> None:
-    """Sum all entries of a product together, a term after the other: the same sums, in the same order."""
+    """Sum all entries of a product together, a few terms after the others: the same sums, in the same order."""
     *outer, n = shape
+    first = (terms - 1) % _TOGETHER + 1
 
     def row(at: list[Index]) -> None:
-        def every(k: Index, sign: str) -> None:
-            _over(p, 0, n, lambda j: p.line(f"{target.read([*at, j])} {sign} {product([*at, j], k)};"), "j")
+        def add(k: Index, count: int) -> None:
+            def entry(j: Index) -> None:
+                own = target.read([*at, j])
+                before = [own] if k != 0 else []
+                _sum(p, own, [*before, *(product([*at, j], plus(k, i)) for i in range(count))])
 
-        every(0, "=")
-        _over(p, 1, terms, lambda k: every(k, "+="))
+            _over(p, 0, n, entry, "j")
+
+        add(0, first)
+        _over(p, first, terms, lambda k: add(k, _TOGETHER), step=_TOGETHER)
 
     p.nest(outer, row, "abcdefg")
 
 
-def _over(p: Printer, start: int, end: int, body, name: str = "k") -> None:
+def _sum(p: Printer, target: str, terms: Sequence[str]) -> None:
+    """Print an assignment of a sum, a line for each term."""
+    first, *others = terms
+    p.line(f"{target} = {first}{'' if others else ';'}")
+    for k, term in enumerate(others, 1):
+        p.line(f"    + {term}{';' if k == len(others) else ''}")
+
+
+def _over(p: Printer, start: int, end: int, body, name: str = "k", step: int = 1) -> None:
     """Print a loop over a range, without one where it has at most one turn."""
-    if end - start == 1:
+    if 0 < end - start <= step:
         body(start)
     elif end > start:
-        with p.braces(f"for (int {name} = {start}; {name} < {end}; {name}++)"):
+        move = f"{name}++" if step == 1 else f"{name} += {step}"
+        with p.braces(f"for (int {name} = {start}; {name} < {end}; {move})"):
             body(name)
 
 

@@ -25,7 +25,7 @@ class Printer:
     - `own_functions`: whether `exp` and `tanh` are written into the file instead of called.
     """
 
-    def __init__(self, program: Program, own_functions: bool = False):
+    def __init__(self, program: Program, own_functions: bool = True):
         self.own = OWN if own_functions else ()
         self.prefix, self.double = program.name, program.dtype == "float64"
         self.types = {

@@ -11,7 +11,7 @@ from ..runtime.program import COMPARE, DTYPES, Operation, Program, Value
 from .fixed_lower import Lowered
 
 Array = np.ndarray
-_MOVES = ("reshape", "transpose", "broadcast", "slice", "reverse", "concatenate")
+MOVES = ("reshape", "transpose", "broadcast", "slice", "reverse", "concatenate")
 _SLACK = 1 + 1e-9
 """For the rounding of the bound itself, in float64."""
 
@@ -157,7 +157,7 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
             return e[0].reshape(-1)[np.asarray(op.operands[1].data)]
         case _ if kind in COMPARE:
             return np.where(e[0] + e[1] > 0, np.inf, 0.0)
-        case _ if kind in _MOVES:
+        case _ if kind in MOVES:
             return HANDLERS[kind](op, dict.fromkeys(DTYPES, np.dtype(np.float64)))(*e)
         case _:
             return np.full(op.results[0].shape, np.inf)

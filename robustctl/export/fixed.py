@@ -17,6 +17,7 @@ from . import fixed_kinds  # noqa: F401  # registers what it lowers
 from .drift import Drift, drift, of_fixed
 from .fixed_formats import MOST_BITS, along, bits_of, quantized, ranges
 from .fixed_lower import Lowered, check_kinds, lowered
+from .fixed_ranges import Box, never_saturates, proven
 from .measured import noise
 from .trace import Traced, prepared, traced, tracing
 
@@ -35,6 +36,9 @@ class FixedPoint:
     - `drift`: the bound on what rounding does, or in words why there is none.
     - `saturations`: how often each rounding was saturated along the log, by where it is.
     - `sizes`: what the formats were chosen for, of each value of the exact program in turn.
+    - `ranges`: `proven`, or `seen` and why they are not proven.
+    - `never_saturates`: whether no rounding but that of the inputs can saturate, at any sample and for any input: proven from the
+      ranges and the drift.
     """
 
     system: System
@@ -45,6 +49,8 @@ class FixedPoint:
     drift: Drift | str
     saturations: dict[str, int]
     sizes: tuple[float, ...]
+    ranges: str
+    never_saturates: bool
 
     @property
     def program(self) -> Program:
@@ -84,8 +90,10 @@ def fixed(
     number = integer 2^-n,      |integer| <= 2^B - 1
     ```
 
-    Each array has its own n, chosen from the largest size that it has along a log. Every result is rounded to the nearest, halves away
-    from zero, and saturated; sums of products are exact before, in 64 bits. So the numbers are the same on every processor.
+    Each array has its own n, chosen from the largest size that it can have. Without a log it is proven: inputs saturate at twice their
+    range, `rc.certificates.peak_bounds` bounds the states, and intervals all that is computed from them. Where that is not possible, and
+    with a log, it is the largest size seen. Every result is rounded to the nearest, halves away from zero, and saturated; sums of
+    products are exact before, in 64 bits. So the numbers are the same on every processor.
 
     **Arguments:**
 
@@ -94,9 +102,10 @@ def fixed(
     - `name`: an identifier, with which all names in its code begin.
     - `u`: one sample of the input; needed for a system without `nu`.
     - `dt`: sample time in seconds; needed for code, where the system does not know its own.
-    - `log`: samples of the input, time first, from which ranges are taken; default noise over twice the range of the inputs.
-    - `margin`: what ranges seen along the log are multiplied with, at least 1.
-    - `seconds`: time limit of the proofs.
+    - `log`: samples of the input, time first, from which ranges are taken; default those proven, else noise over twice the range of
+      the inputs.
+    - `margin`: what ranges seen are multiplied with, at least 1.
+    - `seconds`: time limit of each proof.
 
     **Raises:** `InvalidModelError` for another dtype, operations that fixed point does not have, by name, and a log that does not fit.
 
@@ -111,17 +120,23 @@ def fixed(
         raise InvalidModelError(f"dtype must be a fixed-point format, q4 to q{MOST_BITS}, got {dtype!r}")
     if not margin >= 1:
         raise InvalidModelError(f"margin must be at least 1, got {margin}")
-    made = formats(system, bits, name=name, u=u, dt=dt, log=log, margin=margin)
-    with tracing(np.float64):
-        certificate = certify(made.rounded, seconds=seconds)
+    made = formats(system, bits, name=name, u=u, dt=dt, log=log, margin=margin, seconds=seconds)
     counted = saturations(made.low, made.samples)
-    bound = drift_of(made.low, certificate, counted)
+    bound = drift_of(made.low, made.certificate, counted)
+    never = (
+        isinstance(bound, Drift)
+        and isinstance(made.box, Box)
+        and never_saturates(made.low, made.box, bound.state)
+    )
+    ranges = "proven" if isinstance(made.box, Box) else f"seen: {made.box}"
     sizes = tuple(made.sizes.values())
-    return FixedPoint(made.rounded, made.original, made.low, made.exact, certificate, bound, counted, sizes)
+    return FixedPoint(
+        made.rounded, made.original, made.low, made.exact, made.certificate, bound, counted, sizes, ranges, never
+    )  # fmt: skip
 
 
 class Formats(NamedTuple):
-    """A step of integers before anything is proven: the system as it is and rounded, its exact step, the log and the sizes seen."""
+    """A step of integers: the system as it is and rounded, its exact step, the log, the sizes, and the state's proven box or why not."""
 
     original: System
     rounded: System
@@ -129,11 +144,13 @@ class Formats(NamedTuple):
     samples: list[np.ndarray]
     sizes: dict[Value, float]
     low: Lowered
+    certificate: Certificate
+    box: Box | str
 
 
 def formats(
     system: System | Parameterization, bits: int, *, name: str, u: PyTree, dt: float | None, log: PyTree,
-    margin: float = 2.0,
+    margin: float = 2.0, seconds: float = 60.0,
 ) -> Formats:  # fmt: skip
     """Return a system's step with so many bits; arguments and errors are those of `fixed`."""
     ready, _ = prepared(explicit_of(system), np.float64)
@@ -142,8 +159,19 @@ def formats(
         exact = traced(rounded, name=name, dtype=np.float64, u=u, dt=dt)
         check_kinds(exact.program)
         samples = _log(rounded, exact, log)
-    sizes = {v: margin * size for v, size in ranges(exact.program, samples).items()}
-    return Formats(ready, rounded, exact, samples, sizes, lowered(exact.program, sizes, bits))
+        seen = ranges(exact.program, samples)
+        certificate = certify(rounded, seconds=seconds)
+        found = (
+            proven(rounded, exact.program, certificate, seen, bits, seconds)
+            if log is None
+            else "a log was given"
+        )
+    if isinstance(found, str):
+        sizes, box = {v: margin * size for v, size in seen.items()}, found
+    else:
+        sizes, box = found.sizes, found.state
+    low = lowered(exact.program, sizes, bits)
+    return Formats(ready, rounded, exact, samples, sizes, low, certificate, box)
 
 
 def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: float = 60.0) -> int | None:

@@ -76,7 +76,7 @@ def recorded(step: FixedPoint, seconds: float) -> dict[str, Any]:
         "fixed_point": {
             "bits": step.lowered.bits, "fractions": step.lowered.fractions, "sizes": list(step.sizes),
             "saturations": step.saturations, "constants_as_certified": step.constants_as_certified,
-            "bits_needed": needed,
+            "bits_needed": needed, "ranges": step.ranges, "never_saturates": step.never_saturates,
         },
         "drift": fields_of(step.drift),
     }  # fmt: skip

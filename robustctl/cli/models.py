@@ -25,7 +25,7 @@ Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Identify two simulated tanks, in about a minute: train, test, certify, save.
+    """Identify a simulated heat exchanger, in half a minute: train, test beside a linear model, certify, save.
 
     Args:
         out: Folder for the model and its report.
@@ -40,8 +40,8 @@ class Demo:
         """Model and training of the demonstration."""
         return Recipe(
             model="lipschitz",
-            gamma=5.0,
-            init="memory",
+            gamma=10.0,
+            init="linear",
             nx=4,
             nv=8,
             hidden=(16,),
@@ -59,10 +59,10 @@ class Demo:
     def records(self):
         """Return the record to fit, and the one to test on."""
         from ..identify.recipe import check_recipe
-        from ..problems import two_tanks
+        from ..problems import heat_exchanger
 
         check_recipe(self.recipe)
-        return two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
+        return heat_exchanger(1000, seed=self.seed), heat_exchanger(600, seed=self.seed + 1)
 
     def into(self, folder: Path) -> "Demo":
         """Return the same command with another folder."""
@@ -73,9 +73,9 @@ class Demo:
         from ..runs import Run
 
         print(
-            "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test on"
+            "a simulated heat exchanger, valve -> outlet temperature: 1,000 samples to train on, 600 others to test on"
         )
-        out = self.out / "tanks.safetensors"
+        out = self.out / "exchanger.safetensors"
         check_trained(out, self.out)
         run = Run(self.out, resume=True, command=("demo", *arguments(self)))
         return _identify(*self.records(), self.recipe, out, lambda recipe: run)

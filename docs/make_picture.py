@@ -26,9 +26,7 @@ def beats_linear() -> None:
     train, test = heat_exchanger(1000, seed=0), heat_exchanger(600, seed=1)
     linear = rc.identify.subspace(train)
     begin = rc.identify.start(train, linear, nv=16, hidden=(32,), key=jr.key(0))
-    problem = rc.train.Identification(
-        train, scaling=begin.scaling, initial=begin.initial, delay=begin.delay
-    )
+    problem = rc.train.Identification(train, scaling=begin.scaling, initial=begin.initial, delay=begin.delay)
     optimizer = rc.train.two_rate_adam(500)
     fitted = rc.train.train(problem, begin.model, optimizer=optimizer, epochs=500, key=jr.key(1))
     compared = rc.compare_models({"subspace": linear.model, "R2DN": fitted.model}, test)

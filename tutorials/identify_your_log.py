@@ -41,8 +41,8 @@ out.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## The log
 #
-# The plant is a heat exchanger: a valve sets the flow of cold water, and the temperature at its outlet is measured. The file has a column of
-# time stamps in seconds, and empty cells where the sensor failed.
+# The plant is a heat exchanger: a valve sets the flow of cold water, and the temperature at its outlet is measured. The file has a
+# column of time stamps in seconds, and empty cells where the sensor failed.
 #
 # The valve is an equal-percentage one, whose flow grows fiftyfold from shut to open. At a small opening the water stays long: a little more
 # flow cools it by a lot, and it takes a minute. At a large opening the same change does little, and in seconds. No linear model has both.

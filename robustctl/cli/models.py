@@ -269,12 +269,17 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     check_writable(out)
     _print_advice(record)
     clock = Clock(recipe.minutes)
-    choice = choose(record, recipe, clock, clock.lines(SHOWN))
+    say = clock.lines(SHOWN)
+    choice = choose(record, recipe, clock, say)
     run = run_of(choice.recipe)
     fitted = trained(choice, record, clock, test=test, run=run)
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
+    say(
+        "trained and saved; compiling the checks of the certificate, and looking for the smallest gain that holds"
+    )
     proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
+    say("simulating the report's record" if test is None else "simulating the test record")
     linear = None if choice.linear is None else choice.linear.model
     made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record, linear=linear)
     try:

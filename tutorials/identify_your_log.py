@@ -60,7 +60,7 @@ def write_log(path: Path, samples: int, seed: int, lost: slice) -> Path:
     return path
 
 
-log = write_log(out / "log.csv", 1000, seed=0, lost=slice(400, 412))
+log = write_log(out / "log.csv", 1000, seed=0, lost=slice(200, 212))
 fresh = write_log(out / "fresh.csv", 600, seed=1, lost=slice(0, 0))
 
 # %% [markdown]

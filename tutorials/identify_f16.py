@@ -156,7 +156,7 @@ print(f"subspace model: {linear.order} states")
 # state, do not count.
 
 # %%
-band, modes = ((2.0, 40.0), 3) if simulated else ((2.0, 180.0), 12)  # Hz, of the resonances
+band, modes = ((2.0, 20.0), 3) if simulated else ((2.0, 180.0), 12)  # Hz, of the resonances
 segment, washout = (128, 128) if given.quick else (256, 512)
 epochs, size = (3, 8) if given.quick else (150, 40)
 scaling = rc.data.Scaling.fit(levels)

@@ -78,7 +78,12 @@ class Demo:
         out = self.out / "exchanger.safetensors"
         check_trained(out, self.out)
         run = Run(self.out, resume=True, command=("demo", *arguments(self)))
-        return _identify(*self.records(), self.recipe, out, lambda recipe: run)
+        record, test = self.records()
+        status = _identify(record, test, self.recipe, out, lambda recipe: run)
+        for name, log in (("log", record), ("test", test)):
+            _write_log(self.out / f"{name}.csv", log)
+        print(f"logs to try the other commands on: {self.out / 'log.csv'}, {self.out / 'test.csv'}")
+        return status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,6 +300,15 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
         print(choice.note)
     print(f"model: {out}    report: {run.folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
+
+
+def _write_log(path: Path, record) -> None:
+    """Write a record of one experiment as a csv file without time stamps."""
+    import numpy as np
+
+    e = record.experiments[0]
+    table, names = np.hstack([e.u, e.y]), ",".join(record.inputs + record.outputs)
+    np.savetxt(path, table, fmt="%.6g", delimiter=",", header=names, comments="")
 
 
 def _print_advice(record) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for editors and type checkers, the same names as in the tab
     from .io import load as load
     from .io import save as save
     from .registry import registered as registered
+    from .reports import compare_models as compare_models
     from .reports import fit_report as fit_report
     from .scaled import Rescaled as Rescaled
     from .scaled import Scaled as Scaled
@@ -52,7 +53,7 @@ _ROOMS = (
 )  # fmt: skip
 _NAMES = {
     "certify": "certificates", "simulate": "identify", "load": "io", "save": "io", "registered": "registry", "fit_report": "reports",
-    "Delayed": "delayed",
+    "compare_models": "reports", "Delayed": "delayed",
     "Rescaled": "scaled", "Scaled": "scaled", "StateSpace": "state_space", "Parameterization": "system", "StrictlyProper": "system",
     "System": "system", "fit": "train", "fit_policy": "train", "Trajectory": "trajectory", "rollout": "trajectory",
 }  # fmt: skip

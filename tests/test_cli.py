@@ -297,5 +297,5 @@ def test_the_package_runs_as_a_command(tmp_path):
 def test_the_readme_example_runs(tmp_path):
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
     said = run_python(tmp_path, "-c", code)
-    assert "HOLDS" in said and "(800, 1)" in said
-    assert (tmp_path / "tanks.safetensors").is_file()
+    assert "HOLDS" in said and "(1000, 1)" in said
+    assert (tmp_path / "exchanger.safetensors").is_file()

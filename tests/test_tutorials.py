@@ -29,10 +29,15 @@ def test_the_identification_tutorial_leaves_a_certified_model(tmp_path):
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "identify_your_log.py"), "--quick", "--out", str(out))
     assert "HOLDS" in text and "True True" in text and "fit report" in text
-    figures = ["contraction.png", *(f"report/{name}.png" for name in ("compare", "residuals", "training"))]
+    assert "subspace" in text and "R2DN" in text
+    figures = [
+        "beats_linear.png",
+        "contraction.png",
+        *(f"report/{name}.png" for name in ("compare", "residuals", "training")),
+    ]
     for name in figures:
         assert (out / name).read_bytes().startswith(b"\x89PNG"), name
-    assert rc.certify(rc.load(out / "tanks.safetensors"), prove=False).holds
+    assert rc.certify(rc.load(out / "exchanger.safetensors"), prove=False).holds
     assert (out / "fresh.simulated.csv").read_text("utf-8").count("\n") == 601
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 

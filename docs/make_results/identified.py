@@ -37,6 +37,13 @@ def linear_models_random(results: Results) -> str:
     )
 
 
+def linear_coverage(results: Results) -> str:
+    keys = ("plant", "noise_pole", "step", "frequency", "poles", "zeros")
+    rows = [[r[key] for key in keys] for r in results.get("linear_coverage", {}).get("rows", [])]
+    heads = ("pole of the noise", "step response", "frequency response", "poles", "zeros")
+    return table(("plant", *heads), rows)
+
+
 PUBLISHED = {
     "robot arm": ("0.035", "0.045 (PO-MOESP), 0.835 (jax-sysid)"),
     "glass furnace": ("0.40", "0.460 (PO-MOESP), 0.753 (jax-sysid)"),
@@ -100,5 +107,12 @@ def start_at_linear(results: Results) -> str:
 
 TABLES = {
     f.__name__: f
-    for f in (model_errors, linear_models, linear_models_random, identified_by_command, start_at_linear)
+    for f in (
+        model_errors,
+        linear_models,
+        linear_models_random,
+        linear_coverage,
+        identified_by_command,
+        start_at_linear,
+    )
 }

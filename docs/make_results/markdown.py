@@ -40,6 +40,7 @@ COMMANDS = {
     "certify_measured": "python -m benchmarks.certify_measured FOLDER --out results/certify_measured.json",
     "model_error": "python -m benchmarks.model_error --out results/model_error.json",
     "linear_models": "python -m benchmarks.linear_models --data FOLDER --out results/linear_models.json",
+    "linear_coverage": "python -m benchmarks.linear_coverage --draws 200 --out results/linear_coverage.json",
     "start_at_linear": "python -m benchmarks.start_at_linear --data FOLDER --seeds 2 --out results/start_at_linear.json",
     "regions": "python -m benchmarks.regions --out results/regions.json",
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",

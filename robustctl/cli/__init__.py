@@ -7,6 +7,7 @@ import robustctl
 from .advise import Advise
 from .arguments import run_command
 from .compare import Compare
+from .compiled import keep_compiled
 from .export import Export
 from .models import Certify, Demo, FitLog, Simulate
 from .new import New
@@ -24,4 +25,5 @@ def main(argv: list[str] | None = None) -> int:
     if (sys.argv[1:] if argv is None else argv) == ["--version"]:
         print(f"robustctl {robustctl.__version__}")
         return 0
+    keep_compiled()
     return run_command(commands, argv, "robustctl")

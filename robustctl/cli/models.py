@@ -26,7 +26,7 @@ Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Identify two simulated tanks, in about a minute: train, test, certify, save.
+    """Identify a simulated heat exchanger, in half a minute: train, test beside a linear model, certify, save.
 
     Args:
         out: Folder for the model and its report.
@@ -41,8 +41,8 @@ class Demo:
         """Model and training of the demonstration."""
         return Recipe(
             model="lipschitz",
-            gamma=5.0,
-            init="memory",
+            gamma=10.0,
+            init="linear",
             nx=4,
             nv=8,
             hidden=(16,),
@@ -60,10 +60,10 @@ class Demo:
     def records(self):
         """Return the record to fit, and the one to test on."""
         from ..identify.recipe import check_recipe
-        from ..problems import two_tanks
+        from ..problems import heat_exchanger
 
         check_recipe(self.recipe)
-        return two_tanks(1000, seed=self.seed), two_tanks(600, seed=self.seed + 1)
+        return heat_exchanger(1000, seed=self.seed), heat_exchanger(600, seed=self.seed + 1)
 
     def into(self, folder: Path) -> "Demo":
         """Return the same command with another folder."""
@@ -74,12 +74,17 @@ class Demo:
         from ..runs import Run
 
         print(
-            "two simulated tanks in cascade, pump voltage -> level: 1,000 samples to train on, 600 others to test on"
+            "a simulated heat exchanger, valve -> outlet temperature: 1,000 samples to train on, 600 others to test on"
         )
-        out = self.out / "tanks.safetensors"
+        out = self.out / "exchanger.safetensors"
         check_trained(out, self.out)
         run = Run(self.out, resume=True, command=("demo", *arguments(self)))
-        return _identify(*self.records(), self.recipe, out, lambda recipe: run)
+        record, test = self.records()
+        status = _identify(record, test, self.recipe, out, lambda recipe: run)
+        for name, log in (("log", record), ("test", test)):
+            _write_log(self.out / f"{name}.csv", log)
+        print(f"logs to try the other commands on: {self.out / 'log.csv'}, {self.out / 'test.csv'}")
+        return status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,12 +277,17 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     check_writable(out)
     _print_advice(record)
     clock = Clock(recipe.minutes)
-    choice = choose(record, recipe, clock, clock.lines(SHOWN))
+    say = clock.lines(SHOWN)
+    choice = choose(record, recipe, clock, say)
     run = run_of(choice.recipe)
     fitted = trained(choice, record, clock, test=test, run=run)
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
+    say(
+        "trained and saved; compiling the checks of the certificate, and looking for the smallest gain that holds"
+    )
     proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
+    say("simulating the report's record" if test is None else "simulating the test record")
     linear = None if choice.linear is None else choice.linear.model
     made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record, linear=linear)
     try:
@@ -293,6 +303,15 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
         print(choice.note)
     print(f"model: {out}    report: {run.folder}")
     return 0 if proof.holds or recipe.model in ("gru", "lstm") else 1
+
+
+def _write_log(path: Path, record) -> None:
+    """Write a record of one experiment as a csv file without time stamps."""
+    import numpy as np
+
+    e = record.experiments[0]
+    table, names = np.hstack([e.u, e.y]), ",".join(record.inputs + record.outputs)
+    np.savetxt(path, table, fmt="%.6g", delimiter=",", header=names, comments="")
 
 
 def _print_advice(record) -> None:

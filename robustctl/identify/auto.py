@@ -122,7 +122,8 @@ def trained(
             if linear is None or not recipe.validation
             else subspace(head_of(record, recipe.validation), linear.order, linear.delay)
         )
-        say(f"training on {'all but the last part' if recipe.validation else 'all'} of the record")
+        part = "all but the last part" if recipe.validation else "all"
+        say(f"training on {part} of the record; its first epoch is compiled before it runs")
         fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
     values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
     values |= {"seconds": clock.seconds}

@@ -2,6 +2,7 @@
 
 import importlib
 
+from .heat_exchanger import heat_exchanger as heat_exchanger
 from .records import cascaded_tanks as cascaded_tanks
 from .records import silverbox as silverbox
 from .two_tanks import two_tanks as two_tanks

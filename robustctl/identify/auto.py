@@ -16,10 +16,9 @@ from ..runs.monitor import SHOWN, Monitor
 from ..runs.run_folder import RunFolder, as_run
 from ..train import Fit
 from ..train.engine import Metrics
-from .recipe import check_length, identify
+from .recipe import check_length, identify, without_held
 from .score_file import record_scores
-from .search import Choice, Clock, choose, head_of
-from .subspace import subspace
+from .search import Choice, Clock, choose
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,13 +115,8 @@ def trained(
         empty = {name: np.zeros(0) for name in Metrics._fields}
         fit = Fit(linear.model, empty, -1, "finished", None, clock.seconds)
     else:
-        # A part that selects the epoch is not to be known to where the network starts.
-        at = (
-            linear
-            if linear is None or not recipe.validation
-            else subspace(head_of(record, recipe.validation), linear.order, linear.delay)
-        )
-        say(f"training on {'all but the last part' if recipe.validation else 'all'} of the record")
+        at = None if linear is None else without_held(record, recipe, linear)
+        say(f"training {recipe.seeds} networks")
         fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
     values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
     values |= {"seconds": clock.seconds}
@@ -136,13 +130,13 @@ def _scores(fit: Fit, choice: Choice, record: Record, test: Record | None, clock
         name: model and record_scores(model, record, choice.held, test) for name, model in models.items()
     }
     tried = [
-        dataclasses.asdict(t.recipe) | {"nrmse": t.nrmse, "members_nrmse": t.members, "best_epoch": t.best_epoch, "epochs": t.epochs}
+        dataclasses.asdict(t.recipe) | {"nrmse": t.nrmse, "best_epoch": t.best_epoch, "epochs": t.epochs}
         for t in choice.tried
     ]  # fmt: skip
     order = {} if linear is None else {"order": linear.order, "delay": linear.delay}
     return {
         **parts,
-        "held_out": choice.held, "trained_on_all": choice.recipe.validation == 0,
+        "held_out": choice.held,
         "search": {"linear_nrmse": choice.linear_nrmse, "tried": tried},
         "chosen": dataclasses.asdict(choice.recipe) | order, "note": choice.note, "seconds": clock.seconds,
     }  # fmt: skip

@@ -16,6 +16,7 @@ class Recipe:
         rate: Certified contraction rate per sample, in (0, 1].
         delay: Samples by which the inputs act late, one number or one for each.
         init: Where the network starts: linear, at the subspace model; prior, about it, which is not trained; memory, at slow modes.
+        order: Order of the linear model that it is, or starts at.
         nx: Number of states.
         nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.
@@ -36,6 +37,7 @@ class Recipe:
     rate: float = 1.0
     delay: tuple[int, ...] | None = None
     init: Literal["linear", "prior", "memory"] | None = None
+    order: int | None = None
     nx: int | None = None
     nv: int | None = None
     hidden: tuple[int, ...] | None = None

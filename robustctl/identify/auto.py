@@ -115,7 +115,7 @@ def trained(
         empty = {name: np.zeros(0) for name in Metrics._fields}
         fit = Fit(linear.model, empty, -1, "finished", None, clock.seconds)
     else:
-        at = None if linear is None else without_held(record, recipe, linear)
+        at = None if choice.start is None else without_held(record, recipe, choice.start)
         say(f"training {recipe.seeds} networks")
         fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
     values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
@@ -133,7 +133,7 @@ def _scores(fit: Fit, choice: Choice, record: Record, test: Record | None, clock
         dataclasses.asdict(t.recipe) | {"nrmse": t.nrmse, "best_epoch": t.best_epoch, "epochs": t.epochs}
         for t in choice.tried
     ]  # fmt: skip
-    order = {} if linear is None else {"order": linear.order, "delay": linear.delay}
+    order = {} if choice.start is None else {"order": choice.start.order, "delay": choice.start.delay}
     return {
         **parts,
         "held_out": choice.held,

@@ -128,6 +128,7 @@ def check_recipe(recipe: Recipe) -> None:
     **Raises:** `RobustctlError` with the setting.
     """
     given = {
+        "order": recipe.order,
         "nx": recipe.nx,
         "nv": recipe.nv,
         **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden or ())},

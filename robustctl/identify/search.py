@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,12 @@ SIZES = ((8, (16,)), (16, (32,)), (32, (32, 32)))
 
 BETTER = 0.98
 """Of the error of a smaller network: what a larger one must come below."""
+
+NEARLY = 1.3
+"""Of the error of the best order: the lowest order below it is tried as a start, too; a network may need fewer states than a linear model."""
+
+LATE, LONGER = 0.8, 4
+"""Where the best epoch is later than this share, so many times the usual epochs are tried."""
 
 SEARCH, END = 0.55, 0.9
 """Shares of the time limit at which the search and the last training end; the rest is for certificate and report."""
@@ -62,6 +68,13 @@ class Clock:
         return say
 
 
+class Begin(NamedTuple):
+    """A linear model that networks start at, and for each member the same one fitted without what is held out of it."""
+
+    linear: LinearFit
+    without: list[LinearFit]
+
+
 @dataclasses.dataclass(frozen=True)
 class Tried:
     """A network that was trained without the part held out.
@@ -69,6 +82,7 @@ class Tried:
     **Arguments:**
 
     - `recipe`: its settings.
+    - `begin`: the linear models at which it started.
     - `nrmse`: pooled NRMSE of the members, each on the part held out of it.
     - `best_epoch`: the epoch that these parts select.
     - `epochs`: of the training.
@@ -77,6 +91,7 @@ class Tried:
     """
 
     recipe: Recipe
+    begin: Begin
     nrmse: float
     best_epoch: int
     epochs: int
@@ -97,6 +112,7 @@ class Choice:
 
     - `recipe`: complete settings; the model "linear" where no network was better.
     - `linear`: the subspace model of the whole record, None for a record without one and a recipe that needs none.
+    - `start`: the subspace model of the recipe's order, at which the network starts.
     - `tried`: the networks of the search.
     - `linear_nrmse`: pooled NRMSE of the linear model on the part held out, fitted without it.
     - `held`: share of each experiment that was held out.
@@ -105,6 +121,7 @@ class Choice:
 
     recipe: Recipe
     linear: LinearFit | None
+    start: LinearFit | None
     tried: tuple[Tried, ...] = ()
     linear_nrmse: float = float("nan")
     held: float = 0.0
@@ -121,7 +138,9 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
     if linear is not None:
         say(f"linear model of order {linear.order}")
     if linear is None or recipe.model == "linear" or is_complete(recipe):
-        return Choice(recipe, linear, held=recipe.validation)
+        given = linear is not None and recipe.order not in (None, linear.order)
+        start = subspace(record, recipe.order, linear.delay) if given else linear
+        return Choice(recipe, linear, start, held=recipe.validation)
     tried, linear_nrmse = _search(record, recipe, linear, clock, say)
     best, note = min(tried, key=lambda t: t.nrmse), ""
     if best.nrmse <= linear_nrmse:
@@ -129,7 +148,7 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
     else:
         chosen = dataclasses.replace(recipe, model="linear")
         note = f"no network came below the linear model's NRMSE of {linear_nrmse:.4g} on parts held out, so this is the linear model"
-    return Choice(chosen, linear, tuple(tried), linear_nrmse, recipe.validation, note)
+    return Choice(chosen, linear, best.begin.linear, tuple(tried), linear_nrmse, recipe.validation, note)
 
 
 def is_complete(recipe: Recipe) -> bool:
@@ -142,7 +161,8 @@ def is_complete(recipe: Recipe) -> bool:
 def _linear(record: Record, recipe: Recipe) -> LinearFit | None:
     """Return the subspace model; None for a record that has none, where the recipe can do without."""
     try:
-        return subspace(record, delay=delays(recipe, record.nu))
+        order = recipe.order if recipe.model == "linear" else None
+        return subspace(record, order, delays(recipe, record.nu))
     except DataError:
         if (is_complete(recipe) and recipe.init == "memory") or recipe.model in ("gru", "lstm"):
             return None
@@ -153,55 +173,68 @@ def _search(
     record: Record, recipe: Recipe, linear: LinearFit, clock: Clock, say: Say
 ) -> tuple[list[Tried], float]:
     """Return the networks that were tried, and the linear model's NRMSE on the parts held out."""
-    start_at = without_held(record, recipe, linear)
-    linear_nrmse = _linear_nrmse(start_at, record, recipe)
+    at = without_held(record, recipe, linear)
+    linear_nrmse = _linear_nrmse(at, record, recipe)
     say(
         f"linear models NRMSE {linear_nrmse:.4g}, each on {100 * recipe.validation:g} % that were held out of it"
     )
-    inits, sizes = _inits(recipe), SIZES[1:] if record.samples > WHOLE else SIZES
-    sizes = sizes[:1] if recipe.nv or recipe.hidden or recipe.model in ("gru", "lstm") else sizes
-    waiting, tried = len(inits) + len(sizes) - 1, []
+    begin = Begin(linear, at)
+    begins = [begin, *_lower(record, recipe, linear)]
+    sizes = _sizes(recipe, record)
+    tried: list[Tried] = []
 
-    def one(init: Any, size: tuple[int, tuple[int, ...]]) -> Tried:
-        seconds = clock.left(SEARCH) / max(waiting - len(tried), 1)
-        tried.append(_try(record, _sized(recipe, init, size, linear), start_at, seconds))
+    def one(begin: Begin, settings: Recipe, later: int) -> Tried:
+        tried.append(_try(record, settings, begin, clock.left(SEARCH) / (1 + later)))
         say(str(tried[-1]))
         return tried[-1]
 
-    best = min([one(init, sizes[0]) for init in inits], key=lambda t: t.nrmse)
-    for size in sizes[1:]:
+    later = len(begins) + len(sizes) - 1
+    for k, each in enumerate(begins):
+        one(each, _sized(recipe, sizes[0], each.linear), later - k)
+    best = min(tried, key=lambda t: t.nrmse)
+    for k, size in enumerate(sizes[1:]):
         # A training that gets no more time than it compiles shows nothing.
         if clock.left(SEARCH) < 2 * best.compiling:
             break
-        larger = one(best.recipe.init, size)
+        larger = one(best.begin, _sized(recipe, size, best.begin.linear), len(sizes) - 1 - k)
         if larger.nrmse >= BETTER * best.nrmse:
             break
         best = larger
+    if recipe.epochs is None and best.best_epoch > LATE * best.epochs and clock.left(SEARCH) > best.compiling:
+        one(best.begin, dataclasses.replace(best.recipe, epochs=LONGER * EPOCHS), 0)
     return tried, linear_nrmse
 
 
-def _inits(recipe: Recipe) -> tuple[Any, ...]:
-    if recipe.model in ("gru", "lstm"):
-        return ("memory",)
-    return (
-        (recipe.init,)
-        if recipe.init
-        else ("linear", "prior")
-        if recipe.model == "contracting"
-        else ("linear",)
-    )
+def _lower(record: Record, recipe: Recipe, linear: LinearFit) -> list[Begin]:
+    """Return where a network of fewer states begins, none where there is no lower order or the states are given."""
+    if recipe.nx or recipe.order or _init(recipe) == "memory":
+        return []
+    good = [n for n, score in linear.validation.items() if score < NEARLY * min(linear.validation.values())]
+    if min(good) >= linear.order:
+        return []
+    lower = subspace(record, min(good), linear.delay)
+    return [Begin(lower, without_held(record, recipe, lower))]
 
 
-def _sized(recipe: Recipe, init: Any, size: tuple[int, tuple[int, ...]], linear: LinearFit) -> Recipe:
+def _sizes(recipe: Recipe, record: Record) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    sizes = SIZES[1:] if record.samples > WHOLE else SIZES
+    return sizes[:1] if recipe.nv or recipe.hidden or recipe.model in ("gru", "lstm") else sizes
+
+
+def _init(recipe: Recipe) -> Any:
+    return recipe.init or ("memory" if recipe.model in ("gru", "lstm") else "linear")
+
+
+def _sized(recipe: Recipe, size: tuple[int, tuple[int, ...]], linear: LinearFit) -> Recipe:
     nx = max(len(linear.model.parameterization.explicit().A), LEAST_STATES)
     sizes = {"nx": recipe.nx or nx, "nv": recipe.nv or size[0], "hidden": recipe.hidden or size[1]}
-    return dataclasses.replace(recipe, init=init, **sizes)
+    return dataclasses.replace(recipe, init=_init(recipe), order=linear.order, **sizes)
 
 
-def _try(record: Record, recipe: Recipe, linear: Sequence[LinearFit], seconds: float) -> Tried:
+def _try(record: Record, recipe: Recipe, begin_at: Begin, seconds: float) -> Tried:
     """Train a recipe for as many epochs as the seconds allow."""
-    recipe, begin = completed(recipe, record, linear[0]), time.monotonic()
-    ensemble, members = problem_of(record, recipe, linear[0].model.scaling, linear)
+    recipe, begin = completed(recipe, record, begin_at.linear), time.monotonic()
+    ensemble, members = problem_of(record, recipe, begin_at.linear.model.scaling, begin_at.without)
     most = recipe.epochs or EPOCHS
     free, _, training = prepare(ensemble, members, most, optimizer_of(recipe), None, jr.key(recipe.seed))
     state = first_state(training, free)
@@ -219,7 +252,7 @@ def _try(record: Record, recipe: Recipe, linear: Sequence[LinearFit], seconds: f
         pace = took / count
     best = int(state.best_epoch)
     nrmse = np.sqrt(history_of(state, history)["validation"][best]) if best >= 0 else np.inf
-    return Tried(recipe, float(nrmse), best, done, pace, compiling)
+    return Tried(recipe, begin_at, float(nrmse), best, done, pace, compiling)
 
 
 def _timed(training: Training, state: State, history: Any, count: int) -> tuple[State, Any, float]:
@@ -241,9 +274,9 @@ def _linear_nrmse(linear: Sequence[LinearFit], record: Record, recipe: Recipe) -
 
 
 def _last(best: Tried, clock: Clock) -> tuple[Recipe, str]:
-    """Return the settings of the last training, which compiles nothing, and in words where the time limit cuts it."""
+    """Return the settings of the last training, and in words where the time limit cuts it."""
     recipe, wanted = best.recipe, best.recipe.epochs or EPOCHS
-    fits = int(clock.left(END) / max(best.pace, 1e-4))
+    fits = int((clock.left(END) - best.compiling) / max(best.pace, 1e-4))
     epochs = max(min(wanted, fits), min(wanted, 10))
     notes = [f"the search trained {best.epochs} of {wanted} epochs"] if best.epochs < wanted else []
     notes += [f"the last training has {epochs} of {wanted} epochs"] if epochs < wanted else []

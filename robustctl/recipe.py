@@ -42,7 +42,7 @@ class Recipe:
     nv: int | None = None
     hidden: tuple[int, ...] | None = None
     activation: Literal["relu", "tanh", "leaky_relu", "hard_tanh", "softplus"] = "relu"
-    seeds: int = 3
+    seeds: int = 6
     warm_up: int = 30
     window: int | None = None
     batch: int = 32

@@ -88,7 +88,11 @@ class Ensemble(Problem[Fit]):
         late = max(self.delay, default=0)
         scaled = self.scaling.apply(self.record)
         scaled = delay(scaled, self.delay) if late else scaled
-        data = cut_record(scaled, spans(self.held, len(model)), late, self.sampling.piece, dtype)
+        held = spans(self.held, len(model))
+        data = cut_record(scaled, held, late, self.sampling.piece, dtype)
+        # The first members' spans are all that there are.
+        alike = np.array([[own == span for own in held] for span in dict.fromkeys(held)], dtype)
+        alike /= alike.sum(axis=1, keepdims=True)
         window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
         arrays, fixed = eqx.partition(stacked(models), eqx.is_inexact_array)
         first = np.flatnonzero(np.asarray(data.first))
@@ -97,7 +101,7 @@ class Ensemble(Problem[Fit]):
         x0[:, first] = np.stack([member.x0 for member in model])
         trained, places = flattened(arrays, jnp.asarray(x0))
         objective = EnsembleObjective(
-            fixed=fixed, places=places, data=data, key=key, epochs=jnp.asarray(self.epochs, jnp.int32),
+            fixed=fixed, places=places, data=data, alike=jnp.asarray(alike), key=key, epochs=jnp.asarray(self.epochs, jnp.int32),
             rate=jnp.asarray(self.learning_rate, dtype), window=window, batch=self.sampling.batch, steps=self.sampling.steps,
             held=self.held > 0, carry=window > 0 or first.size < data.first.size,
         )  # fmt: skip
@@ -127,11 +131,15 @@ class Ensemble(Problem[Fit]):
 
 
 class EnsembleObjective(Objective):
-    """The free-run error of stacked models: packed data and settings. The schedule's length is an array: another compiles nothing."""
+    """The free-run error of stacked models: packed data and settings. The schedule's length is an array: another compiles nothing.
+
+    `alike`: for each span that is held out, the shares of the members that it is held out of.
+    """
 
     fixed: PyTree
     places: Places = eqx.field(static=True)
     data: Pieces
+    alike: Float[Array, "s k"]
     key: PRNGKeyArray
     epochs: Int[Array, ""]
     rate: Float[Array, ""]
@@ -158,12 +166,13 @@ class EnsembleObjective(Objective):
         )
 
     def validate(self, trained: Trained) -> Array | None:
-        """Return the error of the members, each on the part held out of it."""
+        """Return the error on the parts held out, each predicted by the mean of the members that it was held out of."""
         if not self.held:
             return None
         data, mine = self.data, self.data.held_pieces
         ys = self._runs(trained, data.u[mine], trained.x0[:, mine])[0]
-        return mean_squared_error(ys, data.y[mine], data.held[:, mine])
+        means = jnp.tensordot(self.alike, ys, 1)
+        return mean_squared_error(means, data.y[mine], data.held[: len(means), mine])
 
     def shown(self, trained: Trained) -> Any:
         """Return the stacked models."""

@@ -31,11 +31,14 @@ SIZES = ((8, (16,)), (16, (32,)), (32, (32, 32)))
 BETTER = 0.98
 """Of the error of a smaller network: what a larger one must come below."""
 
-NEARLY = 1.3
-"""Of the error of the best order: the lowest order below it is tried as a start, too; a network may need fewer states than a linear model."""
+NEARLY = (1.1, 1.3)
+"""Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
 
 LATE, LONGER = 0.8, 4
-"""Where the best epoch is later than this share, so many times the usual epochs are tried."""
+"""Where the best epoch is later than this share, the last training has so many times the usual epochs."""
+
+TRIED = 3
+"""Most members of a network that is tried."""
 
 SEARCH, END = 0.55, 0.9
 """Shares of the time limit at which the search and the last training end; the rest is for certificate and report."""
@@ -137,18 +140,31 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
     linear = _linear(record, recipe)
     if linear is not None:
         say(f"linear model of order {linear.order}")
-    if linear is None or recipe.model == "linear" or is_complete(recipe):
-        given = linear is not None and recipe.order not in (None, linear.order)
-        start = subspace(record, recipe.order, linear.delay) if given else linear
+    start = _start(record, recipe, linear)
+    if linear is None or start is None or recipe.model == "linear" or is_complete(recipe):
         return Choice(recipe, linear, start, held=recipe.validation)
-    tried, linear_nrmse = _search(record, recipe, linear, clock, say)
+    each = dataclasses.replace(recipe, seeds=min(recipe.seeds, TRIED))
+    without = without_held(record, each, linear)
+    linear_nrmse = _linear_nrmse(without, record, each)
+    say(
+        f"linear models NRMSE {linear_nrmse:.4g}, each on {100 * recipe.validation:g} % that were held out of it"
+    )
+    first = Begin(start, without if start is linear else without_held(record, each, start))
+    tried = _search(record, each, first, clock, say)
     best, note = min(tried, key=lambda t: t.nrmse), ""
     if best.nrmse <= linear_nrmse:
-        chosen, note = _last(best, clock)
+        chosen, note = _last(best, recipe, clock)
     else:
         chosen = dataclasses.replace(recipe, model="linear")
         note = f"no network came below the linear model's NRMSE of {linear_nrmse:.4g} on parts held out, so this is the linear model"
     return Choice(chosen, linear, best.begin.linear, tuple(tried), linear_nrmse, recipe.validation, note)
+
+
+def _start(record: Record, recipe: Recipe, linear: LinearFit | None) -> LinearFit | None:
+    """Return the linear model of the recipe's order, where it has one."""
+    if linear is None or recipe.order in (None, linear.order):
+        return linear
+    return subspace(record, recipe.order, linear.delay)
 
 
 def is_complete(recipe: Recipe) -> bool:
@@ -169,51 +185,46 @@ def _linear(record: Record, recipe: Recipe) -> LinearFit | None:
         raise
 
 
-def _search(
-    record: Record, recipe: Recipe, linear: LinearFit, clock: Clock, say: Say
-) -> tuple[list[Tried], float]:
-    """Return the networks that were tried, and the linear model's NRMSE on the parts held out."""
-    at = without_held(record, recipe, linear)
-    linear_nrmse = _linear_nrmse(at, record, recipe)
-    say(
-        f"linear models NRMSE {linear_nrmse:.4g}, each on {100 * recipe.validation:g} % that were held out of it"
-    )
-    begin = Begin(linear, at)
-    begins = [begin, *_lower(record, recipe, linear)]
+def _search(record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say) -> list[Tried]:
+    """Return the networks that were tried."""
+    begins = [first, *_lower(record, recipe, first.linear)]
     sizes = _sizes(recipe, record)
     tried: list[Tried] = []
 
     def one(begin: Begin, settings: Recipe, later: int) -> Tried:
-        tried.append(_try(record, settings, begin, clock.left(SEARCH) / (1 + later)))
+        # What is tried first gets more time: the others are compared with it.
+        tried.append(_try(record, settings, begin, clock.left(SEARCH) / min(1 + later, 3)))
         say(str(tried[-1]))
         return tried[-1]
 
     later = len(begins) + len(sizes) - 1
     for k, each in enumerate(begins):
+        # A training that gets no more time than it compiles shows nothing.
+        if tried and clock.left(SEARCH) < 2 * tried[0].compiling:
+            break
         one(each, _sized(recipe, sizes[0], each.linear), later - k)
     best = min(tried, key=lambda t: t.nrmse)
     for k, size in enumerate(sizes[1:]):
-        # A training that gets no more time than it compiles shows nothing.
-        if clock.left(SEARCH) < 2 * best.compiling:
+        # One that was cut gains more by time than by size.
+        if clock.left(SEARCH) < 2 * best.compiling or best.epochs < (recipe.epochs or EPOCHS):
             break
         larger = one(best.begin, _sized(recipe, size, best.begin.linear), len(sizes) - 1 - k)
         if larger.nrmse >= BETTER * best.nrmse:
             break
         best = larger
-    if recipe.epochs is None and best.best_epoch > LATE * best.epochs and clock.left(SEARCH) > best.compiling:
-        one(best.begin, dataclasses.replace(best.recipe, epochs=LONGER * EPOCHS), 0)
-    return tried, linear_nrmse
+    return tried
 
 
 def _lower(record: Record, recipe: Recipe, linear: LinearFit) -> list[Begin]:
-    """Return where a network of fewer states begins, none where there is no lower order or the states are given."""
+    """Return where networks of fewer states begin, none where there is no lower order or the states are given."""
     if recipe.nx or recipe.order or _init(recipe) == "memory":
         return []
-    good = [n for n, score in linear.validation.items() if score < NEARLY * min(linear.validation.values())]
-    if min(good) >= linear.order:
-        return []
-    lower = subspace(record, min(good), linear.delay)
-    return [Begin(lower, without_held(record, recipe, lower))]
+    scores = linear.validation
+    good = {
+        min(n for n, score in scores.items() if score <= share * min(scores.values())) for share in NEARLY
+    }
+    lower = [subspace(record, n, linear.delay) for n in sorted(good, reverse=True) if n < linear.order]
+    return [Begin(each, without_held(record, recipe, each)) for each in lower]
 
 
 def _sizes(recipe: Recipe, record: Record) -> tuple[tuple[int, tuple[int, ...]], ...]:
@@ -273,12 +284,17 @@ def _linear_nrmse(linear: Sequence[LinearFit], record: Record, recipe: Recipe) -
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def _last(best: Tried, clock: Clock) -> tuple[Recipe, str]:
+def _last(best: Tried, recipe: Recipe, clock: Clock) -> tuple[Recipe, str]:
     """Return the settings of the last training, and in words where the time limit cuts it."""
-    recipe, wanted = best.recipe, best.recipe.epochs or EPOCHS
+    usual, few = recipe.epochs or EPOCHS, best.recipe.seeds
+    late = recipe.epochs is None and best.best_epoch > LATE * best.epochs
+    wanted = LONGER * usual if late else usual
     fits = int((clock.left(END) - best.compiling) / max(best.pace, 1e-4))
     epochs = max(min(wanted, fits), min(wanted, 10))
-    notes = [f"the search trained {best.epochs} of {wanted} epochs"] if best.epochs < wanted else []
+    # Further members only where they do not shorten the training.
+    seeds = recipe.seeds if fits * few >= wanted * recipe.seeds else few
+    notes = [f"the search trained {best.epochs} of {usual} epochs"] if best.epochs < usual else []
     notes += [f"the last training has {epochs} of {wanted} epochs"] if epochs < wanted else []
+    notes += [f"the average is of {seeds} networks, not {recipe.seeds}"] if seeds < recipe.seeds else []
     note = f"the time limit of {recipe.minutes:g} minutes cut: {', '.join(notes)}" if notes else ""
-    return dataclasses.replace(recipe, epochs=epochs), note
+    return dataclasses.replace(best.recipe, epochs=epochs, seeds=seeds), note

@@ -21,11 +21,11 @@ class Recipe:
         nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.
         activation: Elementwise function with slope in [0, 1].
-        seeds: Models trained as one, whose average is returned where it is better than each.
+        seeds: Models trained as one, whose average is returned; the search trains three.
         warm_up: Samples from which the initial state of a record is estimated.
         window: Samples of the random windows of a long record; 0 trains on whole experiments.
         batch: Windows per gradient step.
-        validation: Share of each experiment, its last part, in [0, 1), that selects.
+        validation: Share of each experiment in [0, 1) that is held out of each model, another part of each, and selects.
         minutes: Time limit of the identification.
         epochs: Passes of a training; fewer where the time limit leaves fewer.
         learning_rate: Of the first half of a training; it then falls to zero.

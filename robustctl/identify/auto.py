@@ -50,7 +50,7 @@ def auto(
     monitor: Monitor | None = SHOWN,
     key: PRNGKeyArray,
 ) -> AutoFit:
-    """Identify a record without settings: a linear model, and networks that start at it, grown as long as a part held out improves.
+    """Identify a record without settings: a linear model, and networks that start at it, grown as long as parts held out improve.
 
     ::
 
@@ -58,9 +58,10 @@ def auto(
         print(fitted.choice.note, fitted.scores["model"], fitted.scores["linear"])
         rc.save("model.safetensors", fitted.model)
 
-    The last quarter of each experiment is held out. Networks that start at the subspace model, and ones that correct it, are trained on
-    the rest, three seeds as one, and grown as long as the part held out improves. The best settings are then trained on the whole
-    record. Where no network predicts the part held out better than the linear model, that one is returned.
+    Three networks that start at the subspace model are trained as one, and another quarter of each experiment is held out of each, the
+    first one of none. The error on what was held out selects the order of the linear model, the size of the networks and the epoch. With
+    the best settings six networks are trained, longer where the error was still falling, and their average is returned. Where the linear
+    models, each fitted without the same quarter, predict it better, the linear model is returned.
 
     **Arguments:**
 

@@ -37,9 +37,6 @@ NEARLY = (1.1, 1.3)
 LATE, LONGER = 0.8, 4
 """Where the best epoch is later than this share, the last training has so many times the usual epochs."""
 
-TRIED = 3
-"""Most members of a network that is tried."""
-
 SEARCH, END = 0.55, 0.9
 """Shares of the time limit at which the search and the last training end; the rest is for certificate and report."""
 
@@ -143,14 +140,13 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
     start = _start(record, recipe, linear)
     if linear is None or start is None or recipe.model == "linear" or is_complete(recipe):
         return Choice(recipe, linear, start, held=recipe.validation)
-    each = dataclasses.replace(recipe, seeds=min(recipe.seeds, TRIED))
-    without = without_held(record, each, linear)
-    linear_nrmse = _linear_nrmse(without, record, each)
+    without = without_held(record, recipe, linear)
+    linear_nrmse = _linear_nrmse(without, record, recipe)
     say(
         f"linear models NRMSE {linear_nrmse:.4g}, each on {100 * recipe.validation:g} % that were held out of it"
     )
-    first = Begin(start, without if start is linear else without_held(record, each, start))
-    tried = _search(record, each, first, clock, say)
+    first = Begin(start, without if start is linear else without_held(record, recipe, start))
+    tried = _search(record, recipe, first, clock, say)
     best, note = min(tried, key=lambda t: t.nrmse), ""
     if best.nrmse <= linear_nrmse:
         chosen, note = _last(best, recipe, clock)
@@ -286,15 +282,12 @@ def _linear_nrmse(linear: Sequence[LinearFit], record: Record, recipe: Recipe) -
 
 def _last(best: Tried, recipe: Recipe, clock: Clock) -> tuple[Recipe, str]:
     """Return the settings of the last training, and in words where the time limit cuts it."""
-    usual, few = recipe.epochs or EPOCHS, best.recipe.seeds
+    usual = recipe.epochs or EPOCHS
     late = recipe.epochs is None and best.best_epoch > LATE * best.epochs
     wanted = LONGER * usual if late else usual
     fits = int((clock.left(END) - best.compiling) / max(best.pace, 1e-4))
     epochs = max(min(wanted, fits), min(wanted, 10))
-    # Further members only where they do not shorten the training.
-    seeds = recipe.seeds if fits * few >= wanted * recipe.seeds else few
     notes = [f"the search trained {best.epochs} of {usual} epochs"] if best.epochs < usual else []
     notes += [f"the last training has {epochs} of {wanted} epochs"] if epochs < wanted else []
-    notes += [f"the average is of {seeds} networks, not {recipe.seeds}"] if seeds < recipe.seeds else []
     note = f"the time limit of {recipe.minutes:g} minutes cut: {', '.join(notes)}" if notes else ""
-    return dataclasses.replace(best.recipe, epochs=epochs, seeds=seeds), note
+    return dataclasses.replace(best.recipe, epochs=epochs), note

@@ -21,7 +21,7 @@ class Recipe:
         nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.
         activation: Elementwise function with slope in [0, 1].
-        seeds: Models trained as one, whose average is returned.
+        seeds: Models trained as one, whose average is returned; three where a longer training gains more.
         warm_up: Samples from which the initial state of a record is estimated.
         window: Samples of the random windows of a long record; 0 trains on whole experiments.
         batch: Windows per gradient step.
@@ -42,7 +42,7 @@ class Recipe:
     nv: int | None = None
     hidden: tuple[int, ...] | None = None
     activation: Literal["relu", "tanh", "leaky_relu", "hard_tanh", "softplus"] = "relu"
-    seeds: int = 3
+    seeds: int = 6
     warm_up: int = 30
     window: int | None = None
     batch: int = 32

@@ -60,8 +60,8 @@ def auto(
 
     Three networks that start at the subspace model are trained as one, and another quarter of each experiment is held out of each, the
     first one of none. The error on what was held out selects the order of the linear model, the size of the networks and the epoch. With
-    the best settings they are trained again, longer where the error was still falling, and their average is returned. Where the linear
-    models, each fitted without the same quarter, predict it better, the linear model is returned.
+    the best settings they are trained again, longer where the error was still falling and six of them elsewhere, and their average is
+    returned. Where the linear models, each fitted without the same quarter, predict it better, the linear model is returned.
 
     **Arguments:**
 

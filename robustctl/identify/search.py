@@ -34,8 +34,15 @@ BETTER = 0.98
 NEARLY = (1.1, 1.3)
 """Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
 
+LOWER = 0.9
+"""Of the error with the best order: what a lower one must come below, because the few parts held out tell no smaller differences."""
+
 LATE, LONGER = 0.8, 4
-"""Where the best epoch is later than this share, the last training has so many times the usual epochs."""
+"""Where the best epoch is later than this share, the last training has so many times the usual epochs. Elsewhere networks differ by what
+they fit beyond the plant, and more of them are averaged."""
+
+TRIED = 3
+"""Most members of a network that is tried, and of one that is trained longer."""
 
 SEARCH, END = 0.55, 0.9
 """Shares of the time limit at which the search and the last training end; the rest is for certificate and report."""
@@ -140,14 +147,14 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
     start = _start(record, recipe, linear)
     if linear is None or start is None or recipe.model == "linear" or is_complete(recipe):
         return Choice(recipe, linear, start, held=recipe.validation)
-    without = without_held(record, recipe, linear)
-    linear_nrmse = _linear_nrmse(without, record, recipe)
+    each = dataclasses.replace(recipe, seeds=min(recipe.seeds, TRIED))
+    without = without_held(record, each, linear)
+    linear_nrmse = _linear_nrmse(without, record, each)
     say(
         f"linear models NRMSE {linear_nrmse:.4g}, each on {100 * recipe.validation:g} % that were held out of it"
     )
-    first = Begin(start, without if start is linear else without_held(record, recipe, start))
-    tried = _search(record, recipe, first, clock, say)
-    best, note = min(tried, key=lambda t: t.nrmse), ""
+    first = Begin(start, without if start is linear else without_held(record, each, start))
+    (tried, best), note = _search(record, each, first, clock, say), ""
     if best.nrmse <= linear_nrmse:
         chosen, note = _last(best, recipe, clock)
     else:
@@ -181,8 +188,10 @@ def _linear(record: Record, recipe: Recipe) -> LinearFit | None:
         raise
 
 
-def _search(record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say) -> list[Tried]:
-    """Return the networks that were tried."""
+def _search(
+    record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say
+) -> tuple[list[Tried], Tried]:
+    """Return the networks that were tried, and the best."""
     begins = [first, *_lower(record, recipe, first.linear)]
     sizes = _sizes(recipe, record)
     tried: list[Tried] = []
@@ -199,7 +208,7 @@ def _search(record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say
         if tried and clock.left(SEARCH) < 2 * tried[0].compiling:
             break
         one(each, _sized(recipe, sizes[0], each.linear), later - k)
-    best = min(tried, key=lambda t: t.nrmse)
+    best = min(tried, key=lambda t: t.nrmse if t is tried[0] else t.nrmse / LOWER)
     for k, size in enumerate(sizes[1:]):
         # One that was cut gains more by time than by size.
         if clock.left(SEARCH) < 2 * best.compiling or best.epochs < (recipe.epochs or EPOCHS):
@@ -208,7 +217,7 @@ def _search(record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say
         if larger.nrmse >= BETTER * best.nrmse:
             break
         best = larger
-    return tried
+    return tried, best
 
 
 def _lower(record: Record, recipe: Recipe, linear: LinearFit) -> list[Begin]:
@@ -285,9 +294,13 @@ def _last(best: Tried, recipe: Recipe, clock: Clock) -> tuple[Recipe, str]:
     usual = recipe.epochs or EPOCHS
     late = recipe.epochs is None and best.best_epoch > LATE * best.epochs
     wanted = LONGER * usual if late else usual
-    fits = int((clock.left(END) - best.compiling) / max(best.pace, 1e-4))
+    few = best.recipe.seeds
+    seeds = few if late else recipe.seeds
+    fits = int((clock.left(END) - best.compiling) / max(best.pace, 1e-4) * few / seeds)
+    if fits < wanted and seeds > few:
+        seeds, fits = few, fits * seeds // few
     epochs = max(min(wanted, fits), min(wanted, 10))
     notes = [f"the search trained {best.epochs} of {usual} epochs"] if best.epochs < usual else []
     notes += [f"the last training has {epochs} of {wanted} epochs"] if epochs < wanted else []
     note = f"the time limit of {recipe.minutes:g} minutes cut: {', '.join(notes)}" if notes else ""
-    return dataclasses.replace(best.recipe, epochs=epochs), note
+    return dataclasses.replace(best.recipe, epochs=epochs, seeds=seeds), note

@@ -16,7 +16,7 @@ from robustctl.identify.auto import auto
 from robustctl.identify.ensemble import rate_share
 from robustctl.identify.pieces import cut_record, is_held, spans
 from robustctl.identify.recipe import delays, identify, without_held
-from robustctl.identify.search import Clock, _lower, choose
+from robustctl.identify.search import Begin, Clock, Tried, _last, _lower, choose
 from robustctl.recipe import Recipe
 from robustctl.reports import fit_report
 
@@ -232,6 +232,18 @@ def test_a_start_is_of_a_lower_order_where_that_is_nearly_as_good():
     assert not _lower(record, dataclasses.replace(SMALL, order=4), known)
     choice = choose(record, dataclasses.replace(SMALL, order=2), clock, lambda text: None)
     assert choice.start is not None and choice.start.order == choice.recipe.order == 2
+
+
+@pytest.mark.parametrize(
+    ("best_epoch", "pace", "epochs", "seeds", "said"),
+    [(240, 0.01, 1000, 3, ""), (100, 0.01, 250, 6, ""), (100, 0.6, 250, 3, ""), (240, 1.0, 268, 3, "has 268 of 1000 epochs")],
+    ids=["late", "early", "no time for more networks", "no time for all epochs"],
+)  # fmt: skip
+def test_the_last_training_is_longer_or_of_more_networks(best_epoch, pace, epochs, seeds, said):
+    linear = rc.identify.subspace(hammerstein(), order=1)
+    tried = Tried(Recipe(epochs=250, seeds=3), Begin(linear, [linear] * 3), 0.1, best_epoch, 250, pace, 1.5)
+    recipe, note = _last(tried, Recipe(), Clock(5.0))
+    assert (recipe.epochs, recipe.seeds) == (epochs, seeds) and said in note and bool(said) == bool(note)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():

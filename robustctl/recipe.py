@@ -16,15 +16,16 @@ class Recipe:
         rate: Certified contraction rate per sample, in (0, 1].
         delay: Samples by which the inputs act late, one number or one for each.
         init: Where the network starts: linear, at the subspace model; prior, about it, which is not trained; memory, at slow modes.
+        order: Order of the linear model that it is, or starts at.
         nx: Number of states.
         nv: Number of features of the network in the model.
         hidden: Widths of the hidden layers of an R2DN's network.
         activation: Elementwise function with slope in [0, 1].
-        seeds: Models trained as one, whose average is returned where it is better than each.
+        seeds: Models trained as one, whose average is returned; three where a longer training gains more.
         warm_up: Samples from which the initial state of a record is estimated.
         window: Samples of the random windows of a long record; 0 trains on whole experiments.
         batch: Windows per gradient step.
-        validation: Share of each experiment, its last part, in [0, 1), that selects.
+        validation: Share of each experiment in [0, 1) that is held out of each model, another part of each, and selects.
         minutes: Time limit of the identification.
         epochs: Passes of a training; fewer where the time limit leaves fewer.
         learning_rate: Of the first half of a training; it then falls to zero.
@@ -36,11 +37,12 @@ class Recipe:
     rate: float = 1.0
     delay: tuple[int, ...] | None = None
     init: Literal["linear", "prior", "memory"] | None = None
+    order: int | None = None
     nx: int | None = None
     nv: int | None = None
     hidden: tuple[int, ...] | None = None
     activation: Literal["relu", "tanh", "leaky_relu", "hard_tanh", "softplus"] = "relu"
-    seeds: int = 3
+    seeds: int = 6
     warm_up: int = 30
     window: int | None = None
     batch: int = 32

@@ -14,8 +14,9 @@ from robustctl.data import from_arrays
 from robustctl.errors import DataError, RobustctlError
 from robustctl.identify.auto import auto
 from robustctl.identify.ensemble import rate_share
-from robustctl.identify.pieces import cut_record
-from robustctl.identify.recipe import delays, identify
+from robustctl.identify.pieces import cut_record, is_held, spans
+from robustctl.identify.recipe import delays, identify, without_held
+from robustctl.identify.search import Begin, Clock, Tried, _last, _lower, choose
 from robustctl.recipe import Recipe
 from robustctl.reports import fit_report
 
@@ -60,7 +61,7 @@ def test_its_scores_are_those_of_simulations(found):
     )
     assert (
         fitted.scores["chosen"]["nv"] == 2
-        and fitted.scores["trained_on_all"]
+        and fitted.scores["held_out"] == 0.25
         and fitted.scores["seconds"] > 0
     )
 
@@ -191,13 +192,58 @@ def test_settings_out_of_range_are_refused(changes, said):
 
 def test_pieces_hold_every_sample_once_and_in_order():
     record = hammerstein(250)
-    pieces = cut_record(record, 0.2, 0, 100, np.float64)
+    pieces = cut_record(record, spans(0.2, 1), 0, 100, np.float64)
     assert pieces.u.shape == (3, 84, 1) and pieces.first.tolist() == [True, False, False]
     e = record.experiments[0]
     np.testing.assert_array_equal(np.asarray(pieces.y).reshape(-1)[:250], e.y[:, 0])
     fit, held = (np.asarray(m).reshape(-1)[:250] for m in (pieces.fit, pieces.held))
     assert fit[:200].all() and not fit[200:].any() and np.array_equal(held, ~fit)
     assert pieces.fit_pieces.tolist() == [0, 1, 2] and pieces.held_pieces.tolist() == [2]
+
+
+def test_what_is_held_out_of_the_members_covers_all_but_the_first_part_once():
+    record = hammerstein(250)
+    pieces = cut_record(record, spans(0.25, 3), 0, 100, np.float64)
+    held = np.asarray(pieces.held).reshape(3, -1)[:, :250]
+    assert held.sum(axis=1).tolist() == [62, 63, 62] and held.sum(axis=0).tolist() == [0] * 63 + [1] * 187
+    np.testing.assert_array_equal(np.asarray(pieces.fit).reshape(3, -1)[:, :250], ~held)
+    assert spans(0.25, 5)[3:] == spans(0.25, 2) and spans(0.5, 2) == ((0.5, 0.0),) * 2
+
+
+def test_a_linear_model_for_each_member_does_not_know_what_is_held_out_of_it():
+    record, recipe = hammerstein(), Recipe(seeds=4)
+    linear = rc.identify.subspace(record, order=1)
+    e = record.experiments[0]
+    fits = without_held(record, recipe, linear)
+    for fit, span in zip(fits, spans(0.25, 4), strict=True):
+        spoiled = dataclasses.replace(e, y=np.where(is_held(e.samples, span)[:, None], 100.0, e.y))
+        other = dataclasses.replace(record, experiments=(spoiled,))
+        again = without_held(other, recipe, linear)[fits.index(fit)]
+        A, same = (f.model.parameterization.explicit().A for f in (fit, again))
+        np.testing.assert_array_equal(A, same)
+    assert fits[0] is fits[3] and fits[0].order == 1
+
+
+def test_a_start_is_of_a_lower_order_where_that_is_nearly_as_good():
+    record, clock = hammerstein(), Clock(1e-3)
+    linear = rc.identify.subspace(record, order=4)
+    known = dataclasses.replace(linear, validation={1: 0.12, 2: 0.105, 3: 0.2, 4: 0.1})
+    assert [b.linear.order for b in _lower(record, SMALL, known)] == [2, 1]
+    assert not _lower(record, dataclasses.replace(SMALL, order=4), known)
+    choice = choose(record, dataclasses.replace(SMALL, order=2), clock, lambda text: None)
+    assert choice.start is not None and choice.start.order == choice.recipe.order == 2
+
+
+@pytest.mark.parametrize(
+    ("best_epoch", "pace", "epochs", "seeds", "said"),
+    [(240, 0.01, 1000, 3, ""), (100, 0.01, 250, 6, ""), (100, 0.6, 250, 3, ""), (240, 1.0, 268, 3, "has 268 of 1000 epochs")],
+    ids=["late", "early", "no time for more networks", "no time for all epochs"],
+)  # fmt: skip
+def test_the_last_training_is_longer_or_of_more_networks(best_epoch, pace, epochs, seeds, said):
+    linear = rc.identify.subspace(hammerstein(), order=1)
+    tried = Tried(Recipe(epochs=250, seeds=3), Begin(linear, [linear] * 3), 0.1, best_epoch, 250, pace, 1.5)
+    recipe, note = _last(tried, Recipe(), Clock(5.0))
+    assert (recipe.epochs, recipe.seeds) == (epochs, seeds) and said in note and bool(said) == bool(note)
 
 
 def test_the_rate_rises_stays_and_falls_to_zero():

@@ -1,5 +1,7 @@
 """Tables of linear models and of the error of a model over frequency."""
 
+import statistics
+
 from .markdown import table
 
 Results = dict[str, dict]
@@ -75,6 +77,19 @@ def identified_by_command(results: Results) -> str:
     return table(("record", *heads), rows)
 
 
+def simulated_plants(results: Results) -> str:
+    found = results.get("simulated_plants", {}).get("plants", [])
+    rows = []
+    for kind in dict.fromkeys(p["kind"] for p in found):
+        own = [p for p in found if p["kind"] == kind]
+        ratios = sorted(p["ratio"] for p in own)
+        middle = statistics.median(ratios)
+        counts = [sum(r < 1 for r in ratios), sum(r > 1.05 for r in ratios)]
+        rows.append([kind, len(own), *counts, middle, ratios[0], ratios[-1]])
+    heads = ("better", "worse by more than 5 %", "median ratio", "least", "largest")
+    return table(("kind", "plants", *heads), rows)
+
+
 def start_at_linear(results: Results) -> str:
     found = results.get("start_at_linear", {}).get("rows", [])
     rows = [
@@ -113,6 +128,7 @@ TABLES = {
         linear_models_random,
         linear_coverage,
         identified_by_command,
+        simulated_plants,
         start_at_linear,
     )
 }

@@ -17,6 +17,7 @@ COMMANDS = {
     "youla_rotary_pendulum": "python -m benchmarks rotary-pendulum --seeds {seeds} --out results",
     "cascaded_tanks": "python -m benchmarks.identify_records cascaded_tanks --seeds {each} --out results/cascaded_tanks.json",
     "identify_auto": "python -m benchmarks.identify_auto FOLDER --seeds {each} --out results/identify_auto.json",
+    "simulated_plants": "python -m benchmarks.simulated_plants --out results/simulated_plants.json",
     "silverbox": "python -m benchmarks.identify_records silverbox --seeds {each} --out results/silverbox.json",
     "observe_pendulum": "python -m benchmarks.observe_pendulum --seeds {seeds} --out results/observe_pendulum.json",
     "compare_controllers/magnetic_suspension": "python tutorials/compare_controllers.py --out runs/compare",

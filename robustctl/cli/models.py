@@ -17,7 +17,7 @@ from .targets import check_differs, check_trained, check_writable
 PROOFS = 0.05
 """Share of the time limit for the search of proofs."""
 
-SEARCHED = ("seeds", "seed", "validation", "epochs")
+SEARCHED = ("epochs",)
 """Settings that a search changes even where they are given."""
 
 Log = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="LOG")]

@@ -16,10 +16,9 @@ from ..runs.monitor import SHOWN, Monitor
 from ..runs.run_folder import RunFolder, as_run
 from ..train import Fit
 from ..train.engine import Metrics
-from .recipe import check_length, identify
+from .recipe import check_length, identify, without_held
 from .score_file import record_scores
-from .search import Choice, Clock, choose, head_of
-from .subspace import subspace
+from .search import Choice, Clock, choose
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ def auto(
     monitor: Monitor | None = SHOWN,
     key: PRNGKeyArray,
 ) -> AutoFit:
-    """Identify a record without settings: a linear model, and networks that start at it, grown as long as a part held out improves.
+    """Identify a record without settings: a linear model, and networks that start at it, grown as long as parts held out improve.
 
     ::
 
@@ -59,9 +58,10 @@ def auto(
         print(fitted.choice.note, fitted.scores["model"], fitted.scores["linear"])
         rc.save("model.safetensors", fitted.model)
 
-    The last quarter of each experiment is held out. Networks that start at the subspace model, and ones that correct it, are trained on
-    the rest, three seeds as one, and grown as long as the part held out improves. The best settings are then trained on the whole
-    record. Where no network predicts the part held out better than the linear model, that one is returned.
+    Three networks that start at the subspace model are trained as one, and another quarter of each experiment is held out of each, the
+    first one of none. The error on what was held out selects the order of the linear model, the size of the networks and the epoch. With
+    the best settings they are trained again, longer where the error was still falling and six of them elsewhere, and their average is
+    returned. Where the linear models, each fitted without the same quarter, predict it better, the linear model is returned.
 
     **Arguments:**
 
@@ -116,14 +116,8 @@ def trained(
         empty = {name: np.zeros(0) for name in Metrics._fields}
         fit = Fit(linear.model, empty, -1, "finished", None, clock.seconds)
     else:
-        # A part that selects the epoch is not to be known to where the network starts.
-        at = (
-            linear
-            if linear is None or not recipe.validation
-            else subspace(head_of(record, recipe.validation), linear.order, linear.delay)
-        )
-        part = "all but the last part" if recipe.validation else "all"
-        say(f"training on {part} of the record; its first epoch is compiled before it runs")
+        at = None if choice.start is None else without_held(record, recipe, choice.start)
+        say(f"training {recipe.seeds} networks; the first epoch is compiled before it runs")
         fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
     values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
     values |= {"seconds": clock.seconds}
@@ -137,13 +131,13 @@ def _scores(fit: Fit, choice: Choice, record: Record, test: Record | None, clock
         name: model and record_scores(model, record, choice.held, test) for name, model in models.items()
     }
     tried = [
-        dataclasses.asdict(t.recipe) | {"nrmse": t.nrmse, "members_nrmse": t.members, "best_epoch": t.best_epoch, "epochs": t.epochs}
+        dataclasses.asdict(t.recipe) | {"nrmse": t.nrmse, "best_epoch": t.best_epoch, "epochs": t.epochs}
         for t in choice.tried
     ]  # fmt: skip
-    order = {} if linear is None else {"order": linear.order, "delay": linear.delay}
+    order = {} if choice.start is None else {"order": choice.start.order, "delay": choice.start.delay}
     return {
         **parts,
-        "held_out": choice.held, "trained_on_all": choice.recipe.validation == 0,
+        "held_out": choice.held,
         "search": {"linear_nrmse": choice.linear_nrmse, "tried": tried},
         "chosen": dataclasses.asdict(choice.recipe) | order, "note": choice.note, "seconds": clock.seconds,
     }  # fmt: skip

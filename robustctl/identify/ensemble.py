@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -23,24 +23,11 @@ from ..runs.fingerprint import data_hash, model_hash
 from ..system import Parameterization, dtype_of
 from ..train import Fit, FittedModel, LearnedState, mean_squared_error
 from ..train.fitted_model import fitted_to
-from ..train.optimizer import FLAT, RAMP, in_linear_part
+from ..train.optimizer import FLAT, RAMP
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
 from ..trajectory import rollout
-from .pieces import Pieces, cut_record
-
-
-class Member(NamedTuple):
-    """An untrained model, and the state at the start of each experiment (experiments, nx)."""
-
-    model: Parameterization
-    x0: np.ndarray
-
-
-class Members(NamedTuple):
-    """What is trained: the models, their arrays stacked, and the state at the start of each piece (members, pieces, nx)."""
-
-    models: Any
-    x0: Array
+from .members import Member, Members, Places, Trained, arrays_of, flattened, members_of, stacked
+from .pieces import Pieces, cut_record, spans
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +54,16 @@ class Ensemble(Problem[Fit]):
 
     ::
 
-        min  mean over members k, measured samples t < T_held of  (y_k[t] - y[t])^2
+        min  mean over members k, measured samples t not held out of k of  (y_k[t] - y[t])^2
 
-    The state at the start of each experiment is trained, too. The last part of each experiment is held out, and the error there of the
-    members' mean selects the epoch that is returned.
+    The state at the start of each experiment is trained, too. Of each member another part of each experiment is held out, and the error
+    of all members there selects the epoch that is returned: the members' mean has seen the whole record, and no member selects on what
+    it was trained on.
 
     **Arguments:**
 
     - `record`: the experiments.
-    - `held`: share of each experiment, its last part, that is held out.
+    - `held`: share of each experiment that is held out of each member, see `spans`.
     - `sampling`: how gradient steps draw.
     - `epochs`: of the schedule: flat for the first half, then falling to zero.
     - `learning_rate`: of the first half; the optimizer must be one of `separate_rates`.
@@ -93,29 +81,31 @@ class Ensemble(Problem[Fit]):
     horizon: int
     delay: tuple[int, ...] = ()
 
-    def prepare(self, model: Sequence[Member], key: PRNGKeyArray) -> tuple[PyTree, "EnsembleObjective"]:
+    def prepare(self, model: Sequence[Member], key: PRNGKeyArray) -> tuple[Trained, "EnsembleObjective"]:
         """Return the arrays to train and the objective; `model`: the members, of equal shapes."""
         models = [member.model for member in model]
-        stacked = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *models
-        )
         dtype = dtype_of(models[0])
         late = max(self.delay, default=0)
         scaled = self.scaling.apply(self.record)
         scaled = delay(scaled, self.delay) if late else scaled
-        data = cut_record(scaled, self.held, late, self.sampling.piece, dtype)
+        held = spans(self.held, len(model))
+        data = cut_record(scaled, held, late, self.sampling.piece, dtype)
+        # The first members' spans are all that there are.
+        alike = np.array([[own == span for own in held] for span in dict.fromkeys(held)], dtype)
+        alike /= alike.sum(axis=1, keepdims=True)
         window = self.sampling.window if 0 < self.sampling.window < data.u.shape[1] else 0
-        trained, fixed = eqx.partition(stacked, eqx.is_inexact_array)
+        arrays, fixed = eqx.partition(stacked(models), eqx.is_inexact_array)
         first = np.flatnonzero(np.asarray(data.first))
-        objective = EnsembleObjective(
-            fixed=fixed, data=data, key=key, epochs=jnp.asarray(self.epochs, jnp.int32),
-            rate=jnp.asarray(self.learning_rate, dtype), window=window, batch=self.sampling.batch, steps=self.sampling.steps,
-            held=self.held > 0, carry=window > 0 or first.size < data.first.size,
-        )  # fmt: skip
         # Pieces inside of an experiment get their states from the pieces before.
         x0 = np.zeros((len(model), len(data.first), model[0].x0.shape[-1]), dtype)
         x0[:, first] = np.stack([member.x0 for member in model])
-        return Members(trained, jnp.asarray(x0)), objective
+        trained, places = flattened(arrays, jnp.asarray(x0))
+        objective = EnsembleObjective(
+            fixed=fixed, places=places, data=data, alike=jnp.asarray(alike), key=key, epochs=jnp.asarray(self.epochs, jnp.int32),
+            rate=jnp.asarray(self.learning_rate, dtype), window=window, batch=self.sampling.batch, steps=self.sampling.steps,
+            held=self.held > 0, carry=window > 0 or first.size < data.first.size,
+        )  # fmt: skip
+        return trained, objective
 
     def fingerprint(self, whole: Members) -> dict[str, str]:
         """Return hashes of the record and of the untrained models."""
@@ -140,17 +130,20 @@ class Ensemble(Problem[Fit]):
         return fitted_to(r, model, initial, self.scaling, self.delay)
 
 
-def members_of(stacked: Any) -> list[Any]:
-    """Return the members of a stack."""
-    count = jax.tree.leaves(eqx.filter(stacked, eqx.is_inexact_array))[0].shape[0]
-    return [jax.tree.map(lambda a, k=k: a[k] if eqx.is_array(a) else a, stacked) for k in range(count)]
+MEMORY = 10.0
+"""Epochs over which the models are averaged: single ones jump at the full rate."""
 
 
 class EnsembleObjective(Objective):
-    """The free-run error of stacked models: packed data and settings. The schedule's length is an array: another compiles nothing."""
+    """The free-run error of stacked models: packed data and settings. The schedule's length is an array: another compiles nothing.
+
+    `alike`: for each span that is held out, the shares of the members that it is held out of.
+    """
 
     fixed: PyTree
+    places: Places = eqx.field(static=True)
     data: Pieces
+    alike: Float[Array, "s k"]
     key: PRNGKeyArray
     epochs: Int[Array, ""]
     rate: Float[Array, ""]
@@ -163,56 +156,65 @@ class EnsembleObjective(Objective):
 
     def epoch(self, state: State, descend: Descend) -> tuple[State, Steps]:
         """Set the rate, carry the states over from piece to piece, and take the gradient steps."""
-        models, x0 = state.trained
-        x0, xs = self._carried(models, x0)
+        x0, xs = self._carried(state.trained)
         share = rate_share(state.epoch, self.epochs, max(RAMP // self.steps, 1))
         rate = self.rate * share.astype(self.rate.dtype)
         opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
-        state = state._replace(trained=Members(models, x0), opt_state=opt_state)
-        if not self.window:
+        state = state._replace(trained=state.trained._replace(x0=x0), opt_state=opt_state)
+        if self.window:
+            batches = self._draw(jr.fold_in(self.key, state.epoch))
+            after, steps = descend(
+                state, lambda own, _, chosen: (self._window_loss(own, xs, chosen), None), None, batches
+            )
+        else:
             whole = jnp.arange(self.steps)
-            return descend(state, lambda trained, _, __: (self._piece_loss(trained), None), None, whole)
-        drawn = self._draw(jr.fold_in(self.key, state.epoch))
-        return descend(
-            state, lambda trained, _, chosen: (self._window_loss(trained, xs, chosen), None), None, drawn
-        )
+            after, steps = descend(state, lambda own, _, __: (self._piece_loss(own), None), None, whole)
+        return after._replace(trained=after.trained.averaged(MEMORY)), steps
 
-    def validate(self, trained: Members) -> Array | None:
-        """Return the error of the members' mean on the part held out."""
+    def validate(self, trained: Trained) -> Array | None:
+        """Return the error on the parts held out, each predicted by the mean of the members that it was held out of."""
         if not self.held:
             return None
         data, mine = self.data, self.data.held_pieces
-        ys = runs(trained.models, self.fixed, data.u[mine], trained.x0[:, mine])[0]
-        return mean_squared_error(jnp.mean(ys, axis=0), data.y[mine], data.held[mine])
+        assert trained.mean is not None
+        ys = self._runs(trained.mean, data.u[mine], trained.mean.x0[:, mine])[0]
+        means = jnp.tensordot(self.alike, ys, 1)
+        return mean_squared_error(means, data.y[mine], data.held[: len(means), mine])
 
-    def errors(self, trained: Members) -> Float[Array, " k"]:
-        """Return the error of each member on the part held out."""
-        data, mine = self.data, self.data.held_pieces
-        ys = runs(trained.models, self.fixed, data.u[mine], trained.x0[:, mine])[0]
-        return jax.vmap(lambda y: mean_squared_error(y, data.y[mine], data.held[mine]))(ys)
+    def shown(self, trained: Trained) -> Any:
+        """Return the stacked models that are returned: their mean over the last epochs."""
+        assert trained.mean is not None
+        return self._models(trained.mean)
 
-    def shown(self, trained: Members) -> Any:
-        """Return the stacked models."""
-        return eqx.combine(trained.models, self.fixed)
-
-    def whole(self, trained: Members) -> Members:
+    def whole(self, trained: Trained) -> Members:
         """Return the stacked models with the initial states."""
-        return Members(self.shown(trained), trained.x0)
+        assert trained.mean is not None
+        return Members(self.shown(trained), trained.mean.x0)
 
-    def _carried(self, models: Any, x0: Array) -> tuple[Array, Array | None]:
+    def _models(self, trained: Trained) -> Any:
+        return eqx.combine(arrays_of(trained, self.places), self.fixed)
+
+    def _runs(
+        self, trained: Trained, us: Array, x0: Array, keep: bool = False
+    ) -> tuple[Array, Array, Array | None]:
+        return runs(self._models(trained), us, x0, keep)
+
+    def _carried(self, trained: Trained) -> tuple[Array, Array | None]:
         """Return the state at the start of each piece as the piece before ends with it, and with windows all states."""
         if not self.carry:
-            return x0, None
-        _, last, xs = runs(models, self.fixed, self.data.u, x0, keep=bool(self.window))
-        carried = jnp.where(self.data.first[None, :, None], x0, last[:, self.data.before])
+            return trained.x0, None
+        _, last, xs = self._runs(trained, self.data.u, trained.x0, keep=bool(self.window))
+        carried = jnp.where(self.data.first[None, :, None], trained.x0, last[:, self.data.before])
         return carried, xs
 
-    def _piece_loss(self, trained: Members) -> Array:
+    def _piece_loss(self, trained: Trained) -> Array:
         data, mine = self.data, self.data.fit_pieces
         x0 = trained.x0[:, mine]
         x0 = jnp.where(data.first[mine][None, :, None], x0, lax.stop_gradient(x0))
-        ys = runs(trained.models, self.fixed, data.u[mine], x0)[0]
-        return jnp.mean(jax.vmap(lambda y: mean_squared_error(y, data.y[mine], data.fit[mine]))(ys))
+        ys = self._runs(trained, data.u[mine], x0)[0]
+        return jnp.mean(
+            jax.vmap(lambda y, fit: mean_squared_error(y, data.y[mine], fit))(ys, data.fit[:, mine])
+        )
 
     def _draw(self, key: PRNGKeyArray) -> tuple[Array, Array]:
         of_piece, of_start = jr.split(key)
@@ -220,7 +222,7 @@ class EnsembleObjective(Objective):
         p = self.data.fit_pieces[jr.randint(of_piece, shape, 0, self.data.fit_pieces.size)]
         return p, jr.randint(of_start, shape, 0, self.data.u.shape[1] - self.window + 1)
 
-    def _window_loss(self, trained: Members, xs: Array | None, chosen: tuple[Array, Array]) -> Array:
+    def _window_loss(self, trained: Trained, xs: Array | None, chosen: tuple[Array, Array]) -> Array:
         p, t = chosen
         assert xs is not None
         x0 = lax.stop_gradient(xs)[:, p, t]
@@ -228,14 +230,12 @@ class EnsembleObjective(Objective):
         def window(a):
             return jax.vmap(lambda p, t: lax.dynamic_slice_in_dim(a[p], t, self.window))(p, t)
 
-        ys = runs(trained.models, self.fixed, window(self.data.u), x0)[0]
-        y, mask = window(self.data.y), window(self.data.fit)
-        return jnp.mean(jax.vmap(lambda own: mean_squared_error(own, y, mask))(ys))
+        ys = self._runs(trained, window(self.data.u), x0)[0]
+        y, masks = window(self.data.y), jax.vmap(window)(self.data.fit)
+        return jnp.mean(jax.vmap(lambda own, mask: mean_squared_error(own, y, mask))(ys, masks))
 
 
-def runs(
-    models: Any, fixed: Any, us: Array, x0: Array, keep: bool = False
-) -> tuple[Array, Array, Array | None]:
+def runs(models: Any, us: Array, x0: Array, keep: bool) -> tuple[Array, Array, Array | None]:
     """Return outputs (k, P, T, ny), last states, and where asked for all states, of stacked models from `x0` (k, P, nx)."""
     rest = []
 
@@ -244,7 +244,7 @@ def runs(
         rest.append(other)
         return arrays
 
-    moved, static = eqx.partition(eqx.combine(models, fixed), eqx.is_array)
+    moved, static = eqx.partition(models, eqx.is_array)
     # Batched factorizations can wait for each other on a CPU, as in `train.seeds`.
     systems = one_by_one(explicit)(moved)
 
@@ -275,10 +275,7 @@ def separate_rates(linear_share: float) -> optax.GradientTransformation:
     """Return Adam on clipped gradients whose linear arrays learn at a share of the rate, which the problem sets at each epoch."""
 
     def slowed(updates, params=None):
-        def one(path, update):
-            return update * linear_share if in_linear_part(path) else update
-
-        return jax.tree_util.tree_map_with_path(one, updates)
+        return updates._replace(linear=updates.linear * linear_share, mean=updates.mean)
 
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=1e-2)
     return optax.chain(optax.clip(10.0), optax.scale_by_adam(), optax.stateless(slowed), rate)

@@ -1,6 +1,8 @@
 """One training by a recipe: its model, how it draws from the record, and its checks."""
 
 import dataclasses
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,21 @@ from jax.flatten_util import ravel_pytree
 
 from .. import nn
 from ..checks import check_gamma, check_rate, check_whole, checked_delays, is_positive
-from ..data import Record, Scaling
+from ..data import Experiment, Record, Scaling
+from ..data.edit import cut
 from ..errors import DataError, RobustctlError
+from ..linear.choose import ORDERS
 from ..recipe import Recipe
 from ..runs import Run
 from ..runs.monitor import SHOWN, Monitor
 from ..system import Parameterization
 from ..train import Fit, train
 from ..train.optimizer import check_learning_rate
-from .ensemble import Ensemble, Member, Sampling, separate_rates
-from .pieces import held_from
+from .ensemble import Ensemble, Sampling, separate_rates
+from .members import Member
+from .pieces import Span, held_from, is_held, spans
 from .start import prior, start
-from .subspace import LinearFit
+from .subspace import LinearFit, refitted
 
 SMALLEST: dict[str, Any] = {"nx": 4, "nv": 8, "hidden": (16,)}
 """Sizes where none are given: the smallest that are tried."""
@@ -123,6 +128,7 @@ def check_recipe(recipe: Recipe) -> None:
     **Raises:** `RobustctlError` with the setting.
     """
     given = {
+        "order": recipe.order,
         "nx": recipe.nx,
         "nv": recipe.nv,
         **{f"hidden[{k}]": n for k, n in enumerate(recipe.hidden or ())},
@@ -204,10 +210,10 @@ def check_record(record: Record, recipe: Recipe) -> None:
 
 
 def problem_of(
-    record: Record, recipe: Recipe, scaling: Scaling, linear: LinearFit | None
+    record: Record, recipe: Recipe, scaling: Scaling, linear: Sequence[LinearFit | None]
 ) -> tuple[Ensemble, list[Member]]:
-    """Return the problem and the untrained members of a complete recipe."""
-    delay = (delays(recipe, record.nu) or ()) if linear is None else linear.delay
+    """Return the problem and the untrained members of a complete recipe, each at its linear model."""
+    delay = (delays(recipe, record.nu) or ()) if linear[0] is None else linear[0].delay
     check_length(record, recipe, max(delay, default=0))
     window = recipe.window or 0
     sampling = Sampling(PIECE, window, recipe.batch, STEPS_WINDOWS if window else STEPS_WHOLE)
@@ -222,7 +228,39 @@ def problem_of(
         delay,
     )
     recipes = [dataclasses.replace(recipe, seed=recipe.seed + k) for k in range(recipe.seeds)]
-    return ensemble, [member(each, record, linear) for each in recipes]
+    held = spans(recipe.validation, recipe.seeds)
+    parts = [without(record, span) for span in held]
+    return ensemble, [member(*each) for each in zip(recipes, parts, linear, strict=True)]
+
+
+def without_held(record: Record, recipe: Recipe, linear: LinearFit) -> list[LinearFit]:
+    """Return a linear model for each member, of the kind of one, fitted without what is held out of the member."""
+    if not recipe.validation:
+        return [linear] * recipe.seeds
+    held = spans(recipe.validation, recipe.seeds)
+    parts = {span: without(record, span) for span in held}
+    lower = [n for n in reversed(ORDERS) if n < linear.order]
+    for order in (linear.order, *lower):
+        # With a gap, a short record may not allow the order.
+        with suppress(DataError):
+            fits = {span: refitted(part, linear, order) for span, part in parts.items()}
+            return [fits[span] for span in held]
+    raise DataError(
+        f"what is left without {100 * recipe.validation:g} % of the record allows no linear model, the record alone does; use a longer "
+        "record or a smaller validation"
+    )
+
+
+def without(record: Record, span: Span) -> Record:
+    """Return the record without a part of each experiment: it ends there, or has no outputs there."""
+    first, last = span
+
+    def one(e: Experiment) -> Experiment:
+        if not last:
+            return cut(e, 0, held_from(e.samples, first), record.dt, e.name)
+        return dataclasses.replace(e, y_mask=e.y_mask & ~is_held(e.samples, span)[:, None])
+
+    return dataclasses.replace(record, experiments=tuple(map(one, record.experiments)))
 
 
 def optimizer_of(recipe: Recipe) -> Any:
@@ -234,7 +272,7 @@ def identify(
     record: Record,
     recipe: Recipe,
     *,
-    linear: LinearFit | None = None,
+    linear: LinearFit | Sequence[LinearFit] | None = None,
     run: Run | str | Path | None = None,
     monitor: Monitor | None = SHOWN,
 ) -> Fit:
@@ -244,16 +282,17 @@ def identify(
 
     - `record`: the log
     - `recipe`: model and training
-    - `linear`: what the network starts at or about, where the recipe asks for it; its scaling is used
+    - `linear`: what the network starts at or about, where the recipe asks for it, or one for each seed; the scaling of the first is used
     - `run`: run folder, as for `fit`
     - `monitor`: progress line, watchers and callback, as for `fit`
 
     **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
     check_record(record, recipe)
-    recipe = completed(recipe, record, linear)
-    scaling = Scaling.fit(record) if linear is None else linear.model.scaling
-    ensemble, members = problem_of(record, recipe, scaling, linear)
+    each = list(linear) if isinstance(linear, Sequence) else [linear] * recipe.seeds
+    recipe = completed(recipe, record, each[0])
+    scaling = Scaling.fit(record) if each[0] is None else each[0].model.scaling
+    ensemble, members = problem_of(record, recipe, scaling, each)
     epochs, key = recipe.epochs or EPOCHS, jr.key(recipe.seed)
     return train(
         ensemble, members, optimizer=optimizer_of(recipe), epochs=epochs, run=run, monitor=monitor, key=key

@@ -3,17 +3,15 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
 from ..data import Record
-from ..data.edit import cut
 from ..errors import DataError
 from ..recipe import Recipe
 from ..runs.monitor import Monitor
@@ -21,8 +19,8 @@ from ..train.engine import Training, empty_history, history_of, paced, run_epoch
 from ..train.engine import start as first_state
 from ..train.problem import State
 from ..train.training import prepare
-from .pieces import held_from
-from .recipe import EPOCHS, WHOLE, check_record, completed, delays, optimizer_of, problem_of
+from .pieces import is_held, spans
+from .recipe import EPOCHS, WHOLE, check_record, completed, delays, optimizer_of, problem_of, without_held
 from .simulate import simulated
 from .start import LEAST_STATES
 from .subspace import LinearFit, subspace
@@ -32,6 +30,19 @@ SIZES = ((8, (16,)), (16, (32,)), (32, (32, 32)))
 
 BETTER = 0.98
 """Of the error of a smaller network: what a larger one must come below."""
+
+NEARLY = (1.1, 1.3)
+"""Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
+
+LOWER = 0.9
+"""Of the error with the best order: what a lower one must come below, because the few parts held out tell no smaller differences."""
+
+LATE, LONGER = 0.8, 4
+"""Where the best epoch is later than this share, the last training has so many times the usual epochs. Elsewhere networks differ by what
+they fit beyond the plant, and more of them are averaged."""
+
+TRIED = 3
+"""Most members of a network that is tried, and of one that is trained longer."""
 
 SEARCH, END = 0.55, 0.9
 """Shares of the time limit at which the search and the last training end; the rest is for certificate and report."""
@@ -64,6 +75,13 @@ class Clock:
         return say
 
 
+class Begin(NamedTuple):
+    """A linear model that networks start at, and for each member the same one fitted without what is held out of it."""
+
+    linear: LinearFit
+    without: list[LinearFit]
+
+
 @dataclasses.dataclass(frozen=True)
 class Tried:
     """A network that was trained without the part held out.
@@ -71,31 +89,26 @@ class Tried:
     **Arguments:**
 
     - `recipe`: its settings.
-    - `nrmse`: pooled NRMSE of the members' average on the part held out.
-    - `members`: of each member.
-    - `best_epoch`: the epoch that the part held out selects.
+    - `begin`: the linear models at which it started.
+    - `nrmse`: pooled NRMSE of the members, each on the part held out of it.
+    - `best_epoch`: the epoch that these parts select.
     - `epochs`: of the training.
     - `pace`: seconds an epoch.
     - `compiling`: seconds of the first epoch.
     """
 
     recipe: Recipe
+    begin: Begin
     nrmse: float
-    members: tuple[float, ...]
     best_epoch: int
     epochs: int
     pace: float
     compiling: float
 
-    @property
-    def score(self) -> float:
-        """The NRMSE of the average or of the best member, what is less."""
-        return min(self.nrmse, *self.members)
-
     def __str__(self) -> str:
         r = self.recipe
         sizes = f"nx {r.nx}, nv {r.nv}, hidden {' '.join(map(str, r.hidden or ()))}"
-        return f"{r.model} from {r.init}, {sizes}: NRMSE {self.score:.4g} there, best epoch {self.best_epoch + 1} of {self.epochs}"
+        return f"{r.model} from {r.init}, {sizes}: NRMSE {self.nrmse:.4g}, best epoch {self.best_epoch + 1} of {self.epochs}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +119,7 @@ class Choice:
 
     - `recipe`: complete settings; the model "linear" where no network was better.
     - `linear`: the subspace model of the whole record, None for a record without one and a recipe that needs none.
+    - `start`: the subspace model of the recipe's order, at which the network starts.
     - `tried`: the networks of the search.
     - `linear_nrmse`: pooled NRMSE of the linear model on the part held out, fitted without it.
     - `held`: share of each experiment that was held out.
@@ -114,6 +128,7 @@ class Choice:
 
     recipe: Recipe
     linear: LinearFit | None
+    start: LinearFit | None
     tried: tuple[Tried, ...] = ()
     linear_nrmse: float = float("nan")
     held: float = 0.0
@@ -129,16 +144,30 @@ def choose(record: Record, recipe: Recipe, clock: Clock, say: Say) -> Choice:
     linear = _linear(record, recipe)
     if linear is not None:
         say(f"linear model of order {linear.order}")
-    if linear is None or recipe.model == "linear" or is_complete(recipe):
-        return Choice(recipe, linear, held=recipe.validation)
-    tried, linear_nrmse = _search(record, recipe, linear, clock, say)
-    best, note = min(tried, key=lambda t: t.score), ""
-    if best.score <= linear_nrmse:
-        chosen, note = _last(best, clock)
+    start = _start(record, recipe, linear)
+    if linear is None or start is None or recipe.model == "linear" or is_complete(recipe):
+        return Choice(recipe, linear, start, held=recipe.validation)
+    each = dataclasses.replace(recipe, seeds=min(recipe.seeds, TRIED))
+    without = without_held(record, each, linear)
+    linear_nrmse = _linear_nrmse(without, record, each)
+    say(
+        f"linear models NRMSE {linear_nrmse:.4g}, each on {100 * recipe.validation:g} % that were held out of it"
+    )
+    first = Begin(start, without if start is linear else without_held(record, each, start))
+    (tried, best), note = _search(record, each, first, clock, say), ""
+    if best.nrmse <= linear_nrmse:
+        chosen, note = _last(best, recipe, clock)
     else:
         chosen = dataclasses.replace(recipe, model="linear")
-        note = f"no network came below the linear model's NRMSE of {linear_nrmse:.4g} on the part held out, so this is the linear model"
-    return Choice(chosen, linear, tuple(tried), linear_nrmse, recipe.validation, note)
+        note = f"no network came below the linear model's NRMSE of {linear_nrmse:.4g} on parts held out, so this is the linear model"
+    return Choice(chosen, linear, best.begin.linear, tuple(tried), linear_nrmse, recipe.validation, note)
+
+
+def _start(record: Record, recipe: Recipe, linear: LinearFit | None) -> LinearFit | None:
+    """Return the linear model of the recipe's order, where it has one."""
+    if linear is None or recipe.order in (None, linear.order):
+        return linear
+    return subspace(record, recipe.order, linear.delay)
 
 
 def is_complete(recipe: Recipe) -> bool:
@@ -151,72 +180,77 @@ def is_complete(recipe: Recipe) -> bool:
 def _linear(record: Record, recipe: Recipe) -> LinearFit | None:
     """Return the subspace model; None for a record that has none, where the recipe can do without."""
     try:
-        return subspace(record, delay=delays(recipe, record.nu))
+        order = recipe.order if recipe.model == "linear" else None
+        return subspace(record, order, delays(recipe, record.nu))
     except DataError:
         if (is_complete(recipe) and recipe.init == "memory") or recipe.model in ("gru", "lstm"):
             return None
         raise
 
 
-def head_of(record: Record, held: float) -> Record:
-    """Return the record without the last part of each experiment."""
-    parts = tuple(cut(e, 0, held_from(e.samples, held), record.dt, e.name) for e in record.experiments)
-    return dataclasses.replace(record, experiments=parts)
-
-
 def _search(
-    record: Record, recipe: Recipe, linear: LinearFit, clock: Clock, say: Say
-) -> tuple[list[Tried], float]:
-    """Return the networks that were tried without the part held out, and the linear model's NRMSE there."""
-    start_at = subspace(head_of(record, recipe.validation), linear.order, linear.delay)
-    linear_nrmse = _linear_nrmse(start_at, record, recipe.validation)
-    say(
-        f"without the last {100 * recipe.validation:g} %, which select: linear model NRMSE {linear_nrmse:.4g} there"
-    )
-    inits, sizes = _inits(recipe), SIZES[1:] if record.samples > WHOLE else SIZES
-    sizes = sizes[:1] if recipe.nv or recipe.hidden or recipe.model in ("gru", "lstm") else sizes
-    waiting, tried = len(inits) + len(sizes) - 1, []
+    record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say
+) -> tuple[list[Tried], Tried]:
+    """Return the networks that were tried, and the best."""
+    begins = [first, *_lower(record, recipe, first.linear)]
+    sizes = _sizes(recipe, record)
+    tried: list[Tried] = []
 
-    def one(init: Any, size: tuple[int, tuple[int, ...]]) -> Tried:
-        seconds = clock.left(SEARCH) / max(waiting - len(tried), 1)
-        tried.append(_try(record, _sized(recipe, init, size, start_at), start_at, seconds))
+    def one(begin: Begin, settings: Recipe, later: int) -> Tried:
+        # What is tried first gets more time: the others are compared with it.
+        tried.append(_try(record, settings, begin, clock.left(SEARCH) / min(1 + later, 3)))
         say(str(tried[-1]))
         return tried[-1]
 
-    best = min([one(init, sizes[0]) for init in inits], key=lambda t: t.score)
-    for size in sizes[1:]:
+    later = len(begins) + len(sizes) - 1
+    for k, each in enumerate(begins):
         # A training that gets no more time than it compiles shows nothing.
-        if clock.left(SEARCH) < 2 * best.compiling:
+        if tried and clock.left(SEARCH) < 2 * tried[0].compiling:
             break
-        larger = one(best.recipe.init, size)
-        if larger.score >= BETTER * best.score:
+        one(each, _sized(recipe, sizes[0], each.linear), later - k)
+    best = min(tried, key=lambda t: t.nrmse if t is tried[0] else t.nrmse / LOWER)
+    for k, size in enumerate(sizes[1:]):
+        # One that was cut gains more by time than by size.
+        if clock.left(SEARCH) < 2 * best.compiling or best.epochs < (recipe.epochs or EPOCHS):
+            break
+        larger = one(best.begin, _sized(recipe, size, best.begin.linear), len(sizes) - 1 - k)
+        if larger.nrmse >= BETTER * best.nrmse:
             break
         best = larger
-    return tried, linear_nrmse
+    return tried, best
 
 
-def _inits(recipe: Recipe) -> tuple[Any, ...]:
-    if recipe.model in ("gru", "lstm"):
-        return ("memory",)
-    return (
-        (recipe.init,)
-        if recipe.init
-        else ("linear", "prior")
-        if recipe.model == "contracting"
-        else ("linear",)
-    )
+def _lower(record: Record, recipe: Recipe, linear: LinearFit) -> list[Begin]:
+    """Return where networks of fewer states begin, none where there is no lower order or the states are given."""
+    if recipe.nx or recipe.order or _init(recipe) == "memory":
+        return []
+    scores = linear.validation
+    good = {
+        min(n for n, score in scores.items() if score <= share * min(scores.values())) for share in NEARLY
+    }
+    lower = [subspace(record, n, linear.delay) for n in sorted(good, reverse=True) if n < linear.order]
+    return [Begin(each, without_held(record, recipe, each)) for each in lower]
 
 
-def _sized(recipe: Recipe, init: Any, size: tuple[int, tuple[int, ...]], linear: LinearFit) -> Recipe:
+def _sizes(recipe: Recipe, record: Record) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    sizes = SIZES[1:] if record.samples > WHOLE else SIZES
+    return sizes[:1] if recipe.nv or recipe.hidden or recipe.model in ("gru", "lstm") else sizes
+
+
+def _init(recipe: Recipe) -> Any:
+    return recipe.init or ("memory" if recipe.model in ("gru", "lstm") else "linear")
+
+
+def _sized(recipe: Recipe, size: tuple[int, tuple[int, ...]], linear: LinearFit) -> Recipe:
     nx = max(len(linear.model.parameterization.explicit().A), LEAST_STATES)
     sizes = {"nx": recipe.nx or nx, "nv": recipe.nv or size[0], "hidden": recipe.hidden or size[1]}
-    return dataclasses.replace(recipe, init=init, **sizes)
+    return dataclasses.replace(recipe, init=_init(recipe), order=linear.order, **sizes)
 
 
-def _try(record: Record, recipe: Recipe, linear: LinearFit, seconds: float) -> Tried:
-    """Train a recipe on the part that is not held out, for as many epochs as the seconds allow."""
-    recipe, begin = completed(recipe, record, linear), time.monotonic()
-    ensemble, members = problem_of(record, recipe, linear.model.scaling, linear)
+def _try(record: Record, recipe: Recipe, begin_at: Begin, seconds: float) -> Tried:
+    """Train a recipe for as many epochs as the seconds allow."""
+    recipe, begin = completed(recipe, record, begin_at.linear), time.monotonic()
+    ensemble, members = problem_of(record, recipe, begin_at.linear.model.scaling, begin_at.without)
     most = recipe.epochs or EPOCHS
     free, _, training = prepare(ensemble, members, most, optimizer_of(recipe), None, jr.key(recipe.seed))
     state = first_state(training, free)
@@ -234,9 +268,7 @@ def _try(record: Record, recipe: Recipe, linear: LinearFit, seconds: float) -> T
         pace = took / count
     best = int(state.best_epoch)
     nrmse = np.sqrt(history_of(state, history)["validation"][best]) if best >= 0 else np.inf
-    own = np.sqrt(np.asarray(_errors(objective, state.best)))
-    own = np.where(np.isfinite(own), own, np.inf)
-    return Tried(recipe, float(nrmse), tuple(own.tolist()), best, done, pace, compiling)
+    return Tried(recipe, begin_at, float(nrmse), best, done, pace, compiling)
 
 
 def _timed(training: Training, state: State, history: Any, count: int) -> tuple[State, Any, float]:
@@ -246,32 +278,29 @@ def _timed(training: Training, state: State, history: Any, count: int) -> tuple[
     return state, history, time.monotonic() - begin
 
 
-@eqx.filter_jit
-def _errors(objective: Any, trained: Any) -> Any:
-    return objective.errors(trained)
-
-
-def _linear_nrmse(linear: LinearFit, record: Record, held: float) -> float:
-    """Return the error on the part held out, in the units of the networks' validation loss."""
-    run, s = simulated(linear.model, record), linear.model.scaling
+def _linear_nrmse(linear: Sequence[LinearFit], record: Record, recipe: Recipe) -> float:
+    """Return the error on the parts held out, in the units of the networks' validation loss."""
     errors = []
-    for e, y_hat in zip(record.experiments, run.y_hat, strict=True):
-        first = max(held_from(e.samples, held), run.skipped)
-        errors.append(((e.y - y_hat)[first:] / s.y_std)[e.y_mask[first:]])
+    for fit, span in zip(linear, spans(recipe.validation, recipe.seeds), strict=True):
+        run = simulated(fit.model, record)
+        for e, y_hat in zip(record.experiments, run.y_hat, strict=True):
+            used = e.y_mask & is_held(e.samples, span)[:, None] & ~np.isnan(y_hat)
+            errors.append(((e.y - y_hat) / fit.model.scaling.y_std)[used])
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def _last(best: Tried, clock: Clock) -> tuple[Recipe, str]:
-    """Return the settings of the training on the whole record, and in words where the time limit cuts it."""
-    # All epochs: a training that stops at the best epoch, before its rate has fallen, was worse on test records (robot arm 0.13 for 0.038).
-    recipe, wanted = best.recipe, best.recipe.epochs or EPOCHS
-    single = int(np.argmin(best.members))
-    if best.nrmse > best.members[single]:
-        recipe = dataclasses.replace(recipe, seeds=1, seed=recipe.seed + single)
-    pace = max(best.pace, 1e-4) / (1 - recipe.validation)
-    fits = int((clock.left(END) - 1.5 * best.compiling) / pace)
+def _last(best: Tried, recipe: Recipe, clock: Clock) -> tuple[Recipe, str]:
+    """Return the settings of the last training, and in words where the time limit cuts it."""
+    usual = recipe.epochs or EPOCHS
+    late = recipe.epochs is None and best.best_epoch > LATE * best.epochs
+    wanted = LONGER * usual if late else usual
+    few = best.recipe.seeds
+    seeds = few if late else recipe.seeds
+    fits = int((clock.left(END) - best.compiling) / max(best.pace, 1e-4) * few / seeds)
+    if fits < wanted and seeds > few:
+        seeds, fits = few, fits * seeds // few
     epochs = max(min(wanted, fits), min(wanted, 10))
-    notes = [f"the search trained {best.epochs} of {wanted} epochs"] if best.epochs < wanted else []
+    notes = [f"the search trained {best.epochs} of {usual} epochs"] if best.epochs < usual else []
     notes += [f"the last training has {epochs} of {wanted} epochs"] if epochs < wanted else []
     note = f"the time limit of {recipe.minutes:g} minutes cut: {', '.join(notes)}" if notes else ""
-    return dataclasses.replace(recipe, validation=0.0, epochs=epochs), note
+    return dataclasses.replace(best.recipe, epochs=epochs, seeds=seeds), note

@@ -16,7 +16,8 @@ from ..checks import checked_delays, is_whole
 from ..data import Record, Scaling
 from ..data.trend import pooled
 from ..errors import DataError, RobustctlError, RobustctlWarning
-from ..linear.choose import ORDERS, Chosen, choose
+from ..linear.choose import ORDERS, Chosen, choose, fit
+from ..linear.delays import delayed
 from ..linear.series import HEAD, Linear, Series
 from ..nn.stable_linear import stable_linear_at
 from ..state_space import StateSpace
@@ -43,6 +44,7 @@ class LinearFit:
     - `validation`: pooled NRMSE on the validation part by order.
     - `cautions`: what the record leaves undetermined, a sentence each: constant or collinear inputs, few frequencies, poles that were
       moved inside the unit circle.
+    - `polished`: whether the free-run error was reduced further by nonlinear least squares.
     """
 
     model: FittedModel
@@ -51,6 +53,7 @@ class LinearFit:
     singular_values: np.ndarray
     validation: dict[int, float]
     cautions: tuple[str, ...] = ()
+    polished: bool = False
 
     def state_space(self) -> StateSpace:
         """Return the model in deviations from its equilibrium, in the signals' own units; delays are states, the first ones."""
@@ -119,7 +122,22 @@ def subspace(record: Record, order: int | None = None, delay: int | Sequence[int
         )
     model = _fitted(record, scaling, chosen.model, chosen.delays)
     cautions = tuple(_cautions(record, chosen))
-    return LinearFit(model, len(chosen.model.A), chosen.delays, chosen.values, by_order, cautions)
+    return LinearFit(
+        model, len(chosen.model.A), chosen.delays, chosen.values, by_order, cautions, chosen.polished
+    )
+
+
+def refitted(record: Record, linear: LinearFit, order: int) -> LinearFit:
+    """Return a linear model of another part of a record, of the same kind as one, with its scaling and delays.
+
+    **Raises:** `DataError` where the part allows no model of that order.
+    """
+    scaling = linear.model.scaling
+    late = [delayed(e, linear.delay) for e in series_of(record, scaling)]
+    kind = order, linear.polished
+    models, values, _ = fit(late, [kind])
+    model = _fitted(record, scaling, models[kind], linear.delay)
+    return LinearFit(model, order, linear.delay, values, {}, (), linear.polished)
 
 
 def series_of(record: Record, scaling: Scaling) -> list[Series]:

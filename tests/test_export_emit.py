@@ -16,7 +16,7 @@ import pytest
 import robustctl as rc
 from robustctl.cli import main
 from robustctl.data.record_checks import MEASURED
-from robustctl.errors import ModelError, RobustctlError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.export.c_files import files
 from robustctl.export.compiled import find_compiler
 from robustctl.export.emit import emitted
@@ -294,12 +294,12 @@ def test_a_package_of_ros_2_is_configured_and_built_by_cmake(folders, tmp_path):
 
 def test_what_a_target_refuses(tmp_path):
     pid = rc.classical.PID(2.0, dt=DT)
-    with pytest.raises(ModelError, match="emit must be one of arduino, ros2, simulink, got 'plc'"):
+    with pytest.raises(InvalidModelError, match="emit must be one of arduino, ros2, simulink, got 'plc'"):
         rc.export.package(pid, tmp_path / "pid", emit="plc")
-    with pytest.raises(ModelError, match=r"the sketch's name, pid, got .*other"):
+    with pytest.raises(InvalidModelError, match=r"the sketch's name, pid, got .*other"):
         rc.export.package(pid, tmp_path / "other", name="pid", emit="arduino")
     for dt in (1e-6, 1e7):
-        with pytest.raises(ModelError, match="10 us to 10\\^6 s"):
+        with pytest.raises(InvalidModelError, match="10 us to 10\\^6 s"):
             rc.export.package(dataclasses.replace(pid, dt=dt), tmp_path / "model", emit="arduino")
     assert not list(tmp_path.rglob("*.*"))
 

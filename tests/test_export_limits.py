@@ -11,7 +11,7 @@ import pytest
 import robustctl as rc
 from robustctl.cli import main
 from robustctl.data import Scaling
-from robustctl.errors import ModelError
+from robustctl.errors import InvalidModelError
 from robustctl.export import folder as module
 from robustctl.export.c_files import header
 from robustctl.export.limits import known, trained_of
@@ -101,7 +101,7 @@ def test_a_log_must_fit():
         ((np.ones((3, 2)), np.ones(3)), "samples of shapes"),
         (np.full((3, 2), np.nan), "log must be finite"),
     ):
-        with pytest.raises(ModelError, match=says):
+        with pytest.raises(InvalidModelError, match=says):
             of_log(made, log, 20)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program
 from .emit_arduino import arduino, check_arduino
 from .emit_ros2 import ros2
@@ -35,9 +35,9 @@ _TARGETS: dict[str, Callable[[Wrapped], tuple[dict[str, str], dict[str, str]]]] 
 
 
 def check_emit(emit: str | None, folder: Path | None = None, name: str = "") -> None:
-    """Raise `ModelError` unless a target is one of those known, and the folder, where one is given, one that it takes."""
+    """Raise `InvalidModelError` unless a target is one of those known, and the folder, where one is given, one that it takes."""
     if emit is not None and emit not in _TARGETS:
-        raise ModelError(f"emit must be one of {', '.join(_TARGETS)}, got {emit!r}")
+        raise InvalidModelError(f"emit must be one of {', '.join(_TARGETS)}, got {emit!r}")
     if emit == "arduino" and folder is not None:
         check_arduino(folder, name)
 

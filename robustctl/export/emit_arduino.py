@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from .c_text import comment
 from .fields import Field
 from .wrapped import Wrapped, filled, table
@@ -88,9 +88,9 @@ periods leaves those out and counts them in `missed`: the step expects its sampl
 
 
 def check_arduino(folder: Path, name: str) -> None:
-    """Raise `ModelError` unless the folder has the name of the sketch in it."""
+    """Raise `InvalidModelError` unless the folder has the name of the sketch in it."""
     if folder.resolve().name != name:
-        raise ModelError(
+        raise InvalidModelError(
             f"the folder of a sketch must have the sketch's name, {name}, got {folder}; give a folder of that name, or another name="
         )
 
@@ -98,7 +98,7 @@ def check_arduino(folder: Path, name: str) -> None:
 def arduino(w: Wrapped) -> tuple[dict[str, str], dict[str, str]]:
     """Return the files of a sketch by name, and those that its user changes.
 
-    **Raises:** `ModelError` for a sample time that the clocks of the board do not measure.
+    **Raises:** `InvalidModelError` for a sample time that the clocks of the board do not measure.
     """
     clock, period = _clock(w.dt)
     inputs = [f"{w.assigned(f, 'inputs->', '0.0')} {comment(f.about)}" for f in w.inputs]
@@ -128,6 +128,6 @@ def _clock(dt: float) -> tuple[str, int]:
         period = round(dt / unit)
         if 10 <= period < 2**30 and abs(period * unit - dt) <= 1e-3 * dt:
             return clock, period
-    raise ModelError(
+    raise InvalidModelError(
         f"the sample time of a sketch must be 10 us to 10^6 s, by its clocks to 0.1 %, got {dt:g} s; call the step from your own loop"
     )

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals
 
 
@@ -128,7 +128,7 @@ def _trained(trained: Any, program: Program) -> Ranges:
         try:
             ends = np.asarray((trained or {}).get(name, []), np.float64)
         except (AttributeError, TypeError, ValueError) as error:
-            raise ModelError(
+            raise InvalidModelError(
                 "the trained range must have two numbers for each signal; export again"
             ) from error
         if ends.ndim == 2 and ends.shape[1] == 2:

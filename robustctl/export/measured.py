@@ -16,7 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from ..errors import ModelError
+from ..errors import InvalidModelError
 from ..runtime.step import Step
 from ..system import System, step_by_step
 from .compiled import CompiledStep, compiled_in
@@ -57,17 +57,17 @@ def noise(system: System, made: Traced, samples: int, seed: int = 0) -> PyTree:
 def of_log(made: Traced, log: PyTree, most: int) -> PyTree:
     """Return the first samples of a log, at most so many, as the step takes them.
 
-    **Raises:** `ModelError` for another number of arrays, other shapes, and numbers that are not finite.
+    **Raises:** `InvalidModelError` for another number of arrays, other shapes, and numbers that are not finite.
     """
     leaves, structure = jax.tree.flatten(made.u)
     given = [np.asarray(a) for a in jax.tree.leaves(log)]
     shapes = [leaf.shape for leaf in leaves]
     if [a.shape[1:] for a in given] != shapes or len({len(a) for a in given}) != 1 or not len(given[0]):
-        raise ModelError(
+        raise InvalidModelError(
             f"log must have samples of shapes {shapes}, time first, got arrays of shapes {[a.shape for a in given]}"
         )
     if not all(np.isfinite(a).all() for a in given):
-        raise ModelError(
+        raise InvalidModelError(
             "log must be finite, got NaN or infinite samples; fill or leave out what was not measured"
         )
     return structure.unflatten([a[:most].astype(leaf.dtype) for a, leaf in zip(given, leaves, strict=True)])

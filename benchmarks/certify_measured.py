@@ -103,7 +103,7 @@ def main() -> int:
     everywhere = np.linspace(1e-4, np.pi / log.dt, 10_000)
     policy, cost = policy_of(scenario, SHARE * allowed.gamma, given.epochs, given.seed)
     alone = rc.certify(policy)
-    loop = rc.certify(scenario.loop(policy), gains=[("n", "y"), ("n", "u")], error=unknown)
+    loop = rc.certify(scenario.loop(policy), gains=[("n", "y"), ("n", "u")], error=unknown, seconds=600)
     stable = alone.gamma is not None and alone.gamma < allowed.gamma
     results = {
         **provenance(given.seed),

@@ -307,8 +307,8 @@ def test_a_package_of_ros_2_is_configured_and_built_by_cmake(folders, tmp_path):
 
 def test_what_a_target_refuses(tmp_path):
     pid = rc.classical.PID(2.0, dt=DT)
-    with pytest.raises(ModelError, match="emit must be one of arduino, ros2, simulink, got 'plc'"):
-        rc.export.package(pid, tmp_path / "pid", emit="plc")
+    with pytest.raises(ModelError, match="emit must be one of arduino, ros2, simulink, plc, got 'c'"):
+        rc.export.package(pid, tmp_path / "pid", emit="c")
     with pytest.raises(ModelError, match=r"the sketch's name, pid, got .*other"):
         rc.export.package(pid, tmp_path / "other", name="pid", emit="arduino")
     for dt in (1e-6, 1e7):

@@ -73,8 +73,9 @@ def package(
     - `samples`: of noise over the range of the inputs, for the comparison.
     - `seconds`: time limit of the proofs.
     - `log`: samples of the input, time first, for the comparison in place of noise, and in fixed point for the formats.
-    - `emit`: `arduino`, `ros2` or `simulink`, for the code around it: a sketch with a timer, in a folder called `name`; a package with
-      a node that has a topic for each signal; an S-function. Files that are yours to change state it in their first lines.
+    - `emit`: `arduino`, `ros2`, `simulink` or `plc`, for the code around it: a sketch with a timer, in a folder called `name`; a package
+      with a node that has a topic for each signal; an S-function; the step in structured text. Files that are yours to change state it in
+      their first lines.
 
     **Raises:** `ModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, a log that does not fit, and all that `program`
     refuses.

@@ -17,6 +17,7 @@ import robustctl as rc
 from robustctl.cli import main
 from robustctl.data.record_checks import MEASURED
 from robustctl.errors import InvalidModelError, RobustctlError
+from robustctl.export import folder as module
 from robustctl.export.c_files import files
 from robustctl.export.compiled import find_compiler
 from robustctl.export.emit import emitted
@@ -50,14 +51,22 @@ def run(command, folder, text=""):
     return done.stdout
 
 
+def no_compiler():
+    raise RobustctlError("no C compiler is wanted here")
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A model with named signals, exported for each target."""
     base = tmp_path_factory.mktemp("emitted")
-    return {
-        emit: rc.export.package(system(), base / emit / "model", dtype="float32", emit=emit, samples=20)
-        for emit in TARGETS
-    }
+    return {emit: written(system(), base / emit / "model", emit) for emit in TARGETS}
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """Exports a system with its proof and without what a compiler finds of it, and checks such a folder likewise."""
+    monkeypatch.setattr(module, "find_compiler", no_compiler)
+    return lambda emit: rc.export.package(rc.classical.PID(2.0, dt=DT), tmp_path / "model", emit=emit)
 
 
 def system():
@@ -172,26 +181,30 @@ def test_an_s_function_gives_the_numbers_of_the_step(folders):
     np.testing.assert_array_equal(np.array([row.split() for row in rows], np.float32), rollout(system(), us))
 
 
-def test_the_files_are_checked_and_those_of_the_user_are_not(folders, tmp_path):
-    for emit, edited, own in (
-        ("arduino", "model.ino", "model_io.h"), ("ros2", "model_node.cpp", "package.xml"), ("simulink", "model_sfun.c", ""),
-    ):  # fmt: skip
-        folder = shutil.copytree(folders[emit], tmp_path / emit)
-        assert rc.export.check(folder, samples=5).holds
-        if own:
-            (folder / own).write_text("another")
-            found = rc.export.check(folder, samples=5)
-            assert found.holds and f"{own} was changed" in found.skipped[0], emit
-        text = (folder / edited).read_text()
-        (folder / edited).write_text(text.replace("model_step", "other_step"))
-        found = rc.export.check(folder, samples=5)
-        assert f"{edited} was changed after the export" in found.faults
-        assert any(fault.startswith(f"{edited}: line") for fault in found.faults), emit
-        # A new hash alone does not hide it.
-        about = json.loads((folder / "export.json").read_text())
-        about["files"][edited] = hashlib.sha256((folder / edited).read_bytes()).hexdigest()
-        (folder / "export.json").write_text(json.dumps(about))
-        assert rc.export.check(folder, samples=5).faults[0].startswith(f"{edited}: line")
+@pytest.mark.parametrize(
+    ("emit", "edited", "own"),
+    [
+        ("arduino", "model.ino", "model_io.h"),
+        ("ros2", "model_node.cpp", "package.xml"),
+        ("simulink", "model_sfun.c", ""),
+    ],
+)
+def test_the_files_are_checked_and_those_of_the_user_are_not(emit, edited, own, packaged):
+    folder = packaged(emit)
+    if own:
+        (folder / own).write_text("another")
+    found = rc.export.check(folder)
+    assert found.holds and f"{own} was changed" * bool(own) in found.skipped[0]
+    text = (folder / edited).read_text()
+    (folder / edited).write_text(text.replace("model_step", "other_step"))
+    # A new hash alone does not hide it.
+    about = json.loads((folder / "export.json").read_text())
+    new = hashlib.sha256((folder / edited).read_bytes()).hexdigest()
+    (folder / "export.json").write_text(json.dumps({**about, "files": {**about["files"], edited: new}}))
+    (fault,) = rc.export.check(folder).faults
+    assert fault.startswith(f"{edited}: line")
+    (folder / edited).unlink()
+    assert rc.export.check(folder).faults[0] == f"{edited} is missing"
 
 
 def lost_samples():
@@ -294,8 +307,8 @@ def test_a_package_of_ros_2_is_configured_and_built_by_cmake(folders, tmp_path):
 
 def test_what_a_target_refuses(tmp_path):
     pid = rc.classical.PID(2.0, dt=DT)
-    with pytest.raises(InvalidModelError, match="emit must be one of arduino, ros2, simulink, got 'plc'"):
-        rc.export.package(pid, tmp_path / "pid", emit="plc")
+    with pytest.raises(InvalidModelError, match="emit must be one of arduino, ros2, simulink, plc, got 'c'"):
+        rc.export.package(pid, tmp_path / "pid", emit="c")
     with pytest.raises(InvalidModelError, match=r"the sketch's name, pid, got .*other"):
         rc.export.package(pid, tmp_path / "other", name="pid", emit="arduino")
     for dt in (1e-6, 1e7):
@@ -306,6 +319,7 @@ def test_what_a_target_refuses(tmp_path):
 
 def test_the_command_emits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "find_compiler", no_compiler)
     rc.save("my-pid.safetensors", rc.classical.PID(2.0, 1.0, dt=0.1))
     assert main(["export", "my-pid.safetensors", "--emit", "arduino"]) == 0
     assert (tmp_path / "my_pid" / "my_pid.ino").exists()

@@ -112,12 +112,15 @@ def test_the_command_takes_a_log(tmp_path, monkeypatch, capsys):
     u = 3 * np.sin(np.arange(60))
     rows = "\n".join(f"{0.1 * k:.1f},{a:.6g},0.{k}" for k, a in enumerate(u))
     (tmp_path / "log.csv").write_text("t,drive,speed\n" + rows + "\n")
-    command = ["export", "plant.safetensors", "--dtype", "q15", "--log", "log.csv"]
-    assert main(command) == 2
+    rc.save("pid.safetensors", PID)
+    assert main(["export", "pid.safetensors", "--log", "log.csv"]) == 2
     assert (
-        "a log must have a column for each of the inputs, 1, got None; give --inputs"
+        "a log must have a column for each of the inputs, 2, got None; give --inputs"
         in capsys.readouterr().err
     )
+    command = ["export", "plant.safetensors", "--dtype", "q15", "--log", "log.csv"]
+    assert main(command) == 2
+    assert "there is no column 'u[0]'" in capsys.readouterr().err
     columns = ["--inputs", "drive", "--outputs", "speed"]
     assert main([*command, *columns, "--time", "t"]) == 0
     about = json.loads((tmp_path / "plant-c" / "export.json").read_text())

@@ -28,7 +28,8 @@ class Export:
         name: Identifier with which the names in the code begin; default: the file's name.
         dtype: float32, float64 or, of C, fixed point, q4 to q31, for example q15; default: that of the model.
         dt: Sample time in seconds, for a model that does not know its own.
-        emit: Of C, the code around it: a sketch of Arduino with a timer, a package of ROS 2 with a node, or an S-function of Simulink.
+        emit: Of C, the code around it: a sketch of Arduino with a timer, a package of ROS 2 with a node, an S-function of Simulink; plc the
+            step in structured text.
         seconds: Time limit of the proofs.
         check: Check a folder from its files alone.
         log: Of C, a log with the inputs, for the comparison of the compiled step and for the ranges of fixed point; default: noise.
@@ -44,7 +45,7 @@ class Export:
     name: str | None = None
     dtype: str | None = None
     dt: float | None = None
-    emit: Literal["arduino", "ros2", "simulink"] | None = None
+    emit: Literal["arduino", "ros2", "simulink", "plc"] | None = None
     seconds: float = 60.0
     check: bool = False
     log: Path | None = None

@@ -1,4 +1,4 @@
-"""The few lines around a step in C for a target: Arduino, ROS 2, Simulink."""
+"""The few lines around a step in C for a target: Arduino, ROS 2, Simulink; and the step itself for programmable controllers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ..errors import InvalidModelError
 from ..runtime.program import Program
 from .emit_arduino import arduino, check_arduino
+from .emit_plc import plc
 from .emit_ros2 import ros2
 from .emit_simulink import simulink
 from .fixed_lower import Lowered
@@ -31,6 +32,7 @@ _TARGETS: dict[str, Callable[[Wrapped], tuple[dict[str, str], dict[str, str]]]] 
     "arduino": arduino,
     "ros2": ros2,
     "simulink": simulink,
+    "plc": plc,
 }
 
 

@@ -20,7 +20,7 @@ from .c_files import files
 from .compiled import CompiledStep, find_compiler
 from .constants import difference
 from .emit import Emitted, check_emit, emitted
-from .fixed import fixed
+from .fixed import FixedPoint, fixed
 from .fixed_folder import (
     again,
     as_integers,
@@ -73,8 +73,9 @@ def package(
     - `samples`: of noise over the range of the inputs, for the comparison.
     - `seconds`: time limit of the proofs.
     - `log`: samples of the input, time first, for the comparison in place of noise, and in fixed point for the formats.
-    - `emit`: `arduino`, `ros2` or `simulink`, for the code around it: a sketch with a timer, in a folder called `name`; a package with
-      a node that has a topic for each signal; an S-function. Files that are yours to change state it in their first lines.
+    - `emit`: `arduino`, `ros2`, `simulink` or `plc`, for the code around it: a sketch with a timer, in a folder called `name`; a package
+      with a node that has a topic for each signal; an S-function; the step in structured text. Files that are yours to change state it in
+      their first lines.
 
     **Raises:** `InvalidModelError`, as `rc.export.c`: for a folder in use, an unknown sample time, a log that does not fit, and all that
     `program` refuses.
@@ -94,15 +95,15 @@ def package(
     if bits_of(dtype) is not None:
         step = fixed(system, dtype, name=name, u=u, dt=dt, log=log, seconds=seconds)
         made, ready, low, floats = step.traced, step.system, step.lowered, step.exact
-        certificate, more = step.certificate, recorded(step, seconds)
     else:
-        ready, dtype = prepared(explicit_of(system), dtype)
-        made, low, dtype = traced(ready, name=name, dtype=dtype, u=u, dt=dt), None, dtype.name
-        certificate, floats = certify(ready, prove=True, seconds=seconds), made
-        more = {"drift": float_drift(ready, made, certificate)}
+        step, (ready, dtype) = None, prepared(explicit_of(system), dtype)
+        made = floats = traced(ready, name=name, dtype=dtype, u=u, dt=dt)
+        low, dtype = None, dtype.name
+    # What is refused is refused before the proofs.
     every = sampled_every(made.program)
     us = None if log is None else of_log(floats, log, samples)
     texts = _texts(ready, made, low, trained, emit)
+    certificate, more = _proven(step, ready, made, seconds)
     write_texts(folder, texts.files | texts.yours)
     kept = _saved(ready, folder / f"{name}.safetensors")
     about = {
@@ -117,6 +118,16 @@ def package(
     }
     write_json(folder / FILE, about)
     return folder
+
+
+def _proven(
+    step: FixedPoint | None, system: System, made: Traced, seconds: float
+) -> tuple[Certificate, dict[str, Any]]:
+    """Return the certificate, and what else is recorded of the rounding."""
+    if step is not None:
+        return step.certificate, recorded(step, seconds)
+    certificate = certify(system, prove=True, seconds=seconds)
+    return certificate, {"drift": float_drift(system, made, certificate)}
 
 
 def _texts(system: System, made: Traced, low: Lowered | None, trained: Any, emit: str | None) -> Emitted:

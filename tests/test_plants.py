@@ -300,7 +300,7 @@ def test_signals_and_fields_that_make_no_plant_are_named(attributes, message):
 
 @pytest.mark.usefixtures("as_installed")
 def test_what_is_no_plant_is_refused():
-    with pytest.raises(InvalidModelError, match=r"in continuous time, got a TransferFunction"):
+    with pytest.raises(InvalidModelError, match=r"in continuous time, got TransferFunction"):
         Sampled(ct.tf([1], [1, 1]), 0.1)
 
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import tyro
 
 from ..errors import DataError, RobustctlError
-from ..pytrees import fields_of
 from ..recipe import Recipe
 from .arguments import arguments
 from .reading import LogOptions, Logs, Reading, check_given
@@ -255,7 +254,9 @@ def _begun(folder: Path, recipe: Recipe) -> Recipe:
     chosen = rebuilt({"fit": FitLog}, words).recipe
     usual = {f.name: f.default for f in dataclasses.fields(Recipe) if f.name not in SEARCHED}
     given = {
-        name: value for name, value in fields_of(recipe).items() if name in usual and value != usual[name]
+        name: value
+        for name, value in dataclasses.asdict(recipe).items()
+        if name in usual and value != usual[name]
     }
     return dataclasses.replace(chosen, **given)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..runtime.program import Program, Signals, State, Value
 from . import c_kinds, c_more  # noqa: F401  # registers what they print
 from .c_print import Printer
-from .c_refs import Place, Ref, Scalar, place
+from .c_refs import Ref, Scalar, place
 from .c_text import comment, identifiers
 from .fields import limit_macros
 from .limits import Known
@@ -205,7 +205,7 @@ def _next_state(p: Printer, program: Program) -> None:
     moving = [s for s in program.state if s.after is not s.value]
     for s in moving:
         ref = p.ref(s.after)
-        own = s.after.data is None and not (isinstance(ref, Place) and not ref.name.startswith("state->"))
+        own = s.after.data is None and (not ref.array or ref.array.startswith("state->"))
         if own:
             p.write_out(s.after)
     for s in moving:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..runtime.program import BINARY, COMPARE, UNARY, Operation, Value
 from .c_print import Printer, prints
-from .c_refs import Formula, Place, Ref, Scalar, regrouped, viewed
+from .c_refs import Formula, Ref, Scalar
 from .c_text import Index, bare, plus
 
 _FUNCTIONS = {"abs": "fabs", "round_even": "rint", "rem": "fmod"}
@@ -83,7 +83,7 @@ def _rescale(p: Printer, op: Operation) -> None:
 @prints("reshape")
 def _reshape(p: Printer, op: Operation) -> None:
     (x,), (result,) = op.operands, op.results
-    ref = regrouped(p.ref(x), x.shape, result.shape) or regrouped(p.packed(x), x.shape, result.shape)
+    ref = p.ref(x).regrouped(x.shape, result.shape) or p.packed(x).regrouped(x.shape, result.shape)
     assert ref is not None
     p.define(result, ref)
 
@@ -106,10 +106,10 @@ def _view(p: Printer, op: Operation) -> None:
 def _define_view(
     p: Printer, result: Value, ref: Ref, offset: Sequence[Index], steps: Sequence[tuple[int, int]]
 ) -> None:
-    ref = viewed(ref, result.shape, offset, steps)
+    ref = ref.viewed(result.shape, offset, steps)
     p.define(
         result,
-        Scalar(ref.read([0] * len(result.shape))) if result.size == 1 and isinstance(ref, Place) else ref,
+        Scalar(ref.read([0] * len(result.shape))) if result.size == 1 and ref.array else ref,
     )
 
 
@@ -118,7 +118,7 @@ def _broadcast(p: Printer, op: Operation) -> None:
     (x,), (result,) = op.operands, op.results
     steps = [(axis, int(n > 1)) for axis, n in zip(op.params["axes"], x.shape, strict=True)]
     # Computed once, not again for each of the entries that are equal.
-    p.define(result, viewed(p.stored(x), result.shape, [0] * len(x.shape), steps))
+    p.define(result, p.stored(x).viewed(result.shape, [0] * len(x.shape), steps))
 
 
 @prints("concatenate")
@@ -128,7 +128,7 @@ def _concatenate(p: Printer, op: Operation) -> None:
     for part in op.operands:
         offset: list[Index] = [0] * len(part.shape)
         offset[axis] = start
-        own = viewed(target, part.shape, offset, [(k, 1) for k in range(len(part.shape))])
+        own = target.viewed(part.shape, offset, [(k, 1) for k in range(len(part.shape))])
         p.fill(own, part.shape, p.ref(part).read)
         start += part.shape[axis]
     p.refs[result] = target
@@ -243,9 +243,9 @@ def _starts(p: Printer, starts: Sequence[Value], shape: Sequence[int], sizes: Se
 def _dynamic_update(p: Printer, op: Operation) -> None:
     (x, update, *starts), (result,) = op.operands, op.results
     offset = _starts(p, starts, x.shape, update.shape)
-    target = p.declare(result, array=True)
+    target = p.declare_array(result)
     p.fill(target, x.shape, p.ref(x).read)
-    own = viewed(target, update.shape, offset, [(k, 1) for k in range(len(x.shape))])
+    own = target.viewed(update.shape, offset, [(k, 1) for k in range(len(x.shape))])
     p.fill(own, update.shape, p.ref(update).read)
     p.refs[result] = target
 
@@ -253,9 +253,8 @@ def _dynamic_update(p: Printer, op: Operation) -> None:
 @prints("put")
 def _put(p: Printer, op: Operation) -> None:
     (x, indices, updates), (result,), how = op.operands, op.results, op.params["how"]
-    target = p.declare(result, array=True)
+    target = p.declare_array(result)
     p.fill(target, x.shape, p.ref(x).read)
-    assert isinstance(target, Place)
 
     def one(at: list[Index]) -> None:
         name = p.name("n")

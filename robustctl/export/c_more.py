@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..runtime.program import Operation, Value
 from .c_kinds import along, combined
 from .c_print import Printer, prints
-from .c_refs import Place, Ref, Scalar, viewed
+from .c_refs import Place, Ref
 from .c_text import Index, bare
 
 
@@ -51,7 +51,7 @@ def _arg(p: Printer, op: Operation) -> None:
 @prints("cumulate")
 def _cumulate(p: Printer, op: Operation) -> None:
     (x,), (result,), axis, how = op.operands, op.results, op.params["axis"], op.params["how"]
-    source, target, n = p.ref(x), p.declare(result, array=True), x.shape[axis]
+    source, target, n = p.ref(x), p.declare_array(result), x.shape[axis]
     reverse = op.params["reverse"]
 
     def lane(at: list[Index]) -> None:
@@ -71,7 +71,7 @@ def _sort(p: Printer, op: Operation) -> None:
     axis, key = op.params["axis"], op.operands[0]
     targets = []
     for v, result in zip(op.operands, op.results, strict=True):
-        target = p.declare(result, array=True)
+        target = p.declare_array(result)
         p.fill(target, v.shape, p.ref(v).read)
         targets.append(target)
         p.refs[result] = target
@@ -103,10 +103,9 @@ def _each_matrix(p: Printer, shape: Sequence[int], call: str, *pointers: tuple[P
 
 
 def _copy(p: Printer, source: Value, result: Value) -> Place:
-    target = p.declare(result, array=True)
+    target = p.declare_array(result)
     p.fill(target, source.shape, p.ref(source).read)
     p.refs[result] = target
-    assert isinstance(target, Place)
     return target
 
 
@@ -116,7 +115,7 @@ def _lu(p: Printer, op: Operation) -> None:
     factors = _copy(p, x, op.results[0])
     rows = []
     for result in op.results[1:]:
-        target = p.declare(result, array=True)
+        target = p.declare_array(result)
         p.refs[result] = target
         rows.append((target, n))
     _each_matrix(p, x.shape, f"{p.helper('lu')}({{}}, {{}}, {{}}, {n})", (factors, n * n), *rows)
@@ -142,7 +141,7 @@ def _solve(p: Printer, op: Operation) -> None:
 def _loop(p: Printer, op: Operation) -> None:
     body, n, length = op.params["body"], op.params["carries"], op.params["length"]
     carries = _carries(p, op.operands, op.results[:n])
-    stacks = [p.declare(v, array=True) for v in op.results[n:]]
+    stacks = [p.declare_array(v) for v in op.results[n:]]
     p.refs.update(zip(op.results[n:], stacks, strict=True))
     xs = [p.stored(x) for x in op.operands[n:]]
     t = _turn(p)
@@ -162,10 +161,8 @@ def _turn(p: Printer) -> str:
 
 def _at(ref: Ref, turn: str, shape: Sequence[int]) -> Ref:
     """Return entry `turn` along the first axis."""
-    if isinstance(ref, Scalar):
-        return ref
     steps = [(0, 0), *((k, 1) for k in range(len(shape)))]
-    return viewed(ref, tuple(shape), [turn, *([0] * len(shape))], steps)
+    return ref.viewed(tuple(shape), [turn, *([0] * len(shape))], steps)
 
 
 def _carries(p: Printer, starts: Sequence[Value], results: Sequence[Value]) -> list[Ref]:
@@ -181,7 +178,7 @@ def _carries(p: Printer, starts: Sequence[Value], results: Sequence[Value]) -> l
 
 def _advance(p: Printer, after: Sequence[Value], carries: Sequence[Ref]) -> None:
     """Write the carries of the next turn; first all that reads the old ones, then the new ones."""
-    names = {ref.name for ref in carries if isinstance(ref, Place | Scalar)}
+    names = {ref.array for ref in carries}
     written = [_kept(p, v, own, names) for v, own in zip(after, carries, strict=True)]
     for v, source, own in zip(after, written, carries, strict=True):
         if source != own:
@@ -191,7 +188,7 @@ def _advance(p: Printer, after: Sequence[Value], carries: Sequence[Ref]) -> None
 def _kept(p: Printer, value: Value, own: Ref, names: set[str]) -> Ref:
     """Return a carry's next value, written out unless it is in a variable that the other carries leave alone."""
     ref = p.ref(value)
-    safe = value.data is not None or (isinstance(ref, Place) and ref.name not in names)
+    safe = value.data is not None or (ref.array != "" and ref.array not in names)
     return ref if safe or ref == own else p.write_out(value)
 
 

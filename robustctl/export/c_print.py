@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..runtime.program import Block, Operation, Program, Value, blocks, registers, walk
 from .c_helpers import NEEDS, OWN, finished, helper
-from .c_refs import Formula, Place, Ref, Scalar, place
+from .c_refs import Place, Ref, Scalar, place
 from .c_text import Index, bare, number
 
 KINDS: dict[str, Callable[["Printer", Operation], None]] = {}
@@ -107,12 +107,17 @@ class Printer:
                     loops.enter_context(self.braces(f"for (int {name} = 0; {name} < {n}; {name}++)"))
             body(at)
 
-    def declare(self, value: Value, *, array: bool = False) -> Ref:
-        """Declare a variable for a value; `array` for one that is an array even with one entry."""
+    def declare(self, value: Value) -> Ref:
+        """Declare a variable for a value, an array for more than one entry."""
+        if value.size != 1:
+            return self.declare_array(value)
         name = self.name()
-        if value.size == 1 and not array:
-            self.line(f"{self.types[value.dtype]} {name};")
-            return Scalar(name)
+        self.line(f"{self.types[value.dtype]} {name};")
+        return Scalar(name)
+
+    def declare_array(self, value: Value) -> Place:
+        """Declare an array for a value."""
+        name = self.name()
         self.line(f"{self.types[value.dtype]} {name}[{value.size}];")
         return place(name, value.shape)
 
@@ -120,39 +125,40 @@ class Printer:
         """Write `read` to every entry of a target."""
         self.nest(shape, lambda at: self.line(f"{target.read(at)} = {bare(read(at))};"))
 
-    def write_out(self, value: Value, *, array: bool = False) -> Ref:
+    def write_out(self, value: Value) -> Ref:
         """Write a value's entries to its own variable, and read it there from now on."""
-        source = self.ref(value)
-        if value.size == 1 and not array:
-            name = self.name()
-            self.line(
-                f"const {self.types[value.dtype]} {name} = {bare(source.read([0] * len(value.shape)))};"
-            )
-            self.refs[value] = Scalar(name)
-        else:
-            target = self.declare(value, array=array)
-            self.fill(target, value.shape, source.read)
-            self.refs[value] = target
+        if value.size != 1:
+            return self.write_array(value)
+        source, name = self.ref(value), self.name()
+        self.line(f"const {self.types[value.dtype]} {name} = {bare(source.read([0] * len(value.shape)))};")
+        self.refs[value] = Scalar(name)
         return self.refs[value]
+
+    def write_array(self, value: Value) -> Place:
+        """Write a value's entries to its own array, and read it there from now on."""
+        source, target = self.ref(value), self.declare_array(value)
+        self.fill(target, value.shape, source.read)
+        self.refs[value] = target
+        return target
 
     def stored(self, value: Value) -> Ref:
         """Return a value as a variable or array, written out where it is an expression."""
         ref = self.ref(value)
-        return self.write_out(value) if isinstance(ref, Formula) else ref
+        return self.write_out(value) if ref.computed else ref
 
     def packed(self, value: Value) -> Place:
         """Return a value as an array in C order."""
         ref = self.ref(value)
-        if isinstance(ref, Place) and ref.packed:
-            return ref
-        found = self.write_out(value, array=True)
-        assert isinstance(found, Place)
-        return found
+        match ref:
+            case Place(packed=True):
+                return ref
+            case _:
+                return self.write_array(value)
 
     def define(self, value: Value, ref: Ref) -> None:
         """Let a value be read in some way; an expression that is read more than once, or is long, is written out."""
         self.refs[value] = ref
-        if isinstance(ref, Formula):
+        if ref.computed:
             long = len(ref.read(["i"] * len(value.shape))) > _LONGEST
             if self.uses[value] > 1 or long:
                 self.write_out(value)

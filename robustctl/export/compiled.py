@@ -51,7 +51,7 @@ class CompiledStep:
         program = made.program
         # Loaded for as long as the step lives, which keeps the memory it is called with.
         loaded = ctypes.CDLL(str(library))
-        self._step, self._run = (getattr(loaded, f"{program.name}_{what}") for what in ("step", "run"))
+        self._step, self._run = (loaded[f"{program.name}_{what}"] for what in ("step", "run"))
         self._step.restype = self._run.restype = None
         self._x, self._u, self._y = (
             _Struct(program, parts)

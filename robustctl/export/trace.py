@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ..checks import is_positive
+from ..checks import is_positive, of_type
 from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals, State, Value
 from ..system import Parameterization, System, dtype_of, explicit_of
@@ -93,12 +93,10 @@ class Ready(NamedTuple):
 @contextlib.contextmanager
 def ready(system: Any, *, dtype: Any = None, u: PyTree = None, dt: float | None = None) -> Iterator[Ready]:
     """Check a system and prepare it; what is traced inside has the precision asked for."""
-    system = explicit_of(system)
-    if not isinstance(system, System):
-        raise InvalidModelError(
-            f"what is exported must be a System or a Parameterization, got {type(system).__name__}; of a design give its controller, "
-            "of a python-control system rc.classical.policy(K, plant)"
-        )
+    system = of_type(
+        explicit_of(system), System, "what is exported must be a System or a Parameterization",
+        "of a design give its controller, of a python-control system rc.classical.policy(K, plant)", InvalidModelError,
+    )  # fmt: skip
     dt = _sample_time(system, dt)
     system, dtype = prepared(system, dtype)
     # In the program's own precision JAX makes the constants that a step creates of that precision.

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..data import Record
+from ..pytrees import field_names, fields_of
 from ..recipe import Recipe
 from ..runs import Run
 from ..runs.fingerprint import data_hash
@@ -119,7 +120,9 @@ def trained(
         at = None if choice.start is None else without_held(record, recipe, choice.start)
         say(f"training {recipe.seeds} networks; the first epoch is compiled before it runs")
         fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
-    values: dict[str, Any] = {f.name: getattr(fit, f.name) for f in dataclasses.fields(Fit)}
+    values: dict[str, Any] = {
+        name: value for name, value in fields_of(fit).items() if name in field_names(Fit)
+    }
     values |= {"seconds": clock.seconds}
     return AutoFit(**values, choice=choice, scores=_scores(fit, choice, record, test, clock))
 

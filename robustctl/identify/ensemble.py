@@ -113,8 +113,10 @@ class Ensemble(Problem[Fit]):
 
     def settings(self) -> dict[str, Any]:
         """Return how the record is drawn from."""
-        own = {name: getattr(self, name) for name in ("held", "epochs", "learning_rate", "horizon", "delay")}
-        return dataclasses.asdict(self.sampling) | own
+        return dataclasses.asdict(self.sampling) | {
+            "held": self.held, "epochs": self.epochs, "learning_rate": self.learning_rate, "horizon": self.horizon,
+            "delay": self.delay,
+        }  # fmt: skip
 
     def result(self, outcome: Outcome) -> Fit:
         """Return the fit, whose model is the average of the members, or the only one."""

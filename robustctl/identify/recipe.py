@@ -16,6 +16,7 @@ from ..data import Experiment, Record, Scaling
 from ..data.edit import cut
 from ..errors import DataError, RobustctlError
 from ..linear.choose import ORDERS
+from ..pytrees import fields_of
 from ..recipe import Recipe
 from ..runs import Run
 from ..runs.monitor import SHOWN, Monitor
@@ -62,7 +63,7 @@ def completed(recipe: Recipe, record: Record, linear: LinearFit | None) -> Recip
     # A network at a linear model has at least the linear model's states.
     known |= {"nx": None} if init == "linear" else {}
     return dataclasses.replace(
-        recipe, **{name: value for name, value in known.items() if getattr(recipe, name) is None}
+        recipe, **{name: value for name, value in known.items() if fields_of(recipe)[name] is None}
     )
 
 
@@ -73,7 +74,7 @@ def _window(record: Record) -> int:
 def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
     """Return the recipe's untrained model for `nu` inputs and `ny` outputs, at slow modes or random."""
     key = jr.key(recipe.seed)
-    nx, nv, hidden = (getattr(recipe, name) or value for name, value in SMALLEST.items())
+    nx, nv, hidden = (fields_of(recipe)[name] or value for name, value in SMALLEST.items())
     if recipe.model in ("gru", "lstm"):
         gated = {"gru": nn.GRU, "lstm": nn.LSTM}[recipe.model]
         return gated(nu=nu, nx=nx, ny=ny, key=key)

@@ -123,4 +123,8 @@ def _parts(trained: PyTree) -> PyTree:
 
 def in_linear_part(path: tuple) -> bool:
     """Return whether the free array at a path is one of a linear part."""
-    return bool(path) and getattr(path[-1], "name", "") in LINEAR
+    match path:
+        case (*_, jax.tree_util.GetAttrKey(name=name)):
+            return name in LINEAR
+        case _:
+            return False

@@ -58,8 +58,8 @@ class _States(System):
         form = self.system.lft()
         if form is None:
             return None
-        nothing = (np.zeros((form.nx, m.shape[1])) for m in (form.D21, form.D22))
-        return form._replace(C2=np.eye(form.nx), D21=next(nothing), D22=next(nothing))
+        D21, D22 = (np.zeros((form.nx, m.shape[1])) for m in (form.D21, form.D22))
+        return form._replace(C2=np.eye(form.nx), D21=D21, D22=D22)
 
     def init_state(self) -> PyTree:
         """Return that of the system."""
@@ -136,8 +136,9 @@ def _state_box(
     if not np.isfinite(bounds).all():
         return found.unproven
     low, high = _undisturbed(program, proof.P, proof.value)
+    reached = bounds + (_SLACK - 1) * (bounds + np.abs(low) + np.abs(high))
     shape = program.state[0].value.shape
-    return Box((low - bounds).reshape(shape) * _SLACK, (high + bounds).reshape(shape) * _SLACK)
+    return Box((low - reached).reshape(shape), (high + reached).reshape(shape))
 
 
 def _undisturbed(program: Program, P: Array, rate: float) -> tuple[Array, Array]:
@@ -239,8 +240,12 @@ def never_saturates(low: Lowered, box: Box, drift: Array) -> bool:
         return False
     whole = [Box(np.full(u.value.shape, -most), np.full(u.value.shape, most)) for u in low.program.inputs]
     found = boxes(low.program, [state], whole)
-    given = {u.value for u in low.program.inputs}
-    roundings = [op for op in low.program.operations if op.kind == "rescale" and op.operands[0] not in given]
+    # The next state is within `drift` of the box, too, which intervals do not see.
+    inputs = {u.value for u in low.program.inputs}
+    roundings = [
+        op for op in low.program.operations
+        if op.kind == "rescale" and op.operands[0] not in inputs and op.results[0] is not s.after
+    ]  # fmt: skip
     return all(
         bool((found[op.operands[0]].size * 2.0 ** -op.params["shift"] < op.params["limit"] + 0.5).all())
         for op in roundings

@@ -47,6 +47,8 @@ def linear():
 
 
 SYSTEMS = {"r2dn": model, "pid": pid, "linear": linear}
+LOG = np.random.default_rng(4).uniform(-2, 2, (500, 2))
+"""Of a model's inputs: with it nothing has to be proven of ranges, which takes seconds."""
 
 
 def noise(step, count, seed=0):
@@ -90,7 +92,8 @@ def test_the_integers_of_c_are_those_of_numpy(name, dtype):
         compiler = find_compiler()
     except RobustctlError as error:
         pytest.skip(str(error))
-    step = rc.export.fixed(SYSTEMS[name](), dtype, dt=None if name != "r2dn" else 0.1)
+    log = LOG if name == "r2dn" else None
+    step = rc.export.fixed(SYSTEMS[name](), dtype, dt=None if name != "r2dn" else 0.1, log=log)
     check_program(step.program)
     us, plain = noise(step, 200), Step(step.program)
     compiled = CompiledStep(step.traced, built(step.program, compiler))
@@ -105,7 +108,7 @@ def test_the_integers_of_onnx_are_those_of_numpy():
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from robustctl.export.onnx_file import _model
 
-    step = rc.export.fixed(model(), "q31", dt=0.1)
+    step = rc.export.fixed(model(), "q31", dt=0.1, log=LOG)
     run = runtime.InferenceSession(_model(onnx, step.program, False).SerializeToString())
     plain = Step(step.program)
     x = plain.init_state()
@@ -130,7 +133,7 @@ def test_no_integer_leaves_what_c_defines(tmp_path):
     """With inputs at and beyond all ends, under the sanitizer of undefined behavior and the compiler's strict warnings."""
     if not shutil.which("gcc"):
         pytest.skip("gcc was not found")
-    rc.export.c(model(), tmp_path / "q", name="q", dtype="q31", dt=0.1)
+    rc.export.c(model(), tmp_path / "q", name="q", dtype="q31", dt=0.1, log=LOG)
     rc.export.c(pid(), tmp_path / "pid", name="pid", dtype="q15")
     text = """
 #include <stdio.h>
@@ -202,7 +205,7 @@ def bounded(step, us):
 @pytest.mark.parametrize("bits", [8, 15, 24])
 def test_the_drift_stays_below_its_bound(bits):
     for seed in range(2):
-        step = rc.export.fixed(model(seed), f"q{bits}", dt=0.1)
+        step = rc.export.fixed(model(seed), f"q{bits}", dt=0.1, log=LOG if seed else None)
         # Above a thousandth of it: the bound says something.
         assert bounded(step, noise(step, 400, seed)) > 1e-3
 
@@ -240,7 +243,7 @@ def test_a_wrong_rounding_exceeds_the_bound():
 
 
 def test_the_certificate_is_of_the_constants_in_the_file():
-    step = rc.export.fixed(model(), "q11", dt=0.1)
+    step = rc.export.fixed(model(), "q11", dt=0.1, log=LOG)
     assert step.constants_as_certified
     scaled = [np.asarray(a) for a in jax.tree.leaves(eqx.filter(step.system, eqx.is_array))]
     for a in scaled:

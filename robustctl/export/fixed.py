@@ -162,7 +162,7 @@ def formats(
         seen = ranges(exact.program, samples)
         certificate = certify(rounded, seconds=seconds)
         found = (
-            proven(rounded, exact.program, certificate, seen, bits, seconds)
+            proven(rounded, exact.program, certificate.rate_proof, seen, bits, seconds)
             if log is None
             else "a log was given"
         )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from ..certificates import Certificate, peak_bounds
+from ..certificates import Proof, peak_bounds
 from ..lft import LFT
 from ..runtime.compiled import Compiled
 from ..runtime.operations import HANDLERS
@@ -58,8 +58,8 @@ class _States(System):
         form = self.system.lft()
         if form is None:
             return None
-        nothing = (np.zeros((form.nx, m.shape[1])) for m in (form.D21, form.D22))
-        return form._replace(C2=np.eye(form.nx), D21=next(nothing), D22=next(nothing))
+        D21, D22 = (np.zeros((form.nx, m.shape[1])) for m in (form.D21, form.D22))
+        return form._replace(C2=np.eye(form.nx), D21=D21, D22=D22)
 
     def init_state(self) -> PyTree:
         """Return that of the system."""
@@ -85,12 +85,7 @@ class Proven(NamedTuple):
 
 
 def proven(
-    system: System,
-    program: Program,
-    certificate: Certificate,
-    seen: dict[Value, float],
-    bits: int,
-    seconds: float,
+    system: System, program: Program, proof: Proof | None, seen: dict[Value, float], bits: int, seconds: float
 ) -> Proven | str:
     """Return the ranges of all values of a step, for every input, or why they are not proven.
 
@@ -98,46 +93,42 @@ def proven(
 
     - `system`: the system.
     - `program`: its exact step.
-    - `certificate`: of the system.
-    - `seen`: sizes along noise; those of the input decide where it saturates.
+    - `proof`: of the system's contraction rate.
+    - `seen`: sizes along noise; that of the input decides where it saturates.
     - `bits`: of a number, without its sign.
     - `seconds`: time limit.
     """
-    if len(program.state) != 1 or len(program.inputs) != 1:
-        return "the state or the input does not consist of one array"
+    form = system.lft()
+    if proof is None or not proof.value < 1 or form is None:
+        return "no contraction rate below 1 is proven"
+    if len(program.state) != 1 or len(program.inputs) != 1 or len(system.modes()) > 1:
+        return "the state or the input does not consist of one array, or the system switches between modes"
     (s,), (u,) = program.state, program.inputs
+    if (s.value.size, u.value.size) != (form.nx, form.nu):
+        return "the system has other states or inputs than its form"
     reach = ((1 << bits) - 1) * 2.0 ** -fraction(seen[u.value], bits)
-    state = _state_box(system, program, certificate, reach, seconds)
-    if isinstance(state, str):
-        return state
-    found = boxes(program, [state], [Box(np.full(u.value.shape, -reach), np.full(u.value.shape, reach))])
-    sizes = {v: _ROOM * float(np.max(found[v].size)) for v in seen}
-    sizes[s.after] = min(sizes[s.after], sizes[s.value])
+    found = peak_bounds(_States(system), [reach] * form.nu, seconds=seconds)
+    bounds = np.array(list(found.bounds.values()))
+    if not np.isfinite(bounds).all():
+        return found.unproven
+    state = _about_undisturbed(program, proof, bounds)
+    inputs = Box(np.full(u.value.shape, -reach), np.full(u.value.shape, reach))
+    values = boxes(program, [state], [inputs])
+    sizes = {v: _ROOM * float(np.max(values[v].size)) for v in seen}
+    sizes |= {s.after: min(sizes[s.after], sizes[s.value])} if s.after in sizes else {}
     sizes[u.value] = seen[u.value]
-    times = max(sizes[v] / size for v, size in seen.items() if size) if any(seen.values()) else 1.0
+    times = max((sizes[v] / size for v, size in seen.items() if size), default=1.0)
     if not times < _MOST:
         return f"proven ranges are up to {times:.0f} times those seen"
     return Proven(state, sizes)
 
 
-def _state_box(
-    system: System, program: Program, certificate: Certificate, reach: float, seconds: float
-) -> Box | str:
-    """Return what the state lies between at every sample, for all inputs of a size of at most `reach`, or why that is not proven."""
-    proof, form = certificate.rate_proof, system.lft()
-    if proof is None or not proof.value < 1 or form is None:
-        return "no contraction rate below 1 is proven"
-    if (program.state[0].value.size, program.inputs[0].value.size) != (form.nx, form.nu) or len(
-        system.modes()
-    ) > 1:
-        return "the system has other states and inputs than its form, or switches between modes"
-    found = peak_bounds(_States(system), [reach] * form.nu, seconds=seconds)
-    bounds = np.array(list(found.bounds.values()))
-    if not np.isfinite(bounds).all():
-        return found.unproven
+def _about_undisturbed(program: Program, proof: Proof, bounds: Array) -> Box:
+    """Return what a state lies between that is no further than `bounds` from the trajectory without input."""
     low, high = _undisturbed(program, proof.P, proof.value)
+    reached = bounds + (_SLACK - 1) * (bounds + np.abs(low) + np.abs(high))
     shape = program.state[0].value.shape
-    return Box((low - bounds).reshape(shape) * _SLACK, (high + bounds).reshape(shape) * _SLACK)
+    return Box((low - reached).reshape(shape), (high + reached).reshape(shape))
 
 
 def _undisturbed(program: Program, P: Array, rate: float) -> tuple[Array, Array]:
@@ -239,8 +230,12 @@ def never_saturates(low: Lowered, box: Box, drift: Array) -> bool:
         return False
     whole = [Box(np.full(u.value.shape, -most), np.full(u.value.shape, most)) for u in low.program.inputs]
     found = boxes(low.program, [state], whole)
-    given = {u.value for u in low.program.inputs}
-    roundings = [op for op in low.program.operations if op.kind == "rescale" and op.operands[0] not in given]
+    # The next state is within `drift` of the box, too, which intervals do not see.
+    inputs = {u.value for u in low.program.inputs}
+    roundings = [
+        op for op in low.program.operations
+        if op.kind == "rescale" and op.operands[0] not in inputs and op.results[0] is not s.after
+    ]  # fmt: skip
     return all(
         bool((found[op.operands[0]].size * 2.0 ** -op.params["shift"] < op.params["limit"] + 0.5).all())
         for op in roundings

@@ -92,7 +92,7 @@ print(f"{linear.order} states, delay {linear.delay}")
 # `auto` needs no settings. It holds the last quarter of the log out and trains contracting R2DNs on the rest: for all weights, two
 # trajectories under one input approach each other. Each starts at the linear model. It lets them grow as long as the part held out
 # improves, and trains the best settings on the whole log. It minimizes the error of a simulation, not of a one-step prediction. If no
-# network predicts the part held out better than the linear model, it returns the linear model and says so.
+# network predicts the part held out better than the linear model, it returns the linear model and reports it.
 #
 # `recipe` fixes settings; what is left open is chosen. Here two networks are trained as one, and the time limit is generous, so that
 # the result is the same on every machine.
@@ -116,7 +116,7 @@ certificate = rc.certify(fitted.model)
 print(certificate)
 
 # %% [markdown]
-# ## Beside the line, on a record that neither was fitted to
+# ## Compared with the line, on a record that neither was fitted to
 #
 # NRMSE is the error of the free run over the standard deviation of the signal; `fit %` is 100 (1 - NRMSE), that of MATLAB's `compare` at an
 # infinite horizon. In the figure the linear model is wrong at both ends: too weak at a small opening, too strong at a large one.

@@ -26,7 +26,7 @@ Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Identify a simulated heat exchanger, in half a minute: train, test beside a linear model, certify, save.
+    """Identify a simulated heat exchanger, in half a minute: train, compare with a linear model, certify, save.
 
     Args:
         out: Folder for the model and its report.

@@ -284,7 +284,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
     say(
-        "trained and saved; compiling the checks of the certificate, and looking for the smallest gain that holds"
+        "trained and saved; compiling the checks of the certificate and proving the smallest gain and rate"
     )
     proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
     say("simulating the report's record" if test is None else "simulating the test record")

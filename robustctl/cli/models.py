@@ -283,9 +283,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     fitted = trained(choice, record, clock, test=test, run=run)
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
-    say(
-        "trained and saved; compiling the checks of the certificate and proving the smallest gain and rate"
-    )
+    say("trained and saved; compiling the checks of the certificate and proving the smallest gain and rate")
     proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
     say("simulating the report's record" if test is None else "simulating the test record")
     linear = None if choice.linear is None else choice.linear.model

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def beats_linear() -> None:
-    """Fit the example of the start page, and draw its free run beside the linear model's, with the error of both."""
+    """Fit the example of the start page, and draw its free run and the linear model's, with the error of both."""
     train, test = heat_exchanger(1000, seed=0), heat_exchanger(600, seed=1)
     linear = rc.identify.subspace(train)
     begin = rc.identify.start(train, linear, nv=16, hidden=(32,), key=jr.key(0))

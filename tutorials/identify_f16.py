@@ -149,7 +149,7 @@ print(f"subspace model: {linear.order} states")
 # ## Fit
 #
 # A contracting R2DN corrects a linear model that is made for vibrations: damped oscillations, fitted to the spectra of the mean
-# periods. They stay as they are, and the R2DN begins with oscillations in the same band, at first without effect. One certificate
+# periods. They remain fixed, and the R2DN begins with oscillations in the same band, at first without effect. One certificate
 # holds for both. In this way the network does not have to find resonances of low damping.
 #
 # Each `segment` of samples gives one gradient step, with the state carried along; the first samples, with the transient from the zero

@@ -12,7 +12,7 @@ def keep_compiled() -> None:
     """Make JAX keep what it compiles in the user's cache folder, in this process and those that it starts.
 
     The folder is `robustctl/xla` in `XDG_CACHE_HOME`, otherwise in `~/.cache`, on macOS in `~/Library/Caches` and on Windows in
-    `LOCALAPPDATA`. Nothing is changed where `JAX_COMPILATION_CACHE_DIR` is set, and nothing is kept where the folder cannot be written,
+    `LOCALAPPDATA`. Nothing is changed where `JAX_COMPILATION_CACHE_DIR` is set, and nothing is stored where the folder cannot be written,
     or can be written by others: the programs in it are run. JAX reads the variable when it is imported.
     """
     if LOCATION in os.environ:
@@ -26,7 +26,7 @@ def keep_compiled() -> None:
         return
     if usable:
         os.environ[LOCATION] = str(folder)
-        # A fit has about a hundred small programs beside the large one.
+        # A fit has about a hundred small programs and a large one.
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
@@ -40,7 +40,7 @@ def _caches() -> Path:
 
 
 def _is_own(folder: Path) -> bool:
-    """Return whether nobody else can write to a folder; Windows keeps a user's folders from others."""
+    """Return whether others cannot write to a folder; Windows protects a user's folders."""
     if sys.platform == "win32":
         return True
     status = folder.stat()

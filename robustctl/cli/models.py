@@ -25,7 +25,7 @@ Model = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="MODEL")]
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Identify a simulated heat exchanger, in half a minute: train, test beside a linear model, certify, save.
+    """Identify a simulated heat exchanger, in half a minute: train, compare with a linear model, certify, save.
 
     Args:
         out: Folder for the model and its report.
@@ -284,9 +284,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     fitted = trained(choice, record, clock, test=test, run=run)
     # Before the certificate, which takes a while, and the report, which may refuse the test record
     _save(fitted.model, out, Path(run.folder))
-    say(
-        "trained and saved; compiling the checks of the certificate, and looking for the smallest gain that holds"
-    )
+    say("trained and saved; compiling the checks of the certificate and proving the smallest gain and rate")
     proof = certify(fitted.model, search=True, seconds=max(PROOFS * 60 * recipe.minutes, 1.0))
     say("simulating the report's record" if test is None else "simulating the test record")
     linear = None if choice.linear is None else choice.linear.model

@@ -36,7 +36,7 @@ def main(quick: bool, out: Path) -> None:
     print(f"linear model: {linear.order} states, delay {linear.delay}")
 
     # CHANGE the sizes: larger ones while the error on `test` falls. rc.nn.Lipschitz(gamma=10.0) bounds the gain, too, between signals
-    # scaled to standard deviation one. rc.identify.auto(record, key=jr.key(0)) chooses all this by itself, in minutes.
+    # scaled to standard deviation one. rc.identify.auto(record, key=jr.key(0)) chooses all this, in minutes.
     begin = rc.identify.start(record, linear, rc.nn.Contracting(), nv=16, hidden=(32,), key=jr.key(0))
     epochs = 3 if quick else 500
     problem = rc.train.Identification(record, scaling=begin.scaling, initial=begin.initial, delay=begin.delay)

@@ -179,7 +179,8 @@ class EnsembleObjective(Objective):
         assert trained.mean is not None
         ys = self._runs(trained.mean, data.u[mine], trained.mean.x0[:, mine])[0]
         means = jnp.tensordot(self.alike, ys, 1)
-        return mean_squared_error(means, data.y[mine], data.held[: len(means), mine])
+        y, held = jnp.broadcast_to(data.y[mine], means.shape), data.held[: len(means), mine]
+        return mean_squared_error(*(a.reshape(-1, *a.shape[2:]) for a in (means, y, held)))
 
     def shown(self, trained: Trained) -> Any:
         """Return the stacked models that are returned: their mean over the last epochs."""

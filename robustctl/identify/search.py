@@ -34,7 +34,7 @@ BETTER = 0.98
 NEARLY = (1.1, 1.3)
 """Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
 
-LOWER = 0.9
+LOWER = 0.95
 """Of the error with the best order: what a lower one must come below, because the few parts held out tell no smaller differences."""
 
 LATE, LONGER = 0.8, 4

@@ -35,7 +35,7 @@ NEARLY = (1.1, 1.3)
 """Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
 
 LOWER = 0.95
-"""Of the error with the best order: what a lower one must come below, because the few parts held out report no smaller differences."""
+"""Of the error with the best order: what a lower one must come below; smaller differences on so few parts mean nothing."""
 
 LATE, LONGER = 0.8, 4
 """Where the best epoch is later than this share, the last training has so many times the usual epochs. Elsewhere networks differ by what

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from robustctl.problems import silverbox
-from robustctl.runs.provenance import provenance
+from robustctl.runs.provenance import commit, provenance
 from robustctl.store.json_text import write_json
 
 DAISY = {
@@ -78,7 +78,7 @@ def run(record: str, seed: int, folder: Path, minutes: float) -> dict:
         "record": record, "seed": seed, "minutes": minutes, "seconds": round(time.monotonic() - begin, 1), **pooled,
         "chosen": scores["chosen"], "search": scores["search"], "note": scores["note"],
         "holds": report["certificate"]["holds"], "gamma": report["certificate"]["gamma"],
-        "words": re.sub(r"/\S*/", "", " ".join(words)),
+        "commit": commit(Path(__file__).parent), "words": re.sub(r"/\S*/", "", " ".join(words)),
     }  # fmt: skip
 
 

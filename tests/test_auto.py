@@ -232,6 +232,8 @@ def test_a_start_is_of_a_lower_order_where_that_is_nearly_as_good():
     assert not _lower(record, dataclasses.replace(SMALL, order=4), known)
     choice = choose(record, dataclasses.replace(SMALL, order=2), clock, lambda text: None)
     assert choice.start is not None and choice.start.order == choice.recipe.order == 2
+    only = choose(record, Recipe(model="linear", order=3), clock, lambda text: None)
+    assert only.linear is not None and only.linear.order == 3
 
 
 @pytest.mark.parametrize(

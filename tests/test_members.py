@@ -1,4 +1,4 @@
-"""What an ensemble trains: its models' arrays as matrices and back, and their mean over the last epochs."""
+"""What an ensemble trains: its models' arrays as matrices and back, and the rates at which they learn."""
 
 import equinox as eqx
 import jax
@@ -29,16 +29,11 @@ def test_matrices_hold_every_array_once_and_give_them_back():
     assert flattened(arrays, jnp.zeros((2, 1, 2)))[1] == places, "equal places compile once"
 
 
-def test_the_mean_forgets_and_takes_no_step():
+def test_linear_arrays_take_a_share_of_each_step():
     arrays = eqx.filter(stacked(models()), eqx.is_inexact_array)
     trained, _ = flattened(arrays, jnp.zeros((2, 1, 2)))
-    moved = trained._replace(x0=trained.x0 + 1)
-    once = moved.averaged(4.0)
-    np.testing.assert_allclose(once.mean.x0, 0.25)
-    np.testing.assert_allclose(once.averaged(4.0).mean.x0, 1 - 0.75**2)
     rates = separate_rates(0.1)
-    slope = jax.tree.map(jnp.ones_like, trained)._replace(mean=jax.tree.map(jnp.zeros_like, trained.mean))
     with jax.numpy_dtype_promotion("standard"):
-        step, _ = rates.update(slope, rates.init(trained), trained)
-    assert all(not np.any(a) for a in jax.tree.leaves(step.mean))
+        step, _ = rates.update(jax.tree.map(jnp.ones_like, trained), rates.init(trained), trained)
     np.testing.assert_allclose(step.linear, 0.1 * step.network[0, 0], rtol=1e-6)
+    np.testing.assert_allclose(step.x0, step.network[0, 0], rtol=1e-6)

@@ -132,10 +132,6 @@ class Ensemble(Problem[Fit]):
         return fitted_to(r, model, initial, self.scaling, self.delay)
 
 
-MEMORY = 10.0
-"""Epochs over which the models are averaged: single ones jump at the full rate."""
-
-
 class EnsembleObjective(Objective):
     """The free-run error of stacked models: packed data and settings. The schedule's length is an array: another compiles nothing.
 
@@ -163,43 +159,34 @@ class EnsembleObjective(Objective):
         rate = self.rate * share.astype(self.rate.dtype)
         opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
         state = state._replace(trained=state.trained._replace(x0=x0), opt_state=opt_state)
-        if self.window:
-            batches = self._draw(jr.fold_in(self.key, state.epoch))
-            after, steps = descend(
-                state, lambda own, _, chosen: (self._window_loss(own, xs, chosen), None), None, batches
-            )
-        else:
+        if not self.window:
             whole = jnp.arange(self.steps)
-            after, steps = descend(state, lambda own, _, __: (self._piece_loss(own), None), None, whole)
-        return after._replace(trained=after.trained.averaged(MEMORY)), steps
+            return descend(state, lambda own, _, __: (self._piece_loss(own), None), None, whole)
+        drawn = self._draw(jr.fold_in(self.key, state.epoch))
+        return descend(state, lambda own, _, chosen: (self._window_loss(own, xs, chosen), None), None, drawn)
 
     def validate(self, trained: Trained) -> Array | None:
         """Return the error on the parts held out, each predicted by the mean of the members that it was held out of."""
         if not self.held:
             return None
         data, mine = self.data, self.data.held_pieces
-        assert trained.mean is not None
-        ys = self._runs(trained.mean, data.u[mine], trained.mean.x0[:, mine])[0]
+        ys = self._runs(trained, data.u[mine], trained.x0[:, mine])[0]
         means = jnp.tensordot(self.alike, ys, 1)
-        return mean_squared_error(means, data.y[mine], data.held[: len(means), mine])
+        y, held = jnp.broadcast_to(data.y[mine], means.shape), data.held[: len(means), mine]
+        return mean_squared_error(*(a.reshape(-1, *a.shape[2:]) for a in (means, y, held)))
 
     def shown(self, trained: Trained) -> Any:
-        """Return the stacked models that are returned: their mean over the last epochs."""
-        assert trained.mean is not None
-        return self._models(trained.mean)
+        """Return the stacked models."""
+        return eqx.combine(arrays_of(trained, self.places), self.fixed)
 
     def whole(self, trained: Trained) -> Members:
         """Return the stacked models with the initial states."""
-        assert trained.mean is not None
-        return Members(self.shown(trained), trained.mean.x0)
-
-    def _models(self, trained: Trained) -> Any:
-        return eqx.combine(arrays_of(trained, self.places), self.fixed)
+        return Members(self.shown(trained), trained.x0)
 
     def _runs(
         self, trained: Trained, us: Array, x0: Array, keep: bool = False
     ) -> tuple[Array, Array, Array | None]:
-        return runs(self._models(trained), us, x0, keep)
+        return runs(self.shown(trained), us, x0, keep)
 
     def _carried(self, trained: Trained) -> tuple[Array, Array | None]:
         """Return the state at the start of each piece as the piece before ends with it, and with windows all states."""
@@ -277,7 +264,7 @@ def separate_rates(linear_share: float) -> optax.GradientTransformation:
     """Return Adam on clipped gradients whose linear arrays learn at a share of the rate, which the problem sets at each epoch."""
 
     def slowed(updates, params=None):
-        return updates._replace(linear=updates.linear * linear_share, mean=updates.mean)
+        return updates._replace(linear=updates.linear * linear_share)
 
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=1e-2)
     return optax.chain(optax.clip(10.0), optax.scale_by_adam(), optax.stateless(slowed), rate)

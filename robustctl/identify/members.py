@@ -1,7 +1,5 @@
 """The members of an ensemble: their models stacked, and what is trained of them as two matrices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,18 +38,11 @@ class Trained(NamedTuple):
     - `linear`: all arrays of the linear parts.
     - `network`: all others of the models.
     - `x0`: the state at the start of each piece (members, pieces, nx).
-    - `mean`: these three, averaged over the last epochs; the loss does not depend on it.
     """
 
     linear: Float[Array, "k _a"]
     network: Float[Array, "k _b"]
     x0: Float[Array, "k P nx"]
-    mean: Trained | None
-
-    def averaged(self, memory: float) -> Trained:
-        """Return the same with a mean that forgets in so many calls."""
-        own = self._replace(mean=None)
-        return self._replace(mean=jax.tree.map(lambda m, a: m + (a - m) / memory, self.mean, own))
 
 
 class Places(NamedTuple):
@@ -73,8 +64,7 @@ def flattened(arrays: PyTree, x0: Array) -> tuple[Trained, Places]:
         rows[is_linear].append(a.reshape(len(a), -1))
     none = jnp.zeros((len(x0), 0), x0.dtype)
     linear, network = (jnp.concatenate([none, *rows[is_linear]], axis=1) for is_linear in (True, False))
-    own = Trained(linear, network, x0, None)
-    return own._replace(mean=own), places
+    return Trained(linear, network, x0), places
 
 
 def arrays_of(trained: Trained, places: Places) -> PyTree:

@@ -34,8 +34,8 @@ BETTER = 0.98
 NEARLY = (1.1, 1.3)
 """Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
 
-LOWER = 0.9
-"""Of the error with the best order: what a lower one must come below, because the few parts held out tell no smaller differences."""
+LOWER = 0.95
+"""Of the error with the best order: what a lower one must come below; smaller differences on so few parts mean nothing."""
 
 LATE, LONGER = 0.8, 4
 """Where the best epoch is later than this share, the last training has so many times the usual epochs. Elsewhere networks differ by what
@@ -44,7 +44,7 @@ they fit beyond the plant, and more of them are averaged."""
 TRIED = 3
 """Most members of a network that is tried, and of one that is trained longer."""
 
-SEARCH, END = 0.55, 0.9
+SEARCH, END = 0.55, 0.87
 """Shares of the time limit at which the search and the last training end; the rest is for certificate and report."""
 
 Say = Callable[[str], None]

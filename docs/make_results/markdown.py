@@ -29,7 +29,7 @@ COMMANDS = {
     "seeds": "python -m benchmarks.measure_seeds --out results/seeds.json",
     "devices": "python -m benchmarks.measure_devices --out results/devices.json",
     "loops": "python -m benchmarks.measure_loops --out results/loops.json",
-    "step_times": "taskset -c 0 python -m benchmarks.step_times --out results/step_times.json",
+    "step_times": "python -m benchmarks.step_times --out results/step_times.json",
     "envs": "python -m benchmarks.measure_envs --out results/envs.json",
     "false_certificates": "python -m benchmarks.false_certificates --draws 2000 --out results/false_certificates.json",
     "certificate_oracle": "python -m benchmarks.certificate_oracle --count 5000 --seed 0",

@@ -290,6 +290,7 @@ TABLES = {
         lipschitz_random,
         loop_errors,
         loop_limits,
+        measured_loop,
         regions,
         peaks,
         units,

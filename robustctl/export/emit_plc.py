@@ -77,7 +77,9 @@ class Text:
         if dtype != "float":
             return str(int(x))
         if np.isnan(x):
-            raise InvalidModelError("structured text has no NaN, and a constant of the step is NaN; export it to C")
+            raise InvalidModelError(
+                "structured text has no NaN, and a constant of the step is NaN; export it to C"
+            )
         x = float(np.clip(x, -self.most, self.most))
         digits, _, power = (str(np.float32(x)) if self.single else repr(x)).partition("e")
         digits = digits if "." in digits else f"{digits}.0"

@@ -266,9 +266,9 @@ for reading in (350.1, 350.6, 351.3):
 # %% [markdown]
 # ## Compile it, and run it in another process
 #
-# Python is not needed on the plant. The whole controller, Kalman filter, gain and $q$, becomes C99 in one folder, with the proof of it:
-# how far the compiled step is from the one above, its arithmetic, memory and time. `rc.export.check` makes all of it again from the
-# files alone.
+# Python is not needed on the plant. The whole controller, Kalman filter, gain and $q$, becomes C99 in one folder, with a record of how
+# far the compiled step is from the one above, its arithmetic, memory and time. `rc.export.check` makes all of it again from the files
+# alone. Of a stable model the record has a proof, too; this controller need not be stable alone, only in its loop.
 
 # %%
 shutil.rmtree(out / "controller", ignore_errors=True)  # of an earlier run

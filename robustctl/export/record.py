@@ -43,7 +43,8 @@ class Checked:
                 for what, value in (("rate", rate), ("gain", gamma))
                 if value is not None
             ]
-            lines.append(f"proven of the constants in the C file: {', '.join(found) or 'nothing'}")
+            nothing = f"nothing: {self.certificate.reason or 'neither gain nor rate'}"
+            lines.append(f"proven of the constants in the C file: {', '.join(found) or nothing}")
         return "\n".join([*lines, "as exported" if self.holds else "not as exported"])
 
 

@@ -112,7 +112,7 @@ def main() -> int:
         "largest_error_seen": float(seen.max()), "largest_weight": float(error.weight_gain(everywhere).max()),
         "unseen": error.unseen, "allowed_gamma": allowed.gamma, "proven_gamma_of_policy": alone.gamma,
         "stable_for_every_error_within_W": stable, "loop_proven": loop.holds,
-        "gains": {f"{a} to {b}": value for (a, b), value in loop.gains.items()},
+        "gains": {f"{a} to {b}": value for (a, b), value in loop.gains.items()}, "unproven": loop.unproven,
         "cost_before_and_after": cost, "seconds": time.perf_counter() - begin,
     }  # fmt: skip
     write_json(given.out, results)

@@ -111,7 +111,7 @@ def check_doubles(step, name, count):
     assert_near((x, found), (x_final, ys), 1e-12)
 
 
-# Between two orders of summation a Cholesky factor of float32 differs by more than a sum does: 1.4e-6 here.
+# Between two orders of summation a Cholesky factor of float32 differs by more than a sum does: 1.03e-6 here.
 BOUND = {"ukf": 4e-6}
 
 

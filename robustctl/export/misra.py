@@ -11,8 +11,13 @@ DEVIATIONS = {
     "misra-c2012-2.5": "constants of the header are for the program that includes it",
     "misra-c2012-8.7": "NAME_init and NAME_step are for the program that includes the header",
     "misra-c2012-8.9": "tables of constants are at the top of the file, wherever they are used",
+    "misra-c2012-10.3": "whole numbers among floats become floats, which is exact",
+    "misra-c2012-10.4": "whole numbers among floats become floats, which is exact",
     "misra-c2012-10.8": "integers wrap around as those of JAX do, which numbers without a sign do in C",
     "misra-c2012-12.1": "products in sums and in indices have no parentheses",
+    "misra-c2012-12.3": "the file's own exp and tanh declare several constants in a line",
+    "misra-c2012-15.5": "the conversion to an integer returns where the number is outside of its range",
+    "misra-c2012-19.2": "the file's own exp and tanh make a power of two from its bits by a union",
 }
 """Rules that the code does not follow, each with the reason."""
 

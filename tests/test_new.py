@@ -15,9 +15,8 @@ def test_there_is_a_template_for_each_kind():
     assert tuple(sorted(path.stem for path in TEMPLATES.glob("*.py"))) == KINDS
 
 
-@pytest.mark.parametrize(
-    "kind", ["sysid", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("observer", "policy"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_script_runs_as_it_is(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["new", kind, "my_script"]) == 0

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ..checks import one_or_more
 from ..errors import RobustctlError
 from ..store.atomic import check_target
 
@@ -11,7 +10,7 @@ Given = Path | tuple[Path, ...] | None
 
 def check_differs(what: str, target: Path, **given: Given) -> None:
     """Raise `RobustctlError` where a file to be written is one that is read, under any of its names."""
-    for path in (p for one in given.values() for p in one_or_more(one)):
+    for path in (p for one in given.values() for p in (one if isinstance(one, tuple) else (one,))):
         if path is not None and _same(target, path):
             raise RobustctlError(
                 f"{what} must differ from {' and '.join(f'the {name}' for name in given)}, got {target}, which is {path}; "

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from ..checks import one_or_more
 from ..errors import RobustctlError
 from ..store.atomic import check_target
 
@@ -11,6 +10,9 @@ Given = Path | tuple[Path, ...] | None
 
 def check_differs(what: str, target: Path, **given: Given) -> None:
     """Raise `RobustctlError` where a file to be written is one that is read, under any of its names."""
+    # It imports NumPy, which the help does without.
+    from ..checks import one_or_more
+
     for path in (p for one in given.values() for p in one_or_more(one)):
         if path is not None and _same(target, path):
             raise RobustctlError(

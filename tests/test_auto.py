@@ -45,7 +45,7 @@ def found():
 def test_it_predicts_the_part_held_out_better_than_the_linear_model(found):
     fitted = found
     (tried,) = fitted.choice.tried
-    assert not fitted.is_linear and tried.score < fitted.choice.linear_nrmse
+    assert not fitted.is_linear and tried.nrmse < fitted.choice.linear_nrmse
     assert rc.certify(fitted.model, prove=False).holds
 
 

@@ -22,7 +22,7 @@ from robustctl.reports import fit_report
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*outside of the trained range")
 """Short logs leave each other's range; the reports say so."""
-SMALL = Recipe(init="linear", nv=2, hidden=(3,), seeds=2, epochs=60, warm_up=10)
+SMALL = Recipe(init="linear", order=1, nv=2, hidden=(3,), seeds=2, epochs=60, warm_up=10)
 
 
 def hammerstein(samples=260, seed=0, delay=0):
@@ -45,7 +45,7 @@ def found():
 def test_it_predicts_the_part_held_out_better_than_the_linear_model(found):
     fitted = found
     (tried,) = fitted.choice.tried
-    assert not fitted.is_linear and tried.score < fitted.choice.linear_nrmse
+    assert not fitted.is_linear and tried.nrmse < fitted.choice.linear_nrmse
     assert rc.certify(fitted.model, prove=False).holds
 
 
@@ -228,8 +228,8 @@ def test_a_start_is_of_a_lower_order_where_that_is_nearly_as_good():
     record, clock = hammerstein(), Clock(1e-3)
     linear = rc.identify.subspace(record, order=4)
     known = dataclasses.replace(linear, validation={1: 0.12, 2: 0.105, 3: 0.2, 4: 0.1})
-    assert [b.linear.order for b in _lower(record, SMALL, known)] == [2, 1]
-    assert not _lower(record, dataclasses.replace(SMALL, order=4), known)
+    free = dataclasses.replace(SMALL, order=None)
+    assert [b.linear.order for b in _lower(record, free, known)] == [2, 1] and not _lower(record, SMALL, known)
     choice = choose(record, dataclasses.replace(SMALL, order=2), clock, lambda text: None)
     assert choice.start is not None and choice.start.order == choice.recipe.order == 2
     only = choose(record, Recipe(model="linear", order=3), clock, lambda text: None)
@@ -238,7 +238,7 @@ def test_a_start_is_of_a_lower_order_where_that_is_nearly_as_good():
 
 @pytest.mark.parametrize(
     ("best_epoch", "pace", "epochs", "seeds", "said"),
-    [(240, 0.01, 1000, 3, ""), (100, 0.01, 250, 6, ""), (100, 0.6, 250, 3, ""), (240, 1.0, 268, 3, "has 268 of 1000 epochs")],
+    [(240, 0.01, 1000, 3, ""), (100, 0.01, 250, 6, ""), (100, 0.6, 250, 3, ""), (240, 1.0, 259, 3, "has 259 of 1000 epochs")],
     ids=["late", "early", "no time for more networks", "no time for all epochs"],
 )  # fmt: skip
 def test_the_last_training_is_longer_or_of_more_networks(best_epoch, pace, epochs, seeds, said):

@@ -84,7 +84,7 @@ class Guarded(System):
       no control or does not find it; and those after it, until `back` samples without a fault have followed.
 
     For any controller the output is finite and in the filter's box, which includes the rate limit; where the fallback's is not finite,
-    it is the last output. Both controllers run in every sample, so that their states are up to date at a switch; with a `RateLimit` a switch
+    it is the last output. Both controllers run in every sample, so that their states are up to date at a switch; with a `RateLimit` it
     makes no larger step than the limit. Neither reads what was applied: give the integrator of a PID its limits too. Both read the last
     finite value of a measurement that is not finite, and a state that is not finite is replaced by its initial state. Write NaN for a
     measurement that comes too late.

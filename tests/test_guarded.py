@@ -1,5 +1,7 @@
 """A guarded controller: its three outcomes are what was done, its limits hold, and nothing bypasses it unseen."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -46,7 +48,7 @@ BOX = Limits([-1.0], [1.0])
 LIMIT = StateLimits([[0.0, 1.0]], [0.5])
 
 
-def guarded(filter=BOX, controller=BOLD, **given):
+def guarded(filter: Filter = BOX, controller: rc.System = BOLD, **given: Any) -> Guarded:
     return Guarded(controller, filter, BASE, back=BACK, **given)
 
 
@@ -213,7 +215,7 @@ def test_one_half_space_is_solved_exactly_and_several_as_scipy_does():
     """Boxes with half-spaces, infinite bounds among them, some of them infeasible: the same optimum, or reported."""
     with jax.enable_x64(True):
         solve = jax.jit(jax.vmap(nearest))
-        for k, cases in ((1, 60), (3, 60)):
+        for k, cases in ((1, 40), (3, 40)):
             keys = jr.split(jr.key(k), 5)
             u, low = 2 * jr.normal(keys[0], (cases, 3)), -jr.uniform(keys[1], (cases, 3))
             high = jr.uniform(keys[2], (cases, 3)).at[::3, 0].set(jnp.inf)
@@ -221,7 +223,7 @@ def test_one_half_space_is_solved_exactly_and_several_as_scipy_does():
             v, found = solve(u, Allowed(low, high, G, g))
             expected = [reference(*each) for each in zip(u, low, high, G, g, strict=True)]
             possible = np.array([e is not None for e in expected])
-            assert not (found & ~possible).any() and found.sum() >= 0.9 * possible.sum() > 0.3 * cases
+            assert not (found & ~possible).any() and found.sum() >= 0.95 * possible.sum() > 0.3 * cases
             assert k > 1 or (found == possible).all()
             for each, e in zip(
                 v[found], [e for e, ok in zip(expected, found, strict=True) if ok], strict=True

@@ -96,7 +96,8 @@ class Barrier(Filter):
 
     def __init__(self, model: System, h: Any, alpha: float, margin: Any = 0.0, *, low=None, high=None):
         nx, nu = _sizes(model)
-        self.model, self.h = model, h
+        # Prepared here once: a step of the guard would compute a linear plant's matrix exponential in every sample.
+        self.model, self.h = model.prepare(), h
         self.alpha = jnp.asarray(alpha, float)
         k = eqx.filter_eval_shape(lambda: _numbers(h, jnp.zeros(nx))).shape[0]
         self.margin = jnp.broadcast_to(vector(margin), (k,))

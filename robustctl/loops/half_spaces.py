@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-SWEEPS = 40
+SWEEPS = 100
 """Passes over several constraints; what has not converged by then counts as infeasible."""
 
 ROUNDING = 256
@@ -58,16 +59,18 @@ def nearest(u: Float[Array, " nu"], allowed: Allowed) -> tuple[Float[Array, " nu
     - `allowed`: the constraints, of a box that is not empty.
     """
     low, high, G, g = allowed
-    lam = jnp.zeros_like(g)
-    if g.shape[0]:
+    lam, index = jnp.zeros_like(g), np.arange(g.shape[0])
 
-        def sweep(lam, _):
-            for j in range(g.shape[0]):
-                others = u + G.T @ lam.at[j].set(0.0)
-                lam = lam.at[j].set(_multiplier(others, low, high, G[j], g[j]))
-            return lam, None
+    def sweep(lam, _):
+        for j in index:
+            others = u + G.T @ jnp.where(index == j, 0, lam)
+            lam = jnp.where(index == j, _multiplier(others, low, high, G[j], g[j]), lam)
+        return lam, None
 
-        lam, _ = lax.scan(sweep, lam, None, length=1 if g.shape[0] == 1 else SWEEPS)
+    if len(index) == 1:
+        lam, _ = sweep(lam, None)
+    elif len(index) > 1:
+        lam, _ = lax.scan(sweep, lam, None, length=SWEEPS)
     v = jnp.clip(u + G.T @ lam, low, high)
     slack = G @ v - g
     rounding = ROUNDING * jnp.finfo(v.dtype).eps * (jnp.abs(g) + jnp.abs(G) @ (jnp.abs(v) + jnp.abs(u)))

@@ -220,7 +220,7 @@ def test_one_half_space_is_solved_exactly_and_several_as_scipy_does():
             u, low = 2 * jr.normal(keys[0], (cases, 3)), -jr.uniform(keys[1], (cases, 3))
             high = jr.uniform(keys[2], (cases, 3)).at[::3, 0].set(jnp.inf)
             G, g = jr.normal(keys[3], (cases, k, 3)).at[::5, :, 1].set(0.0), jr.normal(keys[4], (cases, k))
-            v, found = solve(u, Allowed(low, high, G, g))
+            v, found = map(np.asarray, solve(u, Allowed(low, high, G, g)))
             expected = [reference(*each) for each in zip(u, low, high, G, g, strict=True)]
             possible = np.array([e is not None for e in expected])
             assert not (found & ~possible).any() and found.sum() >= 0.95 * possible.sum() > 0.3 * cases

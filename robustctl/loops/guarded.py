@@ -227,7 +227,7 @@ class Guarded(System):
         ), control
 
     def _repeated(self, x: GuardState, u: Array) -> Array:
-        """Return for how many samples the measurement has been the same; references may stay as they are."""
+        """Return for how many samples the measurement has been the same; references may be constant."""
         m = min(u.shape[0], self.nu - self.references)
         same = jnp.all(u[:m] == x.y[:m])
         return jnp.where(same, jnp.minimum(x.repeated + 1, MOST - 1), 0)

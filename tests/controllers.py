@@ -46,6 +46,11 @@ def pid(**kw):
     return classical.PID(2.0, 1.0, 0.1, dt=0.1, **kw)
 
 
+def guarded_filter():
+    barrier = loops.Barrier(lag(), loops.StateLimits([[1.0, 0.0]], [9.0]), 0.5)
+    return loops.AllOf((loops.Limits(-1.0, 1.0), loops.RateLimit(per_second=5.0, dt=0.1), barrier))
+
+
 def estimate_feedback(estimator):
     return classical.EstimateFeedback(estimator, classical.lqr(tanks(), [1.0, 1.0], 1.0).controller)
 
@@ -141,6 +146,7 @@ CONTROLLERS = {
         classical.PID(0.5, 0.01, dt=2.0, y0=10.0, u0=3.0), loops.noiseless(tanks(resolution=0.1)), q()
     ),
     "parallel": lambda: loops.Parallel(pid(), q(nu=2)),
+    "guarded": lambda: loops.Guarded(pid(), guarded_filter(), pid(low=-1.0, high=1.0), stale_after=3),
     "series": lambda: loops.Series(loops.Delay(jnp.zeros(1), 3), loops.Series(lag(), loops.zero_gain(1, 2))),
     "loop": lambda: loops.feedback(cart(), design().controller),
     "loop of a model": lambda: loops.feedback(loops.ModelPlant(lag()), pid()),
@@ -162,6 +168,9 @@ def perturbed(tree, key, scale):
     leaves, structure = jax.tree.flatten(tree)
     keys = jr.split(key, len(leaves))
     moved = [
-        leaf + scale * jr.normal(k, leaf.shape, leaf.dtype) for leaf, k in zip(leaves, keys, strict=True)
+        leaf + scale * jr.normal(k, leaf.shape, leaf.dtype)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+        else leaf
+        for leaf, k in zip(leaves, keys, strict=True)
     ]
     return jax.tree.unflatten(structure, moved)

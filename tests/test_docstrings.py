@@ -1,6 +1,7 @@
 """Docstrings: one form, that of `CONTRIBUTING.md`, for every public name; their examples run."""
 
 import ast
+import enum
 import importlib
 import inspect
 import os
@@ -44,8 +45,8 @@ NAMES = [
 
 def own_arguments(value) -> list[str]:
     """Names that a caller gives; a plant's parameters have unit and source where they are declared."""
-    if inspect.isclass(value) and issubclass(value, Exception):
-        return []  # a message alone
+    if inspect.isclass(value) and issubclass(value, Exception | enum.Enum):
+        return []  # a message alone, or the value of a member
     fields = getattr(value, "__dataclass_fields__", {})
     declared = {name for name, field in fields.items() if "unit" in field.metadata}
     return [name for name in inspect.signature(value).parameters if name not in declared | {"args", "kwargs"}]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -233,8 +233,8 @@ def _check_widths(plant: StrictlyProper, policy: System, references: int) -> Non
     )
 
 
-def check_sample_time(name: str, system: System, whose: str, other: System) -> None:
-    """Raise `InvalidModelError` for two systems that both have a sample time, and not the same."""
+def check_sample_time(name: str, system: Any, whose: str, other: Any) -> None:
+    """Raise `InvalidModelError` for two systems or filters that both have a sample time, and not the same."""
     dt, wanted = system.dt, other.dt
     if dt is not None and wanted is not None and not math.isclose(dt, wanted, rel_tol=1e-9):
         raise InvalidModelError(

@@ -1,0 +1,170 @@
+"""What a guarded controller may apply: limits and rate limits of controls, and several filters together."""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from typing_extensions import override
+
+from ..checks import is_positive
+from ..errors import InvalidModelError
+from ..registry import registered
+from ..system import Certifiable, Unknown
+from .half_spaces import Allowed
+
+
+class Filter(Certifiable):
+    """A constraint on the controls of each sample.
+
+    A class of your own defines `allowed`; `Guarded` applies the allowed control that is nearest to the controller's. `dt` is the sample
+    time in seconds that it is made for, None where it works at any.
+    """
+
+    dt = Unknown()
+
+    @abc.abstractmethod
+    def allowed(self, y: Float[Array, " ny"], before: Float[Array, " nu"]) -> Allowed:
+        """Return the allowed controls of a sample.
+
+        The box must contain a control for every `before` that the filter allowed; the half-spaces may exclude all.
+
+        **Arguments:**
+
+        - `y`: the measurement, finite.
+        - `before`: the control (nu,) of the sample before.
+        """
+
+
+def box(low: Array, high: Array) -> Allowed:
+    """Return a box without half-spaces."""
+    nu = low.shape[0]
+    return Allowed(low, high, jnp.zeros((0, nu), low.dtype), jnp.zeros(0, low.dtype))
+
+
+@registered(name="loops.Limits")
+class Limits(Filter):
+    """Lowest and highest controls: `low <= u <= high`.
+
+    **Arguments:**
+
+    - `low`: (nu,), minus infinity where there is no limit.
+    - `high`: (nu,).
+
+    **Raises:** `InvalidModelError` for limits that contradict each other.
+
+    **Example:** ::
+
+        limits = rc.loops.Limits([-1.0], [1.0])
+    """
+
+    low: Float[Array, " nu"]
+    high: Float[Array, " nu"]
+
+    def __init__(self, low, high):
+        self.low, self.high = vector(low), vector(high)
+        self.check_parts()
+
+    @override
+    def check_parts(self) -> None:
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        if low.shape != high.shape or not (low < high).all():
+            raise InvalidModelError(
+                f"low must be below high for each control, got low = {low.tolist()} and high = {high.tolist()}"
+            )
+
+    @override
+    def allowed(self, y: Array, before: Array) -> Allowed:
+        return box(self.low.astype(before.dtype), self.high.astype(before.dtype))
+
+
+@registered(name="loops.RateLimit")
+class RateLimit(Filter):
+    """Largest change of each control from one sample to the next: `|u[t] - u[t-1]| <= per_sample`.
+
+    A switch between controllers then makes no larger step either.
+
+    **Arguments:**
+
+    - `per_sample`: largest change in a sample (nu,).
+    - `per_second`: in place of it, the largest change in a second (nu,).
+    - `dt`: sample time in seconds, which `per_second` needs.
+
+    **Raises:** `InvalidModelError` for rates that are not positive, and unless exactly one of both is given.
+
+    **Example:** ::
+
+        slow = rc.loops.RateLimit(per_second=[2.0], dt=0.1)
+    """
+
+    per_sample: Float[Array, " nu"]
+    dt: float | None = eqx.field(static=True)
+
+    def __init__(self, per_sample=None, *, per_second=None, dt: float | None = None):
+        if (per_sample is None) == (per_second is None):
+            raise InvalidModelError("a rate limit must be given per_sample or per_second, one of them")
+        if per_second is not None and not is_positive(dt):
+            raise InvalidModelError(
+                f"dt must be a positive number of seconds, which per_second needs, got {dt!r}"
+            )
+        self.dt = dt
+        self.per_sample = vector(per_sample if per_second is None else np.asarray(per_second, float) * dt)
+        self.check_parts()
+
+    @override
+    def check_parts(self) -> None:
+        rates = np.asarray(self.per_sample)
+        if not (rates > 0).all():
+            raise InvalidModelError(f"rates must be positive, got {rates.tolist()}")
+
+    @override
+    def allowed(self, y: Array, before: Array) -> Allowed:
+        most = self.per_sample.astype(before.dtype)
+        return box(before - most, before + most)
+
+
+@registered(name="loops.AllOf")
+class AllOf(Filter):
+    """Several filters together: what every one of them allows.
+
+    **Arguments:**
+
+    - `filters`: two or more.
+
+    **Raises:** `InvalidModelError` for filters of different sample times.
+
+    **Example:** ::
+
+        both = rc.loops.AllOf((rc.loops.Limits([-1.0], [1.0]), rc.loops.RateLimit([0.2])))
+    """
+
+    filters: tuple[Filter, ...] = eqx.field(converter=tuple)
+
+    def __check_init__(self):
+        """Refuse different sample times."""
+        times = {f.dt for f in self.filters if f.dt is not None}
+        if times and not np.allclose(max(times), min(times), rtol=1e-9, atol=0):
+            raise InvalidModelError(f"filters must have one sample time, got {sorted(times)} s")
+
+    @property
+    @override
+    def dt(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Sample time of the first that has one."""
+        return next((f.dt for f in self.filters if f.dt is not None), None)
+
+    @override
+    def allowed(self, y: Array, before: Array) -> Allowed:
+        each = [f.allowed(y, before) for f in self.filters]
+        low, high = each[0].low, each[0].high
+        for one in each[1:]:
+            low, high = jnp.maximum(low, one.low), jnp.minimum(high, one.high)
+        return Allowed(
+            low, high, jnp.concatenate([one.G for one in each]), jnp.concatenate([one.g for one in each])
+        )
+
+
+def vector(value) -> Array:
+    """Return numbers as an array (n,) of floats, one number as an array of one."""
+    found = jnp.atleast_1d(jnp.asarray(value))
+    return found if jnp.issubdtype(found.dtype, jnp.floating) else found.astype(float)

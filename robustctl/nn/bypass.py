@@ -156,11 +156,12 @@ class BypassLBDN(Parameterization):
 
     ::
 
-        M_i M_i' = I - N_i N_i',                    R_0 = Lam_0 = M_0 = I,   root(Lam_0) = 1 / sqrt(2)
-        C_i = 2 Lam_i^-1/2 N_i M_{i-1}' Lam_{i-1}^1/2,        H_i = M_i^-1 N_i H_{i-1},   H_0 = I
-        A (sum_{i<L} H_i'H_i) A' = U U',                      B = sqrt(2) (V M_L' - A H_{L-1}' N_L') Lam_L^1/2
+        M_i M_i' = I - N_i N_i',      H_i = M_i^-1 N_i H_{i-1},      M_0 = H_0 = I,      Lam_0 = I / 2
+        C_i = 2 Lam_i^-1/2 N_i M_{i-1}' Lam_{i-1}^1/2
+        A R' = U,      R'R = sum_{i<L} H_i'H_i,      B = sqrt(2) (V M_L' - A H_{L-1}' N_L') Lam_L^1/2
 
     with contractions `N_i` and `[U V]`, each of one Cayley map. With `U = 0` it is an `LBDN`.
+    Source: the inequality is that of arXiv 2512.05915, its parameterization ours.
 
     **Arguments:**
 

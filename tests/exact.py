@@ -5,6 +5,8 @@ from fractions import Fraction
 import numpy as np
 
 import robustctl as rc
+from robustctl.nn.bypass import BypassNetwork
+from robustctl.nn.orthogonal import OrthogonalNetwork
 
 
 def rational(a) -> np.ndarray:
@@ -60,7 +62,13 @@ def dissipation(system, P, bound) -> np.ndarray:
 
 def network_bounded(phi, bound: Fraction) -> bool:
     """The layers' bounds multiply to at most `bound`: each float64 bound is checked exactly, a little raised."""
+    if isinstance(phi, BypassNetwork):
+        M, H = bypass_inequality(phi)
+        return positive_definite(bound**2 * M - H.T @ H)
     product, raised = Fraction(1), 1 + Fraction(1, 10**12)
+    if isinstance(phi, OrthogonalNetwork):
+        own = [norm_raised(layer.W, raised) for layer in phi.layers]
+        return None not in own and np.prod(own) * activation_gain(phi) <= bound
     for layer in phi.layers:
         W_in, W_out, psi = rational(layer.W_in), rational(layer.W_out), rational(layer.psi)
         A, B = W_out / psi[None, :], psi[:, None] * W_in
@@ -69,11 +77,35 @@ def network_bounded(phi, bound: Fraction) -> bool:
         if not (np.all(psi > 0) and positive_definite(own * rational(np.eye(len(K))) - K)):
             return False
         product *= own
-    W = rational(phi.W)
-    own = Fraction(float(np.linalg.norm(np.asarray(phi.W, np.float64), 2))) * raised
-    if not positive_definite(own**2 * rational(np.eye(W.shape[1])) - W.T @ W):
-        return False
-    return product * own <= bound
+    own = norm_raised(phi.W, raised)
+    return own is not None and product * own <= bound
+
+
+def norm_raised(W, raised: Fraction) -> Fraction | None:
+    """The norm of a matrix in float64, a little raised; None where that is not above the norm."""
+    own = Fraction(float(np.linalg.norm(np.asarray(W, np.float64), 2))) * raised
+    W = rational(W)
+    return own if positive_definite(own**2 * rational(np.eye(W.shape[1])) - W.T @ W) else None
+
+
+def activation_gain(phi: OrthogonalNetwork) -> Fraction:
+    """The largest singular value of the reflections that run, `I - 2 v v'` with a rounded v, for every hidden layer."""
+    if isinstance(phi.activation, rc.nn.GroupSort):
+        return Fraction(1)
+    v = rational(np.asarray(phi.activation.basis(phi.b.dtype))[:, 0])
+    return max(Fraction(1), 2 * np.sum(v * v) - 1) ** (len(phi.layers) - 1)
+
+
+def bypass_inequality(phi: BypassNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """M and H of `|H dz|^2 <= L^2 dz' M dz`, z of the input and all neurons, term by term as in the definition."""
+    sizes = [phi.ni, *(layer.b.size for layer in phi.layers)]
+    x, *ws = np.split(rational(np.eye(sum(sizes))), np.cumsum(sizes)[:-1])
+    M, before = x.T @ x, x
+    for w, layer in zip(ws, phi.layers, strict=True):
+        # 2 dw' Lam (dw - C dw_before), symmetric
+        term = w.T @ (rational(layer.lam)[:, None] * (w - rational(layer.C) @ before))
+        M, before = M + term + term.T, w
+    return M, rational(phi.A) @ x + rational(phi.B) @ before
 
 
 def network_gain_proven(system, proof) -> bool:

@@ -41,6 +41,12 @@ def bumped(model):
     return draw(model, jr.key(5), 0.4)
 
 
+def with_network(network, hidden, **settings):
+    """An R2DN with another network for phi."""
+    phi = network(5, 5, hidden, key=KEY, **settings)
+    return bumped(rc.nn.ContractingR2DN(**SIZES, nv=5, phi=phi))
+
+
 @cache
 def pendulum():
     """An unstable oscillator with limits."""
@@ -234,6 +240,11 @@ CASES = {
         for name, f in rc.nn.ACTIVATIONS.items()
         if name != "relu"
     },
+    "r2dn_bypass": Case(lambda: with_network(rc.nn.BypassLBDN, (4, 3))),
+    "r2dn_group_sort": Case(lambda: with_network(rc.nn.Orthogonal, (6,), activation=rc.nn.GroupSort(3))),
+    "r2dn_householder": Case(
+        lambda: with_network(rc.nn.Orthogonal, (4,), activation=rc.nn.Householder((1, -3)))
+    ),
     "ren": Case(lambda: bumped(rc.nn.ContractingREN(**REN))),
     "ren_lipschitz_tanh": Case(lambda: bumped(rc.nn.LipschitzREN(gamma=2.0, activation=jnp.tanh, **REN))),
     "ren_dissipative": Case(lambda: bumped(rc.nn.DissipativeREN(**supply(), **REN))),

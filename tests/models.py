@@ -45,16 +45,37 @@ def average(make: Callable) -> Callable:
 
 
 R2DN = {"hidden": (5, 6)}
+
+
+def with_phi(make: Callable, network: Callable, hidden: tuple, **settings) -> Callable:
+    """An R2DN with another network for phi."""
+
+    def build(*, nv, key, dtype=None, **rest):
+        # The activation of models is that of the usual network.
+        given = {name: rest.pop(name) for name in ("activation",) if name in rest}
+        phi = network(nv, nv, hidden, key=key, dtype=dtype, **(given | settings))
+        return make(nv=nv, key=key, dtype=dtype, phi=phi, **rest)
+
+    return build
+
+
+CONTRACTING, LIPSCHITZ = contracting(rc.nn.ContractingR2DN), lipschitz(rc.nn.LipschitzR2DN)
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
     "LipschitzR2DN": lipschitz(rc.nn.LipschitzR2DN, **R2DN),
     "DissipativeR2DN": dissipative(rc.nn.DissipativeR2DN, **R2DN),
     "LongMemoryR2DN": lipschitz(rc.nn.LipschitzR2DN, init=rc.nn.long_memory, **R2DN),
+    "R2DN with a bypass": with_phi(LIPSCHITZ, rc.nn.BypassLBDN, (5, 6)),
+    "R2DN with MaxMin": with_phi(LIPSCHITZ, rc.nn.Orthogonal, (6, 4), activation=rc.nn.max_min),
+    "R2DN with GroupSort": with_phi(CONTRACTING, rc.nn.Orthogonal, (6,), activation=rc.nn.GroupSort(3)),
+    "R2DN with Householder": with_phi(
+        CONTRACTING, rc.nn.Orthogonal, (6, 3), activation=rc.nn.Householder((1, 2, -1))
+    ),
     "ContractingREN": contracting(rc.nn.ContractingREN),
     "LipschitzREN": lipschitz(rc.nn.LipschitzREN),
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
 }
-AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS}
+AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES
 
 

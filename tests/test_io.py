@@ -80,6 +80,21 @@ MODELS = {
     "LSTM": lambda dtype: rc.nn.LSTM(**SIZES, dtype=dtype),
     "LBDN": lambda dtype: rc.nn.LBDN(2, 3, (4, 5), activation=jax.nn.softplus, key=KEY, dtype=dtype),
     "affine LBDN": lambda dtype: rc.nn.LBDN(2, 3, (), key=KEY, dtype=dtype),
+    "bypass as phi": lambda dtype: rc.nn.ContractingR2DN(
+        **SIZES,
+        nv=4,
+        phi=rc.nn.BypassLBDN(4, 4, (3, 2), activation=jnp.tanh, key=KEY, dtype=dtype),
+        dtype=dtype,
+    ),
+    "GroupSort in phi": lambda dtype: rc.nn.ContractingR2DN(
+        **SIZES,
+        nv=4,
+        phi=rc.nn.Orthogonal(4, 4, (3,), activation=rc.nn.GroupSort(3), key=KEY, dtype=dtype),
+        dtype=dtype,
+    ),
+    "Householder": lambda dtype: rc.nn.Orthogonal(
+        2, 3, (4, 2), activation=rc.nn.Householder([1, 2]), key=KEY, dtype=dtype
+    ),
     "LipschitzStatic": lambda dtype: rc.nn.LipschitzStatic(
         nu=2, ny=1, gamma=3.0, hidden=(4,), key=KEY, dtype=dtype
     ),

@@ -1,5 +1,7 @@
 """Certificates: proofs from the explicit matrices, and searched lower bounds that show how tight they are."""
 
+from ..nn.group_activations import GroupSort as GroupSort
+from ..nn.group_activations import Householder as Householder
 from .allowed_gamma import AllowedGamma as AllowedGamma
 from .allowed_gamma import allowed_gamma as allowed_gamma
 from .ascent import LowerBound as LowerBound
@@ -18,8 +20,6 @@ from .largest_error import error_table as error_table
 from .largest_error import largest_error as largest_error
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz as lipschitz
-from .list_layers import GroupSort as GroupSort
-from .list_layers import Householder as Householder
 from .list_layers import Residual as Residual
 from .loop_certificate import LoopCertificate as LoopCertificate
 from .loop_gains import certify_loop as certify_loop

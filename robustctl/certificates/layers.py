@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..nn.group_activations import GroupSort
 from .pointwise import Activation, kinked
 from .steps import Builder, Chain, largest_norm
 
@@ -67,7 +68,7 @@ class Sorted(NamedTuple):
                 layer.build(builder, opened)
             return
         groups, ones = np.eye(self.n // self.size), np.full((self.size, self.size), 1 / self.size)
-        across = np.linalg.svd(np.eye(self.size) - ones)[0][:, : self.size - 1]
+        across = GroupSort(self.size).basis()
         builder.neurons(
             np.kron(groups, across.T), np.kron(groups, ones), np.kron(groups, across), None, self.size - 1
         )

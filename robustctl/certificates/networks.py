@@ -13,11 +13,14 @@ import numpy as np
 from ..errors import RobustctlError
 from ..lft import LFT
 from ..nn.activations import ACTIVATIONS, is_known, name_of, neurons
+from ..nn.bypass import BypassNetwork
+from ..nn.group_activations import GroupSort, Householder
+from ..nn.orthogonal import OrthogonalNetwork
 from ..nn.sandwich import SandwichNetwork
 from ..nn.static import StaticNetwork
 from ..system import System, explicit_of
 from .layers import Affine, Branches, Layer, Sorted, chain_of, elementwise, reflected
-from .list_layers import GroupSort, Householder, Residual
+from .list_layers import Residual
 from .pointwise import POINTWISE, Activation, assumed_unit, kinked
 from .steps import Chain, form_of, slopes_everywhere
 
@@ -199,23 +202,21 @@ class _Reader:
         elif kind is StaticNetwork:
             self.read(item.phi)
             self.affine(float(item.gamma) * np.eye(self.width or 0), None)
-        elif kind is SandwichNetwork:
-            self.sandwich(item)
+        elif kind in (SandwichNetwork, BypassNetwork, OrthogonalNetwork):
+            self.bounded(item)
         elif kind is not eqx.nn.Identity and not (kind is eqx.nn.Dropout and item.inference):
             raise RobustctlError(_refusal(item))
 
-    def sandwich(self, network: SandwichNetwork) -> None:
+    def bounded(self, network: SandwichNetwork | BypassNetwork | OrthogonalNetwork) -> None:
+        """Add a network of this package with a bound of its own."""
         inner = _Reader(self.width)
-        for layer in network.layers:
-            inner.affine(layer.W_in, layer.b)
-            inner.function(network.activation)
-            inner.affine(layer.W_out, None)
-        inner.affine(network.W, network.b)
+        for item in _items(network):
+            inner.read(item)
         self.ni = inner.ni if self.width is None else self.ni
         self.assumptions += inner.assumptions
         self.signals += inner.signals
         # Its construction bounds it far below the product of its matrices' norms.
-        self.add(Branches(inner.layers, None, network.lipschitz_bound()), len(network.W))
+        self.add(Branches(inner.layers, None, network.lipschitz_bound()), network.b.size)
 
     def mlp(self, network: eqx.nn.MLP) -> None:
         if "scalar" in (network.in_size, network.out_size):
@@ -253,6 +254,20 @@ class _Reader:
             raise RobustctlError(block.reason)
         self.assumptions += assumptions
         return self.add(elementwise(assumed_unit(function), n), n)
+
+
+def _items(network: SandwichNetwork | BypassNetwork | OrthogonalNetwork) -> list:
+    """Return the layers of a network of this package as a list of layers."""
+    activation, layers = network.activation, network.layers
+    match network:
+        case SandwichNetwork():
+            inner = [item for layer in layers for item in ((layer.W_in, layer.b), activation, layer.W_out)]
+            return [*inner, (network.W, network.b)]
+        case BypassNetwork():
+            hidden = [item for layer in layers for item in ((layer.C, layer.b), activation)]
+            return [Residual([*hidden, (network.B, network.b)], network.A)]
+        case _:
+            return [item for layer in layers for item in ((layer.W, layer.b), activation)][:-1]
 
 
 _FUNCTIONS = ACTIVATIONS | {"silu": jax.nn.silu, "abs": jnp.abs}

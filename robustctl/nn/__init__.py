@@ -5,10 +5,14 @@ from .at_linear import AtLinear as AtLinear
 from .at_linear import at_linear as at_linear
 from .average import Average as Average
 from .average import AverageSystem as AverageSystem
+from .bypass import BypassLBDN as BypassLBDN
 from .corrected import CorrectedR2DN as CorrectedR2DN
 from .fixed import Fixed as Fixed
 from .gated import GRU as GRU
 from .gated import LSTM as LSTM
+from .group_activations import GroupSort as GroupSort
+from .group_activations import Householder as Householder
+from .group_activations import max_min as max_min
 from .guarantee import Contracting as Contracting
 from .guarantee import Dissipative as Dissipative
 from .guarantee import Guarantee as Guarantee
@@ -22,6 +26,7 @@ from .innovation import InnovationSystem as InnovationSystem
 from .lipschitz import lipschitz_bound as lipschitz_bound
 from .lure import LureSystem as LureSystem
 from .numpy_step import numpy_step as numpy_step
+from .orthogonal import Orthogonal as Orthogonal
 from .quiet import quiet as quiet
 from .r2dn import R2DN as R2DN
 from .r2dn import ContractingR2DN as ContractingR2DN

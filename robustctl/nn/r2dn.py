@@ -229,8 +229,8 @@ class R2DN(Recurrent):
     - `ny`: number of outputs.
     - `hidden`: widths of phi's hidden layers.
     - `activation`: elementwise, slope in [0, 1].
-    - `phi`: a network to use in place of the default `LBDN`; a `Parameterization` is trained along, any other is
-      held fixed.
+    - `phi`: a network to use in place of the default `LBDN`; a `Parameterization`, as `BypassLBDN(nv, nv, ...)` or
+      `Orthogonal(nv, nv, ...)`, is trained along, any other is held fixed.
     - `init`: an initializer: `random`, `long_memory`, `resonances`, `at_linear`.
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.

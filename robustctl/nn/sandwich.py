@@ -122,6 +122,11 @@ class SandwichNetwork(Certifiable):
         check_shapes(self, W=(self.b.size, n))
 
 
+def positive(d: Float[Array, " nh"]) -> Float[Array, " nh"]:
+    """Return `exp(d)`, bounded, because beyond about e^40 the two weights of a layer leave float32 while their product does not."""
+    return jnp.exp(20 * jnp.tanh(d / 20))
+
+
 @registered()
 class SandwichParameters(eqx.Module):
     """Free arrays of one sandwich layer from `ni` to `nh` features.
@@ -140,8 +145,7 @@ class SandwichParameters(eqx.Module):
         """Map to the layer's weights."""
         nh = self.d.size
         Q = polar_cayley(self.XY, self.a)
-        # Bounded, because beyond about e^40 the two weights leave float32 while their product does not.
-        psi = jnp.exp(20 * jnp.tanh(self.d / 20))
+        psi = positive(self.d)
         root2 = jnp.sqrt(jnp.asarray(2, Q.dtype))
         return SandwichLayer(root2 * Q[nh:].T / psi[:, None], root2 * Q[:nh] * psi[None, :], self.b, psi)
 

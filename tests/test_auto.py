@@ -229,7 +229,9 @@ def test_a_start_is_of_a_lower_order_where_that_is_nearly_as_good():
     linear = rc.identify.subspace(record, order=4)
     known = dataclasses.replace(linear, validation={1: 0.12, 2: 0.105, 3: 0.2, 4: 0.1})
     free = dataclasses.replace(SMALL, order=None)
-    assert [b.linear.order for b in _lower(record, free, known)] == [2, 1] and not _lower(record, SMALL, known)
+    assert [b.linear.order for b in _lower(record, free, known)] == [2, 1] and not _lower(
+        record, SMALL, known
+    )
     choice = choose(record, dataclasses.replace(SMALL, order=2), clock, lambda text: None)
     assert choice.start is not None and choice.start.order == choice.recipe.order == 2
     only = choose(record, Recipe(model="linear", order=3), clock, lambda text: None)

@@ -118,7 +118,9 @@ def trained(
         fit = Fit(linear.model, empty, -1, "finished", None, clock.seconds)
     else:
         at = None if choice.start is None else without_held(record, recipe, choice.start)
-        say(f"training {recipe.seeds} network{'s' * (recipe.seeds > 1)}; the first epoch is compiled before it runs")
+        say(
+            f"training {recipe.seeds} network{'s' * (recipe.seeds > 1)}; the first epoch is compiled before it runs"
+        )
         fit = identify(record, recipe, linear=at, run=run, monitor=monitor)
     values: dict[str, Any] = {
         name: value for name, value in fields_of(fit).items() if name in field_names(Fit)

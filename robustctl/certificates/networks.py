@@ -258,16 +258,18 @@ class _Reader:
 
 def _items(network: SandwichNetwork | BypassNetwork | OrthogonalNetwork) -> list:
     """Return the layers of a network of this package as a list of layers."""
-    activation, layers = network.activation, network.layers
+    activation = network.activation
     match network:
         case SandwichNetwork():
-            inner = [item for layer in layers for item in ((layer.W_in, layer.b), activation, layer.W_out)]
+            inner = [
+                item for layer in network.layers for item in ((layer.W_in, layer.b), activation, layer.W_out)
+            ]
             return [*inner, (network.W, network.b)]
         case BypassNetwork():
-            hidden = [item for layer in layers for item in ((layer.C, layer.b), activation)]
+            hidden = [item for layer in network.layers for item in ((layer.C, layer.b), activation)]
             return [Residual([*hidden, (network.B, network.b)], network.A)]
         case _:
-            return [item for layer in layers for item in ((layer.W, layer.b), activation)][:-1]
+            return [item for layer in network.layers for item in ((layer.W, layer.b), activation)][:-1]
 
 
 _FUNCTIONS = ACTIVATIONS | {"silu": jax.nn.silu, "abs": jnp.abs}

@@ -211,7 +211,9 @@ class _Reader:
         """Add a network of this package with a bound of its own."""
         inner = _Reader(self.width)
         for item in _items(network):
-            inner.read(item)
+            # An activation of one signal may be a module of a user's own.
+            own = item is network.activation and isinstance(network, SandwichNetwork)
+            inner.function(item) if own else inner.read(item)
         self.ni = inner.ni if self.width is None else self.ni
         self.assumptions += inner.assumptions
         self.signals += inner.signals

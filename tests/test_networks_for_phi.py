@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 import pytest
 
 import robustctl as rc
@@ -108,29 +107,6 @@ def test_a_bypass_network_is_that_of_the_published_inequality():
     )
 
 
-def test_a_bypass_passes_signals_without_neurons():
-    """Trained to be a rotation, which a ReLU network of four neurons without a bypass cannot be."""
-    turn, points = jnp.asarray([[0.6, -0.8], [0.8, 0.6]]) * 0.95, jr.normal(jr.key(0), (32, 2))
-    model = rc.nn.BypassLBDN(2, 2, (2,), key=jr.key(1))
-
-    adam = optax.adam(0.03)
-
-    @eqx.filter_jit
-    def step(model, state):
-        def loss(model):
-            return jnp.mean((jax.vmap(model.explicit())(points) - points @ turn.T) ** 2)
-
-        value, slope = eqx.filter_value_and_grad(loss)(model)
-        updates, state = adam.update(slope, state)
-        return value, eqx.apply_updates(model, updates), state
-
-    state = adam.init(eqx.filter(model, eqx.is_inexact_array))
-    first = value = step(model, state)[0]
-    for _ in range(300):
-        value, model, state = step(model, state)
-    assert value < 1e-2 * first and model.explicit().lipschitz_bound() < 1
-
-
 # Orthogonal layers
 
 
@@ -160,7 +136,8 @@ def test_square_layers_keep_the_norm_of_every_gradient(activation):
 @each_activation
 def test_an_activation_alone_has_the_constant_one(activation: GroupActivation):
     form = activation.form(6, np.float64)
-    assert proven(form) == pytest.approx(1.0, abs=1e-6)
+    # What a proof is stopped at is at most this much above the least gain.
+    assert 1 - 1e-9 <= proven(form) <= 1.0002
     assert 1 <= activation.gain(np.float64) <= 1 + 1e-15
 
 

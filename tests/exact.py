@@ -67,8 +67,12 @@ def network_bounded(phi, bound: Fraction) -> bool:
         return positive_definite(bound**2 * M - H.T @ H)
     product, raised = Fraction(1), 1 + Fraction(1, 10**12)
     if isinstance(phi, OrthogonalNetwork):
-        own = [norm_raised(layer.W, raised) for layer in phi.layers]
-        return None not in own and np.prod(own) * activation_gain(phi) <= bound
+        for layer in phi.layers:
+            norm = norm_raised(layer.W, raised)
+            if norm is None:
+                return False
+            product *= norm
+        return product * activation_gain(phi) <= bound
     for layer in phi.layers:
         W_in, W_out, psi = rational(layer.W_in), rational(layer.W_out), rational(layer.psi)
         A, B = W_out / psi[None, :], psi[:, None] * W_in

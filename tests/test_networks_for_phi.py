@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 import pytest
 
 import robustctl as rc
@@ -32,6 +31,12 @@ each_activation = pytest.mark.parametrize("activation", ACTIVATIONS.values(), id
 def orthogonal(activation, widths=(4, 6, 6, 3), dtype=jnp.float64):
     ni, *hidden, no = widths
     return rc.nn.Orthogonal(ni, no, hidden, activation=activation, key=jr.key(0), dtype=dtype)
+
+
+def proven(form) -> float:
+    proof = least_gain(form).proof
+    assert proof is not None
+    return proof.value
 
 
 @eqx.filter_jit
@@ -102,29 +107,6 @@ def test_a_bypass_network_is_that_of_the_published_inequality():
     )
 
 
-def test_a_bypass_passes_signals_without_neurons():
-    """Trained to be a rotation, which a ReLU network of four neurons without a bypass cannot be."""
-    turn, points = jnp.asarray([[0.6, -0.8], [0.8, 0.6]]) * 0.95, jr.normal(jr.key(0), (32, 2))
-    model = rc.nn.BypassLBDN(2, 2, (2,), key=jr.key(1))
-
-    adam = optax.adam(0.03)
-
-    @eqx.filter_jit
-    def step(model, state):
-        def loss(model):
-            return jnp.mean((jax.vmap(model.explicit())(points) - points @ turn.T) ** 2)
-
-        value, slope = eqx.filter_value_and_grad(loss)(model)
-        updates, state = adam.update(slope, state)
-        return value, eqx.apply_updates(model, updates), state
-
-    state = adam.init(eqx.filter(model, eqx.is_inexact_array))
-    first = value = step(model, state)[0]
-    for _ in range(300):
-        value, model, state = step(model, state)
-    assert value < 1e-2 * first and rc.nn.lipschitz_bound(model.explicit()) < 1
-
-
 # Orthogonal layers
 
 
@@ -154,7 +136,8 @@ def test_square_layers_keep_the_norm_of_every_gradient(activation):
 @each_activation
 def test_an_activation_alone_has_the_constant_one(activation: GroupActivation):
     form = activation.form(6, np.float64)
-    assert least_gain(form).proof.value == pytest.approx(1.0, abs=1e-6)
+    # What a proof is stopped at is at most this much above the least gain.
+    assert 1 - 1e-9 <= proven(form) <= 1.0002
     assert 1 <= activation.gain(np.float64) <= 1 + 1e-15
 
 
@@ -184,7 +167,7 @@ def test_the_form_is_that_of_the_network(name):
     points = np.random.default_rng(0).normal(size=(8, 4))
     read = described(network)
     np.testing.assert_allclose(values(read.chain, points), jax.vmap(network)(jnp.asarray(points)), atol=1e-12)
-    of_form, of_chain = least_gain(network.lft()).proof.value, least_gain(read.form).proof.value
+    of_form, of_chain = proven(network.lft()), proven(read.form)
     assert of_form == pytest.approx(of_chain, rel=1e-4)
     found = np.linalg.norm(jacobians(network, jnp.asarray(10 * points)), 2, axis=(1, 2)).max()
     assert found <= of_form < read.product() * (1 + 1e-9)
@@ -201,7 +184,9 @@ def test_a_proof_opens_the_network_to_its_neurons(name):
     }[name]()
     model = rc.nn.LipschitzR2DN(nu=1, nx=2, nv=4, ny=1, gamma=2.0, phi=phi, key=jr.key(0))
     found = rc.certify(model)
-    assert found.holds and found.gamma < 2.0 * (1 - 1e-3) and not found.assumptions
+    assert (
+        found.holds and found.gamma is not None and found.gamma < 2.0 * (1 - 1e-3) and not found.assumptions
+    )
 
 
 REFUSED = {

@@ -211,7 +211,9 @@ class _Reader:
         """Add a network of this package with a bound of its own."""
         inner = _Reader(self.width)
         for item in _items(network):
-            inner.read(item)
+            # An activation of one signal may be a module of a user's own.
+            own = item is network.activation and isinstance(network, SandwichNetwork)
+            inner.function(item) if own else inner.read(item)
         self.ni = inner.ni if self.width is None else self.ni
         self.assumptions += inner.assumptions
         self.signals += inner.signals
@@ -258,16 +260,18 @@ class _Reader:
 
 def _items(network: SandwichNetwork | BypassNetwork | OrthogonalNetwork) -> list:
     """Return the layers of a network of this package as a list of layers."""
-    activation, layers = network.activation, network.layers
+    activation = network.activation
     match network:
         case SandwichNetwork():
-            inner = [item for layer in layers for item in ((layer.W_in, layer.b), activation, layer.W_out)]
+            inner = [
+                item for layer in network.layers for item in ((layer.W_in, layer.b), activation, layer.W_out)
+            ]
             return [*inner, (network.W, network.b)]
         case BypassNetwork():
-            hidden = [item for layer in layers for item in ((layer.C, layer.b), activation)]
+            hidden = [item for layer in network.layers for item in ((layer.C, layer.b), activation)]
             return [Residual([*hidden, (network.B, network.b)], network.A)]
         case _:
-            return [item for layer in layers for item in ((layer.W, layer.b), activation)][:-1]
+            return [item for layer in network.layers for item in ((layer.W, layer.b), activation)][:-1]
 
 
 _FUNCTIONS = ACTIVATIONS | {"silu": jax.nn.silu, "abs": jnp.abs}

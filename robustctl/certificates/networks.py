@@ -174,7 +174,7 @@ class _Reader:
         if item.skip is not None:
             other.read(item.skip)
         if self.width is None:
-            self.ni = self.width = other.width = one.ni
+            self.ni, other.width = one.ni, other.width or one.ni
         if one.width != other.width or (item.skip is not None and one.ni != other.ni):
             raise RobustctlError(
                 f"a residual network must return as many signals as its skip connection, got {one.width} and {other.width}; give a "

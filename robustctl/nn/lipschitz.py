@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InvalidModelError
 from ..lft import LFT, Bounded, block_form, series, static_gain
 from ..pytrees import shape_of, traced
-from ..system import Certifiable, explicit_of, form_of
+from ..system import Certifiable, Parameterization, explicit_of, form_of
 from .activations import ACTIVATIONS, assumed, dtypes_of, fault, is_known, neurons
 
 _TOLERANCE = 1e-6
@@ -89,7 +89,7 @@ def _reason(form: LFT) -> str:
     return next((block.reason for block in form.blocks if block.reason), "")
 
 
-def check_phi(phi: Callable, nv: int, dtype) -> None:
+def check_phi(phi: Callable | Parameterization, nv: int, dtype) -> None:
     """Raise `InvalidModelError` unless `phi` maps `nv` features to `nv` and is, as far as can be seen, 1-Lipschitz.
 
     A network with a bound must have one of at most 1; one without is tried at 64 random points, which

@@ -29,7 +29,7 @@ from ..checks import check_sizes
 from ..lft import LFT, Claim
 from ..linalg import exact_map, headroom
 from ..registry import registered
-from ..system import System, explicit_of
+from ..system import Parameterization, System, explicit_of
 from .activations import Activation
 from .arrays import check_one, free_dtype
 from .at_linear import AtLinear, started
@@ -97,9 +97,9 @@ class ExplicitR2DN(LureSystem):
 class R2DNCore(Core):
     """Free arrays of an R2DN: those of `bounded_real`, and of the network."""
 
-    phi: Callable | LBDN
+    phi: Callable | Parameterization
 
-    def __init__(self, X, Y, nv: int, ny: int, phi: Callable | LBDN):
+    def __init__(self, X, Y, nv: int, ny: int, phi: Callable | Parameterization):
         super().__init__(X, Y, nv, ny)
         self.phi = phi
 
@@ -244,13 +244,13 @@ class R2DN(Recurrent):
 
     def __init__(
         self, guarantee: Guarantee, *, nu: int, nx: int, nv: int, ny: int, hidden: Sequence[int] = (32, 32),
-        activation: Activation = jax.nn.relu, phi: Callable | None = None, init: Initializer | AtLinear = random,
+        activation: Activation = jax.nn.relu, phi: Callable | Parameterization | None = None, init: Initializer | AtLinear = random,
         key: PRNGKeyArray, dtype=None,
     ):  # fmt: skip
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
         dtype = free_dtype(dtype)
         core_key, phi_key = split(key, 2)
-        network: Callable | LBDN
+        network: Callable | Parameterization
         if phi is None:
             network = LBDN(nv, nv, tuple(hidden), activation=activation, key=phi_key, dtype=dtype)
         else:

@@ -82,6 +82,11 @@ def explicit(name):
     return (rc.nn.StateObserver(model) if name == "observer" else model).explicit()
 
 
+def with_phi(network):
+    phi = network(4, 4, (6,), key=KEY)
+    return rc.nn.LipschitzR2DN(nu=2, nx=3, nv=4, ny=1, gamma=2.0, phi=phi, key=KEY).explicit()
+
+
 def average():
     models = [rc.nn.ContractingR2DN(nu=2, nx=2, nv=3, ny=1, hidden=(4,), key=key) for key in jr.split(KEY)]
     return rc.nn.Average(models).explicit()
@@ -90,6 +95,8 @@ def average():
 CONTROLLERS = {
     **{f"explicit {name}": lambda name=name: explicit(name) for name in MODELS},
     "prepared R2DN": lambda: explicit("R2DN").prepare(),
+    "R2DN with a bypass": lambda: with_phi(rc.nn.BypassLBDN),
+    "R2DN of orthogonal layers": lambda: with_phi(rc.nn.Orthogonal),
     "average": lambda: average(),
     "prepared average": lambda: average().prepare(),
     "scaled": lambda: rc.Rescaled(

@@ -34,7 +34,9 @@ def public(module_name: str) -> dict:
     return {
         name: value
         for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and value.__module__.startswith(module_name)
+        if not name.startswith("_")
+        and (inspect.isroutine(value) or inspect.isclass(value) or hasattr(value, "__wrapped__"))
+        and value.__module__.startswith(module_name)
     }
 
 

@@ -208,7 +208,7 @@ class _Reader:
             raise RobustctlError(_refusal(item))
 
     def bounded(self, network: SandwichNetwork | BypassNetwork | OrthogonalNetwork) -> None:
-        """Add a network of this package with a bound of its own."""
+        """Add a network of this package that has a bound."""
         inner = _Reader(self.width)
         for item in _items(network):
             # An activation of one signal may be a module of a user's own.

@@ -14,7 +14,7 @@ from robustctl.export.misra import DEVIATIONS, find_cppcheck, misra, other_rules
 from robustctl.export.trace import traced
 
 from .export_systems import CASES, sample_of, system_of
-from .test_export_c import STRICT, check_doubles
+from .test_export_c import STRICT, UNSTABLE, check_doubles
 
 FEW = ("pid", "state_space", "own_cond")
 CPP = [flag for flag in STRICT if "c99" not in flag and "vla" not in flag]
@@ -47,7 +47,9 @@ def check_clang(folder, names, samples):
     made = written(folder, names, "float64")
     run([*clang(), *STRICT, "-ffp-contract=off", "-O2", "-shared", "-fPIC", "all.c", "-o", "all.so", "-lm"], folder)  # fmt: skip
     for name in names:
-        check_doubles(CompiledStep(made[name], folder / "all.so"), name, samples)
+        # Differences grow with the samples where the system is unstable alone.
+        count = min(samples, 200) if name in UNSTABLE else samples
+        check_doubles(CompiledStep(made[name], folder / "all.so"), name, count)
 
 
 def check_cpp(folder, names, dtype):

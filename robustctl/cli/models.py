@@ -240,7 +240,8 @@ def _begun(folder: Path, recipe: Recipe) -> Recipe:
     """Return the settings of a run that has begun, which the search chose; those given where there is none, or where they are complete."""
     from ..identify.search import is_complete
     from ..runs.run_folder import SETTINGS
-    from ..store.json_text import entry, parse_object
+    from ..store.entries import entry
+    from ..store.json_text import parse_object
     from .arguments import rebuilt
 
     if is_complete(recipe) or not (folder / SETTINGS).exists():

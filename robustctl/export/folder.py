@@ -13,7 +13,8 @@ from ..certificates.content import fingerprint
 from ..errors import RobustctlError
 from ..io import load, save
 from ..runs.provenance import environment
-from ..store.json_text import entry, write_json
+from ..store.entries import entry
+from ..store.json_text import write_json
 from ..system import Parameterization, System, explicit_of
 from . import count
 from .c_files import files

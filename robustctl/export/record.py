@@ -7,7 +7,8 @@ from typing import Any
 
 from ..certificates import Certificate
 from ..errors import RobustctlError
-from ..store.json_text import entry, parse_object
+from ..store.entries import entry
+from ..store.json_text import parse_object
 
 FILE = "export.json"
 FORMAT = 1

@@ -10,7 +10,7 @@ from ..certificates.certificate import PROOFS
 from ..certificates.recheck import check_proofs
 from ..checks import of_type
 from ..errors import InvalidModelError, ModelFileError, RobustctlError
-from ..store.json_text import entry
+from ..store.entries import entry
 from ..store.seal import shown
 from ..system import Parameterization, System, explicit_of
 from .shapes import check_shapes

@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from ..data import Record
 from ..errors import RobustctlError
 from ..pytrees import is_key
-from ..store.json_text import entry
+from ..store.entries import entry
 
 
 def data_hash(record: Record | None) -> str:

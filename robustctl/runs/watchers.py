@@ -12,7 +12,8 @@ from typing import IO, Any, Protocol, runtime_checkable
 from ..checks import is_real, is_whole
 from ..errors import RobustctlWarning
 from ..store.atomic import write_atomic
-from ..store.json_text import entry, json_text, parse_object
+from ..store.entries import entry
+from ..store.json_text import json_text, parse_object
 
 PAUSE = 10.0
 """Seconds between two plain lines."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError
-from ..store.json_text import entry
+from ..store.entries import entry
 from ..store.seal import KEY, check_seal, shown
 from .program import Program
 from .step import Step

@@ -2,16 +2,15 @@
 
 import errno
 import glob
-import hashlib
 import os
 import platform
 import re
-import secrets
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 _TRIAL = 1 << 16
 """Bytes of a trial: a small model's file. A disk can be full and still take an empty file."""
 
@@ -52,7 +51,7 @@ def check_target(target: Path) -> None:
 @contextmanager
 def _temporary(target: Path, data: bytes) -> Iterator[Path]:
     """Write the bytes to a temporary file in the target's folder, which is removed unless the block renames it."""
-    temporary = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    temporary = target.with_name(f".{target.name}.{_HOST}-{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)

@@ -3,11 +3,9 @@
 import json
 import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .atomic import write_atomic
-
-Kind = TypeVar("Kind")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -32,12 +30,6 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"it must be an object, got {found!r:.60}")
     return found
-
-
-def entry(value: Any, name: str, kind: type[Kind]) -> Kind | None:
-    """Return an entry of a JSON object; None where the value is no object, or its entry is missing or of another class."""
-    found = value.get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, kind) else None
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """The checksum of a file of arrays, over all of its bytes; without any library, for what must import quickly."""
 
-import hashlib
 import re
 from typing import Any
 
@@ -15,7 +14,7 @@ def seal(blank: bytes) -> bytes:
     """Return the file's bytes with their checksum in place of the zeros."""
     data = bytearray(blank)
     at = _find_seal(data)
-    data[at : at + 64] = hashlib.sha256(data).hexdigest().encode()
+    data[at : at + 64] = _sha256(data).encode()
     return bytes(data)
 
 
@@ -25,12 +24,18 @@ def check_seal(data: bytes) -> None:
     at = _find_seal(blank)
     stored = bytes(data[at : at + 64])
     blank[at : at + 64] = BLANK.encode()
-    found = hashlib.sha256(blank).hexdigest()
+    found = _sha256(blank)
     if found.encode() != stored:
         raise ModelFileError(
             f"the file's sha256 must be the stored {stored[:16].decode()}..., got {found[:16]}...; "
             "it is damaged or was changed after saving: use another copy"
         )
+
+
+def _sha256(data: bytearray) -> str:
+    import hashlib  # slow to import
+
+    return hashlib.sha256(data).hexdigest()
 
 
 def _find_seal(data: bytearray) -> int:

@@ -17,6 +17,14 @@ from jaxtyping import Array, Float
 
 _F = TypeVar("_F", bound=Callable)
 
+
+def unstable(poles: np.ndarray, digits: int = 6) -> str:
+    """Return the poles as a text, largest first, where not all are inside the unit circle; empty where they are."""
+    if np.abs(poles).max(initial=0.0) < 1:
+        return ""
+    return ", ".join(f"{p:.{digits}g}" for p in sorted(poles, key=abs, reverse=True))
+
+
 PRODUCT_ROUNDINGS = 64.0
 """How much larger than the rows of a product of matrices the summed sizes of its terms may be for its rounding to be counted."""
 

@@ -44,22 +44,25 @@ def compiler():
         pytest.skip(str(error))
 
 
-def compiled(folder, sources, *flags):
-    done = subprocess.run(
-        [*compiler(), *flags, *sources], cwd=folder, capture_output=True, text=True, check=False
-    )
+def run(command, folder):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
-def written(folder, dtype):
-    """Write every system of the list to a folder, and return what was traced of each."""
+def compiled(folder, sources, *flags):
+    run([*compiler(), *flags, *sources], folder)
+
+
+def written(folder, dtype, names=CASES):
+    """Write systems to a folder, and one file that includes them all; return what was traced of each."""
     made = {}
-    for name in CASES:
+    for name in names:
         made[name] = traced(system_of(name), name=f"{name}_{dtype}", dtype=dtype, u=sample_of(name))
         for file, text in files(made[name].program).items():
             (folder / file).write_text(text)
         (folder / f"{name}_run.c").write_text(looped(f"{name}_{dtype}"))
-    (folder / "all.c").write_text("".join(f'#include "{name}_run.c"\n' for name in CASES))
+    (folder / "all.c").write_text("".join(f'#include "{name}_run.c"\n' for name in names))
     return made
 
 

@@ -1,20 +1,17 @@
 """The same C by other compilers: clang, compilers of C++, one for a bare processor, and the MISRA rules of cppcheck."""
 
 import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.export.c_files import files
-from robustctl.export.compiled import CompiledStep, looped
+from robustctl.export.compiled import CompiledStep
 from robustctl.export.misra import DEVIATIONS, find_cppcheck, misra, other_rules
-from robustctl.export.trace import traced
 
-from .export_systems import CASES, sample_of, system_of
-from .test_export_c import STRICT, UNSTABLE, check_doubles
+from .export_systems import CASES, system_of
+from .test_export_c import STRICT, UNSTABLE, check_doubles, run, written
 
 FEW = ("pid", "state_space", "own_cond")
 CPP = [flag for flag in STRICT if "c99" not in flag and "vla" not in flag]
@@ -25,26 +22,8 @@ def clang():
     return [sys.executable, "-m", "ziglang", "cc"]
 
 
-def run(command, folder):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def written(folder, names, dtype):
-    """Write systems to a folder, and one file that includes them all; return what was traced of each."""
-    made = {}
-    for name in names:
-        made[name] = traced(system_of(name), name=f"{name}_{dtype}", dtype=dtype, u=sample_of(name))
-        for file, text in files(made[name].program).items():
-            (folder / file).write_text(text)
-        (folder / f"{name}_run.c").write_text(looped(f"{name}_{dtype}"))
-    (folder / "all.c").write_text("".join(f'#include "{name}_run.c"\n' for name in names))
-    return made
-
-
 def check_clang(folder, names, samples):
-    made = written(folder, names, "float64")
+    made = written(folder, "float64", names)
     run([*clang(), *STRICT, "-ffp-contract=off", "-O2", "-shared", "-fPIC", "all.c", "-o", "all.so", "-lm"], folder)  # fmt: skip
     for name in names:
         # Differences grow with the samples where the system is unstable alone.
@@ -53,7 +32,7 @@ def check_clang(folder, names, samples):
 
 
 def check_cpp(folder, names, dtype):
-    written(folder, names, dtype)
+    written(folder, dtype, names)
     # Not zig c++, which compiles its library of C++ first.
     for compiler in ([["g++"]] if shutil.which("g++") else []) + [clang()]:
         run([*compiler, "-x", "c++", "-std=c++17", *CPP, "-c", "all.c", "-o", "all.o"], folder)

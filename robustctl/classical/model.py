@@ -10,6 +10,7 @@ from typing_extensions import TypeIs
 
 from ..checks import of_type
 from ..errors import InvalidModelError
+from ..linalg import unstable
 from ..loops import Feedback
 from ..plants import Plant, Sampled, check_equilibrium
 from ..system import System
@@ -165,8 +166,7 @@ def require_stable(sampled: Sampled, policy: System, what: str = "the controller
     **Raises:** `InvalidModelError` with the poles if one has a modulus of 1 or more.
     """
     poles = closed_loop_poles(sampled, policy)
-    if not np.abs(poles).max(initial=0.0) < 1:
-        ordered = ", ".join(f"{p:.5g}" for p in sorted(poles, key=abs, reverse=True))
+    if ordered := unstable(poles, digits=5):
         raise InvalidModelError(
             f"{what} must stabilize the plant at its operating point, but the closed loop has the poles {ordered} "
             "(stable: inside the unit circle); design it for this plant, with its delay and its sample time"

@@ -46,7 +46,7 @@ class Trained(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where in the two matrices the arrays of the models stand; equal for equal models, so that these compile once."""
+    """Where in the two matrices the arrays of the models are; equal for equal models, so that these compile once."""
 
     structure: Any
     shapes: tuple[tuple[int, ...], ...]
@@ -54,7 +54,7 @@ class Places(NamedTuple):
 
 
 def flattened(arrays: PyTree, x0: Array) -> tuple[Trained, Places]:
-    """Return stacked arrays as matrices, and where each stands there."""
+    """Return stacked arrays as matrices, and the position of each in them."""
     paths, structure = jax.tree_util.tree_flatten_with_path(arrays)
     places = Places(
         structure, tuple(a.shape for _, a in paths), tuple(in_linear_part(path) for path, _ in paths)

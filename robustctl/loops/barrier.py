@@ -15,7 +15,7 @@ from ..errors import InvalidModelError
 from ..plants import Imperfections, Sampled
 from ..registry import registered
 from ..system import Certifiable, StrictlyProper, System
-from .filters import Filter, vector
+from .filters import Filter, limits_or_none, vector
 from .half_spaces import Allowed
 from .parts import Of
 
@@ -101,8 +101,7 @@ class Barrier(Filter):
         self.alpha = jnp.asarray(alpha, float)
         k = eqx.filter_eval_shape(lambda: _numbers(h, jnp.zeros(nx))).shape[0]
         self.margin = jnp.broadcast_to(vector(margin), (k,))
-        self.low = jnp.broadcast_to(vector(-np.inf if low is None else low), (nu,))
-        self.high = jnp.broadcast_to(vector(np.inf if high is None else high), (nu,))
+        self.low, self.high = limits_or_none(low, high, nu)
         self.check_parts()
 
     @override

@@ -16,7 +16,7 @@ from ..plants import Sampled
 from ..ports import PLANT_INPUT, Loop, Ports, named
 from ..registry import registered
 from ..system import StrictlyProper, System, step_by_step
-from .parts import Of, forms, narrowed, with_references
+from .parts import FirstKnown, Of, forms, narrowed, with_references
 
 
 class LoopOutput(NamedTuple):
@@ -254,11 +254,7 @@ class Pair(System):
     first: System
     second: System
 
-    @property
-    @override
-    def dt(self) -> float | None:
-        """Sample time in seconds, of the one or the other; None where both work at any."""
-        return self.second.dt if self.first.dt is None else self.first.dt
+    dt = FirstKnown("first", "second")
 
     @override
     def init_state(self) -> tuple[PyTree, PyTree]:

@@ -168,3 +168,10 @@ def vector(value) -> Array:
     """Return numbers as an array (n,) of floats, one number as an array of one."""
     found = jnp.atleast_1d(jnp.asarray(value))
     return found if jnp.issubdtype(found.dtype, jnp.floating) else found.astype(float)
+
+
+def limits_or_none(low, high, n: int) -> tuple[Array, Array]:
+    """Return lowest and highest values (n,), infinite where none are given."""
+    given = (-np.inf if low is None else low, np.inf if high is None else high)
+    lowest, highest = (jnp.broadcast_to(vector(value), (n,)) for value in given)
+    return lowest, highest

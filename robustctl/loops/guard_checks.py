@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from ..affine import to_float64
 from ..errors import InvalidModelError
+from ..linalg import unstable
 from ..system import StrictlyProper, System
 from .feedback import Feedback, feedback
 from .filters import Filter
@@ -35,9 +36,7 @@ def check_stabilizing(plant: StrictlyProper, fallback: System) -> None:
 
     **Raises:** `InvalidModelError` with the poles.
     """
-    poles = loop_poles(plant, fallback)
-    if not np.abs(poles).max(initial=0.0) < 1:
-        listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))
+    if listed := unstable(loop_poles(plant, fallback)):
         raise InvalidModelError(
             f"the fallback must stabilize the plant, got a loop with the poles {listed} (stable: inside the unit circle); "
             "rc.classical.linear_base and rc.classical.lqg give controllers that do"

@@ -15,9 +15,10 @@ from ..errors import InvalidModelError
 from ..registry import registered
 from ..system import StrictlyProper, System
 from .feedback import check_sample_time
-from .filters import Filter, vector
+from .filters import Filter, limits_or_none, vector
 from .guard_checks import check_range, check_stabilizing, check_start, finite
 from .half_spaces import contains, nearest
+from .parts import FirstKnown
 
 
 class Outcome(IntEnum):
@@ -69,6 +70,10 @@ class GuardState(NamedTuple):
 
 MOST = np.iinfo(np.int32).max
 """Counters stop here instead of becoming negative."""
+
+
+_PARTS = "controller", "fallback", "filter"
+"""In the order of precedence for names, units and sample time."""
 
 
 @registered(name="loops.Guarded")
@@ -124,6 +129,9 @@ class Guarded(System):
     back: int = eqx.field(static=True)
     stale_after: int | None = eqx.field(static=True)
 
+    dt, inputs, outputs = FirstKnown(*_PARTS), FirstKnown(*_PARTS), FirstKnown(*_PARTS)
+    input_units, output_units = FirstKnown(*_PARTS), FirstKnown(*_PARTS)
+
     def __init__(
         self,
         controller: System,
@@ -143,8 +151,7 @@ class Guarded(System):
         self.back, self.stale_after = back, stale_after
         self.y0 = vector(controller.undisturbed() if y0 is None else y0)
         self.u0 = vector(jnp.zeros(self._controls(), self.y0.dtype) if u0 is None else u0)
-        self.y_low = jnp.broadcast_to(vector(-np.inf if y_low is None else y_low), self.y0.shape)
-        self.y_high = jnp.broadcast_to(vector(np.inf if y_high is None else y_high), self.y0.shape)
+        self.y_low, self.y_high = limits_or_none(y_low, y_high, self.nu)
         self.check_parts()
         if plant is not None:
             check_stabilizing(plant, fallback)
@@ -183,17 +190,6 @@ class Guarded(System):
     def references(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Number of references, without which it works too."""
         return min(self.controller.references, self.fallback.references)
-
-    def _known(self, name: str) -> Any:
-        """Return what the controller, or else the fallback or the filter, knows of itself."""
-        known = (getattr(part, name, None) for part in (self.controller, self.fallback, self.filter))
-        return next((value for value in known if value is not None), None)
-
-    dt = property(lambda self: self._known("dt"), doc="Sample time in seconds; None where no part has one.")
-    inputs = property(lambda self: self._known("inputs"), doc="Names of what it reads; None where unknown.")
-    outputs = property(lambda self: self._known("outputs"), doc="Names of the controls; None where unknown.")
-    input_units = property(lambda self: self._known("input_units"), doc="Units of what it reads.")
-    output_units = property(lambda self: self._known("output_units"), doc="Units of the controls.")
 
     @override
     def init_state(self) -> GuardState:

@@ -12,6 +12,7 @@ from typing_extensions import override
 from ..affine import to_float64
 from ..errors import InvalidModelError
 from ..lft import LFT, static_gain
+from ..linalg import unstable
 from ..plants import Sampled, check_equilibrium
 from ..registry import registered
 from ..system import Certifiable
@@ -76,9 +77,7 @@ def internal_model(sampled: Sampled) -> ModelBased:
     inside the unit circle.
     """
     check_equilibrium(sampled.plant)
-    poles = plant_poles(sampled)
-    if not np.abs(poles).max(initial=0.0) < 1:
-        listed = ", ".join(f"{p:.6g}" for p in sorted(poles, key=abs, reverse=True))
+    if listed := unstable(plant_poles(sampled)):
         raise InvalidModelError(
             f"the plant must be open-loop stable at its operating point, got the poles {listed} (stable: inside the unit "
             "circle); robustctl.classical.linear_base gives a base controller that stabilizes it"

@@ -34,6 +34,29 @@ class Of(Unknown):
         return attrgetter(f"{self.part}.{self.name}")(instance)
 
 
+class FirstKnown(Unknown):
+    """A class attribute that is the same attribute of the first of the system's parts that knows it; None where no part does.
+
+    **Arguments:**
+
+    - `parts`: names of the fields that hold the parts.
+    """
+
+    def __init__(self, *parts: str):
+        self.parts, self.name = parts, ""
+
+    def __set_name__(self, owner, name: str):
+        """Take the attribute's own name."""
+        self.name = name
+
+    def __get__(self, instance, owner=None):
+        """Return the first part's attribute that is not None."""
+        if instance is None:
+            return super().__get__(instance, owner)
+        known = (getattr(getattr(instance, part), self.name, None) for part in self.parts)
+        return next((value for value in known if value is not None), None)
+
+
 def with_references(
     names: tuple[str, ...] | None, count: int | None, reference: str = "r[{}]"
 ) -> tuple[str, ...] | None:

@@ -86,6 +86,20 @@ def test_a_dead_time_does_not_hide_the_linear_floor():
     assert output.linear_nrmse < 1.5 * NOISE and 14 <= output.delay <= 17
 
 
+def test_many_modes_are_no_curve():
+    """Ten resonances in two outputs: the floor is the noise, which no ARX model of order 8 comes near."""
+    rng = np.random.default_rng(0)
+    radius, angle = rng.uniform(0.97, 0.99, 10), np.linspace(0.2, 2.6, 10)
+    u, modes = rng.normal(size=(3000, 2)), []
+    for r, w, into in zip(radius, angle, rng.normal(size=(10, 2)), strict=True):
+        modes.append(lfilter([0, 1], [1, -2 * r * math.cos(w), r**2], u @ into))
+    clean = np.transpose(modes) @ rng.normal(size=(10, 2))
+    y = clean + NOISE * clean.std(axis=0) * rng.normal(size=clean.shape)
+    for output in advise(from_arrays(u, y, DT)).outputs:
+        assert output.joint and output.order >= 18
+        assert output.linear_nrmse == pytest.approx(NOISE, rel=0.3)
+
+
 def test_noise_on_the_output_does_not_shorten_the_memory():
     u = random_steps()
     series = OutputSeries("e", u[:, None], noisy(lag(u), 0.3), np.ones(1200, bool), np.ones(1200, bool))

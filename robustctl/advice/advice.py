@@ -79,8 +79,9 @@ class OutputAdvice(ChannelAdvice):
 
     - `spikes`: samples.
     - `order`: of the best linear model.
-    - `delay`: of that model, samples.
-    - `linear_nrmse`: of that model in free run.
+    - `delay`: of its ARX model, samples.
+    - `linear_nrmse`: of the best linear model in free run.
+    - `joint`: whether that is one of all outputs by a subspace method (`joint_model`), and no ARX model of this output.
     - `memory`: samples (`Arx.memory`).
     - `pole`: nearest to one (`unit_root`).
     - `pole_t`: its t value.
@@ -100,6 +101,7 @@ class OutputAdvice(ChannelAdvice):
     order: int = 0
     delay: int = 0
     linear_nrmse: float = math.nan
+    joint: bool = False
     memory: float = math.nan
     pole: float = math.nan
     pole_t: float = math.nan
@@ -212,10 +214,11 @@ def _block(kind: str, channel: ChannelAdvice, lines: list[tuple[str, str]]) -> l
 
 def _output_lines(a: Advice, y: OutputAdvice, found: set[str]) -> Iterator[tuple[str, str]]:
     delay = f", delay {y.delay}" if y.delay else ""
+    of_all = " of all outputs" if y.joint else ""
     curves = f"; {y.curved_nrmse:.3g} with squares and cubes" if y.curved_nrmse < y.linear_nrmse else ""
     yield (
         "linear floor",
-        f"NRMSE {y.linear_nrmse:.3g} in free run on the last third, order {y.order}{delay}{curves}",
+        f"NRMSE {y.linear_nrmse:.3g} in free run on the last third, order {y.order}{of_all}{delay}{curves}",
     )
     yield "noise floor", _noise_floor(a, y)
     yield "memory", _memory(a, y)

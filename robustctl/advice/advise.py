@@ -15,8 +15,9 @@ from ..linear.delays import found_delays
 from ..linear.series import Series
 from . import channels, signs
 from .advice import Advice, InputAdvice, OutputAdvice
-from .arx import best_arx
+from .arx import BETTER, best_arx
 from .findings import FEW_FREQUENCIES, of_input, of_output, of_sizes
+from .joint import joint_model
 from .series import FITTED_SHARE, OutputSeries, Standard, series, standard
 
 # Of each output. 20 samples to fit leave 3 per parameter of the smallest model (order 1, one input: 4 parameters) with some
@@ -32,7 +33,7 @@ def advise(record: Record) -> Advice:
 
     A contracting model forgets its initial state. A log can only hint at whether the plant does: each line below is
     a sign with its number, and no sign is no proof. Channels are scaled to mean 0 and deviation 1 first. The
-    functions named here, in `robustctl.advice.signs`, `arx` and `channels`, state their formulas.
+    functions named here, in `robustctl.advice.signs`, `arx`, `joint` and `channels`, state their formulas.
 
     ============ ======================================================== ==============================================
     kind         number                                                   reported when
@@ -54,8 +55,9 @@ def advise(record: Record) -> Advice:
                  stays within 1 % (`Arx.memory`)
     unobservable NRMSE c of the best model linear in the inputs, their    c >= 0.9
                  squares and cubes (`hysteresis`)
-    linear       NRMSE l of the best linear model (`best_arx`), r of the  l <= 1.2 r, or l >= 1 > 0.9 > c
-                 scatter of repeated periods
+    linear       NRMSE l of the best linear model (`best_arx`, or one of  l <= 1.2 r, or l >= 1 > 0.9 > c
+                 all outputs by a subspace method, `joint_model`), r of
+                 the scatter of repeated periods
     constant     standard deviation over largest value                    <= 1e-12
     binary       share of samples within 5 % of the range of its ends     >= 0.95
     excitation   effective number of frequencies (`spectrum`)             < 5
@@ -95,7 +97,10 @@ def advise(record: Record) -> Advice:
     u_varies = u_standard.varies
     u = [u_standard(e.u)[:, u_varies] for e in record.experiments]
     periods = [channels.period(values)[0] if u_varies.any() else 0 for values in u]
-    inputs = _inputs(record, u, u_varies, _delays(record, u, y_standard))
+    together = _together(record, u, y_standard)
+    delays = found_delays(together) if together else (0,) * int(u_varies.sum())
+    inputs = _inputs(record, u, u_varies, delays)
+    joint = _joint(together, delays, y_standard.varies)
     # A play of a nearly sinusoidal input is a phase shift, as of a lag: hysteresis needs more frequencies.
     exciting = [channel.frequencies >= FEW_FREQUENCIES for channel in inputs if channel.varies]
     outputs = []
@@ -107,6 +112,7 @@ def advise(record: Record) -> Advice:
         numbers = (
             _plant(runs, exciting, [periods[k] for k in measured], record, log["name"]) if varies else {}
         )
+        numbers |= _lower(numbers, joint.get(i))
         outputs.append(OutputAdvice(**log, varies=varies, **numbers))
     names, lengths = zip(*((e.name, e.samples) for e in record.experiments), strict=True)
     findings = list(of_sizes(record.inputs + record.outputs, _sizes(record, u_varies), names))
@@ -167,15 +173,35 @@ def _sizes(record: Record, u_varies: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def _delays(record: Record, u: list[np.ndarray], y_standard: Standard) -> tuple[int, ...]:
-    """Return the delays of the inputs that vary, 0 where none is certain."""
-    if not u[0].shape[1] or not y_standard.varies.any():
-        return (0,) * u[0].shape[1]
-    runs = []
-    for e, scaled in zip(record.experiments, u, strict=True):
-        y, y_ok = y_standard(e.y)[:, y_standard.varies], e.y_mask[:, y_standard.varies]
-        runs.append(Series(scaled, y, np.all(e.u_mask, axis=1), y_ok))
-    return found_delays(runs)
+def _together(record: Record, u: list[np.ndarray], y_standard: Standard) -> list[Series]:
+    """Return all channels that vary, scaled, an entry for each experiment; none where no input or no output varies."""
+    varies = y_standard.varies
+    if not u[0].shape[1] or not varies.any():
+        return []
+    return [
+        Series(scaled, y_standard(e.y)[:, varies], np.all(e.u_mask, axis=1), e.y_mask[:, varies])
+        for e, scaled in zip(record.experiments, u, strict=True)
+    ]
+
+
+def _joint(
+    together: list[Series], delays: tuple[int, ...], varies: np.ndarray
+) -> dict[int, tuple[int, float]]:
+    """Return order and NRMSE of the linear model of all outputs, by the numbers of those that it has a score for."""
+    found = joint_model(together, delays) if together else None
+    if found is None:
+        return {}
+    scores = zip(np.flatnonzero(varies), found.nrmse, strict=True)
+    return {int(i): (found.order, float(nrmse)) for i, nrmse in scores if np.isfinite(nrmse)}
+
+
+def _lower(numbers: dict[str, Any], joint: tuple[int, float] | None) -> dict[str, Any]:
+    """Return what changes where the model of all outputs has a lower error than the ARX model."""
+    if joint is None or not joint[1] < BETTER * numbers["linear_nrmse"]:
+        return {}
+    order, nrmse = joint
+    curved = min(numbers["curved_nrmse"], nrmse)
+    return {"order": order, "linear_nrmse": nrmse, "joint": True, "curved_nrmse": curved}
 
 
 def _inputs(

@@ -93,7 +93,8 @@ def best_arx(
     rounds of instrumental variables (the instruments are its own simulated outputs, so that noise on the
     output does not bias it: Ljung, System Identification, 2nd ed., section 7.6). The last thirds select
     and score. The delay, common to all inputs, is selected with order 2,
-    first among `delays` and then between the neighbors of the best, on a pilot (`series.pilot`) of a long record.
+    first among `delays` and then between the neighbors of the best. Delay and order of a long record are selected on a pilot of it
+    (`series.pilot`).
 
     **Arguments:**
 
@@ -107,10 +108,10 @@ def best_arx(
     near = _delay(few, tried)
     around = [d for d in tried if abs(tried.index(d) - tried.index(near)) <= 1]
     delay = _delay(few, [near, *range(around[0], around[-1] + 1)])
-    found = _best(series, [(n, delay) for n in orders])
-    if found is None:
-        return None
-    return found[0], free_run_nrmse(found[0], series)
+    found = _best(few, [(n, delay) for n in orders])
+    if found is not None and few != list(series):
+        found = _best(series, [(found[0].order, delay)])
+    return None if found is None else (found[0], free_run_nrmse(found[0], series))
 
 
 def _delay(series: Sequence[OutputSeries], delays: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from . import channels
 
 FITTED_SHARE = 2 / 3  # of every experiment; the rest selects and scores
 # Samples that show a delay and a play as well as ten times as many do; a window of fewer than FEWEST is mostly a transient.
-PILOT, FEWEST = 20_000, 1000
+PILOT, FEWEST = 10_000, 1000
 
 
 @dataclass(frozen=True, eq=False)

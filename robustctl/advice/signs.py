@@ -45,8 +45,12 @@ def unit_root(series: Sequence[OutputSeries], delay: int) -> tuple[float, float]
     of the characteristic polynomial in y; for a complex pair p it is `1 - |1 - p|`. NaN when samples are too few.
     """
     phi, y, _ = regression(series, DRIFT_LAGS, delay, part=1.0)
-    if len(y) <= 2 * phi.shape[1]:
+    rows = len(y)
+    if rows <= 2 * phi.shape[1]:
         return np.nan, np.nan
+    # The triangular factor has the inner products of all rows, so least squares of its few rows are the same.
+    factor = np.linalg.qr(np.column_stack([phi, y]), mode="r")
+    phi, y = factor[:, :-1], factor[:, -1]
     past = phi[:, :DRIFT_LAGS]
     poles = np.roots([1.0, *-np.linalg.lstsq(phi, y)[0][:DRIFT_LAGS]])
     pole = poles[np.argmin(np.abs(poles - 1))]
@@ -55,7 +59,7 @@ def unit_root(series: Sequence[OutputSeries], delay: int) -> tuple[float, float]
     inverse = np.linalg.pinv(phi)
     rho, left = inverse @ (y - past[:, 0]), y - past[:, 0]
     # Standard error of the first coefficient: noise variance times entry (1, 1) of (phi' phi)^-1 = phi^+ (phi^+)'.
-    noise = np.sum((left - phi @ rho) ** 2) / (len(y) - phi.shape[1])
+    noise = np.sum((left - phi @ rho) ** 2) / (rows - phi.shape[1])
     error = np.sqrt(noise * np.sum(inverse[0] ** 2)) + EXACT
     return float(pole.real if pole.imag == 0 else 1 - abs(1 - pole)), float(rho[0] / error)
 

@@ -150,13 +150,12 @@ def _rows(experiments: Sequence[Series], order: int) -> int:
     return rows
 
 
-def validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind, float]:
-    """Return the pooled NRMSE of each kind on the last third of each experiment, fitted to the rest.
+def parts(experiments: Sequence[Series]) -> tuple[list[Series], list[Series]]:
+    """Return what candidates are fitted to, and the part of the last third of each experiment that selects.
 
     **Arguments:**
 
     - `experiments`: in scaled signals
-    - `orders`: to try
 
     **Raises:** `DataError` where no experiment has enough samples to validate on.
     """
@@ -169,8 +168,22 @@ def validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind
             f"a model is selected on the last third of experiments, of which one must have more than {2 * HEAD} samples with outputs; "
             "use a longer record"
         )
+    return [e for e in training if len(e.u)], rest
+
+
+def validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind, float]:
+    """Return the pooled NRMSE of each kind on the last third of each experiment, fitted to the rest.
+
+    **Arguments:**
+
+    - `experiments`: in scaled signals
+    - `orders`: to try
+
+    **Raises:** `DataError` where no experiment has enough samples to validate on.
+    """
+    training, rest = parts(experiments)
     kinds = [(n, further) for n in orders for further in (False, True)[: 1 + (n <= POLISHED)]]
-    models, _, _ = fit([e for e in training if len(e.u)], kinds)
+    models, _, _ = fit(training, kinds)
     return {kind: pooled_nrmse(model, rest) for kind, model in models.items()}
 
 

@@ -173,10 +173,10 @@ def free_run(model: Linear, e: Series, head: int) -> np.ndarray:
     return forced + response @ x0 @ model.C.T
 
 
-def pooled_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD) -> float:
-    """Return the root mean square over the outputs of error over spread, free runs after the first `head` samples.
+def output_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD) -> np.ndarray:
+    """Return the root mean square error of each output over its spread (ny,), free runs after the first `head` samples.
 
-    An output that is constant there does not count.
+    NaN for an output that is constant there, infinite for one that diverges.
 
     **Arguments:**
 
@@ -184,13 +184,27 @@ def pooled_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD)
     - `experiments`: in scaled signals
     - `head`: samples that determine each initial state
     """
-    errors = [(e.y - free_run(model, e, head))[head:] for e in experiments]
+    errors = np.concatenate([(e.y - free_run(model, e, head))[head:] for e in experiments])
     ok = np.concatenate([e.y_ok[head:] for e in experiments])
-    y, error = np.concatenate([e.y[head:] for e in experiments]), np.concatenate(errors)
-    squares = []
-    for values, wrong, used in zip(y.T, error.T, ok.T, strict=True):
+    y = np.concatenate([e.y[head:] for e in experiments])
+    scores = np.full(y.shape[1], np.nan)
+    for i, (values, wrong, used) in enumerate(zip(y.T, errors.T, ok.T, strict=True)):
         spread = values[used].std() if used.any() else 0.0
         if spread > 1e-12:
-            squares.append(np.mean((wrong[used] / spread) ** 2))
-    score = np.sqrt(np.mean(squares)) if squares else np.inf
-    return float(score) if np.isfinite(score) else np.inf
+            score = np.sqrt(np.mean((wrong[used] / spread) ** 2))
+            scores[i] = score if np.isfinite(score) else np.inf
+    return scores
+
+
+def pooled_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD) -> float:
+    """Return the root mean square over the outputs of error over spread; an output that is constant does not count.
+
+    **Arguments:**
+
+    - `model`: the model
+    - `experiments`: in scaled signals
+    - `head`: samples that determine each initial state
+    """
+    scores = output_nrmse(model, experiments, head)
+    counted = scores[~np.isnan(scores)]
+    return float(np.sqrt(np.mean(counted**2))) if counted.size else np.inf

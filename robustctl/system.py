@@ -16,6 +16,9 @@ from .errors import InvalidModelError
 from .lft import LFT, Claim
 from .pytrees import shape_of
 
+SignalLimits = tuple[Any, Any]
+"""Lowest and highest values of signals, (n,) each, infinite where there is no limit."""
+
 
 class Unknown:
     """A class attribute that is None until a subclass has a field or property of its name."""
@@ -31,14 +34,14 @@ class Certifiable(eqx.Module):
     """A map or system that may describe itself for a proof.
 
     A subclass that overrides any inherited method, in its own body or through a mixin, no longer computes what its parents'
-    `lft()` and `modes()` describe. It inherits neither: it makes no claim until it defines `lft()` itself.
+    `lft()`, `modes()` and `output_limits()` describe. It inherits none of them: it makes no claim until it defines `lft()` itself.
     """
 
     def __init_subclass__(cls, **kwargs):
         """Discard an inherited description where the class overrides what it describes."""
         super().__init_subclass__(**kwargs)
         # A class that defines one of them itself vouches for it; the definition at the bottom makes no claim.
-        for name in ("lft", "modes"):
+        for name in ("lft", "modes", "output_limits"):
             defining = [base for base in cls.__mro__ if name in vars(base)]
             if name in vars(cls) or len(defining) < 2 or not _overrides(cls, defining[0]):
                 continue
@@ -59,7 +62,7 @@ class Certifiable(eqx.Module):
 
 _HARMLESS = {
     "check_parts", "claim", "undisturbed", "one_sample", "nu", "ny", "references", "dt", "inputs", "outputs", "states",
-    "input_units", "output_units",
+    "input_units", "output_units", "input_limits", "output_limits", "actuator_limits",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 
@@ -163,6 +166,18 @@ class System(Certifiable):
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
         return np.zeros(self.nu or 0), np.ones(self.nu or 0)
+
+    def input_limits(self) -> SignalLimits | None:
+        """Return what the inputs are meant to stay between, a plant's actuators for example; None where unknown."""
+        return None
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return what every output stays between, whatever the system reads; None where nothing ensures that."""
+        return None
+
+    def actuator_limits(self) -> SignalLimits | None:
+        """Return, of a controller, what the actuators can do with its outputs, which may exceed it; None where unknown."""
+        return None
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:
@@ -295,6 +310,10 @@ class Parameterization(eqx.Module):
         **Raises:** `ValueError`.
         """
 
+    def trained_ranges(self) -> dict[str, list[list[float]]] | None:
+        """Return lowest and highest values of the inputs `u` and outputs `y` of the record that it was trained on; None where unknown."""
+        return None
+
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
@@ -317,7 +336,8 @@ def explicit_of(model: Any) -> Any:
 
 
 def dtype_of(model: PyTree):
-    """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
+    """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too; JAX's default where there are none."""
     # Shapes alone have a dtype too, so that a model that is only being sized can be asked.
     leaves = (leaf for leaf in jax.tree.leaves(model) if shape_of(leaf) is not None)
-    return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))
+    found = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.result_type(*found or [float])

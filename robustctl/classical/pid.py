@@ -10,7 +10,7 @@ from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..lft import LFT
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
 from .model import as_array
 from .types import ArrayLike
 
@@ -140,6 +140,10 @@ class PID(System):
         """Return the matrices where no limit is set; its clipping feeds back into the integral."""
         limited = np.isfinite([self.low, self.high]).any()
         return None if limited else affine_form(self, self.nu)
+
+    def output_limits(self) -> SignalLimits:
+        """Return the limits of the control, infinite where there are none."""
+        return self.low, self.high
 
     def init_state(self) -> tuple[Array, Array, Array]:
         """Return integral, derivative and last output at the operating point."""

@@ -12,7 +12,7 @@ from ..errors import InvalidModelError
 from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
 from ..registry import registered
-from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
+from ..system import Parameterization, SignalLimits, StrictlyProper, System, dtype_of, explicit_of
 from .parts import Of, control_of
 
 
@@ -82,6 +82,10 @@ class ModelPlant(StrictlyProper):
             )
         self.model, self.delay = model, delay
         self.u0 = control_of(u0, model.nu, dtype_of(model))
+
+    @override
+    def input_limits(self) -> SignalLimits | None:
+        return self.model.input_limits()
 
     @override
     def lft(self) -> LFT | None:

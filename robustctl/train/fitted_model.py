@@ -78,6 +78,12 @@ class FittedModel(Parameterization):
         """Return the same about the inner model's scaled-down version."""
         return dataclasses.replace(self, parameterization=self.parameterization.quiet(factor))
 
+    @override
+    def trained_ranges(self) -> dict[str, list[list[float]]] | None:
+        if self.trained is None:
+            return None
+        return {"u": list(map(list, self.trained.u)), "y": list(map(list, self.trained.y))}
+
     def prepared(self, record: Record) -> Record:
         """Return a record as the parameterization reads it: scaled, its inputs delayed, and so shorter by the longest delay.
 

@@ -139,6 +139,22 @@ class System(Certifiable):
         """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""
         return ""
 
+    def branches(self) -> tuple["System", ...]:
+        """Return the systems that read the same input and whose states, one after the other, are this one's: itself by default."""
+        return (self,)
+
+    def linear_part(self) -> tuple[Any, ...] | None:
+        """Return A, B, C, D, bx, by of `x+ = A x + B u + bx`, `y = C x + D u + by`, what it is without its nonlinear channels.
+
+        By default of its `lft()`, the offsets zero; None without one.
+        """
+        form = self.lft()
+        return (
+            None
+            if form is None
+            else (form.A, form.B2, form.C2, form.D22, np.zeros(form.nx), np.zeros(len(form.C2)))
+        )
+
     def modes(self) -> tuple["System", ...]:
         """Return the systems between which this one may switch at any sample, each without `flags` among its inputs.
 
@@ -272,6 +288,11 @@ class StrictlyProper(System):
 
     def check_steps(self) -> None:
         """Check the steps in time that it is integrated with, before a loop is made about it; default: there are none."""
+
+    @property
+    def sampled(self) -> Any:
+        """The `rc.plants.Sampled` that it is or wraps unchanged; None where there is none."""
+        return None
 
     @abc.abstractmethod
     def output(self, x: PyTree, w: PyTree) -> PyTree:

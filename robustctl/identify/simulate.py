@@ -14,7 +14,6 @@ from jaxtyping import Array
 
 from ..data import Record
 from ..errors import RobustctlWarning
-from ..nn import AverageSystem
 from ..system import System
 from ..train.batches import Experiments, check_lengths, pack
 from ..train.fitted_model import FittedModel, check_channels
@@ -147,9 +146,10 @@ def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int)
 
 def estimated_states(system: System, batch: Experiments, horizon: int) -> Array:
     """Return the initial states, raveled, (B, n), that fit the first `horizon` outputs of each experiment best."""
-    if isinstance(system, AverageSystem):
-        # Each member separately: together they have more states than these samples determine.
-        return jnp.concatenate([estimated_states(one, batch, horizon) for one in system.members], axis=1)
+    branches = system.branches()
+    if len(branches) > 1:
+        # Each separately: together they have more states than these samples determine.
+        return jnp.concatenate([estimated_states(one, batch, horizon) for one in branches], axis=1)
     import scipy.optimize  # slow to import
 
     start = ravel_pytree(system.init_state())[0]

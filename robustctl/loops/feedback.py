@@ -63,7 +63,7 @@ class Feedback(Loop):
     @property
     def sampled(self) -> Sampled | None:
         """The sampled plant that the loop is about; None for another plant."""
-        return self.plant if isinstance(self.plant, Sampled) else None
+        return self.plant.sampled
 
     def _width(self) -> int | None:
         """Return the number of outputs and references that the policy reads; None where unknown."""

@@ -65,16 +65,12 @@ class ModelPlant(StrictlyProper):
 
     def __init__(self, model: Parameterization | System, delay: int = 1, u0=None):
         must, do = (
-            "the model must be a System from controls to outputs",
+            "the model must be a System from controls to outputs with known numbers of both",
             "a Sampled plant needs no ModelPlant",
         )
         model = of_type(explicit_of(model), System, must, do, InvalidModelError)
-        if isinstance(model, StrictlyProper):
-            raise InvalidModelError(f"{must}, got {type(model).__name__}; {do}")
-        if model.nu is None or model.ny is None:
-            raise InvalidModelError(
-                f"{type(model).__name__} must have known numbers of inputs and outputs; give the class nu and ny"
-            )
+        if model.input_size is None or model.ny is None:
+            raise InvalidModelError(f"{must}, got {type(model).__name__}; give the class nu and ny; {do}")
         if not is_whole(delay, 1):
             raise InvalidModelError(
                 f"delay must be a whole number of samples of at least 1, got {delay!r}: an output that depends on the control of "

@@ -202,6 +202,11 @@ class Sampled(StrictlyProper):
         return Exogenous(*(a[0] for a in episode))
 
     @property
+    @override
+    def sampled(self) -> "Sampled":
+        return self
+
+    @property
     def exact(self) -> bool:
         """Whether a sample is the matrix exponential, rather than steps of the solver."""
         return self._matrices() is not None

@@ -15,6 +15,7 @@ from ..data import Record, Scaling, delay
 from ..data.record_checks import check_dt, check_names
 from ..delayed import Delayed
 from ..errors import DataError
+from ..pytrees import shape_of
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, dtype_of
@@ -115,7 +116,7 @@ class FittedModel(Parameterization):
         # Behind the delays: a start and a gain are of the inner system's state, without the inputs that have not acted yet.
         x = eqx.filter_eval_shape(lambda p: p.explicit().init_state(), self.parameterization)
         K = self.innovation_gain
-        if K is not None and K.shape != (getattr(x, "size", None), sizes[1]):
+        if K is not None and K.shape != (*(shape_of(x) or ()), sizes[1]):
             raise ValueError(
                 f"the innovation gain must be of the states and {sizes[1]} outputs, got shape {K.shape}"
             )

@@ -200,9 +200,10 @@ def _unscaled(limits: SignalLimits | None, mean: Array, std: Array) -> SignalLim
     """Return limits of scaled signals in the signals' own units."""
     if limits is None:
         return None
-    mean, std, *ends = float64(mean, std, *limits)
+    mean64, std64, low, high = float64(mean, std, *limits)
+    ends = mean64 + std64 * np.stack([low, high])
     # A scale below zero turns a lowest value into a highest.
-    return np.minimum(*(mean + std * end for end in ends)), np.maximum(*(mean + std * end for end in ends))
+    return ends.min(axis=0), ends.max(axis=0)
 
 
 def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> None:

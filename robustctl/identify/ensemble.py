@@ -21,7 +21,7 @@ from ..nn import Average
 from ..runs.devices import one_by_one
 from ..runs.fingerprint import data_hash, model_hash
 from ..system import Parameterization, dtype_of
-from ..train import Fit, FittedModel, LearnedState, mean_squared_error
+from ..train import Fit, LearnedState, RecordModel, mean_squared_error
 from ..train.fitted_model import fitted_to
 from ..train.optimizer import FLAT, RAMP
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
@@ -123,7 +123,7 @@ class Ensemble(Problem[Fit]):
         values: dict[str, Any] = vars(outcome) | {"model": self.fitted(members_of(outcome.model.models))}
         return Fit(**values)
 
-    def fitted(self, members: Sequence[Parameterization]) -> FittedModel:
+    def fitted(self, members: Sequence[Parameterization]) -> RecordModel:
         """Return members as a model in the record's units."""
         model = members[0] if len(members) == 1 else Average(tuple(members))
         r, zero = self.record, model.explicit().init_state()

@@ -16,7 +16,7 @@ from ..linear.delays import delayed
 from ..linear.polish import polished, response_slopes
 from ..linear.series import Linear, run
 from ..state_space import StateSpace
-from ..train.fitted_model import check_channels
+from ..train.record_model import check_channels
 from .subspace import LinearFit, series_of
 
 STEPS, CONVERGED = 100, 1e-8

@@ -90,9 +90,8 @@ def start(
         "nu": record.nu, "nx": max(len(A), LEAST_STATES) if nx is None else nx, "nv": nv, "ny": record.ny
     }  # fmt: skip
     sizes |= {"activation": activation, "init": init, "key": key}
-    return _start(
-        recurrent(guarantee, hidden, **sizes), record, linear, init.given_up(guarantee, dtype_of(model))
-    )
+    model = recurrent(guarantee, hidden, **sizes)
+    return _start(model, record, linear, init.given_up(guarantee, dtype_of(model)))
 
 
 def recurrent(guarantee: nn.Guarantee, hidden: Sequence[int] | None, **sizes: Any) -> Parameterization:

@@ -102,7 +102,16 @@ def test_own_model_of_a_record_is_treated_as_what_fit_returns():
     kind = rc.train.linear_warm_up(10)  # from the lft() of Modes
     model = OwnModel(1, 2, 1, key=jr.key(0))
     fitted = rc.fit(model, record, initial=kind, epochs=2, monitor=None, key=jr.key(1)).model
-    names = ("parameterization", "initial", "scaling", "dt", "inputs", "outputs", "input_units", "output_units")
+    names = (
+        "parameterization",
+        "initial",
+        "scaling",
+        "dt",
+        "inputs",
+        "outputs",
+        "input_units",
+        "output_units",
+    )
     own = OwnRecordModel(*(getattr(fitted, name) for name in names))
     for run in (rc.simulate, lambda m, r: rc.compare_models({"one": m}, r)):
         assert str(run(own, record)) == str(run(fitted, record))

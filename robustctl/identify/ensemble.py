@@ -23,7 +23,7 @@ from ..runs.fingerprint import data_hash, model_hash
 from ..system import Parameterization, dtype_of
 from ..train import Fit, LearnedState, RecordModel, mean_squared_error
 from ..train.fitted_model import fitted_to
-from ..train.optimizer import FLAT, RAMP
+from ..train.optimizer import RAMP, rate_share
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
 from ..trajectory import rollout
 from .members import Member, Members, Places, Trained, arrays_of, flattened, members_of, stacked
@@ -249,14 +249,6 @@ def runs(models: Any, us: Array, x0: Array, keep: bool) -> tuple[Array, Array, A
         return jax.vmap(one)(us, x0)
 
     return jax.vmap(of_member)(systems, x0)
-
-
-def rate_share(epoch: Int[Array, ""], epochs: Int[Array, ""], ramp: int) -> Float[Array, ""]:
-    """Return the share of the full rate in an epoch: it rises in the first `ramp` epochs, stays and falls."""
-    now, all_epochs = epoch.astype(jnp.float32), epochs.astype(jnp.float32)
-    rising = jnp.minimum(1, (now + 1) / ramp)
-    falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((now / all_epochs - FLAT) / (1 - FLAT), 0, 1)))
-    return rising * falling
 
 
 @functools.lru_cache(maxsize=8)

@@ -258,5 +258,6 @@ def separate_rates(linear_share: float) -> optax.GradientTransformation:
     def slowed(updates, params=None):
         return updates._replace(linear=updates.linear * linear_share)
 
+    # The number only makes the state's entry: the problem replaces it before the first step.
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=1e-2)
     return optax.chain(optax.clip(10.0), optax.scale_by_adam(), optax.stateless(slowed), rate)

@@ -85,6 +85,7 @@ def _at_rate(m: StateSpaceModel, radius: float) -> StateSpaceModel:
     CC = m.C.T @ m.C
     n = len(A)
     sums = scipy.linalg.solve_discrete_lyapunov(block_diagonal([A, m.A]).T, np.tile(CC, (2, 2)))
+    # 1e-10: of directions that the outputs hardly see; the least B has nothing in them.
     B = np.linalg.lstsq(sums[:n, :n], sums[:n, n:] @ m.B, rcond=1e-10)[0]
     # The equilibrium stays where it was.
     bx = (np.eye(n) - A) @ np.linalg.solve(np.eye(n) - m.A, m.bx)
@@ -125,6 +126,7 @@ def _in_coordinates(m: StateSpaceModel, Wc: np.ndarray, Wo: np.ndarray) -> State
     """
     L = np.linalg.cholesky(Wc)
     values, V = np.linalg.eigh(L.T @ Wo @ L)
+    # 1e-14: about the rounding of the eigenvalues; a smaller one is noise, of which the inverse root would be huge.
     root = np.maximum(values, values.max() * 1e-14) ** 0.25
     T, inverse = L @ V / root, (root * V).T @ np.linalg.inv(L)
     return m._replace(A=inverse @ m.A @ T, B=inverse @ m.B, C=m.C @ T, bx=inverse @ m.bx)

@@ -70,6 +70,7 @@ def check_channels(model: RecordModel, record: Record) -> None:
     """Raise `DataError` unless the record has the model's sample time, channels and units."""
     check_fitted(model)
     check_record(record)
+    # 1e-6: sample times computed from rounded time stamps differ by this; over 10,000 samples it is a hundredth of one.
     if not np.isclose(record.dt, model.dt, rtol=1e-6):
         raise DataError(
             f"the record must have the model's sample time {model.dt:g} s, got {record.dt:g} s; resample it"

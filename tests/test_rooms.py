@@ -22,6 +22,7 @@ ROOMS = [
     "slopes",
     "lft",
     "registry",
+    "certifiable",
     "system",
     "ports",
     "scaled",

@@ -12,7 +12,7 @@ from ..checks import is_whole
 from ..errors import InvalidModelError
 from ..plants import limits
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
 from .lqr import gains
 from .model import as_array, is_physical, linear_model
 from .modes import weight
@@ -81,6 +81,10 @@ class LinearMPC(System):
     def undisturbed(self, references: int = 0) -> Array:
         """Return the operating point's state; `references`, which it does not read, are zeros after it."""
         return jnp.concatenate([self.x0, jnp.zeros(references, self.x0.dtype)])
+
+    def output_limits(self) -> SignalLimits:
+        """Return the limits of the control, infinite where there are none."""
+        return self.u0 + self.low, self.u0 + self.high
 
     def init_state(self) -> tuple[()]:
         """Return the empty state."""

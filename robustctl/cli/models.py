@@ -219,7 +219,7 @@ class Simulate:
         """Run the command."""
         from ..io import load
         from ..reports import fit_report
-        from ..train.fitted_model import check_fitted
+        from ..train.record_model import check_fitted
 
         out = self.out or Path(self.log.stem + ".simulated.csv")
         check_differs("out", out, log=self.log, model=self.model)

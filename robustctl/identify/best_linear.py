@@ -10,7 +10,7 @@ from ..advice.series import standard
 from ..checks import is_whole
 from ..data import Record
 from ..errors import DataError, RobustctlError
-from ..train.fitted_model import check_record
+from ..train.record_model import check_record
 from .error_response import Residual, period_spectra
 
 EXCITED = 1e-6

@@ -17,7 +17,7 @@ from ..linear.polish import polished, response_slopes
 from ..linear.response import response
 from ..linear.series import Linear, run
 from ..state_space import StateSpace
-from ..train.fitted_model import check_channels
+from ..train.record_model import check_channels
 from .subspace import LinearFit, series_of
 
 STEPS, CONVERGED = 100, 1e-8

@@ -11,7 +11,7 @@ from typing_extensions import override
 from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..registry import registered
-from ..system import Certifiable, Unknown
+from ..system import Certifiable, SignalLimits, Unknown
 from .half_spaces import Allowed
 
 
@@ -23,6 +23,10 @@ class Filter(Certifiable):
     """
 
     dt = Unknown()
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return a box (nu,), (nu,) that contains the filter's own at every sample; None where there is none."""
+        return None
 
     @abc.abstractmethod
     def allowed(self, y: Float[Array, " ny"], before: Float[Array, " nu"]) -> Allowed:
@@ -73,6 +77,10 @@ class Limits(Filter):
             raise InvalidModelError(
                 f"low must be below high for each control, got low = {low.tolist()} and high = {high.tolist()}"
             )
+
+    @override
+    def output_limits(self) -> SignalLimits:
+        return self.low, self.high
 
     @override
     def allowed(self, y: Array, before: Array) -> Allowed:
@@ -152,6 +160,14 @@ class AllOf(Filter):
     def dt(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Sample time of the first that has one."""
         return next((f.dt for f in self.filters if f.dt is not None), None)
+
+    @override
+    def output_limits(self) -> SignalLimits | None:
+        known = [found for f in self.filters if (found := f.output_limits()) is not None]
+        if not known:
+            return None
+        lows, highs = zip(*known, strict=True)
+        return np.max(lows, axis=0), np.min(highs, axis=0)
 
     @override
     def allowed(self, y: Array, before: Array) -> Allowed:

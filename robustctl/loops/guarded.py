@@ -13,7 +13,7 @@ from typing_extensions import override
 from ..checks import check_whole, check_whole_or_none, of_type
 from ..errors import InvalidModelError
 from ..registry import registered
-from ..system import StrictlyProper, System
+from ..system import SignalLimits, StrictlyProper, System
 from .feedback import check_sample_time
 from .filters import Filter, limits_or_none, vector
 from .guard_checks import check_range, check_stabilizing, check_start, finite
@@ -190,6 +190,15 @@ class Guarded(System):
     def references(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Number of references, without which it works too."""
         return min(self.controller.references, self.fallback.references)
+
+    @override
+    def output_limits(self) -> SignalLimits | None:
+        return self.filter.output_limits()
+
+    @override
+    def actuator_limits(self) -> SignalLimits | None:
+        own, other = (part.actuator_limits() for part in (self.controller, self.fallback))
+        return other if own is None else own
 
     @override
     def init_state(self) -> GuardState:

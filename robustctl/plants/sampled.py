@@ -182,6 +182,11 @@ class Sampled(StrictlyProper):
         return _units(self.plant.outputs)
 
     @override
+    def input_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the plant's controls, whether or not the imperfections include saturation."""
+        return limits(self.plant.controls)
+
+    @override
     def lft(self) -> LFT | None:
         """Return the form of a linear plant, from `[u, d]` to y; None with a rate limit, a resolution or jitter.
 
@@ -195,6 +200,11 @@ class Sampled(StrictlyProper):
         """Return one sample in which nothing but the control acts: no disturbance, zero references, no noise."""
         episode = undisturbed(self, 1, references)
         return Exogenous(*(a[0] for a in episode))
+
+    @property
+    @override
+    def sampled(self) -> "Sampled":
+        return self
 
     @property
     def exact(self) -> bool:
@@ -264,7 +274,7 @@ class Sampled(StrictlyProper):
         """Return the control, clipped to its limits if the imperfections include saturation."""
         if not self.imperfections.saturate:
             return u
-        low, high = limits(self.plant.controls)
+        low, high = self.input_limits()
         return jnp.clip(u, jnp.asarray(low, u.dtype), jnp.asarray(high, u.dtype))
 
     def _actuate(self, u: Array, before: Array) -> Array:

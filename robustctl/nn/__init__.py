@@ -39,6 +39,8 @@ from .ren import DissipativeREN as DissipativeREN
 from .ren import ExplicitREN as ExplicitREN
 from .ren import LipschitzREN as LipschitzREN
 from .sandwich import LBDN as LBDN
+from .stack import Stack as Stack
+from .stack import StackSystem as StackSystem
 from .stable_linear import LinearSystem as LinearSystem
 from .stable_linear import StableLinear as StableLinear
 from .state_observer import StateObserver as StateObserver

@@ -59,6 +59,16 @@ def with_phi(make: Callable, network: Callable, hidden: tuple, **settings) -> Ca
     return build
 
 
+def stack(layers: int) -> Callable:
+    """A stack with nx states in all, one recurrence where they do not divide into as many as asked for."""
+
+    def build(*, nx, hidden=(5, 6), **rest):
+        count = layers if nx % layers == 0 else 1
+        return rc.nn.Stack(states=nx // count, layers=count, hidden=hidden, **rest)
+
+    return build
+
+
 CONTRACTING, LIPSCHITZ = contracting(rc.nn.ContractingR2DN), lipschitz(rc.nn.LipschitzR2DN)
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
@@ -74,6 +84,8 @@ MODELS = {
     "ContractingREN": contracting(rc.nn.ContractingREN),
     "LipschitzREN": lipschitz(rc.nn.LipschitzREN),
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
+    "Stack": stack(2),
+    "Stack of real modes": stack(3),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

@@ -1,6 +1,7 @@
 """Diagonal recurrences of gain at most one: modes that do not act on each other, so that a step takes O(nx)."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,6 +16,7 @@ from ..linalg import contraction, headroom, slack
 from ..registry import registered
 from .arrays import check_one, check_shapes
 from .bounded_real import corner
+from .either_array import library
 from .initializers import draw, lecun_normals, split
 from .lure import scaled_rows
 
@@ -44,13 +46,9 @@ class DiagonalRecurrence(eqx.Module):
         """Number of states."""
         return self.B.shape[0]
 
-    def turned(self, x: Float[Array, "... nx"]) -> Float[Array, "... nx"]:
-        """Return `A x`."""
-        return turned(self.re, self.im, x)
-
     def step(self, x: Float[Array, " nx"], v: Float[Array, " ni"]) -> tuple[Array, Array]:
         """Return `(x_next, z)`."""
-        return self.turned(x) + self.B @ v, self.C @ x + self.D @ v
+        return turned(self.re, self.im, x) + self.B @ v, self.C @ x + self.D @ v
 
     def over(self, x0: Float[Array, " nx"], vs: Float[Array, "T ni"]) -> tuple[Array, Array, Array]:
         """Return `(xs, zs, x_final)` over a sequence: all samples at once, the states apart."""
@@ -61,7 +59,7 @@ class DiagonalRecurrence(eqx.Module):
     def matrices(self) -> tuple[np.ndarray, ...]:
         """Return A, B, C and D in float64."""
         re, im, B, C, D = float64(self.re, self.im, self.B, self.C, self.D)
-        return turned(re, im, np.eye(len(B))).T, B, C, D
+        return np.stack([turned(re, im, x) for x in np.eye(len(B))], axis=1), B, C, D
 
     def check(self, ni: int) -> int:
         """Return the number of outputs, or raise `InvalidModelError` for arrays that do not fit each other and `ni` inputs."""
@@ -76,21 +74,21 @@ class DiagonalRecurrence(eqx.Module):
         return no
 
 
-def turned(re, im, x):
-    """Return `A x` for vectors x (..., nx); of NumPy arrays in NumPy."""
-    xp = np if isinstance(x, np.ndarray) else jnp
-    n = re.shape[-1]
-    real, imag = x[..., :n], x[..., n:]
-    pairs = im.shape[-1]
-    first = re[:pairs] * real[..., :pairs] - im * imag
-    return xp.concatenate([first, re[pairs:] * real[..., pairs:], im * real[..., :pairs] + re[:pairs] * imag], -1)
+def turned(re: Any, im: Any, x: Any) -> Any:
+    """Return `A x` for one vector; of NumPy arrays in NumPy."""
+    n, pairs = len(re), len(im)
+    real, alone, imag = x[:pairs], x[pairs:n], x[n:]
+    parts = re[:pairs] * real - im * imag, re[pairs:] * alone, im * real + re[:pairs] * imag
+    return library(x).concatenate(parts)
 
 
-def in_turn(recurrence: DiagonalRecurrence, x0: Float[Array, " nx"], bs: Float[Array, "T nx"]) -> tuple[Array, Array]:
+def in_turn(
+    recurrence: DiagonalRecurrence, x0: Float[Array, " nx"], bs: Float[Array, "T nx"]
+) -> tuple[Array, Array]:
     """Return the states before each sample of `x+ = A x + b[t]` and the last, one sample after the other: fastest on a CPU."""
 
     def body(x, b):
-        return recurrence.turned(x) + b, x
+        return turned(recurrence.re, recurrence.im, x) + b, x
 
     x_final, xs = lax.scan(body, x0, bs)
     return xs, x_final
@@ -113,7 +111,7 @@ def in_parallel(
         return p2 * p1, p2 * b1 + b2
 
     powers, forced = lax.associative_scan(composed, (jnp.broadcast_to(poles, (len(bs), n)), paired(bs)))
-    s = forced + powers * paired(x0)
+    s = forced + powers * paired(x0)[None]
     after = jnp.concatenate([s.real, s.imag[:, : n - odd]], axis=1)
     xs = jnp.concatenate([x0[None], after])
     return xs[:-1], xs[-1]
@@ -168,7 +166,7 @@ class DiagonalParameters(eqx.Module):
         im = size[:pairs] * jnp.sin(self.angle)
         K1, K2 = contraction(self.G1, (nx, ni)), contraction(self.G2, (no, nx))
         W = corner(K1, K2, contraction(self.G0, (no, ni)))
-        D = W - K2 @ turned(re, -im, K1.T).T
+        D = W - K2 @ jax.vmap(lambda k: turned(re, -im, k), 1, 1)(K1)
         # Slower by `slack` and with inputs smaller by `headroom`: room for the rounding of the poles and of the ports.
         faster, smaller = (1 - slack(dtype)) * rate, 1 - headroom(dtype)
         return DiagonalRecurrence(
@@ -182,7 +180,8 @@ class DiagonalParameters(eqx.Module):
 
 def _modes(rng: np.random.Generator, real: int, pairs: int, memory: tuple[float, float]) -> list[np.ndarray]:
     """Return q and the angle of modes `e^(-1/tau)` of time constants tau, samples, spread evenly on a logarithmic scale."""
-    tau = np.exp(rng.uniform(*np.log(memory), real))
+    shortest, longest = np.log(memory)
+    tau = np.exp(rng.uniform(shortest, longest, real))
     # Up to one turn in a time constant: oscillations damped well enough to be of use to most plants.
     angle = np.minimum(rng.uniform(0, 2 * math.pi, pairs) / tau[:pairs], 0.9 * math.pi)
     # sigmoid(2 q) = e^(-2 / tau)

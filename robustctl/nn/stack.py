@@ -4,7 +4,6 @@ Between two recurrences no signal goes back in time, so a whole record passes on
 all samples in one product of matrices, and a diagonal recurrence is all that is left to a scan.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +82,7 @@ class StackSystem(System):
             xs, zs, x_final = self.recurrences[k].over(own, vs)
             states, last = [*states, xs], [*last, x_final]
             vs = jax.vmap(self.networks[k])(zs) if k < len(self.networks) else zs
-        return jnp.concatenate(states, axis=1), vs + self.by, jnp.concatenate(last)
+        return jnp.concatenate(states, axis=1), vs + self.by[None], jnp.concatenate(last)
 
     def _split(self, x: Array) -> list[Array]:
         return jnp.split(x, np.cumsum([r.nx for r in self.recurrences])[:-1])

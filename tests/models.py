@@ -59,11 +59,11 @@ def with_phi(make: Callable, network: Callable, hidden: tuple, **settings) -> Ca
     return build
 
 
-def stack(layers: int) -> Callable:
-    """A stack with nx states in all, one recurrence where they do not divide into as many as asked for."""
+def stack(*layers: int) -> Callable:
+    """A stack with nx states in all, of the first of these numbers of layers that divides them."""
 
     def build(*, nx, hidden=(5, 6), **rest):
-        count = layers if nx % layers == 0 else 1
+        count = next(n for n in layers if nx % n == 0)
         return rc.nn.Stack(states=nx // count, layers=count, hidden=hidden, **rest)
 
     return build
@@ -84,8 +84,8 @@ MODELS = {
     "ContractingREN": contracting(rc.nn.ContractingREN),
     "LipschitzREN": lipschitz(rc.nn.LipschitzREN),
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
-    "Stack": stack(2),
-    "Stack of real modes": stack(3),
+    "Stack": stack(2, 3, 1),
+    "Stack of one recurrence": stack(1),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

@@ -32,14 +32,14 @@ def test_each_step_keeps_its_identity(order, dt):
 @pytest.mark.parametrize(("order", "error"), [(4, 5e-2), (12, 6e-5)])
 def test_the_sliding_window_delays_a_sine(order, error):
     """0.7 Hz, a window of one second in 500 samples: what the literature's order 4 and 12 leave."""
-    window, z = 500, np.exp(2j * np.pi * 0.7 / 500)
+    window, z = 500.0, np.exp(2j * np.pi * 0.7 / 500)
     (found,) = frequency_response(rc.nn.sliding_window(window, order=order), z)
     assert abs(found - z**-window) < error
     between = rc.nn.sliding_window(window, order=12, delays=(0.0, 123.0, 500.0))
     np.testing.assert_allclose(frequency_response(between, z), z ** -np.array([0.0, 123.0, 500.0]), atol=6e-5)
 
 
-@pytest.mark.parametrize("system", [rc.nn.sliding_window(20, order=7), rc.nn.sliding_window(2.5, order=3)])
+@pytest.mark.parametrize("system", [rc.nn.sliding_window(20.0, order=7), rc.nn.sliding_window(2.5, order=3)])
 def test_the_delay_of_a_window_has_gain_one(system):
     """By all frequencies, and in the metric `window I`: the identity as a dissipation inequality."""
     responses = [abs(frequency_response(system, z)[0]) for z in np.exp(1j * np.linspace(0, np.pi, 300))]
@@ -66,7 +66,7 @@ def test_the_long_memory_is_the_polynomial_of_the_past():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("rate", [0.9, 1.0])
 def test_models_start_at_the_memory_inside_their_guarantee(rate, dtype):
-    init = rc.nn.hippo(5, 200, order=4)
+    init = rc.nn.hippo(5.0, 200.0, order=4)
     model = rc.nn.LipschitzR2DN(
         nu=2, nx=10, nv=6, ny=1, gamma=2.0, rate=rate, init=init, key=jr.key(0), dtype=dtype
     )
@@ -83,7 +83,7 @@ def test_models_start_at_the_memory_inside_their_guarantee(rate, dtype):
 
 
 def test_delayed_inputs_cost_a_policy_the_gain_that_is_proven():
-    past = rc.nn.sliding_window(20, order=6, delays=(0, 10, 20), dt=0.1)
+    past = rc.nn.sliding_window(20.0, order=6, delays=(0.0, 10.0, 20.0), dt=0.1)
     policy = rc.nn.LipschitzStatic(nu=3, ny=1, gamma=2.0, hidden=(4,), key=jr.key(0)).explicit()
     certificate = rc.certify(rc.loops.Series(past, policy))
     worst = max(np.linalg.norm(frequency_response(past, z)) for z in np.exp(1j * np.linspace(0, np.pi, 200)))
@@ -91,11 +91,11 @@ def test_delayed_inputs_cost_a_policy_the_gain_that_is_proven():
 
 
 BAD = {
-    "holds no more of the past": lambda: rc.nn.sliding_window(10, delays=(11,)),
+    "holds no more of the past": lambda: rc.nn.sliding_window(10.0, delays=(11.0,)),
     "positive, finite number of samples": lambda: rc.nn.sliding_window(0.0),
-    "order": lambda: rc.nn.sliding_window(10, order=0),
-    "shortest <= longest": lambda: rc.nn.hippo(10, 5),
-    "finite": lambda: rc.nn.hippo(10, np.inf),
+    "order": lambda: rc.nn.sliding_window(10.0, order=0),
+    "shortest <= longest": lambda: rc.nn.hippo(10.0, 5.0),
+    "finite": lambda: rc.nn.hippo(10.0, np.inf),
     "tau must be": lambda: rc.nn.laguerre(-1.0),
 }
 

@@ -78,7 +78,7 @@ def hippo(shortest: float, longest: float, *, order: int = 8) -> Initializer:
 
     **Example:** ::
 
-        init = rc.nn.hippo(10, 300)
+        init = rc.nn.hippo(10.0, 300.0)
         model = rc.nn.LipschitzR2DN(nu=1, nx=16, nv=8, ny=1, gamma=2.0, hidden=(8,), init=init, key=jax.random.key(0))
         print(rc.certify(model, prove=False).holds)
     """
@@ -141,7 +141,7 @@ def sliding_window(
 
     **Example:** ::
 
-        past = rc.nn.sliding_window(20, order=6, delays=(0, 10, 20), dt=0.1)      # delayed inputs for a policy
+        past = rc.nn.sliding_window(20.0, order=6, delays=(0.0, 10.0, 20.0), dt=0.1)      # delayed inputs for a policy
         policy = rc.nn.LipschitzStatic(nu=3, ny=1, gamma=2.0, hidden=(8,), key=jax.random.key(0))
         print(rc.certify(rc.loops.Series(past, policy.explicit())).gamma)
     """
@@ -178,7 +178,7 @@ def laguerre(tau: float, *, order: int = 8, dt: float = 1.0) -> StateSpace:
 
     **Example:** ::
 
-        bank = rc.nn.laguerre(10, order=4, dt=0.1)
+        bank = rc.nn.laguerre(10.0, order=4, dt=0.1)
         init = rc.nn.at_linear(bank.A, bank.B, bank.C[:1] + bank.C[1:2], bank.D[:1] + bank.D[1:2])
         model = rc.nn.ContractingR2DN(nu=1, nx=4, nv=4, ny=1, hidden=(4,), init=init, key=jax.random.key(0))
     """

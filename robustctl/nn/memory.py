@@ -101,7 +101,7 @@ def _hippo(
 
     def part(rng, D):
         # Of a long memory |A| is one up to rounding; the slack's share is left to the ports.
-        A = (1 - 4 * least) * scipy.linalg.block_diag(*(Ad for Ad, _ in blocks))
+        A = (1 - 4 * least) * np.asarray(scipy.linalg.block_diag(*(Ad for Ad, _ in blocks)))
         # sqrt(dt) u in and sqrt(dt) m out have gain one.
         into = scipy.linalg.block_diag(
             *(np.sqrt(tau) * Bd[:, None] for (_, Bd), tau in zip(blocks, taus, strict=True))

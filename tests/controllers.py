@@ -70,6 +70,7 @@ MODELS = {
     "GRU": dict(cls=rc.nn.GRU),
     "LSTM": dict(cls=rc.nn.LSTM),
     "static": dict(cls=rc.nn.LipschitzStatic, gamma=2.0, hidden=(4,)),
+    "stack": dict(cls=rc.nn.Stack, states=3, layers=2, nv=2, hidden=(4,), gamma=2.0),
     "innovation": dict(cls=rc.nn.InnovationR2DN, nv=4, hidden=(5,)),
     "observer": dict(cls=rc.nn.ContractingR2DN, nv=4, hidden=(5,)),
 }
@@ -77,7 +78,7 @@ MODELS = {
 
 def explicit(name):
     kw = dict(MODELS[name])
-    cls, states = kw.pop("cls"), {} if name == "static" else {"nx": 3}
+    cls, states = kw.pop("cls"), {} if name in ("static", "stack") else {"nx": 3}
     model = cls(nu=2, ny=2, **states, **kw, key=KEY)
     return (rc.nn.StateObserver(model) if name == "observer" else model).explicit()
 

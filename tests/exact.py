@@ -31,6 +31,12 @@ def proves(system, certificate) -> bool:
     P = rational(certificate.P)
     if not positive_definite(P):
         return False
+    if isinstance(system, rc.nn.StackSystem):
+        bounds = [
+            Fraction(network.lipschitz_bound()) * (1 + Fraction(1, 10**11)) for network in system.networks
+        ]
+        bounded = all(map(network_bounded, system.networks, bounds))
+        return bounded and positive_definite(-stack_dissipation(system, P, bounds))
     bound = Fraction(1)
     if isinstance(system, rc.nn.ExplicitR2DN):
         bound = Fraction(certificate.phi_bound) * (1 + Fraction(1, 10**11))
@@ -58,6 +64,29 @@ def dissipation(system, P, bound) -> np.ndarray:
         return M[: nx + nv, : nx + nv]
     Q, Suy, R = (rational(m) for m in (system.supply.Q, system.supply.S, system.supply.R))
     return M - Y.T @ Q @ Y - U.T @ Suy @ Y - Y.T @ Suy.T @ U - U.T @ R @ U
+
+
+def stack_dissipation(system, P, bounds) -> np.ndarray:
+    """M of a stack, layer by layer as in the definition, with the multiplier gamma of each network."""
+    rate, gamma = Fraction(float(system.rate)), Fraction(float(system.gamma))
+    nx = [r.re.size + r.im.size for r in system.recurrences]
+    nw = [network.b.size for network in system.networks]
+    *xs, w = np.split(rational(np.eye(sum(nx) + sum(nw) + system.nu)), np.cumsum(nx))
+    *ws, u = np.split(w, np.cumsum(nw))
+    x_nexts, vs = [], []
+    for r, x, w in zip(system.recurrences, xs, [u, *ws], strict=True):
+        n, pairs = r.re.size, r.im.size
+        re, im, B, C, D = (rational(a) for a in (r.re, r.im, r.B, r.C, r.D))
+        a, b = x[:n], x[n:]
+        turned = re[:, None] * a
+        turned[:pairs] = turned[:pairs] - im[:, None] * b
+        x_nexts.append(np.vstack([turned, im[:, None] * a[:pairs] + re[:pairs, None] * b]) + B @ w)
+        vs.append(C @ x + D @ w)
+    S, X0, y = np.vstack(x_nexts), np.vstack(xs), vs.pop()
+    M = S.T @ P @ S - rate**2 * X0.T @ P @ X0 + y.T @ y / gamma - gamma * u.T @ u
+    for v, w, bound in zip(vs, ws, bounds, strict=True):
+        M = M + gamma * (min(bound, Fraction(1)) ** 2 * v.T @ v - w.T @ w / max(bound, Fraction(1)) ** 2)
+    return M
 
 
 def network_bounded(phi, bound: Fraction) -> bool:

@@ -268,6 +268,9 @@ CASES = {
         )
     ),
     "static": Case(lambda: bumped(rc.nn.LipschitzStatic(nu=2, ny=2, gamma=2.0, hidden=(6, 5), key=KEY))),
+    "stack": Case(
+        lambda: bumped(rc.nn.Stack(nu=2, ny=2, states=3, layers=3, nv=4, hidden=(5,), gamma=2.0, key=KEY))
+    ),
     "stable_linear": Case(lambda: bumped(rc.nn.StableLinear(**SIZES))),
     "gru": Case(lambda: bumped(rc.nn.GRU(**SIZES))),
     "lstm": Case(lambda: bumped(rc.nn.LSTM(**SIZES))),

@@ -59,6 +59,16 @@ def with_phi(make: Callable, network: Callable, hidden: tuple, **settings) -> Ca
     return build
 
 
+def stack(*layers: int) -> Callable:
+    """A stack with nx states in all, of the first of these numbers of layers that divides them."""
+
+    def build(*, nx, hidden=(5, 6), **rest):
+        count = next(n for n in layers if nx % n == 0)
+        return rc.nn.Stack(states=nx // count, layers=count, hidden=hidden, **rest)
+
+    return build
+
+
 CONTRACTING, LIPSCHITZ = contracting(rc.nn.ContractingR2DN), lipschitz(rc.nn.LipschitzR2DN)
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
@@ -74,6 +84,8 @@ MODELS = {
     "ContractingREN": contracting(rc.nn.ContractingREN),
     "LipschitzREN": lipschitz(rc.nn.LipschitzREN),
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
+    "Stack": stack(2, 3, 1),
+    "Stack of one recurrence": stack(1),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

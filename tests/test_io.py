@@ -98,6 +98,12 @@ MODELS = {
     "LipschitzStatic": lambda dtype: rc.nn.LipschitzStatic(
         nu=2, ny=1, gamma=3.0, hidden=(4,), key=KEY, dtype=dtype
     ),
+    "Stack": lambda dtype: rc.nn.Stack(
+        nu=2, ny=1, states=3, layers=3, nv=4, hidden=(5,), gamma=2.0, train_gamma=True, key=KEY, dtype=dtype
+    ),
+    "Stack of one layer": lambda dtype: rc.nn.Stack(
+        nu=2, ny=1, states=2, layers=1, rate=0.3, gamma=2.0, key=KEY, dtype=dtype
+    ),
     "InnovationR2DN": lambda dtype: rc.nn.InnovationR2DN(
         nu=2, nx=3, nv=4, ny=2, hidden=(5,), key=KEY, dtype=dtype
     ),

@@ -77,6 +77,20 @@ def steps(results: Results) -> str:
     return table(("", "median, us", "99.9 %, us", "largest, us", "median over that of C"), rows)
 
 
+def long_records(results: Results) -> str:
+    found = rows_of(results, "stack_long", "rows")
+    names = dict.fromkeys(name for r in found for name in r["ms"])
+    rows = [
+        (
+            f"{number(r['samples'])} x {r['records']}: {r['what']}",
+            *map(r["ms"].get, names),
+            r["ms"]["R2DN"] / r["ms"]["stack"],
+        )
+        for r in found
+    ]
+    return table(("samples x records", *(f"{name}, ms" for name in names), "ratio"), rows)
+
+
 def rows_in_time(results: Results, file: str) -> list[tuple[str, dict]]:
     """Return each case with each of its rows of iterations over all samples, none where the file is absent."""
     found = results.get(file, {}).get("parallel_in_time", {})

@@ -25,6 +25,9 @@ from .innovation import InnovationR2DN as InnovationR2DN
 from .innovation import InnovationSystem as InnovationSystem
 from .lipschitz import lipschitz_bound as lipschitz_bound
 from .lure import LureSystem as LureSystem
+from .memory import hippo as hippo
+from .memory import laguerre as laguerre
+from .memory import sliding_window as sliding_window
 from .numpy_step import numpy_step as numpy_step
 from .orthogonal import Orthogonal as Orthogonal
 from .quiet import quiet as quiet
@@ -41,6 +44,8 @@ from .ren import LipschitzREN as LipschitzREN
 from .sandwich import LBDN as LBDN
 from .stable_linear import LinearSystem as LinearSystem
 from .stable_linear import StableLinear as StableLinear
+from .stack import Stack as Stack
+from .stack import StackSystem as StackSystem
 from .state_observer import StateObserver as StateObserver
 from .static import LipschitzStatic as LipschitzStatic
 from .static import StaticNetwork as StaticNetwork

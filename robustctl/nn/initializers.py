@@ -70,7 +70,8 @@ Initializer = Callable[[PRNGKeyArray, int, Array, float], LinearPart]
 """`(key, nx, D, rate) -> LinearPart`, with `D` the (nc, nb) feedthrough that the part will meet."""
 
 
-def _part_shapes(nx: int, D: Array) -> Shapes:
+def part_shapes(nx: int, D: Array) -> Shapes:
+    """Return the shapes of a `LinearPart` of nx states that meets the feedthrough D."""
     nr, ns = D.shape
     return (2 * nx, 2 * nx), (nx, nx), (nx, ns), (nr, nx)
 
@@ -85,7 +86,7 @@ def random(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) ->
     - `D`: the feedthrough that the linear part will meet, (nr, ns).
     - `rate`: contraction rate per sample; not used here.
     """
-    return LinearPart(*lecun_normals(key, _part_shapes(nx, D), D.dtype))
+    return LinearPart(*lecun_normals(key, part_shapes(nx, D), D.dtype))
 
 
 def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: float) -> LinearPart:
@@ -111,7 +112,7 @@ def long_memory(key: PRNGKeyArray, nx: int, D: Float[Array, "nr ns"], rate: floa
         e = rng.uniform(0.002, 0.05, nx)
         return _slow(rng, np.diag(1 - e), e, D, rate, 0.1, least)
 
-    return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
+    return LinearPart(*draw(part, part_shapes(nx, D), D.dtype, key, D))
 
 
 def resonances(lowest: float, highest: float, *, dt: float) -> Initializer:
@@ -157,7 +158,7 @@ def _resonances(
         A = block_diagonal([(1 - d) * R for d, R in zip(e, turns, strict=False)] + last)
         return _slow(rng, A, np.concatenate([np.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0, least)
 
-    return LinearPart(*draw(part, _part_shapes(nx, D), D.dtype, key, D))
+    return LinearPart(*draw(part, part_shapes(nx, D), D.dtype, key, D))
 
 
 _HALVINGS = 20
@@ -174,17 +175,24 @@ def _slow(
     (nr, ns), nx = D.shape, e.size
     # E = I and P_imp = rate^2 I make A the one given; sqrt(e) on both ports gives each mode a gain of order one.
     Y, B, C = _normals(rng, ((nx, nx), (nx, ns), (nr, nx)))
-    B, C = rate * np.sqrt(e)[:, None] * _unit(B), _unit(C) * np.sqrt(e)[None, :]
-    # Of wide networks |D| is near one, which leaves ports of this size no room: both are halved until they have it.
+    B, C = rate * np.sqrt(e)[:, None] * unit(B), unit(C) * np.sqrt(e)[None, :]
+    X, B, C = with_room(A, B, C, D, rate, least)
+    return X, skew * Y, B, C
+
+
+def with_room(A, B, C, D, rate: float, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the X of `bounded_real` that gives `rate A`, with the ports halved until they have room beside D."""
+    nx = len(A)
+    # Of wide networks |D| is near one, which leaves ports of the usual size no room.
     for _ in range(_HALVINGS):
         X = invert_bounded_real(np.eye(nx), rate * A, rate**2 * np.eye(nx), B, C, D, rate, least)
         if np.isfinite(X).all():
             break
         B, C = B / 2, C / 2
-    return X, skew * Y, B, C
+    return X, B, C
 
 
-def _unit(M: np.ndarray) -> np.ndarray:
+def unit(M: np.ndarray) -> np.ndarray:
     """Scale to a spectral norm of 0.4, which leaves the bounded-real inequality room."""
     # (0.4^2 + 0.4^2) e for both ports is well below the 2 e that a mode 1 - e leaves; the tiny number avoids 0 / 0.
     return 0.4 * M / max(np.linalg.norm(M, 2), np.finfo(M.dtype).tiny) if M.size else M

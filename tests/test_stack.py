@@ -1,0 +1,142 @@
+"""Stacks: the same numbers by every way to run them, their gain, training, and bad requests."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import robustctl as rc
+from robustctl.errors import InvalidModelError
+from robustctl.nn.diagonal import in_parallel, in_turn
+from robustctl.system import step_by_step
+
+from .models import draw
+
+KEY = jr.key(0)
+
+
+def stack(**settings):
+    given = dict(nu=2, ny=1, states=5, layers=3, nv=4, hidden=(6,), gamma=2.0, rate=0.95, key=KEY)
+    return rc.nn.Stack(**(given | settings))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_layer_by_layer_is_sample_by_sample(dtype):
+    system = draw(stack(dtype=dtype), jr.key(1), 0.7).explicit()
+    us, x0 = jr.normal(jr.key(2), (300, 2), dtype), jr.normal(jr.key(3), (15,), dtype)
+
+    @jax.jit
+    def both(us, x0):
+        return rc.rollout(system, us, x0), step_by_step(system.step, x0, us)
+
+    run, (xs, ys, x_final) = both(us, x0)
+    near = 200 * float(jnp.finfo(dtype).eps)
+    for found, expected in ((run.xs, xs), (run.ys, ys), (run.x_final, x_final)):
+        np.testing.assert_allclose(found, expected, rtol=near, atol=near)
+
+
+@pytest.mark.parametrize("states", [1, 4, 5])
+@pytest.mark.parametrize("length", [1, 2, 100])
+def test_the_associative_scan_is_the_scan(states, length):
+    recurrence = stack(states=states, layers=1).explicit().recurrences[0]
+    bs, x0 = jr.normal(jr.key(2), (length, states)), jr.normal(jr.key(3), (states,))
+
+    def total(run):
+        xs, x_final = run(recurrence, x0, bs)
+        return jnp.sum(xs**2) + jnp.sum(x_final**3), (xs, x_final)
+
+    for found, expected in zip(in_parallel(recurrence, x0, bs), in_turn(recurrence, x0, bs), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    slopes = [
+        eqx.filter_grad(lambda r, run=run: sum(jnp.sum(a**2) for a in run(r, x0, bs)))(recurrence)
+        for run in (in_parallel, in_turn)
+    ]
+    for found, expected in zip(*map(jax.tree.leaves, slopes), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_one_layer_is_the_linear_system_of_its_poles():
+    recurrence = stack(layers=1, rate=0.8).explicit().recurrences[0]
+    A, *_ = recurrence.matrices()
+    re, im = np.asarray(recurrence.re, float), np.asarray(recurrence.im, float)
+    poles = np.concatenate([re[:2] + 1j * im, re[:2] - 1j * im, re[2:]])
+    np.testing.assert_allclose(np.sort_complex(np.linalg.eigvals(A)), np.sort_complex(poles), atol=1e-12)
+    assert np.abs(poles).max() < 0.8
+
+
+def test_the_gain_is_reached():
+    """A direct path alone reaches gamma: K1 = K2 = 0 and W = 1."""
+    model = stack(nu=1, layers=1, gamma=5.0)
+    zero = jax.tree.map(jnp.zeros_like, model.recurrences)
+    zero = eqx.tree_at(lambda r: r[0].G0, zero, jnp.asarray([[0.0], [1.0]]))
+    model = eqx.tree_at(lambda m: m.recurrences, model, zero)
+    np.testing.assert_allclose(abs(model.explicit().recurrences[0].D), [[5.0]], rtol=1e-10)
+
+
+def test_what_is_proven_is_below_the_product_of_the_layers_gains():
+    system = draw(stack(nu=1, layers=2), jr.key(3), 1.0).explicit()
+    proven = rc.certify(system).gamma
+    each = [rc.certify(rc.StateSpace(*r.matrices(), dt=1.0)).gamma for r in system.recurrences]
+    product = float(np.prod([*each, *(f.lipschitz_bound() for f in system.networks)]))
+    searched = rc.certificates.gain_lower_bound(
+        system, 1, key=jr.key(1), horizon=30, steps=60, starts=2
+    ).value
+    assert searched <= proven < 0.98 * product and product <= 2.0 * (1 + 1e-3)
+
+
+def test_training_in_float32_keeps_the_certificate():
+    model = stack(nu=1, states=4, layers=2, hidden=(6,), rate=1.0, dtype=jnp.float32)
+    us = jr.normal(jr.key(10), (40, 1), jnp.float32)
+    target = 10 * jnp.cumsum(us, axis=0)
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    optimizer = optax.adam(1e-2)
+
+    def loss(params):
+        return jnp.mean((rc.rollout(eqx.combine(params, static).explicit(), us).ys - target) ** 2)
+
+    def step(carry, _):
+        params, state = carry
+        value, slope = jax.value_and_grad(loss)(params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(slope, state)
+        return (optax.apply_updates(params, updates), state), value
+
+    @eqx.filter_jit
+    def trained(params):
+        return jax.lax.scan(step, (params, optimizer.init(params)), None, length=300)
+
+    (params, _), losses = trained(params)
+    certificate = rc.certify(eqx.combine(params, static), prove=False)
+    assert jnp.isfinite(losses).all() and losses[-1] < losses[0]
+    assert certificate.dtype == "float32" and certificate.holds, str(certificate)
+
+
+def test_a_quiet_stack_has_a_small_output():
+    us = jr.normal(jr.key(2), (50, 2))
+    loud, soft = (jnp.abs(rc.rollout(m.explicit(), us).ys).max() for m in (stack(), rc.nn.quiet(stack())))
+    assert 0 < soft < 0.05 * loud
+
+
+def without_a_network(model):
+    return eqx.tree_at(lambda s: s.networks, model.explicit(), ())
+
+
+BAD = {
+    "memory must be two finite": lambda: stack(rate=1.0, memory=(1.0, np.inf)),
+    "shortest <= longest": lambda: stack(memory=(5.0, 1.0)),
+    "rate must be": lambda: stack(rate=1.01),
+    "gamma must be": lambda: stack(gamma=np.inf),
+    "layers": lambda: stack(layers=0),
+    "at least one width": lambda: stack(hidden=()),
+    "a network between each two": lambda: without_a_network(stack()).lft(),
+    "must have shape": lambda: stack(states=4).explicit().recurrences[1].check(3),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_requests_are_named(message):
+    with pytest.raises(InvalidModelError, match=message):
+        BAD[message]()

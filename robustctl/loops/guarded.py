@@ -17,8 +17,9 @@ from ..system import StrictlyProper, System
 from .feedback import check_sample_time
 from .filters import Filter, limits_or_none, vector
 from .guard_checks import check_range, check_stabilizing, check_start, finite
-from .half_spaces import contains, nearest
+from .half_spaces import Allowed, contains, nearest
 from .parts import FirstKnown
+from .segment import furthest
 
 
 class Outcome(IntEnum):
@@ -171,7 +172,7 @@ class Guarded(System):
         for part, whose in ((self.controller, "the controller's"), (self.fallback, "the fallback's")):
             check_sample_time("the filter", self.filter, whose, part)
         check_range(self.y_low, self.y_high)
-        check_start(self.filter, self.y0, self.u0)
+        check_start(self.filter, self.fallback, self.y0, self.u0)
 
     @property
     @override
@@ -207,12 +208,12 @@ class Guarded(System):
         own, wanted, own_good = _run(self.controller, x.controller, y, x.u)
         other, spare, _ = _run(self.fallback, x.fallback, y, x.u)
         allowed = self.filter.allowed(y, x.u)
-        near, found = nearest(wanted, allowed)
-        passes, repeated = contains(allowed, wanted), self._repeated(x, u)
+        safe = jnp.clip(spare, allowed.low, allowed.high)
+        near, passes, found = self._kept(y, wanted, safe, allowed, other)
+        repeated = self._repeated(x, u)
         reason = self._reason(u, repeated, own_good, passes | found)
         good = reason == Reason.NONE
         nominal = good & (x.good >= self.back)
-        safe = jnp.clip(spare, allowed.low, allowed.high)
         control = jnp.where(
             nominal, jnp.where(passes, wanted, near), jnp.where(jnp.isfinite(safe), safe, x.u)
         )
@@ -221,6 +222,21 @@ class Guarded(System):
         return GuardState(
             own, other, seen, control, repeated, steady, *_recorded(x.counts, nominal, passes, reason)
         ), control
+
+    def _kept(self, y: Array, wanted: Array, safe: Array, allowed: Allowed, fallback: PyTree) -> tuple[Array, Array, Array]:
+        """Return the allowed control near the wanted one, whether that one is allowed, and whether one was found."""
+        near, found = nearest(wanted, allowed)
+        passes = contains(allowed, wanted)
+        if not self.filter.predicts:
+            return near, passes, found
+
+        def room(u):
+            return self.filter.room(y, u, (self.fallback, fallback))
+
+        on_the_way, reached = furthest(room, safe, near)
+        # Between two allowed controls all are allowed; from a fallback that is not, only the whole way counts.
+        found = found & reached & (contains(allowed, safe) | jnp.all(on_the_way == near))
+        return on_the_way, passes & (room(wanted) >= 0), found
 
     def _repeated(self, x: GuardState, u: Array) -> Array:
         """Return for how many samples the measurement has been the same; references may be constant."""

@@ -21,7 +21,6 @@ from .parts import Of
 from .state_sets import Ellipsoid, StateLimits, StateSet, box_radius, columns, metric_root
 
 
-@registered(name="loops.Tube")
 class Tube(Certifiable):
     """How far disturbances can move the fallback's loop from its prediction, by the rate at which its trajectories approach.
 
@@ -66,11 +65,11 @@ class Tube(Certifiable):
 
     @classmethod
     def linear(cls, A, disturbance=None) -> "Tube":
-        """Return the tube of a linear loop `x+ = A x + E d`, its rate half way from the largest pole to 1.
+        """Return the tube of a linear loop `x+ = A x + E d`, in the metric and with the rate of the smallest ellipsoid that it stays in.
 
         ::
 
-            A' P A - rate^2 P = -I  in units in which the columns of E are one
+            P^-1 = A P^-1 A' / rate^2 + E E' + a little of each state:     |A e|_P <= rate |e|_P
 
         **Arguments:**
 
@@ -79,17 +78,20 @@ class Tube(Certifiable):
 
         **Raises:** `InvalidModelError` for a loop that is not stable, with its poles.
         """
-        import scipy.linalg  # slow to import
-
         A = np.asarray(A, np.float64)
         poles = np.linalg.eigvals(A)
         if listed := unstable(poles):
             raise InvalidModelError(
                 f"the fallback's loop must be stable, got one with the poles {listed} (stable: inside the unit circle)"
             )
-        rate = (1 + np.abs(poles).max()) / 2
-        P = np.asarray(scipy.linalg.solve_discrete_lyapunov((A / rate).T, np.eye(len(A))))
-        return cls((P + P.T) / 2, rate, disturbance)
+        slowest, E = np.abs(poles).max(), columns(disturbance, len(A))
+        tubes = [cls(_metric(A, E, rate), rate, E) for rate in 1 - (1 - slowest) * np.linspace(0.05, 0.95, 19)]
+        return min(tubes, key=lambda tube: tube._volume())
+
+    def _volume(self) -> float:
+        """Return the logarithm of the volume, up to a constant, of the ellipsoid that the loop stays in: the same for all units."""
+        reach = 2 * len(self.P) * np.log(float(self.step) / (1 - float(self.rate)) or 1.0)
+        return float(reach - np.linalg.slogdet(np.asarray(self.P, np.float64))[1])
 
     def radii(self, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """Return |e[k]|_P for k = 1 to `horizon` by disturbances, and the factors of an error that is there at k = 1."""
@@ -120,6 +122,20 @@ class Tube(Certifiable):
                 f"{radius:.4g}; widen the limits, assume smaller disturbances, or give a fallback that approaches faster"
             )
         return Ellipsoid(np.asarray(self.P, np.float64) / radius**2, middle)
+
+
+def _metric(A: np.ndarray, E: np.ndarray, rate: float) -> np.ndarray:
+    """Return P of `Tube.linear` for a rate."""
+    import scipy.linalg  # slow to import
+
+    def solved(drive: np.ndarray) -> np.ndarray:
+        return np.asarray(scipy.linalg.solve_discrete_lyapunov(A / rate, drive))
+
+    moved = np.diag(solved(E @ E.T)) if E.any() else np.ones(len(A))
+    # A thousandth of how far the disturbance moves each state keeps P finite where it moves some combination of states not at all.
+    inverse = solved(E @ E.T + 1e-3 * np.diag(np.maximum(moved, 1e-6 * moved.max())))
+    P = np.linalg.inv((inverse + inverse.T) / 2)
+    return (P + P.T) / 2
 
 
 @registered(name="loops.Predicted")
@@ -188,6 +204,8 @@ class Predicted(Filter):
         self.model, self.h, self.terminal = model.prepare(), _checked(h, nx), terminal
         self.error, self.low, self.high = error_bound(error, nx), *limits_or_none(low, high, nu)
         root = metric_root(tube.P)
+        if root.shape != (nx, nx):
+            raise InvalidModelError(f"the tube must be of the model's {nx} states, got {len(root)}")
         self.root = jnp.asarray(root, float)
         radii, powers = tube.radii(horizon)
         reach = h.ball_margin(np.linalg.inv(root))
@@ -205,7 +223,10 @@ class Predicted(Filter):
                 f"low must be below high for each of {nu} controls, got {low.tolist()} and {high.tolist()}"
             )
         if self.root.shape != (nx, nx) or self.margins.shape != self.shares.shape:
-            raise InvalidModelError(f"the tube must be of the model's {nx} states, got {self.root.shape[0]}")
+            raise InvalidModelError(
+                f"the tube's arrays must be of the model's {nx} states and of one horizon, got {self.root.shape[0]} states, and "
+                f"{self.margins.shape} and {self.shares.shape}"
+            )
 
     @property
     @override

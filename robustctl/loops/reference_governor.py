@@ -188,7 +188,8 @@ def _affine_loop(plant: System, controller: System, nx: int, references: int) ->
 
         def step(zv: Array) -> Array:
             after, u = controller.step(restore(zv[nx:nz]), jnp.concatenate([zv[:nx], zv[nz:]]))
-            return jnp.concatenate([predicted_state(plant, zv[:nx], u), ravel_pytree(after)[0], u])
+            flat = ravel_pytree(after)[0].astype(zv.dtype)  # of a controller without a state it is float32
+            return jnp.concatenate([predicted_state(plant, zv[:nx], u), flat, u])
 
         zero = jnp.zeros(nz + references)
         if not is_affine(step, zero):

@@ -137,7 +137,9 @@ def made(case: Case, seed: int) -> Made:
     A, E = slopes(sampled, base, x, np.array(case.size))
     tube, searched = searched_tube(case, base, Tube.linear(A, E), x, seed)
     box = dict(low=low, high=high)
-    within = StateLimits(np.vstack([rows.C, base.D, -base.D]), np.concatenate([rows.limit, *clipped(base, x, u, low, high)]))
+    within = StateLimits(
+        np.vstack([rows.C, base.D, -base.D]), np.concatenate([rows.limit, *clipped(base, x, u, low, high)])
+    )
     terminal = tube.ellipsoid(within, x)
     filter = Predicted(sampled, rows, case.horizon, tube=tube, terminal=terminal, **box)
     guarded = Guarded(bold, filter, base, y0=x, u0=u, plant=None)
@@ -165,7 +167,8 @@ def slopes(sampled: Sampled, base, x, size) -> tuple[np.ndarray, np.ndarray]:
     """Return A and E of the base controller's loop at a state."""
     step = jax.jit(lambda x, d: after(sampled, x, base.step((), x)[1], jnp.asarray(size) * d))
     d = jnp.zeros(len(size))
-    return tuple(np.asarray(jax.jacfwd(step, k)(jnp.asarray(x), d)) for k in (0, 1))  # pyright: ignore[reportReturnType]
+    A, E = (np.asarray(jax.jacfwd(step, k)(jnp.asarray(x), d)) for k in (0, 1))
+    return A, E
 
 
 def searched_tube(case: Case, base, linear: Tube, x: np.ndarray, seed: int) -> tuple[Tube, dict]:
@@ -201,10 +204,14 @@ def starts(case: Case, ready: Made, count: int, key) -> jnp.ndarray:
         state, u = base.step((), x)
         return ready.start.room(x, jnp.clip(u, ready.low, ready.high), (base, state)) >= 0
 
-    drawn = ready.x + 0.6 * jnp.asarray(case.search) * jr.uniform(key, (20 * count, len(ready.x)), minval=-1, maxval=1)
+    drawn = jnp.asarray(ready.x) + 0.6 * jnp.asarray(case.search) * jr.uniform(
+        key, (20 * count, len(ready.x)), minval=-1, maxval=1
+    )
     good = drawn[has_room(drawn)]
     if len(good) < count:
-        raise SystemExit(f"only {len(good)} of {len(drawn)} states have room; make the limits wider or disturbances smaller")
+        raise SystemExit(
+            f"only {len(good)} of {len(drawn)} states have room; make the limits wider or disturbances smaller"
+        )
     return good[:count]
 
 
@@ -253,7 +260,9 @@ def outcome(case: Case, ready: Made, name: str, scale: float, x0s, signs) -> dic
         "least_distance": float(least.min()),
     }  # fmt: skip
     if name == "guarded":
-        passed, changed, fallback = (np.asarray(state.counts).sum(0) / np.asarray(state.counts).sum()).tolist()
+        passed, changed, fallback = (
+            np.asarray(state.counts).sum(0) / np.asarray(state.counts).sum()
+        ).tolist()
         found |= {"passed": passed, "changed": changed, "fallback": fallback}
     return found
 

@@ -67,7 +67,9 @@ def guarded_prediction():
 def governor():
     servo = loops.Gain(jnp.array([[-0.4, 0.5]]), jnp.zeros(2), jnp.zeros(1))
     plant = rc.StateSpace([[0.9]], [[1.0]], [[1.0]], [[0.0]], dt=0.1)
-    return loops.ReferenceGovernor(plant, servo, loops.StateLimits([[1.0]], [1.0]), [0.05], low=-1.0, high=1.0)
+    return loops.ReferenceGovernor(
+        plant, servo, loops.StateLimits([[1.0]], [1.0]), [0.05], low=-1.0, high=1.0
+    )
 
 
 def estimate_feedback(estimator):
@@ -175,7 +177,9 @@ CONTROLLERS = {
     "guarded": lambda: loops.Guarded(pid(), guarded_filter(), pid(low=-1.0, high=1.0), stale_after=3),
     "guarded by sets": guarded_prediction,
     "reference governor": governor,
-    "tube MPC": lambda: classical.tube_mpc(tanks(), [1.0, 1.0], 1.0, [0.1, 0.1], horizon=3, x_high=12.0).controller,
+    "tube MPC": lambda: (
+        classical.tube_mpc(tanks(), [1.0, 1.0], 1.0, [0.1, 0.1], horizon=3, x_high=12.0).controller
+    ),
     "series": lambda: loops.Series(loops.Delay(jnp.zeros(1), 3), loops.Series(lag(), loops.zero_gain(1, 2))),
     "loop": lambda: loops.feedback(cart(), design().controller),
     "loop of a model": lambda: loops.feedback(loops.ModelPlant(lag()), pid()),

@@ -1,6 +1,7 @@
 """Sets that are kept: invariant polytopes, predicted trajectories, governed set points; each against its definition."""
 
 import itertools
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,7 +34,7 @@ A, B, E = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.005], [0.1]]), np.arr
 K = np.array([[1.0, 1.5]])
 AK = A - B @ K
 LIMITS = StateLimits(np.vstack([np.eye(2), -np.eye(2), -K, K]), [1.0, 0.5, 1.0, 0.5, 1.0, 1.0])
-BOX = dict(low=[-1.0], high=[1.0])
+BOX: dict[str, Any] = dict(low=[-1.0], high=[1.0])
 
 
 def mass():
@@ -41,7 +42,7 @@ def mass():
     return rc.StateSpace(A, B, np.eye(2), np.zeros((2, 1)), dt=DT)
 
 
-def law(gain=K, target=0.0):
+def law(gain: Any = K, target: float = 0.0):
     return Gain(-jnp.asarray(gain, float), jnp.array([target, 0.0]), jnp.zeros(1))
 
 
@@ -96,7 +97,9 @@ def test_about_another_equilibrium_the_set_is_moved():
     moved = StateLimits(LIMITS.C, np.asarray(LIMITS.limit, float) + np.asarray(LIMITS.C, float) @ middle)
     found, expected = maximal_invariant_set(AK, moved, E, middle=middle), kept()
     np.testing.assert_allclose(found.C, expected.C, atol=1e-6)
-    np.testing.assert_allclose(found.limit, np.asarray(expected.limit) + np.asarray(expected.C) @ middle, atol=1e-6)
+    np.testing.assert_allclose(
+        found.limit, np.asarray(expected.limit) + np.asarray(expected.C) @ middle, atol=1e-6
+    )
 
 
 def worst(guarded, x0, directions, scale=1.0):
@@ -197,6 +200,7 @@ def test_a_barrier_takes_the_bound_of_an_estimate():
 def test_an_observer_without_a_bound_is_refused():
     sampled = rc.plants.Sampled(rc.plants.LinearPlant([[-1.0]], [[1.0]], [[1.0]]), DT)
     estimator, limit = classical.kalman(sampled, [1.0], [0.1]).estimator, StateLimits([[1.0]], [1.0])
+    assert estimator is not None
 
     def made(error):
         filter = AllOf((Limits([-1.0], [1.0]), loops.Barrier(sampled, limit, 0.2, error=error)))
@@ -233,7 +237,9 @@ def test_gradients_through_a_prediction_are_those_of_finite_differences():
 
         @eqx.filter_jit
         def loss(z):
-            guarded = eqx.tree_at(lambda g: (g.controller.D, g.fallback.D), whole, (-z[None, :2], -z[None, 2:]))
+            guarded = eqx.tree_at(
+                lambda g: (g.controller.D, g.fallback.D), whole, (-z[None, :2], -z[None, 2:])
+            )
 
             def body(carry, _):
                 x, state = carry
@@ -274,13 +280,12 @@ def test_a_governor_goes_as_far_as_the_limits_allow_and_keeps_them():
             def body(carry, rd):
                 x, state = carry
                 r, d = rd
-                before = state.v
                 state, u = governed.step(state, jnp.concatenate([x, r[None]]))
-                return (A @ x + B @ u + E @ d, state), (x, u, before, state.v, r)
+                return (A @ x + B @ u + E @ d, state), (x, u, state.v, r)
 
             return jax.lax.scan(body, (jnp.zeros(2), governed.init_state()), (rs, ds))[1]
 
-        xs, us, before, after, rs = map(np.asarray, jax.jit(run)(jr.split(jr.key(0), 8)))
+        xs, us, after, rs = map(np.asarray, jax.jit(run)(jr.split(jr.key(0), 8)))
     C, limit = np.asarray(REACH.C, float), np.asarray(REACH.limit, float)
     assert np.max(xs @ C.T - limit) < 1e-6 and np.abs(us).max() < 1 + 1e-6
     # As far as possible: a thousandth further on the way, the definition of the set is violated.
@@ -315,7 +320,9 @@ def test_two_set_points_are_followed_each_as_far_as_it_can():
 
 def test_tube_mpc_keeps_limits_that_mpc_breaks_and_is_the_lqr_inside():
     pytest.importorskip("qpax")
-    bounds = dict(horizon=8, u_low=[-1.0], u_high=[1.0], x_low=[-1.0, -0.5], x_high=[1.0, 0.5])
+    bounds: dict[str, Any] = dict(
+        horizon=8, u_low=[-1.0], u_high=[1.0], x_low=[-1.0, -0.5], x_high=[1.0, 0.5]
+    )
     Q, R = [10.0, 1.0], [0.05]
     with jax.enable_x64(True):
         tube = classical.tube_mpc(mass(), Q, R, E, **bounds)
@@ -329,7 +336,9 @@ def test_tube_mpc_keeps_limits_that_mpc_breaks_and_is_the_lqr_inside():
             return jax.lax.scan(body, jnp.array([-0.9, 0.0]), length=40)[1]
 
         rows = jnp.asarray([[0.0, 1.0], [0.0, -1.0]])
-        kept, broken = (jax.jit(jax.vmap(lambda row, c=c: run(c, row)))(rows) for c in (tube.controller, plain.controller))
+        kept, broken = (
+            jax.jit(jax.vmap(lambda row, c=c: run(c, row)))(rows) for c in (tube.controller, plain.controller)
+        )
         near = tube.controller.step((), jnp.array([0.02, -0.01]))[1]
     most = np.array([1.0, 0.5])
     assert np.max(np.abs(kept) - most) < 1e-5 and np.max(np.abs(broken) - most) > 5e-3

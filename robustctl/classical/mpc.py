@@ -143,14 +143,15 @@ def mpc(
         sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
         design = rc.classical.mpc(sampled, [1.0, 1.0], 1.0, horizon=15, x_high=[12.0, 12.0])
     """
-    return designed(plant, (Q, R), horizon, (u_low, u_high, x_low, x_high), penalty, iterations)
+    return designed(plant, (Q, R), horizon, (u_low, u_high), (x_low, x_high), penalty, iterations)
 
 
 def designed(
     plant: PlantLike,
     weights: tuple[ArrayLike, ArrayLike],
     horizon: int,
-    given: tuple[ArrayLike | None, ...],
+    u_given: tuple[ArrayLike | None, ArrayLike | None],
+    x_given: tuple[ArrayLike | None, ArrayLike | None],
     penalty: float,
     iterations: int,
     disturbance: ArrayLike | None = None,
@@ -162,7 +163,8 @@ def designed(
     - `plant`: in discrete time
     - `weights`: of state and control
     - `horizon`: samples
-    - `given`: lowest and highest controls, lowest and highest states
+    - `u_given`: lowest and highest controls, None for the default
+    - `x_given`: lowest and highest states, likewise
     - `penalty`: cost of exceeding the limits of the states
     - `iterations`: largest number of the solver's iterations
     - `disturbance`: E (nx, nd) of `x+ = A x + B u + E d, |d_j| <= 1`; None for no terminal set and no margins
@@ -181,8 +183,8 @@ def designed(
     nx, nu = B.shape
     K, S, E = gains(A, B, *weights, None, True)
     signals = control_limits(plant, nu)
-    low, high = bounds(*given[:2], model.u, signals, "u")
-    x_bounds = bounds(*given[2:], model.x, (np.full(nx, -np.inf), np.full(nx, np.inf)), "x")
+    low, high = bounds(*u_given, model.u, signals, "u")
+    x_bounds = bounds(*x_given, model.x, (np.full(nx, -np.inf), np.full(nx, np.inf)), "x")
     # Completing the square with the Riccati equation: the cost from x is x' S x + sum of v' T v, T = R + B' S B
     T = weight(weights[1], nu, "R", definite=True) + B.T @ S @ B
     tube = None if disturbance is None else _Tube.of(A - B @ K, K, disturbance, (low, high), x_bounds)
@@ -257,11 +259,14 @@ class _Tube(NamedTuple):
     terminal: StateLimits
 
     @classmethod
-    def of(cls, AK: np.ndarray, K: np.ndarray, disturbance: ArrayLike, u_bounds: tuple, x_bounds: tuple) -> "_Tube":
+    def of(
+        cls, AK: np.ndarray, K: np.ndarray, disturbance: ArrayLike, u_bounds: tuple, x_bounds: tuple
+    ) -> "_Tube":
         """Return the tube of a design, or raise `InvalidModelError` where the LQR keeps no set under the disturbance."""
         eye = np.eye(len(AK))
         limits = StateLimits(
-            np.vstack([eye, -eye, -K, K]), np.concatenate([x_bounds[1], -x_bounds[0], u_bounds[1], -u_bounds[0]])
+            np.vstack([eye, -eye, -K, K]),
+            np.concatenate([x_bounds[1], -x_bounds[0], u_bounds[1], -u_bounds[0]]),
         )
         E = columns(disturbance, len(AK))
         return cls(AK, E, maximal_invariant_set(AK, limits, E))

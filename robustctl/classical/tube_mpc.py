@@ -52,4 +52,6 @@ def tube_mpc(
         sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
         design = rc.classical.tube_mpc(sampled, [1.0, 1.0], 1.0, [0.05, 0.0], horizon=10, x_high=[12.0, 12.0])
     """
-    return designed(plant, (Q, R), horizon, (u_low, u_high, x_low, x_high), PENALTY, iterations, disturbance)
+    return designed(
+        plant, (Q, R), horizon, (u_low, u_high), (x_low, x_high), PENALTY, iterations, disturbance
+    )

@@ -14,7 +14,7 @@ from ..checks import of_type
 from ..errors import InvalidModelError
 from ..plants import Imperfections, Sampled
 from ..registry import registered
-from ..system import Certifiable, StrictlyProper, System
+from ..system import StrictlyProper, System
 from .filters import Filter, limits_or_none, vector
 from .half_spaces import Allowed
 from .parts import Of
@@ -73,7 +73,9 @@ class Barrier(Filter):
     high: Float[Array, " nu"]
     dt = Of("model")
 
-    def __init__(self, model: System, h: Any, alpha: float, margin: Any = 0.0, *, error=None, low=None, high=None):
+    def __init__(
+        self, model: System, h: Any, alpha: float, margin: Any = 0.0, *, error=None, low=None, high=None
+    ):
         nx, nu = sizes(model)
         # Prepared here once: a step of the guard would compute a linear plant's matrix exponential in every sample.
         self.model, self.h = model.prepare(), h
@@ -176,7 +178,11 @@ class InvariantSet(Barrier):
 
     def __init__(self, model: System, h: StateLimits, disturbance=None, *, error=None, low=None, high=None):
         of_type(
-            h, StateLimits, "the set must be StateLimits, half-spaces", "for an ellipsoid use Predicted with horizon=1", InvalidModelError
+            h,
+            StateLimits,
+            "the set must be StateLimits, half-spaces",
+            "for an ellipsoid use Predicted with horizon=1",
+            InvalidModelError,
         )
         margin = h.box_margin(columns(disturbance, h.C.shape[1]))
         super().__init__(model, h, 1.0, margin, error=error, low=low, high=high)

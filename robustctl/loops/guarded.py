@@ -223,7 +223,9 @@ class Guarded(System):
             own, other, seen, control, repeated, steady, *_recorded(x.counts, nominal, passes, reason)
         ), control
 
-    def _kept(self, y: Array, wanted: Array, safe: Array, allowed: Allowed, fallback: PyTree) -> tuple[Array, Array, Array]:
+    def _kept(
+        self, y: Array, wanted: Array, safe: Array, allowed: Allowed, fallback: PyTree
+    ) -> tuple[Array, Array, Array]:
         """Return the allowed control near the wanted one, whether that one is allowed, and whether one was found."""
         near, found = nearest(wanted, allowed)
         passes = contains(allowed, wanted)

@@ -49,9 +49,9 @@ def nearest(u: Float[Array, " nu"], allowed: Allowed) -> tuple[Float[Array, " nu
         minimize |v - u|^2   with   low <= v <= high,   G v >= g,        v = clip(u + G' lam, low, high),   lam >= 0
 
     One control has an interval, whose ends are exact. The multiplier of one half-space is exact, too: its constraint is piecewise linear in
-    it, and all corners are compared. With several each is solved exactly with the others fixed, a fixed number of passes. The result counts as found if it satisfies all constraints
-    to rounding and its distance to the true solution, which the duality gap bounds, is a rounding error too. Otherwise it is a
-    control in the box.
+    it, and all corners are compared. With several each is solved exactly with the others fixed, a fixed number of passes. The result
+    counts as found if it satisfies all constraints to rounding and its distance to the true solution, which the duality gap bounds, is a
+    rounding error too. Otherwise it is a control in the box.
 
     **Arguments:**
 
@@ -84,7 +84,11 @@ def nearest(u: Float[Array, " nu"], allowed: Allowed) -> tuple[Float[Array, " nu
 
 def _rounding(u: Array, v: Array, allowed: Allowed) -> Array:
     """Return the rounding errors (k,) that `G v - g` may have."""
-    return ROUNDING * jnp.finfo(v.dtype).eps * (jnp.abs(allowed.g) + jnp.abs(allowed.G) @ (jnp.abs(v) + jnp.abs(u)))
+    return (
+        ROUNDING
+        * jnp.finfo(v.dtype).eps
+        * (jnp.abs(allowed.g) + jnp.abs(allowed.G) @ (jnp.abs(v) + jnp.abs(u)))
+    )
 
 
 def _in_interval(u: Array, allowed: Allowed) -> Array:

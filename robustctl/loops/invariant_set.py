@@ -11,7 +11,9 @@ REDUNDANT = 1e-9
 """Of a limit, by which a half-space may be exceeded and still count as implied: ten times the tolerance of the linear programs."""
 
 
-def maximal_invariant_set(A, limits: StateLimits, disturbance=None, *, middle=None, steps: int = 500) -> StateLimits:
+def maximal_invariant_set(
+    A, limits: StateLimits, disturbance=None, *, middle=None, steps: int = 500
+) -> StateLimits:
     """Return the largest set of states from which a linear loop keeps limits for ever, under every bounded disturbance.
 
     ::
@@ -87,8 +89,8 @@ def determined(
         C = C @ A
         new = C / left[:, None]
     raise InvalidModelError(
-        f"the set must be determined within {steps} samples, and was not: the loop is slow, or limits and disturbance leave almost nothing; "
-        "give more steps, smaller disturbances or a faster loop"
+        f"the set must be determined within {steps} samples, and was not: the loop is slow, or the disturbance leaves almost "
+        "nothing of the limits; give more steps, smaller disturbances or a faster loop"
     )
 
 

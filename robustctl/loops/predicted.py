@@ -85,7 +85,9 @@ class Tube(Certifiable):
                 f"the fallback's loop must be stable, got one with the poles {listed} (stable: inside the unit circle)"
             )
         slowest, E = np.abs(poles).max(), columns(disturbance, len(A))
-        tubes = [cls(_metric(A, E, rate), rate, E) for rate in 1 - (1 - slowest) * np.linspace(0.05, 0.95, 19)]
+        tubes = [
+            cls(_metric(A, E, rate), rate, E) for rate in 1 - (1 - slowest) * np.linspace(0.05, 0.95, 19)
+        ]
         return min(tubes, key=lambda tube: tube._volume())
 
     def _volume(self) -> float:
@@ -199,7 +201,9 @@ class Predicted(Filter):
         if not is_whole(horizon, 1):
             raise InvalidModelError(f"horizon must be at least 1 sample, got {horizon!r}")
         if tube is None and error is not None:
-            raise InvalidModelError("an estimate's error must have a tube that carries it along the prediction; give tube=")
+            raise InvalidModelError(
+                "an estimate's error must have a tube that carries it along the prediction; give tube="
+            )
         tube = Tube(np.eye(nx), 0.5) if tube is None else tube
         self.model, self.h, self.terminal = model.prepare(), _checked(h, nx), terminal
         self.error, self.low, self.high = error_bound(error, nx), *limits_or_none(low, high, nu)
@@ -280,7 +284,9 @@ class Predicted(Filter):
 
 def _checked(h: Any, nx: int) -> StateSet:
     """Return a set of states after checking its kind and size, or raise `InvalidModelError`."""
-    of_type(h, StateSet, "the set must be a rc.loops.StateSet", "StateLimits and Ellipsoid are", InvalidModelError)
+    of_type(
+        h, StateSet, "the set must be a rc.loops.StateSet", "StateLimits and Ellipsoid are", InvalidModelError
+    )
     try:
         h(jnp.zeros(nx))
     except (TypeError, ValueError) as error:

@@ -108,7 +108,9 @@ class ReferenceGovernor(System):
             )
         v0 = np.zeros(references) if v0 is None else np.asarray(v0, np.float64)
         if v0.shape != (references,):
-            raise InvalidModelError(f"v0 must have one number for each of {references} references, got shape {v0.shape}")
+            raise InvalidModelError(
+                f"v0 must have one number for each of {references} references, got shape {v0.shape}"
+            )
         loop = _affine_loop(plant, controller, nx, references)
         if poles := unstable(np.linalg.eigvals(loop.A)):
             raise InvalidModelError(
@@ -116,7 +118,9 @@ class ReferenceGovernor(System):
                 "stay constant for ever"
             )
         bounds = [np.asarray(a, np.float64) for a in limits_or_none(low, high, nu)]
-        H, G, left, middle = _admissible(loop, limits, columns(disturbance, nx), (bounds[0], bounds[1]), v0, steps)
+        H, G, left, middle = _admissible(
+            loop, limits, columns(disturbance, nx), (bounds[0], bounds[1]), v0, steps
+        )
         self.controller, self.v0 = controller, jnp.asarray(v0, float)
         self.H, self.G, self.limit = (jnp.asarray(a, float) for a in (H, G, left))
         self.y0 = jnp.asarray(middle[:nx], float)
@@ -202,7 +206,12 @@ def _affine_loop(plant: System, controller: System, nx: int, references: int) ->
 
 
 def _admissible(
-    loop: _Loop, limits: StateLimits, E: np.ndarray, bounds: tuple[np.ndarray, np.ndarray], v0: np.ndarray, steps: int
+    loop: _Loop,
+    limits: StateLimits,
+    E: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
+    v0: np.ndarray,
+    steps: int,
 ) -> tuple[np.ndarray, ...]:
     """Return H, G, limit of `H z + G v <= limit`, and the equilibrium of the first set point."""
     nz, nr = loop.B.shape
@@ -225,7 +234,12 @@ def _admissible(
     whole = np.block([[loop.A, loop.B], [np.zeros((nr, nz)), np.eye(nr)]])
     steady = np.hstack([np.zeros((len(rows), nz)), rows @ at_rest @ loop.B + direct])
     found, one = determined(
-        whole, np.hstack([rows, direct]), left, np.pad(E, ((0, nr), (0, 0))), given=(steady, rest), steps=steps
+        whole,
+        np.hstack([rows, direct]),
+        left,
+        np.pad(E, ((0, nr), (0, 0))),
+        given=(steady, rest),
+        steps=steps,
     )
     H, G = found[:, :nz], found[:, nz:]
     return H, G, one + H @ middle + G @ v0, middle

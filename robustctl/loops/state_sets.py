@@ -125,7 +125,7 @@ class Ellipsoid(StateSet):
 
     @override
     def ball_margin(self, W: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(metric_root(self.P) @ W, 2)[None]
+        return np.array([np.linalg.norm(metric_root(self.P) @ W, 2)])
 
 
 def metric_root(P) -> np.ndarray:
@@ -135,7 +135,11 @@ def metric_root(P) -> np.ndarray:
     """
     P = np.asarray(P, np.float64)
     # float32 matrices are symmetric to their own rounding.
-    if P.ndim == 2 and P.shape[0] == P.shape[1] and np.allclose(P, P.T, rtol=1e-5, atol=1e-6 * np.abs(P).max()):
+    if (
+        P.ndim == 2
+        and P.shape[0] == P.shape[1]
+        and np.allclose(P, P.T, rtol=1e-5, atol=1e-6 * np.abs(P).max())
+    ):
         try:
             return np.linalg.cholesky((P + P.T) / 2).T
         except np.linalg.LinAlgError:

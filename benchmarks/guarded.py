@@ -339,7 +339,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     names = list(CASES)[-1:] if given.quick else list(CASES)
-    count, samples = (8, 10) if given.quick else (given.episodes, 100)
+    count, samples = (8, 10) if given.quick else (given.episodes, 60)
     results = {
         **provenance(given.seed),
         "programs": programs(400 if given.quick else 100_000, given.seed),

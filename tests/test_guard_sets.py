@@ -13,7 +13,7 @@ from scipy.spatial import HalfspaceIntersection
 
 import robustctl as rc
 from robustctl import classical, loops
-from robustctl.errors import InvalidModelError
+from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.loops import (
     AllOf,
     Ellipsoid,
@@ -28,6 +28,8 @@ from robustctl.loops import (
     maximal_invariant_set,
 )  # fmt: skip
 from robustctl.loops.segment import furthest
+
+from .controllers import CONTROLLERS
 
 DT = 0.1
 A, B, E = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.005], [0.1]]), np.array([[0.0], [0.02]])
@@ -345,6 +347,23 @@ def test_tube_mpc_keeps_limits_that_mpc_breaks_and_is_the_lqr_inside():
     np.testing.assert_allclose(near, -tube.K @ [0.02, -0.01], atol=1e-6)
     with pytest.raises(InvalidModelError, match="disturbance alone must keep"):
         classical.tube_mpc(mass(), Q, R, 20 * E, **bounds)
+
+
+@pytest.mark.parametrize("name", ["guarded by sets", "reference governor"])
+def test_they_step_the_same_in_c(name):
+    system = CONTROLLERS[name]()
+    ys = np.array(0.6 * jr.normal(jr.key(4), (30, 2)))
+    try:
+        step = rc.export.compile(system, u=np.zeros(2))
+    except RobustctlError as error:
+        pytest.skip(str(error))
+    found = eqx.filter_jit(rc.rollout)(system, jnp.asarray(ys))
+    if name == "guarded by sets":
+        assert found.x_final.counts.min() > 2
+    x = step.init_state()
+    for y, u in zip(ys, found.ys, strict=True):
+        x, own = step(x, y)
+        np.testing.assert_allclose(own, u, atol=1e-5)
 
 
 STATES = StateLimits([[1.0, 0.0]], [1.0])

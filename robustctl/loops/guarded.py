@@ -84,7 +84,7 @@ class Guarded(System):
     Each sample has one of three outcomes, which the state holds and counts:
 
     - *passed*: the controller's output, bit for bit; the filter allows it.
-    - *changed*: the allowed control that is nearest to it.
+    - *changed*: the allowed control that is nearest to it, with `Predicted` the nearest on the way there from the fallback's.
     - *fallback*: the fallback's output, clipped to the box of the filter's limits. This is every sample with a measurement that is
       not finite, stale or out of range, with an output or next state of the controller that is not finite, or with a filter that allows
       no control or does not find it; and those after it, until `back` samples without a fault have followed.

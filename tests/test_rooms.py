@@ -47,6 +47,7 @@ ROOMS = [
     "robustness",
     "io",
     "export",
+    "evidence",
     "observers",
     "problems",
     "cli",

@@ -1,5 +1,6 @@
 """Lines about model files and certificates."""
 
+import functools
 import json
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from ..certificates import Certificate, LoopCertificate, certify, fingerprint, recheck
 from ..certificates.certificate import PROOFS
 from ..errors import RobustctlError
+from ..ports import Loop
 from ..system import System, explicit_of
 from .line import Line, State
 from .models import Loaded
@@ -24,35 +26,23 @@ def parsed(text: str) -> Certificate:
 
 def model_line(loaded: Loaded) -> Line:
     """Return what loading a model file proved again: its sha256, that its parts fit, and its certificate."""
-    stored, files = loaded.certificate, (loaded.path,)
-    kind, name = "loop" if "gain_proofs" in stored else "certificate", shlex.quote(str(loaded.path))
-    command = (
-        f"robustctl certify {name}"
-        if kind == "certificate"
-        else f"python -c \"import robustctl as rc; rc.load('{loaded.path}')\""
-    )
+    stored = loaded.certificate
+    of_loop = "gain_proofs" in stored or isinstance(loaded.model, Loop)
+    line = functools.partial(Line, "loop" if of_loop else "certificate", files=(loaded.path,))
     if loaded.unknown:
-        return Line(kind, State.UNCHECKED, loaded.fault, _stated(stored), files)
+        return line(State.UNCHECKED, loaded.fault, _stated(stored))
+    # Loading checks the proofs that are stored; certify would prove a loop without its model errors.
+    again = f"python -c \"import robustctl as rc; rc.load('{loaded.path}')\""
+    command = again if of_loop else f"robustctl certify {shlex.quote(str(loaded.path))}"
     if loaded.model is None:
-        return Line(kind, State.FAILS, loaded.fault, _stated(stored), files, command)
+        return line(State.FAILS, loaded.fault, _stated(stored), command=command)
     if not stored.get("holds"):
         reason = stored.get("reason") or "it has no certificate"
-        return Line(
-            kind,
-            State.UNCHECKED,
-            f"the file is as it was saved; nothing is proven of it: {reason}",
-            (),
-            files,
-            command,
-        )
-    text = (
-        "the file is as it was saved, and its certificate holds"
-        if kind == "certificate"
-        else "the loop's proofs hold"
-    )
-    return Line(
-        kind, State.HOLDS, text, _stated(stored), files, command, tuple(stored.get("assumptions", ()))
-    )
+        text = f"the file is as it was saved; nothing is proven of it: {reason}"
+        return line(State.UNCHECKED, text, command=command)
+    assumed = tuple(stored.get("assumptions", ()))
+    text = "the file is as it was saved, and its certificate holds"
+    return line(State.HOLDS, text, _stated(stored), command=command, assumptions=assumed)
 
 
 def _stated(stored: dict[str, Any]) -> tuple[str, ...]:

@@ -401,7 +401,7 @@ else:
 # changed afterwards turns its line red. The page lists what is assumed, too. It names clauses of the practice for run-time assurance, ASTM
 # F3269, that a line can support, and claims no conformity.
 #
-# The command is called here, because this process knows the class `Reactor`. For a plant in a module of yours,
+# The command is called here, because this process knows the class `Reactor`. For a plant in your own module,
 # `robustctl evidence runs/reactor --module my_plant` does the same in a terminal.
 
 # %%

@@ -26,12 +26,11 @@ class Rerun:
 
     def __call__(self) -> int:
         """Run the command."""
-        from ..runs.repetition import compared
+        from ..runs.repetition import again, compared
         from ..runs.run_folder import LOG
         from ..runs.watchers import read_log
 
-        folder = self.run.resolve()  # "." has no name
-        out = self.out or folder.with_name(folder.name + "-again")
+        out = self.out or again(self.run)
         read_again(self.run)[0].into(out)()
         same, text = compared(read_log(self.run / LOG)[0], read_log(out / LOG)[0])
         print(text)
@@ -64,7 +63,7 @@ def _made(run: Path) -> tuple[Any, Any, str]:
         raise FileNotFoundError(f"there is no folder {run}; name a run folder")
     try:
         made = parse_object((run / SETTINGS).read_bytes())
-        command, data, place = made["command"], made["identity"]["data"], str(made["folder"])
+        command, data, place = made["command"], made["identity"]["data"], str(made.get("folder", "."))
     except (ValueError, KeyError, TypeError) as error:
         raise RobustctlError(
             f"{run / 'run.json'} must describe the run, but it is damaged: {error}; repeat the run from its command"

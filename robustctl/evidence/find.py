@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..export.record import FILE as EXPORTED
+from ..runs.repetition import AGAIN
 from ..runs.run_folder import CHECKPOINTS, SETTINGS
 from ..store.json_text import parse_object
 
-AGAIN = "-again"
-"""What `robustctl rerun` adds to a run's name."""
 OWN = ("evidence.json", "evidence.html")
 
 
@@ -44,12 +43,6 @@ class Found:
     def empty(self) -> bool:
         """Whether there is nothing."""
         return not any(vars(self).values())
-
-
-def again(run: Path) -> Path:
-    """Return the folder of a run's repetition, as `robustctl rerun` calls it."""
-    run = run.resolve()
-    return run.with_name(run.name + AGAIN)
 
 
 def find(folder: Path) -> Found:

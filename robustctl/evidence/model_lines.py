@@ -54,7 +54,7 @@ def _stated(stored: dict[str, Any]) -> tuple[str, ...]:
 
 
 def certificate_line(path: Path, models: list[Loaded]) -> Line:
-    """Return the line of a certificate in a file of its own, checked against the model that it is of."""
+    """Return the line of a certificate in a separate file, checked against the model that it is of."""
     files = (path,)
     try:
         certificate = parsed(path.read_text("utf-8"))

@@ -13,12 +13,11 @@ import robustctl
 from ..data import Record
 from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..identify import simulate
-from ..runs.repetition import compared
+from ..runs.repetition import again, compared
 from ..runs.run_folder import LOG, SETTINGS
 from ..runs.watchers import read_log
 from ..store.entries import entry
 from ..store.json_text import parse_object
-from .find import again
 from .line import Line, State
 from .models import Loaded
 

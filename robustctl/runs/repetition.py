@@ -1,4 +1,15 @@
-"""Whether two trainings gave the same numbers."""
+"""The repetition of a training: where it is, and whether it gave the same numbers."""
+
+from pathlib import Path
+
+AGAIN = "-again"
+"""What a repetition's folder is called after the run's name."""
+
+
+def again(run: Path) -> Path:
+    """Return the folder of a run's repetition."""
+    folder = run.resolve()  # "." has no name
+    return folder.with_name(folder.name + AGAIN)
 
 
 def compared(before: list[dict], after: list[dict]) -> tuple[bool, str]:

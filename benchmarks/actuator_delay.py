@@ -21,7 +21,7 @@ from robustctl.plants import Imperfections, LinearPlant, Sampled, Task
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
-DT, DELAY, SAMPLES = 0.05, 4, 400
+DT, DELAY, SAMPLES = 0.05, 2, 400
 START = 0.5
 
 
@@ -34,7 +34,7 @@ class Hold(Task):
 
     def cost(self, x, u, r):
         """Return the cost of a sample: one at 0.1 m."""
-        return (x[0] / 0.1) ** 2 + 0.01 * u[0] ** 2
+        return (x[0] / 0.1) ** 2 + 0.02 * u[0] ** 2
 
 
 def track(delay: int) -> Sampled:
@@ -54,7 +54,7 @@ def trained(delay: int, epochs: int, seed: int) -> rc.System:
         nu=2, ny=1, hidden=(16, 16), gamma=60.0, activation=jnp.tanh, key=start_key
     )
     fitted = rc.fit_policy(
-        policy, rc.loops.PlantScenario(Hold(sampled.plant), sampled), horizon=100, segment=100, batch=32, epochs=epochs,
+        policy, rc.loops.PlantScenario(Hold(sampled.plant), sampled), horizon=200, segment=200, batch=32, epochs=epochs,
         optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(1e-2, epochs))), monitor=None,
         key=key,
     )  # fmt: skip

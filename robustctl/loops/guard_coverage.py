@@ -229,9 +229,9 @@ class _Switching(Task):
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Array:
         often_key, sign_key, switch_key = jr.split(key, 3)
         often = jnp.exp(jr.uniform(often_key, self.size.shape, self.size.dtype, -np.log(samples), 0.0))
-        switched = jnp.cumsum(jr.bernoulli(switch_key, often, (samples, *self.size.shape)), axis=0)
-        odd = (switched + jr.bernoulli(sign_key, 0.5, self.size.shape)) % 2 == 1
-        return jnp.where(odd, -self.size, self.size)
+        switched = jnp.cumsum(jr.bernoulli(switch_key, often[None], (samples, *self.size.shape)), axis=0)
+        negative = (switched % 2 == 1) ^ jr.bernoulli(sign_key, 0.5, self.size.shape)[None]
+        return jnp.where(negative, -self.size[None], self.size[None])
 
 
 class _Counted(NamedTuple):
@@ -269,6 +269,6 @@ def _run(
         h = jax.vmap(limits)(states)
         allowed = -_ROUNDING * (1 + jnp.abs(limits.limit))
         # A state that is not finite is beyond every limit.
-        return _Counted(run.x_final[1].counts, reasons, bad, ~jnp.all(h >= allowed), jnp.min(h))
+        return _Counted(run.x_final[1].counts, reasons, bad, ~jnp.all(h >= allowed[None]), jnp.min(h))
 
     return lax.map(one, jnp.arange(episodes), batch_size=min(_BATCH, episodes))

@@ -48,6 +48,7 @@ ROOMS = [
     "robustness",
     "io",
     "export",
+    "evidence",
     "observers",
     "problems",
     "cli",

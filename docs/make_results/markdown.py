@@ -19,6 +19,7 @@ COMMANDS = {
     "identify_auto": "python -m benchmarks.identify_auto FOLDER --seeds {each} --out results/identify_auto.json",
     "simulated_plants": "python -m benchmarks.simulated_plants --out results/simulated_plants.json",
     "silverbox": "python -m benchmarks.identify_records silverbox --seeds {each} --out results/silverbox.json",
+    "actuator_delay": "python -m benchmarks.actuator_delay --out results/actuator_delay.json",
     "observe_pendulum": "python -m benchmarks.observe_pendulum --seeds {seeds} --out results/observe_pendulum.json",
     "compare_controllers/magnetic_suspension": "python tutorials/compare_controllers.py --out runs/compare",
     "compare_controllers/rotary_pendulum": "python tutorials/compare_controllers.py --out runs/compare",

@@ -17,6 +17,8 @@ from .gain import Delay as Delay
 from .gain import Gain as Gain
 from .gain import open_loop as open_loop
 from .gain import zero_gain as zero_gain
+from .guard_coverage import GuardCoverage as GuardCoverage
+from .guard_coverage import guard_coverage as guard_coverage
 from .guarded import Guarded as Guarded
 from .guarded import GuardState as GuardState
 from .guarded import Outcome as Outcome

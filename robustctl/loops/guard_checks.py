@@ -19,7 +19,8 @@ from .half_spaces import Allowed, nearest
 def loop_poles(plant: StrictlyProper, controller: System) -> np.ndarray:
     """Return the poles of a loop, linearized at its initial state in float64, without those of states that never change."""
     with jax.enable_x64(True):
-        A = np.asarray(_state_matrix(to_float64(feedback(plant, controller))))
+        # Each alone first: a plant whose operating point follows from its float32 parameters does not step in float64.
+        A = np.asarray(_state_matrix(feedback(to_float64(plant), to_float64(controller))))
     moves = np.any(np.eye(len(A)) != A, axis=1)
     return np.linalg.eigvals(A[moves][:, moves])
 

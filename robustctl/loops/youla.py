@@ -161,9 +161,10 @@ def check_model(model: Sampled, name: str) -> None:
 
     **Raises:** `InvalidModelError`.
     """
-    if model.imperfections.noise is not None or model.imperfections.jitter:
+    given = model.imperfections
+    if given.noise is not None or given.jitter or given.late is not None:
         raise InvalidModelError(
-            f"{name} must be without noise and jitter; rc.loops.noiseless leaves those imperfections off"
+            f"{name} must be without noise and jitter, and without late samples; rc.loops.noiseless leaves those imperfections off"
         )
 
 

@@ -23,7 +23,12 @@ def sampled_form(sampled: "Sampled") -> LFT | None:
     """Return the form from `[u, d]` to y, states as in a `PlantState`; None where the loop is not known well enough."""
     imperfections = sampled.imperfections
     continuous = sampled.plant.lft()
-    unknown = imperfections.rate_limit, imperfections.resolution, imperfections.jitter or None
+    unknown = (
+        imperfections.rate_limit,
+        imperfections.resolution,
+        imperfections.jitter or None,
+        imperfections.late,
+    )
     if continuous is None or continuous.blocks or any(value is not None for value in unknown):
         return None
     held = _held(sampled, continuous)

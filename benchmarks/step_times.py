@@ -138,7 +138,9 @@ def _library(system: System, dtype: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = files(rc.export.program(system, dtype=dtype))
-        write_texts(folder, texts | {"timed.c": "#define _POSIX_C_SOURCE 199309L" + _TIMED.replace("NAME", "model")})
+        write_texts(
+            folder, texts | {"timed.c": "#define _POSIX_C_SOURCE 199309L" + _TIMED.replace("NAME", "model")}
+        )
         run_compiler([*find_compiler(), *FLAGS, "timed.c", "-o", "timed.so", "-lm"], folder)
         return ctypes.CDLL(str(folder / "timed.so"))
 

@@ -16,7 +16,20 @@ from jaxtyping import Array
 import robustctl as rc
 from robustctl.classical import PID
 from robustctl.loops import (
-    Alongside, AllOf, Barrier, Delay, Filter, Gain, Guarded, Limits, Parallel, RateLimit, Series, StateLimits, Youla, feedback,
+    AllOf,
+    Alongside,
+    Barrier,
+    Delay,
+    Filter,
+    Gain,
+    Guarded,
+    Limits,
+    Parallel,
+    RateLimit,
+    Series,
+    StateLimits,
+    Youla,
+    feedback,
     internal_model,
 )  # fmt: skip
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Signal

@@ -82,7 +82,7 @@ def cppcheck():
 
 def check_rules(folder, names):
     cppcheck()
-    made = written(folder, names, "float32")
+    made = written(folder, "float32", names)
     for each in made.values():
         found, why = misra(folder / f"{each.program.name}.c")
         assert found is not None and found["others"] == {}, (each.program.name, found, why)

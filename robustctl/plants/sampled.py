@@ -337,6 +337,11 @@ class _Prepared(Sampled):
         return self
 
     @override
+    def lft(self) -> LFT | None:
+        """Return the form with the matrices of one sample as they are, which may have been rounded."""
+        return sampled_form(self, self.change)
+
+    @override
     def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:
         assert self.change is not None
         return _moved(self.change, x, u, d)

@@ -123,8 +123,8 @@ def _subspace(measured: Measured, order: int, radius: float) -> Linear:
     powers = z[:, None] ** np.arange(rows)
     outputs = np.einsum("kr,koj->rokj", powers, G).reshape(rows * ny, n * nu)
     inputs = np.einsum("kr,ij->rikj", powers, np.eye(nu)).reshape(rows * nu, n * nu)
-    factor = np.linalg.qr(_real(np.vstack([inputs, outputs])).T, mode="r").T
-    left = factor[rows * nu :, rows * nu :]
+    factor = np.asarray(np.linalg.qr(_real(np.vstack([inputs, outputs])).T, mode="r"))
+    left = factor[rows * nu :, rows * nu :].T
     # The errors of neighboring rows are those of one response: their covariance weights the projection.
     errors = np.einsum("kr,ko,ks->rsok", powers, np.sum(std**2, axis=2), powers.conj())
     covariance = np.einsum("rsok,op->rosp", np.real(errors), np.eye(ny)).reshape(rows * ny, rows * ny)
@@ -155,7 +155,7 @@ def _rows(shape: tuple[int, int, int], order: int) -> int:
 
 
 def _real(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([values.real, values.imag], axis=-1)
+    return np.concatenate([np.real(values), np.imag(values)], axis=-1)
 
 
 def _with_inputs(A: np.ndarray, C: np.ndarray, measured: Measured) -> Linear:

@@ -70,7 +70,7 @@ def of_type(
 
 def made_of(value: Any, kind: type[Kind]) -> Kind:
     """Return a value of a class as it is, and an object of the class with any other value as its first argument."""
-    return value if isinstance(value, kind) else kind(value)
+    return value if isinstance(value, kind) else kind(value)  # pyright: ignore[reportCallIssue]
 
 
 def is_real(value: Any) -> TypeIs[float | int]:

@@ -248,8 +248,8 @@ class _Counted(NamedTuple):
 def _run(
     loop: Feedback, size: Array, key: PRNGKeyArray, episodes: int, samples: int, limits: StateLimits | None
 ) -> _Counted:
-    assert isinstance(loop.plant, Sampled)
-    task, plant = _Switching(loop.plant.plant, size=size), loop.plant
+    plant = of_type(loop.plant, Sampled, "the loop must be about a Sampled plant")
+    task = _Switching(plant.plant, size=size)
     references = jnp.zeros((samples, *loop.undisturbed().r.shape), size.dtype)
 
     def one(k: Array) -> _Counted:

@@ -252,7 +252,14 @@ def closed_wiring(nine, inverse: np.ndarray, wiring) -> Wired:
 
 
 def amplified(whole: Iterable[np.ndarray], moved: Iterable[np.ndarray], most: float) -> float:
-    """Return how many times more each row and column moves, relative to its own size, than what it was made of; from 1 to `most`."""
+    """Return how many times more rows and columns move, relative to their own sizes, than what they were made of: from 1 to `most`.
+
+    **Arguments:**
+
+    - `whole`: matrices.
+    - `moved`: how far their entries move, see `Wired`.
+    - `most`: the largest number that is returned.
+    """
     found = 1.0
     for axis in (0, 1):
         for M, dM in zip(whole, moved, strict=True):

@@ -47,6 +47,9 @@ MODELS = {
 }
 """Two tanks have the first three, the measured cascaded tanks all."""
 
+BATCH = 50
+"""Random systems after which the file is written."""
+
 PARTS = ("timings", "trained", "random")
 
 SIZES = ((4, 8, (8, 8)), (10, 20, (32, 32)), (20, 40, (64, 64)), (40, 60, (100, 100)), (75, 100, (140, 140)))
@@ -128,37 +131,61 @@ RANDOM = {
 }
 
 
-def random_systems(count: int, seed: int, minutes: float) -> dict[str, Any]:
-    """Prove random systems, check each proof exactly and search hard for a larger gain; as many as the time allows."""
-    begin, false, ratios, tally = time.monotonic(), [], [], Counter()
-    done = 0
-    for k in range(count):
-        if time.monotonic() - begin > 60 * minutes:
-            break
-        name = list(RANDOM)[k % len(RANDOM)]
-        key, draw_key = jr.split(jr.fold_in(jr.key(seed), k))
-        size = 10 ** np.random.default_rng((seed, k)).uniform(-0.7, 0.7)
-        system = draw(RANDOM[name](key), draw_key, size).explicit()
-        certificate, done = rc.certify(system), k + 1
-        lower = rc.certificates.lower_bound(system, seed=k, horizon=50, steps=30).value
-        checks = (
-            ("gain", certificate.gain_proof, network_gain_proven),
-            ("rate", certificate.rate_proof, network_rate_proven),
-        )
-        for what, proof, proven in checks:
-            tally[what] += proof is not None
-            if proof is not None and not proven(system, proof):
-                false.append(f"case {k}, {name}: the {what} is not proven in rational arithmetic")
-        tally["unproven"] += certificate.gain_proof is None
-        if is_false(certificate.gamma, lower):
-            false.append(f"case {k}, {name}: found {lower}, proven {certificate.gamma}")
-        if certificate.gamma:
-            ratios.append(lower / certificate.gamma)
+def random_system(k: int, seed: int) -> tuple[str, rc.System]:
+    """Return the kind and the system of a case."""
+    name = list(RANDOM)[k % len(RANDOM)]
+    key, draw_key = jr.split(jr.fold_in(jr.key(seed), k))
+    size = 10 ** np.random.default_rng((seed, k)).uniform(-0.7, 0.7)
+    return name, draw(RANDOM[name](key), draw_key, size).explicit()
+
+
+def tried(k: int, seed: int) -> dict[str, Any]:
+    """Prove a random system, check each proof exactly and search hard for a larger gain."""
+    name, system = random_system(k, seed)
+    certificate = rc.certify(system)
+    lower = rc.certificates.lower_bound(system, seed=k, horizon=50, steps=30).value
+    checks = (
+        ("gain", certificate.gain_proof, network_gain_proven),
+        ("rate", certificate.rate_proof, network_rate_proven),
+    )
+    given = [(what, proof, proven) for what, proof, proven in checks if proof is not None]
+    wrong = [
+        f"case {k}, {name}: the {what} is not proven in rational arithmetic"
+        for what, proof, proven in given
+        if not proven(system, proof)
+    ]
+    if is_false(certificate.gamma, lower):
+        wrong.append(f"case {k}, {name}: found {lower}, proven {certificate.gamma}")
+    ratio = lower / certificate.gamma if certificate.gamma else None
+    return {"proven": [what for what, *_ in given], "ratio": ratio, "wrong": wrong}
+
+
+def random_systems(found: dict[str, Any], count: int, seed: int) -> dict[str, Any]:
+    """Return an account of random systems with so many more tried."""
+    begin, done = time.process_time(), found.get("systems", 0)
+    cases = [tried(k, seed) for k in range(done, done + count)]
+    ratios = [*found.get("ratios", []), *(case["ratio"] for case in cases)]
+    wrong = [*found.get("wrong", []), *(text for case in cases for text in case["wrong"])]
+    tally = Counter(what for case in cases for what in case["proven"])
+    gains = found.get("proofs_of_gains", 0) + tally["gain"]
+    known = [ratio for ratio in ratios if ratio is not None]
     return {
-        "systems": done, "asked": count, "proofs_of_gains": tally["gain"], "proofs_of_rates": tally["rate"],
-        "without_a_gain": tally["unproven"], "false": len(false), "wrong": false[:20],
-        "median_lower_over_proven": float(np.median(ratios)), "largest_lower_over_proven": float(np.max(ratios)),
+        "systems": done + count, "proofs_of_gains": gains, "proofs_of_rates": found.get("proofs_of_rates", 0) + tally["rate"],
+        "without_a_gain": done + count - gains, "false": len(wrong), "wrong": wrong,
+        "median_lower_over_proven": float(np.median(known)), "largest_lower_over_proven": float(np.max(known)),
+        "cpu_seconds": found.get("cpu_seconds", 0.0) + time.process_time() - begin, "ratios": ratios,
     }  # fmt: skip
+
+
+def continued(path: Path, results: dict[str, Any], count: int, minutes: float) -> None:
+    """Try random systems until all are or the time ends, from where the file ends if it is of this commit; write after each batch."""
+    begin, found = time.monotonic(), results.get("random", {})
+    if found.get("commit") != results["commit"]:
+        found = {}
+    while (left := count - found.get("systems", 0)) > 0 and time.monotonic() - begin < 60 * minutes:
+        found = random_systems(found, min(left, BATCH), 0) | {"asked": count, "commit": results["commit"]}
+        results["random"] = found
+        write_json(path, results)
 
 
 def timings(largest: int, seed: int) -> list[dict[str, Any]]:
@@ -221,9 +248,10 @@ def main() -> int:
         ]
         results |= {"epochs": given.epochs, "trained": runs, "summary": summary(runs)}
     if "random" in given.parts:
-        results["random"] = random_systems(given.systems, 0, given.minutes)
+        continued(given.out, results, given.systems, given.minutes)
     write_json(given.out, results)
-    print(results.get("summary"), results.get("random"))
+    shown = {name: value for name, value in results.get("random", {}).items() if name != "ratios"}
+    print(results.get("summary"), shown)
     return 1 if any(results.get(part, {}).get("false") for part in ("summary", "random")) else 0
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from .checks import checked_delays
 from .lft import LFT, Claim, block_diagonal, linear, series
 from .registry import registered
-from .system import System, dtype_of
+from .system import SignalLimits, System, dtype_of
 
 HEAVY = 1e6
 """Weight of the last entries of the queue over what they do to the inner state, so that margins of 1e-5 remain."""
@@ -127,6 +127,18 @@ class Delayed(System):
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return that of the inner system, whose inputs these are."""
         return self.system.input_range()
+
+    def input_limits(self) -> SignalLimits | None:
+        """Return those of the inner system."""
+        return self.system.input_limits()
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return those of the inner system."""
+        return self.system.output_limits()
+
+    def actuator_limits(self) -> SignalLimits | None:
+        """Return those of the inner system."""
+        return self.system.actuator_limits()
 
     def init_state(self) -> DelayedState:
         """Return zeros in the registers, and the inner system's initial state."""

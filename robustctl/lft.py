@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import InvalidModelError
-from .linalg import PRODUCT_ROUNDINGS, cancellation, closed_wiring
+from .linalg import PRODUCT_ROUNDINGS, amplified, cancellation, closed_wiring
 from .slopes import Slopes as Slopes
 
 BOUND_ROUNDING = 1e-11
@@ -245,7 +245,7 @@ def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
         raise InvalidModelError(
             "a loop must have a sample of delay in it or a direct path that can be solved for, got I - D F singular"
         ) from error
-    whole, sizes = closed_wiring(nine, inverse, (F, G, H, J))
+    whole, sizes, moved = closed_wiring(nine, inverse, (F, G, H, J))
     inner = max((part.roundings for part in parts), default=0.0)
     # Products of a system's own numbers are off by the rounding of extended precision, products of products by that of float64.
     unit = 1.0 if inner else float(np.finfo(np.longdouble).eps / np.finfo(np.float64).eps)
@@ -255,7 +255,7 @@ def interconnect(parts: Sequence[LFT], F, G, H, J) -> LFT:
         *whole,
         blocks=tuple(block for part in parts for block in part.blocks),
         assumptions=tuple(assumptions),
-        roundings=1.0 + PRODUCT_ROUNDINGS * inner,
+        roundings=1.0 + amplified(whole, moved, PRODUCT_ROUNDINGS) * inner,
     )
 
 

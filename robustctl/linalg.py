@@ -6,7 +6,7 @@ the default matrix product rounds to ten bits (TF32), which would void every cer
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -57,12 +57,12 @@ def slack(dtype) -> float:
 
 
 def headroom(dtype) -> float:
-    """Return the part of a gain that is left to rounding, 4,096 eps: 5e-4 in float32 and 9e-13 in float64.
+    """Return the part of a gain that is left to rounding, `sqrt(2 eps)`: 5e-4 in float32 and 2e-8 in float64.
 
-    A model's arrays are off by eps, its gain by eps times what its metric and `(I - D'D)^-1` amplify. With less,
-    some models in float32 whose free arrays are of unlike sizes could not be certified.
+    A model's arrays are off by eps, its gain by eps times what its metric and `(I - D'D)^-1` amplify: by `sqrt(cond P)` at least. With
+    4,096 eps some models in float64 whose metric has a condition of 2e10 could not be certified, with less some in float32.
     """
-    return 4096 * float(jnp.finfo(dtype).eps)
+    return float(2 * jnp.finfo(dtype).eps) ** 0.5
 
 
 @jax.custom_jvp
@@ -204,8 +204,23 @@ def cancellation(products: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[str
     return ()
 
 
-def closed_wiring(nine, inverse: np.ndarray, wiring) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the nine matrices of a system whose inputs are wired to its outputs, and the sizes of the terms that they add up.
+class Wired(NamedTuple):
+    """The nine matrices of a system whose inputs are wired to its outputs.
+
+    **Arguments:**
+
+    - `whole`: A, B1, B2, C1, D11, D12, C2, D21, D22.
+    - `sizes`: of the terms that each entry adds up.
+    - `moved`: by how much each entry moves, at most and to first order, if every entry of the open system moves by its own size.
+    """
+
+    whole: list[np.ndarray]
+    sizes: list[np.ndarray]
+    moved: list[np.ndarray]
+
+
+def closed_wiring(nine, inverse: np.ndarray, wiring) -> Wired:
+    """Return the nine matrices of a system whose inputs are wired to its outputs, and what their rounding depends on.
 
     ::
 
@@ -227,9 +242,24 @@ def closed_wiring(nine, inverse: np.ndarray, wiring) -> tuple[list[np.ndarray], 
     # each step squares the relative error of the inverse
     for _ in range(2):
         y = y + R @ (right - y + D22 @ (F @ y))
-    C2, D21, D22, R, G = sizes[6], sizes[7], sizes[8], sizes[9], sizes[11]
-    whole, added = _wired(given, y), _wired(sizes, R @ np.hstack([C2, D21, D22 @ G]))
-    return [np.asarray(M, np.float64) for M in whole], [np.asarray(M, np.float64) for M in added]
+    C2, D21, D22, R, F, G, H, _ = sizes[6:]
+    right = np.hstack([C2, D21, D22 @ G])
+    # y = D22 (F y + G e) + ..., of which C2, D21 and D22 move
+    dy = R @ (right + D22 @ (F @ np.abs(y)))
+    ends = np.split(H @ dy, np.cumsum((C2.shape[1], D21.shape[1])), axis=1)
+    found = _wired(given, y), _wired(sizes, R @ right), [*_wired(sizes, np.abs(y) + dy)[:6], *ends]
+    return Wired(*([np.asarray(M, np.float64) for M in each] for each in found))
+
+
+def amplified(whole: Iterable[np.ndarray], moved: Iterable[np.ndarray], most: float) -> float:
+    """Return how many times more each row and column moves, relative to its own size, than what it was made of; from 1 to `most`."""
+    found = 1.0
+    for axis in (0, 1):
+        for M, dM in zip(whole, moved, strict=True):
+            size, change = (np.linalg.norm(A, axis=axis) for A in (M, dM))
+            ratio = change[change > 0] / np.maximum(size[change > 0], 1e-300)
+            found = max(found, float(ratio.max(initial=1.0)))
+    return min(found, most)
 
 
 def _wired(given, y: np.ndarray) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from .errors import InvalidModelError, RobustctlError
 from .lft import LFT, Claim, float64, rescaled
 from .registry import registered
-from .system import Parameterization, System, dtype_of
+from .system import Parameterization, SignalLimits, System, dtype_of
 
 
 def _floats(values) -> tuple[float, ...]:
@@ -136,6 +136,18 @@ class Scaled(System):
         mean, std = float64(self.u_mean, self.u_std)
         return mean, std
 
+    def input_limits(self) -> SignalLimits | None:
+        """Return the inner system's limits in the inputs' own units."""
+        return _unscaled(self.system.input_limits(), self.u_mean, self.u_std)
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return the inner system's limits in the outputs' own units."""
+        return _unscaled(self.system.output_limits(), self.y_mean, self.y_std)
+
+    def actuator_limits(self) -> SignalLimits | None:
+        """Return what the inner system's actuators can do, in the outputs' own units."""
+        return _unscaled(self.system.actuator_limits(), self.y_mean, self.y_std)
+
     def init_state(self) -> PyTree:
         """Return the inner system's initial state."""
         return self.system.init_state()
@@ -182,6 +194,16 @@ class Scaled(System):
     def prepare(self) -> "Scaled":
         """Return the same with the inner system prepared."""
         return dataclasses.replace(self, system=self.system.prepare())
+
+
+def _unscaled(limits: SignalLimits | None, mean: Array, std: Array) -> SignalLimits | None:
+    """Return limits of scaled signals in the signals' own units."""
+    if limits is None:
+        return None
+    mean64, std64, low, high = float64(mean, std, *limits)
+    ends = mean64 + std64 * np.stack([low, high])
+    # A scale below zero turns a lowest value into a highest.
+    return ends.min(axis=0), ends.max(axis=0)
 
 
 def _check_width(name: str, got: tuple[int, ...], scales: tuple[int, ...]) -> None:

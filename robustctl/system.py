@@ -1,7 +1,6 @@
 """The two nouns: a `System` steps through time, a `Parameterization` is what training moves."""
 
 import abc
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,81 +11,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
+from .certifiable import Certifiable as Certifiable
+from .certifiable import Unknown as Unknown
 from .errors import InvalidModelError
 from .lft import LFT, Claim
 from .pytrees import shape_of
 
-
-class Unknown:
-    """A class attribute that is None until a subclass has a field or property of its name."""
-
-    def __get__(self, instance, owner=None) -> Any:
-        """Return None for an instance; the class itself has no such attribute, so that dataclasses see no default."""
-        if instance is None:
-            raise AttributeError("unknown until a subclass defines it")
-        return None
-
-
-class Certifiable(eqx.Module):
-    """A map or system that may describe itself for a proof.
-
-    A subclass that overrides any inherited method, in its own body or through a mixin, no longer computes what its parents'
-    `lft()` and `modes()` describe. It inherits neither: it makes no claim until it defines `lft()` itself.
-    """
-
-    def __init_subclass__(cls, **kwargs):
-        """Discard an inherited description where the class overrides what it describes."""
-        super().__init_subclass__(**kwargs)
-        # A class that defines one of them itself vouches for it; the definition at the bottom makes no claim.
-        for name in ("lft", "modes"):
-            defining = [base for base in cls.__mro__ if name in vars(base)]
-            if name in vars(cls) or len(defining) < 2 or not _overrides(cls, defining[0]):
-                continue
-            setattr(cls, name, getattr(defining[-1], name))
-            if name == "lft":
-                cls.claim = None  # pyright: ignore[reportAttributeAccessIssue]
-
-    def lft(self) -> LFT | None:
-        """Return what is known of it for a proof, in float64; None where nothing is."""
-        return None
-
-    def check_parts(self) -> None:
-        """Refuse parts, as a file may hold them, that do not fit each other; only shapes are computed. Default: nothing is checked.
-
-        **Raises:** `ValueError`.
-        """
-
-
-_HARMLESS = {
-    "check_parts", "claim", "undisturbed", "one_sample", "nu", "ny", "references", "dt", "inputs", "outputs", "states",
-    "input_units", "output_units",
-}  # fmt: skip
-"""What a subclass may redefine without changing what its parents compute."""
-
-_DECIDES = {"__call__", "__getattribute__", "__getattr__"}
-"""The special methods that decide what a class computes; constructors and representations compute nothing."""
-
-
-def _overrides(cls: type, owner: type) -> bool:
-    """Return whether a class redefines a method or property that `owner`, the class of its description, relies on.
-
-    Any value counts, a compiled function or a field that hides a method included, and so does a class that multiple
-    inheritance puts between the owner and its parents.
-    """
-    known = [base for base in owner.__mro__ if base is not object]
-    for added in cls.__mro__:
-        if added in owner.__mro__:
-            continue
-        for name in {*vars(added), *inspect.get_annotations(added)} - _HARMLESS:
-            special = name.startswith("__") and name not in _DECIDES
-            # Fields and helpers that no parent has decide nothing that a parent's description covers.
-            if not special and any(_is_behavior(vars(base).get(name)) for base in known):
-                return True
-    return False
-
-
-def _is_behavior(value: Any) -> bool:
-    return callable(value) or hasattr(type(value), "__get__")
+SignalLimits = tuple[Any, Any]
+"""Lowest and highest values of signals, (n,) each, infinite where there is no limit."""
 
 
 class System(Certifiable):
@@ -136,6 +68,22 @@ class System(Certifiable):
         """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""
         return ""
 
+    def branches(self) -> tuple["System", ...]:
+        """Return the systems that read the same input and whose states, one after the other, are this one's: itself by default."""
+        return (self,)
+
+    def linear_part(self) -> tuple[Any, ...] | None:
+        """Return A, B, C, D, bx, by of `x+ = A x + B u + bx`, `y = C x + D u + by`, what it is without its nonlinear channels.
+
+        By default of its `lft()`, the offsets zero; None without one.
+        """
+        form = self.lft()
+        return (
+            None
+            if form is None
+            else (form.A, form.B2, form.C2, form.D22, np.zeros(form.nx), np.zeros(len(form.C2)))
+        )
+
     def modes(self) -> tuple["System", ...]:
         """Return the systems between which this one may switch at any sample, each without `flags` among its inputs.
 
@@ -163,6 +111,18 @@ class System(Certifiable):
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:
         """Return what the inputs are about and the size of their deviations, (nu,) each: 0 and 1 where the class does not know them."""
         return np.zeros(self.nu or 0), np.ones(self.nu or 0)
+
+    def input_limits(self) -> SignalLimits | None:
+        """Return what the inputs are meant to stay between, a plant's actuators for example; None where unknown."""
+        return None
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return what every output stays between, whatever the system reads; None where nothing ensures that."""
+        return None
+
+    def actuator_limits(self) -> SignalLimits | None:
+        """Return, of a controller, what the actuators can do with its outputs, which may exceed it; None where unknown."""
+        return None
 
     @abc.abstractmethod
     def init_state(self) -> PyTree:
@@ -258,6 +218,11 @@ class StrictlyProper(System):
     def check_steps(self) -> None:
         """Check the steps in time that it is integrated with, before a loop is made about it; default: there are none."""
 
+    @property
+    def sampled(self) -> Any:
+        """The `rc.plants.Sampled` that it is or wraps unchanged; None where there is none."""
+        return None
+
     @abc.abstractmethod
     def output(self, x: PyTree, w: PyTree) -> PyTree:
         """Return what a controller reads at state `x`."""
@@ -295,6 +260,10 @@ class Parameterization(eqx.Module):
         **Raises:** `ValueError`.
         """
 
+    def trained_ranges(self) -> dict[str, list[list[float]]] | None:
+        """Return lowest and highest values of the inputs `u` and outputs `y` of the record that it was trained on; None where unknown."""
+        return None
+
     def quiet(self, factor: float = 1e-2) -> "Parameterization":
         """Return the model with its output scaled down by `factor`, so that a policy starts at its base controller.
 
@@ -317,7 +286,8 @@ def explicit_of(model: Any) -> Any:
 
 
 def dtype_of(model: PyTree):
-    """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too."""
+    """Return the dtype of a model's floating-point arrays, with shapes and dtypes alone too; JAX's default where there are none."""
     # Shapes alone have a dtype too, so that a model that is only being sized can be asked.
     leaves = (leaf for leaf in jax.tree.leaves(model) if shape_of(leaf) is not None)
-    return jnp.result_type(*(leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)))
+    found = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.result_type(*found or [float])

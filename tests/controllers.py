@@ -51,6 +51,27 @@ def guarded_filter():
     return loops.AllOf((loops.Limits(-1.0, 1.0), loops.RateLimit(per_second=5.0, dt=0.1), barrier))
 
 
+def guarded_prediction():
+    """Two controls, so that the QP of several half-spaces, the way to the fallback and every set of states are in it."""
+    plant = rc.StateSpace(0.9 * np.eye(2), 0.1 * np.eye(2), np.eye(2), np.zeros((2, 2)), dt=0.1)
+    rows, disturbance = [[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], 0.01 * np.eye(2)
+    limits, tube = loops.StateLimits(rows, [1.0, 1.0, 1.0]), loops.Tube.linear(0.9 * np.eye(2), disturbance)
+    kept = loops.maximal_invariant_set(0.9 * np.eye(2), limits, disturbance)
+    predicted = loops.Predicted(
+        plant, limits, 3, tube=tube, terminal=tube.ellipsoid(limits), error=[0.01, 0.01], low=-1.0, high=1.0
+    )
+    filter = loops.AllOf((loops.InvariantSet(plant, kept, disturbance, error=[0.01, 0.01]), predicted))
+    return loops.Guarded(loops.Gain(-jnp.eye(2), jnp.ones(2), jnp.zeros(2)), filter, loops.zero_gain(2, 2))
+
+
+def governor():
+    servo = loops.Gain(jnp.array([[-0.4, 0.5]]), jnp.zeros(2), jnp.zeros(1))
+    plant = rc.StateSpace([[0.9]], [[1.0]], [[1.0]], [[0.0]], dt=0.1)
+    return loops.ReferenceGovernor(
+        plant, servo, loops.StateLimits([[1.0]], [1.0]), [0.05], low=-1.0, high=1.0
+    )
+
+
 def estimate_feedback(estimator):
     return classical.EstimateFeedback(estimator, classical.lqr(tanks(), [1.0, 1.0], 1.0).controller)
 
@@ -155,6 +176,11 @@ CONTROLLERS = {
     ),
     "parallel": lambda: loops.Parallel(pid(), q(nu=2)),
     "guarded": lambda: loops.Guarded(pid(), guarded_filter(), pid(low=-1.0, high=1.0), stale_after=3),
+    "guarded by sets": guarded_prediction,
+    "reference governor": governor,
+    "tube MPC": lambda: (
+        classical.tube_mpc(tanks(), [1.0, 1.0], 1.0, [0.1, 0.1], horizon=3, x_high=12.0).controller
+    ),
     "series": lambda: loops.Series(loops.Delay(jnp.zeros(1), 3), loops.Series(lag(), loops.zero_gain(1, 2))),
     "loop": lambda: loops.feedback(cart(), design().controller),
     "loop of a model": lambda: loops.feedback(loops.ModelPlant(lag()), pid()),

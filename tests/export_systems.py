@@ -15,7 +15,23 @@ from jaxtyping import Array
 
 import robustctl as rc
 from robustctl.classical import PID
-from robustctl.loops import Alongside, Delay, Gain, Parallel, Series, Youla, feedback, internal_model
+from robustctl.loops import (
+    AllOf,
+    Alongside,
+    Barrier,
+    Delay,
+    Filter,
+    Gain,
+    Guarded,
+    Limits,
+    Parallel,
+    RateLimit,
+    Series,
+    StateLimits,
+    Youla,
+    feedback,
+    internal_model,
+)  # fmt: skip
 from robustctl.plants import Imperfections, LinearPlant, Sampled, Signal
 from robustctl.system import explicit_of
 
@@ -230,6 +246,19 @@ def integral_base():
     return rc.classical.linear_base(pendulum(), [1.0, 1.0, 0.1], [0.1], [1.0, 1.0], [0.1], integral=True)
 
 
+def guarded(filter: Filter) -> Guarded:
+    """A bold controller behind a filter, which falls back on a careful one where a reading is out of range."""
+    bold, base = (
+        Gain(-jnp.array([gains]), jnp.zeros(2), jnp.array([0.1])) for gains in ([9.0, 1.0], [1.0, 1.5])
+    )
+    return Guarded(bold, filter, base, back=3, stale_after=4, y_low=[-2.0, -2.0], y_high=[2.0, 2.0])
+
+
+def barrier() -> Barrier:
+    cart = Sampled(LinearPlant([[0.0, 1.0], [0.0, -0.2]], [[0.0], [1.0]], np.eye(2)), 0.1)
+    return Barrier(cart, StateLimits([[0.0, 1.0], [1.0, 0.5]], [0.5, 2.0]), 0.3, low=[-100.0], high=[100.0])
+
+
 CASES = {
     "r2dn": Case(lambda: bumped(rc.nn.ContractingR2DN(**R2DN))),
     "r2dn_lipschitz": Case(lambda: bumped(rc.nn.LipschitzR2DN(gamma=2.0, **R2DN))),
@@ -337,6 +366,10 @@ CASES = {
     "youla_integral": Case(lambda: youla(integral_base(), 2), 2),
     "youla_internal_model": Case(lambda: youla(internal_model(tanks())), 1, 8.0),
     "alongside": Case(lambda: Alongside(PID(8.0, 2.0, 4.0, dt=0.1), pendulum(), small_q(2).explicit()), 2),
+    "guarded_limits": Case(lambda: guarded(Limits([-1.0], [1.5]))),
+    "guarded_rate": Case(lambda: guarded(RateLimit(per_second=[3.0], dt=0.1))),
+    "guarded_barrier": Case(lambda: guarded(barrier())),
+    "guarded_all_of": Case(lambda: guarded(AllOf((Limits([-1.0], [1.5]), RateLimit([0.6]), barrier())))),
     "cart_pole": Case(lambda: Sampled(rc.plants.CartPole(), 0.02), -1, size=0.01),
     "loop": Case(own_loop, -1, size=0.1),
     "own_window": Case(SlidingMedian, 1),

@@ -76,7 +76,7 @@ MODELS = {
     "DissipativeR2DN": dissipative(rc.nn.DissipativeR2DN, **R2DN),
     "LongMemoryR2DN": lipschitz(rc.nn.LipschitzR2DN, init=rc.nn.long_memory, **R2DN),
     "R2DN with a bypass": with_phi(LIPSCHITZ, rc.nn.BypassLBDN, (5, 6)),
-    "R2DN with MaxMin": with_phi(LIPSCHITZ, rc.nn.Orthogonal, (4,), activation=rc.nn.max_min),
+    "R2DN with MaxMin": with_phi(LIPSCHITZ, rc.nn.Orthogonal, (6, 4), activation=rc.nn.max_min),
     "R2DN with GroupSort": with_phi(CONTRACTING, rc.nn.Orthogonal, (6,), activation=rc.nn.GroupSort(3)),
     "R2DN with Householder": with_phi(
         CONTRACTING, rc.nn.Orthogonal, (6, 3), activation=rc.nn.Householder((1, 2, -1))

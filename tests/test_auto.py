@@ -13,12 +13,12 @@ from robustctl.cli import main
 from robustctl.data import from_arrays
 from robustctl.errors import DataError, RobustctlError
 from robustctl.identify.auto import auto
-from robustctl.identify.ensemble import rate_share
 from robustctl.identify.pieces import cut_record, is_held, spans
 from robustctl.identify.recipe import delays, identify, without_held
 from robustctl.identify.search import Begin, Clock, Tried, _last, _lower, choose
 from robustctl.recipe import Recipe
 from robustctl.reports import fit_report
+from robustctl.train.optimizer import rate_share
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*outside of the trained range")
 """Short logs leave each other's range; the reports say so."""

@@ -114,8 +114,10 @@ def check_doubles(step, name, count):
     assert_near((x, found), (x_final, ys), 1e-12)
 
 
-# Between two orders of summation a Cholesky factor of float32 differs by more than a sum does: 1.03e-6 here.
-BOUND = {"ukf": 4e-6}
+# The covariance is a sum of squares of differences of points around the estimate, `P_ii = sum w d^2`. Where a point is rounded to another
+# neighbor, at 8 to 16 by e = 2^-20, it changes by `2 e sum w |d| <= 2 e sqrt(P_ii)`: of P = 1.276, the largest, 1.69e-6. JAX's own
+# float32 is off by 1.13e-6 from exact arithmetic, as is that of C; between the two there are 1.03e-6.
+BOUND = {"ukf": 1.69e-6}
 
 
 def check_floats(step, name, count, dtype="float32"):

@@ -82,10 +82,10 @@ def cppcheck():
 
 def check_rules(folder, names):
     cppcheck()
-    made = written(folder, names, "float32")
+    made = written(folder, "float32", names)
     for each in made.values():
-        found = misra(folder / f"{each.program.name}.c")
-        assert isinstance(found, dict) and found["others"] == {}, (each.program.name, found)
+        found, why = misra(folder / f"{each.program.name}.c")
+        assert found is not None and found["others"] == {}, (each.program.name, found, why)
 
 
 def test_no_rule_is_broken_but_those_with_a_reason(tmp_path):
@@ -104,8 +104,8 @@ def test_a_broken_rule_is_found(tmp_path):
     source.write_text(
         "int f(int a);\nint f(int a)\n{\n    if (a > 3) {\n        goto end;\n    }\n    a = 2;\nend:\n    return a;\n}\n"
     )
-    found = misra(source)
-    assert isinstance(found, dict) and "misra-c2012-15.1" in found["others"]
+    found, _ = misra(source)
+    assert found is not None and "misra-c2012-15.1" in found["others"]
     assert not set(found["deviations"]) - set(DEVIATIONS)
     assert other_rules(source, found) == ([], [])
     assert other_rules(source, {**found, "others": {}}) == (
@@ -117,7 +117,7 @@ def test_a_broken_rule_is_found(tmp_path):
 
 def test_without_cppcheck_it_is_not_checked(tmp_path, monkeypatch):
     monkeypatch.setattr("robustctl.export.misra.shutil.which", lambda *_, **__: None)
-    assert misra(tmp_path / "a.c") == "not checked: cppcheck was not found"
+    assert misra(tmp_path / "a.c") == (None, "not checked: cppcheck was not found")
     assert other_rules(tmp_path / "a.c", {"version": "Cppcheck 2"})[1] == [
         "the MISRA rules: not checked: cppcheck was not found"
     ]

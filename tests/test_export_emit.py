@@ -283,7 +283,8 @@ def test_what_is_written_compiles_for_other_signals_too(emit, what, tmp_path):
         return
     source = {"arduino": "model.ino", "ros2": "model_node.cpp"}[emit]
     standard = {"arduino": "-std=gnu++11", "ros2": "-std=c++17"}[emit]
-    run([*cpp, "-x", "c++", standard, *WARNINGS, f"-I{STUBS}", "-c", source, "-o", "around.o"], folder)
+    # All warnings at this level come before code is made, which takes a third of the time.
+    run([*cpp, "-x", "c++", standard, *WARNINGS, f"-I{STUBS}", "-fsyntax-only", source], folder)
 
 
 def test_a_package_of_ros_2_is_configured_and_built_by_cmake(folders, tmp_path):

@@ -53,6 +53,100 @@ def test_limits_of_the_plant_s_actuators_are_in_the_header(name):
     assert macros(text) == {"MODEL_TORQUE_ACTUATOR_LOW": -1.0, "MODEL_TORQUE_ACTUATOR_HIGH": 1.0}
 
 
+class Switched(rc.system.System):
+    """A user's own controller: one of two controls for each measurement."""
+
+    size: float
+    nu, ny, dt = 2, 2, 0.1
+
+    def init_state(self):
+        return jnp.zeros(())
+
+    def step(self, x, u):
+        return x, jnp.where(u > 0, -self.size, 2 * self.size)
+
+    def output_limits(self):
+        return np.full(2, -self.size), np.full(2, 2 * self.size)
+
+    def actuator_limits(self):
+        return np.full(2, -8.0), np.full(2, np.inf)
+
+
+class Shifted(Switched):
+    """One with another step, for which its parent's limits need not hold."""
+
+    def step(self, x, u):
+        return x, 100 * u
+
+
+class Twice(Switched):
+    """One whose limits are of another size than its output."""
+
+    def output_limits(self):
+        return -1.0, 1.0
+
+
+class OwnBase(rc.loops.Base):
+    """A user's own base controller, with a model of its own of the plant."""
+
+    nu, ny, dt = 1, 1, 0.1
+
+    def init_state(self):
+        return jnp.zeros(1)
+
+    def output(self, x, w=None):
+        return x
+
+    def advance(self, x, u, w):
+        return 0.5 * x + u + 0.1 * w
+
+    def control(self, x):
+        return -0.2 * x
+
+    def undisturbed(self, references=0):
+        return jnp.zeros(1 + references)
+
+    def input_limits(self):
+        return np.array([-3.0]), np.array([4.0])
+
+
+def ends(low, high, kind=""):
+    """Constants of two outputs with the same limits."""
+    values = {"LOW": low, "HIGH": high}
+    return {f"MODEL_Y_{k}{kind}_{end}": v for k in range(2) for end, v in values.items() if np.isfinite(v)}
+
+
+def test_limits_of_a_user_s_own_controller_are_in_the_header():
+    own = Switched(3.0)
+    can = ends(-8.0, np.inf, "_ACTUATOR")
+    assert macros(header_of(own)) == ends(-3.0, 6.0) | can
+    assert macros(header_of(rc.Delayed(own, (2, 0)))) == ends(-3.0, 6.0) | can
+    # y = -y_scaled + 1, so that the highest becomes the lowest.
+    one = jnp.ones(2)
+    scaled = rc.scaled.Scaled(own, 0 * one, one, one, -one)
+    assert macros(header_of(scaled)) == ends(-5.0, 4.0) | ends(-np.inf, 9.0, "_ACTUATOR")
+    assert macros(header_of(Shifted(3.0))) == can
+    with pytest.raises(InvalidModelError, match=r"output_limits\(\) of Twice must return .* of shape \(2,\)"):
+        header_of(Twice(3.0))
+
+
+def test_limits_of_a_user_s_own_base_controller_are_those_of_the_actuators():
+    found = macros(
+        header_of(rc.loops.Youla(OwnBase(), rc.loops.Gain(jnp.ones((1, 1)), jnp.zeros(1), jnp.zeros(1))))
+    )
+    assert found == {"MODEL_Y_ACTUATOR_LOW": -3.0, "MODEL_Y_ACTUATOR_HIGH": 4.0}
+
+
+def test_limits_of_a_filter_are_those_of_the_guarded_controller():
+    limits, rate = rc.loops.Limits([-1.0, -1.0], [2.0, 2.0]), rc.loops.RateLimit([0.5, 0.5])
+    tighter = rc.loops.Limits([-0.5, -np.inf], [np.inf, 1.0])
+    own = Switched(3.0)
+    found = macros(header_of(rc.loops.Guarded(own, rc.loops.AllOf((limits, rate, tighter)), own)))
+    y0, y1 = {"MODEL_Y_0_LOW": -0.5, "MODEL_Y_0_HIGH": 2.0}, {"MODEL_Y_1_LOW": -1.0, "MODEL_Y_1_HIGH": 1.0}
+    assert found == y0 | y1 | ends(-8.0, np.inf, "_ACTUATOR")
+    assert not macros(header_of(rc.loops.Guarded(PID, rc.loops.RateLimit([0.5]), PID)))
+
+
 def fitted(second=(np.inf, -np.inf)):
     """A model as a fit returns it, without the fit; its second output was never measured, unless it has a range."""
     q = rc.nn.StableLinear(nu=1, nx=1, ny=2, key=jr.key(0))

@@ -28,7 +28,7 @@ from robustctl.loops import (
     feedback,
 )  # fmt: skip
 from robustctl.loops.half_spaces import nearest
-from robustctl.plants import Imperfections, LinearPlant, Sampled, undisturbed
+from robustctl.plants import Imperfections, LinearPlant, Sampled, Task, draw, undisturbed
 
 DT = 0.1
 BACK = 3
@@ -133,6 +133,21 @@ def test_late_and_implausible_measurements_are_fallbacks_in_their_sample():
     np.testing.assert_array_equal(reason, expected)
     _, reason = outcomes(run(guarded(stale_after=1), jnp.zeros((3, 2))))
     np.testing.assert_array_equal(reason, [Reason.NONE, Reason.INPUT_STALE, Reason.INPUT_STALE])
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+def test_a_late_sample_of_the_plant_ends_in_fallback_within_that_sample(delay):
+    """The plant repeats a measurement that came late; noise rules out that it repeats one otherwise. NaN is one, too."""
+    late = Sampled(cart().plant, DT, Imperfections(noise=0.01, delay=delay, late=0.2))
+    system = Guarded(law(2.0, 2.0), BOX, BASE, back=0, stale_after=1)
+    ws = draw(Task(late.plant), late, jr.key(5), 120)
+    found = run(feedback(late, system), ws)
+    assert ws.late is not None and 10 < int(ws.late.sum()) < 50
+    outcome, reason = outcomes(rc.Trajectory(found.xs[1], None, found.x_final[1]))
+    np.testing.assert_array_equal(outcome == Outcome.FALLBACK, ws.late)
+    np.testing.assert_array_equal(reason == Reason.INPUT_STALE, ws.late)
+    marked = jnp.where(ws.late[:, None], jnp.nan, found.ys.y)
+    np.testing.assert_array_equal(outcomes(run(system, marked))[1] == Reason.INPUT_NOT_FINITE, ws.late)
 
 
 def test_nothing_makes_it_leave_its_box_or_its_rate():

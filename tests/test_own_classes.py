@@ -80,6 +80,44 @@ def test_own_model_from_a_log_to_a_report(tmp_path):
     assert loaded.explicit().dt == record.dt and loaded.explicit().inputs == record.inputs
 
 
+class OwnRecordModel(rc.train.RecordModel):
+    """A model of a record with a gain on its output, and without a delay, a trained range or an innovation gain."""
+
+    parameterization: rc.Parameterization
+    initial: eqx.Module
+    scaling: rc.data.Scaling = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+    inputs: tuple = eqx.field(static=True)
+    outputs: tuple = eqx.field(static=True)
+    input_units: tuple = eqx.field(static=True)
+    output_units: tuple = eqx.field(static=True)
+
+    def explicit(self):
+        scales = (jnp.asarray(a, self.dtype) for a in vars(self.scaling).values())
+        return rc.Scaled(self.parameterization.explicit(), *scales, dt=self.dt)
+
+
+def test_own_model_of_a_record_is_treated_as_what_fit_returns():
+    record = rc.problems.two_tanks(120, seed=0)
+    kind = rc.train.linear_warm_up(10)  # from the lft() of Modes
+    model = OwnModel(1, 2, 1, key=jr.key(0))
+    fitted = rc.fit(model, record, initial=kind, epochs=2, monitor=None, key=jr.key(1)).model
+    names = (
+        "parameterization",
+        "initial",
+        "scaling",
+        "dt",
+        "inputs",
+        "outputs",
+        "input_units",
+        "output_units",
+    )
+    own = OwnRecordModel(*(getattr(fitted, name) for name in names))
+    for run in (rc.simulate, lambda m, r: rc.compare_models({"one": m}, r)):
+        assert str(run(own, record)) == str(run(fitted, record))
+    assert own.trained is None and own.late == 0
+
+
 def test_own_model_as_a_policy_on_an_own_plant():
     sampled = rc.plants.Sampled(Heater(), 0.2)
     scenario = rc.loops.PlantScenario(

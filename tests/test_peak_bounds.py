@@ -1,5 +1,7 @@
 """Peak bounds: against the exact peak gain of linear systems, and simulations of networks."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.certificates import peak_bounds
+from robustctl.certificates import PeakBounds, peak_bounds, recheck
 from robustctl.errors import InvalidModelError, RobustctlError
 
 from .models import draw
@@ -123,3 +125,60 @@ def test_an_unstable_system_has_no_bound_and_says_why():
     system = rc.StateSpace(*(jnp.array([[v]]) for v in (1.1, 1.0, 1.0, 0.0)), 1.0)
     found = peak_bounds(system, [1.0])
     assert found.bounds["y[0]"] == np.inf and "poles 1.1" in found.unproven and "poles 1.1" in str(found)
+
+
+def two_lags():
+    """Outputs: a lag with a direct path, another lag, and one that nothing moves."""
+    A, B, C, D = np.diag([0.9, 0.5]), np.eye(2), np.diag([1.0, 2.0, 0.0])[:, :2], np.zeros((3, 2))
+    D[0, 0] = 0.5
+    return rc.StateSpace(*map(jnp.asarray, (A, B, C, D)), 1.0)
+
+
+@pytest.mark.parametrize("disturbance", [0.1, [0.1, 0.2], {"u[1]": 0.3}], ids=["norm", "each", "named"])
+def test_bounds_are_stored_and_checked_again_without_a_search(disturbance, monkeypatch):
+    system = two_lags()
+    found = peak_bounds(system, disturbance)
+
+    def searched(*given, **settings):
+        raise AssertionError("a recheck must not search")
+
+    monkeypatch.setattr("robustctl.certificates.peak.solve", searched)
+    again = PeakBounds.from_json(found.to_json())
+    assert again.to_json() == found.to_json() and again.bounds["y[2]"] == 0.0
+    recheck(again, system)
+    changed = rc.StateSpace(*(M * 1.001 for M in (system.A, system.B, system.C, system.D)), 1.0)
+    with pytest.raises(RobustctlError, match="other parts or weights"):
+        recheck(again, changed)
+
+
+def test_tampered_bounds_are_refused():
+    model = draw(rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(3,), key=jr.key(0)), jr.key(1), 1.0)
+    found = peak_bounds(model, [0.5])
+    recheck(PeakBounds.from_json(found.to_json()), model)
+    (name,), proof = found.proofs, found.proofs["y[0]"]
+
+    def with_proof(**changed):
+        other = dataclasses.replace(proof, **changed)
+        return dataclasses.replace(
+            found, proofs={name: other}, bounds={name: other.value}, rates={name: other.rate}
+        )
+
+    tampered = {
+        "a smaller bound": dataclasses.replace(found, bounds={name: found.bounds[name] / 2}),
+        "a faster rate": with_proof(rate=proof.rate / 2),
+        "a rate that was not proven": dataclasses.replace(found, rates={name: 0.1}),
+        "lighter disturbances": with_proof(mu=proof.mu / 10),
+        "a lighter direct path": with_proof(P=proof.P / 10, mu=proof.mu / 10),
+        "a larger disturbance": dataclasses.replace(found, disturbance={"u[0]": -1.0}),
+        "no proof": dataclasses.replace(found, proofs={}),
+        "negative multipliers": with_proof(multipliers=tuple(-t for t in proof.multipliers)),
+        "no multipliers": with_proof(multipliers=()),
+        "an indefinite metric": with_proof(P=-proof.P),
+    }
+    for other in tampered.values():
+        with pytest.raises(RobustctlError, match="must"):
+            recheck(other, model)
+    unproven = dataclasses.replace(
+        found, bounds={name: float("inf")}, proofs={}, rates={}, unproven="no time"
+    )
+    recheck(PeakBounds.from_json(unproven.to_json()), model)

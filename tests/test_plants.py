@@ -197,6 +197,28 @@ def test_jitter_stretches_each_sample(integrator):
     assert lengths.min() > 0.8 and lengths.max() < 1.2 and lengths.std() > 0.1
 
 
+def test_a_late_measurement_is_the_last_one_that_came(integrator):
+    system = Sampled(integrator, 1.0, Imperfections(noise=0.1, delay=2, late=0.3))
+    ws = draw(rc.plants.Task(integrator), system, jr.key(0), 400)
+    loop = feedback(system, rc.loops.Gain(-jnp.array([[0.1]]), jnp.zeros(1), jnp.ones(1)))
+    late, y = np.asarray(ws.late), np.asarray(rc.rollout(loop, ws).ys.y)[:, 0]
+    assert 0.2 < late.mean() < 0.4
+    came = np.maximum.accumulate(np.where(late, -1, np.arange(400)))
+    in_time = rc.rollout(loop, ws._replace(late=jnp.zeros(400, bool)))
+    assert np.abs(y - np.asarray(in_time.ys.y)[:, 0]).max() > 0.01  # the loop itself differs
+    np.testing.assert_array_equal(y[came >= 0], y[came[came >= 0]])
+    assert np.all(y[came < 0] == 0.0)
+    assert system.lft() is None and rc.loops.noiseless(system).lft() is not None
+
+
+def test_other_draws_are_those_without_late_samples(integrator):
+    some, none = (
+        Sampled(integrator, 1.0, Imperfections(noise=0.1, jitter=0.1, late=late)) for late in (0.5, None)
+    )
+    a, b = (draw(rc.plants.Task(integrator), system, jr.key(0), 9) for system in (some, none))
+    assert b.late is None and eqx.tree_equal(a._replace(late=None), b)
+
+
 def test_references_follow_the_outputs(integrator):
     system = Sampled(integrator, 1.0)
     w = system.undisturbed(references=1)._replace(r=jnp.array([2.5]))
@@ -216,6 +238,8 @@ def test_a_sample_time_that_means_nothing_is_refused(dt, integrator):
         (dict(delay=-1), "delay must be"),
         (dict(delay=1.5), "delay must be"),
         (dict(jitter=1.0), "jitter must be"),
+        (dict(late=1.0), "late must be a share"),
+        (dict(late=0.0), "late must be a share"),
         (dict(noise=0.0), "noise must be positive"),
         (dict(resolution=float("nan")), "resolution must be positive"),
         (dict(rate_limit=-1.0), "rate_limit must be positive"),

@@ -1,5 +1,7 @@
 """Regions of loops about nonlinear plants: kept by simulations, near the linear truth on small boxes, and refused with a reason."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 import robustctl as rc
-from robustctl.certificates import region
+from robustctl.certificates import Region, recheck, region
 from robustctl.errors import InvalidModelError, RobustctlError
 from robustctl.plants import Imperfections, Plant, Sampled, Signal, parameter
 
@@ -244,3 +246,39 @@ def test_another_equilibrium_can_be_the_middle():
     middle = rc.classical.equilibrium(shifted).x
     found = region(shifted, {"angle": 0.3, "speed": 1.0}, middle=middle)
     assert found.middle[0] == pytest.approx(float(middle[0].x[0])) and found.middle[0] > 0.1
+
+
+def test_a_region_is_stored_and_checked_again_without_a_search(found, monkeypatch):
+    def searched(*given, **settings):
+        raise AssertionError("a recheck must not search")
+
+    monkeypatch.setattr("robustctl.certificates.region_program.solve", searched)
+    again = Region.from_json(found.to_json())
+    assert again.to_json() == found.to_json()
+    recheck(again, loop_of())
+    proof = again.proof
+    tampered = {
+        "a larger region": dataclasses.replace(again, P=again.P / 2),
+        "larger disturbances": dataclasses.replace(
+            again, disturbance={"push": 2 * again.disturbance["push"]}
+        ),
+        "a smaller reach": dataclasses.replace(again, bounds={k: v / 2 for k, v in again.bounds.items()}),
+        "larger starts": dataclasses.replace(again, starts={k: 2 * v for k, v in again.starts.items()}),
+        "a faster rate": dataclasses.replace(
+            again, rate=again.rate / 2, proof=proof._replace(rate=again.rate / 2)
+        ),
+        "another rate than proven": dataclasses.replace(again, rate=again.rate / 2),
+        "a larger box": dataclasses.replace(again, box={k: 3 * v for k, v in again.box.items()}),
+        "lighter disturbances": dataclasses.replace(again, proof=proof._replace(mu=proof.mu / 100)),
+        "no multipliers": dataclasses.replace(again, proof=proof._replace(multipliers=())),
+        "multipliers that are negative": dataclasses.replace(
+            again, proof=proof._replace(multipliers=tuple(-t for t in proof.multipliers))
+        ),
+    }
+    for other in tampered.values():
+        with pytest.raises(RobustctlError, match="must"):
+            recheck(other, loop_of())
+    with pytest.raises(RobustctlError, match="other parts or weights"):
+        recheck(again, loop_of(gain=(9.5, 4.0)))
+    with pytest.raises(RobustctlError, match="to_json"):
+        Region.from_json("{}")

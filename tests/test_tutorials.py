@@ -107,6 +107,14 @@ def test_the_tutorial_on_your_own_plant_leaves_a_certified_policy_and_a_page(tmp
     page = (out / "report" / "report.html").read_text("utf-8")
     assert all(name in page for name in ("LQG, tuned", "Youla-R2DN", "coolant"))
     assert rc.certify(rc.load(out / "reactor_policy.safetensors"), prove=False).holds
+    assert "a sensor that hangs: passed, changed and fallback samples [2 0 2]" in text
+    assert "a late reading: passed, changed and fallback samples [2 0 2]" in text
+    evidence = json.loads((out / "evidence.json").read_text("utf-8"))
+    states = {line["kind"]: line["state"] for line in evidence["lines"]}
+    assert "exit status 0" in text and evidence["holds"]
+    assert states["certificate"] == states["guard"] == states["export"] == "holds"
+    links = re.findall(r'href="([^"]+)"', (out / "evidence.html").read_text("utf-8"))
+    assert len(links) > 5 and all((out / link).is_file() for link in links)
     assert {p.name for p in tmp_path.iterdir()} <= {"out", ".config", ".cache"}, "written elsewhere"
 
 
@@ -170,7 +178,7 @@ def test_the_commands_of_the_pages_are_understood(line, monkeypatch):
         return
     ran = []
     names = (
-        "Advise", "Certify", "Compare", "Demo", "Export", "FitLog", "New", "Report", "Rerun", "Simulate", "Watch",
+        "Advise", "Certify", "Compare", "Demo", "Evidence", "Export", "FitLog", "New", "Report", "Rerun", "Simulate", "Watch",
     )  # fmt: skip
     for command in {*benchmarks.COMMANDS.values(), *(getattr(cli, name) for name in names)}:
         monkeypatch.setattr(command, "__call__", lambda self: ran.append(self) or 0)

@@ -142,6 +142,16 @@ def faults(results: Results, name: str) -> str:
     return table(("policy", *found), [(p, *(cell(costs, p) for costs in found.values())) for p in policies])
 
 
+def shaking(results: Results) -> str:
+    """Write how much policies shake that were trained without and with the actuator's delay."""
+    rows = [
+        (row["trained_with_samples"], row["run_with_samples"], row["amplitude_m"], row["change_of_force_N"])
+        for row in results.get("actuator_delay", {"rows": []})["rows"]
+    ]
+    columns = ("trained with a delay of", "run with a delay of", "amplitude, m", "change of the force per sample, N")
+    return table(columns, rows)
+
+
 def fits(results: Results) -> str:
     keys, there = ("nrmse", "rmse", "fit_percent"), {n: results[n] for n in records.PUBLISHED if n in results}
     rows = [
@@ -190,4 +200,5 @@ def controllers(results: Results, name: str) -> str:
 
 TABLES = {f.__name__: f for f in (
     f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, controllers,
+    shaking,
 )}  # fmt: skip

@@ -191,6 +191,33 @@ def peaks(results: Results) -> str:
     })  # fmt: skip
 
 
+def guards(results: Results) -> str:
+    rows = []
+    for r in results.get("guarded", {}).get("plants", []):
+        guarded, others = r["guarded"], [r[name] for name in ("unguarded", "base", "tube MPC")]
+        beyond = r["beyond"]
+        rows.append(
+            (
+                r["plant"],
+                *(f"{each['broke_a_limit']} of {number(each['episodes'])}" for each in (guarded, *others)),
+                *(each["cost"] / others[0]["cost"] for each in (guarded, *others[1:])),
+                f"{number(guarded['passed'])} / {number(guarded['changed'])} / {number(guarded['fallback'])}",
+                f"{number(beyond['fallback'])}, {beyond['broke_a_limit']} of {number(beyond['episodes'])}",
+            )
+        )
+    names = "guarded", "unguarded", "base", "tube MPC"
+    heads = [*(f"{name}: broke a limit" for name in names), *(f"cost of {name}" for name in names if name != "unguarded")]
+    return table(("plant", *heads, "passed / changed / fallback", "beyond the size: fallback, broke a limit"), rows)
+
+
+def programs(results: Results) -> str:
+    return counts(results.get("guarded", {}).get("programs", {}), {
+        "problems": "random quadratic programs", "same_optimum": "same optimum to 1e-6",
+        "fallback_though_possible": "fallback although a control exists", "fallback_impossible": "fallback, and no control exists",
+        "wrong": "another control, or one where none exists", "largest_difference": "largest difference of an optimum",
+    })  # fmt: skip
+
+
 def units(results: Results) -> str:
     labels = {
         "norm_below": "H-infinity norm below a dense grid's", "norm_above": "H-infinity norm above it",
@@ -291,6 +318,8 @@ TABLES = {
         loop_errors,
         loop_limits,
         measured_loop,
+        guards,
+        programs,
         regions,
         peaks,
         units,

@@ -153,10 +153,10 @@ class _Slopes(NamedTuple):
 def slopes_of(sampled: Sampled, box: Interval) -> tuple[_Slopes, _Slopes]:
     """Return the slopes of the step, by [x, u, d], and of the output, by x, from the middle of a box.
 
-    **Raises:** `InvalidModelError` for a rate limit or a resolution, and same errors as `jacobian_box`.
+    **Raises:** `InvalidModelError` for a rate limit, a resolution or late samples, and same errors as `jacobian_box`.
     """
     given = fields_of(sampled.imperfections)
-    for name in ("rate_limit", "resolution"):
+    for name in ("rate_limit", "resolution", "late"):
         if given[name] is not None:
             raise InvalidModelError(
                 f"a plant on a box must be without {name}, whose slopes are not known; leave it off"

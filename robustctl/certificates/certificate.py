@@ -1,18 +1,15 @@
 """A certificate: what is proven of a model, and the numbers that prove it."""
 
 import dataclasses
-import json
 from typing import Any
 
 import numpy as np
 
-from ..errors import RobustctlError
 from ..pytrees import fields_of
-from ..store.json_text import json_text
 from .certificate_text import text_of
 from .proof import Proof
+from .stored import from_text, infinite, to_text
 
-FORMAT = 1
 PROOFS = ("gain_proof", "rate_proof", "supply_proof")
 
 
@@ -81,7 +78,7 @@ class Certificate:
 
     def to_json(self) -> str:
         """Return the certificate as JSON text; numbers keep all their digits."""
-        return json_text(self._to_fields() | {"format": FORMAT})
+        return to_text(self._to_fields())
 
     @classmethod
     def from_json(cls, text: str) -> "Certificate":
@@ -89,21 +86,14 @@ class Certificate:
 
         **Raises:** `RobustctlError` for text that is no certificate of this kind or is of another format version.
         """
-        try:
-            fields = json.loads(text)
-            version = fields.pop("format")
-            if version != FORMAT:
-                raise RobustctlError(
-                    f"the certificate must be of format {FORMAT}, got {version}; certify again"
-                )
-            fields["margin"] = float("inf") if fields["margin"] is None else fields["margin"]
-            for name in ("assumptions", "unproven"):
-                fields[name] = tuple(fields.get(name, ()))
-            return cls(**cls._from_fields(fields))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RobustctlError(
-                f"a certificate must be the JSON that to_json writes, got text that fails with: {error}"
-            ) from error
+        return from_text(text, cls._of_fields)
+
+    @classmethod
+    def _of_fields(cls, fields: dict[str, Any]) -> "Certificate":
+        fields["margin"] = infinite(fields["margin"])
+        for name in ("assumptions", "unproven"):
+            fields[name] = tuple(fields.get(name, ()))
+        return cls(**cls._from_fields(fields))
 
     def _to_fields(self) -> dict[str, Any]:
         """Return the fields as what JSON can hold."""

@@ -90,14 +90,15 @@ class Coordinates(NamedTuple):
         return tuple(self.size**2 * t / d**2 for t, d in zip(balanced, self.d, strict=True))
 
 
-def balance(*forms: LFT, least: float = LEAST) -> Coordinates:
+def balance(*forms: LFT, least: float = LEAST, states_of: LFT | None = None) -> Coordinates:
     """Return modes in balanced coordinates: of the linear systems with all slopes at their lower ends, then of each neuron.
 
-    `least`: of a state's reachability or observability, relative to the largest.
+    `least`: of a state's reachability or observability, relative to the largest; `states_of`: a form of the same states whose
+    signals decide their coordinates, default those of `forms`.
 
     **Raises:** `numpy.linalg.LinAlgError` where such a system is not stable.
     """
-    T = _balancing(forms, least)
+    T = _balancing(forms if states_of is None else [states_of], least)
     inverse = np.linalg.inv(T) if len(T) else T
     moved = [
         form._replace(

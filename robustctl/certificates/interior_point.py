@@ -208,7 +208,9 @@ def _next(program: Program, point: Point) -> Point | None:
 
 def _converged(program: Program, point: Point, gap: float) -> bool:
     of_y = program.b @ point.y
+    # 1e-8: an objective of zero has no relative gap.
     close = abs(np.sum(point.X * point.Z)) < gap * max(abs(of_y), 1e-8)
+    # 1e-4, as the default gap: proofs use Z alone, and X only has to show that the objective is near its least value.
     balance = np.linalg.norm(program.b - program.inner(point.X)) / (1 + np.linalg.norm(program.b))
     return bool(close and balance < 1e-4 and point.residual < _FEASIBLE)
 
@@ -223,14 +225,17 @@ def _step(program: Program, point: Point) -> Point | None:
     Y = inverse.T @ inverse
     newton, mu = _Newton(program, point, Y), np.sum(X * Z) / N
     dy, dZ, dX = newton.direction(0.0, None)
+    # The predictor of Mehrotra: its step to 5 % before the boundary determines how much the corrector centers.
     primal, dual = min(1, 0.95 * _longest(LX, dX)), min(1, 0.95 * _longest(L, dZ))
     predicted = np.sum((X + primal * dX) * (Z + dual * dZ)) / N
     centering = min(max(predicted / mu, 0.0) ** 2, 1.0) if predicted > 0 else 0.1
     # Without a lower limit a start that is not feasible runs into the boundary before it is.
     centering = max(centering, 1e-3 if newton.residual < _FEASIBLE else 0.05)
     dy, dZ, dX = newton.direction(centering * mu, dX @ dZ @ Y)
+    # The nearer the predictor came to a whole step, the nearer to the boundary the corrector may go.
     share = 0.9 + 0.08 * min(primal, dual)
     primal, dual = min(1, share * _longest(LX, dX)), min(1, share * _longest(L, dZ))
+    # Steps this short change nothing that is left above rounding, and the next ones would be no longer.
     if max(primal, dual) < 1e-7:
         return None
     if not np.isfinite(dy).all():
@@ -264,6 +269,7 @@ class _Newton:
                 break
             except np.linalg.LinAlgError:
                 added *= 100
+                # With 1 % of the diagonal added the direction no longer is that of these equations.
                 if added > 1e-2:
                     raise
         self.of_inverse = program.inner(Y)

@@ -205,6 +205,7 @@ def _width(bounds: Interval, scale: np.ndarray) -> float:
     with np.errstate(all="ignore"):
         size = (np.maximum(np.abs(bounds.lo), np.abs(bounds.hi)) * scale).sum(1, keepdims=True)
         share = (bounds.hi - bounds.lo) * scale / np.where(size > 0, size, 1.0)
+        # An unbounded row counts as a million times what it can be, so that any bounded one is preferred.
         return float(np.nan_to_num(share, nan=1e6, posinf=1e6).sum())
 
 

@@ -13,6 +13,7 @@ from ..system import System
 from .content import dtypes, fingerprint, own_descriptions, weights_sha256
 from .coordinates import opened
 from .dissipation import NotDescribedError
+from .gain_of_stability import gain_of_stability
 from .loop_certificate import LoopCertificate, Pair
 from .model_error import ModelError, as_errors, with_errors
 from .progress import deadline_after
@@ -67,8 +68,18 @@ def certify_loop(
     if stability.proof is None:
         found = explained(void(loop, errors, stability.reason), ports, errors, deadline)
         return found if found.error_fraction else dataclasses.replace(found, disproof=disproof(loop))
-    found = {pair: least_gain(form, deadline) for pair, form in forms.items()}
+    form = whole_form(whole)
+    found = {pair: _gain(one, form, stability.proof, deadline) for pair, one in forms.items()}
     return _proven(loop, errors, whole, stability.proof, found)
+
+
+def _gain(form: LFT, whole: LFT, stability: Proof, deadline: float) -> Found:
+    """Return the least gain that is found, or one that what proves stability proves, which always is finite."""
+    least = least_gain(form, deadline, whole)
+    if least.proof is not None or fault_of(form):
+        return least
+    other = gain_of_stability(form, stability)
+    return other if other.proof is not None else least
 
 
 def ports_of(loop: System) -> Ports:

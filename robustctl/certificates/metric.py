@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .congruence import margin_in_metric
 from .dissipation import Inequality, margin, quadratic_terms, sum_of_products
 
 
@@ -17,16 +18,23 @@ def find_metric(f: Inequality) -> tuple[np.ndarray | None, float]:
     It has a solution where the inequality has one (Kalman-Yakubovich-Popov lemma), for a given multiplier.
     """
     carried = f.claim.P
-    best = carried, float("inf") if carried is None else margin(f, carried)
+    best = carried, float("inf") if carried is None else _margin(f, carried)
     if best[1] < 0 or not np.isfinite(f.form.A).all():
         return best
     for raise_by in (1e-3, 1e-5, 1e-7, 1e-9):
         P = _riccati(f, raise_by)
-        if P is not None and (found := margin(f, P)) < best[1]:
+        if P is not None and (found := _margin(f, P)) < best[1]:
             best = P, found
         if best[1] < 0:
             break
     return best
+
+
+def _margin(f: Inequality, P: np.ndarray) -> float:
+    """Return `margin`, or where that proves nothing the same in the metric's coordinates: of a badly conditioned one more is left."""
+    found = margin(f, P)
+    # A system's matrices are its data, so that the form's own entries are off by its joins alone.
+    return found if found < 0 else min(found, margin_in_metric(f, P, 0.0))
 
 
 def _riccati(f: Inequality, raise_by: float) -> np.ndarray | None:

@@ -19,26 +19,24 @@ import numpy as np
 from ..checks import is_real
 from ..errors import RobustctlError
 from ..lft import LFT, rescaled
+from ..pytrees import fields_of
 from ..system import Parameterization, System, explicit_of
+from .content import fingerprint
 from .coordinates import Coordinates, at_slopes, balance, opened, spectral_radius
 from .inequalities import rows_of, split_multipliers
 from .interior_point import cost, solve
-from .invariant import (
-    Part,
-    Solution,
-    assemble,
-    bounds,
-    keeps,
-    known_of_blocks,
-    seen,
-    solution,
-)
+from .invariant import Part, Solution, assemble, known_of_blocks, seen, solution
 from .named_signals import Signals, signals_of
+from .peak_proof import PeakProof
 from .progress import deadline_after
 from .prove import fault_of
+from .stored import from_text, infinite, to_text
 
 _GAP = 1e-3
 """Relative duality gap of the squared bound; half of it is lost of the bound."""
+
+TOGETHER = "2-norm of inputs"
+"""Name of the bound on all inputs together."""
 
 _SEARCHES = 9
 """Rates that are tried for an output: of a range of shares of 200 the golden section leaves a tenth around the optimum, which is flat."""
@@ -56,6 +54,8 @@ class PeakBounds:
     - `rates`: the rate per sample at which each bound was proven.
     - `assumptions`: what the proof assumes, in words.
     - `unproven`: why an output has no bound, in words.
+    - `proofs`: what proves each bound that is neither 0 nor infinite.
+    - `fingerprint`: of the system, see `rc.certificates.fingerprint`.
     """
 
     bounds: dict[str, float]
@@ -64,6 +64,28 @@ class PeakBounds:
     rates: dict[str, float]
     assumptions: tuple[str, ...] = ()
     unproven: str = ""
+    proofs: dict[str, PeakProof] = dataclasses.field(default_factory=dict)
+    fingerprint: str = ""
+
+    def to_json(self) -> str:
+        """Return the bounds and their proofs as JSON text, which `rc.certificates.recheck` takes back; numbers keep all their digits."""
+        return to_text(
+            fields_of(self) | {"proofs": {name: proof.to_fields() for name, proof in self.proofs.items()}}
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "PeakBounds":
+        """Return the bounds that `to_json` wrote.
+
+        **Raises:** `RobustctlError` for text that it did not write or of another format version.
+        """
+        return from_text(text, cls._of_fields)
+
+    @classmethod
+    def _of_fields(cls, fields: dict) -> "PeakBounds":
+        bounds = {name: infinite(value) for name, value in fields.pop("bounds").items()}
+        proofs = {name: PeakProof.from_fields(proof) for name, proof in fields.pop("proofs").items()}
+        return cls(bounds=bounds, proofs=proofs, assumptions=tuple(fields.pop("assumptions")), **fields)
 
     def tube(self, nominal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the lowest and highest outputs about a nominal trajectory (T, ny) that was simulated without disturbance."""
@@ -121,25 +143,70 @@ def peak_bounds(
         print(rc.certificates.peak_bounds(system, [0.1]).bounds)     # near 1
     """
     deadline = deadline_after(seconds)
-    signals = signals_of(explicit_of(model))
-    sizes, groups, given = _disturbance(disturbance, signals)
-    chosen = _chosen(outputs, signals)
-    form = opened(signals.form)
-    scaled = rescaled(_only_inputs(form, sizes > 0), sizes[sizes > 0], np.ones(form.ny))
-    reason = fault_of(form)
-    found = {}
+    system = explicit_of(model)
+    case = disturbed(system, disturbance)
+    chosen = _chosen(outputs, case.signals)
+    reason = fault_of(case.form)
+    found: dict[str, PeakProof | None] = {}
     for left, name in zip(range(len(chosen), 0, -1), chosen, strict=True):
         share = time.monotonic() + (deadline - time.monotonic()) / left
-        found[name] = None if reason else _least_peak(scaled, signals.outputs.index(name), groups, share)
-    missing = [name for name, bound in found.items() if bound is None]
+        form = case.of(name)
+        if not constant(form):
+            found[name] = None if reason else _least_peak(form, case.groups, share)
+    missing = [name for name, proof in found.items() if proof is None]
     if missing and not reason:
         reason = f"no bound could be proven of {', '.join(missing)} with constant multipliers in the time given; give more seconds"
-    units = dict(zip(signals.outputs, signals.units, strict=True))
+    units = dict(zip(case.signals.outputs, case.signals.units, strict=True))
+    proofs = {name: proof for name, proof in found.items() if proof is not None}
+    proven = {name: proof.value for name, proof in proofs.items()}
     return PeakBounds(
-        {name: np.inf if bound is None else bound.value for name, bound in found.items()},
-        {name: units[name] for name in chosen}, given,
-        {name: bound.rate for name, bound in found.items() if bound is not None}, form.assumptions, reason,
+        {name: proven.get(name, np.inf if name in found else 0.0) for name in chosen},
+        {name: units[name] for name in chosen}, case.given, {name: proof.rate for name, proof in proofs.items()},
+        case.form.assumptions, reason if missing else "", proofs, fingerprint(system),
     )  # fmt: skip
+
+
+class Disturbed(NamedTuple):
+    """A system whose inputs are those that are disturbed, over their bounds.
+
+    **Arguments:**
+
+    - `form`: opened.
+    - `groups`: the inputs that share a bound.
+    - `given`: the bounds by name.
+    - `signals`: of the system.
+    """
+
+    form: LFT
+    groups: list[list[int]]
+    given: dict[str, float]
+    signals: Signals
+
+    def of(self, output: str) -> LFT:
+        """Return the form of one output."""
+        k, form = self.signals.outputs.index(output), self.form
+        return form._replace(C2=form.C2[k : k + 1], D21=form.D21[k : k + 1], D22=form.D22[k : k + 1])
+
+
+def disturbed(
+    system: System, disturbance: float | Mapping[str, float] | Sequence[float] | np.ndarray
+) -> Disturbed:
+    """Return a system with the disturbances of `peak_bounds`.
+
+    **Raises:** as `peak_bounds`.
+    """
+    signals = signals_of(system)
+    sizes, groups, given = _disturbance(disturbance, signals)
+    form = opened(signals.form)
+    acting = sizes > 0
+    return Disturbed(
+        rescaled(_only_inputs(form, acting), sizes[acting], np.ones(form.ny)), groups, given, signals
+    )
+
+
+def constant(form: LFT) -> bool:
+    """Return whether nothing moves the form's outputs."""
+    return not (form.C2.any() or form.D21.any() or form.D22.any())
 
 
 def _only_inputs(form: LFT, which: np.ndarray) -> LFT:
@@ -171,7 +238,7 @@ def _disturbance(given, signals: Signals) -> tuple[np.ndarray, list[list[int]], 
         )
     count = int(np.count_nonzero(sizes))
     if is_real(given):
-        return sizes, [list(range(count))], {"2-norm of inputs": float(sizes[0])}
+        return sizes, [list(range(count))], {TOGETHER: float(sizes[0])}
     return sizes, [[k] for k in range(count)], {n: float(s) for n, s in zip(names, sizes, strict=True) if s}
 
 
@@ -183,25 +250,17 @@ def _chosen(outputs: Sequence[str] | None, signals: Signals) -> list[str]:
     return list(signals.outputs if outputs is None else outputs)
 
 
-class _Peak(NamedTuple):
-    value: float
-    rate: float
-
-
-def _least_peak(form: LFT, row: int, groups: list[list[int]], deadline: float) -> _Peak | None:
-    """Return the least bound of one output over metrics and rates, by a golden section over `1 - rate^2`."""
-    one = form._replace(C2=form.C2[row : row + 1], D21=form.D21[row : row + 1], D22=form.D22[row : row + 1])
-    if not (one.C2.any() or one.D21.any() or one.D22.any()):
-        return _Peak(0.0, 1.0)
-    balanced = balance(one)
-    slowest = spectral_radius(at_slopes(one)[0])
-    tried: dict[float, _Peak | None] = {}
+def _least_peak(form: LFT, groups: list[list[int]], deadline: float) -> PeakProof | None:
+    """Return the least bound of a form's output over metrics and rates, by a golden section over `1 - rate^2`."""
+    balanced = balance(form)
+    slowest = spectral_radius(at_slopes(form)[0])
+    tried: dict[float, PeakProof | None] = {}
 
     def at(exponent: float) -> float:
         share = float(np.exp(exponent))
         if share not in tried and time.monotonic() < deadline:
             rate = float(np.sqrt(1 - share * (1 - slowest**2)))
-            tried[share] = _peak(one, balanced, groups, rate, deadline)
+            tried[share] = _peak(form, balanced, groups, rate, deadline)
         peak = tried.get(share)
         return np.inf if peak is None else peak.value
 
@@ -228,8 +287,8 @@ def _golden(of, low: float, high: float) -> None:
 
 def _peak(
     form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, deadline: float
-) -> _Peak | None:
-    """Return the bound that a metric for this rate proves."""
+) -> PeakProof | None:
+    """Return the proof that a metric for this rate gives."""
     inside, view = balanced.form, seen(balanced.form, 0)
     parts = [_dynamics(inside, groups, rate), _output(view, groups)]
     program, y = assemble(form.nx, parts, np.zeros((form.nx, form.nx)))
@@ -265,8 +324,8 @@ def _output(form: LFT, groups: list[list[int]]) -> Part:
 
 def _proven(
     form: LFT, balanced: Coordinates, groups: list[list[int]], rate: float, found: Solution
-) -> _Peak | None:
-    """Return the bound that the unknowns prove in the original coordinates, rounding included."""
+) -> PeakProof | None:
+    """Return what the unknowns prove in the original coordinates, rounding included."""
     P, view, n = balanced.metric(found.P), seen(form, 0), len(groups)
     mu, b = (each[:n] * balanced.size**2 for each in found.fixed)
     own = [
@@ -276,17 +335,8 @@ def _proven(
     T0, T1 = balanced.multipliers(own[0]), balanced.multipliers(own[1]) if view.blocks else ()
     # Rounding in returning to the original coordinates costs a little of the bound: a slower rate, and P a little larger for the output.
     for raised in (1e-9, 1e-6, 1e-4, 1e-3, 1e-2):
-        more, less, room = mu * (1 + raised), b * (1 + raised), (1 - rate**2) * (1 - raised)
-        slower = float(np.sqrt(1 - room))
-        inside = keeps(form, P, slower, _spread(more, groups, form.nu), T0)
-        if inside and bounds(view, P * (1 + raised), _spread(less, groups, form.nu), T1):
-            # The rounding of 1 - rate^2, and of this line itself
-            return _Peak(float(np.sqrt((1 + raised) * more.sum() / room + less.sum()) * (1 + 1e-9)), slower)
+        slower = float(np.sqrt(1 - (1 - rate**2) * (1 - raised)))
+        proof = PeakProof(slower, P, mu * (1 + raised), b * (1 + raised), raised, T0, T1)
+        if proof.holds(form, groups):
+            return proof
     return None
-
-
-def _spread(weights: np.ndarray, groups: list[list[int]], nu: int) -> np.ndarray:
-    each = np.zeros(nu)
-    for weight, group in zip(weights, groups, strict=True):
-        each[group] = weight
-    return each

@@ -68,6 +68,7 @@ def _chords(value: Callable, slope: Callable, lo: float, hi: float, turning: Cal
     """Return two lines of the chord's slope s; `turning(s)`: where the derivative may be s."""
 
     def lines(l, u):
+        # 1e-6: the quotient of two differences of rounded numbers still has 10 correct digits; below, the slope at the middle is as good.
         wide = u - l > 1e-6 * (1 + np.abs(l) + np.abs(u))
         s = np.where(wide, (value(u) - value(l)) / np.where(wide, u - l, 1.0), slope((l + u) / 2))
         s = np.clip(s, lo, hi)
@@ -181,6 +182,7 @@ def _silu() -> Activation:
     def slopes(l, u):
         # Monotone between its extremes: the largest and smallest are at the ends, or are those of all v.
         ends = slope(l), slope(u)
+        # Far above the rounding of the bends' positions: near one, its extreme slope counts, which is on the safe side.
         near = 1e-6
         low = np.where((l <= near - _SILU_BENDS) & (u >= -near - _SILU_BENDS), _SILU[0], np.minimum(*ends))
         high = np.where((l <= near + _SILU_BENDS) & (u >= _SILU_BENDS - near), _SILU[1], np.maximum(*ends))

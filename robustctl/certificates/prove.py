@@ -64,10 +64,11 @@ def _fault_of_mode(form: LFT) -> str:
     return ""
 
 
-def least_gain(form: Forms, deadline: float = np.inf) -> Found:
+def least_gain(form: Forms, deadline: float = np.inf, whole: LFT | None = None) -> Found:
     """Return the least gain from u to y that can be proven, to a part in 10,000.
 
-    `form`: opened, of a system or of all its modes; `deadline`: of `time.monotonic()`.
+    `form`: opened, of a system or of all its modes; `deadline`: of `time.monotonic()`; `whole`: the form with more inputs and outputs,
+    which move and see states that u and y do not.
     """
     if reason := fault_of(form):
         return Found(None, reason)
@@ -82,7 +83,7 @@ def least_gain(form: Forms, deadline: float = np.inf) -> Found:
         return _gain_proof(forms, balanced, program, y)
 
     supply = (-np.eye(ny), np.zeros((nu, ny)), np.zeros((nu, nu)))
-    return _least(forms, lambda size: supply, proof_of, "gain", deadline)
+    return _least(forms, lambda size: supply, proof_of, "gain", deadline, whole)
 
 
 def largest_margin(form: Forms, supply: Supply, deadline: float = np.inf) -> Found:
@@ -118,12 +119,13 @@ def largest_margin(form: Forms, supply: Supply, deadline: float = np.inf) -> Fou
 def _least(
     forms: Sequence[LFT], supply: Callable[[float], Supply],
     proof_of: Callable[[Coordinates, Program, np.ndarray], Proof | None], what: str, deadline: float,
+    whole: LFT | None = None,
 ) -> Found:  # fmt: skip
     """Return the proof with the least g of three starts; `supply`: for the size of the outputs."""
     if reason := too_large(*size_of(forms, True), deadline, len(forms)):
         return Found(None, reason)
     return _tried(
-        forms, deadline, lambda balanced: _least_in(forms, balanced, supply, proof_of, what, deadline)
+        forms, deadline, lambda balanced: _least_in(forms, balanced, supply, proof_of, what, deadline), whole
     )
 
 
@@ -147,22 +149,27 @@ def _least_in(
     return Found(None, _unproven(deadline, f"no finite {what} could be proven with constant multipliers"))
 
 
-def _tried(forms: Sequence[LFT], deadline: float, search: Callable[[Coordinates], Found]) -> Found:
-    """Return what a search finds in balanced coordinates, a second time in others where idle states degenerate these."""
-    if (balanced := _balanced(forms, LEAST)) is None:
-        return Found(None, _UNBALANCED)
-    found = search(balanced)
-    if found.proof is not None or time.monotonic() > deadline or not has_idle_states(forms):
-        return found
-    second = _balanced(forms, IDLE)
-    return found if second is None else search(second)
+def _tried(
+    forms: Sequence[LFT], deadline: float, search: Callable[[Coordinates], Found], whole: LFT | None = None
+) -> Found:
+    """Return what a search finds in balanced coordinates, and in others too where idle states degenerate these."""
+    tries: list[tuple[float, LFT | None]] = [(LEAST, None)]
+    if has_idle_states(forms):
+        tries = [(LEAST, whole), (LEAST, None), (IDLE, None)] if whole else [*tries, (IDLE, None)]
+    found = Found(None, _UNBALANCED)
+    for least, states_of in tries:
+        if (balanced := _balanced(forms, least, states_of)) is not None:
+            found = search(balanced)
+            if found.proof is not None or time.monotonic() > deadline:
+                break
+    return found
 
 
-def _balanced(forms: Sequence[LFT], least: float) -> Coordinates | None:
+def _balanced(forms: Sequence[LFT], least: float, states_of: LFT | None = None) -> Coordinates | None:
     """Return the balanced forms, None where they leave float64."""
     try:
         with np.errstate(all="ignore"):
-            found = balance(*forms, least=least)
+            found = balance(*forms, least=least, states_of=states_of)
     except np.linalg.LinAlgError:
         return None
     arrays = [found.T, *found.d, *(M for form in found.forms for M in form.matrices)]

@@ -7,17 +7,23 @@ from .certifying import certify
 from .content import fingerprint
 from .loop_certificate import LoopCertificate
 from .loop_recheck import recheck_loop
+from .peak import PeakBounds
 from .proof import fits, gain_margin, rate_margin, supply_margin
 from .proven import asked_supply, forms_of, smaller
+from .recheck_bounds import recheck_peaks, recheck_region
+from .region import Region
 
 
-def recheck(certificate: Certificate, model: Parameterization | System) -> None:
-    """Prove a certificate's gain and rate again from its metrics and multipliers: one eigenvalue each, nothing is solved.
+def recheck(certificate: Certificate | PeakBounds | Region, model: Parameterization | System) -> None:
+    """Prove the numbers of a certificate, of peak bounds or of a region again from metrics and multipliers: nothing is solved.
+
+    Each number takes an eigenvalue or two; of a region the plant's Jacobian is bounded on its box again, too.
 
     **Arguments:**
 
-    - `certificate`: what `certify(model)` returned, or `from_json` of its text by `Certificate`, or by `LoopCertificate`.
-    - `model`: the model or system that it was made of.
+    - `certificate`: what `certify(model)`, `peak_bounds(model, ...)` or `region(model, ...)` returned, or `from_json` of its text by its
+      class: `Certificate`, `LoopCertificate`, `PeakBounds`, `Region`.
+    - `model`: the model, system or loop that it was made of.
 
     **Raises:** `RobustctlError` for a certificate of another model, without proofs, whose multipliers do not fit the model, or whose
     matrices do not prove its numbers.
@@ -29,8 +35,13 @@ def recheck(certificate: Certificate, model: Parameterization | System) -> None:
         rc.certificates.recheck(rc.certificates.Certificate.from_json(certificate.to_json()), model)
     """
     system = explicit_of(model)
-    if isinstance(certificate, LoopCertificate):
-        return recheck_loop(certificate, system)
+    match certificate:
+        case LoopCertificate():
+            return recheck_loop(certificate, system)
+        case PeakBounds():
+            return recheck_peaks(certificate, system)
+        case Region():
+            return recheck_region(certificate, system)
     if certificate.fingerprint != fingerprint(system):
         raise RobustctlError(
             f"the certificate must be of this model, got one of {certificate.model} with other weights; certify the model again"

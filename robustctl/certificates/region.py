@@ -19,10 +19,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import PyTree
 
 from ..errors import RobustctlError
+from ..pytrees import fields_of
 from .progress import deadline_after
 from .prove import fault_of
 from .region_loop import Given
-from .region_program import Found, Watch, largest
+from .region_program import Found, RegionProof, Watch, largest
+from .stored import from_text, to_text
 
 if TYPE_CHECKING:
     from ..loops import Feedback
@@ -43,6 +45,9 @@ class Region:
     - `starts`: how far each state of the plant can start from the equilibrium while all else is there.
     - `box`: the half widths that the proof is for.
     - `assumptions`: what it assumes, in words.
+    - `proof`: what proves it besides `P`.
+    - `reference`: the constant references that it is for.
+    - `fingerprint`: of the loop, see `rc.certificates.fingerprint`.
     """
 
     P: np.ndarray
@@ -54,6 +59,28 @@ class Region:
     starts: dict[str, float]
     box: dict[str, float]
     assumptions: tuple[str, ...]
+    proof: RegionProof
+    reference: tuple[float, ...]
+    fingerprint: str
+
+    def to_json(self) -> str:
+        """Return the region and its proof as JSON text, which `rc.certificates.recheck` takes back; numbers keep all their digits."""
+        arrays = {"P": self.P.tolist(), "middle": self.middle.tolist(), "proof": self.proof.to_fields()}
+        return to_text(fields_of(self) | arrays)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Region":
+        """Return the region that `to_json` wrote.
+
+        **Raises:** `RobustctlError` for text that it did not write or of another format version.
+        """
+        return from_text(text, cls._of_fields)
+
+    @classmethod
+    def _of_fields(cls, fields: dict) -> "Region":
+        arrays = {name: np.asarray(fields.pop(name), np.float64) for name in ("P", "middle")}
+        tuples = {name: tuple(fields.pop(name)) for name in ("states", "assumptions", "reference")}
+        return cls(proof=RegionProof.from_fields(fields.pop("proof")), **arrays, **tuples, **fields)
 
     def level(self, state: PyTree) -> float:
         """Return V of a state of the loop, in its own form or as a vector; it is in the region where V is at most 1.
@@ -126,25 +153,26 @@ def region(
     found = largest(watched, deadline)
     if found is None:
         raise RobustctlError(_refusal(given, watched, deadline))
-    return _region(given, watched, found)
+    result = region_of(given, watched, found)
+    given.check(result)
+    return result
 
 
-def _region(given: Given, watched: Watch, found: Found) -> Region:
+def region_of(given: Given, watched: Watch, found: Found) -> Region:
+    """Return what was proven of a loop, in its own units."""
     plant, names = given.loop.plant.plant, given.names
     states = tuple(s.name for s in plant.states)
     nx = len(states)
     half = dict(zip(names, given.half, strict=True))
     inside = {name: size for name, size in zip(watched.names, found.bounds, strict=True) if name in half}
     disturbed = [s.name for s in plant.disturbances if half[s.name] > 0]
-    result = Region(
-        found.P, given.middle, states, found.rate, {name: float(found.allowed * half[name]) for name in disturbed},
+    return Region(
+        found.P, given.middle, states, found.proof.rate, {name: float(found.allowed * half[name]) for name in disturbed},
         {name: float(size) for name, size in inside.items()},
         {name: float(min(1 / np.sqrt(found.P[k, k]), half[name])) for k, name in zip(range(nx), states, strict=True)},
         {name: float(size) for name, size in half.items() if size > 0},
-        (*watched.form.assumptions, *_assumed(given)),
+        (*watched.form.assumptions, *_assumed(given)), found.proof, given.reference, given.fingerprint,
     )  # fmt: skip
-    given.check(result)
-    return result
 
 
 def _assumed(given: Given) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 from ..affine import to_float64
 from ..checks import of_type
 from ..errors import InvalidModelError, RobustctlError
+from .content import fingerprint
 from .coordinates import opened
 from .faults import system_fault
 from .region_program import Watch, watch
@@ -36,6 +37,8 @@ class Given(NamedTuple):
     - `point`: middle of the box, [x, u, d].
     - `w`: what acts at the equilibrium.
     - `drift`: what the middle moves by in a sample.
+    - `reference`: the constant references.
+    - `fingerprint`: of the loop as it was given.
     """
 
     loop: Any
@@ -46,6 +49,8 @@ class Given(NamedTuple):
     point: np.ndarray
     w: Any
     drift: np.ndarray
+    reference: tuple[float, ...]
+    fingerprint: str
 
     @classmethod
     def of(cls, loop: Any, box: Mapping[str, float], middle: PyTree, reference: Sequence[float]) -> "Given":
@@ -63,9 +68,10 @@ class Given(NamedTuple):
                 f"there must be one constant reference for each of {count} that the controller reads, got {list(reference)}; "
                 "give reference="
             )
+        print_of = fingerprint(loop)
         with jax.enable_x64(True):
             loop = to_float64(loop)
-            state = loop.init_state() if middle is None else to_float64(jax.tree.map(jnp.asarray, middle))
+            state = _state(loop, middle)
             w = to_float64(loop.plant.undisturbed())._replace(r=jnp.asarray(reference, jnp.float64))
             flat, restore = ravel_pytree(state)
             after, output = _stepped(loop, state, w)
@@ -75,7 +81,8 @@ class Given(NamedTuple):
         point = np.concatenate([x, u, np.zeros(len(plant.disturbances))])
         half = _half_widths(loop.plant, box, names, point)
         _check_rest(names, half, drift, len(plant.states), x)
-        return cls(loop, names, half, flat, restore, point, w, drift)
+        constants = tuple(float(r) for r in reference)
+        return cls(loop, names, half, flat, restore, point, w, drift, constants, print_of)
 
     def watched(self, factor: float) -> Watch:
         """Return the loop on the box, its states and controls at `factor` of their half widths."""
@@ -127,6 +134,19 @@ class Given(NamedTuple):
             f"In simulation {left.size} of 64 trajectories from within half of the box left it, without disturbance: from "
             f"{_few(starts[k])} after {t + 1} samples, by {name}"
         )
+
+
+def _state(loop: Any, middle: PyTree) -> PyTree:
+    """Return a state in its own form, given so, as a vector, or as None for the initial one."""
+    initial = loop.init_state()
+    flat, restore = ravel_pytree(initial)
+    match middle:
+        case None:
+            return initial
+        case np.ndarray() if middle.shape == flat.shape:
+            return restore(jnp.asarray(middle, flat.dtype))
+        case _:
+            return to_float64(jax.tree.map(jnp.asarray, middle))
 
 
 def _half_widths(

@@ -44,13 +44,53 @@ class Watch(NamedTuple):
     drift: np.ndarray
 
 
+class RegionProof(NamedTuple):
+    """What proves a region besides its metric.
+
+    **Arguments:**
+
+    - `rate`: per sample.
+    - `part`: of the disturbances that the inequality of the step is for.
+    - `mu`: the weight of each disturbance there.
+    - `multipliers`: of the step, an array per block.
+    - `limits`: the same for each signal that must stay in the box; none where blocks do not act on it.
+    """
+
+    rate: float
+    part: float
+    mu: np.ndarray
+    multipliers: tuple[np.ndarray, ...]
+    limits: tuple[tuple[np.ndarray, ...], ...]
+
+    def to_fields(self) -> dict:
+        """Return its numbers as lists, which JSON can hold."""
+        each = {
+            "mu": self.mu.tolist(),
+            "multipliers": [t.tolist() for t in self.multipliers],
+            "limits": [[t.tolist() for t in limit] for limit in self.limits],
+        }
+        return self._asdict() | each
+
+    @classmethod
+    def from_fields(cls, fields: dict) -> "RegionProof":
+        """Return the proof that `to_fields` wrote."""
+
+        def arrays(values) -> tuple[np.ndarray, ...]:
+            return tuple(np.asarray(t, np.float64) for t in values)
+
+        return cls(
+            float(fields["rate"]), float(fields["part"]), np.asarray(fields["mu"], np.float64), arrays(fields["multipliers"]),
+            tuple(map(arrays, fields["limits"])),
+        )  # fmt: skip
+
+
 class Found(NamedTuple):
-    """A proven region: the metric, the rate, the part of the disturbances that is allowed, and how large each signal can be."""
+    """A proven region: its metric, the part of the disturbances that is allowed, how large each signal can be, and its proof."""
 
     P: np.ndarray
-    rate: float
     allowed: float
     bounds: np.ndarray
+    proof: RegionProof
 
 
 def largest(watch: Watch, deadline: float) -> Found | None:
@@ -60,11 +100,11 @@ def largest(watch: Watch, deadline: float) -> Found | None:
     balanced, slowest = _balanced(watch), spectral_radius(at_slopes(watch.form)[0])
 
     def with_disturbances(part: float) -> Found | None:
-        smaller = _scaled(watch, balanced, part)
         rates = [float(np.sqrt(1 - share * (1 - slowest**2))) for share in _SHARES]
-        known = [found for rate in rates if (found := _solved(*smaller, rate, deadline)) is not None]
-        best = min(known, key=lambda f: (f.allowed < 1, _size(watch, f.P)), default=None)
-        return best and best._replace(allowed=best.allowed * part)
+        known = [
+            found for rate in rates if (found := _solved(watch, balanced, part, rate, deadline)) is not None
+        ]
+        return min(known, key=lambda f: (f.allowed < part, _size(watch, f.P)), default=None)
 
     first, *parts = _PARTS if watch.form.nu else (1.0,)
     found = with_disturbances(first)
@@ -83,11 +123,8 @@ def _size(watch: Watch, P: np.ndarray) -> float:
     return float(np.sum(np.diag(P)[: watch.starts.size] * watch.starts**2))
 
 
-def _scaled(watch: Watch, balanced: Coordinates, part: float) -> tuple[Watch, Coordinates]:
-    def smaller(form: LFT) -> LFT:
-        return form._replace(B2=form.B2 * part, D12=form.D12 * part, D22=form.D22 * part)
-
-    return watch._replace(form=smaller(watch.form)), balanced._replace(form=smaller(balanced.form))
+def _scaled(form: LFT, part: float) -> LFT:
+    return form._replace(B2=form.B2 * part, D12=form.D12 * part, D22=form.D22 * part)
 
 
 def _balanced(watch: Watch) -> Coordinates:
@@ -105,8 +142,8 @@ def _balanced(watch: Watch) -> Coordinates:
     )
 
 
-def _solved(watch: Watch, balanced: Coordinates, rate: float, deadline: float) -> Found | None:
-    form, T = balanced.form, np.linalg.inv(balanced.T)
+def _solved(watch: Watch, balanced: Coordinates, part: float, rate: float, deadline: float) -> Found | None:
+    form, T = _scaled(balanced.form, part), np.linalg.inv(balanced.T)
     wanted = T[:, : watch.starts.size] * watch.starts
     cost_of_P = wanted @ wanted.T / max(np.sum(wanted**2), 1e-300)
     # A little of every direction, so that what the plant does not start in stays bounded
@@ -117,7 +154,8 @@ def _solved(watch: Watch, balanced: Coordinates, rate: float, deadline: float) -
     if cost(program)[0] > deadline - time.monotonic():
         return None
     for point in reversed(solve(program, y, gap=_GAP, deadline=deadline)):
-        if found := _proven(watch, balanced, rate, solution(program, parts, form.nx, point.y)):
+        unknowns = solution(program, parts, form.nx, point.y)
+        if found := _in_own_coordinates(watch, balanced, part, rate, unknowns):
             return found
     return None
 
@@ -152,41 +190,54 @@ def _limit(form: LFT) -> Part:
     return Part(((rows.X0, 1.0),), -rows.Y.T @ rows.Y, tuple(blocks), (0.0,) * len(blocks), neurons)
 
 
-def _proven(watch: Watch, balanced: Coordinates, rate: float, found: Solution) -> Found | None:
+def _in_own_coordinates(
+    watch: Watch, balanced: Coordinates, part: float, rate: float, found: Solution
+) -> Found | None:
     """Return what the unknowns prove in the original coordinates, rounding included."""
     form, nu = watch.form, watch.form.nu
     P, mu = balanced.metric(found.P), found.fixed[0][:nu] * balanced.size**2
     inside = balanced.multipliers(split_multipliers(form.blocks, found.fixed[0][nu:], found.neurons[0]))
+    limits = []
+    for k in range(form.ny):
+        blocks = seen(form, k).blocks
+        own = split_multipliers(blocks, found.fixed[k + 1], found.neurons[k + 1])
+        limits.append(balanced.multipliers(own) if blocks else ())
     for raised in (1 + 1e-9, 1 + 1e-6, 1 + 1e-4):
-        more = P * raised, mu * raised, tuple(t * raised for t in inside)
-        if keeps(form, more[0], rate, more[1], more[2]) and _limited(watch, balanced, more[0], found, raised):
-            return _allowing(watch, *more[:2], rate)
+        each = [tuple(t * raised for t in multipliers) for multipliers in (inside, *limits)]
+        proof = RegionProof(rate, part, mu * raised, each[0], tuple(each[1:]))
+        if (region := proven(watch, P * raised, proof)) is not None:
+            return region
     return None
 
 
-def _limited(watch: Watch, balanced: Coordinates, P: np.ndarray, found: Solution, raised: float) -> bool:
-    for k in range(watch.form.ny):
-        view, multipliers = _without_inputs(seen(watch.form, k)), ()
-        if view.blocks:
-            own = split_multipliers(view.blocks, found.fixed[k + 1], found.neurons[k + 1])
-            multipliers = tuple(t * raised for t in balanced.multipliers(own))
-        if not bounds(view, P, np.zeros(0), multipliers):
-            return False
-    return True
+def proven(watch: Watch, P: np.ndarray, proof: RegionProof) -> Found | None:
+    """Return the region that a metric and a proof give, rounding included; None where they do not fit the loop or prove nothing."""
+    form = _scaled(watch.form, proof.part)
+    views = [_without_inputs(seen(form, k)) for k in range(form.ny)]
+    fitting = [
+        [t.size for t in given] == [block.multipliers for block in one.blocks]
+        for one, given in zip((form, *views), (proof.multipliers, *proof.limits), strict=False)
+    ]
+    sizes = P.shape == form.A.shape and proof.mu.shape == (form.nu,) and len(proof.limits) == len(views)
+    if not (sizes and all(fitting) and 0 < proof.rate < 1 and 0 < proof.part <= 1):
+        return None
+    kept = keeps(form, P, proof.rate, proof.mu, proof.multipliers) and all(
+        bounds(view, P, np.zeros(0), limit) for view, limit in zip(views, proof.limits, strict=True)
+    )
+    return _allowing(watch, P, proof) if kept else None
 
 
-def _allowing(watch: Watch, P: np.ndarray, mu: np.ndarray, rate: float) -> Found | None:
+def _allowing(watch: Watch, P: np.ndarray, proof: RegionProof) -> Found | None:
     """Return the region with the disturbances for which `sqrt(rate^2 + allowed^2 sum mu) + |drift| <= 1`."""
     drift = float(np.sqrt(np.maximum(np.einsum("nk,nm,mk->k", watch.drift, P, watch.drift), 0)).sum()) * (
         1 + 1e-6
     )
-    room = (max(1 - drift, 0.0) ** 2 - rate**2) * (1 - 1e-9)
+    room = (max(1 - drift, 0.0) ** 2 - proof.rate**2) * (1 - 1e-9)
     if not room > 0:
         return None
-    allowed = min(1.0, float(np.sqrt(room / mu.sum()))) if mu.size else 1.0
-    return Found(
-        P, rate, allowed, np.array([_reach(P, watch.form, k) for k in range(watch.form.ny)]) * watch.half
-    )
+    allowed = min(1.0, float(np.sqrt(room / proof.mu.sum()))) if proof.mu.size else 1.0
+    reach = np.array([_reach(P, watch.form, k) for k in range(watch.form.ny)]) * watch.half
+    return Found(P, proof.part * allowed, reach, proof)
 
 
 def _reach(P: np.ndarray, form: LFT, k: int) -> float:

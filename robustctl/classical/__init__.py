@@ -31,6 +31,7 @@ from .pid import PID as PID
 from .pole_placement import pole_placement as pole_placement
 from .policies import ErrorFeedback as ErrorFeedback
 from .policies import policy as policy
+from .tube_mpc import tube_mpc as tube_mpc
 from .ukf import UnscentedKalmanFilter as UnscentedKalmanFilter
 from .ukf import unscented_kalman as unscented_kalman
 from .youla_gain import YoulaGain as YoulaGain

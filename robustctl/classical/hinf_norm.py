@@ -135,6 +135,7 @@ class _Response(NamedTuple):
         """
         A, B, C, D = self.A, self.B, self.C, self.D
         inner = level**2 * np.eye(D.shape[1]) - D.T @ D
+        # 1e4: four digits are lost at most; near a level that D itself has, the larger problem without the inverse is better.
         if np.linalg.cond(inner) < 1e4:
             G = np.linalg.solve(inner, np.hstack([D.T @ C, B.T]))
             left, right = np.split(G, [len(A)], axis=1)

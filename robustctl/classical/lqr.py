@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ..affine import affine_form
 from ..errors import InvalidModelError
 from ..lft import LFT
+from ..loops.parts import Of
 from ..registry import registered
 from ..system import System
 from .model import Model, as_array, linear_model, require_discrete
@@ -66,6 +67,7 @@ class StateFeedback(System):
     u0: Float[Array, " nu"]
     dt_i: Float[Array, ""]
     dt: float | None = eqx.field(static=True, default=None)
+    ny = Of("u0", "size")
 
     @property
     def nu(self) -> int:
@@ -76,11 +78,6 @@ class StateFeedback(System):
     def references(self) -> int:
         """Number of references, without which it works too."""
         return self.Ci.shape[0]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.u0.shape[0]
 
     def lft(self) -> LFT:
         """Return the matrices; it is affine."""

@@ -138,6 +138,7 @@ def weight(M: ArrayLike, n: int, what: str, *, definite: bool) -> np.ndarray:
     diagonal = np.abs(np.diagonal(M))
     unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
     own = M / unit / unit[:, None]
+    # 1e-8: what several products round a symmetric matrix apart by, far below any asymmetry that is meant.
     if not np.isfinite(M).all() or not np.allclose(own, own.T, rtol=1e-8, atol=1e-12):
         raise InvalidModelError(f"{what} must be finite and symmetric, got {M.tolist()}")
     # A product like C' C has eigenvalues of zero that rounding makes slightly negative: -1e-9 relative is let pass.

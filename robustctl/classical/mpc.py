@@ -10,9 +10,11 @@ from jaxtyping import Array, Float
 
 from ..checks import is_whole
 from ..errors import InvalidModelError
+from ..loops import StateLimits, maximal_invariant_set
+from ..loops.state_sets import columns
 from ..plants import limits
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
 from .lqr import gains
 from .model import as_array, is_physical, linear_model
 from .modes import weight
@@ -82,6 +84,10 @@ class LinearMPC(System):
         """Return the operating point's state; `references`, which it does not read, are zeros after it."""
         return jnp.concatenate([self.x0, jnp.zeros(references, self.x0.dtype)])
 
+    def output_limits(self) -> SignalLimits:
+        """Return the limits of the control, infinite where there are none."""
+        return self.u0 + self.low, self.u0 + self.high
+
     def init_state(self) -> tuple[()]:
         """Return the empty state."""
         return ()
@@ -141,6 +147,34 @@ def mpc(
         sampled = rc.plants.Sampled(rc.plants.TwoTanks(), 2.0)
         design = rc.classical.mpc(sampled, [1.0, 1.0], 1.0, horizon=15, x_high=[12.0, 12.0])
     """
+    return designed(plant, (Q, R), horizon, (u_low, u_high), (x_low, x_high), penalty, iterations)
+
+
+def designed(
+    plant: PlantLike,
+    weights: tuple[ArrayLike, ArrayLike],
+    horizon: int,
+    u_given: tuple[ArrayLike | None, ArrayLike | None],
+    x_given: tuple[ArrayLike | None, ArrayLike | None],
+    penalty: float,
+    iterations: int,
+    disturbance: ArrayLike | None = None,
+) -> MPC:
+    """Return the design of `mpc`, or of `tube_mpc` for a disturbance.
+
+    **Arguments:**
+
+    - `plant`: in discrete time
+    - `weights`: of state and control
+    - `horizon`: samples
+    - `u_given`: lowest and highest controls, None for the default
+    - `x_given`: lowest and highest states, likewise
+    - `penalty`: cost of exceeding the limits of the states
+    - `iterations`: largest number of the solver's iterations
+    - `disturbance`: E (nx, nd) of `x+ = A x + B u + E d, |d_j| <= 1`; None for no terminal set and no margins
+
+    **Raises:** as `mpc` and `tube_mpc`.
+    """
     require_qpax()
     model = linear_model(plant)
     if not model.discrete:
@@ -151,13 +185,14 @@ def mpc(
         raise InvalidModelError(f"horizon must be at least 1 sample, got {horizon}")
     A, B = model.system.A, model.system.B
     nx, nu = B.shape
-    K, S, E = gains(A, B, Q, R, None, True)
+    K, S, E = gains(A, B, *weights, None, True)
     signals = control_limits(plant, nu)
-    low, high = bounds(u_low, u_high, model.u, signals, "u")
-    x_bounds = bounds(x_low, x_high, model.x, (np.full(nx, -np.inf), np.full(nx, np.inf)), "x")
+    low, high = bounds(*u_given, model.u, signals, "u")
+    x_bounds = bounds(*x_given, model.x, (np.full(nx, -np.inf), np.full(nx, np.inf)), "x")
     # Completing the square with the Riccati equation: the cost from x is x' S x + sum of v' T v, T = R + B' S B
-    T = weight(R, nu, "R", definite=True) + B.T @ S @ B
-    G, h, Ex = _constraints(A - B @ K, B, K, horizon, (low, high), x_bounds)
+    T = weight(weights[1], nu, "R", definite=True) + B.T @ S @ B
+    tube = None if disturbance is None else _Tube.of(A - B @ K, K, disturbance, (low, high), x_bounds)
+    G, h, Ex = _constraints(A - B @ K, B, K, horizon, (low, high), x_bounds, tube)
     # One slack a sample, if there are limits on states; the penalty is exact if larger than the multipliers, which
     # scale with the cost
     slack = horizon if np.isfinite(np.concatenate(x_bounds)).any() else 0
@@ -213,8 +248,49 @@ def bounds(
     return given[0] - at, given[1] - at
 
 
+class _Tube(NamedTuple):
+    """What disturbances take from the limits of a plan.
+
+    **Arguments:**
+
+    - `AK`: matrix of the loop with the LQR.
+    - `E`: columns of the disturbance.
+    - `terminal`: the set that the LQR keeps, in deviations.
+    """
+
+    AK: np.ndarray
+    E: np.ndarray
+    terminal: StateLimits
+
+    @classmethod
+    def of(
+        cls, AK: np.ndarray, K: np.ndarray, disturbance: ArrayLike, u_bounds: tuple, x_bounds: tuple
+    ) -> "_Tube":
+        """Return the tube of a design, or raise `InvalidModelError` where the LQR keeps no set under the disturbance."""
+        eye = np.eye(len(AK))
+        limits = StateLimits(
+            np.vstack([eye, -eye, -K, K]),
+            np.concatenate([x_bounds[1], -x_bounds[0], u_bounds[1], -u_bounds[0]]),
+        )
+        E = columns(disturbance, len(AK))
+        return cls(AK, E, maximal_invariant_set(AK, limits, E))
+
+    def taken(self, rows: np.ndarray, samples: int) -> np.ndarray:
+        """Return the most that disturbances of so many samples can add to `rows x`."""
+        total, X = np.zeros(len(rows)), self.E
+        for _ in range(samples):
+            total, X = total + np.abs(rows @ X).sum(1), self.AK @ X
+        return total
+
+
 def _constraints(
-    AK: np.ndarray, B: np.ndarray, K: np.ndarray, horizon: int, u_bounds: tuple, x_bounds: tuple
+    AK: np.ndarray,
+    B: np.ndarray,
+    K: np.ndarray,
+    horizon: int,
+    u_bounds: tuple,
+    x_bounds: tuple,
+    tube: _Tube | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return G, h, E of `G (v, s) <= h - E x`, without rows that have no finite limit."""
     nx, nu = B.shape
@@ -222,16 +298,27 @@ def _constraints(
     # x[k] = from_x x + from_v v, by the recursion x[k+1] = (A - B K) x[k] + B v[k]
     from_x, from_v = np.eye(nx), np.zeros((nx, horizon * nu))
     rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []  # (of v, of s, of x, limit)
+
+    def taken(C: np.ndarray, samples: int) -> np.ndarray:
+        return np.zeros(len(C)) if tube is None else tube.taken(C, samples)
+
+    def own(k: int, count: int) -> np.ndarray:
+        return np.tile(np.eye(1, slack, k), (count, 1)) if slack else np.zeros((count, 0))
+
     for k in range(horizon):
         pick = np.eye(nu, horizon * nu, k * nu)
-        none, own = (
-            np.zeros((nu, slack)),
-            np.tile(np.eye(1, slack, k), (nx, 1)) if slack else np.zeros((nx, 0)),
-        )
+        none, less = np.zeros((nu, slack)), taken(K, k)
         u_v, u_x = pick - K @ from_v, -K @ from_x
-        rows += [(u_v, none, u_x, u_bounds[1]), (-u_v, none, -u_x, -u_bounds[0])]
+        rows += [(u_v, none, u_x, u_bounds[1] - less), (-u_v, none, -u_x, -u_bounds[0] - less)]
         from_x, from_v = AK @ from_x, AK @ from_v + B @ pick
-        rows += [(from_v, -own, from_x, x_bounds[1]), (-from_v, -own, -from_x, -x_bounds[0])]
+        less = taken(np.eye(nx), k + 1)
+        rows += [
+            (from_v, -own(k, nx), from_x, x_bounds[1] - less),
+            (-from_v, -own(k, nx), -from_x, -x_bounds[0] - less),
+        ]
+    if tube is not None:
+        C, limit = (np.asarray(a, np.float64) for a in (tube.terminal.C, tube.terminal.limit))
+        rows.append((C @ from_v, -own(horizon - 1, len(C)), C @ from_x, limit - tube.taken(C, horizon)))
     G, E = (np.vstack([np.hstack(r[:2]) for r in rows]), np.vstack([r[2] for r in rows]))
     h = np.concatenate([r[3] for r in rows])
     finite = np.isfinite(h)

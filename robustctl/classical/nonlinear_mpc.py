@@ -15,7 +15,7 @@ from ..loops import noiseless
 from ..loops.parts import Of
 from ..plants import PlantState, Sampled
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
 from .flat import plant_state
 from .lqr import gains
 from .model import as_array, linear_model, require_sampled
@@ -97,6 +97,10 @@ class NonlinearMPC(System):
         """Return the operating point's state; `references`, which it does not read, are zeros after it."""
         x = self.xe[: len(self.model.plant.states)]
         return jnp.concatenate([x, jnp.zeros(references, x.dtype)])
+
+    def output_limits(self) -> SignalLimits:
+        """Return the limits of the control, infinite where there are none."""
+        return self.ue + self.u_bounds[0], self.ue + self.u_bounds[1]
 
     def init_state(self) -> Plan:
         """Return the plan that remains at the operating point."""

@@ -9,8 +9,9 @@ from ..affine import affine_form
 from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..lft import LFT
+from ..loops.parts import Of
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
 from .model import as_array
 from .types import ArrayLike
 
@@ -64,6 +65,7 @@ class PID(System):
     b: Float[Array, " n"]
     dt: float = eqx.field(static=True)
     reads: tuple[tuple[float, ...], ...] = eqx.field(static=True)  # not an array: no optimizer may move it
+    references, ny = Of("y0", "size"), Of("u0", "size")
 
     def __init__(
         self,
@@ -126,20 +128,14 @@ class PID(System):
         """Number of inputs, references included."""
         return len(self.reads[0]) + self.y0.shape[0]
 
-    @property
-    def references(self) -> int:
-        """Number of references, without which it works too."""
-        return self.y0.shape[0]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.u0.shape[0]
-
     def lft(self) -> LFT | None:
         """Return the matrices where no limit is set; its clipping feeds back into the integral."""
         limited = np.isfinite([self.low, self.high]).any()
         return None if limited else affine_form(self, self.nu)
+
+    def output_limits(self) -> SignalLimits:
+        """Return the limits of the control, infinite where there are none."""
+        return self.low, self.high
 
     def init_state(self) -> tuple[Array, Array, Array]:
         """Return integral, derivative and last output at the operating point."""

@@ -38,7 +38,7 @@ class ErrorFeedback(System):
     K: StateSpace
     y0: Float[Array, " ny"]
     u0: Float[Array, " nu"]
-    dt = Of("K")
+    dt, references, ny = Of("K"), Of("y0", "size"), Of("u0", "size")
 
     def check_parts(self) -> None:
         """Refuse an operating point of other sizes than the controller's.
@@ -54,16 +54,6 @@ class ErrorFeedback(System):
     def nu(self) -> int:
         """Number of inputs, references included."""
         return 2 * self.y0.shape[0]
-
-    @property
-    def references(self) -> int:
-        """Number of references, without which it works too."""
-        return self.y0.shape[0]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.u0.shape[0]
 
     def lft(self) -> LFT:
         """Return the matrices; it is affine."""

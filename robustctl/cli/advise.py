@@ -1,8 +1,12 @@
 """The command that reports on a log before training."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from .reading import LogOptions, Logs, Reading, check_given
+
+if TYPE_CHECKING:
+    from ..data import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +43,14 @@ class Advise:
         made = advise(record)
         print(json_text(made.to_dict(), indent=2) if self.json else made)
         return 0
+
+
+def print_recommendations(record: "Record") -> None:
+    """Print what the log shows before training; a log that cannot be analyzed may still be trained on."""
+    from ..advice import advise
+    from ..errors import DataError
+
+    try:
+        print(advise(record).recommendations())
+    except DataError as error:
+        print(f"No advice on this log: {error}")

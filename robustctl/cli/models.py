@@ -7,8 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from ..errors import DataError, RobustctlError
+from ..errors import RobustctlError
 from ..recipe import Recipe
+from .advise import print_recommendations
 from .arguments import arguments
 from .reading import LogOptions, Logs, Reading, check_given
 from .targets import check_differs, check_trained, check_writable
@@ -56,6 +57,11 @@ class Demo:
         """What the records are read from; here they are simulated."""
         return "they"
 
+    @property
+    def model_file(self) -> Path:
+        """The file that it writes."""
+        return self.out / "exchanger.safetensors"
+
     def records(self):
         """Return the record to fit, and the one to test on."""
         from ..identify.recipe import check_recipe
@@ -75,7 +81,7 @@ class Demo:
         print(
             "a simulated heat exchanger, valve -> outlet temperature: 1,000 samples to train on, 600 others to test on"
         )
-        out = self.out / "exchanger.safetensors"
+        out = self.model_file
         check_trained(out, self.out)
         run = Run(self.out, resume=True, command=("demo", *arguments(self)))
         record, test = self.records()
@@ -125,6 +131,11 @@ class FitLog:
         """What the records are read from."""
         return ", ".join(map(str, self.log))
 
+    @property
+    def model_file(self) -> Path:
+        """The file that it writes."""
+        return self.out or Path(self.log[0].stem + ".safetensors")
+
     def records(self):
         """Return the record to fit, and the one to test on, or None."""
         record = self.reading.record(self.log, self.inputs, self.outputs, self.dt, self.time)
@@ -146,7 +157,7 @@ class FitLog:
         from ..runs.run_folder import check_not_begun
 
         check_given(self.log)
-        out = self.out or Path(self.log[0].stem + ".safetensors")
+        out = self.model_file
         folder = self.run or out.with_suffix("")
         check_trained(out, folder, log=self.log, test=self.test)
         check_not_begun(folder, self.resume)
@@ -219,7 +230,7 @@ class Simulate:
         """Run the command."""
         from ..io import load
         from ..reports import fit_report
-        from ..train.fitted_model import check_fitted
+        from ..train.record_model import check_fitted
 
         out = self.out or Path(self.log.stem + ".simulated.csv")
         check_differs("out", out, log=self.log, model=self.model)
@@ -277,7 +288,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     check_length(tested, recipe)
     check_record(record, recipe)
     check_writable(out)
-    _print_advice(record)
+    print_recommendations(record)
     clock = Clock(recipe.minutes)
     say = clock.lines(SHOWN)
     choice = choose(record, recipe, clock, say)
@@ -312,16 +323,6 @@ def _write_log(path: Path, record) -> None:
     e = record.experiments[0]
     table, names = np.hstack([e.u, e.y]), ",".join(record.inputs + record.outputs)
     np.savetxt(path, table, fmt="%.6g", delimiter=",", header=names, comments="")
-
-
-def _print_advice(record) -> None:
-    """Print what the log shows before training; a log that cannot be analyzed may still be trained on."""
-    from ..advice import advise
-
-    try:
-        print(advise(record).recommendations())
-    except DataError as error:
-        print(f"No advice on this log: {error}")
 
 
 def _save(model, out: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ import tyro
 
 if TYPE_CHECKING:
     from ..data import Record
-    from ..train import FittedModel
+    from ..train import RecordModel
 
 Logs = Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="LOG...")]
 
@@ -61,7 +61,7 @@ class Reading:
 
     def record_for(
         self,
-        model: "FittedModel",
+        model: "RecordModel",
         log: Path | tuple[Path, ...],
         inputs: tuple[str, ...] | None,
         outputs: tuple[str, ...] | None,

@@ -26,41 +26,44 @@ class Rerun:
 
     def __call__(self) -> int:
         """Run the command."""
+        from ..runs.repetition import again, compared
         from ..runs.run_folder import LOG
         from ..runs.watchers import read_log
 
-        folder = self.run.resolve()  # "." has no name
-        out = self.out or folder.with_name(folder.name + "-again")
-        repeated(self.run).into(out)()
-        return _compare(read_log(self.run / LOG)[0], read_log(out / LOG)[0])
+        out = self.out or again(self.run)
+        read_again(self.run)[0].into(out)()
+        same, text = compared(read_log(self.run / LOG)[0], read_log(out / LOG)[0])
+        print(text)
+        return 0 if same else 1
 
 
-def repeated(run: Path) -> FitLog | Demo:
-    """Return the command that made a run.
+def read_again(run: Path) -> tuple[FitLog | Demo, tuple[Any, Any], Path]:
+    """Return the command that made a run, the records that it reads, and the model file that it wrote.
 
     **Raises:** `RobustctlError` for a run of a script, and for a `run.json` without a command that can be repeated; `DataError`
     where the data have changed; `OSError` where a file cannot be read.
     """
     from ..runs.fingerprint import data_hash
 
-    words, data = _made(run)
+    words, data, place = _made(run)
     command = rebuilt({"fit": FitLog, "demo": Demo}, words)
-    if data_hash(command.records()[0]) != data:
+    records = command.records()
+    if data_hash(records[0]) != data:
         raise DataError(
             f"the data of {run} must not have changed, but {command.source} did; restore them to repeat the run"
         )
-    return command
+    return command, records, Path(place, command.model_file)
 
 
-def _made(run: Path) -> tuple[Any, Any]:
-    """Return the command of a run and the hash of its data, as `run.json` has them."""
+def _made(run: Path) -> tuple[Any, Any, str]:
+    """Return the command of a run, the hash of its data, and the folder where it was called, as `run.json` has them."""
     from ..runs.run_folder import SETTINGS
 
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}; name a run folder")
     try:
         made = parse_object((run / SETTINGS).read_bytes())
-        command, data = made["command"], made["identity"]["data"]
+        command, data, place = made["command"], made["identity"]["data"], str(made.get("folder", "."))
     except (ValueError, KeyError, TypeError) as error:
         raise RobustctlError(
             f"{run / 'run.json'} must describe the run, but it is damaged: {error}; repeat the run from its command"
@@ -69,24 +72,4 @@ def _made(run: Path) -> tuple[Any, Any]:
         raise RobustctlError(
             f"{run} must be a run of a robustctl command, got one of a Python script; run the script again with another folder"
         )
-    return command, data
-
-
-def _compare(before: list[dict], after: list[dict]) -> int:
-    """Print how many epochs agree, and return the exit status."""
-    same = [
-        {name: value for name, value in a.items() if name != "time"}
-        == {name: value for name, value in b.items() if name != "time"}
-        for a, b in zip(before, after, strict=False)
-    ]
-    if all(same) and len(before) == len(after):
-        print(f"the same numbers in all {len(same)} epochs, to the last bit")
-        return 0
-    if all(same):
-        print(f"the same numbers in {len(same)} epochs; one run has {len(before)}, the other {len(after)}")
-        return 1
-    first = same.index(False)
-    print(
-        f"different numbers from epoch {first} on: loss {before[first]['loss']} before, {after[first]['loss']} now"
-    )
-    return 1
+    return command, data, place

@@ -97,6 +97,7 @@ def _fractions(fractions: Sequence[float]) -> np.ndarray:
         shares = np.asarray(fractions, np.float64)
     except (TypeError, ValueError):
         shares = np.array([np.nan])
+    # 1e-6: thirds and the like, written with six digits, sum to 1 within this.
     if shares.ndim != 1 or not len(shares) or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-6:
         raise DataError(f"fractions must be numbers > 0 that sum to 1, got {fractions!r}")
     return shares

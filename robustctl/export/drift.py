@@ -8,12 +8,14 @@ import numpy as np
 from ..certificates.proof import Proof
 from ..runtime.operations import HANDLERS
 from ..runtime.program import COMPARE, DTYPES, Operation, Program, Value
-from .fixed_lower import Lowered
+from .fixed_lower import Approximated, Lowered
 
 Array = np.ndarray
 MOVES = ("reshape", "transpose", "broadcast", "slice", "reverse", "concatenate")
 _SLACK = 1 + 1e-9
 """For the rounding of the bound itself, in float64."""
+_STEPS = 8
+"""Steps by which the bounds on single states are sharpened."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Drift:
     - `rate`: the proven contraction rate per sample in the metric P.
     - `error`: by how much one step is off at most, in the norm of P.
     - `bound`: on the distance in the norm of P, at every sample.
-    - `state`: on each state's distance, in the state's units.
+    - `state`: on each state's distance, (nx,), in the state's units, its arrays one after another.
     - `outputs`: on that of each array of the outputs, in its units, by name.
     """
 
@@ -57,12 +59,14 @@ class Rounding:
     - `size`: returns what no entry of a value exceeds in size.
     - `constants`: errors of constants, of those that have any.
     - `of`: returns by how much an operation's result is rounded.
+    - `approximated`: values that approximate a function of others, whatever they are computed from.
     """
 
     program: Program
     size: Callable[[Value], Array]
     constants: dict[Value, Array]
     of: Callable[[Operation], Array | float]
+    approximated: dict[Value, Approximated] = dataclasses.field(default_factory=dict)
 
 
 def of_fixed(low: Lowered) -> Rounding:
@@ -75,7 +79,7 @@ def of_fixed(low: Lowered) -> Rounding:
     def rounded(op: Operation) -> float:
         return 0.5 if op.kind == "rescale" and op.params["shift"] > 0 else 0.0
 
-    return Rounding(low.program, size, low.constant_errors, rounded)
+    return Rounding(low.program, size, low.constant_errors, rounded, low.approximated)
 
 
 def of_float(program: Program, ranges: dict[Value, float]) -> Rounding:
@@ -122,6 +126,8 @@ def errors(rounding: Rounding, state: Sequence[Array]) -> dict[Value, Array]:
         with np.errstate(invalid="ignore", over="ignore"):
             error = _error(op, [of(v) for v in op.operands], [rounding.size(v) for v in _sized(op)])
             error = np.nan_to_num(error + rounding.of(op), nan=np.inf, posinf=np.inf)
+        if (known := rounding.approximated.get(result)) is not None:
+            error = known.factor * of(known.x) + known.error
         found[result] = np.broadcast_to(error, result.shape)
     return {v: of(v) for v in (*program.results, *found)}
 
@@ -153,8 +159,10 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
         case "reduce" if op.params["how"] in ("add", "max", "min", "and", "or"):
             fold = np.sum if op.params["how"] == "add" else np.max
             return np.asarray(fold(e[0], axis=op.params["axis"]))
-        case "take":
+        case "take" if op.operands[1].data is not None:
             return e[0].reshape(-1)[np.asarray(op.operands[1].data)]
+        case "put" | "dynamic_update":
+            return changed(op, e[0], e[2 if kind == "put" else 1])
         case _ if kind in COMPARE:
             return np.where(e[0] + e[1] > 0, np.inf, 0.0)
         case _ if kind in MOVES:
@@ -163,8 +171,28 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
             return np.full(op.results[0].shape, np.inf)
 
 
+def changed(op: Operation, x: Array, update: Array) -> Array:
+    """Return an array with entries changed at constant places, as `put` and `dynamic_update` have it."""
+    of_kind = HANDLERS[op.kind](op, dict.fromkeys(DTYPES, np.dtype(np.float64)))
+    if op.kind == "put":
+        return of_kind(x, op.operands[1].data, update)
+    return of_kind(x, update, *(v.data for v in op.operands[2:]))
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """Return the entries of arrays of a state, one array after another, as a metric has them."""
+    return np.concatenate([np.zeros(0), *(np.ravel(a) for a in arrays)])
+
+
+def split(program: Program, x: Array) -> list[Array]:
+    """Return the arrays of a state, given their entries one after another."""
+    ends = np.cumsum([s.value.size for s in program.state])[:-1]
+    parts = np.split(x, ends) if program.state else []
+    return [part.reshape(s.value.shape) for part, s in zip(parts, program.state, strict=True)]
+
+
 def drift(
-    rounding: Rounding, proof: Proof | None, units: dict[str, float], start: Array | float = 0.0
+    rounding: Rounding, proof: Proof | None, units: dict[str, float], start: Sequence[Array] | None = None
 ) -> Drift | str:
     """Return the bound, or in words why there is none.
 
@@ -173,22 +201,29 @@ def drift(
     - `rounding`: of the program.
     - `proof`: that of the contraction rate of the system with these constants.
     - `units`: of each array of state and outputs what its error is multiplied with, by name.
-    - `start`: how far the initial state is rounded at most, in the state's units.
+    - `start`: how far the arrays of the initial state are rounded at most, in the state's units; default not at all.
     """
     program = rounding.program
     if proof is None or not proof.value < 1:
         return "no contraction rate below 1 is proven of these constants"
-    if len(program.state) != 1 or program.state[0].value.size != len(proof.P):
-        return "the state consists of several arrays, which are not in the order of the metric"
-    (s,) = program.state
-    unit = units[s.name]
-    once = errors(rounding, [np.zeros(s.value.shape)])[s.after].ravel() * unit
+    shapes = [s.value.shape for s in program.state]
+    if sum(s.value.size for s in program.state) != len(proof.P) or any(
+        s.name not in units for s in program.state
+    ):
+        return "the state has entries that the metric of the rate does not have"
+    unit = joined([np.full(s.value.shape, units[s.name]) for s in program.state])
+    stepped = errors(rounding, [np.zeros(shape) for shape in shapes])
+    once = joined([stepped[s.after] for s in program.state]) * unit
     if not np.isfinite(once).all():
         return "the step has an operation that may jump where its operand is rounded, or whose own rounding is not bounded"
-    sizes, offset = np.abs(proof.P), np.broadcast_to(start, once.shape)
+    sizes, offset = np.abs(proof.P), joined(start or [np.zeros(shape) for shape in shapes])
     error, first = (_SLACK * float(np.sqrt(v @ sizes @ v)) for v in (once, offset))
     bound = max(first, error / (1 - proof.value)) * _SLACK
     each = _SLACK * bound * np.sqrt(np.diag(np.linalg.inv(proof.P)))
-    later = errors(rounding, [each.reshape(s.value.shape) / unit])
+    # At every later sample a state is within what one step makes of these bounds, too; entries of a queue get their own.
+    for _ in range(_STEPS):
+        stepped = errors(rounding, split(program, each / unit))
+        each = np.minimum(each, np.maximum(offset, joined([stepped[s.after] for s in program.state]) * unit))
+    later = errors(rounding, split(program, each / unit))
     outputs = {y.name: later[y.value] * units[y.name] for y in program.outputs if y.value.dtype != "bool"}
-    return Drift(proof.value, error, bound, each.reshape(s.value.shape), outputs)
+    return Drift(proof.value, error, bound, each, outputs)

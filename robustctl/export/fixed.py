@@ -13,7 +13,7 @@ from ..errors import InvalidModelError
 from ..runtime.compiled import Compiled
 from ..runtime.program import Program, Value
 from ..system import Parameterization, System, explicit_of
-from . import fixed_kinds  # noqa: F401  # registers what it lowers
+from . import fixed_functions, fixed_kinds  # noqa: F401  # registers what they lower
 from .drift import Drift, drift, of_fixed
 from .fixed_formats import MOST_BITS, along, bits_of, quantized, ranges
 from .fixed_lower import Lowered, check_kinds, lowered
@@ -97,7 +97,8 @@ def fixed(
 
     **Arguments:**
 
-    - `system`: any system whose step consists of sums, products, comparisons and selections: R2DN with `relu`, PID, LQG, linear.
+    - `system`: any system whose step consists of sums, products, comparisons, selections, `tanh` and loops of fixed length: R2DN and REN
+      with `relu` or `tanh`, PID, LQG, Youla, linear.
     - `dtype`: `q4` to `q31`, numbers of that many bits and a sign.
     - `name`: an identifier, with which all names in its code begin.
     - `u`: one sample of the input; needed for a system without `nu`.
@@ -125,10 +126,10 @@ def fixed(
     bound = drift_of(made.low, made.certificate, counted)
     never = (
         isinstance(bound, Drift)
-        and isinstance(made.box, Box)
+        and not isinstance(made.box, str)
         and never_saturates(made.low, made.box, bound.state)
     )
-    ranges = "proven" if isinstance(made.box, Box) else f"seen: {made.box}"
+    ranges = f"seen: {made.box}" if isinstance(made.box, str) else "proven"
     sizes = tuple(made.sizes.values())
     return FixedPoint(
         made.rounded, made.original, made.low, made.exact, made.certificate, bound, counted, sizes, ranges, never
@@ -136,7 +137,7 @@ def fixed(
 
 
 class Formats(NamedTuple):
-    """A step of integers: the system as it is and rounded, its exact step, the log, the sizes, and the state's proven box or why not."""
+    """A step of integers: the system as it is and rounded, its exact step, the log, the sizes, and the state's proven boxes or why not."""
 
     original: System
     rounded: System
@@ -145,7 +146,7 @@ class Formats(NamedTuple):
     sizes: dict[Value, float]
     low: Lowered
     certificate: Certificate
-    box: Box | str
+    box: list[Box] | str
 
 
 def formats(
@@ -156,7 +157,7 @@ def formats(
     ready, _ = prepared(explicit_of(system), np.float64)
     rounded = quantized(ready, bits)
     with tracing(np.float64):
-        exact = traced(rounded, name=name, dtype=np.float64, u=u, dt=dt)
+        exact = traced(rounded, name=name, dtype=np.float64, u=u, dt=dt, for_integers=True)
         check_kinds(exact.program)
         samples = _log(rounded, exact, log)
         seen = ranges(exact.program, samples)
@@ -198,9 +199,7 @@ def bits_needed(system: System | Parameterization, *, least: int = 4, seconds: f
 def drift_of(low: Lowered, certificate: Certificate, counted: dict[str, int]) -> Drift | str:
     """Return the bound on what rounding does, or why there is none; `counted`: saturations."""
     units = {name: 2.0**-n for name, n in low.fractions.items()}
-    start = max(
-        (0.5 * units.get(s.name, 0.0) * bool(np.any(s.start)) for s in low.program.state), default=0.0
-    )
+    start = [0.5 * units.get(s.name, 0.0) * (np.asarray(s.start) != 0) for s in low.program.state]
     found = drift(of_fixed(low), certificate.rate_proof, units, start)
     if isinstance(found, str) or not counted:
         return found

@@ -94,7 +94,7 @@ def again(system: System, about: dict[str, Any], u: PyTree) -> tuple[Traced, Low
     """
     bits, record = bits_of(about["dtype"]), about.get("fixed_point")
     with tracing(np.float64):
-        exact = traced(system, name=about["name"], dtype=np.float64, u=u, dt=about["dt"])
+        exact = traced(system, name=about["name"], dtype=np.float64, u=u, dt=about["dt"], for_integers=True)
     values = [v for v in signals(exact.program) if v.dtype == "float"]
     sizes = record.get("sizes") if isinstance(record, dict) else None
     numbers = isinstance(sizes, list) and all(isinstance(s, int | float) and 0 <= s < np.inf for s in sizes)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,14 @@ RULES: dict[str, Callable[["Lowering", Operation], None]] = {}
 lowers = registers(RULES)
 
 
+class Approximated(NamedTuple):
+    """What integers approximate: a function of other integers with slopes of at most `factor`, `|result - f(x)| <= error`."""
+
+    x: Value
+    factor: float
+    error: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Lowered:
     """A program of integers, and what its integers mean: a number is its integer times `2^-n`.
@@ -29,12 +37,16 @@ class Lowered:
     - `fractions`: n of each array of the state, the inputs and the outputs, by its name.
     - `constant_errors`: how far an integer constant is from the number times `2^n`, of the constants that had to be rounded.
     - `bits`: of a number, without its sign.
+    - `approximated`: the integers that approximate a function, and how well.
+    - `inside`: what some integers do not exceed in size by construction, which intervals do not see.
     """
 
     program: Program
     fractions: dict[str, int]
     constant_errors: dict[Value, np.ndarray]
     bits: int
+    approximated: dict[Value, Approximated]
+    inside: dict[Value, float]
 
     @property
     def as_given(self) -> bool:
@@ -78,8 +90,8 @@ def check_kinds(program: Program) -> None:
     if missing or kept - {"float", "bool"}:
         what = ", ".join(missing) if missing else "integers in the state, the inputs or the outputs"
         raise InvalidModelError(
-            f"in fixed point a step must consist of sums, products, comparisons and selections, and this one has {what}; "
-            "take dtype float32, or a model with relu"
+            f"in fixed point a step must consist of sums, products, comparisons, selections and tanh, and this one has {what}; "
+            "take dtype float32, or a model with relu or tanh"
         )
 
 
@@ -92,6 +104,8 @@ class Lowering:
         self.of: dict[Value, tuple[Value, int]] = {}
         self.errors: dict[Value, np.ndarray] = {}
         self.wanted: dict[Value, int] = {}
+        self.approximated: dict[Value, Approximated] = {}
+        self.inside: dict[Value, float] = {}
         for s in program.state:
             size = max(
                 ranges.get(s.value, 0.0),
@@ -217,7 +231,7 @@ class Lowering:
             outputs=outputs,
             operations=tuple(self.operations),
         )
-        return Lowered(pruned(made), named, self.errors, self.bits)
+        return Lowered(pruned(made), named, self.errors, self.bits, self.approximated, self.inside)
 
     def _result(self, value: Value, n: int) -> Value:
         if value.dtype != "float":

@@ -12,7 +12,7 @@ from ..runtime.compiled import Compiled
 from ..runtime.operations import HANDLERS
 from ..runtime.program import DTYPES, Operation, Program, Value
 from ..system import System
-from .drift import MOVES
+from .drift import MOVES, changed, joined, split
 from .fixed_formats import along, fraction, signals
 from .fixed_lower import Lowered
 
@@ -76,11 +76,11 @@ class Proven(NamedTuple):
 
     **Arguments:**
 
-    - `state`: what the exact state lies between.
+    - `state`: what each array of the exact state lies between.
     - `sizes`: what no entry of a value exceeds, with room for rounding.
     """
 
-    state: Box
+    state: list[Box]
     sizes: dict[Value, float]
 
 
@@ -101,10 +101,10 @@ def proven(
     form = system.lft()
     if proof is None or not proof.value < 1 or form is None:
         return "no contraction rate below 1 is proven"
-    if len(program.state) != 1 or len(program.inputs) != 1 or len(system.modes()) > 1:
-        return "the state or the input does not consist of one array, or the system switches between modes"
-    (s,), (u,) = program.state, program.inputs
-    if (s.value.size, u.value.size) != (form.nx, form.nu):
+    if len(program.inputs) != 1 or len(system.modes()) > 1:
+        return "the input does not consist of one array, or the system switches between modes"
+    (u,) = program.inputs
+    if (sum(s.value.size for s in program.state), u.value.size) != (form.nx, form.nu):
         return "the system has other states or inputs than its form"
     reach = ((1 << bits) - 1) * 2.0 ** -fraction(seen[u.value], bits)
     found = peak_bounds(_States(system), [reach] * form.nu, seconds=seconds)
@@ -113,9 +113,9 @@ def proven(
         return found.unproven
     state = _about_undisturbed(program, proof, bounds)
     inputs = Box(np.full(u.value.shape, -reach), np.full(u.value.shape, reach))
-    values = boxes(program, [state], [inputs])
+    values = boxes(program, state, [inputs])
     sizes = {v: _ROOM * float(np.max(values[v].size)) for v in seen}
-    sizes |= {s.after: min(sizes[s.after], sizes[s.value])} if s.after in sizes else {}
+    sizes |= {s.after: min(sizes[s.after], sizes[s.value]) for s in program.state if s.after in sizes}
     sizes[u.value] = seen[u.value]
     times = max((sizes[v] / size for v, size in seen.items() if size), default=1.0)
     if not times < _MOST:
@@ -123,28 +123,33 @@ def proven(
     return Proven(state, sizes)
 
 
-def _about_undisturbed(program: Program, proof: Proof, bounds: Array) -> Box:
-    """Return what a state lies between that is no further than `bounds` from the trajectory without input."""
+def _about_undisturbed(program: Program, proof: Proof, bounds: Array) -> list[Box]:
+    """Return what each array of a state lies between that is no further than `bounds` from the trajectory without input."""
     low, high = _undisturbed(program, proof.P, proof.value)
     reached = bounds + (_SLACK - 1) * (bounds + np.abs(low) + np.abs(high))
-    shape = program.state[0].value.shape
-    return Box((low - reached).reshape(shape), (high + reached).reshape(shape))
+    return list(map(Box, split(program, low - reached), split(program, high + reached)))
 
 
 def _undisturbed(program: Program, P: Array, rate: float) -> tuple[Array, Array]:
     """Return the lowest and highest state of the trajectory without input."""
-    (s,), (u,) = program.state, program.inputs
+    (u,) = program.inputs
     compiled = Compiled(program)
-    (at,) = compiled.at([s.after])
+    after = compiled.at([s.after for s in program.state])
     run = along(program, compiled, [np.zeros((_NOMINAL, *u.value.shape))])
-    xs = np.array([np.ravel(s.start), *(np.ravel(m[at]) for m in run)], np.float64)
+    start = joined([s.start for s in program.state])
+    xs = np.array([start, *(joined([m[at] for at in after]) for m in run)], np.float64)
     last = xs[-1] - xs[-2]
     rest = np.sqrt(last @ np.abs(P) @ last * np.diag(np.linalg.inv(P))) / (1 - rate)
     return np.min(xs, axis=0) - rest, np.max(xs, axis=0) + rest
 
 
-def boxes(program: Program, state: Sequence[Box], inputs: Sequence[Box]) -> dict[Value, Box]:
-    """Return what each value of a program lies between, of floats or of integers, for one step from any state and input in boxes."""
+def boxes(
+    program: Program, state: Sequence[Box], inputs: Sequence[Box], inside: dict[Value, float] | None = None
+) -> dict[Value, Box]:
+    """Return what each value of a program lies between, of floats or of integers, for one step from any state and input in boxes.
+
+    `inside`: what some values do not exceed in size for another reason.
+    """
     found = {s.value: box for s, box in zip(program.state, state, strict=True)}
     found |= {u.value: box for u, box in zip(program.inputs, inputs, strict=True)}
 
@@ -159,6 +164,8 @@ def boxes(program: Program, state: Sequence[Box], inputs: Sequence[Box]) -> dict
             np.nan_to_num(low, nan=-np.inf, neginf=-np.inf),
             np.nan_to_num(high, nan=np.inf, posinf=np.inf),
         )
+        if inside and result in inside:
+            low, high = np.full(result.shape, -inside[result]), np.full(result.shape, inside[result])
         found[result] = Box(*(np.broadcast_to(end, result.shape) for end in (low, high)))
     return {v: of(v) for v in (*signals(program), *program.results)}
 
@@ -196,8 +203,15 @@ def _after(op: Operation, x: list[Box]) -> Box:
         case "reduce" if op.params["how"] in ("add", "max", "min"):
             fold = getattr(np, {"add": "sum"}.get(op.params["how"], op.params["how"]))
             return Box(*(np.asarray(fold(end, axis=op.params["axis"])) for end in a))
+        case "tanh":
+            return Box(np.tanh(a.low) - (_SLACK - 1), np.tanh(a.high) + (_SLACK - 1))
+        case "take" if op.operands[1].data is None:
+            return Box(np.min(a.low), np.max(a.high))
         case "take":
             return Box(*(end.reshape(-1)[np.asarray(op.operands[1].data)] for end in a))
+        case "put" | "dynamic_update":
+            k = 2 if op.kind == "put" else 1
+            return Box(*(changed(op, *ends) for ends in zip(a, x[k], strict=True)))
         case _ if op.kind in MOVES:
             move = HANDLERS[op.kind](op, dict.fromkeys(DTYPES, np.dtype(np.float64)))
             return Box(move(*(each.low for each in x)), move(*(each.high for each in x)))
@@ -212,29 +226,36 @@ def _product(by, a: Box, b: Box) -> Box:
     return Box(middle - _SLACK * radius, middle + _SLACK * radius)
 
 
-def never_saturates(low: Lowered, box: Box, drift: Array) -> bool:
+def never_saturates(low: Lowered, boxed: Sequence[Box], drift: Array) -> bool:
     """Return whether no rounding can saturate, at any sample and for any input.
 
     **Arguments:**
 
     - `low`: the program of integers.
-    - `box`: what the exact state lies between, for all inputs that do not saturate.
+    - `boxed`: what each array of the exact state lies between, for all inputs that do not saturate.
     - `drift`: how far each state is from the exact one at most, as long as nothing saturates.
 
     Induction over the samples: where nothing has saturated so far, the state is within `drift` of the box.
     """
-    (s,), most = low.program.state, float((1 << low.bits) - 1)
-    unit = 2.0 ** low.fractions[s.name]
-    state = Box((box.low - drift) * unit, (box.high + drift) * unit)
-    if (state.size > most).any():
+    program, most = low.program, float((1 << low.bits) - 1)
+    state = [
+        Box(
+            *(
+                (end + side * far) * 2.0 ** low.fractions[s.name]
+                for end, side in zip(box, (-1, 1), strict=True)
+            )
+        )
+        for s, box, far in zip(program.state, boxed, split(program, drift), strict=True)
+    ]
+    if any((box.size > most).any() for box in state):
         return False
-    whole = [Box(np.full(u.value.shape, -most), np.full(u.value.shape, most)) for u in low.program.inputs]
-    found = boxes(low.program, [state], whole)
+    whole = [Box(np.full(u.value.shape, -most), np.full(u.value.shape, most)) for u in program.inputs]
+    found = boxes(program, state, whole, low.inside)
     # The next state is within `drift` of the box, too, which intervals do not see.
-    inputs = {u.value for u in low.program.inputs}
+    known = {u.value for u in program.inputs}, {s.after for s in program.state}
     roundings = [
-        op for op in low.program.operations
-        if op.kind == "rescale" and op.operands[0] not in inputs and op.results[0] is not s.after
+        op for op in program.operations
+        if op.kind == "rescale" and op.operands[0] not in known[0] and op.results[0] not in known[1]
     ]  # fmt: skip
     return all(
         bool((found[op.operands[0]].size * 2.0 ** -op.params["shift"] < op.params["limit"] + 0.5).all())

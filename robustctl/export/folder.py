@@ -236,7 +236,7 @@ def check(folder: str | os.PathLike[str], *, samples: int = 10_000) -> Checked:
         with library(folder, made, compiler) as step:
             found, _ = _compared(system, made, low, step, samples)
         faults += _apart(found, about)
-    rules, missing = other_rules(folder / f"{name}.c", (entry(about, "facts", dict) or {}).get("cppcheck"))
+    rules, missing = other_rules(folder / f"{name}.c", entry(about.get("facts"), "cppcheck", dict))
     faults += rules
     skipped += missing
     return Checked(tuple(faults), tuple(skipped), certificate)

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import InvalidModelError
 from ..runtime.program import Program, Signals
+from ..system import Parameterization, SignalLimits, System
 
 
 class Range(NamedTuple):
@@ -65,7 +66,7 @@ def _between(low: float, high: float) -> str:
     return f"at least {low:.6g}" if np.isfinite(low) else f"at most {high:.6g}"
 
 
-def known(system: Any, program: Program, trained: Any = None) -> Known:
+def known(system: System, program: Program, trained: Any = None) -> Known:
     """Return what is known of the signals of a system.
 
     **Arguments:**
@@ -74,52 +75,41 @@ def known(system: Any, program: Program, trained: Any = None) -> Known:
     - `program`: its step.
     - `trained`: the smallest and largest value of each input and output in the training record, as `trained_of` returns it.
     """
-    return Known(ranges(system, program), _actuators(system, program), _trained(trained, program))
+    can = _declared(system, "actuator_limits", system.actuator_limits(), program.outputs)
+    return Known(ranges(system, program), can, _trained(trained, program))
 
 
-def ranges(system: Any, program: Program) -> Ranges:
-    """Return the limits that a step keeps to, and for a plant those of its actuators, by the name of an array."""
-    from ..classical import PID
-    from ..classical.mpc import LinearMPC
-    from ..plants import Sampled, limits
+def ranges(system: System, program: Program) -> Ranges:
+    """Return the limits of a system's inputs, for a plant those of its actuators, and of its outputs, by the name of an array."""
+    inputs = _declared(system, "input_limits", system.input_limits(), program.inputs[:1])
+    return inputs | _declared(system, "output_limits", system.output_limits(), program.outputs)
 
-    if isinstance(system, Sampled):
-        signals, (low, high) = program.inputs[:1], limits(system.plant.controls)
-    elif isinstance(system, PID):
-        signals, low, high = program.outputs, np.asarray(system.low), np.asarray(system.high)
-    elif isinstance(system, LinearMPC):
-        signals, low, high = program.outputs, *(np.asarray(system.u0 + a) for a in (system.low, system.high))
-    else:
+
+def _declared(
+    system: System, method: str, given: SignalLimits | None, signals: tuple[Signals, ...]
+) -> Ranges:
+    """Return limits that a class gives, having checked that they are those of some signals."""
+    if given is None:
         return {}
-    return _fitting(signals, low, high)
+    low, high = (np.atleast_1d(np.asarray(end, np.float64)) for end in given)
+    if low.size == 0:
+        return {}
+    found = _fitting(signals, low, high)
+    if not found or not (low <= high).all():
+        raise InvalidModelError(
+            f"{method}() of {type(system).__name__} must return lowest and highest values of shape {signals[-1].value.shape}, got "
+            f"{low.tolist()} and {high.tolist()}"
+        )
+    return found
 
 
-def _fitting(signals: tuple[Signals, ...], low: Any, high: Any) -> Ranges:
-    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+def _fitting(signals: tuple[Signals, ...], low: np.ndarray, high: np.ndarray) -> Ranges:
     return {s.name: Range(low, high) for s in signals if s.value.size == low.size == high.size}
 
 
-def _actuators(system: Any, program: Program) -> Ranges:
-    """Return the limits of the actuators that the model of the plant in a controller has."""
-    from ..loops import Alongside, Youla
-    from ..plants import Sampled, limits
-
-    if not isinstance(system, Alongside | Youla):
-        return {}
-    plant: Any = system
-    while plant is not None and not isinstance(plant, Sampled):
-        parts = (getattr(plant, name, None) for name in ("base", "inner", "model"))
-        plant = next((part for part in parts if part is not None), None)
-    return {} if plant is None else _fitting(program.outputs, *limits(plant.plant.controls))
-
-
 def trained_of(model: Any) -> dict[str, list[list[float]]] | None:
-    """Return the range of the record that a fitted model was trained on, as JSON can hold it; None for another model."""
-    from ..train import FittedModel
-
-    if not isinstance(model, FittedModel) or model.trained is None:
-        return None
-    return {name: [list(ends) for ends in getattr(model.trained, name)] for name in ("u", "y")}
+    """Return the range of the record that a parameterization was trained on, as JSON can hold it; None for another model."""
+    return model.trained_ranges() if isinstance(model, Parameterization) else None
 
 
 def _trained(trained: Any, program: Program) -> Ranges:

@@ -27,36 +27,37 @@ def find_cppcheck() -> str | None:
     return shutil.which("cppcheck") or shutil.which("cppcheck", path=str(Path(sys.executable).parent))
 
 
-def misra(source: Path) -> dict[str, Any] | str:
-    """Return how often each rule is broken in a C file, those without a listed reason apart; a text where cppcheck is missing."""
+def misra(source: Path) -> tuple[dict[str, Any] | None, str]:
+    """Return how often each rule is broken in a C file, those without a listed reason apart; None, and why, where that is unknown."""
     program = find_cppcheck()
     if program is None:
-        return "not checked: cppcheck was not found"
+        return None, "not checked: cppcheck was not found"
     # Rules are reported as style; the header's are those of the file.
     command = [program, "--addon=misra", "--enable=style", "--quiet", "--template={id}", source.name]
     done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, check=False)
     lines = done.stderr.splitlines()
     if done.returncode or any("rror" in line for line in lines):
-        return f"not checked: cppcheck reported {done.stderr.strip()[:200]}"
+        return None, f"not checked: cppcheck reported {done.stderr.strip()[:200]}"
     found = collections.Counter(line for line in lines if line.startswith("misra"))
-    return {
+    counts = {
         "version": _version(program),
         "deviations": {rule: {"count": n, "reason": DEVIATIONS[rule]} for rule, n in sorted(found.items()) if rule in DEVIATIONS},
         "others": {rule: n for rule, n in sorted(found.items()) if rule not in DEVIATIONS},
     }  # fmt: skip
+    return counts, ""
 
 
 def _version(program: str) -> str:
     return subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.strip()
 
 
-def other_rules(source: Path, before: Any) -> tuple[list[str], list[str]]:
+def other_rules(source: Path, before: dict[str, Any] | None) -> tuple[list[str], list[str]]:
     """Return what differs from the record of the same version of cppcheck, and what is not compared, in words."""
-    if not isinstance(before, dict):
+    if before is None:
         return [], []
-    now = misra(source)
-    if isinstance(now, str):
-        return [], [f"the MISRA rules: {now}"]
+    now, why = misra(source)
+    if now is None:
+        return [], [f"the MISRA rules: {why}"]
     if now["version"] != before.get("version"):
         return [], [
             f"the MISRA rules: {now['version']} is here, and {before.get('version')} was at the export"

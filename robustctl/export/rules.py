@@ -116,6 +116,10 @@ def _round(t: Translator, call: Call, x: Value) -> Value:
 @rule("logistic")
 def _logistic(t: Translator, call: Call, x: Value) -> Value:
     one = scalar(t, 1, "float")
+    if t.for_integers:
+        half = scalar(t, 0.5, "float")
+        rise = entries(t, "tanh", [entries(t, "mul", [x, half])])
+        return entries(t, "mul", [half, entries(t, "add", [one, rise])])
     return entries(t, "div", [one, entries(t, "add", [one, entries(t, "exp", [entries(t, "neg", [x])])])])
 
 

@@ -7,8 +7,11 @@ import numpy as np
 
 from ..errors import InvalidModelError
 from ..runtime.program import Block, Operation, Value
-from .rules import reshaped
+from .rules import concatenated, reshaped, sliced
 from .translate import Call, Known, Translator, rule
+
+_WRITTEN_OUT = 256
+"""Turns of a scan, for a step of integers; a longer one is a loop, which fixed point does not have."""
 
 
 class _Carried:
@@ -46,6 +49,8 @@ def _scan(t: Translator, call: Call, *operands: Value) -> Sequence[Known]:
         found = t.closed(p["jaxpr"], [*consts, *starts, *slices])
         ys = zip(found[len(starts) :], call.types[len(starts) :], strict=True)
         return [*found[: len(starts)], *(reshaped(t, t.value(y), shape) for y, (shape, _) in ys)]
+    if t.for_integers and length <= _WRITTEN_OUT:
+        return _written_out(t, call, consts, starts, xs)
     carried = _Carried(p["jaxpr"].jaxpr, n, starts)
     inputs, slices = carried.inputs(), [Value(x.shape[1:], x.dtype) for x in xs]
     given = [part if x.size else x.data[0] for part, x in zip(slices, xs, strict=True)]  # pyright: ignore[reportOptionalSubscript]
@@ -68,6 +73,33 @@ def _scan(t: Translator, call: Call, *operands: Value) -> Sequence[Known]:
         for (shape, _), keep in zip(call.types[len(starts) :], kept, strict=True)
     ]
     return [*carried.all(results[: len(inputs)]), *ys]
+
+
+def _written_out(
+    t: Translator, call: Call, consts: Sequence[Value], starts: Sequence[Value], xs: Sequence[Value]
+) -> Sequence[Known]:
+    """Translate a scan turn by turn."""
+    length, stacks, carries = int(call.params["length"]), [], list(starts)
+    turns = range(length)[::-1] if call.params["reverse"] else range(length)
+    for k in turns:
+        slices = [_turn(t, x, k) if x.size else x.data[k] for x in xs]  # pyright: ignore[reportOptionalSubscript]
+        found = t.closed(call.params["jaxpr"], [*consts, *carries, *slices])
+        carries, ys = found[: len(starts)], [t.value(y) for y in found[len(starts) :]]
+        stacks.append([reshaped(t, y, (1, *y.shape)) if y.size else y for y in ys])
+    if call.params["reverse"]:
+        stacks.reverse()
+    stacked = [
+        concatenated(t, parts, 0) if 0 not in shape else np.zeros(shape)
+        for parts, (shape, _) in zip(zip(*stacks, strict=True), call.types[len(starts) :], strict=True)
+    ]
+    return [*carries, *stacked]
+
+
+def _turn(t: Translator, x: Value, k: int) -> Value:
+    """Return what a turn reads of an array."""
+    ends = [0] * len(x.shape), list(x.shape)
+    ends[0][0], ends[1][0] = k, k + 1
+    return reshaped(t, sliced(t, x, *ends), x.shape[1:])
 
 
 def _emit(

@@ -69,14 +69,20 @@ def program(
     return traced(system, name=name, dtype=dtype, u=u, dt=dt).program
 
 
-def traced(system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: float | None = None) -> Traced:
-    """Return the program with the arrangement of its arrays; arguments and errors are those of `program`."""
+def traced(
+    system: Any, *, name: str, dtype: Any = None, u: PyTree = None, dt: float | None = None, for_integers: bool = False
+) -> Traced:  # fmt: skip
+    """Return the program with the arrangement of its arrays; arguments and errors are those of `program`.
+
+    `for_integers`: whether it is to be one that fixed point has, with `lax.scan` written out and the logistic function as a tanh.
+    """
     check_name(name)
     with ready(system, dtype=dtype, u=u, dt=dt) as found:
         jaxpr, (after, y) = _jaxpr(found.system, found.x, found.u)
         _check_state(found.x, after)
         trees = found.x, found.u, y
-        made = _translated(found.system, jaxpr, trees, (name, found.dtype.name, found.dt))
+        t = Translator(found.dtype.name, for_integers)
+        made = _translated(t, found.system, jaxpr, trees, (name, found.dtype.name, found.dt))
     return Traced(made, jax.tree.map(np.asarray, found.x), jax.tree.map(np.asarray, found.u), y)
 
 
@@ -133,10 +139,9 @@ def tracing(dtype: Any) -> Iterator[None]:
         yield
 
 
-def _translated(system: System, jaxpr: Any, trees: tuple, about: tuple) -> Program:
+def _translated(t: Translator, system: System, jaxpr: Any, trees: tuple, about: tuple) -> Program:
     x, u, y = trees
     name, dtype, dt = about
-    t = Translator(dtype)
     arguments = [_argument(t, leaf) for leaf in jax.tree.leaves((x, u))]
     with jax.ensure_compile_time_eval():
         found = [t.value(known) for known in t.closed(jaxpr, arguments)]

@@ -41,10 +41,11 @@ class Translator:
     **Arguments:**
 
     - `dtype`: of the program.
+    - `for_integers`: whether scans are written out, and the logistic function is written as a tanh.
     """
 
-    def __init__(self, dtype: str):
-        self.dtype = np.dtype(dtype)
+    def __init__(self, dtype: str, for_integers: bool = False):
+        self.dtype, self.for_integers = np.dtype(dtype), for_integers
         self.operations: list[Operation] = []
         self.seen: collections.ChainMap = collections.ChainMap()
         self.constants: dict[Any, Value] = {}

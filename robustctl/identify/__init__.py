@@ -10,6 +10,8 @@ from .model_error import model_error as model_error
 from .predict import predict as predict
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations
+from .response_fit import ResponseFit as ResponseFit
+from .response_fit import fit_response as fit_response
 from .scores import ChannelScores as ChannelScores
 from .simulate import Simulation as Simulation
 from .simulate import simulate as simulate

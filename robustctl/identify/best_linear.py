@@ -10,7 +10,7 @@ from ..advice.series import standard
 from ..checks import is_whole
 from ..data import Record
 from ..errors import DataError, RobustctlError
-from ..train.fitted_model import check_record
+from ..train.record_model import check_record
 from .error_response import Residual, period_spectra
 
 EXCITED = 1e-6
@@ -42,6 +42,7 @@ class BestLinear:
     - `outputs`: names
     - `input_units`: one per input
     - `output_units`: one per output
+    - `dt`: sample time of the record, s
     """
 
     omega: np.ndarray
@@ -56,6 +57,7 @@ class BestLinear:
     outputs: tuple[str, ...]
     input_units: tuple[str, ...]
     output_units: tuple[str, ...]
+    dt: float
 
     @property
     def distortion(self) -> np.ndarray:
@@ -132,7 +134,7 @@ def best_linear(record: Record, period: int, *, skip: int = 1) -> BestLinear:
     return BestLinear(
         2 * np.pi * lines / (period * record.dt), G / size,
         deviations[0], deviations[1], shares[0], shares[1], periods, len(record.experiments),
-        record.inputs, record.outputs, record.input_units, record.output_units,
+        record.inputs, record.outputs, record.input_units, record.output_units, record.dt,
     )  # fmt: skip
 
 

@@ -21,9 +21,9 @@ from ..nn import Average
 from ..runs.devices import one_by_one
 from ..runs.fingerprint import data_hash, model_hash
 from ..system import Parameterization, dtype_of
-from ..train import Fit, FittedModel, LearnedState, mean_squared_error
+from ..train import Fit, LearnedState, RecordModel, mean_squared_error
 from ..train.fitted_model import fitted_to
-from ..train.optimizer import FLAT, RAMP
+from ..train.optimizer import RAMP, rate_share
 from ..train.problem import Descend, Objective, Outcome, Problem, State, Steps
 from ..trajectory import rollout
 from .members import Member, Members, Places, Trained, arrays_of, flattened, members_of, stacked
@@ -123,7 +123,7 @@ class Ensemble(Problem[Fit]):
         values: dict[str, Any] = vars(outcome) | {"model": self.fitted(members_of(outcome.model.models))}
         return Fit(**values)
 
-    def fitted(self, members: Sequence[Parameterization]) -> FittedModel:
+    def fitted(self, members: Sequence[Parameterization]) -> RecordModel:
         """Return members as a model in the record's units."""
         model = members[0] if len(members) == 1 else Average(tuple(members))
         r, zero = self.record, model.explicit().init_state()
@@ -251,14 +251,6 @@ def runs(models: Any, us: Array, x0: Array, keep: bool) -> tuple[Array, Array, A
     return jax.vmap(of_member)(systems, x0)
 
 
-def rate_share(epoch: Int[Array, ""], epochs: Int[Array, ""], ramp: int) -> Float[Array, ""]:
-    """Return the share of the full rate in an epoch: it rises in the first `ramp` epochs, stays and falls."""
-    now, all_epochs = epoch.astype(jnp.float32), epochs.astype(jnp.float32)
-    rising = jnp.minimum(1, (now + 1) / ramp)
-    falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((now / all_epochs - FLAT) / (1 - FLAT), 0, 1)))
-    return rising * falling
-
-
 @functools.lru_cache(maxsize=8)
 def separate_rates(linear_share: float) -> optax.GradientTransformation:
     """Return Adam on clipped gradients whose linear arrays learn at a share of the rate, which the problem sets at each epoch."""
@@ -266,5 +258,6 @@ def separate_rates(linear_share: float) -> optax.GradientTransformation:
     def slowed(updates, params=None):
         return updates._replace(linear=updates.linear * linear_share)
 
+    # The number only makes the state's entry: the problem replaces it before the first step.
     rate = optax.inject_hyperparams(optax.scale_by_learning_rate)(learning_rate=1e-2)
     return optax.chain(optax.clip(10.0), optax.scale_by_adam(), optax.stateless(slowed), rate)

@@ -14,7 +14,7 @@ from ..errors import RobustctlError
 from ..lft import is_linear
 from ..linear.polish import DAMPING, EASED, STIFFER, damped_step
 from ..system import System
-from ..train.fitted_model import FittedModel, check_channels
+from ..train.record_model import RecordModel, check_channels
 from .predict import Corrected, ahead, corrected, packed, stepper
 
 LONGEST = 5_000
@@ -27,7 +27,7 @@ MOST_DAMPED = 1e8
 """The damping that ends them."""
 
 
-def innovation_form(model: FittedModel, record: Record, steps: int = 1) -> FittedModel:
+def innovation_form(model: RecordModel, record: Record, steps: int = 1) -> RecordModel:
     """Return a model with the innovation gain K that predicts a record best one sample ahead, or several.
 
     ::

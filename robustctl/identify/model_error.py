@@ -13,7 +13,7 @@ from ..checks import is_whole
 from ..data import Record
 from ..errors import DataError, RobustctlError
 from ..state_space import StateSpace
-from ..train import FittedModel
+from ..train import RecordModel
 from .error_response import Residual, Response, from_error_model, from_periods
 from .simulate import simulate
 from .weight import for_each_input, gains, weight_above
@@ -97,7 +97,7 @@ def outside(omega: np.ndarray, bands: Sequence[tuple[float, float]]) -> np.ndarr
 
 
 def model_error(
-    model: FittedModel, record: Record, *, period: int | None = None, skip: int = 1, confidence: float = 0.95, floor: float = FLOOR,
+    model: RecordModel, record: Record, *, period: int | None = None, skip: int = 1, confidence: float = 0.95, floor: float = FLOOR,
 ) -> ErrorEstimate:  # fmt: skip
     """Estimate the error of a model over frequency from a record that it was not fitted to, and a weight above it.
 
@@ -164,7 +164,7 @@ def _check(period: int | None, skip: int, confidence: float, floor: float) -> No
         raise RobustctlError(f"confidence and floor must be in (0, 1), got {confidence!r} and {floor!r}")
 
 
-def _residuals(model: FittedModel, record: Record) -> tuple[list[Residual], np.ndarray, float]:
+def _residuals(model: RecordModel, record: Record) -> tuple[list[Residual], np.ndarray, float]:
     """Return inputs in standard deviations with those, and residuals in the largest deviation of an output with that."""
     simulation = simulate(model, record)
     notes = [note for note in simulation.scores().notes if "finite" in note]

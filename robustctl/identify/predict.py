@@ -17,7 +17,7 @@ from ..data import Record, select
 from ..errors import DataError, RobustctlError
 from ..system import System
 from ..train.batches import Experiments, pack
-from ..train.fitted_model import FittedModel, check_channels, check_fitted, check_record
+from ..train.record_model import RecordModel, check_channels, check_fitted, check_record
 from .simulate import Simulation, estimated_states, left_range, unscaled, warn_outside
 
 
@@ -38,7 +38,7 @@ class Corrected(NamedTuple):
     seen: Array
 
 
-def predict(model: FittedModel, record: Record, steps: int = 1) -> Simulation:
+def predict(model: RecordModel, record: Record, steps: int = 1) -> Simulation:
     """Predict every output of a record from the outputs up to `steps` samples before it, and from the inputs.
 
     ::
@@ -90,7 +90,7 @@ def predict(model: FittedModel, record: Record, steps: int = 1) -> Simulation:
     return Simulation(log, y_hat, skipped, horizon, outside)
 
 
-def packed(model: FittedModel, read: Record, steps: int) -> tuple[Experiments, int, str]:
+def packed(model: RecordModel, read: Record, steps: int) -> tuple[Experiments, int, str]:
     """Return a record packed, the first sample after its delay that is predicted, and what the initial state is, in words."""
     initial = model.initial
     start = max(initial.estimated, initial.window + steps - 1)
@@ -107,7 +107,7 @@ def packed(model: FittedModel, read: Record, steps: int) -> tuple[Experiments, i
     return pack(scaled, window=initial.window, dtype=model.dtype), start, how
 
 
-def corrected(model: FittedModel, system: System, batch: Experiments) -> Corrected:
+def corrected(model: RecordModel, system: System, batch: Experiments) -> Corrected:
     """Return what corrects the state of a model in a packed record, and its initial states."""
     if model.initial.estimated:
         x0 = estimated_states(system, batch, model.initial.estimated)
@@ -176,7 +176,7 @@ def ahead(step: Callable, free: Callable, data: Corrected, steps: int) -> Float[
     return jax.vmap(of_one)(*data)
 
 
-def _records(model: FittedModel, system: System, record: Record) -> tuple[Record, Record]:
+def _records(model: RecordModel, system: System, record: Record) -> tuple[Record, Record]:
     """Return the log with the outputs that are predicted, and the record that the model reads."""
     if system.predictor_sizes is None:
         return record, record

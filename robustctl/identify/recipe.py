@@ -26,7 +26,7 @@ from ..train.optimizer import check_learning_rate
 from .ensemble import Ensemble, Sampling, separate_rates
 from .members import Member
 from .pieces import Span, held_from, is_held, spans
-from .start import prior, start
+from .start import prior, recurrent, start
 from .subspace import LinearFit, refitted
 
 SMALLEST: dict[str, Any] = {"nx": 4, "nv": 8, "hidden": (16,)}
@@ -80,9 +80,7 @@ def build(recipe: Recipe, nu: int, ny: int) -> Parameterization:
         return gated(nu=nu, nx=nx, ny=ny, key=key)
     sizes: dict[str, Any] = {"nu": nu, "nx": nx, "nv": nv, "ny": ny, "init": nn.long_memory, "key": key}
     sizes |= {"activation": nn.ACTIVATIONS[recipe.activation]}
-    if recipe.model.endswith("ren"):
-        return nn.REN(guarantee(recipe), **sizes)
-    return nn.R2DN(guarantee(recipe), hidden=hidden, **sizes)
+    return recurrent(guarantee(recipe), None if recipe.model.endswith("ren") else hidden, **sizes)
 
 
 def guarantee(recipe: Recipe) -> nn.Guarantee:

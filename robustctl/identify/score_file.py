@@ -5,13 +5,13 @@ from typing import Any
 
 from ..data import Record
 from ..data.edit import cut
-from ..train import FittedModel
+from ..train import RecordModel
 from .pieces import held_from
 from .scores import ChannelScores, channel_scores
 from .simulate import Simulation, simulated
 
 
-def record_scores(model: FittedModel, record: Record, held: float, test: Record | None) -> dict[str, Any]:
+def record_scores(model: RecordModel, record: Record, held: float, test: Record | None) -> dict[str, Any]:
     """Return the scores on the training part, the validation part and the test record, None for a part that there is not."""
     run = simulated(model, record)
     cuts = [held_from(e.samples, held) for e in record.experiments]

@@ -14,11 +14,10 @@ from jaxtyping import Array
 
 from ..data import Record
 from ..errors import RobustctlWarning
-from ..nn import AverageSystem
 from ..system import System
 from ..train.batches import Experiments, check_lengths, pack
-from ..train.fitted_model import FittedModel, check_channels
 from ..train.identification import simulate_batch
+from ..train.record_model import RecordModel, check_channels
 from ..train.trained_range import Departure
 from ..trajectory import rollout
 from .scores import ChannelScores, channel_scores, residuals
@@ -70,7 +69,7 @@ class Simulation:
                     )
 
 
-def simulate(model: FittedModel, record: Record) -> Simulation:
+def simulate(model: RecordModel, record: Record) -> Simulation:
     """Simulate a fitted model over every experiment of a record, with an infinite prediction horizon.
 
     The measured outputs determine only the initial state: a model with a warm-up reads its window, for a model with
@@ -90,7 +89,7 @@ def simulate(model: FittedModel, record: Record) -> Simulation:
     return found
 
 
-def simulated(model: FittedModel, record: Record) -> Simulation:
+def simulated(model: RecordModel, record: Record) -> Simulation:
     """Return what `simulate` does, without its warning."""
     check_channels(model, record)
     initial = model.initial
@@ -115,7 +114,7 @@ def simulated(model: FittedModel, record: Record) -> Simulation:
     )
 
 
-def left_range(model: FittedModel, record: Record) -> tuple[Departure, ...]:
+def left_range(model: RecordModel, record: Record) -> tuple[Departure, ...]:
     """Return what of a record is outside of a model's trained range."""
     return () if model.trained is None else model.trained.departures(record)
 
@@ -131,7 +130,7 @@ def warn_outside(found: tuple[Departure, ...]) -> None:
 _simulate_batch = eqx.filter_jit(simulate_batch)
 
 
-def unscaled(model: FittedModel, record: Record, scaled: np.ndarray, skipped: int) -> tuple[np.ndarray, ...]:
+def unscaled(model: RecordModel, record: Record, scaled: np.ndarray, skipped: int) -> tuple[np.ndarray, ...]:
     """Return the outputs (T, ny) of each experiment in their units, after NaN in the samples that are skipped."""
     first = np.full((skipped, record.ny), np.nan)
     return tuple(
@@ -140,16 +139,17 @@ def unscaled(model: FittedModel, record: Record, scaled: np.ndarray, skipped: in
     )
 
 
-def _from_estimated_states(model: FittedModel, batch: Experiments, horizon: int):
+def _from_estimated_states(model: RecordModel, batch: Experiments, horizon: int):
     system = model.parameterization.explicit()
     return _runs(system, batch.u, estimated_states(system, batch, horizon))
 
 
 def estimated_states(system: System, batch: Experiments, horizon: int) -> Array:
     """Return the initial states, raveled, (B, n), that fit the first `horizon` outputs of each experiment best."""
-    if isinstance(system, AverageSystem):
-        # Each member separately: together they have more states than these samples determine.
-        return jnp.concatenate([estimated_states(one, batch, horizon) for one in system.members], axis=1)
+    branches = system.branches()
+    if len(branches) > 1:
+        # Each separately: together they have more states than these samples determine.
+        return jnp.concatenate([estimated_states(one, batch, horizon) for one in branches], axis=1)
     import scipy.optimize  # slow to import
 
     start = ravel_pytree(system.init_state())[0]

@@ -18,8 +18,8 @@ from ..linear.series import HEAD, Linear, Series, free, run
 from ..nn.activations import Activation
 from ..system import Parameterization, dtype_of
 from ..train import LearnedState
-from ..train.fitted_model import check_channels, check_record
 from ..train.initial_state import linear_part, regularized
+from ..train.record_model import check_channels, check_record
 from .subspace import LinearFit
 
 LEAST_STATES = 4
@@ -90,8 +90,20 @@ def start(
         "nu": record.nu, "nx": max(len(A), LEAST_STATES) if nx is None else nx, "nv": nv, "ny": record.ny
     }  # fmt: skip
     sizes |= {"activation": activation, "init": init, "key": key}
-    model = nn.REN(guarantee, **sizes) if hidden is None else nn.R2DN(guarantee, hidden=hidden, **sizes)
+    model = recurrent(guarantee, hidden, **sizes)
     return _start(model, record, linear, init.given_up(guarantee, dtype_of(model)))
+
+
+def recurrent(guarantee: nn.Guarantee, hidden: Sequence[int] | None, **sizes: Any) -> Parameterization:
+    """Return an untrained R2DN with hidden layers of those widths, or a REN where there are none.
+
+    **Arguments:**
+
+    - `guarantee`: what it guarantees
+    - `hidden`: widths; None for a REN
+    - `sizes`: the other arguments of both constructors
+    """
+    return nn.REN(guarantee, **sizes) if hidden is None else nn.R2DN(guarantee, hidden=hidden, **sizes)
 
 
 def prior(

@@ -21,9 +21,10 @@ from ..linear.delays import delayed
 from ..linear.series import HEAD, Linear, Series
 from ..nn.stable_linear import stable_linear_at
 from ..state_space import StateSpace
-from ..train import FittedModel
-from ..train.fitted_model import check_record, fitted_to
+from ..train import RecordModel
+from ..train.fitted_model import fitted_to
 from ..train.initial_state import LearnedState
+from ..train.record_model import check_record
 
 UNSTABLE = (
     "if the plant integrates, take the differences of its outputs as outputs; if it is unstable, log it in a stable closed loop with the "
@@ -47,7 +48,7 @@ class LinearFit:
     - `polished`: whether the free-run error was reduced further by nonlinear least squares.
     """
 
-    model: FittedModel
+    model: RecordModel
     order: int
     delay: tuple[int, ...]
     singular_values: np.ndarray
@@ -203,7 +204,7 @@ def _cautions(record: Record, chosen: Chosen) -> list[str]:
     return said
 
 
-def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[int]) -> FittedModel:
+def _fitted(record: Record, scaling: Scaling, model: Linear, delays: Sequence[int]) -> RecordModel:
     """Return the fitted model in the record's units; its initial state is fitted to the first samples of whatever it simulates."""
     inner = stable_linear_at(model.A, model.B, model.C, model.D, model.d)
     shortest = min(e.samples for e in record.experiments) - max(delays)

@@ -14,9 +14,10 @@ from ..linear.choose import fit, shortened
 from ..linear.covariance import covariance
 from ..linear.delays import delayed
 from ..linear.polish import polished, response_slopes
+from ..linear.response import response
 from ..linear.series import Linear, run
 from ..state_space import StateSpace
-from ..train.fitted_model import check_channels
+from ..train.record_model import check_channels
 from .subspace import LinearFit, series_of
 
 STEPS, CONVERGED = 100, 1e-8
@@ -117,24 +118,10 @@ class LinearUncertainty:
 
         - `omega`: frequencies (n,), rad/s
         """
-        A, B, C, D, _ = self.model
         z = np.exp(1j * np.asarray(omega, float) * self.record.dt)
-        R = np.linalg.inv(z[:, None, None] * np.eye(len(A)) - A)
-        X, L = R @ B, C @ R
-        ny, nu = D.shape
-        y, u = np.eye(ny), np.eye(nu)
-        both = np.broadcast_to(np.einsum("op,jq->ojqp", y, u), (len(z), ny, nu, nu, ny))
-        shape = (len(z), ny, nu, -1)
-        # To K[i, p] (C X)[p, j] L[o, i]; to B[i, p]; to E[p, i] and D[p, q]. Columns first, as `moved` has them.
-        slope = np.concatenate(
-            [
-                np.einsum("noi,npj->nojpi", L, C @ X).reshape(shape), np.einsum("noi,jp->nojpi", L, u).reshape(shape),
-                np.einsum("nij,op->nojip", X, y).reshape(shape), both.reshape(shape),
-            ],
-            axis=3,
-        )  # fmt: skip
+        G, slope = response(self.model, z)
         turn = z[:, None, None] ** -np.array(self.delay) * self.scaling.y_std[:, None] / self.scaling.u_std
-        return _spread((C @ X + D) * turn, slope * turn[..., None], self._without_offset())
+        return spread(G * turn, slope * turn[..., None], self._without_offset())
 
     def poles(self) -> Spread:
         """Return the poles (nx,) without those of the delays."""
@@ -143,7 +130,7 @@ class LinearUncertainty:
         at = np.einsum("ik,ik->k", left.conj(), right)
         K = np.einsum("ik,pk->kpi", left.conj(), C @ right) / at[:, None, None]
         rest = np.zeros((len(A), B.size + C.size + D.size))
-        return _spread(values, np.concatenate([K.reshape(len(A), -1), rest], axis=1), self._without_offset())
+        return spread(values, np.concatenate([K.reshape(len(A), -1), rest], axis=1), self._without_offset())
 
     def zeros(self, output: int = 0, input: int = 0) -> Spread:
         """Return the finite zeros from one input to one output.
@@ -167,14 +154,22 @@ class LinearUncertainty:
             np.einsum("k,ik,p->kip", left[nx], right[:nx], y), np.einsum("k,k,q,p->kqp", left[nx], right[nx], u, y),
         )  # fmt: skip
         slope = np.concatenate([p.reshape(len(values), -1) for p in parts], axis=1) / at[:, None]
-        return _spread(values, slope, self._without_offset())
+        return spread(values, slope, self._without_offset())
 
     def _without_offset(self) -> np.ndarray:
         ny = len(self.model.C)
         return self.covariance[:-ny, :-ny]
 
 
-def _spread(values: np.ndarray, slope: np.ndarray, covariance: np.ndarray) -> Spread:
+def spread(values: np.ndarray, slope: np.ndarray, covariance: np.ndarray) -> Spread:
+    """Return complex numbers with what the covariance of a model's numbers makes of theirs.
+
+    **Arguments:**
+
+    - `values`: the numbers
+    - `slope`: their derivatives to the model's numbers, in a last axis
+    - `covariance`: of those
+    """
     parts = np.stack([np.real(slope), np.imag(slope)], axis=-2)
     return Spread(values.astype(complex), parts @ covariance @ parts.swapaxes(-1, -2))
 

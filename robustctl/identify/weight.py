@@ -122,6 +122,7 @@ def _bound(angle: np.ndarray, target: np.ndarray) -> Callable[[np.ndarray], np.n
 
 
 def _grid(angle: np.ndarray) -> np.ndarray:
+    # Two decades below the lowest frequency of the data, where the bound is constant.
     low = 0.01 * angle[0]
     return np.unique(np.concatenate([np.geomspace(low, np.pi, DENSE), np.linspace(low, np.pi, DENSE)]))
 

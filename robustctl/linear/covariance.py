@@ -72,7 +72,7 @@ def covariance(model: Linear, experiments: Sequence[Series]) -> np.ndarray:
         errors.append(grid)
         found.append(J)
         hessian = hessian + J.T @ J
-    inverse = _inverse(hessian, nx * ny)
+    inverse = determined_inverse(hessian, nx * ny)
     noise, ok = noise_of(errors), [e.y_ok for e in experiments]
     between = _between(found, ok, noise)
     # The fit takes from the residuals what the parameters explain of the noise: more where it is slow, as they are.
@@ -84,8 +84,14 @@ def covariance(model: Linear, experiments: Sequence[Series]) -> np.ndarray:
     )
 
 
-def _inverse(hessian: np.ndarray, free: int) -> np.ndarray:
-    """Return the inverse of J'J off the `free` directions that change no response."""
+def determined_inverse(hessian: np.ndarray, free: int) -> np.ndarray:
+    """Return the inverse of J'J off the directions that change no response.
+
+    **Arguments:**
+
+    - `hessian`: J'J
+    - `free`: number of those directions
+    """
     size = np.sqrt(np.diag(hessian))
     unused = size == 0
     size = np.where(unused, 1.0, size)

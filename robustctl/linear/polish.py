@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,10 @@ DAMPING, EASED, STIFFER = 1e-3, 0.3, 10.0
 MOST_DAMPED = 1e6
 
 
+Normal = tuple[np.ndarray, np.ndarray]
+"""`J' e` and `J' J` of residuals e with derivatives J."""
+
+
 def polished(
     model: Linear, experiments: Sequence[Series], radius: float, *, steps: int = STEPS, enough: float = ENOUGH
 ) -> Linear:
@@ -29,10 +33,8 @@ def polished(
     ::
 
         min over A, B, C, D, d, x0 of  sum over outputs and samples that count of  (y - y_hat)^2
-        A + K C,  C + E,  B, D, d   move freely
 
-    Every pair (A, C) near an observable one is of the form (A + K C, C + E) in other coordinates of the state, with ny nx numbers too
-    many, which the damping holds. The initial states, in which the output is linear, are eliminated in each step.
+    The initial states, in which the output is linear, are eliminated in each step.
 
     **Arguments:**
 
@@ -42,23 +44,49 @@ def polished(
     - `steps`: most steps
     - `enough`: relative decrease of the squared error below which it ends
     """
-    damping, error = DAMPING, squared_error(model, experiments)
-    gradient, hessian = _normal(model, experiments)
+
+    def error(m: Linear) -> float:
+        return squared_error(m, experiments)
+
+    return descended(model, error, lambda m: _normal(m, experiments), radius, steps=steps, enough=enough)
+
+
+def descended(
+    model: Linear, error: Callable[[Linear], float], normal: Callable[[Linear], Normal], radius: float, *,
+    steps: int = STEPS, enough: float = ENOUGH,
+) -> Linear:  # fmt: skip
+    """Return the model after steps that reduce a sum of squares, with all poles within a radius.
+
+    ::
+
+        A + K C,  C + E,  B, D, d   move freely
+
+    Every pair (A, C) near an observable one is of the form (A + K C, C + E) in other coordinates of the state, with ny nx numbers too
+    many, which the damping holds.
+
+    **Arguments:**
+
+    - `model`: where the search begins
+    - `error`: the sum of squares of a model
+    - `normal`: its `J' e` and `J' J`, in the order of `moved`
+    - `radius`: of the circle that no step may leave with a pole
+    - `steps`: most steps
+    - `enough`: relative decrease of the sum of squares below which it ends
+    """
+    damping, least = DAMPING, error(model)
+    gradient, hessian = normal(model)
     for _ in range(steps):
         tried = moved(model, damped_step(gradient, hessian, damping))
-        reduced = (
-            np.abs(np.linalg.eigvals(tried.A)).max() <= radius
-            and (found := squared_error(tried, experiments)) < error
-        )
+        reduced = np.abs(np.linalg.eigvals(tried.A)).max() <= radius and (found := error(tried)) < least
         if not reduced:
             damping *= STIFFER
             if damping > MOST_DAMPED:
                 break
             continue
-        model, gain, error, damping = tried, error - found, found, EASED * damping
-        if gain < enough * error:
+        model, gain, least, damping = tried, least - found, found, EASED * damping
+        if gain < enough * least:
             break
-        gradient, hessian = _normal(model, experiments)
+        gradient, hessian = normal(model)
     return model
 
 
@@ -148,7 +176,7 @@ def response_slopes(model: Linear, x: np.ndarray, u: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=2)
 
 
-def _normal(model: Linear, experiments: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
+def _normal(model: Linear, experiments: Sequence[Series]) -> Normal:
     """Return `J' e` and `J' J` of the derivatives J."""
     pairs = [(J.T @ e, J.T @ J) for J, e in slopes(model, experiments)]
     return np.sum([g for g, _ in pairs], axis=0), np.sum([h for _, h in pairs], axis=0)

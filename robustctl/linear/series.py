@@ -168,6 +168,7 @@ def free_run(model: Linear, e: Series, head: int) -> np.ndarray:
     """
     forced, _ = run(model, e.u, np.zeros(len(model.A)))
     response, begin = free(model.A, len(e.u)), e.part(0, head)
+    # 1e-3: directions of the state that its first outputs hardly show would be fitted to noise; they start at zero.
     start = start_of(response[:head], model.C, begin.y_ok, rcond=1e-3)
     x0 = start.state @ (start.range.T @ (begin.y - forced[:head])[begin.y_ok])
     return forced + response @ x0 @ model.C.T
@@ -190,6 +191,7 @@ def output_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD)
     scores = np.full(y.shape[1], np.nan)
     for i, (values, wrong, used) in enumerate(zip(y.T, errors.T, ok.T, strict=True)):
         spread = values[used].std() if used.any() else 0.0
+        # A constant output, up to rounding, has no scale to score in.
         if spread > 1e-12:
             score = np.sqrt(np.mean((wrong[used] / spread) ** 2))
             scores[i] = score if np.isfinite(score) else np.inf

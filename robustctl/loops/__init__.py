@@ -4,7 +4,7 @@ from ..ports import Loop as Loop
 from ..ports import Ports as Ports
 from .alongside import Alongside as Alongside
 from .barrier import Barrier as Barrier
-from .barrier import StateLimits as StateLimits
+from .barrier import InvariantSet as InvariantSet
 from .feedback import Feedback as Feedback
 from .feedback import LoopOutput as LoopOutput
 from .feedback import Series as Series
@@ -17,6 +17,8 @@ from .gain import Delay as Delay
 from .gain import Gain as Gain
 from .gain import open_loop as open_loop
 from .gain import zero_gain as zero_gain
+from .guard_coverage import GuardCoverage as GuardCoverage
+from .guard_coverage import guard_coverage as guard_coverage
 from .guarded import Guarded as Guarded
 from .guarded import GuardState as GuardState
 from .guarded import Outcome as Outcome
@@ -26,6 +28,7 @@ from .integral_base import IntegralBase as IntegralBase
 from .internal_model import internal_model as internal_model
 from .internal_model import noiseless as noiseless
 from .internal_model import plant_poles as plant_poles
+from .invariant_set import maximal_invariant_set as maximal_invariant_set
 from .loop_run import LoopRun as LoopRun
 from .loop_run import simulate as simulate
 from .model_plant import ModelPlant as ModelPlant
@@ -33,6 +36,13 @@ from .model_plant import ModelPlantState as ModelPlantState
 from .parallel import Parallel as Parallel
 from .parallel_model import ParallelModel as ParallelModel
 from .plant_scenario import PlantScenario as PlantScenario
+from .predicted import Predicted as Predicted
+from .predicted import Tube as Tube
+from .reference_governor import GovernorState as GovernorState
+from .reference_governor import ReferenceGovernor as ReferenceGovernor
+from .state_sets import Ellipsoid as Ellipsoid
+from .state_sets import StateLimits as StateLimits
+from .state_sets import StateSet as StateSet
 from .youla import Base as Base
 from .youla import ModelBased as ModelBased
 from .youla import Youla as Youla

@@ -12,7 +12,7 @@ from ..errors import InvalidModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
 from .feedback import check_sample_time
 from .internal_model import noiseless
 from .parts import Of, forms, narrowed, with_references
@@ -70,6 +70,10 @@ class Alongside(System):
     def input_units(self) -> tuple[str, ...] | None:
         """Units of the outputs that it reads, none for references; None where unknown."""
         return with_references(self.model.output_units, self.nu, "")
+
+    @override
+    def actuator_limits(self) -> SignalLimits | None:
+        return self.model.input_limits()
 
     @override
     def lft(self) -> LFT | None:

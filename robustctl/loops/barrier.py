@@ -14,41 +14,11 @@ from ..checks import of_type
 from ..errors import InvalidModelError
 from ..plants import Imperfections, Sampled
 from ..registry import registered
-from ..system import Certifiable, StrictlyProper, System
+from ..system import StrictlyProper, System
 from .filters import Filter, limits_or_none, vector
 from .half_spaces import Allowed
 from .parts import Of
-
-
-@registered(name="loops.StateLimits")
-class StateLimits(Certifiable):
-    """Limits of linear combinations of states as a barrier function: `h(x) = limit - C x`, which must stay at 0 or above.
-
-    **Arguments:**
-
-    - `C`: one row for each limit (k, nx).
-    - `limit`: largest values of `C x` (k,).
-
-    **Raises:** `InvalidModelError` for another number of limits than rows.
-
-    **Example:** ::
-
-        h = rc.loops.StateLimits([[1.0, 0.0], [-1.0, 0.0]], [0.5, 0.5])    # |x[0]| <= 0.5
-    """
-
-    C: Float[Array, "k nx"]
-    limit: Float[Array, " k"]
-
-    def __init__(self, C, limit):
-        self.C, self.limit = jnp.atleast_2d(jnp.asarray(C)), vector(limit)
-        if self.C.shape[0] != self.limit.shape[0]:
-            raise InvalidModelError(
-                f"there must be one limit for each row of C, got {self.limit.shape[0]} for {self.C.shape[0]} rows"
-            )
-
-    def __call__(self, x: Array) -> Array:
-        """Return the distances (k,) from the limits."""
-        return self.limit - self.C @ x
+from .state_sets import StateLimits, columns
 
 
 @registered(name="loops.Barrier")
@@ -64,7 +34,14 @@ class Barrier(Filter):
     nothing is promised of fallback samples. Source: Agrawal, Sreenath, "Discrete control barrier functions for safety-critical control of
     discrete systems", Robotics: Science and Systems, 2017.
 
-    The measurement must begin with the model's state.
+    The measurement must begin with the model's state, or with an estimate of it: then `error` bounds its error e, and what e can do to the
+    condition is added to the margin, for a linear model and linear limits exactly,
+
+    ::
+
+        |e_i| <= error_i:      margin + sum_i |d/dx_i (h(model(x, u)) - (1 - alpha) h(x))| error_i
+
+    and for others to first order.
 
     **Arguments:**
 
@@ -73,6 +50,7 @@ class Barrier(Filter):
     - `h`: function or Module from the state (nx,) to (k,) numbers that should stay at 0 or above, for example `StateLimits`.
     - `alpha`: share of the distance from the limit that a sample may use, in (0, 1].
     - `margin`: bounds of the error of `h(x_next)`, at least 0, one number or (k,).
+    - `error`: bounds (nx,) of the error of the state that is read, for example `ErrorBound.ultimate()`; default None, it is measured.
     - `low`: lowest controls (nu,), default none.
     - `high`: highest controls (nu,), default none.
 
@@ -90,23 +68,27 @@ class Barrier(Filter):
     h: PyTree
     alpha: Float[Array, ""]
     margin: Float[Array, " k"]
+    error: Float[Array, " nx"] | None
     low: Float[Array, " nu"]
     high: Float[Array, " nu"]
     dt = Of("model")
 
-    def __init__(self, model: System, h: Any, alpha: float, margin: Any = 0.0, *, low=None, high=None):
-        nx, nu = _sizes(model)
+    def __init__(
+        self, model: System, h: Any, alpha: float, margin: Any = 0.0, *, error=None, low=None, high=None
+    ):
+        nx, nu = sizes(model)
         # Prepared here once: a step of the guard would compute a linear plant's matrix exponential in every sample.
         self.model, self.h = model.prepare(), h
         self.alpha = jnp.asarray(alpha, float)
         k = eqx.filter_eval_shape(lambda: _numbers(h, jnp.zeros(nx))).shape[0]
         self.margin = jnp.broadcast_to(vector(margin), (k,))
+        self.error = error_bound(error, nx)
         self.low, self.high = limits_or_none(low, high, nu)
         self.check_parts()
 
     @override
     def check_parts(self) -> None:
-        nx, nu = _sizes(self.model)
+        nx, nu = sizes(self.model)
         low, high, margin = (np.asarray(a) for a in (self.low, self.high, self.margin))
         if not (0 < self.alpha <= 1 and (margin >= 0).all() and (low < high).all()):
             raise InvalidModelError(
@@ -123,6 +105,9 @@ class Barrier(Filter):
                 "h of the model's next state must be affine in the control, and this was not shown; use a linear plant, a plant whose "
                 "rates are affine in the control with Sampled(..., solver=diffrax.Euler()), and StateLimits for h"
             )
+        self._check_reach(x, u)
+
+    def _check_reach(self, x: Array, u: Array) -> None:
         # At two states: a product of state and control is zero at the one and not at the other.
         reach = [np.asarray(jax.jacfwd(self._after, argnums=1)(at, u)) for at in (x, x + 1)]
         if not np.abs(reach).max(axis=(0, 2)).all():
@@ -133,42 +118,120 @@ class Barrier(Filter):
 
     def _after(self, x: Array, u: Array) -> Array:
         """Return h of the next state."""
-        if isinstance(self.model, Sampled):
-            after = self.model.advance(self.model.state_at(x), u, self.model.undisturbed()).x
-        else:
-            after = self.model.step(x, u)[0]
-        return _numbers(self.h, after)
+        return _numbers(self.h, predicted_state(self.model, x, u))
 
     @override
     def allowed(self, y: Array, before: Array) -> Allowed:
-        x = y[: _sizes(self.model)[0]]
+        x = y[: sizes(self.model)[0]]
         zero = jnp.zeros_like(before)
         free = self._after(x, zero)
         G = jax.jacfwd(self._after, argnums=1)(x, zero)
         alpha, margin, low, high = (
             a.astype(before.dtype) for a in (self.alpha, self.margin, self.low, self.high)
         )
+        if self.error is not None:
+            margin = margin + jnp.abs(self._slopes(x, before, alpha)) @ self.error.astype(before.dtype)
         return Allowed(low, high, G, (1 - alpha) * _numbers(self.h, x) + margin - free)
+
+    def _slopes(self, x: Array, u: Array, alpha: Array) -> Array:
+        """Return how the condition depends on the state, (k, nx)."""
+        return jax.jacfwd(lambda x: self._after(x, u) - (1 - alpha) * _numbers(self.h, x))(x)
+
+    @property
+    @override
+    def unbounded_state(self) -> bool:
+        """Whether no bound was given of the error of the state."""
+        return self.error is None
+
+
+@registered(name="loops.InvariantSet")
+class InvariantSet(Barrier):
+    """The next state stays in a polytope that the fallback is proven to keep.
+
+    ::
+
+        C (model(x, u) + E d) <= limit   for all |d_j| <= 1,      low <= u <= high
+
+    With the set of `maximal_invariant_set` for the fallback's loop and the same disturbance, the fallback's control is allowed at every
+    state of the set: the filter always finds a control there, and on the model with such disturbances the state never leaves the set,
+    whichever of both is applied. Both hold where the state is measured and the fallback is the loop's state feedback, within its limits.
+
+    **Arguments:**
+
+    - `model`: a linear system or plant, as for `Barrier`.
+    - `h`: the set, `StateLimits`.
+    - `disturbance`: E (nx, nd); default none.
+    - `error`: bounds (nx,) of the error of the state that is read; default None, it is measured.
+    - `low`: lowest controls (nu,), default none.
+    - `high`: highest controls (nu,), default none.
+
+    **Raises:** `InvalidModelError` as `Barrier`; the control need not act on every half-space within a sample.
+
+    **Example:** ::
+
+        plant = rc.StateSpace([[1.0, 0.1], [0.0, 1.0]], [[0.005], [0.1]], [[1.0, 0.0], [0.0, 1.0]], [[0.0], [0.0]], dt=0.1)
+        K, disturbance = np.array([[1.0, 1.5]]), [0.0, 0.02]
+        limits = rc.loops.StateLimits(np.vstack([np.eye(2), -np.eye(2), -K, K]), [1.0, 0.5, 1.0, 0.5, 1.0, 1.0])
+        kept = rc.loops.maximal_invariant_set(np.asarray(plant.A - plant.B @ K), limits, disturbance)
+        filter = rc.loops.InvariantSet(plant, kept, disturbance, low=[-1.0], high=[1.0])
+    """
+
+    def __init__(self, model: System, h: StateLimits, disturbance=None, *, error=None, low=None, high=None):
+        of_type(
+            h,
+            StateLimits,
+            "the set must be StateLimits, half-spaces",
+            "for an ellipsoid use Predicted with horizon=1",
+            InvalidModelError,
+        )
+        margin = h.box_margin(columns(disturbance, h.C.shape[1]))
+        super().__init__(model, h, 1.0, margin, error=error, low=low, high=high)
+
+    @override
+    def _check_reach(self, x: Array, u: Array) -> None:
+        """Nothing: the fallback keeps the half-spaces on which the control does not act."""
+
+
+def error_bound(error: Any, nx: int) -> Array | None:
+    """Return bounds (nx,) of a state's error, None where there are none.
+
+    **Raises:** `InvalidModelError` for bounds of another number, negative or not finite ones.
+    """
+    if error is None:
+        return None
+    given = np.asarray(error, np.float64)
+    if given.shape != (nx,) or not (np.isfinite(given) & (given >= 0)).all():
+        raise InvalidModelError(
+            f"the observer must have a bound, finite and at least 0 for each of {nx} states, got {given.tolist()}"
+        )
+    return vector(given)
 
 
 def _numbers(h: Any, x: Array) -> Array:
     return jnp.atleast_1d(h(x))
 
 
-def _sizes(model: System) -> tuple[int, int]:
-    """Return the numbers of states and controls of a barrier's model, or raise `InvalidModelError`."""
-    of_type(model, System, "a barrier's model must be a System", error=InvalidModelError)
+def predicted_state(model: System, x: Array, u: Array) -> Array:
+    """Return the next state (nx,) of a filter's model."""
+    if isinstance(model, Sampled):
+        return model.advance(model.state_at(x), u, model.undisturbed()).x
+    return model.step(x, u)[0]
+
+
+def sizes(model: System) -> tuple[int, int]:
+    """Return the numbers of states and controls of a filter's model, or raise `InvalidModelError`."""
+    of_type(model, System, "the model of a filter must be a System", error=InvalidModelError)
     if isinstance(model, Sampled):
         if model.imperfections != Imperfections():
             raise InvalidModelError(
-                "a barrier's model must be without imperfections, got some; give Sampled(plant, dt), and the actuator's limits as low "
+                "the model of a filter must be without imperfections, got some; give Sampled(plant, dt), and the actuator's limits as low "
                 "and high"
             )
         return len(model.plant.states), model.nu
     x = model.init_state()
     if isinstance(model, StrictlyProper) or model.nu is None or getattr(x, "ndim", None) != 1:
         raise InvalidModelError(
-            f"a barrier's model must have a state that is one vector, and nu, got a {type(model).__name__}; give a StateSpace or a "
+            f"the model of a filter must have a state that is one vector, and nu, got a {type(model).__name__}; give a StateSpace or a "
             "Sampled plant"
         )
     return x.shape[0], model.nu

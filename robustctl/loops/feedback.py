@@ -15,7 +15,7 @@ from ..lft import LFT, joined, series, signals
 from ..plants import Sampled
 from ..ports import PLANT_INPUT, Loop, Ports, named
 from ..registry import registered
-from ..system import StrictlyProper, System, step_by_step
+from ..system import SignalLimits, StrictlyProper, System, step_by_step
 from .parts import FirstKnown, Of, forms, narrowed, with_references
 
 
@@ -63,7 +63,7 @@ class Feedback(Loop):
     @property
     def sampled(self) -> Sampled | None:
         """The sampled plant that the loop is about; None for another plant."""
-        return self.plant if isinstance(self.plant, Sampled) else None
+        return self.plant.sampled
 
     def _width(self) -> int | None:
         """Return the number of outputs and references that the policy reads; None where unknown."""
@@ -273,6 +273,18 @@ class Series(Pair):
 
     nu, inputs, input_units = Of("first"), Of("first"), Of("first")
     ny, outputs, output_units = Of("second"), Of("second"), Of("second")
+
+    @override
+    def input_limits(self) -> SignalLimits | None:
+        return self.first.input_limits()
+
+    @override
+    def output_limits(self) -> SignalLimits | None:
+        return self.second.output_limits()
+
+    @override
+    def actuator_limits(self) -> SignalLimits | None:
+        return self.second.actuator_limits()
 
     @override
     def lft(self) -> LFT | None:

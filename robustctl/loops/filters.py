@@ -5,13 +5,13 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from typing_extensions import override
 
 from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..registry import registered
-from ..system import Certifiable, Unknown
+from ..system import Certifiable, SignalLimits, System, Unknown
 from .half_spaces import Allowed
 
 
@@ -23,6 +23,33 @@ class Filter(Certifiable):
     """
 
     dt = Unknown()
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return a box (nu,), (nu,) that contains the filter's own at every sample; None where there is none."""
+        return None
+
+    @property
+    def predicts(self) -> bool:
+        """Whether `room` depends on the control; default: no."""
+        return False
+
+    @property
+    def unbounded_state(self) -> bool:
+        """Whether it reads a state and has no bound of its error, so that it must not read an estimate; default: it reads none."""
+        return False
+
+    def room(
+        self, y: Float[Array, " ny"], u: Float[Array, " nu"], fallback: tuple[System, PyTree]
+    ) -> Float[Array, ""]:
+        """Return how far what follows a control stays from its limits, negative where it breaks one; default: infinitely far.
+
+        **Arguments:**
+
+        - `y`: the measurement, finite.
+        - `u`: the control (nu,).
+        - `fallback`: the fallback and its state after this sample.
+        """
+        return jnp.asarray(jnp.inf, y.dtype)
 
     @abc.abstractmethod
     def allowed(self, y: Float[Array, " ny"], before: Float[Array, " nu"]) -> Allowed:
@@ -73,6 +100,10 @@ class Limits(Filter):
             raise InvalidModelError(
                 f"low must be below high for each control, got low = {low.tolist()} and high = {high.tolist()}"
             )
+
+    @override
+    def output_limits(self) -> SignalLimits:
+        return self.low, self.high
 
     @override
     def allowed(self, y: Array, before: Array) -> Allowed:
@@ -152,6 +183,33 @@ class AllOf(Filter):
     def dt(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Sample time of the first that has one."""
         return next((f.dt for f in self.filters if f.dt is not None), None)
+
+    @property
+    @override
+    def predicts(self) -> bool:
+        """Whether one of them does."""
+        return any(f.predicts for f in self.filters)
+
+    @property
+    @override
+    def unbounded_state(self) -> bool:
+        """Whether this is so for one of them."""
+        return any(f.unbounded_state for f in self.filters)
+
+    @override
+    def room(self, y: Array, u: Array, fallback: tuple[System, PyTree]) -> Array:
+        least = super().room(y, u, fallback)
+        for each in self.filters:
+            least = jnp.minimum(least, each.room(y, u, fallback)) if each.predicts else least
+        return least
+
+    @override
+    def output_limits(self) -> SignalLimits | None:
+        known = [found for f in self.filters if (found := f.output_limits()) is not None]
+        if not known:
+            return None
+        lows, highs = zip(*known, strict=True)
+        return np.max(lows, axis=0), np.min(highs, axis=0)
 
     @override
     def allowed(self, y: Array, before: Array) -> Allowed:

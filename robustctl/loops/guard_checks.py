@@ -13,13 +13,14 @@ from ..linalg import unstable
 from ..system import StrictlyProper, System
 from .feedback import Feedback, feedback
 from .filters import Filter
-from .half_spaces import nearest
+from .half_spaces import Allowed, nearest
 
 
 def loop_poles(plant: StrictlyProper, controller: System) -> np.ndarray:
     """Return the poles of a loop, linearized at its initial state in float64, without those of states that never change."""
     with jax.enable_x64(True):
-        A = np.asarray(_state_matrix(to_float64(feedback(plant, controller))))
+        # Each alone first: a plant whose operating point follows from its float32 parameters does not step in float64.
+        A = np.asarray(_state_matrix(feedback(to_float64(plant), to_float64(controller))))
     moves = np.any(np.eye(len(A)) != A, axis=1)
     return np.linalg.eigvals(A[moves][:, moves])
 
@@ -43,8 +44,8 @@ def check_stabilizing(plant: StrictlyProper, fallback: System) -> None:
         )
 
 
-def check_start(filter: Filter, y0: Array, u0: Array) -> None:
-    """Refuse a filter that excludes the first control, or allows none at the first measurement.
+def check_start(filter: Filter, fallback: System, y0: Array, u0: Array) -> None:
+    """Refuse a filter that excludes the first control, or allows none at the first measurement, not even that of the fallback.
 
     **Raises:** `InvalidModelError`.
     """
@@ -60,6 +61,16 @@ def check_start(filter: Filter, y0: Array, u0: Array) -> None:
             f"the filter must allow a control at the start, y0 = {y0.tolist()}, and none was found; give a y0 inside the limits of the "
             "states, or wider limits"
         )
+    if filter.predicts and not _start_room(filter, fallback, y0, allowed) >= 0:
+        raise InvalidModelError(
+            f"the fallback's predicted trajectory from the start, y0 = {y0.tolist()}, must stay inside the limits less their margins, and "
+            "does not; give a y0 further inside, wider limits, smaller disturbances or a better fallback"
+        )
+
+
+def _start_room(filter: Filter, fallback: System, y0: Array, allowed: Allowed) -> float:
+    state, u = fallback.step(fallback.init_state(), y0)
+    return float(filter.room(y0, jnp.clip(u, allowed.low, allowed.high), (fallback, state)))
 
 
 def check_range(low: Array, high: Array) -> None:

@@ -13,12 +13,13 @@ from typing_extensions import override
 from ..checks import check_whole, check_whole_or_none, of_type
 from ..errors import InvalidModelError
 from ..registry import registered
-from ..system import StrictlyProper, System
+from ..system import SignalLimits, StrictlyProper, System
 from .feedback import check_sample_time
 from .filters import Filter, limits_or_none, vector
 from .guard_checks import check_range, check_stabilizing, check_start, finite
-from .half_spaces import contains, nearest
+from .half_spaces import Allowed, contains, nearest
 from .parts import FirstKnown
+from .segment import furthest
 
 
 class Outcome(IntEnum):
@@ -83,7 +84,7 @@ class Guarded(System):
     Each sample has one of three outcomes, which the state holds and counts:
 
     - *passed*: the controller's output, bit for bit; the filter allows it.
-    - *changed*: the allowed control that is nearest to it.
+    - *changed*: the allowed control that is nearest to it, with `Predicted` the nearest on the way there from the fallback's.
     - *fallback*: the fallback's output, clipped to the box of the filter's limits. This is every sample with a measurement that is
       not finite, stale or out of range, with an output or next state of the controller that is not finite, or with a filter that allows
       no control or does not find it; and those after it, until `back` samples without a fault have followed.
@@ -171,7 +172,7 @@ class Guarded(System):
         for part, whose in ((self.controller, "the controller's"), (self.fallback, "the fallback's")):
             check_sample_time("the filter", self.filter, whose, part)
         check_range(self.y_low, self.y_high)
-        check_start(self.filter, self.y0, self.u0)
+        check_start(self.filter, self.fallback, self.y0, self.u0)
 
     @property
     @override
@@ -192,6 +193,15 @@ class Guarded(System):
         return min(self.controller.references, self.fallback.references)
 
     @override
+    def output_limits(self) -> SignalLimits | None:
+        return self.filter.output_limits()
+
+    @override
+    def actuator_limits(self) -> SignalLimits | None:
+        own, other = (part.actuator_limits() for part in (self.controller, self.fallback))
+        return other if own is None else own
+
+    @override
     def init_state(self) -> GuardState:
         """Return the state before the first sample, all counts zero."""
         zero = jnp.asarray(0, jnp.int32)
@@ -207,12 +217,12 @@ class Guarded(System):
         own, wanted, own_good = _run(self.controller, x.controller, y, x.u)
         other, spare, _ = _run(self.fallback, x.fallback, y, x.u)
         allowed = self.filter.allowed(y, x.u)
-        near, found = nearest(wanted, allowed)
-        passes, repeated = contains(allowed, wanted), self._repeated(x, u)
+        safe = jnp.clip(spare, allowed.low, allowed.high)
+        near, passes, found = self._kept(y, wanted, safe, allowed, other)
+        repeated = self._repeated(x, u)
         reason = self._reason(u, repeated, own_good, passes | found)
         good = reason == Reason.NONE
         nominal = good & (x.good >= self.back)
-        safe = jnp.clip(spare, allowed.low, allowed.high)
         control = jnp.where(
             nominal, jnp.where(passes, wanted, near), jnp.where(jnp.isfinite(safe), safe, x.u)
         )
@@ -221,6 +231,23 @@ class Guarded(System):
         return GuardState(
             own, other, seen, control, repeated, steady, *_recorded(x.counts, nominal, passes, reason)
         ), control
+
+    def _kept(
+        self, y: Array, wanted: Array, safe: Array, allowed: Allowed, fallback: PyTree
+    ) -> tuple[Array, Array, Array]:
+        """Return the allowed control near the wanted one, whether that one is allowed, and whether one was found."""
+        near, found = nearest(wanted, allowed)
+        passes = contains(allowed, wanted)
+        if not self.filter.predicts:
+            return near, passes, found
+
+        def room(u):
+            return self.filter.room(y, u, (self.fallback, fallback))
+
+        on_the_way, reached = furthest(room, safe, near)
+        # Between two allowed controls all are allowed; from a fallback that is not, only the whole way counts.
+        found = found & reached & (contains(allowed, safe) | jnp.all(on_the_way == near))
+        return on_the_way, passes & (room(wanted) >= 0), found
 
     def _repeated(self, x: GuardState, u: Array) -> Array:
         """Return for how many samples the measurement has been the same; references may be constant."""

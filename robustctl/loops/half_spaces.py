@@ -48,10 +48,10 @@ def nearest(u: Float[Array, " nu"], allowed: Allowed) -> tuple[Float[Array, " nu
 
         minimize |v - u|^2   with   low <= v <= high,   G v >= g,        v = clip(u + G' lam, low, high),   lam >= 0
 
-    The multiplier of one half-space is exact: its constraint is piecewise linear in it, and all corners are compared. With several
-    each is solved exactly with the others fixed, a fixed number of passes. The result counts as found if it satisfies all constraints
-    to rounding and its distance to the true solution, which the duality gap bounds, is a rounding error too. Otherwise it is a
-    control in the box.
+    One control has an interval, whose ends are exact. The multiplier of one half-space is exact, too: its constraint is piecewise linear in
+    it, and all corners are compared. With several each is solved exactly with the others fixed, a fixed number of passes. The result
+    counts as found if it satisfies all constraints to rounding and its distance to the true solution, which the duality gap bounds, is a
+    rounding error too. Otherwise it is a control in the box.
 
     **Arguments:**
 
@@ -59,6 +59,9 @@ def nearest(u: Float[Array, " nu"], allowed: Allowed) -> tuple[Float[Array, " nu
     - `allowed`: the constraints, of a box that is not empty.
     """
     low, high, G, g = allowed
+    if u.shape[0] == 1:
+        v = _in_interval(u, allowed)
+        return v, jnp.all(G @ v - g >= -_rounding(u, v, allowed)) & jnp.all(jnp.isfinite(v))
     lam, index = jnp.zeros_like(g), np.arange(g.shape[0])
 
     def sweep(lam, _):
@@ -73,10 +76,29 @@ def nearest(u: Float[Array, " nu"], allowed: Allowed) -> tuple[Float[Array, " nu
         lam, _ = lax.scan(sweep, lam, None, length=SWEEPS)
     v = jnp.clip(u + G.T @ lam, low, high)
     slack = G @ v - g
-    rounding = ROUNDING * jnp.finfo(v.dtype).eps * (jnp.abs(g) + jnp.abs(G) @ (jnp.abs(v) + jnp.abs(u)))
+    rounding = _rounding(u, v, allowed)
     # |v - v*|^2 / 2 is at most the duality gap, the sum of multiplier times slack: the problem is strongly convex.
     found = jnp.all(slack >= -rounding) & jnp.all(lam * slack <= lam * rounding)
     return v, found & jnp.all(jnp.isfinite(v))
+
+
+def _rounding(u: Array, v: Array, allowed: Allowed) -> Array:
+    """Return the rounding errors (k,) that `G v - g` may have."""
+    return (
+        ROUNDING
+        * jnp.finfo(v.dtype).eps
+        * (jnp.abs(allowed.g) + jnp.abs(allowed.G) @ (jnp.abs(v) + jnp.abs(u)))
+    )
+
+
+def _in_interval(u: Array, allowed: Allowed) -> Array:
+    """Return one control (1,) clipped to the interval that half-spaces leave, and to the box."""
+    low, high, G, g = allowed
+    a = G[:, 0]
+    ends = g / jnp.where(a != 0, a, 1)
+    least = jnp.max(jnp.where(a > 0, ends, -jnp.inf), initial=-jnp.inf)
+    most = jnp.min(jnp.where(a < 0, ends, jnp.inf), initial=jnp.inf)
+    return jnp.clip(jnp.clip(u, least, most), low, high)
 
 
 def _multiplier(u: Array, low: Array, high: Array, a: Array, g: Array) -> Array:

@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from ..lft import LFT, float64, joined, linear, signals
 from ..registry import registered
+from ..system import SignalLimits
 from .parts import Of
 from .youla import Base, ModelBased
 
@@ -66,6 +67,10 @@ class IntegralBase(Base):
         expected_and_law, z, u, innovation, r = signals(parts, self.nu, self.ny, len(H))
         expected, law = np.split(expected_and_law, [self.ny])
         return joined(parts, [u, innovation, expected + innovation, r], [expected, law - Ki @ z])
+
+    @override
+    def input_limits(self) -> SignalLimits | None:
+        return self.inner.input_limits()
 
     @override
     def undisturbed(self, references: int = 0) -> Array:

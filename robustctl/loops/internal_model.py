@@ -103,6 +103,8 @@ def _state_matrix(sampled: Sampled) -> Array:
 
 
 def noiseless(sampled: Sampled) -> Sampled:
-    """Return a sampled plant as a model to predict with: no noise, no jitter, no quantization."""
-    imperfections = dataclasses.replace(sampled.imperfections, noise=None, jitter=0.0, resolution=None)
+    """Return a sampled plant as a model to predict with: no noise, no jitter, no quantization, no late samples."""
+    imperfections = dataclasses.replace(
+        sampled.imperfections, noise=None, jitter=0.0, resolution=None, late=None
+    )
     return dataclasses.replace(sampled, imperfections=imperfections)

@@ -6,9 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..checks import of_type
 from ..errors import RobustctlError
-from ..plants import Exogenous, Sampled
+from ..plants import Exogenous
 from ..trajectory import rollout
 from .feedback import Feedback
 
@@ -63,7 +62,11 @@ def simulate(
         loop = rc.loops.feedback(tanks, rc.classical.PID(0.5, 0.01, dt=2.0, y0=10.0, u0=3.0))
         run = rc.loops.simulate(loop, rc.plants.undisturbed(tanks, 100), jnp.array([8.0, 12.0]))
     """
-    plant = of_type(loop.plant, Sampled, "simulate needs a loop about a Sampled plant", "use rollout")
+    plant = loop.plant.sampled
+    if plant is None:
+        raise RobustctlError(
+            f"simulate needs a loop about a Sampled plant, got {type(loop.plant).__name__}; use rollout"
+        )
     if not bound > 0:
         raise RobustctlError(f"bound must be positive, got {bound}")
     start = plant.init_state() if x0 is None else plant.state_at(x0)

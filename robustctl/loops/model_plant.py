@@ -12,7 +12,7 @@ from ..errors import InvalidModelError
 from ..lft import LFT, delay, joined, signals
 from ..plants import Exogenous
 from ..registry import registered
-from ..system import Parameterization, StrictlyProper, System, dtype_of, explicit_of
+from ..system import Parameterization, SignalLimits, StrictlyProper, System, dtype_of, explicit_of
 from .parts import Of, control_of
 
 
@@ -65,16 +65,12 @@ class ModelPlant(StrictlyProper):
 
     def __init__(self, model: Parameterization | System, delay: int = 1, u0=None):
         must, do = (
-            "the model must be a System from controls to outputs",
+            "the model must be a System from controls to outputs with known numbers of both",
             "a Sampled plant needs no ModelPlant",
         )
         model = of_type(explicit_of(model), System, must, do, InvalidModelError)
-        if isinstance(model, StrictlyProper):
-            raise InvalidModelError(f"{must}, got {type(model).__name__}; {do}")
-        if model.nu is None or model.ny is None:
-            raise InvalidModelError(
-                f"{type(model).__name__} must have known numbers of inputs and outputs; give the class nu and ny"
-            )
+        if model.input_size is None or model.ny is None:
+            raise InvalidModelError(f"{must}, got {type(model).__name__}; give the class nu and ny; {do}")
         if not is_whole(delay, 1):
             raise InvalidModelError(
                 f"delay must be a whole number of samples of at least 1, got {delay!r}: an output that depends on the control of "
@@ -82,6 +78,10 @@ class ModelPlant(StrictlyProper):
             )
         self.model, self.delay = model, delay
         self.u0 = control_of(u0, model.nu, dtype_of(model))
+
+    @override
+    def input_limits(self) -> SignalLimits | None:
+        return self.model.input_limits()
 
     @override
     def lft(self) -> LFT | None:

@@ -19,7 +19,7 @@ from ..errors import InvalidModelError
 from ..lft import LFT, joined, signals
 from ..plants import Sampled
 from ..registry import registered
-from ..system import StrictlyProper, System
+from ..system import SignalLimits, StrictlyProper, System
 from .parts import Of, forms, narrowed, with_references
 
 
@@ -54,6 +54,10 @@ class WithModel(Base):
     def undisturbed(self, references: int = 0) -> Array:
         """Return an innovation of zero."""
         return jnp.zeros(self.ny + references)
+
+    @override
+    def input_limits(self) -> SignalLimits | None:
+        return self.model.input_limits()
 
     @override
     def init_state(self) -> PyTree:
@@ -157,9 +161,10 @@ def check_model(model: Sampled, name: str) -> None:
 
     **Raises:** `InvalidModelError`.
     """
-    if model.imperfections.noise is not None or model.imperfections.jitter:
+    given = model.imperfections
+    if given.noise is not None or given.jitter or given.late is not None:
         raise InvalidModelError(
-            f"{name} must be without noise and jitter; rc.loops.noiseless leaves those imperfections off"
+            f"{name} must be without noise and jitter, and without late samples; rc.loops.noiseless leaves those imperfections off"
         )
 
 
@@ -198,6 +203,10 @@ class Youla(System):
     def input_units(self) -> tuple[str, ...] | None:
         """Units of the outputs that it reads, none for references; None where unknown."""
         return with_references(self.base.output_units, self.nu, "")
+
+    @override
+    def actuator_limits(self) -> SignalLimits | None:
+        return self.base.input_limits()
 
     @override
     def lft(self) -> LFT | None:

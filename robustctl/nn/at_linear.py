@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import numpy as np
-import scipy.linalg
 from jaxtyping import PRNGKeyArray
 
 from ..errors import InvalidModelError, RobustctlWarning
+from ..lft import block_diagonal
 from ..linalg import headroom
 from ..pytrees import fields_of, traced
 from .guarantee import Guarantee
@@ -153,7 +153,7 @@ class AtLinear:
 def _with_states(m: StateSpaceModel, nx: int, rate: float) -> StateSpaceModel:
     """Return the model with as many states as asked: the further ones are the network's alone, forgetting in a few samples."""
     more, (ny, nu) = nx - len(m.A), m.D.shape
-    A = scipy.linalg.block_diag(m.A, rate * np.diag(np.linspace(0.5, 0.9, more)))
+    A = block_diagonal([m.A, rate * np.diag(np.linspace(0.5, 0.9, more))])
     return m._replace(
         A=A, B=np.vstack([m.B, np.zeros((more, nu))]), C=np.hstack([m.C, np.zeros((ny, more))]),
         bx=np.concatenate([m.bx, np.zeros(more)]),

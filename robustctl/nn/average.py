@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..checks import of_type
 from ..errors import InvalidModelError
-from ..lft import LFT, Claim, joined, signals
+from ..lft import LFT, Claim, block_diagonal, joined, signals
 from ..registry import registered
 from ..system import Parameterization, System
 
@@ -42,6 +42,10 @@ class AverageSystem(System):
         """Number of outputs."""
         return self.members[0].ny
 
+    def branches(self) -> tuple[System, ...]:
+        """Return the members."""
+        return self.members
+
     def lft(self) -> LFT | None:
         """Return the members' forms, one after the other, with the mean of their outputs; None where one has none."""
         known = [member.lft() for member in self.members]
@@ -71,7 +75,8 @@ class AverageSystem(System):
         if len(metrics) < k or len(multipliers) < k:
             return Claim(rate, None, _shared_supply(claims))
         scaled = tuple(np.asarray(each) / k for own in multipliers for each in own)
-        return Claim(rate, np.asarray(scipy.linalg.block_diag(*metrics)) / k, _shared_supply(claims), scaled)
+        P = block_diagonal([np.asarray(metric) for metric in metrics]) / k
+        return Claim(rate, P, _shared_supply(claims), scaled)
 
     def init_state(self) -> Float[Array, " nx"]:
         """Return the members' initial states, one after the other."""
@@ -154,14 +159,17 @@ class Average(Parameterization):
 
     def __check_init__(self):
         """Refuse members that do not fit each other."""
-        models = [member for member in self.members if isinstance(member, Parameterization)]
-        systems = [eqx.filter_eval_shape(model.explicit) for model in models]
-        found = [(s.nu, s.ny) for s in systems if isinstance(s, System)]
-        if not found or len(found) < len(self.members) or len(set(found)) > 1:
-            raise InvalidModelError(
-                "the members of an average must be one or more parameterizations of systems with equal numbers of inputs and outputs, "
-                f"got {[type(member).__name__ for member in self.members]} with (inputs, outputs) {found}"
-            )
+        must = (
+            "the members of an average must be one or more parameterizations of systems with equal numbers of "
+            "inputs and outputs"
+        )
+        found = []
+        for member in self.members:
+            model = of_type(member, Parameterization, must, error=InvalidModelError)
+            system = of_type(eqx.filter_eval_shape(model.explicit), System, must, error=InvalidModelError)
+            found.append((system.nu, system.ny))
+        if len(set(found)) != 1:
+            raise InvalidModelError(f"{must}, got (inputs, outputs) {found}")
 
     @property
     def label(self) -> str:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import jax.random as jr
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import InvalidModelError
+from ..lft import block_diagonal
 from ..linalg import slack
 from .inverse import invert_bounded_real
 from .numpy_maps import Shapes, in_numpy
@@ -154,7 +154,8 @@ def _resonances(
             np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
             for a in 2 * math.pi * dt * np.geomspace(lowest, highest, pairs)
         ]
-        A = scipy.linalg.block_diag(*((1 - d) * R for d, R in zip(e, turns, strict=False)), *(1 - e[pairs:]))
+        last = [np.array([[1 - d]]) for d in e[pairs:]]
+        A = block_diagonal([(1 - d) * R for d, R in zip(e, turns, strict=False)] + last)
         return _slow(rng, A, np.concatenate([np.repeat(e[:pairs], 2), e[pairs:]]), D, rate, 0.0, least)
 
     return LinearPart(*draw(part, part_shapes(nx, D), D.dtype, key, D))

@@ -90,6 +90,10 @@ class LureSystem(System):
         """Return the zero state."""
         return jnp.zeros_like(self.bx)
 
+    def linear_part(self) -> tuple[Array, ...]:
+        """Return the matrices and offsets apart from w."""
+        return self.A, self.B2, self.C2, self.D22, self.bx, self.by
+
     def step(
         self, x: Float[Array, " {self.A.shape[0]}"], u: Float[Array, " {self.B2.shape[1]}"]
     ) -> tuple[Float[Array, " {self.A.shape[0]}"], Float[Array, " {self.C2.shape[0]}"]]:

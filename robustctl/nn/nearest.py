@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from ..errors import InvalidModelError
+from ..lft import block_diagonal
 from ..linalg import headroom, response, slack
 from .inverse import Rates, outside_ports, within_ports
 
@@ -68,6 +68,8 @@ def _distance(slacks: int, rate: float, dtype) -> float:
 
 def _at_rate(m: StateSpaceModel, radius: float) -> StateSpaceModel:
     """Return the model with its modes within a radius, and the B whose impulse response is nearest."""
+    import scipy.linalg  # slow to import
+
     T, Z = scipy.linalg.schur(m.A)[:2]
     k, root = 0, np.ones(len(T))
     while k < len(T):
@@ -82,7 +84,8 @@ def _at_rate(m: StateSpaceModel, radius: float) -> StateSpaceModel:
     # min over B' of sum_k |C A'^k B' - C A^k B|^2 has B' = W^-1 X B with these two sums.
     CC = m.C.T @ m.C
     n = len(A)
-    sums = scipy.linalg.solve_discrete_lyapunov(scipy.linalg.block_diag(A, m.A).T, np.tile(CC, (2, 2)))
+    sums = scipy.linalg.solve_discrete_lyapunov(block_diagonal([A, m.A]).T, np.tile(CC, (2, 2)))
+    # 1e-10: of directions that the outputs hardly see; the least B has nothing in them.
     B = np.linalg.lstsq(sums[:n, :n], sums[:n, n:] @ m.B, rcond=1e-10)[0]
     # The equilibrium stays where it was.
     bx = (np.eye(n) - A) @ np.linalg.solve(np.eye(n) - m.A, m.bx)
@@ -102,6 +105,8 @@ def _gramians(m: StateSpaceModel, radius: float) -> tuple[np.ndarray, np.ndarray
 
 def gramian(A: np.ndarray, Q: np.ndarray) -> np.ndarray:
     """Return the W of `A W A' - W = -(Q + small I)`, for Q >= 0."""
+    import scipy.linalg
+
     return _definite(scipy.linalg.solve_discrete_lyapunov(A, _full(Q)))
 
 
@@ -121,6 +126,7 @@ def _in_coordinates(m: StateSpaceModel, Wc: np.ndarray, Wo: np.ndarray) -> State
     """
     L = np.linalg.cholesky(Wc)
     values, V = np.linalg.eigh(L.T @ Wo @ L)
+    # 1e-14: about the rounding of the eigenvalues; a smaller one is noise, of which the inverse root would be huge.
     root = np.maximum(values, values.max() * 1e-14) ** 0.25
     T, inverse = L @ V / root, (root * V).T @ np.linalg.inv(L)
     return m._replace(A=inverse @ m.A @ T, B=inverse @ m.B, C=m.C @ T, bx=inverse @ m.bx)
@@ -205,6 +211,8 @@ def _contraction(m: StateSpaceModel, radius: float, rate: float, factor: float) 
 
 def _riccati(A, B, C, D) -> np.ndarray | None:
     """Return the least P of `P = A'PA + C'C + (A'PB + C'D)(I - D'D - B'PB)^-1 (A'PB + C'D)'`, None where there is none."""
+    import scipy.linalg
+
     try:
         P = scipy.linalg.solve_discrete_are(A, B, _full(C.T @ C), D.T @ D - np.eye(D.shape[1]), s=C.T @ D)
     except (np.linalg.LinAlgError, ValueError):
@@ -227,7 +235,7 @@ def peak(m: StateSpaceModel, radius: float) -> float:
 
 def _given_up(m: StateSpaceModel, found: StateSpaceModel) -> float:
     """Return the relative difference of the impulse responses, square sums over time and channels."""
-    A = scipy.linalg.block_diag(m.A, found.A)
+    A = block_diagonal([m.A, found.A])
     B, C = np.vstack([m.B, found.B]), np.hstack([m.C, -found.C])
     error = energy(A, B, C, m.D - found.D)
     return float(np.sqrt(error / max(energy(m.A, m.B, m.C, m.D), np.finfo(float).tiny)))
@@ -235,5 +243,7 @@ def _given_up(m: StateSpaceModel, found: StateSpaceModel) -> float:
 
 def energy(A, B, C, D) -> float:
     """Return the square sum of the impulse responses, over time and channels."""
+    import scipy.linalg
+
     W = scipy.linalg.solve_discrete_lyapunov(A, B @ B.T)
     return max(float(np.trace(C @ W @ C.T)), 0.0) + float(np.sum(D**2))

@@ -55,6 +55,10 @@ class LinearSystem(DirectPath):
     P: Float[Array, "nx nx"]
     rate: Float[Array, ""] | float
 
+    def linear_part(self) -> tuple[Array, ...]:
+        """Return the matrices and offsets."""
+        return self.A, self.B, self.C, self.D, self.bx, self.by
+
     def lft(self) -> LFT:
         """Return the matrices."""
         check_one(self, self.bx)

@@ -4,9 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..registry import registered
-from ..system import Parameterization
+from ..system import Parameterization, System
 from .guarantee import Recurrent, check_contracting
-from .lure import LureSystem
 
 
 @registered()
@@ -38,7 +37,7 @@ class StateObserver(Parameterization):
             "a gain bound on the core's own output does not bound its state",
         )  # fmt: skip
 
-    def explicit(self) -> LureSystem:
+    def explicit(self) -> System:
         """Map to the observer."""
         core = self.core.explicit()
         nx, nv, nu = core.bx.size, core.bv.size, core.B2.shape[1]

@@ -13,9 +13,9 @@ from ..checks import of_type
 from ..data import Record
 from ..errors import RobustctlError
 from ..lft import BOUND_ROUNDING
-from ..nn import LureSystem, StateObserver
-from ..train import FittedModel
-from ..train.fitted_model import check_channels
+from ..nn import StateObserver
+from ..train import RecordModel
+from ..train.record_model import check_channels
 from .one_step_penalty import one_steps
 
 
@@ -99,7 +99,7 @@ def inverse_diagonal(P: np.ndarray) -> np.ndarray:
     return d**2 * (np.diag(X) + np.linalg.norm(X, axis=1) * left / (1 - left))
 
 
-def error_bound(model: FittedModel, record: Record, noise: Mapping[str, float] | None = None) -> ErrorBound:
+def error_bound(model: RecordModel, record: Record, noise: Mapping[str, float] | None = None) -> ErrorBound:
     """Return the certified bound on an observer's estimation error.
 
     **Arguments:**
@@ -129,13 +129,13 @@ def error_bound(model: FittedModel, record: Record, noise: Mapping[str, float] |
         dt=model.dt,
         rate=found.rate_found,
         model=_model_error(model, record, found.P),
-        noise=_noise(model, observer.explicit(), found.P, {} if noise is None else dict(noise)),
+        noise=_noise(model, observer, found.P, {} if noise is None else dict(noise)),
         P=found.P,
         scale=model.scaling.y_std,
     )
 
 
-def _model_error(model: FittedModel, record: Record, P: np.ndarray) -> float:
+def _model_error(model: RecordModel, record: Record, P: np.ndarray) -> float:
     """Return the largest one-step error over the samples with known states before and after."""
     check_channels(model, record)
     system = model.parameterization.explicit()
@@ -150,7 +150,7 @@ def _after(system, xs, us):
     return jax.vmap(lambda x, u: system.step(x, u)[0])(xs, us)
 
 
-def _noise(model: FittedModel, system: LureSystem, P: np.ndarray, noise: dict[str, float]) -> float:
+def _noise(model: RecordModel, observer: StateObserver, P: np.ndarray, noise: dict[str, float]) -> float:
     """Return the bound on `|f(x, u + d) - f(x, u)|_P` over all measurement errors d.
 
     ::
@@ -166,6 +166,8 @@ def _noise(model: FittedModel, system: LureSystem, P: np.ndarray, noise: dict[st
             raise RobustctlError(
                 f"the noise of {name!r} must be its largest error, at least 0 and finite, got {noise[name]}"
             )
+    # The observer differs from its core in the output alone.
+    system = observer.core.explicit()
     root = np.linalg.cholesky(P).T  # |x|_P = |root x|
     B1, B2, D12 = (np.asarray(a, float) for a in (system.B1, system.B2, system.D12))
     # As in the certificate, what rounding can do to a bound in float64 is added to it.

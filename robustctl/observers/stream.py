@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ..data.record_checks import MEASURED, as_names
 from ..errors import DataError, RobustctlWarning
 from ..system import System
-from ..train import FittedModel
+from ..train import RecordModel
 from ..train.trained_range import Departure, departures, outside
 
 
@@ -65,7 +65,7 @@ class Stream:
 
     def __init__(
         self,
-        model: FittedModel,
+        model: RecordModel,
         measured: Sequence[str] | str,
         *,
         limits: Mapping[str, tuple[float, float]] | None = None,

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..checks import of_type
 from ..errors import RobustctlError
 from ..system import System, Trajectory
 from .converge import Effort, converge
@@ -98,11 +99,12 @@ def _parallel_rollout(system, us, x0, method, limit):
 
 
 def _check(system, method, limit) -> None:
-    if not isinstance(system, System) or system.state_matrix() is None:
-        raise RobustctlError(
-            "the system of a parallel rollout must be an ExplicitR2DN, linear apart from one network, or a Scaled "
-            f"one; got a {type(system).__name__}. Use method='scan', or call explicit() on an R2DN first"
-        )
+    must = (
+        "the system of a parallel rollout must have a state_matrix(), as an ExplicitR2DN or a Scaled one has"
+    )
+    do = "use method='scan', or call explicit() on an R2DN first"
+    if of_type(system, System, must, do).state_matrix() is None:
+        raise RobustctlError(f"{must}, got {type(system).__name__}; {do}")
     if method not in get_args(Method):
         raise RobustctlError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     if limit < 1:

@@ -21,12 +21,14 @@ class Exogenous(NamedTuple):
     - `r`: reference (nr,).
     - `noise`: standard normal (ny,), or (0,) without sensor noise.
     - `jitter`: in [-1, 1].
+    - `late`: whether the measurements come too late; None where none do.
     """
 
     d: Array
     r: Array
     noise: Array
     jitter: Array
+    late: Array | None = None
 
 
 def draw(task: Task, sampled: "Sampled", key: PRNGKeyArray, samples: int) -> Exogenous:
@@ -35,7 +37,7 @@ def draw(task: Task, sampled: "Sampled", key: PRNGKeyArray, samples: int) -> Exo
     **Arguments:**
 
     - `task`: draws disturbance and reference.
-    - `sampled`: the sampled plant; its imperfections determine noise and jitter.
+    - `sampled`: the sampled plant; its imperfections determine noise, jitter and late samples.
     - `key`: of the draws.
     - `samples`: length of the episode.
     """
@@ -48,11 +50,14 @@ def draw(task: Task, sampled: "Sampled", key: PRNGKeyArray, samples: int) -> Exo
         if sampled.imperfections.jitter
         else jnp.zeros(samples, d.dtype)
     )
-    return Exogenous(d, r, noise, jitter)
+    share = sampled.imperfections.late
+    # Folded in, so that the other draws are those of a plant without late samples.
+    late = None if share is None else jr.bernoulli(jr.fold_in(jitter_key, 1), share, (samples,))
+    return Exogenous(d, r, noise, jitter, late)
 
 
 def undisturbed(sampled: "Sampled", samples: int, references: int = 0) -> Exogenous:
-    """Return the exogenous inputs of an episode without disturbance and noise, with zero reference.
+    """Return the exogenous inputs of an episode without disturbance, noise and late samples, with zero reference.
 
     **Arguments:**
 
@@ -67,4 +72,5 @@ def undisturbed(sampled: "Sampled", samples: int, references: int = 0) -> Exogen
         jnp.zeros((samples, references), dtype),
         jnp.zeros((samples, ny), dtype),
         jnp.zeros(samples, dtype),
+        None if sampled.imperfections.late is None else jnp.zeros(samples, bool),
     )

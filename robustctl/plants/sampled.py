@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -33,11 +34,13 @@ class PlantState(NamedTuple):
     - `x`: the plant's state (nx,).
     - `queue`: delayed controls (delay, nu), the next one first.
     - `applied`: the control last applied (nu,).
+    - `read`: the measurements last read (ny,), where samples come late; else None.
     """
 
     x: Array
     queue: Array
     applied: Array
+    read: Array | None = None
 
 
 for _of_diffrax in (
@@ -59,6 +62,7 @@ class Imperfections(eqx.Module):
     - `jitter`: half width of the uniform relative error of each sample's length, in [0, 1).
     - `resolution`: quantization step of the outputs in their units, one number or one per output; gradients ignore
       the quantization.
+    - `late`: share of samples, in (0, 1), whose measurements come too late or not at all: the last ones that came are read again.
 
     **Raises:** `InvalidModelError` for a value out of range.
     """
@@ -69,6 +73,7 @@ class Imperfections(eqx.Module):
     delay: int = eqx.field(static=True, default=0, kw_only=True)
     jitter: float = eqx.field(static=True, default=0.0, kw_only=True)
     resolution: float | tuple[float, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    late: float | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
         """Refuse values out of range."""
@@ -82,6 +87,10 @@ class Imperfections(eqx.Module):
             )
         if not 0 <= self.jitter < 1:
             raise InvalidModelError(f"jitter must be in [0, 1) of the sample time, got {self.jitter}")
+        if self.late is not None and not 0 < self.late < 1:
+            raise InvalidModelError(
+                f"late must be a share of samples in (0, 1), or None for none, got {self.late}"
+            )
 
 
 @registered(name="plants.Sampled")
@@ -182,8 +191,13 @@ class Sampled(StrictlyProper):
         return _units(self.plant.outputs)
 
     @override
+    def input_limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the limits of the plant's controls, whether or not the imperfections include saturation."""
+        return limits(self.plant.controls)
+
+    @override
     def lft(self) -> LFT | None:
-        """Return the form of a linear plant, from `[u, d]` to y; None with a rate limit, a resolution or jitter.
+        """Return the form of a linear plant, from `[u, d]` to y; None with a rate limit, a resolution, jitter or late samples.
 
         Its states are those of a `PlantState`; a saturation is a block with slopes in [0, 1].
         Two trajectories have the same noise, so that it drops out.
@@ -193,8 +207,12 @@ class Sampled(StrictlyProper):
     @override
     def undisturbed(self, references: int = 0) -> Exogenous:
         """Return one sample in which nothing but the control acts: no disturbance, zero references, no noise."""
-        episode = undisturbed(self, 1, references)
-        return Exogenous(*(a[0] for a in episode))
+        return jax.tree.map(lambda a: a[0], undisturbed(self, 1, references))
+
+    @property
+    @override
+    def sampled(self) -> "Sampled":
+        return self
 
     @property
     def exact(self) -> bool:
@@ -236,7 +254,8 @@ class Sampled(StrictlyProper):
     def state_at(self, x: Float[Array, " nx"]) -> PlantState:
         """Return the sampled plant's state for a physical state, with the actuators at the operating point."""
         u = self.plant.operating_point()[1]
-        return PlantState(x, jnp.tile(u, (self.imperfections.delay, 1)), u)
+        read = None if self.imperfections.late is None else self.plant.output(x)
+        return PlantState(x, jnp.tile(u, (self.imperfections.delay, 1)), u, read)
 
     @override
     def output(self, x: PlantState, w: Exogenous) -> Float[Array, " nyr"]:
@@ -248,6 +267,8 @@ class Sampled(StrictlyProper):
             q = jnp.asarray(self.imperfections.resolution, y.dtype)
             # The rounded value with the gradient of y: a straight-through estimate.
             y = y + lax.stop_gradient(q * jnp.round(y / q) - y)
+        if x.read is not None and w.late is not None:
+            y = jnp.where(w.late, x.read, y)
         return jnp.concatenate([y, w.r])
 
     @override
@@ -258,13 +279,14 @@ class Sampled(StrictlyProper):
         length = jnp.asarray(self.dt, x.x.dtype)
         if self.imperfections.jitter:
             length = length * (1 + self.imperfections.jitter * w.jitter)
-        return PlantState(self.hold(x.x, applied, w.d, length), queue[1:], applied)
+        read = None if x.read is None else self.output(x, w)[: self.ny]
+        return PlantState(self.hold(x.x, applied, w.d, length), queue[1:], applied, read)
 
     def within_limits(self, u: Float[Array, " nu"]) -> Float[Array, " nu"]:
         """Return the control, clipped to its limits if the imperfections include saturation."""
         if not self.imperfections.saturate:
             return u
-        low, high = limits(self.plant.controls)
+        low, high = self.input_limits()
         return jnp.clip(u, jnp.asarray(low, u.dtype), jnp.asarray(high, u.dtype))
 
     def _actuate(self, u: Array, before: Array) -> Array:
@@ -313,6 +335,11 @@ class _Prepared(Sampled):
     @override
     def prepare(self) -> Sampled:
         return self
+
+    @override
+    def lft(self) -> LFT | None:
+        """Return the form with the matrices of one sample as they are, which may have been rounded."""
+        return sampled_form(self, self.change)
 
     @override
     def hold(self, x: Array, u: Array, d: Array, length: Array) -> Array:

@@ -10,7 +10,7 @@ import scipy.linalg
 
 from ..affine import to_float64
 from ..errors import InvalidModelError
-from ..lft import LFT, delay, joined, linear, saturation, signals
+from ..lft import LFT, delay, float64, joined, linear, saturation, signals
 from .signal import limits
 
 if TYPE_CHECKING:
@@ -19,14 +19,26 @@ if TYPE_CHECKING:
 _ADAPTIVE = "steps of adaptive size solve the plant's equations exactly"
 
 
-def sampled_form(sampled: "Sampled") -> LFT | None:
-    """Return the form from `[u, d]` to y, states as in a `PlantState`; None where the loop is not known well enough."""
+def sampled_form(sampled: "Sampled", change: tuple | None = None) -> LFT | None:
+    """Return the form from `[u, d]` to y, states as in a `PlantState`; None where the loop is not known well enough.
+
+    `change`: F and G of `x+ = x + F x + G [u, d]`, where a sample is computed from them.
+    """
     imperfections = sampled.imperfections
     continuous = sampled.plant.lft()
-    unknown = imperfections.rate_limit, imperfections.resolution, imperfections.jitter or None
+    unknown = (
+        imperfections.rate_limit,
+        imperfections.resolution,
+        imperfections.jitter or None,
+        imperfections.late,
+    )
     if continuous is None or continuous.blocks or any(value is not None for value in unknown):
         return None
-    held = _held(sampled, continuous)
+    if change is None:
+        held = _held(sampled, continuous)
+    else:
+        F, G = float64(*change)
+        held = linear(np.eye(len(F)) + F, G, continuous.C2, continuous.D22)
     nu = sampled.nu
     bounded = np.asarray(np.isfinite(np.array(limits(sampled.plant.controls))).any(axis=0))
     limited = bounded if imperfections.saturate else np.zeros_like(bounded)

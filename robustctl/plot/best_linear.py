@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..identify import BestLinear
+from ..identify import BestLinear, ResponseFit
 from .uncertainty import MOST
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
 
-def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
+def best_linear(best: BestLinear, fit: ResponseFit | None = None) -> "matplotlib.figure.Figure":
     """Draw the gain of the best linear approximation, and its standard deviations by noise and by noise and distortion.
 
     Where the line of both stands above that of the noise, the plant is nonlinear there.
@@ -19,6 +19,7 @@ def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
     **Arguments:**
 
     - `best`: from `rc.identify.best_linear`
+    - `fit`: a model of it to draw as well, from `rc.identify.fit_response`
     """
     from .canvas import BLUE, GREEN, ORANGE, SMALL, heading, labeled, legend_below, panels
 
@@ -34,6 +35,10 @@ def best_linear(best: BestLinear) -> "matplotlib.figure.Figure":
             # A line that is exactly zero, as without noise, has no logarithm.
             level = 20 * np.log10(np.where(values[:, i, j] > 0, values[:, i, j], np.nan))
             ax.semilogx(best.omega, level, ".", color=color, markersize=3, label=label)
+        if fit is not None:
+            gain = np.abs(fit.frequency_response(best.omega).value[:, i, j])
+            level = 20 * np.log10(np.maximum(gain, 1e-300))
+            ax.semilogx(best.omega, level, color="0.2", lw=0.9, label="fitted model")
         if i == 0:
             ax.set_title(f"from {labeled(best.inputs[j])}", fontsize=SMALL + 1)
         if i == rows - 1:

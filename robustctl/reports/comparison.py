@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..identify import Simulation, subspace
 from ..identify.scores import channel_scores
 from ..identify.simulate import simulated
-from ..train import FittedModel
+from ..train import RecordModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Comparison:
 
 
 def compare_fits(
-    model: FittedModel, trained: Record, simulation: Simulation, linear: FittedModel | None
+    model: RecordModel, trained: Record, simulation: Simulation, linear: RecordModel | None
 ) -> Comparison:
     """Score a model on its training record, and a linear model on both records.
 
@@ -75,14 +75,14 @@ def _arx(trained: Record, simulation: Simulation) -> tuple[np.ndarray, np.ndarra
     return here, there, f"ARX models of orders {orders}" if any(known) else ""
 
 
-def _subspace(record: Record) -> FittedModel | None:
+def _subspace(record: Record) -> RecordModel | None:
     try:
         return subspace(record).model
     except DataError:
         return None
 
 
-def _fits(model: FittedModel, record: Record, skipped: int) -> np.ndarray:
+def _fits(model: RecordModel, record: Record, skipped: int) -> np.ndarray:
     try:
         run = simulated(model, record)
         return channel_scores(record, run.y_hat, max(run.skipped, skipped)).fit_percent

@@ -16,8 +16,8 @@ from ..data import Record
 from ..errors import DataError
 from ..identify import ChannelScores, ResidualCorrelations, Simulation, residual_correlations, simulate
 from ..store.json_text import finite, json_text
-from ..train import Fit, FittedModel
-from ..train.fitted_model import check_fitted
+from ..train import Fit, RecordModel
+from ..train.record_model import check_fitted
 from .comparison import Comparison, compare_fits
 from .folder import png, write_folder
 from .text import (
@@ -116,13 +116,13 @@ class FitReport:
 
 
 def fit_report(
-    model: FittedModel,
+    model: RecordModel,
     record: Record,
     *,
     fit: Fit | None = None,
     certificate: Certificate | None = None,
     trained_on: Record | None = None,
-    linear: FittedModel | None = None,
+    linear: RecordModel | None = None,
     max_lag: int = 25,
 ) -> FitReport:
     """Simulate a model on a record in free run, score it, and collect its training summary and certificate.
@@ -138,7 +138,7 @@ def fit_report(
     - `max_lag`: largest lag of the residuals' correlations, samples.
 
     **Raises:** `DataError` for a record that does not fit the model or has no sample to score;
-    `RobustctlError` for a model that is not a `FittedModel`. A record too short for correlations is no error.
+    `RobustctlError` for a model that is not a `RecordModel`. A record too short for correlations is no error.
 
     **Example:** ::
 
@@ -163,13 +163,13 @@ def fit_report(
     )
 
 
-def _described(model: FittedModel) -> str:
+def _described(model: RecordModel) -> str:
     arrays = jax.tree.leaves(eqx.filter(model.parameterization, eqx.is_inexact_array))
     count = sum(a.size for a in arrays)
     return f"{model.parameterization.label}, {count} trained numbers, {model.dtype}"
 
 
-def _weights_note(model: FittedModel, certificate: Certificate) -> str:
+def _weights_note(model: RecordModel, certificate: Certificate) -> str:
     systems = model.parameterization.explicit(), model.explicit()
     if certificate.weights_sha256 in [weights_sha256(system) for system in systems]:
         return ""

@@ -14,8 +14,8 @@ from ..errors import DataError
 from ..identify import ChannelScores, Simulation, simulate
 from ..pytrees import fields_of
 from ..store.json_text import finite, json_text
-from ..train import FittedModel
-from ..train.fitted_model import check_fitted
+from ..train import RecordModel
+from ..train.record_model import check_fitted
 from .folder import png, write_folder
 from .text import cut, joined
 
@@ -115,7 +115,7 @@ class ModelComparison:
         )
 
 
-def compare_models(models: Mapping[str, FittedModel], record: Record) -> ModelComparison:
+def compare_models(models: Mapping[str, RecordModel], record: Record) -> ModelComparison:
     """Simulate several models on one record in free run, and score them on the same samples.
 
     **Arguments:**
@@ -124,7 +124,7 @@ def compare_models(models: Mapping[str, FittedModel], record: Record) -> ModelCo
     - `record`: to simulate; preferably one on which no model was trained.
 
     **Raises:** `DataError` for no model, models whose channels, units or sample times differ, and a record that does not fit
-    them; `RobustctlError` for a model that is not a `FittedModel`.
+    them; `RobustctlError` for a model that is not a `RecordModel`.
 
     **Example:** ::
 
@@ -142,8 +142,8 @@ def compare_models(models: Mapping[str, FittedModel], record: Record) -> ModelCo
     return ModelComparison(simulations, {name: s.scores() for name, s in simulations.items()}, skipped)
 
 
-def check_alike(models: Mapping[str, FittedModel]) -> None:
-    """Raise a `DataError` for models that one record cannot compare, and a `RobustctlError` for one that is no `FittedModel`."""
+def check_alike(models: Mapping[str, RecordModel]) -> None:
+    """Raise a `DataError` for models that one record cannot compare, and a `RobustctlError` for one that is no `RecordModel`."""
     if not models:
         raise DataError("models must hold at least one model, got none")
     first, *others = models

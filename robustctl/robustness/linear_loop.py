@@ -69,7 +69,7 @@ class LinearLoop(NamedTuple):
 
 
 def plain(loop: Feedback) -> Feedback:
-    """Return the loop in float64, about its plant without noise, jitter and quantization."""
+    """Return the loop in float64, about its plant without noise, jitter, quantization and late samples."""
     return in_float64(to_float64)(Feedback(noiseless(sampled_plant(loop)), loop.policy))
 
 

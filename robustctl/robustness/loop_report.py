@@ -14,7 +14,7 @@ from ..classical.flat import sampled_plant
 from ..classical.hinf_norm import hinf_norm
 from ..errors import RobustctlError
 from ..loops import Feedback
-from ..plants import Sampled, Task, limits
+from ..plants import Sampled, Task
 from ..reports.folder import write_folder
 from ..runs.provenance import provenance
 from ..store.json_text import finite, json_text
@@ -221,7 +221,7 @@ def _held_at_limits(loop: Feedback, linear: LinearLoop | None) -> str:
     sampled = sampled_plant(loop)
     if linear is None or not sampled.imperfections.saturate:
         return ""
-    low, high = limits(sampled.plant.controls)
+    low, high = sampled.input_limits()
     u = linear.u
     past = (
         (u < low)

@@ -5,6 +5,7 @@ import html
 from collections.abc import Sequence
 
 from ..reports.folder import png
+from ..reports.html_page import document, origin
 from .analysis import Findings
 from .tables import rows, shown
 
@@ -20,11 +21,6 @@ _CAPTIONS = {
 }
 
 _STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; margin: 2rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; }
-h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-p.origin { color: #666; font-size: .85rem; overflow-wrap: anywhere; }
 div.wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .18rem .9rem .18rem 0; text-align: right; white-space: nowrap; }
@@ -57,19 +53,7 @@ def page(reports: Sequence[Findings], *, title: str | None = None) -> str:
     """
     title = title or reports[0].title
     sections = "\n".join(map(_section, reports))
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n{_origin(reports[0])}\n{sections}\n</body></html>\n"
-    )
-
-
-def _origin(report: Findings) -> str:
-    o = report.origin
-    versions = ", ".join(f"{name} {version}" for name, version in o["versions"].items())
-    machine = ", ".join(f"{value}" for value in o["machine"].values())
-    text = f"seed {o['seed']}; commit {o['commit']}; machine {machine} CPUs; {versions}"
-    return f'<p class="origin">{html.escape(text)}</p>'
+    return document(title, _STYLE, f"{origin(reports[0].origin)}\n{sections}")
 
 
 def _section(report: Findings) -> str:

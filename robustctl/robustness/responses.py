@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from ..affine import to_float64
 from ..classical.flat import in_float64, sampled_plant
 from ..loops import Feedback, PlantScenario
-from ..plants import Exogenous, Sampled, Task, limits, undisturbed
+from ..plants import Exogenous, Sampled, Task, undisturbed
 from ..trajectory import rollout
 from .linear_loop import LinearLoop, plain, with_sensor_offsets
 
@@ -168,7 +168,7 @@ def episodes(loop: Feedback, task: Task, count: int, horizon: int, key: PRNGKeyA
     scenario = PlantScenario(task, sampled)
     batch = scenario.draw_batch(key, count, horizon)
     cost, applied, inside = (np.asarray(a) for a in _episodes(scenario, loop.policy.prepare(), batch))
-    low, high = limits(sampled.plant.controls)
+    low, high = sampled.input_limits()
     u_e = np.asarray(sampled.plant.operating_point()[1])
     used = applied[inside]
     # a clipped control equals the limit up to rounding; 1e-6 of the range is above it

@@ -7,7 +7,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from ..checks import check_whole, renamed
+from ..checks import check_whole, of_type, renamed
 from ..errors import RobustctlError
 from .devices import writes
 from .watchers import JsonLines, Watcher, progress
@@ -55,9 +55,7 @@ class Monitor:
 
 
 def _check_watchers(watchers: Sequence[Watcher]) -> None:
-    if not isinstance(watchers, Sequence):
-        raise RobustctlError(f"watchers must be a list, got {watchers!r}; give [{watchers!r}]")
-    for watcher in watchers:
+    for watcher in of_type(watchers, Sequence, "watchers must be a list", "give [watcher]"):
         if isinstance(watcher, type) or not isinstance(watcher, Watcher):
             raise RobustctlError(
                 f"a watcher must be an object with the methods epoch(number, metrics) and close(stopped), got {watcher!r}; "

@@ -32,6 +32,7 @@ from .problem import Objective as Objective
 from .problem import Outcome as Outcome
 from .problem import Problem as Problem
 from .problem import State as State
+from .record_model import RecordModel as RecordModel
 from .seeds import fit_policy_seeds as fit_policy_seeds
 from .seeds import fit_seeds as fit_seeds
 from .seeds import train_seeds as train_seeds

@@ -1,29 +1,28 @@
 """A fitted model: what was trained, with all that is needed to use it on a log."""
 
 import dataclasses
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import override
 
-from ..checks import checked_delays, of_type
-from ..data import Record, Scaling, delay
+from ..checks import checked_delays
+from ..data import Record, Scaling
 from ..data.record_checks import check_dt, check_names
 from ..delayed import Delayed
-from ..errors import DataError
+from ..pytrees import shape_of
 from ..registry import registered
 from ..scaled import Scaled
-from ..system import Parameterization, dtype_of
+from ..system import Parameterization
 from .initial_state import InitialState
+from .record_model import RecordModel
 from .trained_range import TrainedRange
 
 
 @registered(name="Identified")
-class FittedModel(Parameterization):
+class FittedModel(RecordModel):
     """A trained parameterization with its scaling, sample time, channels and rule for the initial state.
 
     `explicit()` is a system from inputs to outputs in their own units, one sample each `dt` seconds.
@@ -78,24 +77,6 @@ class FittedModel(Parameterization):
         """Return the same about the inner model's scaled-down version."""
         return dataclasses.replace(self, parameterization=self.parameterization.quiet(factor))
 
-    def prepared(self, record: Record) -> Record:
-        """Return a record as the parameterization reads it: scaled, its inputs delayed, and so shorter by the longest delay.
-
-        **Raises:** `DataError` for an experiment that is not longer than the delay.
-        """
-        scaled = self.scaling.apply(record)
-        return delay(scaled, self.delay) if any(self.delay) else scaled
-
-    @property
-    def late(self) -> int:
-        """Number of samples at the start of a record at which inputs from before it act: the longest delay."""
-        return max(self.delay, default=0)
-
-    @property
-    def dtype(self):
-        """The dtype of the trained arrays."""
-        return dtype_of(self.parameterization)
-
     @override
     def check_parts(self) -> None:
         check_dt(self.dt)
@@ -109,7 +90,7 @@ class FittedModel(Parameterization):
         # Behind the delays: a start and a gain are of the inner system's state, without the inputs that have not acted yet.
         x = eqx.filter_eval_shape(lambda p: p.explicit().init_state(), self.parameterization)
         K = self.innovation_gain
-        if K is not None and K.shape != (getattr(x, "size", None), sizes[1]):
+        if K is not None and K.shape != (*(shape_of(x) or ()), sizes[1]):
             raise ValueError(
                 f"the innovation gain must be of the states and {sizes[1]} outputs, got shape {K.shape}"
             )
@@ -142,38 +123,3 @@ def fitted_to(
         parameterization, initial, scaling, r.dt, r.inputs, r.outputs, r.input_units, r.output_units,
         delay if any(delay) else (), TrainedRange.of(r),
     )  # fmt: skip
-
-
-def check_fitted(model: Any, what: str = "the model") -> None:
-    """Raise `RobustctlError` unless a model is a fitted one."""
-    of_type(model, FittedModel, f"{what} must be what fit returns as .model")
-
-
-def check_record(record: Any) -> None:
-    """Raise `RobustctlError` unless a record is one."""
-    of_type(record, Record, "a record must be a rc.data.Record (read, from_arrays and split make some)")
-
-
-def check_channels(model: FittedModel, record: Record) -> None:
-    """Raise `DataError` unless the record has the model's sample time, channels and units."""
-    check_fitted(model)
-    check_record(record)
-    if not np.isclose(record.dt, model.dt, rtol=1e-6):
-        raise DataError(
-            f"the record must have the model's sample time {model.dt:g} s, got {record.dt:g} s; resample it"
-        )
-    given = _channels(record)
-    for what, ours in _channels(model).items():
-        theirs = given[what]
-        if ours != theirs:
-            raise DataError(
-                f"the record must have the model's {what} {ours}, got {theirs}; rc.data.select picks "
-                f"channels, dataclasses.replace(record, {what}=...) renames them"
-            )
-
-
-def _channels(of: FittedModel | Record) -> dict[str, tuple[str, ...]]:
-    return {
-        "inputs": of.inputs, "outputs": of.outputs,
-        "input_units": of.input_units, "output_units": of.output_units,
-    }  # fmt: skip

@@ -23,10 +23,11 @@ from ..scaled import check_flags
 from ..system import Parameterization, dtype_of
 from ..trajectory import rollout
 from .batches import Experiments, in_segments, pack
-from .fitted_model import FittedModel, check_channels, check_record, fitted_to
+from .fitted_model import fitted_to
 from .initial_state import Builder, InitialState, zero_state
 from .losses import Loss, mean_squared_error
 from .problem import Descend, Objective, Outcome, Problem, State, Steps, check_model
+from .record_model import RecordModel, check_channels, check_record
 
 EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and epochs left, of `Fit.caution`
 
@@ -35,7 +36,7 @@ EARLY, FELL, LATER = 0.1, 0.5, 20  # share of the epochs, ratio of losses and ep
 class Fit(Outcome):
     """What identification returns: an `Outcome` whose `model` is a `FittedModel`; losses are those of scaled signals."""
 
-    model: FittedModel
+    model: RecordModel
 
     def __str__(self) -> str:
         """Return a summary for people."""
@@ -175,14 +176,14 @@ class Identification(Problem[Fit]):
             return build
         return build(system, self.record.nu, self.record.ny, len(self.record.experiments), key)
 
-    def _fitted(self, learned: Learned) -> FittedModel:
+    def _fitted(self, learned: Learned) -> RecordModel:
         record = self.record
         scaling = _scaling(learned.model, record) if self.scaling is None else self.scaling
         return fitted_to(
             record, learned.model, learned.initial, scaling, checked_delays(self.delay, record.nu)
         )
 
-    def _pack(self, model: FittedModel, record: Record) -> Experiments:
+    def _pack(self, model: RecordModel, record: Record) -> Experiments:
         check_channels(model, record)
         scaled = model.prepared(record)
         window, multiple = model.initial.window, self.segment or 1

@@ -2,7 +2,6 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +11,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from ..checks import is_whole
-from ..errors import RobustctlError
+from ..errors import InvalidModelError, RobustctlError
+from ..lft import float64
 from ..registry import registered
 from ..system import System, dtype_of
 
@@ -184,10 +184,17 @@ def linear_warm_up(window: int) -> Builder:
     return build
 
 
-def linear_part(system: Any) -> tuple[np.ndarray, ...]:
-    """Return A, B, C, D and the offsets of states and outputs of a model's linear part, in float64."""
-    names = ("A", "B2", "C2", "D22") if hasattr(system, "B2") else ("A", "B", "C", "D")
-    return tuple(np.asarray(getattr(system, name), np.float64) for name in (*names, "bx", "by"))
+def linear_part(system: System) -> tuple[np.ndarray, ...]:
+    """Return A, B, C, D and the offsets of states and outputs of a model's linear part, in float64.
+
+    **Raises:** `InvalidModelError` for a model that has none.
+    """
+    found = system.linear_part()
+    if found is None:
+        raise InvalidModelError(
+            f"the model must have a linear part, and {type(system).__name__} has no lft(); use warm_up or learned_state"
+        )
+    return tuple(float64(*found))
 
 
 def observer(A, B, C, D, bx, by, window: int) -> tuple[np.ndarray, np.ndarray]:

@@ -114,10 +114,8 @@ class ChannelWeights:
 
     def __post_init__(self):
         """Refuse weights out of range."""
-        given = tuple(self.weights) if isinstance(self.weights, list | np.ndarray) else self.weights
-        if not (
-            isinstance(given, tuple) and all(is_real(w) and 0 <= w < math.inf for w in given) and any(given)
-        ):
+        given = tuple(self.weights) if np.ndim(self.weights) == 1 else ()
+        if not any(given) or not all(is_real(w) and 0 <= w < math.inf for w in given):
             raise RobustctlError(
                 f"weights must be finite numbers of at least 0, one for each output and not all 0, got {self.weights!r}"
             )

@@ -6,8 +6,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
+from numpy.typing import ArrayLike
 
 from ..checks import check_whole, is_positive
 from ..errors import RobustctlError
@@ -105,15 +107,15 @@ def _with_decay(schedule: optax.Schedule, weight_decay: float) -> optax.Gradient
 def flat_then_cosine(rate: float, steps: int) -> optax.Schedule:
     """Return a learning rate that grows over the first 100 steps, is constant until half of them, and falls to zero along a cosine."""
     ramp = max(min(RAMP, steps // 10), 1)
-    flat = max(int(FLAT * steps), ramp + 1)
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(rate / ramp, rate, ramp),
-            optax.constant_schedule(rate),
-            optax.cosine_decay_schedule(rate, max(steps - flat, 1)),
-        ],
-        [ramp, flat],
-    )
+    return lambda count: rate * rate_share(count, steps, ramp)
+
+
+def rate_share(step: ArrayLike, steps: ArrayLike, ramp: int) -> Array:
+    """Return the share of the full rate in a step, or an epoch, of so many: it rises in the first `ramp` of them, stays and falls."""
+    now, of_all = (jnp.asarray(number, jnp.float32) for number in (step, steps))
+    rising = jnp.minimum(1, (now + 1) / ramp)
+    falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((now / of_all - FLAT) / (1 - FLAT), 0, 1)))
+    return rising * falling
 
 
 def _parts(trained: PyTree) -> PyTree:

@@ -99,6 +99,7 @@ def _scaled(stamps: np.ndarray, unit: str) -> np.ndarray:
     scale = UNITS[unit]
     first = float(stamps[0]) if len(stamps) else 0.0
     # Differences of stamps since 1970 keep digits that the stamps in seconds would lose.
+    # They passed 1e8 s in 1973; a clock that starts with the log stays below for three years.
     since = first if np.isfinite(first) and (_by_size(stamps) or abs(first) * scale > 1e8) else 0.0
     if unit == "days":
         return np.round((stamps - since) * scale, DAY_DECIMALS)

@@ -1,9 +1,9 @@
 // What a node uses of rclcpp, for a test: spin reads "send TOPIC NUMBER", "at SECONDS" and "tick", and published numbers are printed.
 #pragma once
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <functional>
-#include <iostream>
 #include <map>
 #include <memory>
 #include <string>
@@ -118,15 +118,15 @@ template<class Any>
 void spin(const std::shared_ptr<Any> &)
 {
     std::printf("period %lld\n", stub::period);
-    std::string word, topic;
+    char line[100], topic[100];
     double value;
-    while (std::cin >> word) {
-        if (word == "send" && std::cin >> topic >> value) {
+    while (std::fgets(line, sizeof line, stdin)) {
+        if (std::sscanf(line, "send %99s %lf", topic, &value) == 2) {
             stub::topics.at(topic)(value);
-        } else if (word == "nan" && std::cin >> topic) {
+        } else if (std::sscanf(line, "nan %99s", topic) == 1) {
             stub::topics.at(topic)(NAN);
-        } else if (word == "at") {
-            std::cin >> stub::now;
+        } else if (std::sscanf(line, "at %lf", &value) == 1) {
+            stub::now = value;
         } else {
             stub::timer();
             std::printf("ticked\n");

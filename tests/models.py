@@ -62,7 +62,7 @@ def with_phi(make: Callable, network: Callable, hidden: tuple, **settings) -> Ca
 def stack(*layers: int) -> Callable:
     """A stack with nx states in all, of the first of these numbers of layers that divides them."""
 
-    def build(*, nx, hidden=(5, 6), **rest):
+    def build(*, nx, hidden=(5,), **rest):
         count = next(n for n in layers if nx % n == 0)
         return rc.nn.Stack(states=nx // count, layers=count, hidden=hidden, **rest)
 

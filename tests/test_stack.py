@@ -23,10 +23,11 @@ def stack(**settings):
     return rc.nn.Stack(**(given | settings))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_layer_by_layer_is_sample_by_sample(dtype):
+@pytest.mark.parametrize(("dtype", "length"), [(jnp.float32, 300), (jnp.float64, 512), (jnp.float64, 1100)])
+def test_layer_by_layer_is_sample_by_sample(dtype, length):
+    """The last in three pieces that are padded."""
     system = draw(stack(dtype=dtype), jr.key(1), 0.7).explicit()
-    us, x0 = jr.normal(jr.key(2), (300, 2), dtype), jr.normal(jr.key(3), (15,), dtype)
+    us, x0 = jr.normal(jr.key(2), (length, 2), dtype), jr.normal(jr.key(3), (15,), dtype)
 
     @jax.jit
     def both(us, x0):

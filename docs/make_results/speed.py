@@ -177,5 +177,5 @@ def epoch(results: Results) -> str:
 
 TABLES = {f.__name__: f for f in (
     yardstick, rivals, growth, latency, steps, parallel, differences, published, slopes, sizes, seeds, devices, stepping, epoch,
-    environments, reading, advising,
+    environments, reading, advising, long_records,
 )}  # fmt: skip

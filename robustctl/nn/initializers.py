@@ -181,7 +181,7 @@ def _slow(
 
 
 def with_room(A, B, C, D, rate: float, least: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the X of `bounded_real` that gives `rate A`, with the ports halved until they have room beside D."""
+    """Return the X of `bounded_real` that gives `rate A`, with the ports halved until this D leaves them room."""
     nx = len(A)
     # Of wide networks |D| is near one, which leaves ports of the usual size no room.
     for _ in range(_HALVINGS):

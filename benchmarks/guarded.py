@@ -98,8 +98,10 @@ class Made(NamedTuple):
 
     **Arguments:**
 
-    - `x`, `u`: the operating point.
-    - `low`, `high`: limits of the controls.
+    - `x`: the operating point.
+    - `u`: its control.
+    - `low`: lowest controls.
+    - `high`: highest controls.
     - `rows`: limits of the states.
     - `policies`: by name.
     - `against`: disturbances that reach a limit some samples later, as signs (rows, samples, nd).

@@ -206,8 +206,13 @@ def guards(results: Results) -> str:
             )
         )
     names = "guarded", "unguarded", "base", "tube MPC"
-    heads = [*(f"{name}: broke a limit" for name in names), *(f"cost of {name}" for name in names if name != "unguarded")]
-    return table(("plant", *heads, "passed / changed / fallback", "beyond the size: fallback, broke a limit"), rows)
+    heads = [
+        *(f"{name}: broke a limit" for name in names),
+        *(f"cost of {name}" for name in names if name != "unguarded"),
+    ]
+    return table(
+        ("plant", *heads, "passed / changed / fallback", "beyond the size: fallback, broke a limit"), rows
+    )
 
 
 def programs(results: Results) -> str:

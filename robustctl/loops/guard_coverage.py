@@ -258,7 +258,7 @@ def _run(
         run = rollout(loop, w)
         reason = jnp.append(run.xs[1].reason[1:], run.x_final[1].reason)
         reasons = jnp.sum(
-            reason[:, None] == jnp.arange(len(Reason), dtype=reason.dtype), axis=0, dtype=jnp.int32
+            reason[:, None] == jnp.arange(len(Reason), dtype=reason.dtype)[None], axis=0, dtype=jnp.int32
         )
         bad = jnp.sum(~jnp.all(jnp.isfinite(run.ys.u), axis=-1), dtype=jnp.int32)
         if limits is None:

@@ -95,7 +95,7 @@ def adaptive_steps(
 def fixed_steps(
     plant: Plant, solver: Any, substeps: int, x: Array, inputs: tuple[Array, Array], length: Array
 ) -> Array:
-    """Return a plant's state after `length` seconds of held inputs, by equal steps; arguments as of `adaptive_steps`."""
+    """Return a plant's state after `length` seconds of held inputs, by equal steps; the same arguments as `adaptive_steps`."""
     # Stepped directly, without the loop and the bookkeeping of diffeqsolve.
     term, h = _term(plant), length / substeps
     zero = jnp.zeros_like(h)

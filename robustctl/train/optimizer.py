@@ -106,7 +106,11 @@ def _with_decay(schedule: optax.Schedule, weight_decay: float) -> optax.Gradient
 def flat_then_cosine(rate: float, steps: int) -> optax.Schedule:
     """Return a learning rate that grows over the first 100 steps, is constant until half of them, and falls to zero along a cosine."""
     ramp = max(min(RAMP, steps // 10), 1)
-    return lambda count: rate * rate_share(count, steps, ramp)
+
+    def schedule(count: Any) -> Array:
+        return rate * rate_share(count, steps, ramp)
+
+    return schedule
 
 
 def rate_share(step: Int[Array, ""] | int, steps: Int[Array, ""] | int, ramp: int) -> Float[Array, ""]:

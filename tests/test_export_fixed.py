@@ -295,7 +295,12 @@ def test_the_drift_of_twenty_systems_stays_below_its_bound(bits):
     """A certificate of the rounded constants, and a drift within its bound, or words why not."""
     counted = 0
     for name in [*FAST, *SLOW]:
-        step, us = with_log(name, f"q{bits}", 200)
+        try:
+            step, us = with_log(name, f"q{bits}", 200)
+        except InvalidModelError as refused:
+            # Rounded to few bits it is unstable.
+            assert bits < 12 and "must stay finite" in str(refused)
+            continue
         if step.certificate.rate_proof is None:
             assert "no contraction rate" in str(step.drift)
             continue

@@ -47,7 +47,9 @@ def linear():
     return rc.StateSpace(A, B, C, D, 0.1)
 
 
-SYSTEMS = {"r2dn": model, "pid": pid, "linear": linear}
+SYSTEMS = {
+    "r2dn": model, "pid": pid, "linear": linear, "tanh": lambda: system_of("ren_lipschitz_tanh"), "youla": lambda: system_of("youla"),
+}  # fmt: skip
 LOG = np.random.default_rng(4).uniform(-2, 2, (500, 2))
 """Of a model's inputs: with it nothing has to be proven of ranges, which takes seconds."""
 
@@ -92,8 +94,9 @@ def test_the_integers_of_c_are_those_of_numpy(name, dtype):
         compiler = find_compiler()
     except RobustctlError as error:
         pytest.skip(str(error))
-    log = LOG if name == "r2dn" else None
-    step = rc.export.fixed(SYSTEMS[name](), dtype, dt=None if name != "r2dn" else 0.1, log=log)
+    log = {"r2dn": LOG, "tanh": LOG, "youla": LOG[:, :1]}.get(name)
+    system = SYSTEMS[name]()
+    step = rc.export.fixed(system, dtype, dt=None if system.dt else 0.1, log=log)
     check_program(step.program)
     (us,), plain = noise(step, 200), Step(step.program)
     compiled = CompiledStep(step.traced, built(step.program, compiler))
@@ -295,7 +298,12 @@ def test_the_drift_of_twenty_systems_stays_below_its_bound(bits):
     """A certificate of the rounded constants, and a drift within its bound, or words why not."""
     counted = 0
     for name in [*FAST, *SLOW]:
-        step, us = with_log(name, f"q{bits}", 200)
+        try:
+            step, us = with_log(name, f"q{bits}", 200)
+        except InvalidModelError as refused:
+            # Rounded to few bits it is unstable.
+            assert bits < 12 and "must stay finite" in str(refused)
+            continue
         if step.certificate.rate_proof is None:
             assert "no contraction rate" in str(step.drift)
             continue

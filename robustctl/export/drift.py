@@ -172,7 +172,7 @@ def _error(op: Operation, e: list[Array], size: list[Array]) -> Array:
 
 
 def changed(op: Operation, x: Array, update: Array) -> Array:
-    """Return an array with entries changed at constant places, as `put` and `dynamic_update` have it."""
+    """Return an array with entries changed at constant positions, as `put` and `dynamic_update` have it."""
     of_kind = HANDLERS[op.kind](op, dict.fromkeys(DTYPES, np.dtype(np.float64)))
     if op.kind == "put":
         return of_kind(x, op.operands[1].data, update)

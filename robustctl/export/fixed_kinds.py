@@ -82,13 +82,13 @@ def _concatenated(low: Lowering, op: Operation) -> None:
 
 @lowers("put", "dynamic_update")
 def _changed(low: Lowering, op: Operation) -> None:
-    """Entries at known places, in the format of the array or, where they need it, in one with fewer fractional bits."""
+    """Entries at known positions, in the format of the array or, where they need it, in one with fewer fractional bits."""
     array, others = op.operands[0], op.operands[1:]
     k = 1 if op.kind == "put" else 0
     update, at = others[k], [*others[:k], *others[k + 1 :]]
     if array.dtype != "float" or op.params.get("how", "set") != "set" or any(v.data is None for v in at):
         raise InvalidModelError(
-            "in fixed point entries of an array must be set at places that are constants; take dtype float32"
+            "in fixed point entries of an array must be set at positions that are constants; take dtype float32"
         )
     most = min([low.fraction(op.results[0]), *(low.of[v][1] for v in (array, update) if v.data is None)])
     pairs = [low.read(v, most) for v in (array, update)]

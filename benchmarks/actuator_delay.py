@@ -21,7 +21,7 @@ from robustctl.plants import Imperfections, LinearPlant, Sampled, Task
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 
-DT, DELAY, SAMPLES = 0.05, 2, 400
+DT, DELAY, SAMPLES = 0.05, 3, 400
 START = 0.5
 
 

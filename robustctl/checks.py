@@ -68,6 +68,11 @@ def of_type(
     return value
 
 
+def made_of(value: Any, kind: type[Kind]) -> Kind:
+    """Return a value of a class as it is, and an object of the class with any other value as its first argument."""
+    return value if isinstance(value, kind) else kind(value)  # pyright: ignore[reportCallIssue]
+
+
 def is_real(value: Any) -> TypeIs[float | int]:
     """Return whether a value is one real number of Python or NumPy, NaN and infinity included; True and False are none."""
     return isinstance(value, float | int | np.floating | np.integer) and not isinstance(value, bool)

@@ -64,6 +64,11 @@ class System(Certifiable):
         """The system inside of scalings and delays; itself where there are none."""
         return self
 
+    @property
+    def sampled(self) -> Any:
+        """The `rc.plants.Sampled` that it is, or wraps with the same states and inputs; None where there is none."""
+        return None
+
     def flag_fault(self) -> str:
         """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""
         return ""
@@ -217,11 +222,6 @@ class StrictlyProper(System):
 
     def check_steps(self) -> None:
         """Check the steps in time that it is integrated with, before a loop is made about it; default: there are none."""
-
-    @property
-    def sampled(self) -> Any:
-        """The `rc.plants.Sampled` that it is or wraps unchanged; None where there is none."""
-        return None
 
     @abc.abstractmethod
     def output(self, x: PyTree, w: PyTree) -> PyTree:

@@ -61,7 +61,7 @@ def guarded_prediction():
         plant, limits, 3, tube=tube, terminal=tube.ellipsoid(limits), error=[0.01, 0.01], low=-1.0, high=1.0
     )
     filter = loops.AllOf((loops.InvariantSet(plant, kept, disturbance, error=[0.01, 0.01]), predicted))
-    return loops.Guarded(loops.Gain(-jnp.eye(2), jnp.ones(2), jnp.zeros(2)), filter, loops.zero_gain(2, 2))
+    return loops.Guarded(loops.Gain(-jnp.eye(2), jnp.ones(2), jnp.zeros(2)), filter, loops.zero_gain(2, 2), back=1)
 
 
 def governor():
@@ -179,7 +179,7 @@ CONTROLLERS = {
     "guarded by sets": guarded_prediction,
     "reference governor": governor,
     "tube MPC": lambda: (
-        classical.tube_mpc(tanks(), [1.0, 1.0], 1.0, [0.1, 0.1], horizon=3, x_high=12.0).controller
+        classical.tube_mpc(tanks(), [1.0, 1.0], 1.0, [0.02, 0.02], horizon=3, x_high=12.0).controller
     ),
     "series": lambda: loops.Series(loops.Delay(jnp.zeros(1), 3), loops.Series(lag(), loops.zero_gain(1, 2))),
     "loop": lambda: loops.feedback(cart(), design().controller),

@@ -19,7 +19,7 @@ from robustctl.export.compiled import find_compiler
 from robustctl.runtime import program as table
 from robustctl.runtime.program import BINARY, COMPARE, UNARY, walk
 
-from .test_export_c import compiled, compiler
+from .export_compiled import compiled, compiler
 
 
 def system(step, x=None, nu=1, dt=0.1):

@@ -10,76 +10,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from robustctl.errors import RobustctlError
-from robustctl.export.c_files import files
-from robustctl.export.compiled import CompiledStep, find_compiler, looped
-from robustctl.export.trace import traced
-
-from .export_systems import CASES, inputs_of, sample_of, system_of
-
-STRICT = [
-    "-std=c99",
-    "-pedantic",
-    *(
-        f"-W{name}"
-        for name in (
-            "all",
-            "extra",
-            "conversion",
-            "sign-conversion",
-            "double-promotion",
-            "vla",
-            "shadow",
-            "error",
-        )
-    ),
-]
-SAME = ["-ffp-contract=off"]
-
-
-def compiler():
-    try:
-        return find_compiler()
-    except RobustctlError as error:
-        pytest.skip(str(error))
-
-
-def run(command, folder):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
-def compiled(folder, sources, *flags):
-    run([*compiler(), *flags, *sources], folder)
-
-
-def written(folder, dtype, names=CASES):
-    """Write systems to a folder, and one file that includes them all; return what was traced of each."""
-    made = {}
-    for name in names:
-        made[name] = traced(system_of(name), name=f"{name}_{dtype}", dtype=dtype, u=sample_of(name))
-        for file, text in files(made[name].program).items():
-            (folder / file).write_text(text)
-        (folder / f"{name}_run.c").write_text(looped(f"{name}_{dtype}"))
-    (folder / "all.c").write_text("".join(f'#include "{name}_run.c"\n' for name in names))
-    return made
-
-
-@pytest.fixture(scope="session")
-def steps(tmp_path_factory):
-    """Every system in one library of a precision, compiled without a warning: their names do not clash."""
-    made = {}
-
-    def of(dtype):
-        if dtype not in made:
-            folder = tmp_path_factory.mktemp(dtype)
-            found = written(folder, dtype)
-            compiled(folder, ["all.c"], *STRICT, *SAME, "-O1", "-shared", "-fPIC", "-o", "all.so", "-lm")
-            made[dtype] = {name: CompiledStep(each, folder / "all.so") for name, each in found.items()}
-        return made[dtype]
-
-    return of
+from .export_compiled import compiler, steps, written
+from .export_systems import CASES, inputs_of, system_of
 
 
 def in_dtype(system, dtype):
@@ -135,20 +67,20 @@ def check_each(step, name, us, count, dtype):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_step_in_c_is_the_system_s_own(steps, name):
+def test_the_step_in_c_is_the_system_s_own(name):
     check_doubles(steps("float64")[name], name, 200)
 
 
 @pytest.mark.parametrize(
     "name", ["r2dn", "ren_in_blocks", "lstm", "scaled", "ekf", "alongside", "own_window", "own_cond"]
 )
-def test_in_single_precision_too(steps, name):
+def test_in_single_precision_too(name):
     check_floats(steps("float32")[name], name, 100)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_over_many_samples_and_in_both_precisions(steps, name):
+def test_over_many_samples_and_in_both_precisions(name):
     if name not in UNSTABLE:
         check_doubles(steps("float64")[name], name, 10_000)
         check_floats(steps("float32")[name], name, 10_000)

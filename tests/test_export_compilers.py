@@ -10,8 +10,9 @@ import robustctl as rc
 from robustctl.export.compiled import CompiledStep
 from robustctl.export.misra import DEVIATIONS, find_cppcheck, misra, other_rules
 
+from .export_compiled import STRICT, run, written
 from .export_systems import CASES, system_of
-from .test_export_c import STRICT, UNSTABLE, check_doubles, run, written
+from .test_export_c import UNSTABLE, check_doubles
 
 FEW = ("pid", "state_space", "own_cond")
 CPP = [flag for flag in STRICT if "c99" not in flag and "vla" not in flag]

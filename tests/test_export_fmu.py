@@ -13,8 +13,9 @@ import pytest
 import robustctl as rc
 from robustctl.errors import InvalidModelError, RobustctlError, RobustctlWarning
 
+from .export_compiled import compiler
 from .export_systems import CASES, inputs_of, sample_of, system_of
-from .test_export_c import compiler, in_jax
+from .test_export_c import in_jax
 
 fmpy = pytest.importorskip("fmpy")
 validation, fmi2, fmi3 = (pytest.importorskip(f"fmpy.{part}") for part in ("validation", "fmi2", "fmi3"))

@@ -8,7 +8,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import jax
@@ -20,7 +19,6 @@ import robustctl as rc
 import robustctl.runtime
 from robustctl.errors import InvalidModelError, ModelFileError
 from robustctl.export.compiled import CompiledStep, built, find_compiler
-from robustctl.export.trace import traced
 from robustctl.runtime.check import RULES
 from robustctl.runtime.compiled import _BLOCKS
 from robustctl.runtime.numbers import in_order
@@ -28,6 +26,7 @@ from robustctl.runtime.operations import HANDLERS
 from robustctl.runtime.program import blocks, walk
 from robustctl.runtime.text import from_json, to_json
 
+from .export_compiled import steps, traced_of
 from .export_systems import CASES, inputs_of, sample_of, system_of
 from .model_files import tamper
 
@@ -40,9 +39,8 @@ FUNCTIONS = {
 """What C's mathematical library and NumPy round differently."""
 
 
-@cache
 def made(name):
-    return traced(system_of(name), name=f"s_{name}", dtype="float32", u=sample_of(name))
+    return traced_of(name, "float32")
 
 
 def flat(tree):
@@ -85,9 +83,24 @@ def test_the_step_of_a_file_is_that_of_jax(name, tmp_path):
 @pytest.mark.parametrize("name", CASES)
 def test_the_step_is_that_of_the_exported_c_to_the_bit(name):
     """In single precision; where there are functions that C's library and NumPy round differently, to 1e-5."""
+    check_bits(name, steps("float32")[name])
+
+
+OPTIMIZED = ("r2dn", "ren", "lqg", "ukf", "pid", "mpc", "youla")
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+@pytest.mark.parametrize(
+    "name",
+    [*OPTIMIZED, *(pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in OPTIMIZED)],
+)
+def test_the_bits_are_those_of_the_most_optimized_c_too(name):
+    check_bits(name, CompiledStep(made(name), built(made(name).program, find_compiler())))
+
+
+def check_bits(name, c):
     us = flat(inputs_of(name, SAMPLES, "float32"))
     step = robustctl.runtime.Step(made(name).program)
-    c = CompiledStep(made(name), built(made(name).program, find_compiler()))
     structure = jax.tree.structure(sample_of(name))
     x, x_c = step.init_state(), c.init_state()
     for k in range(SAMPLES):

@@ -352,14 +352,14 @@ def test_tube_mpc_keeps_limits_that_mpc_breaks_and_is_the_lqr_inside():
 @pytest.mark.parametrize("name", ["guarded by sets", "reference governor"])
 def test_they_step_the_same_in_c(name):
     system = CONTROLLERS[name]()
-    ys = np.array(0.6 * jr.normal(jr.key(4), (30, 2)))
+    ys = np.array(0.5 * jr.normal(jr.key(4), (40, 2)))
     try:
         step = rc.export.compile(system, u=np.zeros(2))
     except RobustctlError as error:
         pytest.skip(str(error))
     found = eqx.filter_jit(rc.rollout)(system, jnp.asarray(ys))
     if name == "guarded by sets":
-        assert found.x_final.counts.min() > 2
+        assert found.x_final.counts.min() > 0
     x = step.init_state()
     for y, u in zip(ys, found.ys, strict=True):
         x, own = step(x, y)

@@ -11,7 +11,7 @@ from robustctl.certificates.coordinates import opened
 from robustctl.certificates.gain_of_stability import gain_of_stability
 from robustctl.certificates.loop_gains import ports_of, stable, whole_form
 from robustctl.certificates.model_error import with_errors
-from robustctl.certificates.prove import least_gain
+from robustctl.certificates.prove import Found, least_gain
 from robustctl.linalg import response
 from robustctl.loops import ModelPlant, ParallelModel, Youla, feedback
 
@@ -95,7 +95,20 @@ def test_what_proves_stability_proves_a_gain():
     ports = with_errors(ports_of(loop), [error])
     whole = whole_form(ports)
     stability = stable(whole, np.inf, True).proof
+    assert stability is not None
     for pair in [("n", "y"), ("n", "u")]:
         form = opened(ports.between(*pair))
         least, other = least_gain(form, np.inf, whole).proof, gain_of_stability(form, stability).proof
+        assert least and other
         assert least.value <= other.value < 100 * least.value
+
+
+def test_a_gain_that_is_not_the_least_says_so(monkeypatch):
+    loop = feedback(ModelPlant(lag_model()), rc.classical.PID(0.8, 0.4, dt=DT))
+    least = rc.certify(loop, gains=[("n", "y")]).gains["n", "y"]
+    monkeypatch.setattr(
+        "robustctl.certificates.loop_gains.least_gain", lambda *given: Found(None, "none was found")
+    )
+    found = rc.certify(loop, gains=[("n", "y")])
+    assert least <= found.gains["n", "y"] < 100 * least and "proof of stability" in found.unproven[0]
+    recheck(found, loop)

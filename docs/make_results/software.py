@@ -200,14 +200,19 @@ def guards(results: Results) -> str:
             (
                 r["plant"],
                 *(f"{each['broke_a_limit']} of {number(each['episodes'])}" for each in (guarded, *others)),
-                *(each["cost"] / others[0]["cost"] for each in (guarded, *others[1:])),
+                *(each["cost"] / r["base"]["cost"] for each in (guarded, r["unguarded"], r["tube MPC"])),
                 f"{number(guarded['passed'])} / {number(guarded['changed'])} / {number(guarded['fallback'])}",
                 f"{number(beyond['fallback'])}, {beyond['broke_a_limit']} of {number(beyond['episodes'])}",
             )
         )
     names = "guarded", "unguarded", "base", "tube MPC"
-    heads = [*(f"{name}: broke a limit" for name in names), *(f"cost of {name}" for name in names if name != "unguarded")]
-    return table(("plant", *heads, "passed / changed / fallback", "beyond the size: fallback, broke a limit"), rows)
+    heads = [
+        *(f"{name}: broke a limit" for name in names),
+        *(f"cost of {name}" for name in names if name != "base"),
+    ]
+    return table(
+        ("plant", *heads, "passed / changed / fallback", "beyond the size: fallback, broke a limit"), rows
+    )
 
 
 def programs(results: Results) -> str:

@@ -78,8 +78,10 @@ def _gain(form: LFT, whole: LFT, stability: Proof, deadline: float) -> Found:
     least = least_gain(form, deadline, whole)
     if least.proof is not None or fault_of(form):
         return least
-    other = gain_of_stability(form, stability)
-    return other if other.proof is not None else least
+    other = gain_of_stability(form, stability).proof
+    if other is None:
+        return least
+    return Found(other, f"{least.reason}; the gain given is one that the proof of stability implies")
 
 
 def ports_of(loop: System) -> Ports:
@@ -134,7 +136,7 @@ def _proven(
         void(loop, errors, ""), holds=True, rate=None if any(e.gain > 0 for e in errors) else stability.value, rate_proof=stability,
         margin=max([stability_margin(ports, stability), *(margin_of(ports, pair, p) for pair, p in proofs.items())]),
         gains={pair: proof.value for pair, proof in proofs.items()}, gain_proofs=proofs,
-        unproven=tuple(f"gain from {a} to {b}: {one.reason}" for (a, b), one in found.items() if one.proof is None),
+        unproven=tuple(f"gain from {a} to {b}: {one.reason}" for (a, b), one in found.items() if one.reason),
         assumptions=(*assumed(loop, errors), *whole_form(ports).assumptions),
     )  # fmt: skip
 

@@ -4,6 +4,10 @@ import numpy as np
 
 from .congruence import margin_in_metric
 from .dissipation import Inequality, margin, quadratic_terms, sum_of_products
+from .exactly import margin_exactly
+
+_UNDECIDED = 1e-9
+"""Of what is added up, by which an eigenvalue may be positive and still be nothing but rounding."""
 
 
 def find_metric(f: Inequality) -> tuple[np.ndarray | None, float]:
@@ -31,10 +35,14 @@ def find_metric(f: Inequality) -> tuple[np.ndarray | None, float]:
 
 
 def _margin(f: Inequality, P: np.ndarray) -> float:
-    """Return `margin`, or where that proves nothing the same in the metric's coordinates: of a badly conditioned one more is left."""
+    """Return `margin`, or of a badly conditioned metric that in its own coordinates, or in exact arithmetic: whichever proves first."""
     found = margin(f, P)
     # A system's matrices are its data, so that the form's own entries are off by its joins alone.
-    return found if found < 0 else min(found, margin_in_metric(f, P, 0.0))
+    for closer in (lambda: margin_in_metric(f, P, 0.0), lambda: margin_exactly(f, P)):
+        if found < 0 or not found < _UNDECIDED:
+            break
+        found = min(found, closer())
+    return found
 
 
 def _riccati(f: Inequality, raise_by: float) -> np.ndarray | None:

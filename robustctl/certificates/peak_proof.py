@@ -68,16 +68,15 @@ class PeakProof:
     @classmethod
     def from_fields(cls, fields: dict) -> "PeakProof":
         """Return the proof that `to_fields` wrote."""
-        arrays = {name: np.asarray(fields[name], np.float64) for name in ("mu", "b")}
-        P = np.asarray(fields["P"], np.float64)
-        each = {
-            name: tuple(np.asarray(t, np.float64) for t in fields[name])
-            for name in ("multipliers", "output_multipliers")
-        }
+
+        def arrays(name: str) -> tuple[np.ndarray, ...]:
+            return tuple(np.asarray(t, np.float64) for t in fields[name])
+
+        P, mu, b = (np.asarray(fields[name], np.float64) for name in ("P", "mu", "b"))
         n = len(P)
         return cls(
-            rate=float(fields["rate"]), raised=float(fields["raised"]), P=P.reshape(n, n), **arrays, **each
-        )
+            float(fields["rate"]), P.reshape(n, n), mu, b, float(fields["raised"]), arrays("multipliers"), arrays("output_multipliers")
+        )  # fmt: skip
 
 
 def _spread(weights: np.ndarray, groups: Sequence[Sequence[int]], nu: int) -> np.ndarray:

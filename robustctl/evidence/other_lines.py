@@ -4,6 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import export
 from ..errors import RobustctlError
 from ..export.record import FILE, read
@@ -86,12 +88,16 @@ def _differs(counted: GuardCoverage, loaded: Loaded) -> str:
 
 def _counting(counted: GuardCoverage, loop: Path) -> str:
     """Return the command that counts all episodes again."""
-    numbers = (
-        f"{list(counted.size)}, episodes={counted.episodes}, samples={counted.samples}, seed={counted.seed}"
-    )
-    return (
-        f"python -c \"import robustctl as rc; print(rc.loops.guard_coverage(rc.load('{loop}'), {numbers}))\""
-    )
+    given = [
+        f"rc.load('{loop}')",
+        str(list(counted.size)),
+        f"episodes={counted.episodes}",
+        f"samples={counted.samples}",
+    ]
+    if counted.limits is not None:
+        C, limit = (np.asarray(a).tolist() for a in (counted.limits.C, counted.limits.limit))
+        given.append(f"limits=rc.loops.StateLimits({C}, {limit})")
+    return f'python -c "import robustctl as rc; print(rc.loops.guard_coverage({", ".join(given)}, seed={counted.seed}))"'
 
 
 def robustness_line(path: Path, report: dict[str, Any]) -> Line:

@@ -73,7 +73,7 @@ def _article(line: Line, folder: Path, hashes: Mapping[Path, str]) -> str:
     if line.command:
         verb = "Made by" if line.state == State.MISSING else "Repeated by"
         parts.append(f"<p>{verb} <code>{html.escape(line.command)}</code></p>")
-    if line.kind in SUPPORTS and line.state in (State.HOLDS, State.UNCHECKED):
+    if line.kind in SUPPORTS and line.state == State.HOLDS:
         clause, what = SUPPORTS[line.kind]
         parts.append(
             f'<p class="supports">Can support F3269-21, {clause} ({CLAUSES[clause]}): {html.escape(what)}.</p>'

@@ -206,24 +206,26 @@ def drift(
     program = rounding.program
     if proof is None or not proof.value < 1:
         return "no contraction rate below 1 is proven of these constants"
-    shapes = [s.value.shape for s in program.state]
     if sum(s.value.size for s in program.state) != len(proof.P) or any(
         s.name not in units for s in program.state
     ):
         return "the state has entries that the metric of the rate does not have"
     unit = joined([np.full(s.value.shape, units[s.name]) for s in program.state])
-    stepped = errors(rounding, [np.zeros(shape) for shape in shapes])
-    once = joined([stepped[s.after] for s in program.state]) * unit
+
+    def after(each: Array) -> tuple[dict[Value, Array], Array]:
+        found = errors(rounding, split(program, each / unit))
+        return found, joined([found[s.after] for s in program.state]) * unit
+
+    once = after(np.zeros(unit.shape))[1]
     if not np.isfinite(once).all():
         return "the step has an operation that may jump where its operand is rounded, or whose own rounding is not bounded"
-    sizes, offset = np.abs(proof.P), joined(start or [np.zeros(shape) for shape in shapes])
+    sizes, offset = np.abs(proof.P), joined(start or [np.zeros(s.value.shape) for s in program.state])
     error, first = (_SLACK * float(np.sqrt(v @ sizes @ v)) for v in (once, offset))
     bound = max(first, error / (1 - proof.value)) * _SLACK
     each = _SLACK * bound * np.sqrt(np.diag(np.linalg.inv(proof.P)))
     # At every later sample a state is within what one step makes of these bounds, too; entries of a queue get their own.
     for _ in range(_STEPS):
-        stepped = errors(rounding, split(program, each / unit))
-        each = np.minimum(each, np.maximum(offset, joined([stepped[s.after] for s in program.state]) * unit))
-    later = errors(rounding, split(program, each / unit))
+        each = np.minimum(each, np.maximum(offset, _SLACK * after(each)[1]))
+    later, _ = after(each)
     outputs = {y.name: later[y.value] * units[y.name] for y in program.outputs if y.value.dtype != "bool"}
     return Drift(proof.value, error, bound, each, outputs)

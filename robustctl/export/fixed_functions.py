@@ -80,22 +80,30 @@ def _tanh(low: Lowering, op: Operation) -> None:
     if table.clips:
         clipped = low.operation("max", [x, _integer(-inside)], shape, "int32")
         clipped = low.operation("min", [clipped, _integer(inside)], shape, "int32")
-    k = low.operation("rescale", [clipped], shape, "int32", shift=table.shift, limit=max(table.last, 1))
+    found = _value(low, table, clipped)
+    low.approximated[found] = Approximated(x, 2.0 ** (table.fraction - n), table.error)
+    low.define(result, found, table.fraction)
+
+
+def _value(low: Lowering, table: Segments, x: Value) -> Value:
+    """Return the polynomial of each entry's segment, by Horner's rule."""
+    shape, shift = x.shape, table.shift
+    k = low.operation("rescale", [x], shape, "int32", shift=shift, limit=max(table.last, 1))
     at = low.operation("add", [k, _integer(table.last)], shape, "int32")
     found, *others = (
         low.operation("take", [Value(c.shape, "int32", c), at], shape, "int32")
         for c in reversed(table.coefficients)
     )
-    if others:
-        middle = low.operation("mul", [low.wide(k), _integer(1 << table.shift, "int64")], shape, "int64")
-        rest = low.operation("sub", [low.wide(clipped), middle], shape, "int64")
-        low.inside[rest] = (1 << table.shift) / 2
-        for c in others:
-            product = low.operation("mul", [low.wide(found), rest], shape, "int64")
-            rounded = low.operation("rescale", [product], shape, "int32", shift=table.shift, limit=2**31 - 1)
-            found = low.operation("add", [c, rounded], shape, "int32")
-    low.approximated[found] = Approximated(x, 2.0 ** (table.fraction - n), table.error)
-    low.define(result, found, table.fraction)
+    if not others:
+        return found
+    middle = low.operation("mul", [low.wide(k), _integer(1 << shift, "int64")], shape, "int64")
+    rest = low.operation("sub", [low.wide(x), middle], shape, "int64")
+    low.inside[rest] = (1 << shift) / 2
+    for c in others:
+        product = low.operation("mul", [low.wide(found), rest], shape, "int64")
+        rounded = low.operation("rescale", [product], shape, "int32", shift=shift, limit=2**31 - 1)
+        found = low.operation("add", [c, rounded], shape, "int32")
+    return found
 
 
 def _integer(number: int, dtype: str = "int32") -> Value:

@@ -13,6 +13,7 @@ DEVIATIONS = {
     "misra-c2012-8.9": "tables of constants are at the top of the file, wherever they are used",
     "misra-c2012-10.3": "whole numbers among floats become floats, which is exact",
     "misra-c2012-10.4": "whole numbers among floats become floats, which is exact",
+    "misra-c2012-10.6": "a small whole number that a condition chooses becomes an int32_t, which is exact",
     "misra-c2012-10.8": "integers wrap around as those of JAX do, which numbers without a sign do in C",
     "misra-c2012-12.1": "products in sums and in indices have no parentheses",
     "misra-c2012-12.3": "the file's own exp and tanh declare several constants in a line",

@@ -100,7 +100,7 @@ def from_periods(residuals: Sequence[Residual], period: int, skip: int, dt: floa
             f"there must be an experiment of other phases for each of {U.shape[1]} inputs, got {U.shape[2]}; leave period at None"
         )
     size = np.linalg.svd(U, compute_uv=False)[:, -1]
-    # 1e-6: lines without excitation have rounding alone, of about 1e-16 of the largest; a line this weak says nothing of a response.
+    # 1e-6: lines without excitation contain rounding alone, about 1e-16 of the largest; weak ones determine no response.
     lines = np.flatnonzero(size > 1e-6 * size.max())
     U, E, size = U[lines], E[lines], size[lines]
     scatter, dof = _scatter(spectra, lines + 1)

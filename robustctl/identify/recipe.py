@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .. import nn
-from ..checks import check_gamma, check_rate, check_whole, checked_delays, is_positive
+from ..checks import check_gamma, check_rate, check_whole, checked_delays, is_positive, one_or_more
 from ..data import Experiment, Record, Scaling
 from ..data.edit import cut
 from ..errors import DataError, RobustctlError
@@ -288,7 +288,8 @@ def identify(
     **Raises:** `DataError` or `RobustctlError` for a recipe that does not fit the record, before anything is written.
     """
     check_record(record, recipe)
-    each = list(linear) if isinstance(linear, Sequence) else [linear] * recipe.seeds
+    given = list(one_or_more(linear))
+    each = given * recipe.seeds if len(given) == 1 else given
     recipe = completed(recipe, record, each[0])
     scaling = Scaling.fit(record) if each[0] is None else each[0].model.scaling
     ensemble, members = problem_of(record, recipe, scaling, each)

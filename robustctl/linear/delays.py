@@ -54,7 +54,8 @@ def found_delays(experiments: Sequence[Series]) -> tuple[int, ...]:
         phi, y = (np.concatenate(b) for b in zip(*blocks, strict=True))
         if len(y) < 2 * phi.shape[1]:
             return (0,) * nu
-        # 1e-10 of the squares, 1e-5 of the columns: what depends on the others to that is not told apart from them.
+        # 1e-10 of the squares, 1e-5 of the columns: one that is nearer than this to a combination of the others is not
+        # distinguished from it.
         inverse = np.linalg.pinv(phi.T @ phi, rcond=1e-10, hermitian=True)
         theta = inverse @ (phi.T @ y)
         deviation = np.sqrt(np.diag(inverse) * np.sum((y - phi @ theta) ** 2) / (len(y) - len(theta)))

@@ -12,9 +12,10 @@ from typing_extensions import override
 from ..affine import is_affine
 from ..checks import of_type
 from ..errors import InvalidModelError
-from ..plants import Imperfections, Sampled
+from ..plants import Imperfections
+from ..pytrees import shape_of
 from ..registry import registered
-from ..system import StrictlyProper, System
+from ..system import System
 from .filters import Filter, limits_or_none, vector
 from .half_spaces import Allowed
 from .parts import Of
@@ -213,25 +214,28 @@ def _numbers(h: Any, x: Array) -> Array:
 
 def predicted_state(model: System, x: Array, u: Array) -> Array:
     """Return the next state (nx,) of a filter's model."""
-    if isinstance(model, Sampled):
-        return model.advance(model.state_at(x), u, model.undisturbed()).x
+    sampled = model.sampled
+    if sampled is not None:
+        return sampled.advance(sampled.state_at(x), u, sampled.undisturbed()).x
     return model.step(x, u)[0]
 
 
 def sizes(model: System) -> tuple[int, int]:
     """Return the numbers of states and controls of a filter's model, or raise `InvalidModelError`."""
-    of_type(model, System, "the model of a filter must be a System", error=InvalidModelError)
-    if isinstance(model, Sampled):
-        if model.imperfections != Imperfections():
+    sampled = of_type(
+        model, System, "the model of a filter must be a System", error=InvalidModelError
+    ).sampled
+    if sampled is not None:
+        if sampled.imperfections != Imperfections():
             raise InvalidModelError(
                 "the model of a filter must be without imperfections, got some; give Sampled(plant, dt), and the actuator's limits as low "
                 "and high"
             )
-        return len(model.plant.states), model.nu
+        return len(sampled.plant.states), sampled.nu
     x = model.init_state()
-    if isinstance(model, StrictlyProper) or model.nu is None or getattr(x, "ndim", None) != 1:
+    if model.input_size is None or len(shape_of(x) or ()) != 1:
         raise InvalidModelError(
             f"the model of a filter must have a state that is one vector, and nu, got a {type(model).__name__}; give a StateSpace or a "
             "Sampled plant"
         )
-    return x.shape[0], model.nu
+    return x.shape[0], model.input_size

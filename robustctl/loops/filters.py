@@ -22,7 +22,7 @@ class Filter(Certifiable):
     time in seconds that it is made for, None where it works at any.
     """
 
-    dt = Unknown()
+    dt = inputs = outputs = input_units = output_units = Unknown()
 
     def output_limits(self) -> SignalLimits | None:
         """Return a box (nu,), (nu,) that contains the filter's own at every sample; None where there is none."""

@@ -248,8 +248,8 @@ class _Counted(NamedTuple):
 def _run(
     loop: Feedback, size: Array, key: PRNGKeyArray, episodes: int, samples: int, limits: StateLimits | None
 ) -> _Counted:
-    assert isinstance(loop.plant, Sampled)
-    task, plant = _Switching(loop.plant.plant, size=size), loop.plant
+    plant = of_type(loop.plant, Sampled, "the loop must be about a Sampled plant")
+    task = _Switching(plant.plant, size=size)
     references = jnp.zeros((samples, *loop.undisturbed().r.shape), size.dtype)
 
     def one(k: Array) -> _Counted:
@@ -258,7 +258,7 @@ def _run(
         run = rollout(loop, w)
         reason = jnp.append(run.xs[1].reason[1:], run.x_final[1].reason)
         reasons = jnp.sum(
-            reason[:, None] == jnp.arange(len(Reason), dtype=reason.dtype), axis=0, dtype=jnp.int32
+            reason[:, None] == jnp.arange(len(Reason), dtype=reason.dtype)[None], axis=0, dtype=jnp.int32
         )
         bad = jnp.sum(~jnp.all(jnp.isfinite(run.ys.u), axis=-1), dtype=jnp.int32)
         if limits is None:

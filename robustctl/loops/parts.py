@@ -53,7 +53,7 @@ class FirstKnown(Unknown):
         """Return the first part's attribute that is not None."""
         if instance is None:
             return super().__get__(instance, owner)
-        known = (getattr(getattr(instance, part), self.name, None) for part in self.parts)
+        known = (attrgetter(f"{part}.{self.name}")(instance) for part in self.parts)
         return next((value for value in known if value is not None), None)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import override
 
+from ..checks import made_of
 from ..errors import InvalidModelError
 from ..lft import LFT, linear
 from ..registry import registered
@@ -120,7 +121,7 @@ def _floating(M: np.ndarray) -> Array:
 
 def _signals(letter: str, given: Sequence[str | Signal] | None, count: int) -> tuple[Signal, ...]:
     listed = [f"{letter}[{k}]" for k in range(count)] if given is None else list(given)
-    signals = tuple(s if isinstance(s, Signal) else Signal(s) for s in listed)
+    signals = tuple(made_of(s, Signal) for s in listed)
     if len(signals) != count or len({s.name for s in signals}) != count:
         raise InvalidModelError(
             f"there must be {count} different names for {letter}, got {[s.name for s in signals]}"

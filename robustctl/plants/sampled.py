@@ -23,7 +23,7 @@ from .local import check_steps
 from .plant import Plant
 from .sampled_form import sampled_form
 from .signal import Signal, limits
-from .solvers import RK4
+from .solvers import RK4, adaptive_steps, fixed_steps
 
 
 class PlantState(NamedTuple):
@@ -301,29 +301,10 @@ class Sampled(StrictlyProper):
         matrices = self._matrices()
         if matrices is not None:
             return _moved(held(*matrices, length), x, u, d)
-        term = dfx.ODETerm(lambda t, y, args: self.plant.rates(y, *args))
         if self.stepsize_controller is not None:
-            solution = dfx.diffeqsolve(
-                term, self.solver, jnp.zeros_like(length), length, length / self.substeps, x, (u, d),
-                stepsize_controller=self.stepsize_controller, adjoint=self.adjoint,
-                saveat=dfx.SaveAt(t1=True), max_steps=4096,  # Diffrax's default: more per sample is a stiff plant
-            )  # fmt: skip
-            assert solution.ys is not None
-            return self.plant.constrain(solution.ys[0])
-        # Stepped directly, without the loop and the bookkeeping of diffeqsolve.
-        h = length / self.substeps
-        zero = jnp.zeros_like(h)
-        solver_state = self.solver.init(term, zero, h, x, (u, d))
-
-        def body(carry, _):
-            y, state = carry
-            y, _, _, state, _ = self.solver.step(term, zero, h, y, (u, d), state, made_jump=False)
-            return (self.plant.constrain(y), state), None
-
-        (x, _), _ = lax.scan(
-            body, (x, solver_state), None, length=self.substeps, unroll=min(self.substeps, 8)
-        )
-        return x
+            steps = self.substeps, self.stepsize_controller, self.adjoint
+            return adaptive_steps(self.plant, self.solver, steps, x, (u, d), length)
+        return fixed_steps(self.plant, self.solver, self.substeps, x, (u, d), length)
 
 
 @registered(name="plants.Sampled prepared")

@@ -1,12 +1,16 @@
 """A fixed-step Runge-Kutta method without loops and without error estimate, for steps with constant input."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import diffrax as dfx
 import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
 
 from ..registry import registered
+from .plant import Plant
 
 
 @registered(name="plants.RK4")
@@ -53,3 +57,54 @@ class RK4(dfx.AbstractSolver):
         k4 = slope(t1, jax.tree.map(lambda y, k: y + k, y0, k3))
         y1 = jax.tree.map(lambda y, a, b, c, d: y + (a + 2 * b + 2 * c + d) / 6, y0, k1, k2, k3, k4)
         return y1, None, {"y0": y0, "y1": y1}, None, dfx.RESULTS.successful
+
+
+def _term(plant: Plant) -> dfx.ODETerm:
+    return dfx.ODETerm(lambda t, y, args: plant.rates(y, *args))
+
+
+def adaptive_steps(
+    plant: Plant,
+    solver: Any,
+    steps: tuple[int, Any, Any],
+    x: Array,
+    inputs: tuple[Array, Array],
+    length: Array,
+) -> Array:
+    """Return a plant's state after `length` seconds of held inputs, by steps that Diffrax chooses.
+
+    **Arguments:**
+
+    - `plant`: the plant.
+    - `solver`: a Diffrax solver.
+    - `steps`: number of the first, equal ones, their controller, and how they are differentiated.
+    - `x`: the state (nx,).
+    - `inputs`: controls (nu,) and disturbances (nd,).
+    - `length`: seconds.
+    """
+    substeps, controller, adjoint = steps
+    solution = dfx.diffeqsolve(
+        _term(plant), solver, jnp.zeros_like(length), length, length / substeps, x, inputs,
+        stepsize_controller=controller, adjoint=adjoint,
+        saveat=dfx.SaveAt(t1=True), max_steps=4096,  # Diffrax's default: more per sample is a stiff plant
+    )  # fmt: skip
+    assert solution.ys is not None
+    return plant.constrain(solution.ys[0])
+
+
+def fixed_steps(
+    plant: Plant, solver: Any, substeps: int, x: Array, inputs: tuple[Array, Array], length: Array
+) -> Array:
+    """Return a plant's state after `length` seconds of held inputs, by equal steps; arguments as of `adaptive_steps`."""
+    # Stepped directly, without the loop and the bookkeeping of diffeqsolve.
+    term, h = _term(plant), length / substeps
+    zero = jnp.zeros_like(h)
+
+    def body(carry, _):
+        y, state = carry
+        y, _, _, state, _ = solver.step(term, zero, h, y, inputs, state, made_jump=False)
+        return (plant.constrain(y), state), None
+
+    start = x, solver.init(term, zero, h, x, inputs)
+    (x, _), _ = lax.scan(body, start, None, length=substeps, unroll=min(substeps, 8))
+    return x

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ..checks import check_whole, check_whole_or_none, is_real, renamed
+from ..checks import check_whole, check_whole_or_none, is_real, made_of, renamed
 from ..errors import RobustctlError, RobustctlWarning
 from ..store.json_text import parse_object, write_json
 from . import lock
@@ -71,7 +71,7 @@ class Run:
 
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
     """Return a run; a folder gets the default settings."""
-    return run if isinstance(run, Run) else Run(run)
+    return made_of(run, Run)
 
 
 def inside(run: Run | str | os.PathLike[str], name: str) -> Run:

@@ -8,8 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, PyTree
-from numpy.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..checks import check_whole, is_positive
 from ..errors import RobustctlError
@@ -110,7 +109,7 @@ def flat_then_cosine(rate: float, steps: int) -> optax.Schedule:
     return lambda count: rate * rate_share(count, steps, ramp)
 
 
-def rate_share(step: ArrayLike, steps: ArrayLike, ramp: int) -> Array:
+def rate_share(step: Int[Array, ""] | int, steps: Int[Array, ""] | int, ramp: int) -> Float[Array, ""]:
     """Return the share of the full rate in a step, or an epoch, of so many: it rises in the first `ramp` of them, stays and falls."""
     now, of_all = (jnp.asarray(number, jnp.float32) for number in (step, steps))
     rising = jnp.minimum(1, (now + 1) / ramp)

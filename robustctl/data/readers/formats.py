@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...checks import made_of
 from ...errors import DataError
 from .archive import load_npy, load_npz
 from .blocks import check_columns, split_experiments
@@ -70,7 +71,7 @@ class Source:
 
 def as_format(given: str | Format | None) -> Format:
     """`given` as a `Format`; DataError unless its kind is one that is read."""
-    form = given if isinstance(given, Format) else Format(given)
+    form = made_of(given, Format)
     if form.kind not in (None, *FORMATS):
         raise DataError(f"format must be one of {FORMATS}, or an rc.data.Format, got {form.kind!r}")
     return form

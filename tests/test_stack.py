@@ -10,6 +10,7 @@ import pytest
 
 import robustctl as rc
 from robustctl.errors import InvalidModelError
+from robustctl.linalg import headroom
 from robustctl.nn.diagonal import in_parallel, in_turn
 from robustctl.system import step_by_step
 
@@ -69,12 +70,13 @@ def test_one_layer_is_the_linear_system_of_its_poles():
 
 
 def test_the_gain_is_reached():
-    """A direct path alone reaches gamma: K1 = K2 = 0 and W = 1."""
+    """A direct path alone reaches gamma up to the room for rounding, of W and of the inputs: K1 = K2 = 0 and W = 1."""
     model = stack(nu=1, layers=1, gamma=5.0)
     zero = jax.tree.map(jnp.zeros_like, model.recurrences)
     zero = eqx.tree_at(lambda r: r[0].G0, zero, jnp.asarray([[0.0], [1.0]]))
     model = eqx.tree_at(lambda m: m.recurrences, model, zero)
-    np.testing.assert_allclose(abs(model.explicit().recurrences[0].D), [[5.0]], rtol=1e-10)
+    expected = 5.0 * (1 - headroom(jnp.float64)) ** 2
+    np.testing.assert_allclose(abs(model.explicit().recurrences[0].D), [[expected]], rtol=1e-12)
 
 
 def test_what_is_proven_is_below_the_product_of_the_layers_gains():

@@ -27,9 +27,9 @@ def tube_mpc(
         x+ = A x + B u + E d,  |d_j| <= 1:     the plan of `mpc` with, at sample k, limits less sum_{j<k} |C (A - B K)^j E| 1
         x[N] in O less the same,               O the maximal robustly invariant set of the LQR
 
-    From a state with a plan, the limits are kept for ever: what is left of the plan, with the LQR after it, is a plan in the next sample,
+    From a state with a plan, the limits hold for ever: what is left of the plan, with the LQR after it, is a plan in the next sample,
     whatever d was. Elsewhere the limits of the states are exceeded as little as possible. Each step solves a quadratic program with qpax
-    (`pip install 'robustctl[mpc]'`), so that limits are kept to the accuracy of its solution. Source: L. Chisci, J. Rossiter, G. Zappa,
+    (`pip install 'robustctl[mpc]'`), so that limits hold to the accuracy of its solution. Source: L. Chisci, J. Rossiter, G. Zappa,
     "Systems with persistent disturbances: predictive control with restricted constraints", Automatica 37(7), 2001.
 
     **Arguments:**

@@ -173,8 +173,8 @@ class InvariantSet(Barrier):
         plant = rc.StateSpace([[1.0, 0.1], [0.0, 1.0]], [[0.005], [0.1]], [[1.0, 0.0], [0.0, 1.0]], [[0.0], [0.0]], dt=0.1)
         K, disturbance = np.array([[1.0, 1.5]]), [0.0, 0.02]
         limits = rc.loops.StateLimits(np.vstack([np.eye(2), -np.eye(2), -K, K]), [1.0, 0.5, 1.0, 0.5, 1.0, 1.0])
-        kept = rc.loops.maximal_invariant_set(np.asarray(plant.A - plant.B @ K), limits, disturbance)
-        filter = rc.loops.InvariantSet(plant, kept, disturbance, low=[-1.0], high=[1.0])
+        largest = rc.loops.maximal_invariant_set(np.asarray(plant.A - plant.B @ K), limits, disturbance)
+        filter = rc.loops.InvariantSet(plant, largest, disturbance, low=[-1.0], high=[1.0])
     """
 
     def __init__(self, model: System, h: StateLimits, disturbance=None, *, error=None, low=None, high=None):

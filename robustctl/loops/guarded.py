@@ -218,7 +218,7 @@ class Guarded(System):
         other, spare, _ = _run(self.fallback, x.fallback, y, x.u)
         allowed = self.filter.allowed(y, x.u)
         safe = jnp.clip(spare, allowed.low, allowed.high)
-        near, passes, found = self._kept(y, wanted, safe, allowed, other)
+        near, passes, found = self._filtered(y, wanted, safe, allowed, other)
         repeated = self._repeated(x, u)
         reason = self._reason(u, repeated, own_good, passes | found)
         good = reason == Reason.NONE
@@ -232,7 +232,7 @@ class Guarded(System):
             own, other, seen, control, repeated, steady, *_recorded(x.counts, nominal, passes, reason)
         ), control
 
-    def _kept(
+    def _filtered(
         self, y: Array, wanted: Array, safe: Array, allowed: Allowed, fallback: PyTree
     ) -> tuple[Array, Array, Array]:
         """Return the allowed control near the wanted one, whether that one is allowed, and whether one was found."""

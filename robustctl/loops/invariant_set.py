@@ -39,7 +39,7 @@ def maximal_invariant_set(
     **Example:** ::
 
         limits = rc.loops.StateLimits([[1.0, 0.0], [-1.0, 0.0]], [1.0, 1.0])
-        kept = rc.loops.maximal_invariant_set([[0.9, 0.2], [0.0, 0.8]], limits, [0.0, 0.05])
+        largest = rc.loops.maximal_invariant_set([[0.9, 0.2], [0.0, 0.8]], limits, [0.0, 0.05])
     """
     A = np.asarray(A, np.float64)
     C, limit = np.asarray(limits.C, np.float64), np.asarray(limits.limit, np.float64)
@@ -98,7 +98,7 @@ def _check_inside(left: np.ndarray, C: np.ndarray, must: str) -> None:
     if not (left > 0).all():
         k = int(np.argmin(left))
         raise InvalidModelError(
-            f"{must}, got {left[k]:.4g} left of limit {k}; widen the limits, or assume smaller disturbances: no set can be kept"
+            f"{must}, got {left[k]:.4g} left of limit {k}; widen the limits, or assume smaller disturbances: no set is invariant"
         )
 
 

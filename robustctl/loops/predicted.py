@@ -158,7 +158,7 @@ class Predicted(Filter):
     one this is so for the horizon.
 
     The measurement must begin with the model's state, or with an estimate whose error `error` bounds; the fallback reads the same, and
-    references that follow the state stay as they are. An estimate's error is carried through the first sample by the model's derivative:
+    references that follow the state are constant. An estimate's error is carried through the first sample by the model's derivative:
     exactly for linear models, for others to first order.
 
     **Arguments:**

@@ -60,7 +60,7 @@ class ReferenceGovernor(System):
         O = {(z, v) : the loop from z with the set point v keeps all limits at every later sample, whatever |d_j| <= 1}
 
     with the state z of plant and controller. O is the maximal output-admissible set, a polytope, so that kappa is the smallest of some
-    quotients. Once (z, v) is in O it remains there: v can always stay as it is. Limits are kept for linear plants and controllers, states
+    quotients. Once (z, v) is in O it remains there: v need not change. Limits hold for linear plants and controllers, states
     that are measured and disturbances within the assumed size. Source: E. Garone, S. Di Cairano, I. Kolmanovsky, Automatica 75, 2017.
 
     It reads `[y, r]`, of which y begins with the plant's state.
@@ -199,7 +199,7 @@ def _affine_loop(plant: System, controller: System, nx: int, references: int) ->
         if not is_affine(step, zero):
             raise InvalidModelError(
                 "plant and controller must be linear, or affine, and this was not shown; give a linear plant or rc.classical.linearize of "
-                "it, and a controller without limits of its own: those are low and high"
+                "it, and a controller without limits: those are low and high"
             )
         M, c = (np.asarray(a, np.float64) for a in jax.jit(lambda z: (jax.jacfwd(step)(z), step(z)))(zero))
     return _Loop(M[:nz, :nz], M[:nz, nz:], c[:nz], M[nz:, :nz], M[nz:, nz:], c[nz:])

@@ -148,7 +148,12 @@ def shaking(results: Results) -> str:
         (row["trained_with_samples"], row["run_with_samples"], row["amplitude_m"], row["change_of_force_N"])
         for row in results.get("actuator_delay", {"rows": []})["rows"]
     ]
-    columns = ("trained with a delay of", "run with a delay of", "amplitude, m", "change of the force per sample, N")
+    columns = (
+        "trained with a delay of",
+        "run with a delay of",
+        "amplitude, m",
+        "change of the force per sample, N",
+    )
     return table(columns, rows)
 
 

@@ -61,7 +61,9 @@ def guarded_prediction():
         plant, limits, 3, tube=tube, terminal=tube.ellipsoid(limits), error=[0.01, 0.01], low=-1.0, high=1.0
     )
     filter = loops.AllOf((loops.InvariantSet(plant, kept, disturbance, error=[0.01, 0.01]), predicted))
-    return loops.Guarded(loops.Gain(-jnp.eye(2), jnp.ones(2), jnp.zeros(2)), filter, loops.zero_gain(2, 2), back=1)
+    return loops.Guarded(
+        loops.Gain(-jnp.eye(2), jnp.ones(2), jnp.zeros(2)), filter, loops.zero_gain(2, 2), back=1
+    )
 
 
 def governor():

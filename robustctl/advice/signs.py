@@ -49,7 +49,7 @@ def unit_root(series: Sequence[OutputSeries], delay: int) -> tuple[float, float]
     if rows <= 2 * phi.shape[1]:
         return np.nan, np.nan
     # The triangular factor has the inner products of all rows, so least squares of its few rows are the same.
-    factor = np.linalg.qr(np.column_stack([phi, y]), mode="r")
+    factor = np.asarray(np.linalg.qr(np.column_stack([phi, y]), mode="r"))
     phi, y = factor[:, :-1], factor[:, -1]
     past = phi[:, :DRIFT_LAGS]
     poles = np.roots([1.0, *-np.linalg.lstsq(phi, y)[0][:DRIFT_LAGS]])

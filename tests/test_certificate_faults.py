@@ -402,3 +402,6 @@ def test_a_limit_that_is_not_there_is_no_fault_and_any_other_infinity_is_one():
     for name, wrong in (("low", jnp.inf), ("high", -jnp.inf), ("high", jnp.nan), ("y0", jnp.inf)):
         broken = eqx.tree_at(lambda p, name=name: getattr(p, name), free, jnp.full(1, wrong))
         assert array_fault(broken).startswith(f"{name} must be finite, got {wrong}")
+    law = rc.loops.Gain(-jnp.ones((1, 2)), jnp.zeros(2), jnp.zeros(1))
+    guarded = rc.loops.Guarded(law, rc.loops.Limits([-1.0], [1.0]), law)
+    assert rc.certify(guarded, prove=False).reason.startswith("Guarded makes no claim")

@@ -24,7 +24,8 @@ def complex_fault(system: System) -> str:
 
 
 _NO_LIMIT = {"low": -np.inf, "high": np.inf}
-"""What the limits of a signal or a controller are called, and the value of one that is not there: it changes no step."""
+"""How the names of a signal's or a controller's limits end, `y_low` for example, and the value of one that is not there: it changes no
+step."""
 
 
 def array_fault(system: System) -> str:
@@ -32,7 +33,8 @@ def array_fault(system: System) -> str:
     # The metric counts as well: which arrays a step reads is not known of every class.
     for name, leaf in _numbers(system):
         values = np.asarray(leaf, np.float64).ravel()
-        allowed = np.isfinite(values) | (values == _NO_LIMIT.get(name.rpartition(".")[2], np.nan))
+        end = name.rpartition(".")[2].rpartition("_")[2]
+        allowed = np.isfinite(values) | (values == _NO_LIMIT.get(end, np.nan))
         if not allowed.all():
             wrong = values[~allowed][0]
             return f"{name} must be finite, got {wrong}; where training left weights that are not finite, train again with a smaller step"

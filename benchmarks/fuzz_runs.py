@@ -27,7 +27,7 @@ from benchmarks import fuzzing
 from benchmarks.fuzz_readers import MOST_EXAMPLES, mutate
 from robustctl.cli.arguments import arguments
 from robustctl.cli.models import FitLog
-from robustctl.cli.rerun import repeated
+from robustctl.cli.rerun import read_again
 from robustctl.cli.watch import Watch, status
 from robustctl.errors import RobustctlError, RobustctlWarning
 from robustctl.recipe import Recipe
@@ -128,7 +128,7 @@ def _repacked(raw: bytes, rng: np.random.Generator) -> bytes:
 def attempt(folder: Path, draw: bool) -> tuple[str, str]:
     """Return the outcome of watching, repeating and resuming a run, and a text about it."""
     refused = False
-    for use in (_watch(folder, draw), lambda: repeated(folder), lambda: train(folder)):
+    for use in (_watch(folder, draw), lambda: read_again(folder), lambda: train(folder)):
         try:
             use()
         except (RobustctlError, OSError) as error:

@@ -27,6 +27,7 @@ from robustctl.runtime.check import check as check_program
 from robustctl.runtime.compiled import Compiled
 from robustctl.runtime.numbers import rescaled
 from robustctl.runtime.program import Operation, Program, Signals, Value
+from robustctl.system import explicit_of
 
 from .export_systems import inputs_of, sample_of, system_of
 from .models import draw
@@ -96,7 +97,7 @@ def test_the_integers_of_c_are_those_of_numpy(name, dtype):
         pytest.skip(str(error))
     log = {"r2dn": LOG, "tanh": LOG, "youla": LOG[:, :1]}.get(name)
     system = SYSTEMS[name]()
-    step = rc.export.fixed(system, dtype, dt=None if system.dt else 0.1, log=log)
+    step = rc.export.fixed(system, dtype, dt=None if explicit_of(system).dt else 0.1, log=log)
     check_program(step.program)
     (us,), plain = noise(step, 200), Step(step.program)
     compiled = CompiledStep(step.traced, built(step.program, compiler))

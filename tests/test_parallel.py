@@ -159,8 +159,11 @@ def test_short_sequences(length):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(system=rc.nn.ContractingREN), "must be an ExplicitR2DN.*got a ExplicitREN.*scan"),
-        (dict(system=None), "got a R2DN.*call explicit"),
+        (
+            dict(system=rc.nn.ContractingREN),
+            r"must have a state_matrix\(\), as an ExplicitR2DN.*got ExplicitREN.*scan",
+        ),
+        (dict(system=None), "got R2DN.*call explicit"),
         (dict(method="deer"), "method must be one of picard, mean-slope, newton, got 'deer'"),
         (dict(limit=0), "limit must be.*got 0"),
     ],

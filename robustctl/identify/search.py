@@ -13,6 +13,7 @@ import numpy as np
 
 from ..data import Record
 from ..errors import DataError
+from ..linear.choose import FITTED, LONGEST
 from ..recipe import Recipe
 from ..runs.monitor import Monitor
 from ..train.engine import Training, empty_history, history_of, paced, run_epochs
@@ -34,8 +35,8 @@ BETTER = 0.98
 NEARLY = (1.1, 1.3)
 """Of the error of the best order: the lowest order below each is tried, too; a network may need fewer states than a linear model."""
 
-LOWER = 0.95
-"""Of the error with the best order: what a lower one must come below; smaller differences on so few parts mean nothing."""
+OTHER = 0.95
+"""Of the error with the best order: what another one must come below; smaller differences on so few parts mean nothing."""
 
 LATE, LONGER = 0.8, 4
 """Where the best epoch is later than this share, the last training has so many times the usual epochs. Elsewhere networks differ by what
@@ -192,7 +193,7 @@ def _search(
     record: Record, recipe: Recipe, first: Begin, clock: Clock, say: Say
 ) -> tuple[list[Tried], Tried]:
     """Return the networks that were tried, and the best."""
-    begins = [first, *_lower(record, recipe, first.linear)]
+    begins = [first, *_other_orders(record, recipe, first.linear)]
     sizes = _sizes(recipe, record)
     tried: list[Tried] = []
 
@@ -208,7 +209,7 @@ def _search(
         if tried and clock.left(SEARCH) < 2 * tried[0].compiling:
             break
         one(each, _sized(recipe, sizes[0], each.linear), later - k)
-    best = min(tried, key=lambda t: t.nrmse if t is tried[0] else t.nrmse / LOWER)
+    best = min(tried, key=lambda t: t.nrmse if t is tried[0] else t.nrmse / OTHER)
     for k, size in enumerate(sizes[1:]):
         # One that was cut gains more by time than by size.
         if clock.left(SEARCH) < 2 * best.compiling or best.epochs < (recipe.epochs or EPOCHS):
@@ -220,16 +221,33 @@ def _search(
     return tried, best
 
 
-def _lower(record: Record, recipe: Recipe, linear: LinearFit) -> list[Begin]:
-    """Return where networks of fewer states begin, none where there is no lower order or the states are given."""
+def _other_orders(record: Record, recipe: Recipe, linear: LinearFit) -> list[Begin]:
+    """Return where networks of more or fewer states begin, none where there is no such order or the states are given."""
     if recipe.nx or recipe.order or _init(recipe) == "memory":
         return []
+    orders = [*_higher(linear, record.samples), *_lower(linear)]
+    others = [subspace(record, n, linear.delay) for n in orders]
+    return [Begin(each, without_held(record, recipe, each)) for each in others]
+
+
+def _higher(linear: LinearFit, samples: int) -> list[int]:
+    """Return the best order where it is higher than the chosen one and better by more than chance.
+
+    What a nonlinear plant leaves to a linear model hides the states that reduce the rest: a network needs them.
+    """
+    scores = linear.validation
+    best = min(scores, key=scores.__getitem__, default=0)
+    # The error of N samples is known to 1 / sqrt(2 N); the part that validates is a third of the record.
+    chance = 2 / np.sqrt(min(samples * (1 - FITTED), LONGEST))
+    return [best] if best > linear.order and scores[best] < (1 - chance) * scores[linear.order] else []
+
+
+def _lower(linear: LinearFit) -> list[int]:
     scores = linear.validation
     good = {
         min(n for n, score in scores.items() if score <= share * min(scores.values())) for share in NEARLY
     }
-    lower = [subspace(record, n, linear.delay) for n in sorted(good, reverse=True) if n < linear.order]
-    return [Begin(each, without_held(record, recipe, each)) for each in lower]
+    return [n for n in sorted(good, reverse=True) if n < linear.order]
 
 
 def _sizes(recipe: Recipe, record: Record) -> tuple[tuple[int, tuple[int, ...]], ...]:

@@ -66,6 +66,7 @@ def test_five_commands_lead_from_a_log_to_c_and_a_running_fmu(tmp_path):
     run(f"{Path(sys.executable).parent}/robustctl export log-c --check", tmp_path)
     run(to_fmu, tmp_path)
     run(simulated, tmp_path)
+    assert (tmp_path / "log-fmu.csv").read_text().startswith('"time"')
     # The FMU gives the numbers of the model, an output one sample after its inputs.
     model = rc.load(tmp_path / "log.safetensors")
     us = np.array(

@@ -96,7 +96,7 @@ class Tube(Certifiable):
         return float(reach - np.linalg.slogdet(np.asarray(self.P, np.float64))[1])
 
     def radii(self, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return |e[k]|_P for k = 1 to `horizon` by disturbances, and the factors of an error that is there at k = 1."""
+        """Return `|e[k]|_P` for k = 1 to `horizon` by disturbances, and the factors of an error that is there at k = 1."""
         rate = float(self.rate)
         powers = rate ** np.arange(horizon)
         return float(self.step) * np.cumsum(powers), powers

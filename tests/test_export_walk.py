@@ -68,12 +68,12 @@ def test_five_commands_lead_from_a_log_to_c_and_a_running_fmu(tmp_path):
     run(simulated, tmp_path)
     assert (tmp_path / "log-fmu.csv").read_text().startswith('"time"')
     # The FMU gives the numbers of the model, an output one sample after its inputs.
-    model = rc.load(tmp_path / "log.safetensors")
+    model = rc.load(tmp_path / "log.safetensors").explicit()
     us = np.array(
         [(k * DT, u) for k, u in enumerate(pump[:50])], dtype=[("time", np.float64), ("pump", np.float64)]
     )
     found = fmpy.simulate_fmu(
         str(tmp_path / "log-fmu" / "log.fmu"), stop_time=50 * DT, step_size=DT, output_interval=DT, input=us, output=["level"]
     )  # fmt: skip
-    expected = np.asarray(rc.rollout(model, jnp.asarray(pump[:49, None])).ys)[:, 0]
+    expected = np.asarray(rc.rollout(model, jnp.asarray(pump[:49, None], jnp.float32)).ys)[:, 0]
     np.testing.assert_allclose(found["level"][1:50], expected, rtol=1e-4)

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
 import pytest
 
 import robustctl as rc
@@ -15,6 +14,7 @@ from robustctl.nn.diagonal import in_parallel, in_turn
 from robustctl.system import step_by_step
 
 from .models import draw
+from .test_training_keeps_the_guarantee import train
 
 KEY = jr.key(0)
 
@@ -93,26 +93,8 @@ def test_what_is_proven_is_below_the_product_of_the_layers_gains():
 def test_training_in_float32_keeps_the_certificate():
     model = stack(nu=1, states=4, layers=2, hidden=(6,), rate=1.0, dtype=jnp.float32)
     us = jr.normal(jr.key(10), (40, 1), jnp.float32)
-    target = 10 * jnp.cumsum(us, axis=0)
-    params, static = eqx.partition(model, eqx.is_inexact_array)
-    optimizer = optax.adam(1e-2)
-
-    def loss(params):
-        return jnp.mean((rc.rollout(eqx.combine(params, static).explicit(), us).ys - target) ** 2)
-
-    def step(carry, _):
-        params, state = carry
-        value, slope = jax.value_and_grad(loss)(params)
-        with jax.numpy_dtype_promotion("standard"):
-            updates, state = optimizer.update(slope, state)
-        return (optax.apply_updates(params, updates), state), value
-
-    @eqx.filter_jit
-    def trained(params):
-        return jax.lax.scan(step, (params, optimizer.init(params)), None, length=300)
-
-    (params, _), losses = trained(params)
-    certificate = rc.certify(eqx.combine(params, static), prove=False)
+    trained, losses = train(model, us, 10 * jnp.cumsum(us, axis=0), steps=300)
+    certificate = rc.certify(trained, prove=False)
     assert jnp.isfinite(losses).all() and losses[-1] < losses[0]
     assert certificate.dtype == "float32" and certificate.holds, str(certificate)
 

@@ -14,7 +14,7 @@ STEPS, RATE = 1000, 1e-2  # ten times the default learning rate of `fit`
 
 
 @eqx.filter_jit
-def train(model, us, target):
+def train(model, us, target, steps=STEPS):
     """Fit a model to a target that it cannot reach, so that training runs into the boundary of the guarantee."""
     params, static = eqx.partition(model, eqx.is_inexact_array)
     optimizer = optax.adam(RATE)
@@ -30,7 +30,7 @@ def train(model, us, target):
             updates, state = optimizer.update(slope, state)
         return (optax.apply_updates(params, updates), state), value
 
-    (params, _), losses = lax.scan(step, (params, optimizer.init(params)), None, length=STEPS)
+    (params, _), losses = lax.scan(step, (params, optimizer.init(params)), None, length=steps)
     return eqx.combine(params, static), losses
 
 

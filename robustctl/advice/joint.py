@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DataError
 from ..linear.choose import fit, lowest, parts
 from ..linear.delays import delayed
-from ..linear.series import Series, output_nrmse, pooled_nrmse
+from ..linear.series import Series, output_nrmse, pooled
 
 ORDERS = (1, 2, 3, 4, 6, 8, 12, 18, 28)
 """From 4 on each adds about a half: the free run of a model changes little between neighbors."""
@@ -46,5 +46,6 @@ def joint_model(experiments: Sequence[Series], delays: Sequence[int]) -> Joint |
     except DataError:
         return None
     rest = [e.part(0, SCORED) for e in rest]
-    best = lowest({kind: pooled_nrmse(model, rest) for kind, model in models.items()})
-    return Joint(best[0], output_nrmse(models[best], rest))
+    scores = {kind: output_nrmse(model, rest) for kind, model in models.items()}
+    best = lowest({kind: pooled(each) for kind, each in scores.items()})
+    return Joint(best[0], scores[best])

@@ -56,9 +56,9 @@ def _positive(scaled: _Scaled, shift: int) -> bool:
 
     By elimination without fractions (E. H. Bareiss, 1968), whose pivots are the leading minors.
     """
-    M, _ = scaled
+    # A copy, which the elimination may overwrite
+    M = scaled[0] * (1 << shift)
     if shift:
-        M = M * (1 << shift)
         for k in range(len(M)):
             # The power of two below an entry of the diagonal, over 2^shift
             M[k, k] -= 1 << max(int(M[k, k]).bit_length() - 1 - shift, 0)
@@ -68,7 +68,6 @@ def _positive(scaled: _Scaled, shift: int) -> bool:
         if pivot <= 0:
             return False
         rest = M[k + 1 :, k + 1 :] * pivot - np.outer(M[k + 1 :, k], M[k, k + 1 :])
-        M = M.copy()
         M[k + 1 :, k + 1 :] = rest // before
         before = pivot
     return True

@@ -9,7 +9,7 @@ import numpy as np
 from ..checks import is_whole
 from ..errors import DataError, RobustctlError
 from ..linear.choose import ORDERS
-from ..linear.response import Measured, fitted, most_states, response, response_covariance
+from ..linear.response import Measured, fitted, most_states, response_covariance, with_slopes
 from ..linear.series import Linear
 from ..state_space import StateSpace
 from .best_linear import BestLinear
@@ -58,7 +58,7 @@ class ResponseFit:
 
         - `omega`: frequencies (n,), rad/s
         """
-        G, slope = response(self.linear, np.exp(1j * np.asarray(omega, float) * self.best.dt))
+        G, slope = with_slopes(self.linear, np.exp(1j * np.asarray(omega, float) * self.best.dt))
         return spread(G, slope, self.covariance)
 
     def __repr__(self) -> str:

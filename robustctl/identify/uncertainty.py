@@ -14,7 +14,7 @@ from ..linear.choose import fit, shortened
 from ..linear.covariance import covariance
 from ..linear.delays import delayed
 from ..linear.polish import polished, response_slopes
-from ..linear.response import response
+from ..linear.response import with_slopes
 from ..linear.series import Linear, run
 from ..state_space import StateSpace
 from ..train.record_model import check_channels
@@ -119,7 +119,7 @@ class LinearUncertainty:
         - `omega`: frequencies (n,), rad/s
         """
         z = np.exp(1j * np.asarray(omega, float) * self.record.dt)
-        G, slope = response(self.model, z)
+        G, slope = with_slopes(self.model, z)
         turn = z[:, None, None] ** -np.array(self.delay) * self.scaling.y_std[:, None] / self.scaling.u_std
         return spread(G * turn, slope * turn[..., None], self._without_offset())
 

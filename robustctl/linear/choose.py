@@ -11,7 +11,7 @@ from ..errors import DataError
 from .delays import delayed, found_delays
 from .polish import polished
 from .projection import observability, state_matrices, windows_without_gaps, with_inputs
-from .series import HEAD, Linear, Series, pooled_nrmse
+from .series import HEAD, Linear, Series, output_nrmse, pooled
 
 ORDERS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 18, 22, 28)
 """Tried where none is given; from 8 on each adds a quarter."""
@@ -184,7 +184,7 @@ def validated(experiments: Sequence[Series], orders: Sequence[int]) -> dict[Kind
     training, rest = parts(experiments)
     kinds = [(n, further) for n in orders for further in (False, True)[: 1 + (n <= POLISHED)]]
     models, _, _ = fit(training, kinds)
-    return {kind: pooled_nrmse(model, rest) for kind, model in models.items()}
+    return {kind: pooled(output_nrmse(model, rest)) for kind, model in models.items()}
 
 
 def lowest(validation: dict[Kind, float]) -> Kind:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..linalg import response
 from .covariance import determined_inverse
 from .polish import Normal, descended
 from .projection import state_matrices
@@ -26,7 +27,7 @@ class Measured(NamedTuple):
     std: np.ndarray
 
 
-def response(model: Linear, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def with_slopes(model: Linear, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `G(z) = C (z I - A)^-1 B + D`, (n, ny, nu), and its derivatives to K, B, E and D, (n, ny, nu, .), in the order of `moved`.
 
     **Arguments:**
@@ -69,7 +70,7 @@ def fitted(measured: Measured, order: int, radius: float) -> tuple[Linear, float
     """
 
     def error(model: Linear) -> float:
-        found = (response(model, measured.z)[0] - measured.G) / measured.std
+        found = (response(*model[:4], measured.z) - measured.G) / measured.std
         return float(np.sum(np.abs(found) ** 2))
 
     best = descended(
@@ -91,7 +92,7 @@ def normal(model: Linear, measured: Measured) -> Normal:
     - `model`: the model
     - `measured`: the response
     """
-    G, slope = response(model, measured.z)
+    G, slope = with_slopes(model, measured.z)
     weight = 1 / measured.std.ravel()
     J = slope.reshape(-1, slope.shape[-1]) * weight[:, None]
     e, ny = (measured.G - G).ravel() * weight, G.shape[1]
@@ -162,7 +163,7 @@ def _with_inputs(A: np.ndarray, C: np.ndarray, measured: Measured) -> Linear:
     """Return the model with B and D of least weighted error."""
     z, G, std = measured
     nx, (_, ny, nu) = len(A), G.shape
-    slope = response(Linear(A, np.zeros((nx, nu)), C, np.zeros((ny, nu)), np.zeros(ny)), z)[1]
+    slope = with_slopes(Linear(A, np.zeros((nx, nu)), C, np.zeros((ny, nu)), np.zeros(ny)), z)[1]
     weight = 1 / std.ravel()
     J = np.delete(slope, np.r_[: nx * ny, nx * (ny + nu) : nx * (2 * ny + nu)], axis=3)
     J = J.reshape(G.size, -1) * weight[:, None]

@@ -198,15 +198,12 @@ def output_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD)
     return scores
 
 
-def pooled_nrmse(model: Linear, experiments: Sequence[Series], head: int = HEAD) -> float:
-    """Return the root mean square over the outputs of error over spread; an output that is constant does not count.
+def pooled(scores: np.ndarray) -> float:
+    """Return the root mean square of the outputs' scores; an output that is constant does not count.
 
     **Arguments:**
 
-    - `model`: the model
-    - `experiments`: in scaled signals
-    - `head`: samples that determine each initial state
+    - `scores`: of `output_nrmse`
     """
-    scores = output_nrmse(model, experiments, head)
     counted = scores[~np.isnan(scores)]
     return float(np.sqrt(np.mean(counted**2))) if counted.size else np.inf

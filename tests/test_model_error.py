@@ -1,5 +1,6 @@
 """The error of a model over frequency, against errors that are known."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -136,6 +137,18 @@ def test_the_weight_is_stable_and_of_minimum_phase_and_above(order):
     excess = np.log(gains(W, omega, ONE) / upper)
     assert excess.min() >= 0
     assert excess.mean() < (0.1 if order >= 2 else 2)
+
+
+@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize("order", [2, 4, 6])
+def test_the_matrices_that_are_stored_are_above(order, x64):
+    """Slow poles near each other: their polynomial, and 32 bits, lose more than the margin for rounding."""
+    omega = np.geomspace(1e-3, np.pi, 80)
+    upper = np.abs(1 / np.polyval(np.poly([0.998, 0.9979, 0.5]), np.exp(1j * omega)))
+    with jax.enable_x64(x64):
+        W = weight_above(omega, upper, 1.0, order=order)
+        ratio = gains(W, omega, ONE) / upper
+    assert ratio.min() >= 1 and np.median(ratio) < 1.5
 
 
 def test_the_weight_follows_a_simple_bound():

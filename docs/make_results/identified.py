@@ -8,8 +8,11 @@ Results = dict[str, dict]
 
 
 def model_errors(results: Results) -> str:
-    keys = ("case", "draws", "within", "median_weight_over_error", "seen_share")
-    heads = ("draws", "error within the weight", "median weight over error", "seen share of the band")
+    keys = ("case", "draws", "within", "median_weight_over_error", "seen_share", "truth_error")
+    heads = (
+        "draws", "error within the weight", "median weight over error", "seen share of the band",
+        "uncertainty of the error over the weight",
+    )  # fmt: skip
     rows = [[r[key] for key in keys] for r in results.get("model_error", {}).get("cases", [])]
     return table(("error", *heads), rows)
 

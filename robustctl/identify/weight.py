@@ -29,6 +29,11 @@ DENSE = 100
 frequency to half the sampling rate, so that no resonance or notch is between frequencies or beyond them."""
 
 
+SMALL = 1e-6
+"""Least variance of a balanced state over the largest: of 400 random filters up to order 6, poles to 0.9999, none loses more than 1e-7 of
+its gain; with 1e-16 some lose 1e-3."""
+
+
 def weight_above(omega: np.ndarray, upper: np.ndarray, dt: float, *, order: int | None = None) -> StateSpace:
     """Fit a stable filter of minimum phase whose gain is at least `upper` at every frequency.
 
@@ -60,13 +65,14 @@ def weight_above(omega: np.ndarray, upper: np.ndarray, dt: float, *, order: int 
         if best[0] < ENOUGH:
             break
     assert best is not None
-    numerator, denominator = (_polynomial(roots) for roots in np.split(best[1], 2))
     # Between the points of the grid a gain is lowest at the angles of zeros.
-    angle = np.concatenate([angle, np.clip(np.abs(np.angle(np.roots(numerator))), angle[0], np.pi)])
-    angle, target = np.concatenate([angle, omega * dt]), np.concatenate([bound(angle), np.log(upper)])
-    # A millionth more covers the rounding of the state-space form.
-    k = np.exp(np.max(target - _log_gain(np.exp(1j * angle), best[1])[0])) * (1 + 1e-6)
-    return _realized(k * numerator, denominator, dt)
+    zeros = np.concatenate([np.zeros(0), *(np.roots(p) for p, _ in _sections(np.split(best[1], 2)[0]))])
+    angle = np.concatenate([angle, np.clip(np.abs(np.angle(zeros)), angle[0], np.pi)])
+    angle, target = np.concatenate([angle, omega * dt]), np.concatenate([np.exp(bound(angle)), upper])
+    W = _realized(best[1], dt)
+    # Of the matrices as they are stored, in 32 bits where JAX has no 64; a millionth more covers the rounding of the product.
+    k = float(np.max(target / gains(W, angle / dt, np.ones(1)))) * (1 + 1e-6)
+    return StateSpace(W.A, W.B, k * W.C, k * W.D, dt)
 
 
 def gains(W: StateSpace, omega: np.ndarray, u_size: np.ndarray) -> np.ndarray:
@@ -203,31 +209,33 @@ def _log_gain(z: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return total, np.array(slopes).reshape(-1, len(z)).T
 
 
-def _polynomial(free: np.ndarray) -> np.ndarray:
-    found = np.ones(1)
-    for section, _ in _sections(free):
-        found = np.convolve(found, section)
-    return found
+def _realized(free: np.ndarray, dt: float) -> StateSpace:
+    """Return the filter in balanced coordinates: those of the polynomials are far from orthogonal where poles are near each other.
 
-
-def _realized(numerator: np.ndarray, denominator: np.ndarray, dt: float) -> StateSpace:
-    """Return the filter in balanced coordinates: those of the polynomials are far from orthogonal where poles are near each other."""
-    n, D = len(denominator) - 1, numerator[0]
-    A = np.vstack([-denominator[1:], np.eye(n - 1, n)]) if n else np.zeros((0, 0))
-    B, C = np.eye(n, 1), (numerator[1:] - D * denominator[1:])[None]
-    if n:
+    Sections in a row keep the digits that the coefficients of one polynomial of all poles lose.
+    """
+    A, B, C = np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0))
+    for (zeros, _), (poles, _) in zip(*map(_sections, np.split(free, 2)), strict=True):
+        n = len(poles) - 1
+        a = np.vstack([-poles[1:], np.eye(n - 1, n)])
+        A = np.block([[A, np.zeros((len(A), n))], [np.eye(n, 1) @ C, a]])
+        B, C = np.vstack([B, np.eye(n, 1)]), np.hstack([C, (zeros - poles)[None, 1:]])
+    if len(A):
         A, B, C = _balanced(A, B, C)
-    return StateSpace(A, B, C, [[D]], dt)
+    return StateSpace(A, B, C, [[1.0]], dt)
 
 
 def _balanced(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return a stable system in states that are as reachable as observable: both Gramians are the same diagonal."""
     from scipy.linalg import solve_discrete_lyapunov
 
-    reached, seen = solve_discrete_lyapunov(A, B @ B.T), solve_discrete_lyapunov(A.T, C.T @ C)
+    # The other method solves for all pairs of states at once, which loses the digits of poles near each other.
+    reached, seen = (
+        solve_discrete_lyapunov(M, Q, method="bilinear") for M, Q in ((A, B @ B.T), (A.T, C.T @ C))
+    )
     values, vectors = np.linalg.eigh(reached)
-    # A state that is hardly reached or seen, where a pole almost cancels a zero, keeps a finite size.
-    root = vectors * np.sqrt(np.maximum(values, values[-1] * np.finfo(float).eps))
+    # A state that is hardly reached or seen, where a pole almost cancels a zero, gets a finite size: smaller ones cost digits.
+    root = vectors * np.sqrt(np.maximum(values, values[-1] * SMALL))
     values, vectors = np.linalg.eigh(root.T @ seen @ root)
-    T = root @ vectors * np.maximum(values, values[-1] * np.finfo(float).eps) ** -0.25
+    T = root @ vectors * np.maximum(values, values[-1] * SMALL) ** -0.25
     return np.linalg.solve(T, A @ T), np.linalg.solve(T, B), C @ T

@@ -91,6 +91,7 @@ MODELS = {
     "dissipative REN": dict(cls=rc.nn.DissipativeREN, nv=4, **rc.nn.passive(2)),
     "stable linear": dict(cls=rc.nn.StableLinear),
     "GRU": dict(cls=rc.nn.GRU),
+    "ParaGRU": dict(cls=rc.nn.ParaGRU),
     "LSTM": dict(cls=rc.nn.LSTM),
     "static": dict(cls=rc.nn.LipschitzStatic, gamma=2.0, hidden=(4,)),
     "stack": dict(cls=rc.nn.Stack, states=3, layers=2, nv=2, hidden=(4,), gamma=2.0),

@@ -302,6 +302,7 @@ CASES = {
     ),
     "stable_linear": Case(lambda: bumped(rc.nn.StableLinear(**SIZES))),
     "gru": Case(lambda: bumped(rc.nn.GRU(**SIZES))),
+    "para_gru": Case(lambda: bumped(rc.nn.ParaGRU(**SIZES))),
     "lstm": Case(lambda: bumped(rc.nn.LSTM(**SIZES))),
     "rescaled": Case(lambda: rc.Rescaled(bumped(rc.nn.ContractingR2DN(**R2DN)), (1e-3, 2.0), (3.0, 1e-2))),
     "scaled": Case(named),

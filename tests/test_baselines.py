@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from robustctl.errors import InvalidModelError
-from robustctl.nn.gated import GRU, LSTM
+from robustctl.nn.gated import GRU, LSTM, ParaGRU
 from robustctl.nn.initializers import long_memory, random
 from robustctl.nn.stable_linear import StableLinear
 from robustctl.trajectory import rollout
@@ -17,6 +17,7 @@ MODELS = {
     "StableLinear": (StableLinear, {}, 4),
     "LongMemoryLinear": (StableLinear, {"init": long_memory}, 4),
     "GRU": (GRU, {}, 4),
+    "ParaGRU": (ParaGRU, {}, 4),
     "LSTM": (LSTM, {}, 8),
 }
 each_model = pytest.mark.parametrize("name", MODELS)
@@ -81,7 +82,25 @@ def test_a_step_of_the_linear_model_is_that_of_its_matrices(init):
         assert np.all(np.abs(np.linalg.eigvals(np.asarray(s.A))) > 0.8 * 0.9)
 
 
-@pytest.mark.parametrize("cls", [GRU, LSTM])
+def test_a_gru_with_diagonal_recurrent_matrices_is_one_of_equinox():
+    model = ParaGRU(nu=2, nx=3, ny=1, key=jr.key(0))
+    cell = model.system.cell
+    full = eqx.nn.GRUCell(2, 3, key=jr.key(1))
+    recurrent = jnp.concatenate([jnp.diag(a) for a in jnp.split(cell.weight_hh, 3)])
+    full = eqx.tree_at(
+        lambda c: (c.weight_ih, c.weight_hh, c.bias, c.bias_n),
+        full,
+        (cell.weight_ih, recurrent, cell.bias, jnp.zeros(3)),
+    )
+    us, h = jr.normal(jr.key(2), (20, 2)), jnp.zeros(3)
+    for u in us:
+        slope = jax.jacobian(lambda h, u=u: cell(u, h))(h)
+        np.testing.assert_array_equal(slope, jnp.diag(jnp.diag(slope)))
+        np.testing.assert_allclose(cell(u, h), full(u, h), rtol=1e-12)
+        h = full(u, h)
+
+
+@pytest.mark.parametrize("cls", [GRU, ParaGRU, LSTM])
 def test_the_input_reaches_the_output_of_a_gated_model_within_the_sample(cls):
     system = cls(nu=1, nx=3, ny=1, key=jr.key(0)).explicit()
     x = system.init_state()

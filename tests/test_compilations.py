@@ -49,6 +49,7 @@ BUILDERS = {
     ),
     "StateObserver": lambda key: rc.nn.StateObserver(rc.nn.ContractingR2DN(**SIZES, key=key)),
     "GRU": lambda key: rc.nn.GRU(nu=2, nx=7, ny=3, key=key),
+    "ParaGRU": lambda key: rc.nn.ParaGRU(nu=2, nx=7, ny=3, key=key),
     "LSTM": lambda key: rc.nn.LSTM(nu=2, nx=7, ny=3, key=key),
 }  # fmt: skip
 
@@ -107,7 +108,9 @@ def test_a_second_simulation_and_fit_report_compile_nothing(start):
     assert compiled == []
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in ("LBDN", "GRU", "LSTM")])
+@pytest.mark.parametrize(
+    "name", [name for name in BUILDERS if name not in ("LBDN", "GRU", "ParaGRU", "LSTM")]
+)
 def test_a_second_certificate_compiles_nothing(name):
     rc.certify(BUILDERS[name](jr.key(0)), prove=False)
     other = BUILDERS[name](jr.key(1))

@@ -77,6 +77,7 @@ MODELS = {
     "DissipativeREN": lambda dtype: rc.nn.DissipativeREN(**SIZES, nv=4, **rc.nn.passive(2), dtype=dtype),
     "StableLinear": lambda dtype: rc.nn.StableLinear(**SIZES, dtype=dtype),
     "GRU": lambda dtype: rc.nn.GRU(**SIZES, dtype=dtype),
+    "ParaGRU": lambda dtype: rc.nn.ParaGRU(**SIZES, dtype=dtype),
     "LSTM": lambda dtype: rc.nn.LSTM(**SIZES, dtype=dtype),
     "LBDN": lambda dtype: rc.nn.LBDN(2, 3, (4, 5), activation=jax.nn.softplus, key=KEY, dtype=dtype),
     "affine LBDN": lambda dtype: rc.nn.LBDN(2, 3, (), key=KEY, dtype=dtype),

@@ -10,6 +10,7 @@ from .corrected import CorrectedR2DN as CorrectedR2DN
 from .fixed import Fixed as Fixed
 from .gated import GRU as GRU
 from .gated import LSTM as LSTM
+from .gated import ParaGRU as ParaGRU
 from .group_activations import GroupSort as GroupSort
 from .group_activations import Householder as Householder
 from .group_activations import max_min as max_min

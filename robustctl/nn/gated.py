@@ -18,6 +18,28 @@ from .initializers import draw, lecun_normals, split
 from .numpy_maps import zeros
 
 
+@registered(sizes=lambda cell: {"nu": cell.weight_ih.shape[1], "nx": cell.weight_hh.shape[0] // 3})
+class ParaGRUCell(eqx.Module):
+    """A gated recurrent unit whose gates see only the own state of each unit."""
+
+    weight_ih: Float[Array, "three_nx nu"]
+    weight_hh: Float[Array, " three_nx"]
+    bias: Float[Array, " three_nx"]
+
+    def __init__(self, nu: int, nx: int, *, dtype=None, key: PRNGKeyArray):
+        # The arrays of Equinox's cell, of which the recurrent ones are a diagonal.
+        cell = eqx.nn.GRUCell(nu, nx, dtype=dtype, key=key)
+        self.weight_ih, self.weight_hh, self.bias = cell.weight_ih, cell.weight_hh[:, 0], cell.bias
+
+    def __call__(self, u: Float[Array, " nu"], h: Float[Array, " nx"]) -> Float[Array, " nx"]:
+        """Return the next state."""
+        reset, update, new = jnp.split(self.weight_ih @ u + self.bias, 3)
+        to_reset, to_update, to_new = jnp.split(self.weight_hh, 3)
+        z, r = jax.nn.sigmoid(update + to_update * h), jax.nn.sigmoid(reset + to_reset * h)
+        n = jnp.tanh(new + to_new * (r * h))
+        return n + z * (h - n)
+
+
 @registered()
 class GatedSystem(DirectPath):
     """A gated cell with a linear readout, ready to step; it carries no guarantee.
@@ -30,7 +52,7 @@ class GatedSystem(DirectPath):
     state, as is usual, so that the input reaches the output through the gates within the same sample.
     """
 
-    cell: eqx.nn.GRUCell | eqx.nn.LSTMCell
+    cell: "eqx.nn.GRUCell | eqx.nn.LSTMCell | ParaGRUCell"
     C: Float[Array, "ny nx"]
     D: Float[Array, "ny nu"]
     by: Float[Array, " ny"]
@@ -93,6 +115,45 @@ class GRU(Parameterization):
         return self.system
 
     def quiet(self, factor: float = 1e-2) -> "GRU":
+        """Return the model with its readout of the state multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
+
+
+@registered(sizes=_sizes)
+class ParaGRU(Parameterization):
+    """Gated recurrent unit with diagonal recurrences and a linear readout: a baseline with no guarantee of any kind.
+
+    ::
+
+        z = sigmoid(a_z * h + B_z u + b_z),    r = sigmoid(a_r * h + B_r u + b_r)
+        n = tanh(a_n * (r * h) + B_n u + b_n),    h+ = n + z * (h - n),    y = C h+ + D u + by
+
+    with elementwise products: a `GRU` whose recurrent matrices are diagonal, so that its Jacobian in the state is diagonal, too.
+
+    Source: Danieli et al., "ParaRNN: unlocking parallel training of nonlinear RNNs for large language models", arXiv 2510.21450.
+
+    **Arguments:**
+
+    - `nu`: number of inputs.
+    - `nx`: number of states.
+    - `ny`: number of outputs.
+    - `key`: seeds the initial values, one PRNG key.
+    - `dtype`: of the free arrays, float32 or float64; default that of JAX.
+
+    **Raises:** `InvalidModelError` for a size below 1 or another dtype.
+    """
+
+    system: GatedSystem
+
+    def __init__(self, *, nu: int, nx: int, ny: int, key: PRNGKeyArray, dtype=None):
+        self.system = _gated(ParaGRUCell, nu, nx, ny, key, dtype)
+
+    def explicit(self) -> GatedSystem:
+        """Return the model: its arrays are the free ones."""
+        check_free(self, self.system.by)
+        return self.system
+
+    def quiet(self, factor: float = 1e-2) -> "ParaGRU":
         """Return the model with its readout of the state multiplied by `factor`."""
         return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
 

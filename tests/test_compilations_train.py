@@ -106,6 +106,20 @@ def test_a_second_training_compiles_nothing(train):
     assert compiled == []
 
 
+def test_another_number_of_epochs_compiles_nothing():
+    """The history's length is part of the program, so it is one for all but very long trainings."""
+    problem = rc.train.Identification(record(0), validation=record(9))
+
+    def train(epochs):
+        rc.train.train(problem, model(jr.key(0)), epochs=epochs, monitor=None, key=jr.key(0))
+        rc.train.train_seeds(problem, model, keys=jr.split(jr.key(0)), epochs=epochs, monitor=None)
+
+    train(3)
+    with count_compilations() as compiled:
+        train(5)
+    assert compiled == []
+
+
 def test_checkpoints_and_resuming_compile_nothing_for_other_numbers_of_epochs(tmp_path):
     """What is cut out of a history is cut by NumPy: JAX would compile a slice for each length."""
 

@@ -272,7 +272,7 @@ def _try(record: Record, recipe: Recipe, begin_at: Begin, seconds: float) -> Tri
     most = recipe.epochs or EPOCHS
     free, _, training = prepare(ensemble, members, most, optimizer_of(recipe), None, jr.key(recipe.seed))
     state = first_state(training, free)
-    state, history, _ = _timed(training, state, empty_history((most,), state), 1)
+    state, history, _ = _timed(training, state, empty_history(most, state), 1)
     compiling = time.monotonic() - begin
     # The second call compiles nothing.
     state, history, pace = _timed(training, state, history, min(1, most - 1))

@@ -135,6 +135,8 @@ def _plain(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
-def _like(leaf: jax.Array | np.ndarray, array: np.ndarray) -> jax.Array:
+def _like(leaf: jax.Array | np.ndarray, array: np.ndarray) -> jax.Array | np.ndarray:
+    if isinstance(leaf, np.ndarray):
+        return array
     values = jnp.asarray(array)
     return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if is_key(leaf) else values

@@ -172,7 +172,7 @@ class RunFolder:
         """The file of one JSON line an epoch."""
         return self.folder / LOG
 
-    def resume(self, state: Any, history: Any) -> tuple[Any, Any]:
+    def resume(self, state: Any, history: Any, epochs: int) -> tuple[Any, Any]:
         """Return state and history as the newest readable checkpoint has them, or as given where there is none.
 
         **Raises:** `RobustctlError` for a checkpoint of another run, or of more epochs than are to be trained, and where
@@ -184,7 +184,7 @@ class RunFolder:
             return state, history
         path, header, arrays = found
         check_fingerprint(header, self.fingerprint, str(path))
-        done, epochs = header["checkpoint"], len(history[0])
+        done = header["checkpoint"]
         if done > epochs:
             raise RobustctlError(
                 f"the run in {self.folder} has {done} epochs, so at least as many must be given, got {epochs}"

@@ -26,6 +26,9 @@ from .settle import settled
 
 _CALL_SECONDS = 0.5  # of epochs in one compiled call: how often the line moves and Ctrl-C is noticed
 
+_ENTRIES = 1024
+"""Least length of a history: it is part of the compiled program, which serves trainings of other numbers of epochs, too."""
+
 _REASONS = ("", "time budget", "interrupted", "terminated", "finished", "patience", "not finite")
 """Why training ends, weakest first."""
 
@@ -68,8 +71,9 @@ def start(training: Training, trained: PyTree) -> State:
     return jax.tree.map(jnp.copy, state)  # its buffers are donated, each once
 
 
-def empty_history(shape: tuple[int, ...], state: State) -> Metrics:
-    """Return the history before the first epoch, NaN throughout."""
+def empty_history(epochs: int, state: State) -> Metrics:
+    """Return a history with room for so many epochs before the first of them, NaN throughout; stacked as the states are."""
+    shape = (*state.epoch.shape, max(_ENTRIES, 1 << (epochs - 1).bit_length()))
     return Metrics(*(jnp.full(shape, jnp.nan, state.best_loss.dtype) for _ in Metrics._fields))
 
 
@@ -222,14 +226,16 @@ def run(
 ) -> tuple[State, dict[str, np.ndarray], str]:
     """Train, as many epochs a compiled call as fit in half a second; return state, history and why it ended."""
     state = start(training, trained)
-    history = empty_history((epochs,), state)
+    history = empty_history(epochs, state)
     if folder is not None:
-        state, history = folder.resume(state, history)
+        state, history = folder.resume(state, history, epochs)
     training, state, history = training.on(mesh), *replicate((state, history), mesh)
     stopped = "failed"
     with stop_requests() as asked:
         try:
-            state, history, stopped = _loop(training, state, history, watchers, callback, folder, asked)
+            state, history, stopped = _loop(
+                training, state, history, epochs, watchers, callback, folder, asked
+            )
         finally:
             for watcher in watchers:
                 watcher.close(stopped)
@@ -243,11 +249,11 @@ def history_of(state: State, history: Metrics) -> dict[str, np.ndarray]:
 
 
 def _loop(
-    training: Training, state: State, history: Metrics, watchers: Sequence[Watcher], callback: PeriodicCallback,
+    training: Training, state: State, history: Metrics, epochs: int, watchers: Sequence[Watcher], callback: PeriodicCallback,
     folder: RunFolder | None, asked: Request,
 ) -> tuple[State, Metrics, str]:  # fmt: skip
     mesh = training.objective.mesh
-    count, epochs, last = 1, len(history.loss), True
+    count, last = 1, True
     history = callback(state, history) if int(state.epoch) == 0 else history
     while not (stopped := _agreed(reason(state, epochs, folder, asked), mesh)):
         begin, done = time.monotonic(), int(state.epoch)
@@ -275,7 +281,7 @@ def _settled(training: Training, state: State, history: Metrics, ended: str) -> 
     if ended in ("", "terminated"):  # when terminated there may be no time for another epoch
         return state
     mesh = training.objective.mesh
-    length, one = history.loss.shape, jnp.ones((), jnp.int32)
+    length, one = len(history.loss), jnp.ones((), jnp.int32)
 
     def losses_again(own: State) -> Array:
         own, blank, once = replicate((own, empty_history(length, own), one), mesh)

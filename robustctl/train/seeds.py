@@ -207,12 +207,14 @@ def _train(
     _check_alike(list(zip(trainings, frees, strict=True)))
     own, shared = _apart(trainings)
     states = _stacked([start(each, free) for each, free in zip(trainings, frees, strict=True)])
-    history = empty_history((len(trainings), epochs), states)
+    history = empty_history(epochs, states)
     own, states, history = spread((own, states, history), mesh)
     watchers, ends = monitor.open(epochs, None), ["failed"]
     with stop_requests() as asked:
         try:
-            states, history, ends = _until_all_stop((own, shared, mesh), states, history, watchers, asked)
+            states, history, ends = _until_all_stop(
+                (own, shared, mesh), states, history, epochs, watchers, asked
+            )
         finally:
             for watcher in watchers:
                 watcher.close(", ".join(sorted(set(ends))))
@@ -222,11 +224,11 @@ def _train(
 
 
 def _until_all_stop(
-    trainings: tuple[Training, Training, Mesh | None], states: State, history: Metrics, watchers: Sequence[Watcher],
-    asked: Request,
+    trainings: tuple[Training, Training, Mesh | None], states: State, history: Metrics, epochs: int,
+    watchers: Sequence[Watcher], asked: Request,
 ) -> tuple[State, Metrics, list[str]]:  # fmt: skip
     """The loop of the engine, without a folder; watchers get the mean over the seeds that still train."""
-    epochs, done, count = history.loss.shape[1], 0, 1
+    done, count = 0, 1
     while not all(ends := _ends(states, epochs, asked)):
         begin, left = time.monotonic(), min(count, epochs - done)
         states, history = _run_epochs((*trainings, jnp.asarray(left, jnp.int32)), states, history)
@@ -236,7 +238,7 @@ def _until_all_stop(
         notify(watchers, Metrics(*(jnp.nanmean(a, axis=0) for a in history)), before, done)
 
     def losses_again(own: State) -> Array:
-        blank = spread(empty_history(history.loss.shape, states), trainings[2])
+        blank = spread(empty_history(history.loss.shape[1], states), trainings[2])
         return _run_epochs((*trainings, jnp.ones((), jnp.int32)), own, blank)[1].loss
 
     return settled(states, np.asarray(history.validation), losses_again), history, ends

@@ -15,7 +15,7 @@ from .certifiable import Certifiable as Certifiable
 from .certifiable import Unknown as Unknown
 from .errors import InvalidModelError
 from .lft import LFT, Claim
-from .pytrees import shape_of
+from .pytrees import fields_of, shape_of
 
 SignalLimits = tuple[Any, Any]
 """Lowest and highest values of signals, (n,) each, infinite where there is no limit."""
@@ -68,6 +68,11 @@ class System(Certifiable):
     def sampled(self) -> Any:
         """The `rc.plants.Sampled` that it is, or wraps with the same states and inputs; None where there is none."""
         return None
+
+    @property
+    def unbounded_state(self) -> bool:
+        """Whether a filter inside reads a state and has no bound of its error, so that the system must not read an estimate."""
+        return any(part.unbounded_state for part in fields_of(self).values() if isinstance(part, System))
 
     def flag_fault(self) -> str:
         """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""

@@ -204,13 +204,18 @@ def test_an_observer_without_a_bound_is_refused():
     estimator, limit = classical.kalman(sampled, [1.0], [0.1]).estimator, StateLimits([[1.0]], [1.0])
     assert estimator is not None
 
-    def made(error):
+    def made(error, inside=lambda guard: guard):
         filter = AllOf((Limits([-1.0], [1.0]), loops.Barrier(sampled, limit, 0.2, error=error)))
-        return classical.EstimateFeedback(estimator, Guarded(scalar(3.0), filter, scalar(0.5)))
+        return classical.EstimateFeedback(estimator, inside(Guarded(scalar(3.0), filter, scalar(0.5))))
 
-    assert isinstance(made([0.1]), rc.System)
-    with pytest.raises(InvalidModelError, match="must have a bound of its error"):
-        made(None)
+    for inside in (
+        lambda guard: guard,
+        lambda guard: loops.Series(guard, scalar(1.0)),
+        lambda guard: rc.Delayed(guard, (1,)),
+    ):
+        assert isinstance(made([0.1], inside), rc.System)
+        with pytest.raises(InvalidModelError, match="must have a bound of its error"):
+            made(None, inside)
     with pytest.raises(InvalidModelError, match="must have a bound, finite"):
         made([np.inf])
 

@@ -119,8 +119,9 @@ class ContractingLoop:
         if inside is None:
             raise RobustctlError("the policy must describe itself, got one without lft(); take one of rc.nn")
         parts = [linear(A, B, np.eye(len(A)), np.zeros(B.shape)), inside]
-        x, u = signals(parts)
-        found = least_rate(opened(joined(parts, [u, x], [x])), deadline_after(seconds))
+        # An error of the action enters: the proof's coordinates are balanced between inputs and outputs.
+        x, u, error = signals(parts, B.shape[1])
+        found = least_rate(opened(joined(parts, [u + error, x], [x])), deadline_after(seconds))
         if found.proof is None:
             raise RobustctlError(
                 f"the policy's loop must be contracting, got no proof: {found.reason}; train with a smaller gamma or fewer neurons"

@@ -18,7 +18,7 @@ from ..runs.run_folder import Run, inside
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
 from ..trajectory import rollout
-from .demonstrations import Demonstrations, check_consistent
+from .demonstrations import Demonstrations, check_consistent, in_parallel, stateless
 from .fit import IDENTIFICATION
 from .identification import Fit, Identification
 from .policy import draw_episodes
@@ -95,8 +95,11 @@ def imitate(
     policy without state and with a Lipschitz constant can follow, with the two samples; what `train` raises.
     """
     if isinstance(imitation, Demonstrations):
-        check_consistent(imitation, parameterization)
-        problem = Identification(imitation.as_record())
+        record = imitation.as_record()
+        if stateless(parameterization):
+            check_consistent(imitation, parameterization)
+            record = in_parallel(record)
+        problem = Identification(record)
         return train(
             problem, parameterization, epochs=epochs, optimizer=optimizer, run=run, monitor=monitor, key=key
         )

@@ -62,10 +62,9 @@ class ContractingLoop:
         from ..loops import Tube  # slow to import
 
         A, B, K = (np.atleast_2d(np.asarray(a, np.float64)) for a in (A, B, K))
-        tube = Tube.linear(A - B @ K, B)
-        P = np.asarray(tube.P, np.float64)
-        rate = contraction(P, (A - B @ K)[None])
-        return cls(P, Constant(rate, "proven", "the expert's loop is linear"), B)
+        J, P = (A - B @ K)[None], np.asarray(Tube.linear(A - B @ K, B).P, np.float64)
+        P = _refined(P, J, B, np.sqrt(np.diag(np.linalg.inv(P))))
+        return cls(P, Constant(contraction(P, J), "proven", "the expert's loop is linear"), B)
 
     @classmethod
     def searched(cls, A: Any, B: Any, answers: ExpertAnswers) -> "ContractingLoop":
@@ -83,21 +82,25 @@ class ContractingLoop:
 
         A, B = (np.asarray(a, np.float64) for a in (A, B))
         J = A + B @ answers.slopes @ np.linalg.inv(answers.widths)
+        sizes = np.linalg.norm(answers.widths, axis=1)
         steepest = J[np.argmax(np.linalg.norm(answers.slopes, axis=(1, 2)))]
+        # Most cells have one of a few slopes.
+        J = np.unique(J.round(9), axis=0)
         found = []
         for share in np.linspace(0, 1, 11):
             middle = share * A + (1 - share) * steepest
             if np.abs(np.linalg.eigvals(middle)).max() < 1:
                 P = np.asarray(Tube.linear(middle, B).P, np.float64)
-                found.append((P, contraction(P, J)))
-        best = min(found, key=lambda f: _worth(*f, B), default=None)
-        if best is None or not best[1] < 1:
+                found.append((_worth(P, J, B, sizes), P))
+        worth, P = min(found, key=lambda f: f[0], default=(np.inf, np.eye(len(A))))
+        if not worth < np.inf:
             raise RobustctlError(
                 "the expert's loop must be contracting on the set of states, got no metric in which it is; take a smaller set, or "
                 "the policy's own loop"
             )
-        how = f"largest of the expert's loop over {len(J):,} cells of a grid"
-        return cls(best[0], Constant(best[1], "searched", how), B)
+        P = _refined(P, J, B, sizes)
+        how = f"largest of the expert's loop over {len(answers.slopes):,} cells of a grid"
+        return cls(P, Constant(contraction(P, J), "searched", how), B)
 
     @classmethod
     def of_policy(
@@ -145,10 +148,32 @@ def contraction(P: np.ndarray, J: np.ndarray) -> float:
     return float(np.linalg.norm(root @ J @ np.linalg.inv(root), 2, axis=(1, 2)).max()) * (1 + 1e-9)
 
 
-def _worth(P: np.ndarray, rate: float, B: np.ndarray) -> float:
-    """Return how far errors of the action can move the states; infinitely for a loop that does not contract."""
+def _worth(P: np.ndarray, J: np.ndarray, B: np.ndarray, sizes: np.ndarray) -> float:
+    """Return how far errors of the action can move the states, over their sizes; infinitely for a loop that does not contract."""
+    root, rate = np.linalg.cholesky(P).T, contraction(P, J)
     if not rate < 1:
         return np.inf
-    root = np.linalg.cholesky(P).T
     reach = np.linalg.norm(root @ B, 2) / (1 - rate)
-    return float(reach * np.sqrt(np.trace(np.linalg.inv(P))))
+    return float(reach * np.linalg.norm(np.sqrt(np.diag(np.linalg.inv(P))) / sizes))
+
+
+def _refined(P: np.ndarray, J: np.ndarray, B: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Return a metric near P in which errors of the action move the states less."""
+    from scipy.optimize import minimize  # slow to import
+
+    root, at = np.linalg.cholesky(P).T, np.triu_indices(len(P))
+
+    def metric(entries: np.ndarray) -> np.ndarray:
+        change = np.eye(len(P))
+        change[at] += entries
+        return (R := change @ root).T @ R
+
+    def log_worth(entries: np.ndarray) -> float:
+        P = metric(entries)
+        regular = np.linalg.cond(P) < 1e10
+        return float(np.log(_worth(P, J, B, sizes))) if regular else np.inf
+
+    found = minimize(
+        log_worth, np.zeros(at[0].size), method="Nelder-Mead", options={"maxfev": 400 * len(P), "xatol": 1e-4}
+    )
+    return metric(found.x)

@@ -187,8 +187,8 @@ def compared(case: Case, gamma: float, policy, bounds: dict, ready: dict) -> dic
     return found
 
 
-def tried(name: str, count: int, epochs: int, seed: int) -> dict:
-    """Return what the networks of a case did."""
+def tried(name: str, count: int, epochs: int, seed: int) -> tuple[dict, dict]:
+    """Return what the networks of a case did, and their bounds by gamma."""
     case, keys, begin = CASES[name](), jr.split(jr.key(seed), 3), time.process_time()
     limits = np.asarray(case.limits)
     design = rc.classical.tube_mpc(
@@ -214,7 +214,7 @@ def tried(name: str, count: int, epochs: int, seed: int) -> dict:
         "mpc_step_us": step_time(design.controller, ready["x"].reshape(-1, 2)),
         "mpc_broke_a_limit": int(np.sum((np.abs(ready["x"]) > limits * (1 + 1e-6)).any((1, 2)))), "networks": [],
     }  # fmt: skip
-    scale = answers.x.std(0), answers.u.std(0)
+    scale, drawable = (answers.x.std(0), answers.u.std(0)), {}
     for gamma in case.gammas:
         fitted = trained(answers, gamma, dt, epochs, seed)
         policy = fitted.model.explicit()
@@ -222,6 +222,7 @@ def tried(name: str, count: int, epochs: int, seed: int) -> dict:
         bounds = {
             key: rc.train.deviation_bound(policy, loop, e, noise=case.noise) for key, e in errors.items()
         }
+        drawable[gamma] = bounds["episodes"]
         found = compared(case, gamma, policy, bounds, ready)
         optimum = rc.train.lipschitz_optimum(answers.x[few] / scale[0], answers.u[few] / scale[1], gamma)
         network = np.asarray(jax.vmap(lambda x, p=policy: p.step((), x)[1])(jnp.asarray(answers.x[few])))
@@ -232,7 +233,7 @@ def tried(name: str, count: int, epochs: int, seed: int) -> dict:
         result["networks"].append(found)
         print(found, flush=True)
     result["cpu_seconds"] = time.process_time() - begin
-    return result
+    return result, drawable
 
 
 def main() -> int:
@@ -250,8 +251,11 @@ def main() -> int:
     plants: list[dict] = []
     results = {**provenance(given.seed), "plants": plants}
     for name in names:
-        plants.append(tried(name, given.episodes, given.epochs, given.seed))
+        result, bounds = tried(name, given.episodes, given.epochs, given.seed)
+        plants.append(result)
         write_json(given.out, results)
+        if name == names[0]:
+            rc.plot.deviation(bounds).savefig(given.out.with_suffix(".png"))
     return int(any(n["box"]["exceeded"] for p in plants for n in p["networks"]))
 
 

@@ -165,7 +165,7 @@ def costs(case: Case, x, u) -> np.ndarray:
 
 
 def compared(case: Case, gamma: float, policy, bounds: dict, ready: dict) -> dict:
-    """Return what a network did, beside its bounds."""
+    """Return what a network did, with its bounds."""
     x, u = episodes(ready["matrices"], policy, *ready["drawn"])
     apart = np.abs(x - ready["x"]).max((0, 1))
     own, experts = costs(case, x, u), costs(case, ready["x"], ready["u"])

@@ -29,6 +29,10 @@ def gain(K, offset=0.0):
     return rc.loops.Gain(-jnp.asarray(K), jnp.zeros(np.shape(K)[1]), jnp.full(np.shape(K)[0], offset))
 
 
+def imitated(student, demonstrations):
+    return rc.train.imitate(student, demonstrations, epochs=400, optimizer=ADAM, monitor=None, key=jr.key(1))
+
+
 # The bound on the deviation
 
 
@@ -39,12 +43,11 @@ def lqr():
     radius = 20.0
     answers = rc.train.ask(gain(K), rc.loops.Ellipsoid(loop.P / radius**2), cells=60)
     student = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=1.6, hidden=(8,), key=jr.key(0))
-    settings = dict(epochs=400, optimizer=ADAM, monitor=None, key=jr.key(1))
     return (
         loop,
         radius,
         answers,
-        rc.train.imitate(student, answers.demonstrations(0.1), **settings).model.explicit(),
+        imitated(student, answers.demonstrations(0.1)).model.explicit(),
     )
 
 
@@ -129,8 +132,8 @@ def test_the_sum_of_both_terms_has_its_minimum_inside():
     assert 0 < np.argmin(totals) < len(totals) - 1
     figure = rc.plot.deviation(bounds)
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
-    np.testing.assert_allclose(lines["both"], totals)
-    np.testing.assert_allclose(lines["by errors of the action"], errors)
+    np.testing.assert_allclose(np.asarray(lines["both"]), totals)
+    np.testing.assert_allclose(np.asarray(lines["by errors of the action"]), errors)
     with pytest.raises(RobustctlError, match="two or more"):
         rc.plot.deviation({1.0: bounds[1.0]})
 
@@ -259,8 +262,7 @@ def operator(episodes, seed, samples=60):
 @pytest.fixture(scope="module")
 def copied():
     student = rc.nn.LipschitzStatic(nu=2, ny=1, gamma=3.0, hidden=(8, 8), key=jr.key(0))
-    settings = dict(epochs=400, optimizer=ADAM, monitor=None, key=jr.key(1))
-    return rc.train.imitate(student, Demonstrations(operator(12, 0)), **settings).model
+    return imitated(student, Demonstrations(operator(12, 0))).model
 
 
 def test_a_policy_is_learned_from_an_operator_s_log(copied):
@@ -324,12 +326,11 @@ def test_a_contradiction_is_found_where_it_is():
 
 
 def test_contradicting_demonstrations_are_refused_and_named():
-    settings = dict(epochs=1, monitor=None, key=jr.key(1))
     student = rc.nn.LipschitzStatic(nu=1, ny=1, gamma=2.0, hidden=(4,), key=jr.key(0))
     with pytest.raises(
         RobustctlError, match=r"sample 17 of 'shift\[0\]' and sample 3 of 'shift\[1\]'.*\[5.0\] and \[-5.0\]"
     ):
-        rc.train.imitate(student, Demonstrations(planted()), **settings)
+        imitated(student, Demonstrations(planted()))
     # What a policy remembers can distinguish them, and what is tolerated is no fault.
     check_consistent(Demonstrations(planted(), tolerance=10.0), student)
     assert stateless(student)

@@ -17,7 +17,10 @@ def imitated(results: Results) -> str:
                     n["rms"],
                     n["rms_of_optimum"],
                     n["cost"] / n["cost_of_mpc"],
-                    *(" / ".join(map(number, values)) for values in (n["deviation"], episodes["states"], box["states"])),
+                    *(
+                        " / ".join(map(number, values))
+                        for values in (n["deviation"], episodes["states"], box["states"])
+                    ),
                     *(each["cost"] / n["cost_of_mpc"] for each in (episodes, box)),
                     f"{n['broke_a_limit']}, {n['left_the_box']} of {number(r['episodes'])}",
                     n["step_us"],
@@ -40,7 +43,15 @@ def imitated_experts(results: Results) -> str:
         )
         for r in results.get("imitate_mpc", {}).get("plants", [])
     ]  # fmt: skip
-    heads = ("states", "asked", "rate, searched", "gain", "Lipschitz constant, searched", "broke a limit", "step, us of CPU")
+    heads = (
+        "states",
+        "asked",
+        "rate, searched",
+        "gain",
+        "Lipschitz constant, searched",
+        "broke a limit",
+        "step, us of CPU",
+    )
     return table(("plant with tube MPC", *heads), rows)
 
 

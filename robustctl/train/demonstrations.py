@@ -28,8 +28,8 @@ _COMPARED = 4000
 class Demonstrations:
     """What `imitate` learns from where the expert cannot be asked: a log of what it measured and did.
 
-    The log of a plant, with actions as inputs and measurements as outputs, needs no more than itself. An action belongs to the
-    measurements of its own sample. Samples at which one of both was not measured do not count.
+    The log of a plant, with actions as inputs and measurements as outputs, needs no more than itself. An action answers the
+    measurements of the same sample. Samples at which one of both was not measured do not count.
 
     **Arguments:**
 
@@ -117,7 +117,7 @@ class Contradiction(NamedTuple):
     - `second`: those of the other.
     - `distance`: between the measurements, over their standard deviations.
     - `actions`: the two actions, in their units.
-    - `error`: the least error that the policy makes at one of the two, over the actions' standard deviations.
+    - `error`: the smallest error that the policy makes at one of the two, over the actions' standard deviations.
     """
 
     first: tuple[str, int]

@@ -149,8 +149,8 @@ def deviation_bound(
     - `loop`: which contracts.
     - `error`: e, from `rc.train.ask(...).error(policy)` or `rc.train.held_out_error`; a number is assumed.
     - `noise`: the largest error of each measured state (nx,), default none.
-    - `radius`: where `error` holds, `|x|_P <= radius` about the equilibrium: with this the undisturbed loop is proven to
-      stay there.
+    - `radius`: where `error` holds, `|x|_P <= radius` about the equilibrium: with this the undisturbed loop, from starts inside, is
+      proven to stay there.
     - `seconds`: time limit of the proof of alpha.
 
     **Raises:** `RobustctlError` for a policy with state, parts that do not fit, and a radius that the policy's loop may leave.

@@ -45,6 +45,7 @@ COMMANDS = {
     "linear_models": "python -m benchmarks.linear_models --data FOLDER --out results/linear_models.json",
     "linear_coverage": "python -m benchmarks.linear_coverage --draws 200 --out results/linear_coverage.json",
     "start_at_linear": "python -m benchmarks.start_at_linear --data FOLDER --seeds 2 --out results/start_at_linear.json",
+    "imitate_mpc": "python -m benchmarks.imitate_mpc --out results/imitate_mpc.json",
     "guarded": "python -m benchmarks.guarded --out results/guarded.json",
     "regions": "python -m benchmarks.regions --out results/regions.json",
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",

@@ -55,7 +55,7 @@ def positive_metric(
 
         x = (rate I - U)^-1 W u,    l = (rate I - U')^-1 C' G u / rate,    u = (gamma^2 I - G'G)^-1 1,    p = l / x
 
-    with `W` and `D` in absolute value and `G = C (rate I - U)^-1 W + D`. With P = diag(p) the symmetric matrix
+    with all matrices in absolute value and `G = C (rate I - U)^-1 W + D`. With P = diag(p) the symmetric matrix
     `[U W]'P[U W] - diag(rate^2 P, 0) + [C D]'[C D] - diag(0, gamma^2 I)` has no negative entry off its diagonal, and maps the positive
     vector `[x; u]` to `[0; -1]`: such a matrix is negative semidefinite (Berman, Plemmons, "Nonnegative matrices in the
     mathematical sciences", 1994, chapter 6). At a rate that is a little smaller than the one to be proven it is negative definite.
@@ -63,14 +63,14 @@ def positive_metric(
 
     **Arguments:**
 
-    - `U`: (nx, nx), no entry negative.
+    - `U`: (nx, nx).
     - `W`: (nx, nu).
-    - `C`: (ny, nx), no entry negative.
+    - `C`: (ny, nx).
     - `D`: (ny, nu).
     - `rate`: positive.
     - `gamma`: positive.
     """
-    W, D, C = np.abs(W), np.abs(D), np.asarray(C, np.float64)
+    U, W, C, D = (np.abs(M) for M in (U, W, C, D))
     W, C = (M + FAINT * (M.max(initial=0.0) or 1.0) for M in (W, C))
     R = _resolvent(U, rate)
     if R is None or not all(np.isfinite(M).all() for M in (W, C, D)):

@@ -65,7 +65,8 @@ def trained(model: rc.Parameterization, epochs: int) -> Any:
     """Return the model fitted to the record, cut into experiments of 300 samples."""
     windows = rc.data.windows(record(6000, 0), 300, 300)
     problem = rc.train.Identification(windows, initial=rc.train.warm_up(10), batch_size=10)
-    return rc.train.train(problem, model, epochs=epochs, monitor=None, key=jr.key(1)).model
+    adam = rc.train.clipped_adam(1e-2)
+    return rc.train.train(problem, model, optimizer=adam, epochs=epochs, monitor=None, key=jr.key(1)).model
 
 
 class Shooting(NamedTuple):
@@ -130,7 +131,9 @@ def controllers(epochs: int, steps: int) -> tuple[dict[str, Any], dict[str, Any]
     """Return controllers by name, and the scores of the models on a test record."""
     common = dict(nu=1, ny=2, gamma=20.0, key=jr.key(0))
     models = {
-        "input-convex": rc.nn.InputConvexRNN(nx=12, directions=(0,), direct=False, memory=(2.0, 20.0), **common),
+        "input-convex": rc.nn.InputConvexRNN(
+            nx=12, directions=(0,), direct=False, memory=(2.0, 20.0), **common
+        ),
         "R2DN": rc.nn.LipschitzR2DN(nx=4, nv=4, hidden=(6,), init=rc.nn.long_memory, **common),
     }
     test, fitted, scores = record(2000, 9), {}, {}
@@ -143,6 +146,8 @@ def controllers(epochs: int, steps: int) -> tuple[dict[str, Any], dict[str, Any]
             "nrmse": [float(v) for v in found.nrmse], "training_cpu_s": round(time.process_time() - begin, 1),
         }  # fmt: skip
         print(name, scores[name], flush=True)
+    linear = rc.identify.subspace(record(6000, 0)).model
+    scores["linear"] = {"nrmse": [float(v) for v in rc.simulate(linear, test).scores().nrmse]}
     x_e, u_e = plant().plant.operating_point()
     cost = rc.classical.ConvexCost(
         y_weight=[WEIGHT, 0.0], y_from=np.asarray(x_e), u_weight=MOVE, u_to=np.asarray(u_e)
@@ -157,7 +162,11 @@ def controllers(epochs: int, steps: int) -> tuple[dict[str, Any], dict[str, Any]
     inner = fitted["R2DN"].parameterization.explicit()
     rest = jax.lax.fori_loop(0, 2000, lambda _, x: inner.step(x, convex.cost.u_to)[0], inner.init_state())
     shooting = Shooting(convex, inner, rest, steps)
-    made = {"convex MPC": convex, "nonlinear MPC on the plant": nonlinear, "gradient plans over an R2DN": shooting}
+    made = {
+        "convex MPC": convex,
+        "nonlinear MPC on the plant": nonlinear,
+        "gradient plans over an R2DN": shooting,
+    }
     return made, scores
 
 
@@ -165,8 +174,12 @@ def episode(controller: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return states and controls of one episode: extinguished at the start, with steps of the feed."""
     sampled = plant()
     start_key, feed_key = jr.split(key)
-    x0 = jnp.asarray([0.93, 320.0]) + jr.uniform(start_key, (2,), minval=-1.0, maxval=1.0) * jnp.asarray([0.03, 3.0])
-    feed = jnp.repeat(jr.uniform(feed_key, (4, 2), minval=-1.0, maxval=1.0), SAMPLES // 4, axis=0) * jnp.asarray([0.03, 3.0])
+    x0 = jnp.asarray([0.93, 320.0]) + jr.uniform(start_key, (2,), minval=-1.0, maxval=1.0) * jnp.asarray(
+        [0.03, 3.0]
+    )
+    feed = jnp.repeat(
+        jr.uniform(feed_key, (4, 2), minval=-1.0, maxval=1.0), SAMPLES // 4, axis=0
+    ) * jnp.asarray([0.03, 3.0])
     first = sampled.init_state()._replace(x=x0)
 
     def body(at, d):
@@ -203,17 +216,23 @@ def step_ms(controller: Any) -> float:
 
 def spread(controller: Any) -> float | None:
     """Return how far the costs of plans from random starts are apart, over the least, at the zero state; None for a plan from one start."""
-    if isinstance(controller, rc.classical.NonlinearMPC):
+    if not hasattr(controller, "plan"):
         return None
-    starts, bias, x = jr.uniform(jr.key(5), (STARTS, HORIZON, 1)), jnp.zeros(2), jnp.zeros_like(controller.start)
+    starts, bias, x = (
+        jr.uniform(jr.key(5), (STARTS, HORIZON, 1)),
+        jnp.zeros(2),
+        jnp.zeros_like(controller.start),
+    )
     value = controller.cost if isinstance(controller, Shooting) else controller.predicted_cost
-    costs = np.asarray(eqx.filter_jit(jax.vmap(lambda v: value(x, bias, controller.plan(x, bias, v))))(starts))
+    costs = np.asarray(
+        eqx.filter_jit(jax.vmap(lambda v: value(x, bias, controller.plan(x, bias, v))))(starts)
+    )
     return float((costs.max() - costs.min()) / costs.min())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=1500)
+    parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -224,7 +243,9 @@ def main() -> None:
             jr.split(jr.key(3), EPISODES)
         )
         found = scores_of(np.asarray(xs), np.asarray(us))
-        rows.append({"controller": name, **found, "step_ms": step_ms(controller), "spread": spread(controller)})
+        rows.append(
+            {"controller": name, **found, "step_ms": step_ms(controller), "spread": spread(controller)}
+        )
         print(rows[-1], flush=True)
     settings = {"epochs": given.epochs, "adam_steps": given.steps, "episodes": EPISODES, "samples": SAMPLES}
     write_json(given.out, {**provenance(0), **settings, "models": models, "rows": rows})

@@ -171,6 +171,8 @@ def test_a_file_with_another_activation_is_refused(tmp_path):
     system = network().explicit()
     rc.save(tmp_path / "m", system)
     assert rc.load(tmp_path / "m").activation is jax.nn.relu
-    odd = rc.nn.InputConvexSystem(*(getattr(system, n) for n in ("U", "W", "b", "C", "D", "by", "gamma", "rate")), jnp.tanh)
+    odd = rc.nn.InputConvexSystem(
+        *(getattr(system, n) for n in ("U", "W", "b", "C", "D", "by", "gamma", "rate")), jnp.tanh
+    )
     with pytest.raises(RobustctlError, match="convex and nondecreasing"):
         rc.save(tmp_path / "m", odd)

@@ -8,8 +8,8 @@ from jax import lax
 from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
-_FLOOR = 1e-13
-"""Added to the diagonal of the cost: without effect on a solution, and what keeps a direction without cost finite."""
+_FLOOR = 8.0
+"""Times the rounding of the dtype, by which each diagonal entry is raised before the factorization: less than its own rounding takes away."""
 
 _NEAR = 0.99
 """Of the way to the nearest constraint, how far a step goes."""
@@ -59,9 +59,10 @@ class StagedQP(NamedTuple):
 
 
 class _Point(NamedTuple):
-    """Variables, multipliers, the mean of slack times multiplier, and the number of iterations."""
+    """Variables, slacks, multipliers, the mean of slack times multiplier, and the number of iterations."""
 
     z: Array
+    slack: Array
     multipliers: Array
     gap: Array
     iterations: Array
@@ -82,20 +83,20 @@ def solve_staged(program: StagedQP, start: Float[Array, "N m"], iterations: int)
     """
     f, g, dtype = program.f, program.g, start.dtype
     size = jnp.maximum(jnp.max(jnp.abs(f + start @ program.H)), jnp.finfo(dtype).tiny ** 0.5)
-    tolerance = size * float(jnp.finfo(dtype).eps) ** 0.75
+    tolerance = size * float(jnp.finfo(dtype).eps) ** 0.9
     slack = g - program.rows(start)
 
     def running(point):
         return (point.gap > tolerance) & (point.iterations < iterations)
 
-    first = _Point(start, size / slack, size, jnp.zeros((), jnp.int32))
+    first = _Point(start, slack, size / slack, size, jnp.zeros((), jnp.int32))
     end = lax.while_loop(running, lambda point: _improved(program, point), first)
     return end.z
 
 
 def _improved(program: StagedQP, point: _Point) -> _Point:
-    z, multipliers = point.z, point.multipliers
-    slack = program.g - program.rows(z)
+    # Carried along: near a constraint the difference of both its sides would be rounding alone.
+    z, slack, multipliers = point.z, point.slack, point.multipliers
     gradient = z @ program.H + program.f + program.columns(multipliers)
     solve = _factored(program, multipliers / slack)
 
@@ -111,12 +112,11 @@ def _improved(program: StagedQP, point: _Point) -> _Point:
     gap = jnp.mean(slack * multipliers)
     center = (jnp.maximum(ahead, 0) / gap) ** 3
     dz, d_slack, d_multipliers = direction(center * gap - d_slack * d_multipliers)
-    length, other = _NEAR * _longest(slack, d_slack), _NEAR * _longest(multipliers, d_multipliers)
     # With one length for both the gradient of the Lagrangian shrinks as fast as the gap.
-    length = other = jnp.minimum(length, other)
-    found = _Point(z + length * dz, multipliers + other * d_multipliers, gap, point.iterations + 1)
-    found = found._replace(gap=jnp.mean((program.g - program.rows(found.z)) * found.multipliers))
-    good = jnp.isfinite(found.gap) & jnp.all(jnp.isfinite(found.z)) & (found.gap > 0)
+    length = _NEAR * jnp.minimum(_longest(slack, d_slack), _longest(multipliers, d_multipliers))
+    z, slack, multipliers = z + length * dz, slack + length * d_slack, multipliers + length * d_multipliers
+    found = _Point(z, slack, multipliers, jnp.mean(slack * multipliers), point.iterations + 1)
+    good = jnp.isfinite(found.gap) & jnp.all(jnp.isfinite(z))
     # Where rounding ends the progress, the last point is the answer.
     last = point._replace(gap=jnp.zeros_like(gap))
     return jax.tree.map(lambda a, b: jnp.where(good, a, b), found, last)
@@ -132,9 +132,10 @@ def _factored(program: StagedQP, weights: Array):
     H, G, B, n = program.H, program.G, program.B, program.B.shape[1]
     m = H.shape[0]
     own = H[None] + jnp.einsum("ra,kr,rb->kab", G, weights, G)
-    own = own + _FLOOR * jnp.trace(own, axis1=1, axis2=2)[:, None, None] * jnp.eye(m, dtype=H.dtype)[None]
     ends = jnp.einsum("ra,kr,rb->kab", B, weights, B)
     own = own.at[:-1, m - n :, m - n :].add(ends[1:])
+    raised = 1.0 + _FLOOR * float(jnp.finfo(H.dtype).eps) * jnp.eye(m, dtype=H.dtype)
+    own = own * raised[None]
     cross = jnp.einsum("ra,kr,rb->kab", G, weights, B)
 
     def eliminate(taken, at):

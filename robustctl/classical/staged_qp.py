@@ -9,7 +9,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jaxtyping import Array, Float
 
 _FLOOR = 8.0
-"""Times the rounding of the dtype, by which each diagonal entry is raised before the factorization: less than its own rounding takes away."""
+"""Times the rounding of the dtype, by which each diagonal entry is raised before the factorization: about what that takes away."""
 
 _NEAR = 0.99
 """Of the way to the nearest constraint, how far a step goes."""

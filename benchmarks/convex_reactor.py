@@ -5,7 +5,7 @@
 The reactor starts extinguished and is to burn what is fed, with its temperature below a limit: the cost is that of the concentration
 above the operating point's, and of the coolant's distance from it. The feed changes unmeasured. The input-convex network and the R2DN
 have about as many weights, are trained on the same record for as many epochs, and correct their outputs by the same bias; the R2DN's plan
-is improved by a fixed number of steps of projected Adam. Nonlinear MPC has the plant's own equations and the state, and a cost of both
+is improved by steps of projected Adam that take about as long. Nonlinear MPC has the plant's own equations and the state, and a cost of both
 signs of the error. Times are of the CPU, one step after the other.
 """
 
@@ -219,7 +219,9 @@ def spread(controller: Any) -> float | None:
     if not hasattr(controller, "plan"):
         return None
     c = getattr(controller, "convex", controller)
-    system, value = (controller.system, controller.cost) if c is not controller else (c.model, c.predicted_cost)
+    system, value = (
+        (controller.system, controller.cost) if c is not controller else (c.model, c.predicted_cost)
+    )
     cold = (c.u_low - c.u_mean) / c.u_std
     x = jax.lax.fori_loop(0, 2000, lambda _, x: system.step(x, cold)[0], system.init_state())
 
@@ -233,7 +235,7 @@ def spread(controller: Any) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     made, models = controllers(given.epochs, given.steps)

@@ -36,7 +36,7 @@ PLANTS = {
     "planar quadrotor": (PlanarQuadrotor, Hover, 0.02, 1),
     "two tanks": (TwoTanks, HoldLevels, 2.0, 1),
     "quadruple tank": (QuadrupleTank, HoldLevels, 2.0, 1),
-    "stirred tank reactor": (StirredTankReactor, HoldTemperature, 2.0, 1),
+    "stirred tank reactor": (StirredTankReactor, HoldTemperature, 2.0, 20),
     "reaction-diffusion": (ReactionDiffusion, HoldProfile, 0.02, 1),
 }
 """Name: plant, its task, sample time in seconds, solver steps a sample."""

@@ -96,7 +96,7 @@ class HoldTemperature(Task):
     @override
     def disturbance(self, key: PRNGKeyArray, samples: int) -> Float[Array, "{samples} 2"]:
         """Draw a piecewise constant feed."""
-        drawn = jr.uniform(key, (-(-samples // 100), 2), minval=-1.0, maxval=1.0) * jnp.asarray([0.02, 1.0])
+        drawn = jr.uniform(key, (-(-samples // 100), 2), minval=-1.0, maxval=1.0) * jnp.asarray([[0.02, 1.0]])
         return jnp.repeat(drawn, 100, axis=0)[:samples]
 
     @override

@@ -147,8 +147,9 @@ class ConvexCost:
             )
         largest = max(*(np.abs(a).max(initial=0.0) for a in (p, q, c, R)), 1e-6)
         arrays = (p, q, (y_from - y_mean) / y_std, (high - y_mean) / y_std, c, R, (to - u_mean) / u_std)
-        chosen = (tuple(int(k) for k in np.flatnonzero(rows)) for rows in (q > 0, limited))
-        return ScaledCost(*map(as_array, (*arrays, penalty * largest)), *chosen)
+        weighted, limited = (tuple(int(k) for k in np.flatnonzero(rows)) for rows in (q > 0, limited))
+        p, q, start, high, c, R, to, above = (as_array(a) for a in (*arrays, penalty * largest))
+        return ScaledCost(p, q, start, high, c, R, to, above, weighted=weighted, limited=limited)
 
 
 def _each(name: str, value: ArrayLike, n: int, infinite: bool = False) -> np.ndarray:

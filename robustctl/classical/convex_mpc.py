@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from ..checks import check_whole, is_positive, is_whole, of_type
 from ..errors import InvalidModelError
+from ..lft import float64
 from ..loops.parts import Of
 from ..nn import InputConvexSystem
 from ..registry import registered
@@ -198,7 +199,7 @@ class _Scales(NamedTuple):
     """An `InputConvexSystem` and the scales about it."""
 
     model: InputConvexSystem
-    moments: tuple[Array, Array, Array, Array]
+    moments: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     dt: float | None
 
 
@@ -249,7 +250,7 @@ def convex_mpc(
         controller = rc.classical.convex_mpc(model, cost, u_low=-1.0, u_high=1.0, horizon=10)
     """
     found = _scales(explicit_of(model))
-    inner, (u_mean, u_std, y_mean, y_std) = found.model, found.moments
+    inner = found.model
     if not is_whole(horizon, 1):
         raise InvalidModelError(f"horizon must be at least 1 sample, got {horizon}")
     check_whole(1, iterations=iterations)
@@ -259,8 +260,10 @@ def convex_mpc(
     scaled = cost.scaled(found.moments, (low, high), y_high, penalty)
     inner = jax.tree.map(as_array, inner)
     rest = _at_rest(inner, scaled.u_to)
-    arrays = (low, high, u_mean, u_std, y_mean, y_std)
-    return ConvexMPC(inner, *map(as_array, arrays), scaled, rest, horizon, iterations, found.dt)
+    low, high, u_mean, u_std, y_mean, y_std = (as_array(a) for a in (low, high, *found.moments))
+    return ConvexMPC(
+        inner, low, high, u_mean, u_std, y_mean, y_std, scaled, rest, horizon=horizon, iterations=iterations, dt=found.dt
+    )  # fmt: skip
 
 
 def _scales(system: System) -> _Scales:
@@ -278,14 +281,12 @@ def _scales(system: System) -> _Scales:
     if scaled is None:
         u, y = np.ones(inner.nu), np.ones(inner.ny)
         return _Scales(inner, (0 * u, u, 0 * y, y), None)
-    moments = tuple(
-        np.asarray(a, np.float64) for a in (scaled.u_mean, scaled.u_std, scaled.y_mean, scaled.y_std)
-    )
-    if not np.all(moments[3] > 0):
+    u_mean, u_std, y_mean, y_std = float64(scaled.u_mean, scaled.u_std, scaled.y_mean, scaled.y_std)
+    if not np.all(y_std > 0):
         raise InvalidModelError(
-            f"scales of outputs must be positive for them to stay convex, got {moments[3].tolist()}"
+            f"scales of outputs must be positive for them to stay convex, got {y_std.tolist()}"
         )
-    return _Scales(inner, moments, scaled.dt)
+    return _Scales(inner, (u_mean, u_std, y_mean, y_std), scaled.dt)
 
 
 def _line(model: InputConvexSystem) -> str:

@@ -127,7 +127,8 @@ class InputConvexSystem(System):
         gamma, rate = check_gamma(number(self, "gamma")), check_rate(number(self, "rate"))
         supply = -np.eye(self.ny) / gamma, np.zeros((self.nu, self.ny)), gamma * np.eye(self.nu)
         margin = room(self.b.dtype) / 2
-        diagonal = positive_metric(*float64(self.U, self.W, self.C, self.D), rate * (1 - margin), gamma)
+        U, W, C, D = float64(self.U, self.W, self.C, self.D)
+        diagonal = positive_metric(U, W, C, D, rate * (1 - margin), gamma)
         if diagonal is None:
             return Claim(rate, None, supply, None)
         # The metric is that of |dy|^2 <= gamma^2 |du|^2, the supply rate is this over gamma.
@@ -291,7 +292,8 @@ def _start(
 ) -> list[np.ndarray]:
     """Return Z, W, b, C and D of states with time constants spread evenly on a logarithmic scale, each of a gain of order one."""
     nx, ny = shapes[0][0], shapes[3][0]
-    lost = -np.expm1(-1 / np.exp(rng.uniform(*np.log(memory), nx)))
+    shortest, longest = np.log(memory)
+    lost = -np.expm1(-1 / np.exp(rng.uniform(shortest, longest, nx)))
     # Of what a state loses in a sample, one half goes to the others.
     shares = np.exp(rng.normal(size=(nx, nx + 1)))
     shares[:, :nx][np.eye(nx, dtype=bool)] = 0

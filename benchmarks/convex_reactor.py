@@ -38,7 +38,11 @@ STARTS = 20
 
 def plant() -> rc.plants.Sampled:
     """Return the sampled reactor, with one stable equilibrium at every coolant temperature."""
-    return rc.plants.Sampled(rc.plants.StirredTankReactor(heat_transfer=8e5, setpoint=354.0), DT, substeps=10)
+    return rc.plants.Sampled(
+        rc.plants.StirredTankReactor(heat_transfer=jnp.asarray(8e5), setpoint=jnp.asarray(354.0)),
+        DT,
+        substeps=10,
+    )
 
 
 def record(samples: int, seed: int) -> rc.data.Record:
@@ -47,7 +51,7 @@ def record(samples: int, seed: int) -> rc.data.Record:
     us = np.repeat(rng.uniform(LOW, HIGH, samples), rng.integers(2, 25, samples))[:samples, None]
     ys = eqx.filter_jit(lambda u: run_plant(sampled, u))(jnp.asarray(us))
     noise = rng.normal(size=(samples, 2)) * [0.005, 0.2]
-    names = {"inputs": ["coolant"], "outputs": ["concentration", "temperature"]}
+    names: dict[str, Any] = {"inputs": ["coolant"], "outputs": ["concentration", "temperature"]}
     return rc.data.from_arrays(us, np.asarray(ys) + noise, DT, **names)
 
 
@@ -171,7 +175,7 @@ def controllers(epochs: int, steps: int) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def extinguished(convex: rc.classical.ConvexMPC, system: Any) -> jax.Array:
-    """Return the state of a model between scaled signals at rest at the lowest coolant temperature, where episodes begin."""
+    """Return the state of a model between scaled signals at the equilibrium of the lowest coolant temperature, where episodes begin."""
     cold = (convex.u_low - convex.u_mean) / convex.u_std
     return jax.lax.fori_loop(0, 2000, lambda _, x: system.step(x, cold)[0], system.init_state())
 

@@ -51,7 +51,7 @@ class ConvexMPC(System):
     - `y_mean`: offsets of the outputs (ny,).
     - `y_std`: scales of the outputs (ny,).
     - `cost`: in the scaled signals.
-    - `start`: state of the model (nx,) at rest at the preferred control.
+    - `start`: state of the model (nx,) at the equilibrium of the preferred control.
     - `horizon`: N, samples.
     - `iterations`: largest number of the solver's iterations.
     - `dt`: sample time in seconds, None where unknown.
@@ -85,7 +85,7 @@ class ConvexMPC(System):
             )
 
     def undisturbed(self, references: int = 0) -> Array:
-        """Return the model's outputs at rest; `references`, which it does not read, are zeros after them."""
+        """Return the model's outputs at equilibrium; `references`, which it does not read, are zeros after them."""
         y = self.y_mean + self.y_std * (self.model.C @ self.start + self.model.by)
         return jnp.concatenate([y, jnp.zeros(references, y.dtype)])
 
@@ -94,7 +94,7 @@ class ConvexMPC(System):
         return self.u_low, self.u_high
 
     def init_state(self) -> Float[Array, " nx"]:
-        """Return the model's state at rest at the preferred control."""
+        """Return the model's state at the equilibrium of the preferred control."""
         return self.start
 
     def step(self, x: Float[Array, " nx"], u: Array) -> tuple[Float[Array, " nx"], Float[Array, " nu"]]:

@@ -69,6 +69,15 @@ def stack(*layers: int) -> Callable:
     return build
 
 
+def input_convex(**kw) -> Callable:
+    """An input-convex network, whose neurons are its states; of its inputs the first acts upward."""
+
+    def build(*, nu, nv, **rest):
+        return rc.nn.InputConvexRNN(nu=nu, directions=(1,) + (0,) * (nu - 1), **kw, **rest)
+
+    return build
+
+
 CONTRACTING, LIPSCHITZ = contracting(rc.nn.ContractingR2DN), lipschitz(rc.nn.LipschitzR2DN)
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
@@ -86,6 +95,8 @@ MODELS = {
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
     "Stack": stack(2, 3, 1),
     "Stack of one recurrence": stack(1),
+    "InputConvexRNN": input_convex(),
+    "InputConvexRNN of softplus": input_convex(activation=jax.nn.softplus),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

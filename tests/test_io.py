@@ -105,6 +105,12 @@ MODELS = {
     "Stack of one layer": lambda dtype: rc.nn.Stack(
         nu=2, ny=1, states=2, layers=1, rate=0.3, gamma=2.0, key=KEY, dtype=dtype
     ),
+    "InputConvexRNN": lambda dtype: rc.nn.InputConvexRNN(
+        **SIZES, gamma=2.0, directions=(1, -1), activation=jax.nn.softplus, train_gamma=True, dtype=dtype
+    ),
+    "InputConvexRNN without a direct path": lambda dtype: rc.nn.InputConvexRNN(
+        **SIZES, gamma=2.0, direct=False, dtype=dtype
+    ),
     "InnovationR2DN": lambda dtype: rc.nn.InnovationR2DN(
         nu=2, nx=3, nv=4, ny=2, hidden=(5,), key=KEY, dtype=dtype
     ),

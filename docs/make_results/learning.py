@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from robustctl.problems import f16, records
 
 from .markdown import number, published, spread, table
+from .speed import rows_of
 
 Results = dict[str, dict]
 NAMES = {
@@ -203,7 +204,23 @@ def controllers(results: Results, name: str) -> str:
     return table(("", *(results[name]["table"][0]["values"] if rows else ())), rows)
 
 
+def reactor(results: Results) -> str:
+    """Write the controllers of the reactor."""
+    keys = ("cost", "largest_excess_K", "mean_excess_K", "spread", "step_ms")
+    rows = [(r["controller"], *map(r.get, keys)) for r in rows_of(results, "convex_reactor", "rows")]
+    return table(
+        ("controller", "cost", "largest excess, K", "mean excess, K", "spread over starts", "step, ms"), rows
+    )
+
+
+def reactor_models(results: Results) -> str:
+    """Write the models of the reactor."""
+    found = results.get("convex_reactor", {}).get("models", {})
+    rows = [(name, r.get("weights"), *r["nrmse"], r.get("training_cpu_s")) for name, r in found.items()]
+    return table(("model", "weights", "NRMSE, concentration", "NRMSE, temperature", "training, s"), rows)
+
+
 TABLES = {f.__name__: f for f in (
     f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, controllers,
-    shaking,
+    shaking, reactor, reactor_models,
 )}  # fmt: skip

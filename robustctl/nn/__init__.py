@@ -24,6 +24,8 @@ from .initializers import random as random
 from .initializers import resonances as resonances
 from .innovation import InnovationR2DN as InnovationR2DN
 from .innovation import InnovationSystem as InnovationSystem
+from .input_convex import InputConvexRNN as InputConvexRNN
+from .input_convex import InputConvexSystem as InputConvexSystem
 from .lipschitz import lipschitz_bound as lipschitz_bound
 from .lure import LureSystem as LureSystem
 from .memory import hippo as hippo

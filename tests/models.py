@@ -69,6 +69,25 @@ def stack(*layers: int) -> Callable:
     return build
 
 
+class UnderEverySchedule(rc.Parameterization):
+    """An LPV model from its other inputs to its outputs; it steps at one schedule, and claims for all."""
+
+    model: rc.nn.LPV
+
+    def explicit(self):
+        system = self.model.explicit()
+        return rc.nn.EverySchedule(system, jnp.full(len(system.schedule), 0.3, system.B1.dtype))
+
+
+def lpv(**settings) -> Callable:
+    """A model with one input more, its schedule."""
+
+    def build(*, nu, **rest):
+        return UnderEverySchedule(rc.nn.LPV(nu=nu + 1, schedule=(nu,), hidden=3, **settings, **rest))
+
+    return build
+
+
 CONTRACTING, LIPSCHITZ = contracting(rc.nn.ContractingR2DN), lipschitz(rc.nn.LipschitzR2DN)
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
@@ -86,6 +105,7 @@ MODELS = {
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
     "Stack": stack(2, 3, 1),
     "Stack of one recurrence": stack(1),
+    "LPV of three factors": lpv(factors=3),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

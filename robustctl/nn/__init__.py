@@ -24,6 +24,9 @@ from .initializers import resonances as resonances
 from .innovation import InnovationR2DN as InnovationR2DN
 from .innovation import InnovationSystem as InnovationSystem
 from .lipschitz import lipschitz_bound as lipschitz_bound
+from .lpv import LPV as LPV
+from .lpv_system import EverySchedule as EverySchedule
+from .lpv_system import LPVSystem as LPVSystem
 from .lure import LureSystem as LureSystem
 from .memory import hippo as hippo
 from .memory import laguerre as laguerre

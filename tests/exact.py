@@ -7,6 +7,7 @@ import numpy as np
 import robustctl as rc
 from robustctl.nn.bypass import BypassNetwork
 from robustctl.nn.orthogonal import OrthogonalNetwork
+from robustctl.nn.scheduled_product import HouseholderProduct
 
 
 def rational(a) -> np.ndarray:
@@ -37,9 +38,6 @@ def proves(system, certificate) -> bool:
         ]
         bounded = all(map(network_bounded, system.networks, bounds))
         return bounded and positive_definite(-stack_dissipation(system, P, bounds))
-    if isinstance(system, rc.nn.EverySchedule):
-        k, beta, *_ = system.system.schedule_map(system.at)
-        return factors_bounded(k, beta) and positive_definite(-lpv_dissipation(system.system, P))
     bound = Fraction(1)
     if isinstance(system, rc.nn.ExplicitR2DN):
         bound = Fraction(certificate.phi_bound) * (1 + Fraction(1, 10**11))
@@ -92,22 +90,9 @@ def stack_dissipation(system, P, bounds) -> np.ndarray:
     return M
 
 
-def lpv_dissipation(system, P) -> np.ndarray:
-    """M of an LPV system with the multiplier gamma of H, of which `|dw| <= |dv|` is known."""
-    rate, gamma = Fraction(float(system.rate)), Fraction(float(system.gamma))
-    B1, C1, D12, D21 = (rational(a) for a in (system.B1, system.C1, system.D12, system.D21))
-    (nx, nv), nu = B1.shape, D12.shape[1]
-    x, w, u = np.split(rational(np.eye(nx + nv + nu)), [nx, nx + nv])
-    x_next, v, y = B1 @ w, C1 @ x + D12 @ u, D21 @ w
-    # the bound of H that certificates use is raised by what float64 could round
-    raised = 1 + Fraction(1, 10**11)
-    M = x_next.T @ P @ x_next - rate**2 * x.T @ P @ x + y.T @ y / gamma - gamma * u.T @ u
-    return M + gamma * (v.T @ v - w.T @ w / raised**2)
-
-
-def factors_bounded(k, beta) -> bool:
+def factors_bounded(phi: HouseholderProduct) -> bool:
     """Every factor `I - beta k k'` that runs has a norm of at most one: its one other eigenvalue is `1 - beta |k|^2`."""
-    return all(0 <= b * (kj @ kj) <= 2 for kj, b in zip(rational(k), rational(beta), strict=True))
+    return all(0 <= beta * (k @ k) <= 2 for k, beta in zip(rational(phi.k), rational(phi.beta), strict=True))
 
 
 def network_bounded(phi, bound: Fraction) -> bool:
@@ -115,6 +100,8 @@ def network_bounded(phi, bound: Fraction) -> bool:
     if isinstance(phi, BypassNetwork):
         M, H = bypass_inequality(phi)
         return positive_definite(bound**2 * M - H.T @ H)
+    if isinstance(phi, HouseholderProduct):
+        return factors_bounded(phi) and bound >= 1
     product, raised = Fraction(1), 1 + Fraction(1, 10**12)
     if isinstance(phi, OrthogonalNetwork):
         for layer in phi.layers:

@@ -69,21 +69,22 @@ def stack(*layers: int) -> Callable:
     return build
 
 
-class UnderEverySchedule(rc.Parameterization):
+class AtASchedule(rc.Parameterization):
     """An LPV model from its other inputs to its outputs; it steps at one schedule, and claims for all."""
 
     model: rc.nn.LPV
 
     def explicit(self):
         system = self.model.explicit()
-        return rc.nn.EverySchedule(system, jnp.full(len(system.schedule), 0.3, system.B1.dtype))
+        return system.at(jnp.full(len(system.schedule), 0.3, system.E.dtype))
 
 
-def lpv(**settings) -> Callable:
+def lpv(guarantee: Callable, **settings) -> Callable:
     """A model with one input more, its schedule."""
 
-    def build(*, nu, **rest):
-        return UnderEverySchedule(rc.nn.LPV(nu=nu + 1, schedule=(nu,), hidden=3, **settings, **rest))
+    def build(*, nu, gamma, rate=1.0, **rest):
+        given = guarantee(gamma, rate)
+        return AtASchedule(rc.nn.LPV(given, nu=nu + 1, schedule=(nu,), hidden=3, **settings, **rest))
 
     return build
 
@@ -105,7 +106,8 @@ MODELS = {
     "DissipativeREN": dissipative(rc.nn.DissipativeREN),
     "Stack": stack(2, 3, 1),
     "Stack of one recurrence": stack(1),
-    "LPV of three factors": lpv(factors=3),
+    "Contracting LPV": lpv(lambda gamma, rate: rc.nn.Contracting(rate)),
+    "Lipschitz LPV": lpv(rc.nn.Lipschitz, factors=3),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

@@ -189,18 +189,6 @@ def _modes(rng: np.random.Generator, real: int, pairs: int, memory: tuple[float,
     return [-1 / tau - np.log(-np.expm1(-2 / tau)) / 2, angle]
 
 
-def first_modes(
-    rng: np.random.Generator, nx: int, memory: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return A (nx, nx) with random modes as a `DiagonalParameters` starts with, and of each state the size of its mode."""
-    pairs = nx // 2
-    q, angle = _modes(rng, nx - pairs, pairs, memory)
-    size = 1 / np.sqrt(1 + np.exp(-2 * q))
-    re, im = np.concatenate([size[:pairs] * np.cos(angle), size[pairs:]]), size[:pairs] * np.sin(angle)
-    A = np.stack([turned(re, im, x) for x in np.eye(nx)], axis=1)
-    return A, np.concatenate([size, size[:pairs]])
-
-
 def check_memory(memory: tuple[float, float]) -> None:
     """Raise `InvalidModelError` unless a memory is two finite time constants in order."""
     shortest, longest = memory

@@ -105,6 +105,11 @@ class Scaled(System):
         return self.system.flags
 
     @property
+    def schedule(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Positions of the schedule among the inputs."""
+        return self.system.schedule
+
+    @property
     def innermost(self) -> System:
         """The system inside."""
         return self.system.innermost
@@ -126,8 +131,8 @@ class Scaled(System):
         if len(modes) == 1 and modes[0] is self.system:
             return (self,)
         check_flags(self.flags, self.u_mean, self.u_std)
-        # A mode has no flags among its inputs: its pattern is fixed.
-        read = np.delete(np.arange(self.nu), self.flags)
+        # A mode has neither flags nor a schedule among its inputs: they are fixed.
+        read = np.delete(np.arange(self.nu), (*self.flags, *self.schedule))
         u_mean, u_std = (jax.device_put(np.asarray(a)[read]) for a in (self.u_mean, self.u_std))
         return tuple(Scaled(mode, u_mean, u_std, self.y_mean, self.y_std) for mode in modes)
 

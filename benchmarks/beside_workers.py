@@ -46,7 +46,7 @@ def jax_sysid(data: dict[str, np.ndarray], seconds: float, seed: int) -> tuple[n
         A, B, _, W1, W2, W3, b1, b2, *_ = params
         return A @ x + B @ u + W3 @ sigmoid(W1 @ x + W2 @ u + b1) + b2
 
-    def output(x, _, params):
+    def output(x, u, params):
         _, _, C, *_, W4, W5, b3, b4 = params
         return C @ x + W5 @ sigmoid(W4 @ x + b3) + b4
 

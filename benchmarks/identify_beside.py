@@ -90,11 +90,7 @@ def run(package: str, python: str, folder: Path, record: str, seconds: float, se
             [python, *words], env={**environment, **ONE_THREAD}, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            return {
-                "error": done.stderr.strip().splitlines()[-1]
-                if done.stderr.strip()
-                else f"exit status {done.returncode}"
-            }
+            return {"error": done.stderr.strip()[-500:] or f"exit status {done.returncode}"}
         found = np.load(out)
         y_hat = found["y_hat"]
         if package != "robustctl":

@@ -95,9 +95,9 @@ def run(package: str, python: str, folder: Path, record: str, seconds: float, se
         y_hat = found["y_hat"]
         if package != "robustctl":
             y_hat = rc.data.Scaling.fit(train).undo_y(y_hat)
-        scores = channel_scores(
-            test, (np.array(y_hat),), HEAD + (np.isnan(y_hat).any(axis=1)[HEAD:].sum()).item()
-        )
+        # A delay makes the first samples that are simulated later ones.
+        skipped = max(HEAD, int(np.isnan(y_hat).any(axis=1).sum()))
+        scores = channel_scores(test, (np.array(y_hat),), skipped)
         return {
             "test_nrmse": scores.pooled_nrmse(),
             "cpu_seconds": round(float(found["cpu"]), 1),

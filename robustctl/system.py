@@ -134,6 +134,10 @@ class System(Certifiable):
         """Return, of a controller, what the actuators can do with its outputs, which may exceed it; None where unknown."""
         return None
 
+    def trained_ranges(self) -> dict[str, list[list[float]]] | None:
+        """Return lowest and highest values of inputs `u` and outputs `y` of the record that it was trained on; None where unknown."""
+        return None
+
     @abc.abstractmethod
     def init_state(self) -> PyTree:
         """Return the state that a rollout starts from when none is given."""

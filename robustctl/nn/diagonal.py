@@ -10,7 +10,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..lft import float64
 from ..linalg import contraction, headroom, slack
@@ -187,13 +186,3 @@ def _modes(rng: np.random.Generator, real: int, pairs: int, memory: tuple[float,
     angle = np.minimum(rng.uniform(0, 2 * math.pi, pairs) / tau[:pairs], 0.9 * math.pi)
     # sigmoid(2 q) = e^(-2 / tau)
     return [-1 / tau - np.log(-np.expm1(-2 / tau)) / 2, angle]
-
-
-def check_memory(memory: tuple[float, float]) -> None:
-    """Raise `InvalidModelError` unless a memory is two finite time constants in order."""
-    shortest, longest = memory
-    if not (is_positive(shortest) and is_positive(longest) and shortest <= longest):
-        raise InvalidModelError(
-            f"memory must be two finite time constants, 0 < shortest <= longest, samples, got {memory}; at a rate of 1 an infinite one "
-            "is an integrator, which has no gain bound"
-        )

@@ -18,9 +18,8 @@ from ..pytrees import fields_of
 from ..registry import registered
 from ..system import System, step_by_step
 from .arrays import check_free, check_one, check_shapes, free_dtype
-from .diagonal import check_memory
 from .guarantee import Guarantee, Guaranteed
-from .initializers import draw, lecun_normals, split
+from .initializers import check_memory, draw, lecun_normals, split
 from .inverse import invert_contraction
 from .lure import port_shapes, scaled_rows
 from .numpy_maps import contraction_of, in_numpy, zeros

@@ -24,7 +24,7 @@ from ..system import System
 from .activations import Activation
 from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bypass import BypassLBDN, BypassNetwork
-from .diagonal import DiagonalParameters, DiagonalRecurrence, check_memory
+from .diagonal import DiagonalParameters, DiagonalRecurrence
 from .guarantee import Guaranteed, Lipschitz
 from .initializers import check_memory, split
 from .lipschitz import bounded

@@ -38,6 +38,8 @@ from .step_times import IN_A_ROW
 from .step_times import in_c as steps_in_c
 
 WARM_UP, WINDOW, STRIDE, BATCH, LEARNING_RATE = 32, 256, 64, 32, 5e-3
+MOST_WINDOWS = 512
+"""About so many windows of a long record are an epoch."""
 FEW, MORE = 2, 12
 """Epochs whose times are compared."""
 GAMMA = 20.0
@@ -139,7 +141,7 @@ def compared(name: str, read: Records, model: str, options: argparse.Namespace) 
     train, tests = read
     kw: dict[str, Any] = {"nu": train.nu, "ny": train.ny, "dtype": jnp.float32}
     n = sized(MODELS[model], options.weights, kw)
-    pieces = windows(train, WARM_UP + WINDOW, STRIDE)
+    pieces = windows(train, WARM_UP + WINDOW, max(STRIDE, train.samples // MOST_WINDOWS))
     problem = rc.train.Identification(
         pieces, initial=rc.train.warm_up(WARM_UP), batch_size=min(BATCH, len(pieces.experiments)), scaling=rc.data.Scaling.fit(train)
     )  # fmt: skip
@@ -170,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--weights", type=int, default=4000)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of the CPU, for a training")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the CPU, for a training")
     parser.add_argument("--prove", type=float, default=60.0, help="seconds at most for a proof")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--records", nargs="+", help="default: all")

@@ -147,11 +147,12 @@ def compared(name: str, read: Records, model: str, options: argparse.Namespace) 
     )  # fmt: skip
     made = [MODELS[model](n, {**kw, "key": jr.key(seed)}) for seed in options.seeds]
     epochs = epochs_within(problem, made[0], options.seconds)
+    steps = epochs * -(-len(pieces.experiments) // problem.batch_size)
     errors, seconds, fitted = [], [], None
     for seed, start in zip(options.seeds, made, strict=True):
         begin = time.process_time()
         fitted = rc.train.train(
-            problem, start, epochs=epochs, optimizer=cosine_adam(LEARNING_RATE, epochs), monitor=None, key=jr.key(seed)
+            problem, start, epochs=epochs, optimizer=cosine_adam(LEARNING_RATE, steps), monitor=None, key=jr.key(seed)
         )  # fmt: skip
         seconds.append(time.process_time() - begin)
         errors.append(nrmse(fitted.model, tests))

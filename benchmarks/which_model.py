@@ -142,12 +142,13 @@ def compared(name: str, read: Records, model: str, options: argparse.Namespace) 
     kw: dict[str, Any] = {"nu": train.nu, "ny": train.ny, "dtype": jnp.float32}
     n = sized(MODELS[model], options.weights, kw)
     pieces = windows(train, WARM_UP + WINDOW, max(STRIDE, train.samples // MOST_WINDOWS))
+    batch = min(BATCH, len(pieces.experiments))
     problem = rc.train.Identification(
-        pieces, initial=rc.train.warm_up(WARM_UP), batch_size=min(BATCH, len(pieces.experiments)), scaling=rc.data.Scaling.fit(train)
-    )  # fmt: skip
+        pieces, initial=rc.train.warm_up(WARM_UP), batch_size=batch, scaling=rc.data.Scaling.fit(train)
+    )
     made = [MODELS[model](n, {**kw, "key": jr.key(seed)}) for seed in options.seeds]
     epochs = epochs_within(problem, made[0], options.seconds)
-    steps = epochs * -(-len(pieces.experiments) // problem.batch_size)
+    steps = epochs * -(-len(pieces.experiments) // batch)
     errors, seconds, fitted = [], [], None
     for seed, start in zip(options.seeds, made, strict=True):
         begin = time.process_time()

@@ -94,6 +94,7 @@ MODELS = {
     "ParaGRU": dict(cls=rc.nn.ParaGRU),
     "LSTM": dict(cls=rc.nn.LSTM),
     "static": dict(cls=rc.nn.LipschitzStatic, gamma=2.0, hidden=(4,)),
+    "input-convex": dict(cls=rc.nn.InputConvexRNN, gamma=2.0),
     "stack": dict(cls=rc.nn.Stack, states=3, layers=2, nv=2, hidden=(4,), gamma=2.0),
     "innovation": dict(cls=rc.nn.InnovationR2DN, nv=4, hidden=(5,)),
     "observer": dict(cls=rc.nn.ContractingR2DN, nv=4, hidden=(5,)),
@@ -122,6 +123,7 @@ CONTROLLERS = {
     "prepared R2DN": lambda: explicit("R2DN").prepare(),
     "R2DN with a bypass": lambda: with_phi(rc.nn.BypassLBDN),
     "R2DN of orthogonal layers": lambda: with_phi(rc.nn.Orthogonal),
+    "LPV": lambda: rc.nn.LPV(rc.nn.Lipschitz(2.0), nu=3, nx=3, nv=4, ny=1, schedule=(1,), key=KEY).explicit(),
     "average": lambda: average(),
     "prepared average": lambda: average().prepare(),
     "scaled": lambda: rc.Rescaled(
@@ -183,6 +185,14 @@ CONTROLLERS = {
     "reference governor": governor,
     "tube MPC": lambda: (
         classical.tube_mpc(tanks(), [1.0, 1.0], 1.0, [0.02, 0.02], horizon=3, x_high=12.0).controller
+    ),
+    "convex MPC": lambda: classical.convex_mpc(
+        rc.nn.InputConvexRNN(nu=1, nx=3, ny=2, gamma=2.0, direct=False, key=KEY),
+        classical.ConvexCost(y_weight=1.0, u_weight=0.1),
+        u_low=0.0,
+        u_high=2.0,
+        y_high=[1.0, np.inf],
+        horizon=3,
     ),
     "series": lambda: loops.Series(loops.Delay(jnp.zeros(1), 3), loops.Series(lag(), loops.zero_gain(1, 2))),
     "loop": lambda: loops.feedback(cart(), design().controller),

@@ -7,6 +7,7 @@ import numpy as np
 import robustctl as rc
 from robustctl.nn.bypass import BypassNetwork
 from robustctl.nn.orthogonal import OrthogonalNetwork
+from robustctl.nn.scheduled_product import HouseholderProduct
 
 
 def rational(a) -> np.ndarray:
@@ -37,6 +38,8 @@ def proves(system, certificate) -> bool:
         ]
         bounded = all(map(network_bounded, system.networks, bounds))
         return bounded and positive_definite(-stack_dissipation(system, P, bounds))
+    if isinstance(system, rc.nn.InputConvexSystem):
+        return positive_definite(-neurons_dissipation(system, P))
     bound = Fraction(1)
     if isinstance(system, rc.nn.ExplicitR2DN):
         bound = Fraction(certificate.phi_bound) * (1 + Fraction(1, 10**11))
@@ -89,11 +92,18 @@ def stack_dissipation(system, P, bounds) -> np.ndarray:
     return M
 
 
+def factors_bounded(phi: HouseholderProduct) -> bool:
+    """Every factor `I - beta k k'` that runs has a norm of at most one: its one other eigenvalue is `1 - beta |k|^2`."""
+    return all(0 <= beta * (k @ k) <= 2 for k, beta in zip(rational(phi.k), rational(phi.beta), strict=True))
+
+
 def network_bounded(phi, bound: Fraction) -> bool:
     """The layers' bounds multiply to at most `bound`: each float64 bound is checked exactly, a little raised."""
     if isinstance(phi, BypassNetwork):
         M, H = bypass_inequality(phi)
         return positive_definite(bound**2 * M - H.T @ H)
+    if isinstance(phi, HouseholderProduct):
+        return factors_bounded(phi) and bound >= 1
     product, raised = Fraction(1), 1 + Fraction(1, 10**12)
     if isinstance(phi, OrthogonalNetwork):
         for layer in phi.layers:
@@ -199,3 +209,15 @@ def network_rows(system) -> tuple:
     w = rational(system.phi.W) @ h
     Y = C2 @ X0 + D21 @ w + D22 @ U
     return A @ X0 + B1 @ w + B2 @ U, X0, np.vstack(pres), np.vstack(Zs), Y, U
+
+
+def neurons_dissipation(system, P) -> np.ndarray:
+    """M of an input-convex network, whose next states are its neurons' outputs, with a multiplier of each."""
+    U, Wu, C, D = (rational(a) for a in (system.U, system.W, system.C, system.D))
+    rate, gamma, T = Fraction(float(system.rate)), Fraction(float(system.gamma)), system.claim.multipliers
+    T = rational(np.eye(len(U)) if T is None else np.diag(T[0]))
+    nx = len(U)
+    x, w, u = np.split(rational(np.eye(2 * nx + Wu.shape[1])), [nx, 2 * nx])
+    v, y = U @ x + Wu @ u, C @ x + D @ u
+    M = w.T @ P @ w - rate**2 * x.T @ P @ x + y.T @ y / gamma - gamma * u.T @ u
+    return M + w.T @ T @ v + v.T @ T @ w - 2 * w.T @ T @ w

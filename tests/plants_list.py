@@ -9,6 +9,7 @@ from robustctl.plants import (
     HoldBall,
     HoldLevels,
     HoldProfile,
+    HoldTemperature,
     Hover,
     LinearPlant,
     MagneticSuspension,
@@ -17,6 +18,7 @@ from robustctl.plants import (
     ReactionDiffusion,
     RotaryPendulum,
     Sampled,
+    StirredTankReactor,
     Task,
     TwoTanks,
 )
@@ -34,6 +36,7 @@ PLANTS = {
     "planar quadrotor": (PlanarQuadrotor, Hover, 0.02, 1),
     "two tanks": (TwoTanks, HoldLevels, 2.0, 1),
     "quadruple tank": (QuadrupleTank, HoldLevels, 2.0, 1),
+    "stirred tank reactor": (StirredTankReactor, HoldTemperature, 2.0, 20),
     "reaction-diffusion": (ReactionDiffusion, HoldProfile, 0.02, 1),
 }
 """Name: plant, its task, sample time in seconds, solver steps a sample."""

@@ -203,3 +203,16 @@ def test_memory_of_a_gradient_is_that_of_the_states():
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(cost) < temporaries(plain_cost) / 4
+
+
+def test_a_gradient_of_a_long_record_needs_little_more_than_its_states_and_inputs():
+    samples, nx = 100_000, 8
+    model = rc.nn.ContractingR2DN(nu=1, nx=nx, nv=16, ny=1, hidden=(32,), key=jr.key(0), dtype=jnp.float32)
+    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+
+    def loss(arrays, us, ys):
+        return jnp.mean((rc.rollout(eqx.combine(arrays, rest).explicit(), us).ys - ys) ** 2)
+
+    record = jax.ShapeDtypeStruct((samples, 1), jnp.float32)
+    needed = jax.jit(jax.grad(loss)).lower(arrays, record, record).compile().memory_analysis()
+    assert needed.temp_size_in_bytes <= 1.3 * 4 * samples * (nx + 1)

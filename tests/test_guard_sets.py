@@ -158,6 +158,35 @@ def test_no_disturbance_leads_a_guarded_loop_out_and_a_control_is_always_found(n
     assert counts[:, 2].sum() == 0 and (counts[:, 1] > 5).all()
 
 
+def test_a_fallback_with_memory_is_predicted_from_its_own_state():
+    """From every control that is let through, the fallback's trajectory, computed here by NumPy from all it has read, keeps the limits."""
+    Ac, Bc, Cc, Dc = np.array([[0.9]]), np.array([[0.1, 0.1]]), np.array([[-0.4]]), -K
+    states = StateLimits(LIMITS.C[:4], LIMITS.limit[:4])
+    with jax.enable_x64(True):
+        fallback = rc.StateSpace(Ac, Bc, Cc, Dc, dt=DT)
+        filter = Predicted(mass(), states, 25, **BOX)
+        guarded = Guarded(law([[8.0, 1.0]], 3.0), filter, fallback)
+        step, state = eqx.filter_jit(lambda x, y: guarded.step(x, y)), guarded.init_state()
+        x, memory, least, without = np.zeros(2), np.zeros(1), [], []
+        for _ in range(40):
+            state, u = step(state, jnp.asarray(x))
+            after, memory = A @ x + B @ np.asarray(u), Ac @ memory + Bc @ x
+            x = after
+            if state.outcome == loops.Outcome.FALLBACK:
+                continue
+            for found, c in ((least, memory), (without, 0 * memory)):
+                z, room = x, []
+                for _ in range(25):
+                    room.append(inside(states, z))
+                    control = np.clip(Cc @ c + Dc @ z, -1, 1)
+                    z, c = A @ z + B @ control, Ac @ c + Bc @ z
+                found.append(min(room))
+    assert len(least) > 20 and state.counts[1] > 5
+    # At the limit, which is where another state of the fallback would not have led.
+    assert -1e-6 < min(least) < 1e-3
+    assert np.abs(np.subtract(least, without)).max() > 1e-2
+
+
 def test_beyond_the_assumed_size_it_is_counted():
     with jax.enable_x64(True):
         guarded = Guarded(law([[8.0, 1.0]], 3.0), filters()["polytope"], law())
@@ -204,13 +233,18 @@ def test_an_observer_without_a_bound_is_refused():
     estimator, limit = classical.kalman(sampled, [1.0], [0.1]).estimator, StateLimits([[1.0]], [1.0])
     assert estimator is not None
 
-    def made(error):
+    def made(error, inside=lambda guard: guard):
         filter = AllOf((Limits([-1.0], [1.0]), loops.Barrier(sampled, limit, 0.2, error=error)))
-        return classical.EstimateFeedback(estimator, Guarded(scalar(3.0), filter, scalar(0.5)))
+        return classical.EstimateFeedback(estimator, inside(Guarded(scalar(3.0), filter, scalar(0.5))))
 
-    assert isinstance(made([0.1]), rc.System)
-    with pytest.raises(InvalidModelError, match="must have a bound of its error"):
-        made(None)
+    for inside in (
+        lambda guard: guard,
+        lambda guard: loops.Series(guard, scalar(1.0)),
+        lambda guard: rc.Delayed(guard, (1,)),
+    ):
+        assert isinstance(made([0.1], inside), rc.System)
+        with pytest.raises(InvalidModelError, match="must have a bound of its error"):
+            made(None, inside)
     with pytest.raises(InvalidModelError, match="must have a bound, finite"):
         made([np.inf])
 

@@ -171,6 +171,8 @@ def test_a_lipschitz_policy_imitates_a_saturating_expert(scenario, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"round_0", "round_1"}
     found = rc.certify(fitted.model, prove=False)
     assert found.holds and np.isfinite(found.gamma)
+    # A feedback loop takes no policy with another sample time than its plant's.
+    assert fitted.model.dt == 0.1
     ys = jr.uniform(jr.key(6), (200, 2), minval=-1.0, maxval=1.0)
     wanted, got = rc.rollout(Expert(), ys).ys, rc.rollout(fitted.model.explicit(), ys).ys
     assert jnp.sqrt(jnp.mean((got - wanted) ** 2)) < 0.2 * jnp.std(wanted)

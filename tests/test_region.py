@@ -85,6 +85,44 @@ def test_the_region_is_large(found):
     assert "push: may be up to 0.2" in text and "assumed: the rounding of a sample is not counted" in text
 
 
+def test_a_guard_keeps_another_controller_in_the_region_of_its_fallback(found):
+    """The fallback keeps the ellipsoid by the region's proof; what the filter lets through ends in it whatever the push does."""
+    sampled = loop_of().plant
+    fallback, bold = (
+        rc.loops.Gain(-jnp.asarray([k]), jnp.zeros(2), jnp.zeros(1)) for k in ([9.0, 4.0], [-2.0, 0.5])
+    )
+    # The push moves the speed by at most its size times the sample, and the angle by half of that times the sample; 5 % for the curve.
+    moved = 1.05 * 0.2 * np.array([0.05**2 / 2, 0.05])
+    P = found.plant_P
+    # Of all values of the control that was applied last, the least V.
+    last = -np.linalg.solve(found.P[2:, 2:], found.P[2:, :2])
+    np.testing.assert_allclose(
+        np.vstack([np.eye(2), last]).T @ found.P @ np.vstack([np.eye(2), last]), P, rtol=1e-12
+    )
+    tube, inside = rc.loops.Tube(P, found.rate, moved), rc.loops.Ellipsoid(P, found.middle[:2])
+    filter = rc.loops.Predicted(Sampled(Pendulum(), 0.05), inside, 1, tube=tube, low=[-10.0], high=[10.0])
+    rng, pushes = np.random.default_rng(0), np.array([-0.2, 0.0, 0.2])
+    states, d = found.sample(rng, 40)[:, :2] * rng.uniform(0, 1, (40, 1)), rng.choice(pushes, (40, 100, 1))
+    guarded, alone = (rc.loops.feedback(sampled, c) for c in (rc.loops.Guarded(bold, filter, fallback), bold))
+
+    def largest(loop):
+        start = loop.init_state()
+        step = eqx.filter_jit(
+            lambda xs, d: jax.vmap(lambda x, d: loop.step(x, sampled.undisturbed()._replace(d=d))[0])(xs, d)
+        )
+        xs = jax.vmap(lambda x: eqx.tree_at(lambda s: s[0].x, start, x))(jnp.asarray(states, float))
+        seen = []
+        for k in range(d.shape[1]):
+            xs = step(xs, jnp.asarray(d[:, k], float))
+            seen.append(np.einsum("bi,ij,bj->b", xs[0].x, P, xs[0].x))
+        return np.max(seen), xs
+
+    most, (_, guard) = largest(guarded)
+    assert most <= 1 + 1e-6 < largest(alone)[0]
+    counts = np.asarray(guard.counts)
+    assert counts[:, 1].sum() > 100 and counts[:, 2].sum() < counts.sum() / 2
+
+
 @pytest.mark.slow
 def test_a_nonlinear_model_in_the_controller_has_the_box_too():
     sampled = Sampled(Pendulum(), 0.05, Imperfections(saturate=True))

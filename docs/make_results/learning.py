@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from robustctl.problems import f16, records
 
 from .markdown import number, published, spread, table
+from .speed import rows_of
 
 Results = dict[str, dict]
 NAMES = {
@@ -75,6 +76,11 @@ def f16_nrmse(results: Results) -> str:
         )
         for model, r in there.items()
     ]
+    rows += [
+        (f"{model}, average of {len(r['average']['seeds'])} seeds", *_levels_of(r["average"]["test"], levels))
+        for model, r in there.items()
+        if len(r.get("average", {}).get("seeds", ())) > 1
+    ]
     known = [(name, value, *[None] * len(levels)) for name, value in f16.REFERENCES.items()]
     return table(("", "all levels", *(f"level {level}" for level in levels)), rows + known if rows else [])
 
@@ -87,6 +93,10 @@ def f16_rmse(results: Results) -> str:
         for level in _levels(there)
     ]
     return table(("RMSE, m/s²", *f16.OUTPUTS), rows)
+
+
+def _levels_of(scores: dict, levels: list[str]) -> list[float]:
+    return [scores["nrmse"], *(scores["nrmse_by_level"][level] for level in levels)]
 
 
 def _levels(there: dict[str, dict]) -> list[str]:
@@ -203,7 +213,23 @@ def controllers(results: Results, name: str) -> str:
     return table(("", *(results[name]["table"][0]["values"] if rows else ())), rows)
 
 
+def reactor(results: Results) -> str:
+    """Write the controllers of the reactor."""
+    keys = ("cost", "largest_excess_K", "mean_excess_K", "spread", "step_ms")
+    rows = [(r["controller"], *map(r.get, keys)) for r in rows_of(results, "convex_reactor", "rows")]
+    return table(
+        ("controller", "cost", "largest excess, K", "mean excess, K", "spread over starts", "step, ms"), rows
+    )
+
+
+def reactor_models(results: Results) -> str:
+    """Write the models of the reactor."""
+    found = results.get("convex_reactor", {}).get("models", {})
+    rows = [(name, r.get("weights"), *r["nrmse"], r.get("training_cpu_s")) for name, r in found.items()]
+    return table(("model", "weights", "NRMSE, concentration", "NRMSE, temperature", "training, s"), rows)
+
+
 TABLES = {f.__name__: f for f in (
     f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, controllers,
-    shaking,
+    shaking, reactor, reactor_models,
 )}  # fmt: skip

@@ -82,6 +82,21 @@ class Region:
         tuples = {name: tuple(fields.pop(name)) for name in ("states", "assumptions", "reference")}
         return cls(proof=RegionProof.from_fields(fields.pop("proof")), **arrays, **tuples, **fields)
 
+    @property
+    def plant_P(self) -> np.ndarray:
+        """P of the plant's states alone, of all values of the others, (nx, nx): the region's projection.
+
+        ::
+
+            P11 - P12 P22^-1 P21
+
+        Of a loop whose controller has no state, about a plant without delay and rate limit, the plant's states do not leave it, whatever
+        the others are: it is the P of a `rc.loops.Ellipsoid` for a filter.
+        """
+        n = len(self.states)
+        own, other = self.P[:n, :n], self.P[n:, n:]
+        return own - self.P[:n, n:] @ np.linalg.solve(other, self.P[n:, :n])
+
     def level(self, state: PyTree) -> float:
         """Return V of a state of the loop, in its own form or as a vector; it is in the region where V is at most 1.
 

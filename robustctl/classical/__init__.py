@@ -2,6 +2,9 @@
 
 from .convert import from_control as from_control
 from .convert import to_control as to_control
+from .convex_cost import ConvexCost as ConvexCost
+from .convex_mpc import ConvexMPC as ConvexMPC
+from .convex_mpc import convex_mpc as convex_mpc
 from .ekf import ExtendedKalmanFilter as ExtendedKalmanFilter
 from .ekf import extended_kalman as extended_kalman
 from .generalized import closed_loop as closed_loop

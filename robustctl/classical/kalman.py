@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, PyTree
 from ..affine import affine_form
 from ..errors import InvalidModelError
 from ..lft import LFT, is_linear
-from ..loops import Guarded
 from ..loops.parts import Of
 from ..registry import registered
 from ..system import StrictlyProper, System
@@ -125,7 +124,7 @@ class EstimateFeedback(System):
       `ExtendedKalmanFilter`
     - `law`: a system from the state to the control, for example the controller of `lqr` or `mpc`
 
-    **Raises:** `InvalidModelError` for a `Guarded` law with a filter that reads states and has no bound of the estimate's error.
+    **Raises:** `InvalidModelError` for a law with a guard inside whose filter reads states and has no bound of the estimate's error.
 
     **Example:** ::
 
@@ -140,7 +139,7 @@ class EstimateFeedback(System):
 
     def __check_init__(self):
         """Refuse a guard that takes the estimate for the state."""
-        if isinstance(self.law, Guarded) and self.law.filter.unbounded_state:
+        if self.law.unbounded_state:
             raise InvalidModelError(
                 "a guard that reads an estimate must have a bound of its error, and a filter of this one has none; give the filter error=, "
                 "for example rc.observers.error_bound(...).ultimate()"

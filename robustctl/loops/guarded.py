@@ -192,6 +192,12 @@ class Guarded(System):
         """Number of references, without which it works too."""
         return min(self.controller.references, self.fallback.references)
 
+    @property
+    @override
+    def unbounded_state(self) -> bool:
+        """Whether the filter reads a state and has no bound of its error."""
+        return self.filter.unbounded_state or super().unbounded_state
+
     @override
     def output_limits(self) -> SignalLimits | None:
         return self.filter.output_limits()

@@ -80,8 +80,8 @@ class Ellipsoid(StateSet):
 
         h(x) = 1 - sqrt((x - middle)' P (x - middle))
 
-    The root makes h fall by at most `|e|_P` with an error e of the state. `P` is for example that of a certificate or of
-    `rc.certificates.region`, whose loop is proven not to leave it.
+    The root makes h fall by at most `|e|_P` with an error e of the state. `P` is for example that of a certificate or
+    `plant_P` of `rc.certificates.region`, whose loop is proven not to leave it.
 
     **Arguments:**
 

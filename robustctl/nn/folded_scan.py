@@ -98,10 +98,14 @@ def in_chunks(activation, adjoint, lay: Layout, weights, dx_final, data):
         x_bar, weights_bar, us_bar = _chunk(activation, adjoint, lay, weights, x_bar, *part)
         return (x_bar, jax.tree.map(jnp.add, total, weights_bar)), us_bar
 
+    def chunk_at(carry, start):
+        # Cut out of the whole: a scan over reshaped arrays would copy them, the states too.
+        return chunk(carry, jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), data))
+
     # Chunks of one size are one compiled loop body; the samples left over come first in time, so last in the way back.
-    blocks = jax.tree.map(lambda a: a[first:].reshape(samples // size, size, *a.shape[1:]), data)
+    starts = jnp.arange(first, samples, size)
     carry: Any = (dx_final, jax.tree.map(jnp.zeros_like, weights))
-    carry, by_chunk = lax.scan(chunk, carry, blocks, reverse=True)
+    carry, by_chunk = lax.scan(chunk_at, carry, starts, reverse=True)
     us_bar = jnp.reshape(by_chunk, (samples - first, *us.shape[1:]))
     if first:
         carry, head = chunk(carry, jax.tree.map(lambda a: a[:first], data))

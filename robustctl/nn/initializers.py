@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..checks import is_positive
 from ..errors import InvalidModelError
 from ..lft import block_diagonal
 from ..linalg import slack
@@ -55,6 +56,16 @@ def lecun_normals(key: PRNGKeyArray, shapes: Shapes, dtype: Any, scale: float = 
 
 def _normals(rng: np.random.Generator, shapes: Shapes) -> list[np.ndarray]:
     return [rng.standard_normal(shape) / math.sqrt(max(shape[-1], 1)) for shape in shapes]
+
+
+def check_memory(memory: tuple[float, float]) -> None:
+    """Raise `InvalidModelError` unless two time constants, samples, are finite and in order."""
+    shortest, longest = memory
+    if not (is_positive(shortest) and is_positive(longest) and shortest <= longest):
+        raise InvalidModelError(
+            f"memory must be two finite time constants, 0 < shortest <= longest, samples, got {memory}; at a rate of 1 an infinite one "
+            "is an integrator, which has no gain bound"
+        )
 
 
 class LinearPart(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import check_gamma, check_rate, check_sizes, is_positive
+from ..checks import check_gamma, check_rate, check_sizes
 from ..errors import InvalidModelError
 from ..lft import LFT, Claim, block_diagonal
 from ..linalg import exact_map
@@ -26,7 +26,7 @@ from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .bypass import BypassLBDN, BypassNetwork
 from .diagonal import DiagonalParameters, DiagonalRecurrence
 from .guarantee import Guaranteed, Lipschitz
-from .initializers import split
+from .initializers import check_memory, split
 from .lipschitz import bounded
 from .numpy_maps import zeros
 
@@ -222,7 +222,7 @@ class Stack(Guaranteed):
     ):  # fmt: skip
         nv = states if nv is None else nv
         check_sizes(nu=nu, ny=ny, states=states, layers=layers, nv=nv)
-        _check_memory(memory)
+        check_memory(memory)
         dtype = free_dtype(dtype)
         self.guarantee = Lipschitz(gamma, rate, trainable=train_gamma).for_ports(nu, ny, dtype)
         keys = split(key, 2 * layers - 1)
@@ -250,12 +250,3 @@ class Stack(Guaranteed):
         """Return the model with its output scaled down by `factor`."""
         last = self.recurrences[-1]
         return eqx.tree_at(lambda m: m.recurrences[-1], self, last.quiet(factor))
-
-
-def _check_memory(memory: tuple[float, float]) -> None:
-    shortest, longest = memory
-    if not (is_positive(shortest) and is_positive(longest) and shortest <= longest):
-        raise InvalidModelError(
-            f"memory must be two finite time constants, 0 < shortest <= longest, samples, got {memory}; at a rate of 1 an infinite one "
-            "is an integrator, which has no gain bound"
-        )

@@ -17,6 +17,8 @@ from .plant import parameter as parameter
 from .plant import randomized as randomized
 from .reaction_diffusion import HoldProfile as HoldProfile
 from .reaction_diffusion import ReactionDiffusion as ReactionDiffusion
+from .reactor import HoldTemperature as HoldTemperature
+from .reactor import StirredTankReactor as StirredTankReactor
 from .rotary_pendulum import BalanceArm as BalanceArm
 from .rotary_pendulum import RotaryPendulum as RotaryPendulum
 from .sampled import Imperfections as Imperfections

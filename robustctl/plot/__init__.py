@@ -5,6 +5,7 @@ Show it as the last line of a notebook cell, or write it with `figure.savefig("n
 
 from .best_linear import best_linear as best_linear
 from .correlations import residuals as residuals
+from .deviation import deviation as deviation
 from .disproof import counterexample as counterexample
 from .errors import model_error as model_error
 from .histories import training as training

@@ -136,7 +136,7 @@ def _plain(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
 
 
 def _like(leaf: jax.Array | np.ndarray, array: np.ndarray) -> jax.Array | np.ndarray:
-    if isinstance(leaf, np.ndarray):
+    if type(leaf) is np.ndarray:
         return array
     values = jnp.asarray(array)
     return jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if is_key(leaf) else values

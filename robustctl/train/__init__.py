@@ -1,5 +1,15 @@
 """Training: problems, the engine, initial states, and short forms that train a model, a policy or many seeds."""
 
+from .contracting_loop import ContractingLoop as ContractingLoop
+from .demonstrations import Contradiction as Contradiction
+from .demonstrations import Demonstrations as Demonstrations
+from .demonstrations import contradiction as contradiction
+from .deviation import DeviationBound as DeviationBound
+from .deviation import deviation_bound as deviation_bound
+from .expert_answers import Constant as Constant
+from .expert_answers import ExpertAnswers as ExpertAnswers
+from .expert_answers import ask as ask
+from .expert_answers import held_out_error as held_out_error
 from .fit import fit as fit
 from .fitted_model import FittedModel as FittedModel
 from .health import Trouble as Trouble
@@ -15,6 +25,8 @@ from .initial_state import learned_state as learned_state
 from .initial_state import linear_warm_up as linear_warm_up
 from .initial_state import warm_up as warm_up
 from .initial_state import zero_state as zero_state
+from .lipschitz_optimum import LipschitzOptimum as LipschitzOptimum
+from .lipschitz_optimum import lipschitz_optimum as lipschitz_optimum
 from .long_run import long_run as long_run
 from .losses import ChannelWeights as ChannelWeights
 from .losses import Huber as Huber

@@ -18,6 +18,7 @@ from ..runs.run_folder import Run, inside
 from ..scenario import Episode, Scenario
 from ..system import Parameterization, System
 from ..trajectory import rollout
+from .demonstrations import Demonstrations, check_consistent, in_parallel, stateless
 from .fit import IDENTIFICATION
 from .identification import Fit, Identification
 from .policy import draw_episodes
@@ -57,7 +58,7 @@ class Imitation:
 )  # fmt: skip
 def imitate(
     parameterization: Parameterization,
-    imitation: Imitation,
+    imitation: Imitation | Demonstrations,
     *,
     epochs: int = 500,
     optimizer: optax.GradientTransformation | None = None,
@@ -65,32 +66,43 @@ def imitate(
     monitor: Monitor | None = SHOWN,
     key: PRNGKeyArray,
 ) -> Fit:
-    """Fit a policy to what an expert does from the same outputs, on episodes that the policy itself visits.
+    """Fit a policy to what an expert does from the same outputs, on episodes that the policy visits or on records of the expert.
 
     ::
 
         min over free arrays   mean |policy(y) - expert(y)|^2,    y from loops with the expert, then with the policy
 
-    The first round visits the expert's own loops; each further one adds loops of the policy fitted so far,
-    labeled with what the expert would have done, so that the policy learns to return from its own
-    errors. Source: Ross, Gordon, Bagnell, "A reduction of imitation learning and structured prediction to
-    no-regret online learning" (DAgger), AISTATS 2011, Algorithm 3.1 with beta = 0 after the first round.
+    An expert that can be asked is an `Imitation`. The first round visits the expert's own loops; each further one adds loops of the
+    policy fitted so far, labeled with what the expert would have done, so that the policy learns to return from its own errors.
+    Source: Ross, Gordon, Bagnell, "A reduction of imitation learning and structured prediction to no-regret online learning"
+    (DAgger), AISTATS 2011, Algorithm 3.1 with beta = 0 after the first round.
 
-    A log of measured outputs and an expert's controls needs no loop: `fit` takes it as a record with the outputs for
-    inputs.
+    An expert that cannot be asked, for example an operator, has left a log: `Demonstrations`. The policy is fitted to it once; on
+    states that are not in the log nothing is known of the expert. How far the policy's loop can be from the expert's:
+    `rc.train.deviation_bound`.
 
     **Arguments:**
 
     - `parameterization`: a policy, `LipschitzStatic` or a recurrent one, from outputs to controls.
-    - `imitation`: expert, scenario and rounds.
+    - `imitation`: expert, scenario and rounds, or the demonstrations of an expert.
     - `epochs`: of each round.
     - `run`: each round has a run folder in this one, `round_0` and so on.
     - `optimizer`: see `train`.
     - `monitor`: see `train`.
     - `key`: see `train`.
 
-    **Raises:** `RobustctlError` for loops that leave finite numbers; what `train` raises.
+    **Raises:** `RobustctlError` for loops that leave finite numbers, and for demonstrations that contradict each other by more than a
+    policy without state and with a Lipschitz constant can follow, with the two samples; what `train` raises.
     """
+    if isinstance(imitation, Demonstrations):
+        record = imitation.as_record()
+        if stateless(parameterization):
+            check_consistent(imitation, parameterization)
+            record = in_parallel(record)
+        problem = Identification(record)
+        return train(
+            problem, parameterization, epochs=epochs, optimizer=optimizer, run=run, monitor=monitor, key=key
+        )
     draw_key, fit_key = jr.split(key)
     seen, done, driver = [], [], imitation.expert
     fitted: Fit | None = None
@@ -103,7 +115,7 @@ def imitate(
         seen += list(np.asarray(y, float))
         done += list(np.asarray(u, float))
         folder = None if run is None else inside(run, f"round_{k}")
-        record = _record(seen, done)
+        record = from_arrays(seen, done, _sample_time(imitation, batch), name="expert")
         problem = Identification(
             _filled(record, imitation.episodes * imitation.rounds), scaling=Scaling.fit(record)
         )
@@ -129,9 +141,10 @@ def _visit(scenario: Scenario, driver: System, expert: System, batch: Episode):
     return jax.vmap(one)(batch)
 
 
-def _record(seen: list, done: list) -> Record:
-    """One sample is one step: the time axis of a policy has no unit here."""
-    return from_arrays(seen, done, 1.0, name="expert")
+def _sample_time(imitation: Imitation, batch: Episode) -> float:
+    """Return the sample time of the loops, 1 where they have none."""
+    loop = eqx.filter_eval_shape(lambda e: imitation.scenario.loop(imitation.expert, e.plant), batch)
+    return loop.dt or 1.0
 
 
 def _filled(record: Record, count: int) -> Record:

@@ -182,18 +182,18 @@ def main() -> None:
     parser.add_argument("--f16", type=Path, help="folder of the F-16's records")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    results = json.loads(options.out.read_text()) if options.out.exists() else {"linear": {}, "runs": []}
+    results = json.loads(options.out.read_text()) if options.out.exists() else {"linear": {}, "rows": []}
     for name, read in records(options.data, options.f16).items():
         if options.records and name not in options.records:
             continue
-        known = {run["model"] for run in results["runs"] if run["record"] == name}
+        known = {row["model"] for row in results["rows"] if row["record"] == name}
         if not (missing := [model for model in options.models if model not in known]):
             continue
         data = read()
         if name not in results["linear"]:
             results["linear"][name] = nrmse(rc.identify.subspace(data[0]).model, data[1])
         for model in missing:
-            results["runs"].append(compared(name, data, model, options))
+            results["rows"].append(compared(name, data, model, options))
             settings = {"weights": options.weights, "seconds": options.seconds, "seeds": options.seeds}
             write_json(options.out, {**provenance(options.seeds[0]), **settings, **results})
 

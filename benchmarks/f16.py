@@ -32,8 +32,8 @@ def train(
     folder: Path,
     *,
     progress: bool = True,
-) -> tuple[Fit, dict]:
-    """Train one seed, continuing a run in `folder`; return the fit and its scores for JSON."""
+) -> tuple[Fit, dict[int, np.ndarray], dict]:
+    """Train one seed, continuing a run in `folder`; return the fit, its outputs by test level, and its scores for JSON."""
     start, key = jr.split(jr.key(seed))
     problem, model, optimizer = protocol.fit_arguments(records, start)
     certified = protocol.model in CERTIFIED
@@ -42,18 +42,22 @@ def train(
         problem, model, optimizer=optimizer, epochs=protocol.epochs, run=Run(folder, resume=True), monitor=monitor, key=key
     )  # fmt: skip
     simulated = {level: simulate(fitted.model, records[level]).y_hat[0] for level in f16.TEST}
-    return fitted, {
-        "seed": seed,
-        "commit": commit(folder),
-        "parameters": parameters(model),
-        "final_training_loss": float(fitted.history["loss"][-1]),
-        "test": f16.test_scores(simulated, records),
-        "certificate_holds": certify(fitted.model, prove=False).holds if certified else None,
-        "certificates": certificates(fitted.history),
-        "stopped": fitted.stopped,
-        "seconds_per_epoch": seconds_per_epoch(folder),
-        "training_loss": fitted.history["loss"].tolist(),
-    }
+    return (
+        fitted,
+        simulated,
+        {
+            "seed": seed,
+            "commit": commit(folder),
+            "parameters": parameters(model),
+            "final_training_loss": float(fitted.history["loss"][-1]),
+            "test": f16.test_scores(simulated, records),
+            "certificate_holds": certify(fitted.model, prove=False).holds if certified else None,
+            "certificates": certificates(fitted.history),
+            "stopped": fitted.stopped,
+            "seconds_per_epoch": seconds_per_epoch(folder),
+            "training_loss": fitted.history["loss"].tolist(),
+        },
+    )
 
 
 def benchmark(
@@ -66,22 +70,29 @@ def benchmark(
 ) -> dict:
     """Train every seed, write `f16_MODEL.json` and `f16_MODEL.png` to the folder after each, return the results.
 
-    The runs are stored in `f16_MODEL_seed_N`, and an interrupted benchmark continues them. MODEL is "ours" for our own
-    settings.
+    `average` holds the scores of the mean of the seeds' outputs, what `rc.nn.Average` of their models computes. The runs are stored in
+    `f16_MODEL_seed_N`, and an interrupted benchmark continues them. MODEL is "ours" for our own settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     published = isinstance(protocol, F16Protocol)
     name = f"f16_{protocol.model if published else 'ours'}"
     runs: list[dict] = []
+    outputs: list[dict[int, np.ndarray]] = []
     results: dict = {}
     for seed in seeds:
-        runs.append(train(protocol, seed, records, folder / f"{name}_seed_{seed}", progress=progress)[1])
+        _, simulated, scores = train(
+            protocol, seed, records, folder / f"{name}_seed_{seed}", progress=progress
+        )
+        runs.append(scores)
+        outputs.append(simulated)
+        mean = {level: np.mean([own[level] for own in outputs], axis=0) for level in f16.TEST}
         results = {
             "problem": "f16",
             **provenance(seed),
             "data_sha256": data_hash(f16.training(records)),
             "protocol": dataclasses.asdict(protocol),
             "published": f16.PUBLISHED.get(protocol.model) if published else None,
+            "average": {"seeds": list(seeds[: len(runs)]), "test": f16.test_scores(mean, records)},
             "mean_test_nrmse": float(np.mean([run["test"]["nrmse"] for run in runs])),
             "mean_final_training_loss": float(np.mean([run["final_training_loss"] for run in runs])),
             "runs": runs,

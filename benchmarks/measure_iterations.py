@@ -41,7 +41,7 @@ TARGETS = {"picard": 15, "mean-slope": 8, "gradient": 2e-5}
 def of_f16(folder: Path, runs: Path) -> tuple[System, Array]:
     """Return the trained model and Level 4's inputs, N and V."""
     records = f16.load(folder)
-    fitted, _ = f16_run.train(f16.F16Protocol(), 0, records, runs / "f16_r2dn_seed_0")
+    fitted, *_ = f16_run.train(f16.F16Protocol(), 0, records, runs / "f16_r2dn_seed_0")
     return fitted.model.explicit(), jnp.asarray(records[f16.REFERENCE].experiments[0].u, float)
 
 

@@ -94,7 +94,7 @@ def systems() -> dict[str, System]:
 def ways(system: System) -> dict[str, Way]:
     """Return each way to step a system, each with its own state."""
     u = np.full(system.nu or 0, 0.1, np.float32)
-    found = _in_c(system, u, "float32") | _in_c(system, u, "float64")
+    found = in_c(system, u, "float32") | in_c(system, u, "float64")
     compiled = rc.export.compile(system, dtype=np.float32)
     found["C, called from Python"] = _called(lambda: compiled(compiled.init_state(), u))
     if (numpy_step := system.numpy_step()) is not None:
@@ -109,7 +109,7 @@ def ways(system: System) -> dict[str, Way]:
     return found
 
 
-def _in_c(system: System, u: np.ndarray, dtype: str) -> dict[str, Way]:
+def in_c(system: System, u: np.ndarray, dtype: str) -> dict[str, Way]:
     """Return the two ways to step in C, timed in C."""
     library = _library(system, dtype)
     memory = [np.zeros(_MOST_BYTES, np.uint8) for _ in range(3)]  # state, inputs, outputs

@@ -51,6 +51,7 @@ class Certifiable(eqx.Module):
 _HARMLESS = {
     "check_parts", "claim", "undisturbed", "one_sample", "nu", "ny", "references", "dt", "inputs", "outputs", "states",
     "input_units", "output_units", "input_limits", "output_limits", "actuator_limits",
+    "trained_ranges",
 }  # fmt: skip
 """What a subclass may redefine without changing what its parents compute."""
 

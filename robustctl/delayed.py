@@ -80,6 +80,11 @@ class Delayed(System):
         return self.system.flags
 
     @property
+    def schedule(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Positions of the schedule among the inputs."""
+        return self.system.schedule
+
+    @property
     def innermost(self) -> System:
         """The system inside."""
         return self.system.innermost
@@ -121,7 +126,7 @@ class Delayed(System):
         modes = self.system.modes()
         if len(modes) == 1 and modes[0] is self.system:
             return (self,)
-        read = tuple(d for j, d in enumerate(self.delay) if j not in self.flags)
+        read = tuple(d for j, d in enumerate(self.delay) if j not in (*self.flags, *self.schedule))
         return tuple(Delayed(mode, read) for mode in modes)
 
     def input_range(self) -> tuple[np.ndarray, np.ndarray]:

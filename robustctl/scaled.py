@@ -16,6 +16,9 @@ from .lft import LFT, Claim, float64, rescaled
 from .registry import registered
 from .system import Parameterization, SignalLimits, System, dtype_of
 
+Limits = tuple[tuple[float, float] | None, ...]
+"""Lowest and highest value of each channel, None of one that was never measured: a file holds no infinite numbers."""
+
 
 def _floats(values) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
@@ -41,6 +44,7 @@ class Scaled(System):
     - `outputs`: one name per output.
     - `input_units`: one per input.
     - `output_units`: one per output.
+    - `trained`: lowest and highest value of each input, and of each output, in the record that it was trained on; None where unknown.
 
     **Raises:** `RobustctlError` for scales that do not fit each other or the system.
     """
@@ -55,6 +59,7 @@ class Scaled(System):
     outputs: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
     input_units: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
     output_units: tuple[str, ...] | None = eqx.field(static=True, default=None, kw_only=True)
+    trained: tuple[Limits, Limits] | None = eqx.field(static=True, default=None, kw_only=True)
 
     def __check_init__(self):
         """Refuse scales that arithmetic would repeat, and ones that do not fit the system."""
@@ -67,6 +72,11 @@ class Scaled(System):
                 raise RobustctlError(
                     f"there must be one scale for each channel of {name}, {inner[0]} in the system, got shapes {mean} and {std.shape}"
                 )
+        sizes = (*self.u_std.shape, *self.y_std.shape)
+        if self.trained is not None and tuple(map(len, self.trained)) != sizes:
+            raise RobustctlError(
+                f"there must be a trained range for each of {self.nu} inputs and {self.ny} outputs, got {self.trained}"
+            )
 
     @property
     def nu(self) -> int:
@@ -105,6 +115,11 @@ class Scaled(System):
         return self.system.flags
 
     @property
+    def schedule(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Positions of the schedule among the inputs."""
+        return self.system.schedule
+
+    @property
     def innermost(self) -> System:
         """The system inside."""
         return self.system.innermost
@@ -126,8 +141,8 @@ class Scaled(System):
         if len(modes) == 1 and modes[0] is self.system:
             return (self,)
         check_flags(self.flags, self.u_mean, self.u_std)
-        # A mode has no flags among its inputs: its pattern is fixed.
-        read = np.delete(np.arange(self.nu), self.flags)
+        # A mode has neither flags nor a schedule among its inputs: they are fixed.
+        read = np.delete(np.arange(self.nu), (*self.flags, *self.schedule))
         u_mean, u_std = (jax.device_put(np.asarray(a)[read]) for a in (self.u_mean, self.u_std))
         return tuple(Scaled(mode, u_mean, u_std, self.y_mean, self.y_std) for mode in modes)
 
@@ -147,6 +162,14 @@ class Scaled(System):
     def actuator_limits(self) -> SignalLimits | None:
         """Return what the inner system's actuators can do, in the outputs' own units."""
         return _unscaled(self.system.actuator_limits(), self.y_mean, self.y_std)
+
+    def trained_ranges(self) -> dict[str, list[list[float]]] | None:
+        """Return lowest and highest values of inputs `u` and outputs `y` of the record that it was trained on; None where unknown."""
+        if self.trained is None:
+            return None
+        nothing = (math.inf, -math.inf)
+        u, y = ([list(limits or nothing) for limits in each] for each in self.trained)
+        return {"u": u, "y": y}
 
     def init_state(self) -> PyTree:
         """Return the inner system's initial state."""

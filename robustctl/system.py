@@ -34,11 +34,11 @@ class System(Certifiable):
     `inputs`, `outputs`, `states`, `input_units` and `output_units` one string a signal; None where not. `lft()` is what is known
     of the system for a proof, and `claim` what it was built to satisfy; `certify` trusts neither. Of the `nu` inputs the last
     `references` are references that the system also works without; `flags` are the positions of the inputs that are 0 or 1,
-    between which `modes()` distinguishes.
+    between which `modes()` distinguishes, and `schedule` those of inputs that a proof takes as the same in both trajectories.
     """
 
     references = 0
-    flags = ()
+    flags = schedule = ()
     nu = ny = dt = inputs = outputs = states = input_units = output_units = Unknown()
 
     @property
@@ -95,7 +95,7 @@ class System(Certifiable):
         )
 
     def modes(self) -> tuple["System", ...]:
-        """Return the systems between which this one may switch at any sample, each without `flags` among its inputs.
+        """Return the systems between which this one may switch at any sample, each without `flags` and `schedule` among its inputs.
 
         Itself alone by default.
         """
@@ -132,6 +132,10 @@ class System(Certifiable):
 
     def actuator_limits(self) -> SignalLimits | None:
         """Return, of a controller, what the actuators can do with its outputs, which may exceed it; None where unknown."""
+        return None
+
+    def trained_ranges(self) -> dict[str, list[list[float]]] | None:
+        """Return lowest and highest values of inputs `u` and outputs `y` of the record that it was trained on; None where unknown."""
         return None
 
     @abc.abstractmethod

@@ -123,6 +123,7 @@ CONTROLLERS = {
     "prepared R2DN": lambda: explicit("R2DN").prepare(),
     "R2DN with a bypass": lambda: with_phi(rc.nn.BypassLBDN),
     "R2DN of orthogonal layers": lambda: with_phi(rc.nn.Orthogonal),
+    "LPV": lambda: rc.nn.LPV(rc.nn.Lipschitz(2.0), nu=3, nx=3, nv=4, ny=1, schedule=(1,), key=KEY).explicit(),
     "average": lambda: average(),
     "prepared average": lambda: average().prepare(),
     "scaled": lambda: rc.Rescaled(

@@ -7,6 +7,7 @@ import numpy as np
 import robustctl as rc
 from robustctl.nn.bypass import BypassNetwork
 from robustctl.nn.orthogonal import OrthogonalNetwork
+from robustctl.nn.scheduled_product import HouseholderProduct
 
 
 def rational(a) -> np.ndarray:
@@ -91,11 +92,18 @@ def stack_dissipation(system, P, bounds) -> np.ndarray:
     return M
 
 
+def factors_bounded(phi: HouseholderProduct) -> bool:
+    """Every factor `I - beta k k'` that runs has a norm of at most one: its one other eigenvalue is `1 - beta |k|^2`."""
+    return all(0 <= beta * (k @ k) <= 2 for k, beta in zip(rational(phi.k), rational(phi.beta), strict=True))
+
+
 def network_bounded(phi, bound: Fraction) -> bool:
     """The layers' bounds multiply to at most `bound`: each float64 bound is checked exactly, a little raised."""
     if isinstance(phi, BypassNetwork):
         M, H = bypass_inequality(phi)
         return positive_definite(bound**2 * M - H.T @ H)
+    if isinstance(phi, HouseholderProduct):
+        return factors_bounded(phi) and bound >= 1
     product, raised = Fraction(1), 1 + Fraction(1, 10**12)
     if isinstance(phi, OrthogonalNetwork):
         for layer in phi.layers:

@@ -78,6 +78,26 @@ def input_convex(**kw) -> Callable:
     return build
 
 
+class AtASchedule(rc.Parameterization):
+    """An LPV model from its other inputs to its outputs; it steps at one schedule, and claims for all."""
+
+    model: rc.nn.LPV
+
+    def explicit(self):
+        system = self.model.explicit()
+        return system.at(jnp.full(len(system.schedule), 0.3, system.E.dtype))
+
+
+def lpv(guarantee: Callable, **settings) -> Callable:
+    """A model with one input more, its schedule."""
+
+    def build(*, nu, gamma, rate=1.0, **rest):
+        given = guarantee(gamma, rate)
+        return AtASchedule(rc.nn.LPV(given, nu=nu + 1, schedule=(nu,), hidden=3, **settings, **rest))
+
+    return build
+
+
 CONTRACTING, LIPSCHITZ = contracting(rc.nn.ContractingR2DN), lipschitz(rc.nn.LipschitzR2DN)
 MODELS = {
     "ContractingR2DN": contracting(rc.nn.ContractingR2DN, **R2DN),
@@ -97,6 +117,8 @@ MODELS = {
     "Stack of one recurrence": stack(1),
     "InputConvexRNN": input_convex(),
     "InputConvexRNN of softplus": input_convex(activation=jax.nn.softplus),
+    "Contracting LPV": lpv(lambda gamma, rate: rc.nn.Contracting(rate)),
+    "Lipschitz LPV": lpv(rc.nn.Lipschitz, factors=3),
 }
 AVERAGES = {f"Average of two {name}s": average(MODELS[name]) for name in MODELS if " " not in name}
 EVERY = MODELS | AVERAGES

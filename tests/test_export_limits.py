@@ -1,5 +1,6 @@
 """What is known of signals' values is in the header: limits of a class, of the plant's actuators, and the trained range."""
 
+import dataclasses
 import json
 import re
 
@@ -164,7 +165,10 @@ def test_the_trained_range_is_in_the_header():
     assert macros(text) == {
         "MODEL_PUMP_TRAINED_LOW": 0.0, "MODEL_PUMP_TRAINED_HIGH": 10.0, "MODEL_LEVEL_TRAINED_LOW": -0.25, "MODEL_LEVEL_TRAINED_HIGH": 1.5,
     }  # fmt: skip
-    assert trained_of(fitted().explicit()) is None and not macros(header_of(fitted().explicit()))
+    explicit = fitted().explicit()
+    assert trained_of(explicit) == trained_of(fitted()) and header_of(explicit) == text
+    unknown = dataclasses.replace(fitted(), trained=None).explicit()
+    assert trained_of(unknown) is None and not macros(header_of(unknown))
 
 
 def test_two_signals_whose_names_differ_in_case_have_different_constants():

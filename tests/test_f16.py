@@ -173,11 +173,14 @@ def test_our_recipe_trains_scores_and_certifies(tmp_path, monkeypatch):
     small = dict(
         modes=2, nx=4, nv=3, hidden=(4,), epochs=3, window=64, washout=32, stride=100, batch=8, period=PERIOD
     )
-    f16_run.benchmark(f16_ours.F16Settings(**small), range(1), made, tmp_path, progress=False)
+    f16_run.benchmark(f16_ours.F16Settings(**small), range(2), made, tmp_path, progress=False)
     written = json.loads((tmp_path / "f16_ours.json").read_text())
     run = written["runs"][0]
     assert run["certificate_holds"] and written["published"] is None and written["protocol"]["modes"] == 2
     assert 0 < run["test"]["nrmse"] < 0.5, "the linear part alone explains a linear plant"
+    each, average = [own["test"]["nrmse"] for own in written["runs"]], written["average"]
+    # The square is convex, and two seeds differ.
+    assert average["seeds"] == [0, 1] and 0 < average["test"]["nrmse"] < np.sqrt(np.mean(np.square(each)))
     assert (tmp_path / "f16_ours.png").stat().st_size > 1000
 
 

@@ -111,6 +111,22 @@ MODELS = {
     "InputConvexRNN without a direct path": lambda dtype: rc.nn.InputConvexRNN(
         **SIZES, gamma=2.0, direct=False, dtype=dtype
     ),
+    "LPV": lambda dtype: rc.nn.LPV(
+        rc.nn.Contracting(0.9),
+        nu=4,
+        nx=3,
+        nv=4,
+        ny=2,
+        schedule=(2, 0),
+        factors=3,
+        hidden=2,
+        key=KEY,
+        dtype=dtype,
+    ),
+    "LPV with a gain": lambda dtype: rc.nn.LPV(
+        rc.nn.Lipschitz(2.0, 0.9, trainable=True), nu=2, nx=3, nv=4, ny=1, schedule=(0,), key=KEY, dtype=dtype
+    ),
+    "ScheduledProduct": lambda dtype: rc.nn.ScheduledProduct(3, 2, factors=2, hidden=4, key=KEY, dtype=dtype),
     "InnovationR2DN": lambda dtype: rc.nn.InnovationR2DN(
         nu=2, nx=3, nv=4, ny=2, hidden=(5,), key=KEY, dtype=dtype
     ),

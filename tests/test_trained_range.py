@@ -105,6 +105,8 @@ def test_a_fit_keeps_the_range_and_files_and_the_report_say_it(tmp_path):
     rc.save(tmp_path / "m.safetensors", model)
     loaded = rc.load(tmp_path / "m.safetensors")
     assert loaded.trained == model.trained
+    rc.save(tmp_path / "explicit.safetensors", model.explicit())
+    assert rc.load(tmp_path / "explicit.safetensors").trained_ranges() == model.trained_ranges()
     with pytest.warns(RobustctlWarning):
         report = rc.fit_report(loaded, record(sines(2, 5, size=3.0)))
     assert "outside of the trained range" in str(report)

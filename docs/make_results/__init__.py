@@ -10,14 +10,16 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
-from . import identified, imitation, learning, software, speed
+from . import compared, identified, imitation, learning, software, speed
 from .markdown import COMMANDS, command, number, origin, spread, table
 
 __all__ = ["COMMANDS", "command", "number", "origin", "pages", "read", "spread", "write"]
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "results"
-TABLES = identified.TABLES | learning.TABLES | speed.TABLES | software.TABLES | imitation.TABLES
+TABLES = (
+    compared.TABLES | identified.TABLES | learning.TABLES | speed.TABLES | software.TABLES | imitation.TABLES
+)
 Results = dict[str, dict]
 
 

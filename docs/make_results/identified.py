@@ -80,6 +80,32 @@ def identified_by_command(results: Results) -> str:
     return table(("record", *heads), rows)
 
 
+PACKAGES = {"robustctl": "robustctl", "jax_sysid": "jax-sysid", "tsfast": "tsfast"}
+"""Names of the packages, as the file and as people write them."""
+
+
+def identified_beside(results: Results) -> str:
+    runs = results.get("identify_beside", {}).get("runs", [])
+    rows = []
+    for record, seed in dict.fromkeys((r["record"], r["seed"]) for r in runs):
+        own = {r["package"]: r for r in runs if (r["record"], r["seed"]) == (record, seed)}
+        cells = [
+            f"{r['test_nrmse']:.3g} ({r['cpu_seconds']:.0f} s)"
+            if (r := own.get(name)) and "error" not in r
+            else None
+            for name in PACKAGES
+        ]
+        rows.append([record, seed, *cells])
+    return table(("record", "seed", *PACKAGES.values()), rows)
+
+
+def identified_beside_how(results: Results) -> str:
+    runs = results.get("identify_beside", {}).get("runs", [])
+    return table(
+        ("record", "package", "model"), [[r["record"], PACKAGES[r["package"]], r.get("how")] for r in runs]
+    )
+
+
 def simulated_plants(results: Results) -> str:
     found = results.get("simulated_plants", {}).get("plants", [])
     rows = []
@@ -131,6 +157,8 @@ TABLES = {
         linear_models_random,
         linear_coverage,
         identified_by_command,
+        identified_beside,
+        identified_beside_how,
         simulated_plants,
         start_at_linear,
     )

@@ -76,6 +76,11 @@ def f16_nrmse(results: Results) -> str:
         )
         for model, r in there.items()
     ]
+    rows += [
+        (f"{model}, average of {len(r['average']['seeds'])} seeds", *_levels_of(r["average"]["test"], levels))
+        for model, r in there.items()
+        if len(r.get("average", {}).get("seeds", ())) > 1
+    ]
     known = [(name, value, *[None] * len(levels)) for name, value in f16.REFERENCES.items()]
     return table(("", "all levels", *(f"level {level}" for level in levels)), rows + known if rows else [])
 
@@ -88,6 +93,10 @@ def f16_rmse(results: Results) -> str:
         for level in _levels(there)
     ]
     return table(("RMSE, m/s²", *f16.OUTPUTS), rows)
+
+
+def _levels_of(scores: dict, levels: list[str]) -> list[float]:
+    return [scores["nrmse"], *(scores["nrmse_by_level"][level] for level in levels)]
 
 
 def _levels(there: dict[str, dict]) -> list[str]:

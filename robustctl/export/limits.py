@@ -108,8 +108,8 @@ def _fitting(signals: tuple[Signals, ...], low: np.ndarray, high: np.ndarray) ->
 
 
 def trained_of(model: Any) -> dict[str, list[list[float]]] | None:
-    """Return the range of the record that a parameterization was trained on, as JSON can hold it; None for another model."""
-    return model.trained_ranges() if isinstance(model, Parameterization) else None
+    """Return the range of the record that a model was trained on, as JSON can hold it; None where unknown."""
+    return model.trained_ranges() if isinstance(model, Parameterization | System) else None
 
 
 def _trained(trained: Any, program: Program) -> Ranges:

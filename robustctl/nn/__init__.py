@@ -27,6 +27,8 @@ from .innovation import InnovationSystem as InnovationSystem
 from .input_convex import InputConvexRNN as InputConvexRNN
 from .input_convex import InputConvexSystem as InputConvexSystem
 from .lipschitz import lipschitz_bound as lipschitz_bound
+from .lpv import LPV as LPV
+from .lpv import LPVSystem as LPVSystem
 from .lure import LureSystem as LureSystem
 from .memory import hippo as hippo
 from .memory import laguerre as laguerre
@@ -45,6 +47,8 @@ from .ren import DissipativeREN as DissipativeREN
 from .ren import ExplicitREN as ExplicitREN
 from .ren import LipschitzREN as LipschitzREN
 from .sandwich import LBDN as LBDN
+from .scheduled_product import HouseholderProduct as HouseholderProduct
+from .scheduled_product import ScheduledProduct as ScheduledProduct
 from .stable_linear import LinearSystem as LinearSystem
 from .stable_linear import StableLinear as StableLinear
 from .stack import Stack as Stack

@@ -54,7 +54,7 @@ def first_feedthrough(G12: Array, G21: Array, G22: Array, sizes: tuple[int, int,
 
     def compute(*G):
         D12, D21, W = (
-            _contraction(g, s, dtype) for g, s in zip(G, ((nv, nu), (ny, nv), (ny, nu)), strict=True)
+            contraction_of(g, s, dtype) for g, s in zip(G, ((nv, nu), (ny, nv), (ny, nu)), strict=True)
         )
         D22 = corner(D12, D21, W)
         return [(1 - headroom(dtype)) * np.block([[np.zeros((nv, nv)), D12], [D21, D22]])]
@@ -67,7 +67,7 @@ def small_feedthrough(D12: Array, D21: Array, G22: Array) -> Array:
     (nv, nu), ny, dtype = D12.shape, D21.shape[0], G22.dtype
 
     def compute(D12, D21, G22):
-        D22 = _contraction(G22, (ny, nu), dtype)
+        D22 = contraction_of(G22, (ny, nu), dtype)
         # |[[0, D12], [D21, D22]]| <= max(|D12|, |D21|) + |D22|: half of what D22 leaves is within the bound.
         room = (1 - np.linalg.norm(D22, 2)) / 2
         D12, D21 = (room / np.linalg.norm(D, 2) * D for D in (D12, D21))
@@ -91,7 +91,7 @@ def from_linear_part(part: Any, D: Array, rate: float, nv: int) -> tuple[Array, 
     return in_numpy(compute, shapes, D.dtype, part.X, part.B_imp, part.C, D)
 
 
-def _contraction(G: np.ndarray, shape: tuple[int, int], dtype: Any) -> np.ndarray:
+def contraction_of(G: np.ndarray, shape: tuple[int, int], dtype: Any) -> np.ndarray:
     """The contraction that `linalg.contraction` makes of `G`, by the lower block of the Cayley map."""
     n = min(shape)
     X, Y = G[:n], G[n:]

@@ -5,6 +5,7 @@ import dataclasses
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from typing_extensions import override
 
@@ -18,7 +19,7 @@ from ..scaled import Scaled
 from ..system import Parameterization
 from .initial_state import InitialState
 from .record_model import RecordModel
-from .trained_range import TrainedRange
+from .trained_range import Limits, TrainedRange
 
 
 @registered(name="Identified")
@@ -65,12 +66,13 @@ class FittedModel(RecordModel):
     def explicit(self) -> Scaled:
         """Map to the system in the signals' own units, which takes the inputs before their delay."""
         dtype = self.dtype
-        s = self.scaling
+        s, known = self.scaling, self.trained
         moments = (jnp.asarray(a, dtype) for a in (s.u_mean, s.u_std, s.y_mean, s.y_std))
         inner = self.parameterization.explicit()
         return Scaled(
             Delayed(inner, self.delay) if any(self.delay) else inner, *moments, dt=self.dt, inputs=self.inputs, outputs=self.outputs,
             input_units=self.input_units, output_units=self.output_units,
+            trained=known and (_measured(known.u), _measured(known.y)),
         )  # fmt: skip
 
     def quiet(self, factor: float = 1e-2) -> "FittedModel":
@@ -103,6 +105,10 @@ class FittedModel(RecordModel):
         )
         if not eqx.tree_equal(start, x):
             raise ValueError(f"the initial state must be {x}, got {start}")
+
+
+def _measured(limits: tuple[Limits, ...]) -> tuple[Limits | None, ...]:
+    return tuple(each if np.isfinite(each).all() else None for each in limits)
 
 
 def fitted_to(

@@ -2,7 +2,7 @@
 
     python -m benchmarks.identify_beside FOLDER --jax-sysid PYTHON --tsfast PYTHON --seconds 60 --out results/identify_beside.json
 
-`FOLDER` is that of `benchmarks.identify_auto`; `PYTHON` is the interpreter of an environment of its own in which a package is installed.
+`FOLDER` is that of `benchmarks.identify_auto`; `PYTHON` is the interpreter of the environment in which a package is installed.
 Each identification is a process on one thread that gets the same CPU seconds, the import of the package and all compilation included.
 The first 30 samples of the test part may be used for an initial state, and are not scored. What the results file has already is left as
 it is, so that the same command continues where it stopped.
@@ -72,7 +72,7 @@ def data(train: rc.data.Record, test: rc.data.Record) -> dict[str, np.ndarray]:
 
 
 def run(package: str, python: str, folder: Path, record: str, seconds: float, seed: int) -> dict[str, Any]:
-    """Identify a record by a package in a process of its own, and return its score."""
+    """Identify a record by a package in a separate process, and return its score."""
     train, test = parts(folder, record)
     with tempfile.TemporaryDirectory() as name:
         out, file = Path(name) / "out.npz", Path(name) / "data.npz"

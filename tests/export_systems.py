@@ -300,6 +300,7 @@ CASES = {
     "stack": Case(
         lambda: bumped(rc.nn.Stack(nu=2, ny=2, states=3, layers=3, nv=4, hidden=(5,), gamma=2.0, key=KEY))
     ),
+    "input_convex": Case(lambda: bumped(rc.nn.InputConvexRNN(nu=2, nx=4, ny=2, gamma=2.0, key=KEY))),
     "lpv": Case(
         lambda: bumped(
             rc.nn.LPV(rc.nn.Lipschitz(2.0), nu=3, nx=4, nv=5, ny=2, schedule=(1,), hidden=3, key=KEY)

@@ -1,5 +1,7 @@
 """Input-convex networks: convexity, the exact gain, contraction, and bad requests."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ ACTIVATIONS = [jax.nn.relu, jax.nn.leaky_relu, jax.nn.softplus]
 
 
 def network(**settings):
-    given = dict(nu=2, nx=5, ny=2, gamma=2.0, directions=(1, -1), memory=(2.0, 20.0), key=KEY)
+    given: dict[str, Any] = dict(nu=2, nx=5, ny=2, gamma=2.0, directions=(1, -1), memory=(2.0, 20.0), key=KEY)
     return rc.nn.InputConvexRNN(**(given | settings))
 
 

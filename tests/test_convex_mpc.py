@@ -1,5 +1,7 @@
 """Convex model-predictive control: one optimum from every start, that of other solvers, limits, and bad requests."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,9 @@ KEY = jr.key(0)
 
 
 def network(**settings):
-    given = dict(nu=1, nx=4, ny=1, gamma=2.0, rate=0.9, directions=(1,), direct=False, key=KEY)
+    given: dict[str, Any] = dict(
+        nu=1, nx=4, ny=1, gamma=2.0, rate=0.9, directions=(1,), direct=False, key=KEY
+    )
     return rc.nn.InputConvexRNN(**(given | settings))
 
 
@@ -28,7 +32,7 @@ COST = ConvexCost(y_price=0.3, y_weight=1.0, u_price=-0.5, u_weight=0.1, u_to=0.
 
 
 def controller(model=None, cost=COST, **settings):
-    given = dict(u_low=-1.0, u_high=1.0, y_high=0.4, horizon=8)
+    given: dict[str, Any] = dict(u_low=-1.0, u_high=1.0, y_high=0.4, horizon=8)
     return convex_mpc(network() if model is None else model, cost, **(given | settings))
 
 

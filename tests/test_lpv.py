@@ -186,10 +186,12 @@ def test_frozen_regulators_diverge_where_their_schedule_alternates_and_a_schedul
     assert certificate.holds and certificate.gains["d", "y"] < np.inf
     assert any("the same schedule" in text for text in certificate.assumptions)
     policy = rc.loops.feedback(plant, rc.loops.Youla(base, q), plant.undisturbed(1))
-    alternating = jnp.asarray(np.arange(400) % 11 > 8, float)[:, None]
-    w = rc.plants.undisturbed(plant, 400, 1)._replace(r=alternating)
-    x = np.abs(np.asarray(rc.loops.simulate(policy, w, jnp.ones(4)).x)).max(axis=1)
-    assert x[-50:].max() < 0.1 * x[:50].max()
+    alternating = jnp.asarray(np.arange(6000) % 11 > 8, float)[:, None]
+    w = rc.plants.undisturbed(plant, 6000, 1)._replace(r=alternating)
+    runs = [rc.loops.simulate(policy, w, x0).x for x0 in (jnp.zeros(4), jnp.ones(4))]
+    apart = np.abs(np.asarray(runs[0]) - np.asarray(runs[1])).max(axis=1)
+    # The masses alone take 400 samples to e^-1, and Q, which leaves their modes where they are, responds at resonance.
+    assert apart[-1] < 0.01 * apart[0]
 
 
 def test_a_record_takes_no_schedule_that_is_not_a_number():
@@ -201,7 +203,7 @@ def test_a_record_takes_no_schedule_that_is_not_a_number():
 
 
 def test_a_log_of_another_sample_time_or_without_the_schedule_is_refused():
-    log = observer_log([np.full(60, 5.0)], 0)
+    log = observer_log([np.tile([5.0, 50.0], 30)], 0)
     model = rc.nn.LPV(rc.nn.Contracting(0.9), nu=2, nx=2, nv=2, ny=1, schedule=(0,), key=KEY)
     fitted = rc.fit(model, log, epochs=1, monitor=None, key=KEY).model
     with pytest.raises(DataError, match="sample time"):

@@ -1,6 +1,7 @@
 """Models with a schedule: approach under every schedule, what is claimed of it, and loops in which frozen designs fail."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -21,7 +22,7 @@ KEY = jr.key(0)
 
 
 def lpv(guarantee=None, **settings):
-    given = dict(nu=3, nx=3, nv=6, ny=2, schedule=(1,), hidden=4, key=KEY) | settings
+    given: dict[str, Any] = dict(nu=3, nx=3, nv=6, ny=2, schedule=(1,), hidden=4, key=KEY) | settings
     return rc.nn.LPV(rc.nn.Lipschitz(2.0, 0.9) if guarantee is None else guarantee, **given)
 
 
@@ -36,7 +37,7 @@ def test_the_distance_falls_by_the_rate_at_each_step_under_random_schedules(guar
     def ratios(key):
         model_key, size_key, u_key, p_key, x_key = jr.split(key, 5)
         size = 10 ** jr.uniform(size_key, (), dtype, -2, 2)
-        system = draw(model, model_key, size).explicit()
+        system = draw(model, model_key, size).explicit()  # pyright: ignore[reportArgumentType]
         us = jr.normal(u_key, (12, 3), dtype)
         us = us.at[:, 1].multiply(10 ** jr.uniform(p_key, (12,), dtype, -3, 3))
         one, other = (rc.rollout(system, us, x0).xs for x0 in jr.normal(x_key, (2, 3), dtype))
@@ -75,10 +76,11 @@ def test_the_promised_gain_is_in_the_units_of_the_other_inputs():
     model = lpv(nu=2, ny=1)
     scaled = rc.Rescaled(model, (0.1, 30.0), (5.0,))
     found = rc.certify(scaled, prove=False)
-    np.testing.assert_allclose(found.gamma, 2.0 * 5.0 / 0.1)
+    assert found.gamma == pytest.approx(2.0 * 5.0 / 0.1)
     assert scaled.explicit().schedule == (1,)
-    proven = rc.certify(scaled)
-    assert rc.certificates.lower_bound(scaled, steps=0).value <= proven.gamma <= found.gamma
+    proven = rc.certify(scaled).gamma
+    assert found.gamma and proven
+    assert rc.certificates.lower_bound(scaled, steps=0).value <= proven <= found.gamma
 
 
 def test_a_rollout_is_step_by_step_and_a_fixed_schedule_is_a_linear_system():
@@ -148,7 +150,7 @@ def test_frozen_observers_diverge_where_the_speed_alternates_and_a_trained_one_e
     """Pole placement halves the error in a sample at each speed; the two in turn make it grow."""
     C, errors = np.array([[1.0, 0.0]]), []
     for A in map(turning, (5.0, 50.0)):
-        L = place_poles(A.T, C.T, [0.5, 0.48]).gain_matrix.T
+        L = place_poles(A.T, C.T, [0.5, 0.48]).gain_matrix.T  # pyright: ignore[reportAttributeAccessIssue]
         errors.append(A - L @ C)
     assert max(map(growth, ([E, E] for E in errors))) < 0.51 and growth(errors) > 1.15
     rng, fast = np.random.default_rng(0), np.tile([5.0, 50.0], 100)
@@ -186,10 +188,12 @@ def test_frozen_regulators_diverge_where_their_schedule_alternates_and_a_schedul
     assert certificate.holds and certificate.gains["d", "y"] < np.inf
     assert any("the same schedule" in text for text in certificate.assumptions)
     policy = rc.loops.feedback(plant, rc.loops.Youla(base, q), plant.undisturbed(1))
-    alternating = jnp.asarray(np.arange(400) % 11 > 8, float)[:, None]
-    w = rc.plants.undisturbed(plant, 400, 1)._replace(r=alternating)
-    x = np.abs(np.asarray(rc.loops.simulate(policy, w, jnp.ones(4)).x)).max(axis=1)
-    assert x[-50:].max() < 0.1 * x[:50].max()
+    alternating = jnp.asarray(np.arange(6000) % 11 > 8, float)[:, None]
+    w = rc.plants.undisturbed(plant, 6000, 1)._replace(r=alternating)
+    runs = [rc.loops.simulate(policy, w, x0).x for x0 in (jnp.zeros(4), jnp.ones(4))]
+    apart = np.abs(np.asarray(runs[0]) - np.asarray(runs[1])).max(axis=1)
+    # The masses alone take 400 samples to e^-1, and Q, which leaves their modes where they are, responds at resonance.
+    assert apart[-1] < 0.01 * apart[0]
 
 
 def test_a_record_takes_no_schedule_that_is_not_a_number():
@@ -201,7 +205,7 @@ def test_a_record_takes_no_schedule_that_is_not_a_number():
 
 
 def test_a_log_of_another_sample_time_or_without_the_schedule_is_refused():
-    log = observer_log([np.full(60, 5.0)], 0)
+    log = observer_log([np.tile([5.0, 50.0], 30)], 0)
     model = rc.nn.LPV(rc.nn.Contracting(0.9), nu=2, nx=2, nv=2, ny=1, schedule=(0,), key=KEY)
     fitted = rc.fit(model, log, epochs=1, monitor=None, key=KEY).model
     with pytest.raises(DataError, match="sample time"):

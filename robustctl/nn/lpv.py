@@ -231,18 +231,14 @@ class LPV(Guaranteed):
         """Map to the model."""
         check_free(self, self.product.b)
         nx, ny, nv, dtype = len(self.E), len(self.F), self.product.K.shape[1], self.E.dtype
-        bounded = self.ports is None
-        N1 = contraction(self.G1, (nx + ny if bounded else nx, nv))
-        N2 = contraction(self.G2, (nv, len(self.G2) - nv))
-        zero = functools.partial(jnp.zeros, dtype=dtype)
-        supply = None
-        if bounded:
-            nu = len(self.G2) - nv - nx
-            supply = self.guarantee.supply(nu, ny, dtype)
-            unit = zero((nx, nu)), zero((ny, nx)), N2[:, nx:], N1[nx:], zero((ny, nu))
-            ports = through_ports(supply, *unit)
-        else:
+        rows = nx if self.ports else nx + ny
+        N1, N2 = contraction(self.G1, (rows, nv)), contraction(self.G2, (nv, len(self.G2) - nv))
+        zero, nu = functools.partial(jnp.zeros, dtype=dtype), len(self.G2) - nv - nx
+        supply = None if self.ports else self.guarantee.supply(nu, ny, dtype)
+        if supply is None:
             ports = tuple(fields_of(self.ports).values())
+        else:
+            ports = through_ports(supply, zero((nx, nu)), zero((ny, nx)), N2[:, nx:], N1[nx:], zero((ny, nu)))
         B2, C2, D12, D21, D22 = ports
         model = ExplicitR2DN(
             A=zero((nx, nx)), B1=N1[:nx], B2=B2, C1=self.rate * N2[:, :nx], C2=C2, D12=D12, D21=D21, D22=D22, bx=zero(nx), bv=zero(nv),

@@ -27,6 +27,8 @@ from .linear_published import response, turn
 SAMPLES, NOISE, NORMAL, LEAST, MOST = 1500, 0.1, 1.96, 0.90, 0.98
 OMEGA = np.linspace(0.05, 3, 12)
 STEPS = 30
+COLORS = (0.0, 0.9)
+"""Poles of the filter that colors the noise."""
 
 
 def plants() -> dict[str, tuple[np.ndarray, ...]]:
@@ -90,7 +92,7 @@ def main() -> int:
     given = parser.parse_args()
     rows = []
     for name, system in plants().items():
-        for color in (0.0, 0.9):
+        for color in COLORS:
             begin = time.process_time()
             shares = [draw(system, color, seed) for seed in range(given.draws)]
             mean = {quantity: float(np.mean([s[quantity] for s in shares])) for quantity in shares[0]}

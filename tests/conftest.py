@@ -47,11 +47,11 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from jaxtyping import install_import_hook
+from .type_checks import install
 
 # The rooms that compute with JAX; the others check their input themselves, which the tests are to see.
 CHECKED = ("linalg", "system", "parallel", "trajectory", "nn", "certificates", "runs", "train", "identify")
-with install_import_hook([f"robustctl.{room}" for room in CHECKED], "beartype.beartype"):
+with install([f"robustctl.{room}" for room in CHECKED]):
     for room in (*CHECKED, "io", "reports"):  # the last two import the rest of the checked ones
         importlib.import_module(f"robustctl.{room}")
 

@@ -53,6 +53,7 @@ COMMANDS = {
     "guarded": "python -m benchmarks.guarded --out results/guarded.json",
     "regions": "python -m benchmarks.regions --out results/regions.json",
     "scaled_systems": "python -m benchmarks.scaled_systems --out results/scaled_systems.json",
+    "fixed_drift": "python -m benchmarks.fixed_drift --out results/fixed_drift.json",
     "kill_training": "python -m benchmarks.kill_training --kills 100 --out results/kill_training.json",
     "fuzz_runs": "python -m benchmarks.fuzz_runs --mutations 2000 --out results/fuzz_runs.json",
     "read_speed": "python -m benchmarks.read_speed --out results/read_speed.json",

@@ -1,5 +1,6 @@
 """One list of every model with a guarantee, for the tests that all of them must pass."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -134,8 +135,15 @@ def draw(model, key, scale: float):
     """Replace every free array by normal entries of the given size: a point far from any initial value."""
     leaves, treedef = jax.tree.flatten(eqx.filter(model, eqx.is_inexact_array))
     keys = jr.split(key, len(leaves))
-    drawn = [scale * jr.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    drawn = [scale * _normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return eqx.combine(jax.tree.unflatten(treedef, drawn), model)
+
+
+def _normal(key, shape, dtype):
+    """`jr.normal(key, shape, dtype)`, number by number, from a program for all shapes of at most as many numbers."""
+    size = math.prod(shape)
+    most = 4 ** max(3, math.ceil(math.log(max(size, 1), 4)))
+    return jnp.asarray(np.asarray(jr.normal(key, (most,), dtype))[:size].reshape(shape))
 
 
 @eqx.filter_jit

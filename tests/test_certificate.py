@@ -16,10 +16,19 @@ from robustctl.certificates.dissipation import inequality
 from robustctl.errors import RobustctlError
 
 from .exact import proves
-from .models import EVERY, MODELS, SIZES, draw, drawn_systems
+from .models import AVERAGES, EVERY, MODELS, SIZES, draw, drawn_systems
 from .responses import largest_gain
 
 each_model = pytest.mark.parametrize("name", EVERY)
+# An average adds nothing that depends on the sizes: each has one here, all three among them, and the others in the slow tests.
+each_model_and_size = pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(name, size, marks=[pytest.mark.slow] if name in AVERAGES and k % 3 != size else [])
+        for k, name in enumerate(EVERY)
+        for size in range(3)
+    ],
+)
 
 
 def rates_and_gains(count: int, seed: int) -> list[tuple[float, float]]:
@@ -28,17 +37,24 @@ def rates_and_gains(count: int, seed: int) -> list[tuple[float, float]]:
     return [(1.0, 0.01), (1e-4, 100.0), *((float(rate), float(gamma)) for rate, gamma in drawn)]
 
 
+SCALES = [1.0, 30.0] * 2
+
+
+def one_system(name, size, **settings):
+    """A system at normal free arrays, by the program that others of its name and size have compiled."""
+    return drawn_systems(make(name, size, **settings), SCALES)[0]
+
+
 def make(name, size, *, rate=1.0, gamma=1.0, seed=0, scale=None, dtype=None, nx=3, nv=4):
     key, draw_key = jr.split(jr.key(seed))
     model = EVERY[name](**SIZES[size], nx=nx, nv=nv, rate=rate, gamma=gamma, key=key, dtype=dtype)
     return model if scale is None else draw(model, draw_key, scale)
 
 
-@each_model
-@pytest.mark.parametrize("size", range(3))
+@each_model_and_size
 def test_every_set_of_free_arrays_is_certified(name, size):
     for k, (rate, gamma) in enumerate(rates_and_gains(8, seed=size)):
-        for system in drawn_systems(make(name, size, rate=rate, gamma=gamma), [1.0, 30.0] * 2, seed=k):
+        for system in drawn_systems(make(name, size, rate=rate, gamma=gamma), SCALES, seed=k):
             certificate = rc.certify(system, prove=False)
             assert certificate.margin <= 1e-10
             assert certificate.holds, str(certificate)
@@ -82,7 +98,7 @@ def test_no_certificate_is_false_in_exact_arithmetic(name):
 @pytest.mark.parametrize("size", range(3))
 def test_searched_gain_stays_below_gamma(name, size):
     gamma = 3.0
-    system = make(name, size, gamma=gamma, seed=size, scale=1.0).explicit()
+    system = one_system(name, size, gamma=gamma, seed=size)
     found = rc.certificates.gain_lower_bound(
         system, SIZES[size]["nu"], key=jr.key(1), horizon=20, steps=150, starts=4
     )
@@ -92,7 +108,7 @@ def test_searched_gain_stays_below_gamma(name, size):
 @each_model
 @pytest.mark.parametrize("rate", [0.7, 1.0])
 def test_searched_contraction_stays_below_rate(name, rate):
-    system = make(name, 0, rate=rate, gamma=2.0, scale=1.0).explicit()
+    system = one_system(name, 0, rate=rate, gamma=2.0)
     certificate = rc.certify(system, prove=False)
     found = rc.certificates.contraction_lower_bound(
         system, 1, certificate.P, key=jr.key(2), steps=100, starts=4
@@ -103,7 +119,7 @@ def test_searched_contraction_stays_below_rate(name, rate):
 @each_model
 def test_two_trajectories_approach_each_other_in_the_metric(name):
     rate = 0.8
-    system = make(name, 2, rate=rate, gamma=4.0, scale=1.0).explicit()
+    system = one_system(name, 2, rate=rate, gamma=4.0)
     us = jr.normal(jr.key(0), (30, 3))
     start = jr.normal(jr.key(1), (2, 3))
     runs = [rc.rollout(system, us, x0) for x0 in start]

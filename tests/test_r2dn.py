@@ -67,7 +67,7 @@ def test_feedthrough_is_free():
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("size", range(3))
+@pytest.mark.parametrize("size", [0, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_every_free_array_has_a_gradient(name, size):
     model = build(name, size)
     us = jr.normal(jr.key(2), (20, SIZES[size]["nu"]))

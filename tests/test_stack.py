@@ -46,18 +46,19 @@ def test_the_associative_scan_is_the_scan(states, length):
     recurrence = stack(states=states, layers=1).explicit().recurrences[0]
     bs, x0 = jr.normal(jr.key(2), (length, states)), jr.normal(jr.key(3), (states,))
 
-    def total(run):
-        xs, x_final = run(recurrence, x0, bs)
-        return jnp.sum(xs**2) + jnp.sum(x_final**3), (xs, x_final)
+    @eqx.filter_jit
+    def both(recurrence):
+        """Trajectories and slopes of both, in one program."""
+        return [
+            (run(recurrence, x0, bs), eqx.filter_grad(lambda r, run=run: sum(jnp.sum(a**2) for a in run(r, x0, bs)))(recurrence))
+            for run in (in_parallel, in_turn)
+        ]  # fmt: skip
 
-    for found, expected in zip(in_parallel(recurrence, x0, bs), in_turn(recurrence, x0, bs), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
-    slopes = [
-        eqx.filter_grad(lambda r, run=run: sum(jnp.sum(a**2) for a in run(r, x0, bs)))(recurrence)
-        for run in (in_parallel, in_turn)
-    ]
-    for found, expected in zip(*map(jax.tree.leaves, slopes), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
+    (found, slopes), (expected, others) = both(recurrence)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    for a, b in zip(*map(jax.tree.leaves, (slopes, others)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
 def test_one_layer_is_the_linear_system_of_its_poles():

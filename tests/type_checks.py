@@ -66,9 +66,14 @@ def checked(function: types.FunctionType) -> Any:
     return wrapped
 
 
+def jaxtyped(*given: Any, **settings: Any) -> Any:
+    """jaxtyping's own, except for what the import hook writes before each function: a decorator with a checker."""
+    if given or settings.get("typechecker") is None:
+        return with_shapes(*given, **settings)
+    return lambda made: checked(made) if isinstance(made, types.FunctionType) else with_shapes(made, **settings)
+
+
 def install(rooms: list[str]):
     """Return the context in which rooms are imported with checks; functions inside of functions are decorated later too."""
-    jaxtyping.jaxtyped = lambda *, typechecker: (
-        lambda made: checked(made) if isinstance(made, types.FunctionType) else with_shapes(made, typechecker=typechecker)
-    )  # fmt: skip
+    jaxtyping.jaxtyped = jaxtyped
     return install_import_hook(rooms, "beartype.beartype")

@@ -58,7 +58,9 @@ def test_it_is_the_prior_and_the_core_one_after_the_other():
 
 def test_training_leaves_the_prior_alone():
     model = rc.nn.CorrectedR2DN(**prior(), core=core())
-    slope = eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), jnp.ones((9, 2))).ys ** 2))
+    slope = eqx.filter_jit(
+        eqx.filter_grad(lambda m: jnp.sum(rc.rollout(m.explicit(), jnp.ones((9, 2))).ys ** 2))
+    )
     slopes = slope(draw(model, jr.key(1), 0.5))
     assert not jax.tree.leaves([slopes.A, slopes.B, slopes.C, slopes.D, slopes.a, slopes.d, slopes.P])
     for path, leaf in jax.tree_util.tree_leaves_with_path(slopes):

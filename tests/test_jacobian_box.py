@@ -94,7 +94,7 @@ def test_the_jacobian_of_a_step_is_inside_and_near():
     box = Interval(middle - half, middle + half)
     bounds = jacobian_box(arm, box, 256)
     points = middle + half * RNG.uniform(-1, 1, (2000, 3))
-    true = np.asarray(jax.vmap(jax.jacfwd(arm))(jnp.asarray(points)))
+    true = np.asarray(jax.jit(jax.vmap(jax.jacfwd(arm)))(jnp.asarray(points)))
     assert np.all(bounds.lo <= true.min(0)) and np.all(true.max(0) <= bounds.hi)
     assert np.sum(bounds.hi - bounds.lo) < 1.5 * np.sum(true.max(0) - true.min(0))
     means = mean_slopes(arm, box, 3)

@@ -154,9 +154,9 @@ def test_a_chain_computes_what_its_network_does():
     points = np.random.default_rng(1).normal(size=(8, 4))
     chain = described(network).chain
     with jax.numpy_dtype_promotion("standard"):
-        np.testing.assert_allclose(values(chain, points), jax.vmap(composed)(points), atol=1e-12)
+        np.testing.assert_allclose(values(chain, points), jax.jit(jax.vmap(composed))(points), atol=1e-12)
         np.testing.assert_allclose(
-            jacobians(chain, points), jax.vmap(jax.jacfwd(composed))(points), atol=1e-12
+            jacobians(chain, points), jax.jit(jax.vmap(jax.jacfwd(composed)))(points), atol=1e-12
         )
     bound = lipschitz([*network, outer])
     assert bound.lower <= bound.upper < bound.uppers["product of norms"] and not bound.assumptions

@@ -62,7 +62,7 @@ def matrices(sampled):
     def after(x1, u1, d1):
         return sampled.advance(x._replace(x=x1), u1, w._replace(d=d1)).x
 
-    A, Bu, Bd = jax.jacobian(after, argnums=(0, 1, 2))(x.x, u, w.d)
+    A, Bu, Bd = jax.jit(jax.jacobian(after, argnums=(0, 1, 2)))(x.x, u, w.d)
     return np.asarray(A), np.asarray(Bu), np.asarray(Bd), np.array([[1.0, 0.0]])
 
 

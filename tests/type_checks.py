@@ -70,7 +70,9 @@ def jaxtyped(*given: Any, **settings: Any) -> Any:
     """jaxtyping's own, except for what the import hook writes before each function: a decorator with a checker."""
     if given or settings.get("typechecker") is None:
         return with_shapes(*given, **settings)
-    return lambda made: checked(made) if isinstance(made, types.FunctionType) else with_shapes(made, **settings)
+    return lambda made: (
+        checked(made) if isinstance(made, types.FunctionType) else with_shapes(made, **settings)
+    )
 
 
 def install(rooms: list[str]):

@@ -10,7 +10,7 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
-from . import compared, identified, imitation, learning, software, speed
+from . import compared, fixed_point, identified, imitation, learning, software, speed
 from .markdown import COMMANDS, command, number, origin, spread, table
 
 __all__ = ["COMMANDS", "command", "number", "origin", "pages", "read", "spread", "write"]
@@ -18,7 +18,13 @@ __all__ = ["COMMANDS", "command", "number", "origin", "pages", "read", "spread",
 HERE = Path(__file__).parent
 RESULTS = HERE.parent.parent / "results"
 TABLES = (
-    compared.TABLES | identified.TABLES | learning.TABLES | speed.TABLES | software.TABLES | imitation.TABLES
+    compared.TABLES
+    | fixed_point.TABLES
+    | identified.TABLES
+    | learning.TABLES
+    | speed.TABLES
+    | software.TABLES
+    | imitation.TABLES
 )
 Results = dict[str, dict]
 

@@ -29,6 +29,7 @@ class ParaGRUCell(eqx.Module):
     def __init__(self, nu: int, nx: int, *, dtype=None, key: PRNGKeyArray):
         # The arrays of Equinox's cell, of which the recurrent ones are a diagonal.
         cell = eqx.nn.GRUCell(nu, nx, dtype=dtype, key=key)
+        assert cell.bias is not None
         self.weight_ih, self.weight_hh, self.bias = cell.weight_ih, cell.weight_hh[:, 0], cell.bias
 
     def __call__(self, u: Float[Array, " nu"], h: Float[Array, " nx"]) -> Float[Array, " nx"]:

@@ -48,6 +48,7 @@ from .record_model import RecordModel as RecordModel
 from .seeds import fit_policy_seeds as fit_policy_seeds
 from .seeds import fit_seeds as fit_seeds
 from .seeds import train_seeds as train_seeds
+from .spectral_cap import spectral_cap as spectral_cap
 from .sweep import sweep as sweep
 from .trained_range import Departure as Departure
 from .trained_range import TrainedRange as TrainedRange

@@ -46,7 +46,7 @@ def spectral_cap(limit: float = 1.0, *, names: tuple[str, ...] = NAMES) -> optax
     if not is_positive(limit):
         raise RobustctlError(f"limit must be a positive, finite norm, got {limit!r}")
 
-    def update(updates: PyTree, state: optax.EmptyState, params: PyTree | None = None):
+    def update(updates: PyTree, state: optax.OptState, params: PyTree | None = None):
         if params is None:
             raise RobustctlError("spectral_cap needs the arrays that are trained; give params= to update")
 

@@ -7,6 +7,9 @@ from .best_linear import best_linear as best_linear
 from .innovation_form import innovation_form as innovation_form
 from .model_error import ErrorEstimate as ErrorEstimate
 from .model_error import model_error as model_error
+from .next_experiment import Candidate as Candidate
+from .next_experiment import NextExperiment as NextExperiment
+from .next_experiment import next_experiment as next_experiment
 from .predict import predict as predict
 from .residuals import ResidualCorrelations as ResidualCorrelations
 from .residuals import residual_correlations as residual_correlations

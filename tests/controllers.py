@@ -201,6 +201,7 @@ CONTROLLERS = {
     "sampled plant": lambda: plants.Sampled(
         plants.QuadrupleTank(), 2.0, plants.Imperfections(noise=(0.1, 0.2), jitter=0.1), substeps=2
     ),
+    "reactor": lambda: plants.Sampled(plants.StirredTankReactor(), 6.0),
     "adaptive steps": lambda: plants.Sampled(plants.CartPole(), 0.02, solver=plants.sampled.dfx.Tsit5()),
 }
 """Name: what makes it."""

@@ -10,6 +10,7 @@ import jax.random as jr
 import numpy as np
 
 import robustctl as rc
+from robustctl.pytrees import traced
 
 SIZES = [dict(nu=1, ny=3), dict(nu=2, ny=2), dict(nu=3, ny=1)]
 
@@ -143,7 +144,10 @@ def _normal(key, shape, dtype):
     """`jr.normal(key, shape, dtype)`, number by number, from a program for all shapes of at most as many numbers."""
     size = math.prod(shape)
     most = 4 ** max(3, math.ceil(math.log(max(size, 1), 4)))
-    return jnp.asarray(np.asarray(jr.normal(key, (most,), dtype))[:size].reshape(shape))
+    numbers = jr.normal(key, (most,), dtype)
+    if traced(numbers):
+        return numbers[:size].reshape(shape)
+    return jnp.asarray(np.asarray(numbers)[:size].reshape(shape))
 
 
 @eqx.filter_jit

@@ -123,7 +123,8 @@ def imitate(
             problem, parameterization, epochs=epochs, optimizer=optimizer, run=folder, monitor=monitor,
             key=jr.fold_in(fit_key, k),
         )  # fmt: skip
-        driver = fitted.model.explicit()
+        # The range of a round's record is part of a compiled program, and would make each round another one.
+        driver = dataclasses.replace(fitted.model, trained=None).explicit()
         parameterization = fitted.model.parameterization
     assert fitted is not None
     return fitted

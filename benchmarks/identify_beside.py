@@ -118,6 +118,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.ours:
         return ours(given.folder, given.ours[0], given.seconds, int(given.ours[1]), Path(given.ours[2]))
+    if given.out is None:
+        parser.error("--out is required")
     packages = {"robustctl": sys.executable, "jax_sysid": given.jax_sysid, "tsfast": given.tsfast}
     found = json.loads(given.out.read_text())["runs"] if given.out.exists() else []
     for seed in given.seeds:

@@ -57,7 +57,11 @@ def test_the_deviation_from_an_lqr_is_never_above_its_bound(lqr):
     error = answers.error(policy)
     bound = rc.train.deviation_bound(policy, loop, error, noise=noise, radius=radius)
     assert loop.rate.standing == error.standing == bound.alpha.standing == "proven"
+    # Where the error holds is proven to be kept; that it holds there, and that nothing else acts, is not.
     assert not any("stay where" in text for text in bound.assumptions)
+    assert any("|x|_P <= 20" in text and "nothing disturbs" in text for text in bound.assumptions)
+    without = rc.train.deviation_bound(policy, loop, error, noise=noise)
+    assert any("both loops stay where" in text for text in without.assumptions)
 
     @jax.jit
     @jax.vmap
@@ -295,6 +299,36 @@ def test_the_error_on_held_out_episodes_is_their_largest(copied):
         rc.train.held_out_error(gain(np.ones((2, 2))), log)
 
 
+def test_an_episode_without_an_action_is_no_evidence(copied):
+    """Its one action is of a sample whose level was not measured."""
+    log = operator(4, 1)
+    gone, level = np.full((60, 1), np.nan), np.zeros((60, 2))
+    gone[0], level[0] = 0.0, np.nan
+    more = rc.data.from_arrays(
+        [*(e.u for e in log.experiments), gone],
+        [*(e.y for e in log.experiments), level],
+        1.0, inputs="valve", outputs=["level", "flow"],
+    )  # fmt: skip
+    found = rc.train.held_out_error(copied, Demonstrations(more))
+    assert found.how.startswith("largest of 4 episodes")
+
+
+def test_a_policy_whose_actions_overflow_has_no_error():
+    """NaN is larger than no number, so that the largest error was zero."""
+
+    class Overflows(rc.System):
+        def init_state(self):
+            return jnp.ones(1)
+
+        def step(self, x, u):
+            return 1e300 * x, 0 * u + 0 * x
+
+    level = np.linspace(-1, 1, 20)
+    log = rc.data.from_arrays(level, level, 1.0, inputs="valve", outputs="level")
+    with pytest.raises(RobustctlError, match="must be finite on all episodes"):
+        rc.train.held_out_error(Overflows(), Demonstrations(log))
+
+
 def test_samples_without_a_measurement_do_not_count():
     record = Demonstrations(operator(2, 0)).as_record()
     assert not record.experiments[0].y_mask[5, 0] and record.experiments[0].y_mask.sum() == 59
@@ -399,8 +433,46 @@ def test_bounds_that_cannot_hold_are_refused():
         rc.train.deviation_bound(gain(K), loop, 0.1, noise=[0.1])
     with pytest.raises(RobustctlError, match="train the policy until its error is at most"):
         rc.train.deviation_bound(gain(K), loop, 10.0, radius=1.0)
+    with pytest.raises(RobustctlError, match="errors of the measurement alone reach"):
+        rc.train.deviation_bound(gain(K), loop, 0.0, noise=[100.0, 100.0], radius=1.0)
     bound = rc.train.deviation_bound(gain(K), loop, 0.1)
+    with pytest.raises(RobustctlError, match="positive semidefinite"):
+        bound.cost_at_most(1.0, [1.0, -1.0], 1.0)
     with pytest.raises(RobustctlError, match="cost must be"):
         bound.cost_at_most(-1.0, 1.0, 1.0)
     with pytest.raises(RobustctlError, match="Q must be finite"):
         bound.cost_at_most(1.0, np.eye(3), 1.0)
+
+
+def test_matrices_of_other_sizes_are_refused():
+    """Two actions through one column of B would be bounded by a gain that is not theirs."""
+    loop, two = ContractingLoop.linear(A, B, K), gain(np.ones((2, 2)))
+    for policy in (two, gain(np.ones((1, 3)))):
+        with pytest.raises(RobustctlError, match="must read the loop's 2 states and have its 1 actions"):
+            rc.train.deviation_bound(policy, loop, 0.1)
+    answers = rc.train.ask(two, ([-1.0, -1.0], [1.0, 1.0]), cells=3)
+    for made in (
+        lambda: ContractingLoop.of_policy(A, B, two),
+        lambda: ContractingLoop.searched(A, B, answers),
+        lambda: ContractingLoop.linear(A, B, [8.0]),
+        lambda: ContractingLoop.linear(A, B[:, 0], K),
+        lambda: ContractingLoop.linear(np.nan * A, B, K),
+    ):
+        with pytest.raises(RobustctlError, match="must"):
+            made()
+
+
+def test_only_states_of_the_set_are_asked():
+    """An MPC may have no action in the corners of the box around an ellipsoid."""
+
+    class Infeasible(rc.System):
+        def init_state(self):
+            return ()
+
+        def step(self, x, u):
+            return x, jnp.where(jnp.sum(u**2) > 1.6, jnp.nan, -jnp.asarray(K) @ u)
+
+    answers = rc.train.ask(Infeasible(), rc.loops.Ellipsoid(jnp.eye(2)), cells=20)
+    assert np.isfinite(answers.u).all() and answers.lipschitz.value == pytest.approx(10.0)
+    with pytest.raises(RobustctlError, match="actions must be finite"):
+        rc.train.ask(Infeasible(), ([-1.0, -1.0], [1.0, 1.0]), cells=20)

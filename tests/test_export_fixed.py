@@ -302,6 +302,7 @@ def test_the_drift_of_models_in_proven_ranges_stays_below_its_bound(seed, bits):
 def test_the_drifts_of_twenty_models_and_of_all_systems_are_recorded():
     found = json.loads((ROOT / "results" / "fixed_drift.json").read_text("utf-8"))
     assert len(found["models"]) == 20
+    assert all(set(row["shares"]) == set(map(str, fixed_drift.OF_MODELS)) for row in found["models"])
     assert [row["system"] for row in found["systems"]] == [*FAST, *SLOW]
     assert fixed_drift.holds(found)
 

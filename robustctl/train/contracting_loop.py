@@ -57,11 +57,13 @@ class ContractingLoop:
     def linear(cls, A: Any, B: Any, K: Any) -> "ContractingLoop":
         """Return the loop of a linear expert, `x+ = (A - B K) x`, in the metric of the least ellipsoid that errors of the action fill.
 
-        **Raises:** `InvalidModelError` for a loop that is not stable, with its poles.
+        **Raises:** `InvalidModelError` for a loop that is not stable, with its poles; `RobustctlError` for matrices that do not fit.
         """
         from ..loops import Tube  # slow to import
 
-        A, B, K = (np.atleast_2d(np.asarray(a, np.float64)) for a in (A, B, K))
+        (A, B), K = _plant(A, B), np.atleast_2d(np.asarray(K, np.float64))
+        if K.shape != B.T.shape or not np.isfinite(K).all():
+            raise RobustctlError(f"K must be a finite matrix {B.T.shape}, got shape {K.shape}")
         J, P = (A - B @ K)[None], np.asarray(Tube.linear(A - B @ K, B).P, np.float64)
         P = _refined(P, J, B, np.sqrt(np.diag(np.linalg.inv(P))))
         return cls(P, Constant(contraction(P, J), "proven", "the expert's loop is linear"), B)
@@ -76,11 +78,16 @@ class ContractingLoop:
         - `B`: (nx, nu).
         - `answers`: of the expert.
 
-        **Raises:** `RobustctlError` where the loop is contracting in none of these metrics.
+        **Raises:** `RobustctlError` where the loop is contracting in none of these metrics, and for matrices that do not fit.
         """
         from ..loops import Tube  # slow to import
 
-        A, B = (np.asarray(a, np.float64) for a in (A, B))
+        A, B = _plant(A, B)
+        if B.T.shape != answers.slopes.shape[1:]:
+            raise RobustctlError(
+                f"the expert must read the plant's states and set its actions, B.T of shape {B.T.shape}, got answers of shape "
+                f"{answers.slopes.shape[1:]}"
+            )
         J = A + B @ answers.slopes @ np.linalg.inv(answers.widths)
         sizes = np.linalg.norm(answers.widths, axis=1)
         steepest = J[np.argmax(np.linalg.norm(answers.slopes, axis=(1, 2)))]
@@ -115,12 +122,17 @@ class ContractingLoop:
         - `policy`: without state, from the plant's state to the action.
         - `seconds`: time limit.
 
-        **Raises:** `RobustctlError` where no rate below 1 is proven.
+        **Raises:** `RobustctlError` where no rate below 1 is proven, and for matrices that do not fit.
         """
-        A, B = (np.asarray(a, np.float64) for a in (A, B))
+        A, B = _plant(A, B)
         inside = without_state(policy, "the policy").lft()
         if inside is None:
             raise RobustctlError("the policy must describe itself, got one without lft(); take one of rc.nn")
+        if inside.D22.shape != B.T.shape:
+            raise RobustctlError(
+                f"the policy must read the plant's states and set its actions, B.T of shape {B.T.shape}, got a policy of shape "
+                f"{inside.D22.shape}"
+            )
         parts = [linear(A, B, np.eye(len(A)), np.zeros(B.shape)), inside]
         # An error of the action enters: the proof's coordinates are balanced between inputs and outputs.
         x, u, error = signals(parts, B.shape[1])
@@ -140,6 +152,16 @@ class ContractingLoop:
     def gain(self) -> float:
         """The largest `|B u|_P` of `|u| <= 1`."""
         return float(np.linalg.norm(self.root @ self.B, 2)) * (1 + 1e-12)
+
+
+def _plant(A: Any, B: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrices of `x+ = A x + B u`, or raise `RobustctlError`."""
+    A, B = (np.asarray(a, np.float64) for a in (A, B))
+    if A.ndim != 2 or B.ndim != 2 or not A.shape[0] == A.shape[1] == B.shape[0]:
+        raise RobustctlError(f"A must be (nx, nx) and B (nx, nu), got {A.shape} and {B.shape}")
+    if not (np.isfinite(A).all() and np.isfinite(B).all()):
+        raise RobustctlError("A and B must be finite, got NaN or infinity")
+    return A, B
 
 
 def contraction(P: np.ndarray, J: np.ndarray) -> float:

@@ -11,6 +11,10 @@ from ..system import Parameterization, System
 from .contracting_loop import ContractingLoop
 from .expert_answers import Constant, constant, policy_lipschitz, without_state
 
+_MODEL = "both loops are about the linear model, under the same disturbances"
+
+_EVERYWHERE = "the states of both loops stay where the error of the action and the rate hold"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DeviationBound:
@@ -57,7 +61,7 @@ class DeviationBound:
 
     @property
     def action(self) -> float:
-        """The bound of the difference of the two loops' actions, from equal starts."""
+        """The bound of the difference of the two loops' actions, from equal starts; e must hold at the states of the expert's loop."""
         return self.error.value + self.alpha.value * (self.total + self.noise.value)
 
     @property
@@ -88,10 +92,10 @@ class DeviationBound:
         **Arguments:**
 
         - `expert`: the expert's mean cost of the episode, about the same equilibrium.
-        - `Q`: weight of the state, (nx, nx) or its diagonal.
+        - `Q`: weight of the state, (nx, nx) or its diagonal, symmetric and positive semidefinite.
         - `R`: weight of the action, likewise.
 
-        **Raises:** `RobustctlError` for a cost below 0.
+        **Raises:** `RobustctlError` for a cost below 0, and other weights.
         """
         if not is_real(expert) or not 0 <= expert < np.inf:
             raise RobustctlError(f"the expert's cost must be a finite number of at least 0, got {expert!r}")
@@ -127,6 +131,11 @@ def _weight(W: Any, n: int, name: str) -> np.ndarray:
     W = np.diag(np.broadcast_to(W, n)) if W.ndim < 2 and W.size in (1, n) else W
     if W.shape != (n, n) or not np.isfinite(W).all():
         raise RobustctlError(f"{name} must be finite, ({n}, {n}) or {n} numbers, got shape {W.shape}")
+    size = 1e-9 * np.abs(W).max()
+    if not np.allclose(W, W.T, rtol=0, atol=size) or np.linalg.eigvalsh(W).min() < -size:
+        raise RobustctlError(
+            f"{name} must be symmetric and positive semidefinite, so that the cost is a squared distance, got {W.tolist()}"
+        )
     return W
 
 
@@ -141,7 +150,8 @@ def deviation_bound(
         x+ = A x + B pi(x + n),    x*+ = A x* + B pi*(x*):      |x_t - x*_t|_P <= r^t |x_0 - x*_0|_P + b (e + alpha |n|_P) / (1 - r)
 
     With the expert's loop contracting, e must hold on the states of the policy's loop; with the policy's, on those of the expert's
-    loop. Both loops are about one linear plant, under the same disturbances.
+    loop; for the bounds of action and cost always on those of the expert's. Both loops are about one linear plant, under the same
+    disturbances.
 
     **Arguments:**
 
@@ -149,8 +159,8 @@ def deviation_bound(
     - `loop`: which contracts.
     - `error`: e, from `rc.train.ask(...).error(policy)` or `rc.train.held_out_error`; a number is assumed.
     - `noise`: the largest error of each measured state (nx,), default none.
-    - `radius`: where `error` holds, `|x|_P <= radius` about the equilibrium: with this the undisturbed loop, from starts inside, is
-      proven to stay there.
+    - `radius`: where `error` and a searched rate hold, `|x|_P <= radius` about the equilibrium of the loop that contracts: with this the
+      undisturbed loops, from starts inside, are proven to stay there.
     - `seconds`: time limit of the proof of alpha.
 
     **Raises:** `RobustctlError` for a policy with state, parts that do not fit, and a radius that the policy's loop may leave.
@@ -161,19 +171,30 @@ def deviation_bound(
         "loop must be a rc.train.ContractingLoop",
         "its linear, searched and of_policy make one",
     )
-    alpha = policy_lipschitz(without_state(policy, "the policy"), np.linalg.inv(loop.root), seconds)
-    model = "both loops are about the linear model, under the same disturbances"
-    where = "the states stay where the error of the action holds"
-    found = DeviationBound(loop, constant(error, "error"), alpha, _size(loop, noise), (model, where))
+    system = without_state(policy, "the policy")
+    nx, nu = loop.B.shape
+    if system.nu not in (None, nx) or system.ny not in (None, nu):
+        raise RobustctlError(
+            f"the policy must read the loop's {nx} states and have its {nu} actions, got {system.nu} inputs and {system.ny} outputs"
+        )
+    alpha = policy_lipschitz(system, np.linalg.inv(loop.root), seconds)
+    found = DeviationBound(loop, constant(error, "error"), alpha, _size(loop, noise), (_MODEL, _EVERYWHERE))
     if radius is None:
         return found
     if not found.total <= radius:
-        allowed = radius * (1 - loop.rate.value) / loop.gain - alpha.value * found.noise.value
         raise RobustctlError(
-            f"the policy's loop must stay where the error of the action holds, |x|_P <= {radius:.4g}, got a bound of {found.total:.4g}; "
-            f"train the policy until its error is at most {allowed:.4g}, or ask on a larger set"
+            f"the loop must stay where the error of the action holds, |x|_P <= {radius:.4g}, got a bound of {found.total:.4g}; "
+            f"{_advice(found, radius)}"
         )
-    return dataclasses.replace(found, assumptions=(model,))
+    inside = f"error and rate hold where |x|_P <= {radius:.6g} about the equilibrium, starts are inside, and nothing disturbs the loops"
+    return dataclasses.replace(found, assumptions=(_MODEL, inside))
+
+
+def _advice(bound: DeviationBound, radius: float) -> str:
+    if bound.measurement >= radius:
+        return f"errors of the measurement alone reach {bound.measurement:.4g}: train with a smaller gamma, or ask on a larger set"
+    allowed = (radius - bound.measurement) * (1 - bound.loop.rate.value) / bound.loop.gain
+    return f"train the policy until its error is at most {allowed:.4g}, or ask on a larger set"
 
 
 def _size(loop: ContractingLoop, noise: Any) -> Constant:

@@ -122,7 +122,7 @@ class ExpertAnswers:
         value = eps + (alpha.value + self.lipschitz.value) * self.cover
         how = (
             f"{eps:.4g} on {len(self.x):,} states that cover the set, and between them {self.cover:.4g} times the Lipschitz constants "
-            f"{alpha.value:.4g} (proven) and {self.lipschitz.value:.4g} ({self.lipschitz.standing})"
+            f"{alpha.value:.4g} ({alpha.standing}) and {self.lipschitz.value:.4g} ({self.lipschitz.standing})"
         )
         return Constant(value, weakest(alpha, self.lipschitz), how)
 
@@ -154,19 +154,20 @@ def ask(expert: System, states: Any, cells: int = 50) -> ExpertAnswers:
     system = without_state(expert, "the expert")
     axis = (np.arange(cells) + 0.5) * 2 / cells - 1
     z = np.stack(np.meshgrid(*[axis] * n, indexing="ij"), axis=-1)
-    x = z.reshape(-1, n) @ widths.T + middle
+    z, cover = z.reshape(-1, n), float(np.sqrt(n)) / cells
+    inside = np.linalg.norm(z, axis=1) <= 1 + cover if ball else np.ones(len(z), bool)
+    x = z[inside] @ widths.T + middle
     u = asked(system, x)
-    if not np.isfinite(u).all():
-        bad = x[int(np.argmin(np.isfinite(u).all(axis=1)))]
+    finite = np.isfinite(u).all(axis=1)
+    if not finite.all():
+        first = int(np.argmin(finite))
         raise RobustctlError(
-            f"the expert's actions must be finite, got {u[~np.isfinite(u).all(axis=1)][0]} at {bad}; take a smaller set"
+            f"the expert's actions must be finite, got {u[first]} at {x[first]}; take a smaller set"
         )
-    cover = float(np.sqrt(n)) / cells
-    inside = np.linalg.norm(z.reshape(-1, n), axis=1) <= 1 + cover if ball else np.ones(len(x), bool)
-    slopes = _slopes(u.reshape(*[cells] * n, -1), inside.reshape([cells] * n), 2 / cells)
-    return ExpertAnswers(
-        x[inside], u[inside], middle, widths, cover, slopes, _lipschitz_of(system, widths, slopes)
-    )
+    grid = np.full((len(z), u.shape[1]), np.nan)
+    grid[inside] = u
+    slopes = _slopes(grid.reshape(*[cells] * n, -1), inside.reshape([cells] * n), 2 / cells)
+    return ExpertAnswers(x, u, middle, widths, cover, slopes, _lipschitz_of(system, widths, slopes))
 
 
 def _set(states: Any) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -276,7 +277,9 @@ def held_out_error(
 
         P(an episode has a larger one) <= 1 - (1 - confidence)^(1/N),     N episodes, drawn like those to come
 
-    Each experiment is one episode. For policies with and without state.
+    Each experiment with a sample that counts is one episode. For policies with and without state. Episodes of the expert's loop say
+    nothing of states that only the policy's loop visits: for a bound on the deviation take the loop of
+    `rc.train.ContractingLoop.of_policy`.
 
     **Arguments:**
 
@@ -284,7 +287,7 @@ def held_out_error(
     - `demonstrations`: the episodes.
     - `confidence`: of the statement, in (0, 1).
 
-    **Raises:** `RobustctlError` for a confidence outside of (0, 1), and a policy of another size.
+    **Raises:** `RobustctlError` for a confidence outside of (0, 1), a policy of another size, and actions that are not finite.
     """
     if not is_real(confidence) or not 0 < confidence < 1:
         raise RobustctlError(f"confidence must be in (0, 1), got {confidence!r}")
@@ -301,9 +304,13 @@ def held_out_error(
                 f"the policy must have the {record.ny} actions of the record, got {found.shape} for {shape}"
             )
         mask = np.stack([e.y_mask.all(axis=1) for e in same])
+        if not np.isfinite(found[mask]).all():
+            raise RobustctlError(
+                "the policy's actions must be finite on all episodes, got NaN or infinity; certify it, or train it with a smaller gamma"
+            )
         apart = np.linalg.norm(found - np.stack([e.y for e in same]), axis=2)
         largest = max(largest, float(np.where(mask, apart, 0.0).max()))
-    count = len(record.experiments)
+    count = sum(bool(e.y_mask.all(axis=1).any()) for e in record.experiments)
     share = 1 - (1 - confidence) ** (1 / count)
     how = f"largest of {count:,} episodes: at most {100 * share:.2g} % of episodes exceed it, with a confidence of {100 * confidence:.4g} %"
     return Constant(largest, "statistical", how)

@@ -72,7 +72,8 @@ class System(Certifiable):
     @property
     def unbounded_state(self) -> bool:
         """Whether a filter inside reads a state and has no bound of its error, so that the system must not read an estimate."""
-        return any(part.unbounded_state for part in fields_of(self).values() if isinstance(part, System))
+        parts = jax.tree.leaves(list(fields_of(self).values()), is_leaf=lambda part: isinstance(part, System))
+        return any(part.unbounded_state for part in parts if isinstance(part, System))
 
     def flag_fault(self) -> str:
         """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""

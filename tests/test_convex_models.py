@@ -127,7 +127,13 @@ def test_a_model_is_fitted_to_a_log_and_comes_back_from_a_file(tmp_path):
 
 def test_a_quiet_network_has_an_output_scaled_down():
     us = jr.normal(jr.key(2), (50, 2))
-    for model in (network(directions=(0, -1), gamma=1e3), network(direct=False, gamma=1e3)):
+    for model in (
+        network(directions=(0, -1), gamma=1e3),
+        network(direct=False, gamma=1e3),
+        # Of free arrays that the map scales down to its gain.
+        network(directions=(0, -1), gamma=1e-3),
+        network(direct=False, gamma=1e-3),
+    ):
         loud, soft = (outputs(m.explicit(), us) for m in (model, rc.nn.quiet(model)))
         np.testing.assert_allclose(soft, 1e-2 * loud, rtol=1e-9)
 

@@ -28,6 +28,7 @@ from robustctl.loops import (
     maximal_invariant_set,
 )  # fmt: skip
 from robustctl.loops.segment import furthest
+from robustctl.nn.average import AverageSystem
 
 from .controllers import CONTROLLERS
 
@@ -241,6 +242,7 @@ def test_an_observer_without_a_bound_is_refused():
         lambda guard: guard,
         lambda guard: loops.Series(guard, scalar(1.0)),
         lambda guard: rc.Delayed(guard, (1,)),
+        lambda guard: AverageSystem((scalar(1.0), guard)),
     ):
         assert isinstance(made([0.1], inside), rc.System)
         with pytest.raises(InvalidModelError, match="must have a bound of its error"):

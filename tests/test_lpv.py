@@ -14,6 +14,7 @@ from scipy.signal import place_poles
 
 import robustctl as rc
 from robustctl.errors import DataError, InvalidModelError, RobustctlWarning
+from robustctl.nn.lpv import checked_positions
 from robustctl.system import step_by_step
 
 from .models import draw
@@ -49,6 +50,15 @@ def test_the_distance_falls_by_the_rate_at_each_step_under_random_schedules(guar
     found = np.asarray(ratios(jr.split(jr.key(1), 2000)))
     assert np.isfinite(found).all() and found.max() > 0.5
     assert found.max() <= 0.9 * (1 + (1e-3 if dtype == jnp.float32 else 1e-4))
+
+
+@pytest.mark.parametrize("p", [1e18, 1e30, 1e38, 3.4e38])
+def test_no_finite_schedule_takes_the_norm_of_the_product_above_one(p):
+    product = draw(rc.nn.ScheduledProduct(6, 1, factors=5, key=KEY, dtype=jnp.float32), jr.key(1), 1.0)
+    at = jax.jit(lambda p: jax.vmap(product.at(product.read(p)), out_axes=1)(jnp.eye(6, dtype=jnp.float32)))
+    for sign in (1, -1):
+        H = np.asarray(at(jnp.asarray([sign * p], jnp.float32)), float)
+        assert np.linalg.norm(H, 2) <= 1 + 1e-5
 
 
 def test_two_trajectories_with_one_schedule_keep_the_gain():
@@ -219,8 +229,13 @@ def test_a_log_of_another_sample_time_or_without_the_schedule_is_refused():
         rc.fit(model, alone, epochs=1, monitor=None, key=KEY)
 
 
+def test_positions_from_numpy_are_those_of_python():
+    assert [type(k) for k in lpv(schedule=[np.int64(1), 2]).schedule] == [int, int]
+
+
 BAD = {
     "schedule must be positions": lambda: lpv(schedule=()),
+    "got 1; record.inputs": lambda: checked_positions(1, 3),
     "from 0 to 2": lambda: lpv(schedule=(3,)),
     "each once": lambda: lpv(schedule=(1, 1)),
     "leave an input": lambda: lpv(schedule=(0, 1, 2)),

@@ -166,8 +166,9 @@ class InputConvexRNN(Guaranteed):
     Slopes in [0, 1] and weights that are not negative give `|dh+| <= U |dh| + |W| |du|` entry by entry: a positive linear system
     dominates the network, and its gain is that at frequency 0. The bound is therefore nearly reached where each input acts
     in one direction. With `relu` this is every network of nonnegative U with eigenvalues within `rate`, up to the units of its states.
-    No eigenvalue is complex beyond those of a positive matrix: the model has no lightly damped oscillations. An output is convex, so
-    that an upper limit on it is a convex constraint on the inputs, and a lower limit is none.
+    No eigenvalue is larger than a real positive one, and where each input acts in one direction no gain is larger than that at frequency
+    0: the model has no resonance. An output is convex, so that an upper limit on it is a convex constraint on the inputs, and a lower
+    limit is none.
     Source: the idea is that of Wang, Wu, "Input convex Lipschitz RNN", arXiv 2401.07494, whose norms bound one step
     alone; map, bound and metric are ours.
 
@@ -182,7 +183,7 @@ class InputConvexRNN(Guaranteed):
     - `direct`: whether an output depends on the input of the same sample; model-predictive control needs False.
     - `activation`: `jax.nn.relu`, `leaky_relu`, `softplus` or `identity`.
     - `train_gamma`: whether training may move `gamma`.
-    - `memory`: shortest and longest time constant of the states at the start, samples.
+    - `memory`: shortest and longest time constant of the states at the start, samples, at a rate of 1; a smaller rate shortens them.
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
@@ -246,14 +247,12 @@ class InputConvexRNN(Guaranteed):
 
     def quiet(self, factor: float = 1e-2) -> "InputConvexRNN":
         """Return the model with its output scaled down by `factor`."""
-
-        def smaller(M):
-            return _inverse_softplus(factor * jax.nn.softplus(M))
-
-        D = self.D
-        if D is not None:
-            D = jnp.where(np.array(self.directions)[None] == 0, factor * D, smaller(D))
-        arrays = (smaller(self.C), D, factor * self.by)
+        # Of the outputs within gamma: the free arrays may be of a larger gain, that the map would scale down again.
+        system, D = self.explicit(), None
+        if self.D is not None:
+            D = factor * system.D
+            D = jnp.where(np.array(self.directions)[None] == 0, D, _inverse_softplus(jnp.abs(D)))
+        arrays = (_inverse_softplus(factor * system.C), D, factor * self.by)
         return eqx.tree_at(lambda m: (m.C, m.D, m.by), self, arrays, is_leaf=lambda x: x is None)
 
 

@@ -120,7 +120,7 @@ class LPVSystem(System):
         """
         m, p = self.model, self.product
         check_one(self, m.bx)
-        check_positions(self.schedule, self.nu)
+        checked_positions(self.schedule, self.nu)
         factors, nv, nf, hidden = len(p.q), m.bv.size, 1 + len(self.schedule) + p.b.size, p.b.size
         check_shapes(p, W=(hidden, len(self.schedule)), K=(factors, nv, nf), q=(factors, nf))
         check_shapes(self, E=(m.bx.size, nf), F=(m.by.size, nf))
@@ -181,7 +181,8 @@ class LPV(Guaranteed):
     - `schedule`: positions of the schedule among the inputs.
     - `factors`: number of factors of H; an even one starts near the identity.
     - `hidden`: width of the hidden layer that reads the schedule.
-    - `memory`: shortest and longest time constant of the modes at the start, samples.
+    - `memory`: about the shortest and longest time constant of the modes at the start, samples, at a rate of 1; a smaller rate shortens
+      them.
     - `key`: seeds the initial values, one PRNG key.
     - `dtype`: of the free arrays, float32 or float64; default that of JAX.
 
@@ -208,8 +209,7 @@ class LPV(Guaranteed):
         memory: tuple[float, float] = (2.0, 200.0), key: PRNGKeyArray, dtype=None,
     ):  # fmt: skip
         check_sizes(nu=nu, nx=nx, nv=nv, ny=ny)
-        self.schedule = tuple(schedule)
-        check_positions(self.schedule, nu)
+        self.schedule = checked_positions(schedule, nu)
         check_memory(memory)
         dtype, others = free_dtype(dtype), nu - len(self.schedule)
         self.guarantee = guarantee.for_ports(others, ny, dtype)
@@ -289,11 +289,12 @@ def _first_contractions(
     return draw(arrays, [(a + b, min(a, b)) for a, b in ((nx + ny, nv), (nv, nx + nu))], dtype, key)
 
 
-def check_positions(schedule: tuple[int, ...], nu: int) -> None:
-    """Raise `InvalidModelError` unless the positions are of some of nu inputs, each once, and not of all."""
-    known = all(is_whole(k, 0) and k < nu for k in schedule)
+def checked_positions(schedule: Any, nu: int) -> tuple[int, ...]:
+    """Return the positions of some of nu inputs, or raise `InvalidModelError` unless they are that, each once, and not of all."""
+    known = np.ndim(schedule) == 1 and all(is_whole(k, 0) and k < nu for k in schedule)
     if not (known and 0 < len(set(schedule)) == len(schedule) < nu):
         raise InvalidModelError(
             f"schedule must be positions from 0 to {nu - 1} of the {nu} inputs, at least one, each once, and leave an input that "
             f"is none, got {schedule}; record.inputs.index(name) is that of a channel"
         )
+    return tuple(int(k) for k in schedule)

@@ -107,7 +107,10 @@ class ScheduledProduct(Parameterization):
         return self.q.shape[1]
 
     def read(self, p: Float[Array, " scheduled"]) -> Float[Array, " features"]:
-        """Return f."""
+        """Return f; entries of p beyond the root of the largest number of its dtype count as that."""
+        # Near the largest number a norm divides by numbers whose reciprocal is flushed to zero, and k gets a length of thousands.
+        most = float(jnp.finfo(self.b.dtype).max) ** 0.5
+        p = jnp.clip(p, -most, most)
         return jnp.concatenate([jnp.ones(1, self.b.dtype), p, jnp.tanh(self.W @ p + self.b)])
 
     def at(self, f: Float[Array, " features"]) -> HouseholderProduct:

@@ -26,8 +26,8 @@ class StirredTankReactor(Plant):
     Concentration of A in mol/L, temperatures in K. Measured: both. The control is the temperature of the coolant; the disturbances
     are deviations of the feed. At the published heat transfer the operating point is open-loop unstable, between an extinguished and an
     ignited equilibrium; cooled as strongly as `StirredTankReactor(heat_transfer=8e5)`, it has one equilibrium at every temperature of the
-    coolant, which is stable, and no start of it runs away. Source: Seborg, Edgar, Mellichamp, "Process Dynamics and Control", 2nd ed.,
-    2004, example 2.5 and table 2.3.
+    coolant, which is stable; from 400 K with much of A the reaction still heats it by more than 100 K before it cools.
+    Source: Seborg, Edgar, Mellichamp, "Process Dynamics and Control", 2nd ed., 2004, example 2.5 and table 2.3.
     """
 
     states: ClassVar = (Signal("concentration", "mol/L", 0.0, 1.5), Signal("temperature", "K", 250.0, 500.0))

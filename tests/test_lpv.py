@@ -229,7 +229,7 @@ def test_a_log_of_another_sample_time_or_without_the_schedule_is_refused():
         rc.fit(model, alone, epochs=1, monitor=None, key=KEY)
 
 
-def test_positions_from_numpy_are_those_of_python():
+def test_positions_from_numpy_are_those_of_python(as_installed):
     assert [type(k) for k in lpv(schedule=[np.int64(1), 2]).schedule] == [int, int]
 
 

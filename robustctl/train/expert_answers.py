@@ -277,8 +277,8 @@ def held_out_error(
 
         P(an episode has a larger one) <= 1 - (1 - confidence)^(1/N),     N episodes, drawn like those to come
 
-    Each experiment with a sample that counts is one episode. For policies with and without state. Episodes of the expert's loop say
-    nothing of states that only the policy's loop visits: for a bound on the deviation take the loop of
+    Each experiment with a sample that counts is one episode. For policies with and without state. Episodes of the expert's loop
+    have no states that only the policy's loop visits: for a bound on the deviation take the loop of
     `rc.train.ContractingLoop.of_policy`.
 
     **Arguments:**

@@ -72,8 +72,8 @@ class System(Certifiable):
     @property
     def unbounded_state(self) -> bool:
         """Whether a filter inside reads a state and has no bound of its error, so that the system must not read an estimate."""
-        parts = jax.tree.leaves(list(fields_of(self).values()), is_leaf=lambda part: isinstance(part, System))
-        return any(part.unbounded_state for part in parts if isinstance(part, System))
+        parts = jax.tree.leaves(list(fields_of(self).values()), is_leaf=_is_system)
+        return any(part.unbounded_state for part in filter(_is_system, parts))
 
     def flag_fault(self) -> str:
         """Return which flags are turned into other numbers than 0 and 1; empty where none are, as by default."""
@@ -162,6 +162,10 @@ class System(Certifiable):
     def scan(self, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:
         """Return `(xs, ys, x_final)` over a sequence, time first: step by step, where no better way is known."""
         return step_by_step(lambda x, u: self.step(x, u), x0, us)
+
+
+def _is_system(part: Any) -> bool:
+    return isinstance(part, System)
 
 
 def step_by_step(step: Callable, x0: PyTree, us: PyTree) -> tuple[PyTree, PyTree, PyTree]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..errors import InvalidModelError
+from ..pytrees import fields_of
 from ..registry import registered
 from .model import as_array
 from .modes import weight
@@ -107,7 +108,7 @@ class ConvexCost:
     def __post_init__(self):
         """Refuse what is not convex in a plan."""
         for name in ("y_price", "y_weight"):
-            value = np.asarray(getattr(self, name), np.float64)
+            value = np.asarray(fields_of(self)[name], np.float64)
             if not (np.all(value >= 0) and np.isfinite(value).all()):
                 raise InvalidModelError(
                     f"{name} must be at least 0 and finite, so that the cost never falls as an output grows and is convex in the plan, got "
@@ -134,7 +135,7 @@ class ConvexCost:
         """
         u_mean, u_std, y_mean, y_std = moments
         nu, ny = u_mean.size, y_mean.size
-        p, q, y_from = (_each(name, getattr(self, name), ny) for name in ("y_price", "y_weight", "y_from"))
+        p, q, y_from = (_each(name, fields_of(self)[name], ny) for name in ("y_price", "y_weight", "y_from"))
         high = np.full(ny, np.inf) if y_high is None else _each("y_high", y_high, ny, infinite=True)
         middle = sum(u_limits) / 2 if self.u_to is None else self.u_to
         c, to = _each("u_price", self.u_price, nu), _each("u_to", middle, nu)

@@ -14,6 +14,7 @@ from ..errors import InvalidModelError
 from ..lft import float64
 from ..loops.parts import Of
 from ..nn import InputConvexSystem
+from ..nn.activations import name_of
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, SignalLimits, System, explicit_of
@@ -291,11 +292,11 @@ def _scales(system: System) -> _Scales:
 
 def _line(model: InputConvexSystem) -> str:
     """Return the name of the activation, or raise `InvalidModelError` unless it is the larger of two lines."""
-    name = getattr(model.activation, "__name__", "")
+    name = name_of(model.activation)
     if name not in _LOWER_SLOPE:
         raise InvalidModelError(
             f"the model's activation must be one of {', '.join(_LOWER_SLOPE)}, of which a plan is a quadratic program, got "
-            f"{name or model.activation}"
+            f"{name}"
         )
     return name
 

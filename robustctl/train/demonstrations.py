@@ -14,6 +14,7 @@ from ..data import Experiment, Record, Scaling
 from ..data.record import MIN_SAMPLES
 from ..data.record_checks import as_names
 from ..errors import DataError, RobustctlError
+from ..pytrees import fields_of
 from ..system import Parameterization
 
 _PARALLEL = 256
@@ -59,7 +60,7 @@ class Demonstrations:
         record = of_type(self.record, Record, "demonstrations must be a record", "rc.data.read makes one")
         for name in ("measurements", "actions"):
             default = record.outputs if name == "measurements" else record.inputs
-            given = getattr(self, name)
+            given = fields_of(self)[name]
             object.__setattr__(self, name, default if given is None else as_names(given, name))
             self._check_names(name)
         if both := set(self.measurements or ()) & set(self.actions or ()):
@@ -73,7 +74,7 @@ class Demonstrations:
             )
 
     def _check_names(self, name: str) -> None:
-        given, known = getattr(self, name), (*self.record.inputs, *self.record.outputs)
+        given, known = fields_of(self)[name], (*self.record.inputs, *self.record.outputs)
         unknown = [one for one in given if one not in known]
         if not given or unknown:
             raise DataError(
@@ -184,7 +185,7 @@ def _squared(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def in_parallel(record: Record) -> Record:
     """Return a record of as many short experiments as are simulated fast together, for a policy without state: the order is lost."""
     u, y, u_mask, y_mask = (
-        np.concatenate([getattr(e, name) for e in record.experiments])
+        np.concatenate([fields_of(e)[name] for e in record.experiments])
         for name in ("u", "y", "u_mask", "y_mask")
     )
     length = max(MIN_SAMPLES, -(-len(u) // _PARALLEL))

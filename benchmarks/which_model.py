@@ -194,6 +194,8 @@ def main() -> None:
             results["linear"][name] = nrmse(rc.identify.subspace(data[0]).model, data[1])
         for model in missing:
             results["rows"].append(compared(name, data, model, options))
+            # Every compiled program holds memory maps, of which a process may have 65,530.
+            jax.clear_caches()
             settings = {"weights": options.weights, "seconds": options.seconds, "seeds": options.seeds}
             write_json(options.out, {**provenance(options.seeds[0]), **settings, **results})
 

@@ -112,7 +112,8 @@ def seeds(result: dict) -> list:
         return list(range(result["study"]["seeds"]))
     runs = result.get("observers", result.get("runs"))
     if not isinstance(runs, list):
-        return result.get("seeds") or [result.get("seed", "not recorded")]
+        named = result.get("seeds")
+        return named if isinstance(named, list) else [result.get("seed", "not recorded")]
     return sorted({run["recipe"]["seed"] if "recipe" in run else run["seed"] for run in runs})
 
 

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -34,6 +33,7 @@ from robustctl.train.optimizer import cosine_adam
 
 from .daisy import daisy
 from .simulated_plants import records as simulated
+from .stack_long import size as weights
 from .step_times import IN_A_ROW
 from .step_times import in_c as steps_in_c
 
@@ -95,11 +95,6 @@ def records(data: Path, f16_data: Path | None) -> dict[str, Callable[[], Records
         "simulated, two by two": lambda: one(simulated("two by two", 0)),
     }  # fmt: skip
     return found if f16_data is None else {**found, "F-16": levels}
-
-
-def weights(model: Any) -> int:
-    """Return the number of free numbers."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
 
 
 def sized(build: Build, wanted: int, kw: dict[str, Any]) -> int:

@@ -46,10 +46,8 @@ class ScaledCost(eqx.Module):
 
     def of(self, ys: Float[Array, "N ny"], us: Float[Array, "N nu"]) -> Float[Array, ""]:
         """Return the cost of scaled outputs and controls."""
-        over, high = self.rows()
-        of, limit = jnp.concatenate([over, high]), self.limits()
         quadratic, linear = self.excess()
-        excess, d = jnp.maximum(ys @ of.T - limit[None], 0.0), us - self.u_to[None]
+        excess, d = jnp.maximum(ys @ self.rows().T - self.limits()[None], 0.0), us - self.u_to[None]
         return (
             jnp.sum(ys @ self.p)
             + jnp.sum(us @ self.c)
@@ -57,10 +55,9 @@ class ScaledCost(eqx.Module):
             + jnp.sum(excess @ linear + excess**2 @ quadratic)
         )
 
-    def rows(self) -> tuple[Array, Array]:
-        """Return the rows of the identity of outputs with a weight, and of those with a limit."""
-        eye = np.eye(self.p.size, dtype=self.p.dtype)
-        return jnp.asarray(eye[list(self.weighted)]), jnp.asarray(eye[list(self.limited)])
+    def rows(self) -> Array:
+        """Return the rows of the identity of outputs with a weight, then of those with a limit."""
+        return jnp.asarray(np.eye(self.p.size, dtype=self.p.dtype)[[*self.weighted, *self.limited]])
 
     def limits(self) -> Array:
         """Return what those outputs should not exceed."""
@@ -153,11 +150,16 @@ class ConvexCost:
         return ScaledCost(p, q, start, high, c, R, to, above, weighted=weighted, limited=limited)
 
 
-def _each(name: str, value: ArrayLike, n: int, infinite: bool = False) -> np.ndarray:
+def one_each(name: str, value: ArrayLike, n: int) -> np.ndarray:
+    """Return a number for each of n signals, or raise `InvalidModelError` for another number of them."""
     try:
-        found = np.array(np.broadcast_to(np.asarray(value, np.float64), (n,)))
+        return np.array(np.broadcast_to(np.asarray(value, np.float64), (n,)))
     except ValueError as error:
         raise InvalidModelError(f"{name} must be a number or {n} numbers; {error}") from error
+
+
+def _each(name: str, value: ArrayLike, n: int, infinite: bool = False) -> np.ndarray:
+    found = one_each(name, value, n)
     if not (np.isfinite(found) | (infinite & (found == np.inf))).all():
         raise InvalidModelError(f"{name} must be finite, got {found.tolist()}")
     return found

@@ -18,7 +18,7 @@ from ..nn.activations import name_of
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, SignalLimits, System, explicit_of
-from .convex_cost import ConvexCost, ScaledCost
+from .convex_cost import ConvexCost, ScaledCost, one_each
 from .model import as_array
 from .staged_qp import StagedQP, solve_staged
 from .types import ArrayLike
@@ -153,13 +153,9 @@ class ConvexMPC(System):
         """
         model, cost = self.model, self.cost
         (W, b), nu, nx, dtype = self._fractions(), self.u_low.size, x.size, x.dtype
-        over, high = cost.rows()
-        of, limit = (
-            jnp.concatenate([over, high]),
-            cost.limits() - jnp.concatenate([over, high]) @ (model.by + bias),
-        )
-        ne, eye = len(limit), jnp.eye(nx, dtype=dtype)
-        lower = _LOWER_SLOPE[_line(model)]
+        of = cost.rows()
+        limit = cost.limits() - of @ (model.by + bias)
+        ne, lower = len(limit), _LOWER_SLOPE[_line(model)]
         controls, excess = jnp.eye(nu, nu + ne + nx, dtype=dtype), jnp.eye(ne, nu + ne + nx, nu, dtype=dtype)
         states = jnp.eye(nx, nu + ne + nx, nu + ne, dtype=dtype)
         G = [controls, -controls, W @ controls - states, lower * W @ controls - states]
@@ -169,7 +165,7 @@ class ConvexMPC(System):
         g = [jnp.ones(nu, dtype), jnp.zeros(nu, dtype), -b, -lower * b, limit, jnp.zeros(ne, dtype)]
         G, B, first = jnp.concatenate(G), jnp.concatenate(B), jnp.concatenate(g)
         right = jnp.tile(first, (self.horizon, 1)).at[0].add(-B @ x)
-        H, f = self._stage_cost(controls, excess, eye @ states)
+        H, f = self._stage_cost(controls, excess, states)
         return StagedQP(H, jnp.tile(f, (self.horizon, 1)), G, B, right)
 
     def _stage_cost(self, controls: Array, excess: Array, states: Array) -> tuple[Array, Array]:
@@ -184,8 +180,7 @@ class ConvexMPC(System):
     def _inside(self, x: Array, bias: Array, start: Array) -> Array:
         """Return a point of the program without an active constraint: states above those of the model, and excesses above theirs."""
         (W, b), model = self._fractions(), self.model
-        over, high = self.cost.rows()
-        of, limit = jnp.concatenate([over, high]), self.cost.limits()
+        of, limit = self.cost.rows(), self.cost.limits()
         inside = jnp.clip(start, 0.02, 0.98)
 
         def body(h, v):
@@ -295,17 +290,13 @@ def _line(model: InputConvexSystem) -> str:
     name = name_of(model.activation)
     if name not in _LOWER_SLOPE:
         raise InvalidModelError(
-            f"the model's activation must be one of {', '.join(_LOWER_SLOPE)}, of which a plan is a quadratic program, got "
-            f"{name}"
+            f"the model's activation must be one of {', '.join(_LOWER_SLOPE)}, of which a plan is a quadratic program, got {name}"
         )
     return name
 
 
 def _limits(low: ArrayLike, high: ArrayLike, nu: int) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        found = [np.array(np.broadcast_to(np.asarray(v, np.float64), (nu,))) for v in (low, high)]
-    except ValueError as error:
-        raise InvalidModelError(f"the limits on u must be a number or {nu} numbers; {error}") from error
+    found = [one_each("the limits on u", v, nu) for v in (low, high)]
     if not (np.isfinite(found).all() and np.all(found[0] < found[1])):
         raise InvalidModelError(
             f"the limits on u must be finite, each lowest one below its highest, got {found[0].tolist()} and {found[1].tolist()}; "

@@ -158,24 +158,25 @@ def _noise(model: RecordModel, record: Record) -> np.ndarray:
 
 def _slopes(model: RecordModel, u: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the simulated outputs (T, ny), and the slopes (T ny, weights) of them over the noise."""
-    arrays, rest = eqx.partition(model.parameterization, eqx.is_inexact_array)
-    ys, J = _run(arrays, (model, rest), jnp.asarray(u, model.dtype))
+    ys, J = _run(model, jnp.asarray(u, model.dtype))
     J = np.asarray(J, np.float64) / noise[:, None]
     return np.asarray(ys, np.float64), J.reshape(-1, J.shape[-1])
 
 
 @eqx.filter_jit
-def _run(arrays: Any, fixed: Any, u: Array) -> tuple[Array, Array]:
-    model, rest = fixed
+def _run(model: RecordModel, u: Array) -> tuple[Array, Array]:
+    arrays, rest = eqx.partition(model.parameterization, eqx.is_inexact_array)
     flat, restore = ravel_pytree(arrays)
 
-    def outputs(flat: Array) -> Array:
+    def outputs(flat: Array) -> tuple[Array, Array]:
         parameterization = eqx.combine(restore(flat), rest)
         system = dataclasses.replace(model, parameterization=parameterization).explicit()
         # Step by step: faster scans have reverse-mode derivatives alone, which cost a pass for each sample.
-        return step_by_step(system.step, system.init_state(), u)[1]
+        ys = step_by_step(system.step, system.init_state(), u)[1]
+        return ys, ys
 
-    return outputs(flat), jax.jacfwd(outputs)(flat)
+    J, ys = jax.jacfwd(outputs, has_aux=True)(flat)
+    return ys, J
 
 
 def _candidate(

@@ -87,8 +87,23 @@ def _sizes(model) -> dict:
     return {"nu": nu, "nx": nx, "ny": ny}
 
 
+class Gated(Parameterization):
+    """Base of the gated networks, whose free arrays are those of the system itself."""
+
+    system: GatedSystem
+
+    def explicit(self) -> GatedSystem:
+        """Return the model: its arrays are the free ones."""
+        check_free(self, self.system.by)
+        return self.system
+
+    def quiet(self, factor: float = 1e-2) -> "Gated":
+        """Return the model with its readout of the state multiplied by `factor`."""
+        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
+
+
 @registered(sizes=_sizes)
-class GRU(Parameterization):
+class GRU(Gated):
     """Gated recurrent unit with a linear readout: a baseline with no guarantee of any kind.
 
     Source: Cho et al., "Learning phrase representations using RNN encoder-decoder", EMNLP 2014, as
@@ -105,23 +120,12 @@ class GRU(Parameterization):
     **Raises:** `InvalidModelError` for a size below 1 or another dtype.
     """
 
-    system: GatedSystem
-
     def __init__(self, *, nu: int, nx: int, ny: int, key: PRNGKeyArray, dtype=None):
         self.system = _gated(eqx.nn.GRUCell, nu, nx, ny, key, dtype)
 
-    def explicit(self) -> GatedSystem:
-        """Return the model: its arrays are the free ones."""
-        check_free(self, self.system.by)
-        return self.system
-
-    def quiet(self, factor: float = 1e-2) -> "GRU":
-        """Return the model with its readout of the state multiplied by `factor`."""
-        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
-
 
 @registered(sizes=_sizes)
-class ParaGRU(Parameterization):
+class ParaGRU(Gated):
     """Gated recurrent unit with diagonal recurrences and a linear readout: a baseline with no guarantee of any kind.
 
     ::
@@ -144,23 +148,12 @@ class ParaGRU(Parameterization):
     **Raises:** `InvalidModelError` for a size below 1 or another dtype.
     """
 
-    system: GatedSystem
-
     def __init__(self, *, nu: int, nx: int, ny: int, key: PRNGKeyArray, dtype=None):
         self.system = _gated(ParaGRUCell, nu, nx, ny, key, dtype)
 
-    def explicit(self) -> GatedSystem:
-        """Return the model: its arrays are the free ones."""
-        check_free(self, self.system.by)
-        return self.system
-
-    def quiet(self, factor: float = 1e-2) -> "ParaGRU":
-        """Return the model with its readout of the state multiplied by `factor`."""
-        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
-
 
 @registered(sizes=_sizes)
-class LSTM(Parameterization):
+class LSTM(Gated):
     """Long short-term memory with a linear readout: a baseline with no guarantee of any kind.
 
     Source: Hochreiter, Schmidhuber, "Long short-term memory", Neural Computation 1997, as
@@ -177,19 +170,8 @@ class LSTM(Parameterization):
     **Raises:** `InvalidModelError` for a size below 1 or another dtype.
     """
 
-    system: GatedSystem
-
     def __init__(self, *, nu: int, nx: int, ny: int, key: PRNGKeyArray, dtype=None):
         self.system = _gated(eqx.nn.LSTMCell, nu, nx, ny, key, dtype)
-
-    def explicit(self) -> GatedSystem:
-        """Return the model: its arrays are the free ones."""
-        check_free(self, self.system.by)
-        return self.system
-
-    def quiet(self, factor: float = 1e-2) -> "LSTM":
-        """Return the model with its readout of the state multiplied by `factor`."""
-        return eqx.tree_at(lambda m: m.system.C, self, factor * self.system.C)
 
 
 def _gated(cell, nu, nx, ny, key, dtype) -> GatedSystem:

@@ -19,7 +19,7 @@ from ..errors import InvalidModelError
 from ..lft import LFT, Claim, float64
 from ..linalg import exact_map
 from ..registry import registered
-from ..system import System
+from ..state_space import DirectPath
 from .activations import Activation, name_of, neurons
 from .arrays import check_free, check_one, check_shapes, free_dtype, number
 from .guarantee import Guaranteed, Lipschitz
@@ -37,7 +37,7 @@ CONVEX: dict[str, Activation] = {
 
 
 @registered()
-class InputConvexSystem(System):
+class InputConvexSystem(DirectPath):
     """An `InputConvexRNN` ready to step.
 
     ::
@@ -66,16 +66,6 @@ class InputConvexSystem(System):
     gamma: Float[Array, ""] | float
     rate: Float[Array, ""] | float
     activation: Activation = eqx.field(static=True, default=jax.nn.relu)
-
-    @property
-    def nu(self) -> int:
-        """Number of inputs."""
-        return self.D.shape[1]
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs."""
-        return self.D.shape[0]
 
     def init_state(self) -> Float[Array, " nx"]:
         """Return the zero state."""
@@ -262,9 +252,9 @@ def _gain_matrix(U: Array, W: Array, C: Array, D: Array, rate: Array) -> Array:
     return C @ jnp.linalg.solve(rate * jnp.eye(len(U), dtype=U.dtype) - U, W) + D
 
 
-def _inverse_softplus(t: Array) -> Array:
+def _inverse_softplus(t: Any, xp: Any = jnp) -> Any:
     # log(e^t - 1), without overflow and without cancellation
-    return t + jnp.log(-jnp.expm1(-t))
+    return t + xp.log(-xp.expm1(-t))
 
 
 def _checked(directions: Sequence[int] | None, nu: int) -> tuple[int, ...]:
@@ -305,7 +295,6 @@ def _start(
     C, D = np.abs(C) / nx, 0.1 * np.where(signed, np.abs(D), D) / ny
 
     def free(M, softplus):
-        positive = np.maximum(np.abs(M), 1e-6)
-        return np.where(softplus, positive + np.log(-np.expm1(-positive)), M)
+        return np.where(softplus, _inverse_softplus(np.maximum(np.abs(M), 1e-6), np), M)
 
     return [np.log(shares), free(W, signed), b, free(C, True), free(D, signed)]

@@ -15,7 +15,7 @@ from ..data.record import MIN_SAMPLES
 from ..data.record_checks import as_names
 from ..errors import DataError, RobustctlError
 from ..pytrees import fields_of
-from ..system import Parameterization
+from ..system import Parameterization, System, explicit_of
 
 _PARALLEL = 256
 """Experiments that a log is cut into where the policy has no state."""
@@ -148,13 +148,15 @@ def contradiction(demonstrations: Demonstrations, gamma: float) -> Contradiction
     if not is_positive(gamma):
         raise RobustctlError(f"gamma must be a positive, finite Lipschitz constant, got {gamma!r}")
     record = demonstrations.as_record()
-    where = [(e.name, int(k)) for e in record.experiments for k in np.flatnonzero(e.y_mask.all(axis=1))]
+    counted = [(e, np.flatnonzero(e.y_mask.all(axis=1))) for e in record.experiments]
+    where = [(e.name, int(k)) for e, at in counted for k in at]
     if len(where) < 2:
         return None
     chosen = np.unique(np.linspace(0, len(where) - 1, min(len(where), _COMPARED)).astype(int))
-    kept = [e.y_mask.all(axis=1) for e in record.experiments]
-    y = np.concatenate([e.u[mask] for e, mask in zip(record.experiments, kept, strict=True)])[chosen]
-    u = np.concatenate([e.y[mask] for e, mask in zip(record.experiments, kept, strict=True)])[chosen]
+    y, u = (
+        np.concatenate(parts)[chosen]
+        for parts in zip(*((e.u[at], e.y[at]) for e, at in counted), strict=True)
+    )
     scaling = Scaling.fit(record)
     i, j, error, distance = _worst(y / scaling.u_std, u / scaling.y_std, gamma)
     if not error > 0:
@@ -200,9 +202,9 @@ def in_parallel(record: Record) -> Record:
     return dataclasses.replace(record, experiments=experiments)
 
 
-def stateless(parameterization: Parameterization) -> bool:
+def stateless(policy: Parameterization | System) -> bool:
     """Return whether a policy has no state."""
-    return not jax.tree.leaves(eqx.filter_eval_shape(lambda p: p.explicit().init_state(), parameterization))
+    return not jax.tree.leaves(eqx.filter_eval_shape(lambda p: explicit_of(p).init_state(), policy))
 
 
 def check_consistent(demonstrations: Demonstrations, parameterization: Parameterization) -> None:

@@ -17,7 +17,7 @@ from ..lft import is_linear
 from ..scaled import Scaled
 from ..system import Parameterization, System, explicit_of
 from ..trajectory import rollout
-from .demonstrations import Demonstrations
+from .demonstrations import Demonstrations, stateless
 
 _MOST = 1_000_000
 """Questions to an expert: more states than a grid of these has, it cannot cover."""
@@ -222,7 +222,7 @@ def _lipschitz_of(expert: System, widths: np.ndarray, slopes: np.ndarray) -> Con
 def without_state(system: Parameterization | System, what: str) -> System:
     """Return a system that has no state, or raise `RobustctlError`."""
     system = of_type(explicit_of(system), System, f"{what} must be a system or a parameterization")
-    if jax.tree.leaves(system.init_state()):
+    if not stateless(system):
         raise RobustctlError(
             f"{what} must have no state, so that its action is a function of what it reads, got {type(system).__name__}; "
             "take rc.train.held_out_error for the error, and certify the loop"

@@ -12,6 +12,9 @@ import tempfile
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# jaxlib spreads a batch of LAPACK calls over XLA's threads and waits in one of them for the others. On two cores, with two threads, two
+# factorizations under jax.vmap that do not depend on each other wait for ever; of sixteen threads some are free.
+os.environ.setdefault("NPROC", "16")
 
 # Compiling is nearly all of a test's time; these make it up to four times shorter. XLA aborts on a flag that it does
 # not know, so a process of its own tries them first; the workers of pytest-xdist inherit what it found.

@@ -27,7 +27,7 @@ import jax.random as jr
 import numpy as np
 
 import robustctl as rc
-from robustctl.loops import Allowed, Guarded, Limits, Predicted, StateLimits, Tube
+from robustctl.loops import Allowed, Fallback, Guarded, Limits, Predicted, StateLimits, Tube
 from robustctl.loops.half_spaces import nearest
 from robustctl.plants import Sampled, limits
 from robustctl.runs.provenance import provenance
@@ -204,7 +204,7 @@ def starts(case: Case, ready: Made, count: int, key) -> jnp.ndarray:
     @jax.vmap
     def has_room(x):
         state, u = base.step((), x)
-        return ready.start.room(x, jnp.clip(u, ready.low, ready.high), (base, state)) >= 0
+        return ready.start.room(x, jnp.clip(u, ready.low, ready.high), Fallback(base, state, ready.start)) >= 0
 
     drawn = jnp.asarray(ready.x) + 0.6 * jnp.asarray(case.search) * jr.uniform(
         key, (20 * count, len(ready.x)), minval=-1, maxval=1

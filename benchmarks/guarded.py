@@ -204,7 +204,9 @@ def starts(case: Case, ready: Made, count: int, key) -> jnp.ndarray:
     @jax.vmap
     def has_room(x):
         state, u = base.step((), x)
-        return ready.start.room(x, jnp.clip(u, ready.low, ready.high), Fallback(base, state, ready.start)) >= 0
+        return (
+            ready.start.room(x, jnp.clip(u, ready.low, ready.high), Fallback(base, state, ready.start)) >= 0
+        )
 
     drawn = jnp.asarray(ready.x) + 0.6 * jnp.asarray(case.search) * jr.uniform(
         key, (20 * count, len(ready.x)), minval=-1, maxval=1

@@ -192,8 +192,8 @@ for times in (1, 3):
 # %% [markdown]
 # ## One episode
 #
-# From the same start under the same pushes. The policy alone goes through the limit of the speed. The guard and tube MPC leave what a push may
-# add, and move along that.
+# From the same start under the same pushes. The policy alone goes through the limit of the speed. The guard and tube MPC leave what a push
+# may add, and move along that.
 
 # %%
 start = int(np.abs(ran["policy alone", 1][0][:, 0, 0]).argmax())
@@ -224,4 +224,5 @@ print(f"figure: {out / 'limits.png'}")
 # - **Fallback alone:** from any state of the set, the limits hold for ever: it is what the set was made of.
 #
 # Beyond the assumed size nothing is proven for any of them. Not every limit that is exceeded there is a fallback sample of the guard: from
-# outside of its set it still finds a control that brings the carriage back, for pushes of the size that it assumes. Assume the size that occurs.
+# outside of its set it still finds a control that brings the carriage back, for pushes of the size that it assumes. Assume the size that
+# occurs.

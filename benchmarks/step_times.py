@@ -79,7 +79,7 @@ class Way(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """A system, the input of each step, and whether the interpreter of `robustctl.runtime` is timed: a solver's step takes it half a second."""
+    """A system, the input of each step, and whether `robustctl.runtime` is timed, which needs half a second for a step of a solver."""
 
     system: System
     u: np.ndarray

@@ -57,7 +57,7 @@ def test_the_comparison_tutorial_leaves_one_page(tmp_path):
 
 @whole_run
 def test_the_tutorial_on_limits_compares_them_with_costs(tmp_path):
-    """Untrained policies break limits; neither a guard nor tube MPC does, within the assumed size."""
+    """Within the assumed size, neither the guard of a hardly trained policy nor tube MPC exceeds a limit."""
     pytest.importorskip("qpax", reason="model-predictive control needs qpax; pip install 'robustctl[mpc]'")
     out = tmp_path / "out"
     text = run(tmp_path, str(ROOT / "tutorials" / "compare_limits.py"), "--quick", "--out", str(out))

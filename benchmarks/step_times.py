@@ -119,7 +119,9 @@ def guards() -> dict[str, Stepped]:
         f"invariant set, {len(kept.limit)} half-spaces": rc.loops.InvariantSet(mass, kept, E, **box),
         "prediction of 20 samples": rc.loops.Predicted(mass, limits, 20, tube=tube, terminal=terminal, **box),
     }
-    made = {f"guard, {name}": rc.loops.Guarded(policy, each, fallback) for name, each in filters.items()}
+    made: dict[str, System] = {
+        f"guard, {name}": rc.loops.Guarded(policy, each, fallback) for name, each in filters.items()
+    }
     design = rc.classical.tube_mpc(
         mass,
         [10.0, 0.1],

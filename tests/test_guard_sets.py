@@ -204,9 +204,7 @@ def test_a_fallback_with_a_rate_limit_is_predicted_with_it(rate):
     """The guard slows its fallback down, too: every control let through leaves it room to brake at that rate, by NumPy."""
     states = StateLimits(LIMITS.C[:4], LIMITS.limit[:4])
     change = K @ (AK - np.eye(2))
-    slow = StateLimits(
-        np.vstack([LIMITS.C, change, -change]), np.concatenate([LIMITS.limit, [rate, rate]])
-    )
+    slow = StateLimits(np.vstack([LIMITS.C, change, -change]), np.concatenate([LIMITS.limit, [rate, rate]]))
     with jax.enable_x64(True):
         predicted = Predicted(mass(), states, 60, terminal=Tube.linear(AK).ellipsoid(slow), **BOX)
         guarded = Guarded(law([[8.0, 1.0]], 3.0), AllOf((loops.RateLimit([rate]), predicted)), law())
@@ -450,7 +448,8 @@ def least_distance(H, f, G, h):
 def test_the_plans_of_a_tube_mpc_are_optimal_in_float32_too():
     """Where limits are active: the penalty of the slacks must not take the accuracy of the plan."""
     pytest.importorskip("qpax")
-    c = classical.tube_mpc(mass(), [1.0, 0.1], [0.5], E, horizon=8, u_low=-1.0, u_high=1.0, x_low=[-1.5, -1.0], x_high=[1.5, 1.0]).controller  # fmt: skip
+    bounds: dict[str, Any] = dict(u_low=-1.0, u_high=1.0, x_low=[-1.5, -1.0], x_high=[1.5, 1.0])
+    c: Any = classical.tube_mpc(mass(), [1.0, 0.1], [0.5], E, horizon=8, **bounds).controller
     states = np.random.default_rng(0).uniform(-1, 1, (40, 2)) * [1.4, 0.9]
     small = jax.tree.map(lambda a: a.astype(jnp.float32), c)
     found = np.asarray(jax.jit(jax.vmap(lambda x: small.step((), x)[1]))(jnp.asarray(states, jnp.float32)))
@@ -509,7 +508,9 @@ def test_they_step_the_same_in_c(name):
     if name == "tube MPC":
         # Samples whose plan a limit changes, and one whose measurement is missing.
         plain = np.asarray(system.u0) - (ys - about) @ np.asarray(system.K).T
-        assert 5 < np.sum(np.abs(found.ys - plain) > 1e-3) < 40 and np.isnan(step((), ys[0] * np.nan)[1]).all()
+        assert (
+            5 < np.sum(np.abs(found.ys - plain) > 1e-3) < 40 and np.isnan(step((), ys[0] * np.nan)[1]).all()
+        )
     x = step.init_state()
     for y, u in zip(ys, found.ys, strict=True):
         x, own = step(x, y)

@@ -82,8 +82,14 @@ def _of_script(run: Path, made: dict[str, Any], repeated: Line) -> Line:
     """Return the line of what a script read or simulated: only the script can do so again."""
     files, other = (run / SETTINGS, run / LOG), again(run) / SETTINGS
     read = "data" in (entry(made, "identity", dict) or {})
-    what = "the data are read by a Python script" if read else "a Python script trained in simulation, without data"
-    details = _of_hash(_hash(made)) if read else _of_hash(_hash(made, "scenario"), "plant, task and controllers")
+    what = (
+        "the data are read by a Python script"
+        if read
+        else "a Python script trained in simulation, without data"
+    )
+    details = (
+        _of_hash(_hash(made)) if read else _of_hash(_hash(made, "scenario"), "plant, task and controllers")
+    )
     if repeated.state == State.MISSING:
         text = f"{what}: run it again with the run folder {other.parent.name}, next to this one, to check it"
         return Line("data", State.UNCHECKED, text, details, files, repeated.command)

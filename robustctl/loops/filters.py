@@ -74,9 +74,7 @@ class Filter(Certifiable):
         """Whether it reads a state and has no bound of its error, so that it must not read an estimate; default: it reads none."""
         return False
 
-    def room(
-        self, y: Float[Array, " ny"], u: Float[Array, " nu"], fallback: Fallback
-    ) -> Float[Array, ""]:
+    def room(self, y: Float[Array, " ny"], u: Float[Array, " nu"], fallback: Fallback) -> Float[Array, ""]:
         """Return how far what follows a control stays from its limits, negative where it breaks one; default: infinitely far.
 
         **Arguments:**

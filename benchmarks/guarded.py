@@ -12,6 +12,7 @@ the assumed size, or a wrong control was called found.
 
 import argparse
 import itertools
+import json
 import sys
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ import jax.random as jr
 import numpy as np
 
 import robustctl as rc
-from robustctl.loops import Allowed, Guarded, Limits, Predicted, StateLimits, Tube
+from robustctl.loops import Allowed, Fallback, Guarded, Limits, Predicted, StateLimits, Tube
 from robustctl.loops.half_spaces import nearest
 from robustctl.plants import Sampled, limits
 from robustctl.runs.provenance import provenance
@@ -76,6 +77,10 @@ CASES = {
     "magnetic suspension": lambda: Case(
         Sampled(rc.plants.MagneticSuspension(), 0.01), [4e-3, 0.06, INF], [4e-3, 0.06, 0.6], [0.01],
         ([4e6, 1.0, 0.0], [1e-3]), ([4e4, 40.0, 0.01], [1e-2]), 40,
+    ),
+    "reactor": lambda: Case(
+        Sampled(rc.plants.StirredTankReactor(), 3.0), [0.05, 5.0], [0.05, 5.0], [0.002, 0.2],
+        ([2e5, 0.0], [0.01]), ([10.0, 1.0], [0.3]), 60,
     ),
     "two tanks": lambda: Case(
         Sampled(rc.plants.TwoTanks(), 4.0), [2.0, 2.0], [2.0, 2.0], [0.3], ([0.0, 50.0], [0.1]), ([1.0, 1.0], [3.0]), 40,
@@ -204,7 +209,9 @@ def starts(case: Case, ready: Made, count: int, key) -> jnp.ndarray:
     @jax.vmap
     def has_room(x):
         state, u = base.step((), x)
-        return ready.start.room(x, jnp.clip(u, ready.low, ready.high), (base, state)) >= 0
+        return (
+            ready.start.room(x, jnp.clip(u, ready.low, ready.high), Fallback(base, state, ready.start)) >= 0
+        )
 
     drawn = jnp.asarray(ready.x) + 0.6 * jnp.asarray(case.search) * jr.uniform(
         key, (20 * count, len(ready.x)), minval=-1, maxval=1
@@ -283,6 +290,7 @@ def tried(name: str, count: int, samples: int, seed: int) -> dict:
     for each in ("unguarded", "base"):
         result[each] = outcome(case, ready, each, 1.0, x0s, signs)
     result["tube MPC"] = outcome(case, ready, "tube MPC", 1.0, x0s[:few], signs[:few])
+    result["tube MPC"]["cost_of_base"] = outcome(case, ready, "base", 1.0, x0s[:few], signs[:few])["cost"]
     result["beyond"] = {"times": BEYOND, **outcome(case, ready, "guarded", BEYOND, x0s[:part], signs[:part])}
     print(result, flush=True)
     return result
@@ -338,22 +346,30 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="only check that it runs")
     parser.add_argument("--episodes", type=int, default=2500, help="of each plant")
+    parser.add_argument(
+        "--plant",
+        choices=list(CASES),
+        help="this one alone, in a file that has the others, with its own commit",
+    )
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    names = list(CASES)[-1:] if given.quick else list(CASES)
+    names = [given.plant] if given.plant else list(CASES)[-1:] if given.quick else list(CASES)
     count, samples = (8, 10) if given.quick else (given.episodes, 50)
-    plants: list[dict] = []
+    here = provenance(given.seed)
     results = {
-        **provenance(given.seed),
-        "programs": programs(400 if given.quick else 100_000, given.seed),
-        "plants": plants,
-    }
+        **here, "programs": {} if given.plant else programs(400 if given.quick else 100_000, given.seed), "plants": []
+    }  # fmt: skip
+    if given.plant and given.out.is_file():
+        results = json.loads(given.out.read_text("utf-8"))
+    plants: list[dict] = [each for each in results["plants"] if each["plant"] not in names]
     for name in names:
-        plants.append(tried(name, count, samples, given.seed))
-        write_json(given.out, results)
+        plants.append(tried(name, count, samples, given.seed) | {"commit": here["commit"]})
+        write_json(
+            given.out, results | {"plants": sorted(plants, key=lambda each: list(CASES).index(each["plant"]))}
+        )
     print(results["programs"])
     broken = sum(each["guarded"]["broke_a_limit"] for each in plants)
-    return 1 if broken + results["programs"]["wrong"] else 0
+    return 1 if broken + results["programs"].get("wrong", 0) else 0
 
 
 if __name__ == "__main__":

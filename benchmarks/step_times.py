@@ -1,6 +1,7 @@
 """Measure one sample of a controller in C, in NumPy and in JAX.
 
     OPENBLAS_NUM_THREADS=1 taskset -c 0 python -m benchmarks.step_times --out results/step_times.json
+    OPENBLAS_NUM_THREADS=1 taskset -c 0 python -m benchmarks.step_times --guards --out results/guard_steps.json
 
 All ways of a system take turns in one process. A step in C is too short for the clock: the times of "in a row" are means of runs of many
 steps, as a simulation has them, by a clock in C. A loop at 1 kHz does other work in between: of "after other work" every step is timed
@@ -77,7 +78,15 @@ class Way(NamedTuple):
     steps: int = 1
 
 
-def systems() -> dict[str, System]:
+class Stepped(NamedTuple):
+    """A system, the input of each step, and whether `robustctl.runtime` is timed, which needs half a second for a step of a solver."""
+
+    system: System
+    u: np.ndarray
+    interpreted: bool = True
+
+
+def systems() -> dict[str, Stepped]:
     """Return the systems, by what they are called in the table."""
     pendulum = Sampled(LinearPlant([[0.0, 1.0], [2.0, -0.3]], [[0.0], [1.0]], [[1.0, 0.0]]), 0.1)
     sizes: dict[str, Any] = {"nu": 1, "ny": 1, "key": jr.key(0)}
@@ -88,21 +97,71 @@ def systems() -> dict[str, System]:
         "LQG": rc.classical.lqg(pendulum, [1.0, 1.0], [0.1], [1.0, 1.0], [0.1]).controller,
         "PID": rc.classical.PID(4.0, 2.0, 0.4, dt=0.02, low=-1.0, high=1.0),
     }
-    return {name: explicit_of(system) for name, system in made.items()}
+    return {name: _at(explicit_of(system), 0.1) for name, system in made.items()}
 
 
-def ways(system: System) -> dict[str, Way]:
+def guards() -> dict[str, Stepped]:
+    """Return what keeps limits of a mass whose position and speed are measured, far from the limits and at them."""
+    mass = Sampled(LinearPlant([[0.0, 1.0], [0.0, 0.0]], [[0.0], [1.0]], np.eye(2)), 0.1)
+    model = rc.classical.linear_model(mass).system
+    most, K, E = np.array([1.0, 0.5]), np.array([[1.0, 1.5]]), 0.2 * np.asarray(model.B)
+    AK = np.asarray(model.A) - np.asarray(model.B) @ K
+    rows = np.vstack([np.eye(2), -np.eye(2), -K, K])
+    limits, tube = rc.loops.StateLimits(rows, [*most, *most, 1.0, 1.0]), rc.loops.Tube.linear(AK, E)
+    box: dict[str, Any] = {"low": [-1.0], "high": [1.0]}
+    policy, fallback = (
+        rc.loops.Gain(-jnp.asarray(gain, float), jnp.zeros(2), jnp.zeros(1)) for gain in (8 * K, K)
+    )
+    kept = rc.loops.maximal_invariant_set(AK, limits, E)
+    terminal = tube.ellipsoid(limits)
+    filters = {
+        "limits": rc.loops.Limits([-1.0], [1.0]),
+        f"invariant set, {len(kept.limit)} half-spaces": rc.loops.InvariantSet(mass, kept, E, **box),
+        "prediction of 20 samples": rc.loops.Predicted(mass, limits, 20, tube=tube, terminal=terminal, **box),
+    }
+    made: dict[str, System] = {
+        f"guard, {name}": rc.loops.Guarded(policy, each, fallback) for name, each in filters.items()
+    }
+    design = rc.classical.tube_mpc(
+        mass,
+        [10.0, 0.1],
+        [0.05],
+        E,
+        horizon=10,
+        u_low=-1.0,
+        u_high=1.0,
+        x_low=-most,
+        x_high=most,
+        iterations=30,
+    )
+    made["tube MPC, 10 samples"] = design.controller
+    return {
+        f"{name}; {where}": _at(system, y)._replace(interpreted=False)
+        for name, system in made.items()
+        for where, y in _WHERE.items()
+    }
+
+
+_WHERE = {"no limit near": [0.05, 0.02], "at a limit": [-0.6, 0.4]}
+
+
+def _at(system: System, u: Any) -> Stepped:
+    return Stepped(system, np.broadcast_to(np.asarray(u, np.float32), (system.nu or len(u),)).copy())
+
+
+def ways(stepped: Stepped) -> dict[str, Way]:
     """Return each way to step a system, each with its own state."""
-    u = np.full(system.nu or 0, 0.1, np.float32)
+    system, u, interpreted = stepped
     found = in_c(system, u, "float32") | in_c(system, u, "float64")
     compiled = rc.export.compile(system, dtype=np.float32)
     found["C, called from Python"] = _called(lambda: compiled(compiled.init_state(), u))
     if (numpy_step := system.numpy_step()) is not None:
         in_numpy, start = numpy_step
         found["numpy_step"] = _called(lambda: in_numpy(start, u))
-    step = Step(rc.export.program(system, dtype=np.float32))
-    begin = step.init_state()
-    found["robustctl.runtime"] = _called(lambda: step(begin, u))
+    if interpreted:
+        step = Step(rc.export.program(system, dtype=np.float32))
+        begin = step.init_state()
+        found["robustctl.runtime"] = _called(lambda: step(begin, u))
     ready = system.prepare()
     x, jitted = ready.init_state(), eqx.filter_jit(lambda s, x, u: s.step(x, u))
     found["JAX, jitted"] = _called(lambda: np.asarray(jitted(ready, x, u)[1]))
@@ -156,9 +215,9 @@ def _called(call: Callable[[], Any]) -> Way:
     return Way(seconds)
 
 
-def measured(system: System, turns: int, calls: int) -> dict[str, dict[str, float]]:
+def measured(stepped: Stepped, turns: int, calls: int) -> dict[str, dict[str, float]]:
     """Return median, 99.9 % quantile and largest of microseconds a step of each way, and its median over that of steps of C in a row."""
-    found = ways(system)
+    found = ways(stepped)
     for way in found.values():
         # Compilers and caches first.
         for _ in range(20):
@@ -181,15 +240,20 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only check that it runs")
+    parser.add_argument(
+        "--guards", action="store_true", help="guards and tube MPC in place of models and controllers"
+    )
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    turns, calls = (2, 5) if given.quick else (100, 50)
-    found = {name: measured(system, turns, calls) for name, system in systems().items()}
+    turns, calls = (2, 5) if given.quick else (20, 20) if given.guards else (100, 50)
+    made = guards() if given.guards else systems()
+    found = {name: measured(each, turns, calls) for name, each in made.items()}
+    targets = {} if given.guards else TARGETS
     results = {
         **provenance(0), "quick": given.quick, "flags": list(FLAGS), "load_average": round(os.getloadavg()[0], 2),
-        "times_of_a_way": turns * calls, "systems": found, "targets_us": TARGETS,
+        "times_of_a_way": turns * calls, "systems": found, "targets_us": targets,
         **{
-            key: {name: found[name][way]["median_us"] <= most for name, most in TARGETS.items()}
+            key: {name: found[name][way]["median_us"] <= most for name, most in targets.items()}
             for key, way in (("meets", IN_A_ROW), ("meets_after_other_work", AFTER_WORK))
         },
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """Policies from demonstrations: logs of an expert, how far its imitation can be from it, and the best fit of any Lipschitz map."""
 
 import itertools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -234,6 +235,13 @@ def test_the_continuation_of_the_best_fit_has_its_constant():
 def test_samples_that_cannot_be_fitted_are_refused(x, u, gamma, message):
     with pytest.raises(RobustctlError, match=message):
         lipschitz_optimum(x, u, gamma)
+
+
+def test_a_best_fit_that_was_not_found_is_no_answer(monkeypatch):
+    x = np.linspace(0, 1, 12)[:, None]
+    monkeypatch.setattr(sys.modules["robustctl.train.lipschitz_optimum"], "_ROUNDS", 1)
+    with pytest.raises(RobustctlError, match=r"within 1 rounds.*exceeded by .* fewer than the 12 samples"):
+        lipschitz_optimum(x, np.sin(20 * x), 1.0)
 
 
 # Logs of an expert

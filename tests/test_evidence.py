@@ -285,6 +285,46 @@ def test_runs_of_scripts_and_of_newer_versions_are_not_checked(tmp_path):
     )
 
 
+def test_a_script_that_ran_again_has_its_data_and_its_scenario_checked(tmp_path):
+    """A policy reads no data: what its script simulated is compared, by the hash that each run recorded."""
+
+    def made(name, kind, value, loss, at):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        settings = {"identity": {kind: value, "key": "[0, 1]"}, "command": [], "versions": {"robustctl": rc.__version__}}  # fmt: skip
+        (folder / "run.json").write_text(json.dumps(settings))
+        lines = [
+            {"epoch": k, "loss": loss, "validation": loss, "skipped": 0.0, "time": at + k} for k in range(2)
+        ]
+        (folder / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def line():
+        return next(
+            line for line in evidence(tmp_path, read_nothing, renew=True).lines if line.kind == "data"
+        )
+
+    for kind, words in (
+        ("data", "data are read by a Python script"),
+        ("scenario", "simulation, without data"),
+    ):
+        shutil.rmtree(tmp_path / "run-again", ignore_errors=True)
+        made("run", kind, "ab12", 0.5, 0.0)
+        assert line().state == State.UNCHECKED and words in line().found and "ab12" in line().details[0]
+        assert "run-again" in line().found and str(tmp_path / "run-again") in line().command
+        made("run-again", kind, "ab12", 0.5, 9.0)
+        assert line().state == State.HOLDS and "repetition has the same hash" in line().found
+        made("run-again", kind, "cd34", 0.5, 9.0)
+        assert line().state == State.FAILS and f"must have the same {kind}" in line().found
+        # Another training is no repetition, whatever it says that it read.
+        made("run-again", kind, "ab12", 0.25, 9.0)
+        assert line().state == State.UNCHECKED
+        (tmp_path / "run-again" / "training.jsonl").write_text("")
+        assert line().state == State.UNCHECKED
+        made("run-again", kind, "ab12", 0.5, 9.0)
+        (tmp_path / "run-again" / "run.json").write_text("{")
+        assert line().state == State.FAILS and "cannot be read" in line().found
+
+
 @rc.registered(name="evidence.Own", sizes=lambda plant: {})
 class Own(LinearPlant):
     """A user's own plant."""

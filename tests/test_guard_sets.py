@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 from scipy.spatial import HalfspaceIntersection
 
 import robustctl as rc
@@ -186,6 +187,55 @@ def test_a_fallback_with_memory_is_predicted_from_its_own_state():
     # At the limit, which is where another state of the fallback would not have led.
     assert -1e-6 < min(least) < 1e-3
     assert np.abs(np.subtract(least, without)).max() > 1e-2
+
+
+def braked(states, x, before, rate, samples):
+    """The least distance from a limit of the fallback's trajectory, with a control that may change by `rate` a sample."""
+    room = []
+    for _ in range(samples):
+        room.append(inside(states, x))
+        before = np.clip(np.clip(-K @ x, before - rate, before + rate), -1, 1)
+        x = A @ x + B @ before
+    return min(room)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_a_fallback_with_a_rate_limit_is_predicted_with_it(rate):
+    """The guard slows its fallback down, too: every control let through leaves it room to brake at that rate, by NumPy."""
+    states = StateLimits(LIMITS.C[:4], LIMITS.limit[:4])
+    change = K @ (AK - np.eye(2))
+    slow = StateLimits(np.vstack([LIMITS.C, change, -change]), np.concatenate([LIMITS.limit, [rate, rate]]))
+    with jax.enable_x64(True):
+        predicted = Predicted(mass(), states, 60, terminal=Tube.linear(AK).ellipsoid(slow), **BOX)
+        guarded = Guarded(law([[8.0, 1.0]], 3.0), AllOf((loops.RateLimit([rate]), predicted)), law())
+
+        @jax.jit
+        def run():
+            def body(carry, _):
+                x, state = carry
+                state, u = guarded.step(state, x)
+                return (A @ x + B @ u, state), (x, u, state.outcome)
+
+            return jax.lax.scan(body, (jnp.zeros(2), guarded.init_state()), length=80)[1]
+
+        xs, us, outcome = map(np.asarray, run())
+    assert np.abs(np.diff(us[:, 0], prepend=0.0)).max() < rate + 1e-9
+    assert min(inside(states, x) for x in xs) > -1e-6 and (outcome == loops.Outcome.CHANGED).sum() > 20
+    later = [(xs[t + 1], us[t]) for t in range(79) if outcome[t] != loops.Outcome.FALLBACK]
+    left = np.array([[braked(states, x, u, r, 200) for r in (rate, 9.0)] for x, u in later])
+    assert left[:, 0].min() > -1e-6
+    # Where the rate limit leaves nothing, a fallback without it would have room.
+    assert left[left[:, 0] < 1e-3, 1].max() > 0.02
+
+
+def test_limits_of_another_filter_are_those_of_the_predicted_fallback():
+    """x+ = 1.2 x + u with |u| <= 0.1 from another filter: beyond 0.5 no fallback brings it back."""
+    predicted = Predicted(line(1.2), StateLimits([[1.0]], [1.0]), 30)
+    guarded = Guarded(scalar(-5.0), AllOf((Limits([-0.1], [0.1]), predicted)), scalar(1.0))
+    state, u = guarded.step(guarded.init_state(), jnp.array([0.4]))
+    assert state.outcome == loops.Outcome.CHANGED
+    # x[1] = 0.5 + 0.5 / 1.2^29: from there 0.1 less in each sample reaches 1 after 30.
+    np.testing.assert_allclose(0.48 + u, 0.5 + 0.5 / 1.2**29, atol=1e-5)
 
 
 def test_beyond_the_assumed_size_it_is_counted():
@@ -385,10 +435,69 @@ def test_tube_mpc_keeps_limits_that_mpc_breaks_and_is_the_lqr_inside():
         classical.tube_mpc(mass(), Q, R, 20 * E, **bounds)
 
 
-@pytest.mark.parametrize("name", ["guarded by sets", "reference governor"])
-def test_they_step_the_same_in_c(name):
+def least_distance(H, f, G, h):
+    """The optimum of `z' H z / 2 + f' z` with `G z <= h` by SciPy's nonnegative least squares (Lawson, Hanson, chapter 23)."""
+    L = np.linalg.cholesky(H)
+    rows = -np.linalg.solve(L, G.T).T  # of w = L' z + L^-1 f, as rows w >= values
+    values = -h - G @ np.linalg.solve(H, f)
+    lam, _ = nnls(np.vstack([rows.T, values]), np.eye(len(f) + 1)[-1])
+    left = np.vstack([rows.T, values]) @ lam - np.eye(len(f) + 1)[-1]
+    return np.linalg.solve(L.T, -left[:-1] / left[-1] - np.linalg.solve(L, f))
+
+
+def test_the_plans_of_a_tube_mpc_are_optimal_in_float32_too():
+    """Where limits are active: the penalty of the slacks must not take the accuracy of the plan."""
+    pytest.importorskip("qpax")
+    bounds: dict[str, Any] = dict(u_low=-1.0, u_high=1.0, x_low=[-1.5, -1.0], x_high=[1.5, 1.0])
+    c: Any = classical.tube_mpc(mass(), [1.0, 0.1], [0.5], E, horizon=8, **bounds).controller
+    states = np.random.default_rng(0).uniform(-1, 1, (40, 2)) * [1.4, 0.9]
+    small = jax.tree.map(lambda a: a.astype(jnp.float32), c)
+    found = np.asarray(jax.jit(jax.vmap(lambda x: small.step((), x)[1]))(jnp.asarray(states, jnp.float32)))
+    H, f, G, h, Ex, gain = (np.asarray(a, np.float64) for a in (c.H, c.f, c.G, c.h, c.E, c.K))
+    plans = np.array([least_distance(H, f, G, h - Ex @ x) for x in states])
+    assert (np.abs(plans[:, 0]) > 0.01).sum() > 5 and (plans[:, 8:].max(1) > 1e-3).sum() > 1
+    np.testing.assert_allclose(found, np.clip(plans[:, :1] - states @ gain.T, -1, 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["MPC", "tube MPC", "nonlinear MPC", "convex MPC"])
+def test_no_plan_hides_a_measurement_that_is_not_finite(name):
+    """The control is NaN, so that what runs the controller sees the fault; and in a guard that sample is a fallback, with its reason."""
+    pytest.importorskip("qpax")
     system = CONTROLLERS[name]()
-    ys = np.array(0.5 * jr.normal(jr.key(4), (40, 2)))
+    y = system.undisturbed()
+    bad = jnp.stack([y, y.at[0].set(jnp.nan), y.at[1].set(jnp.inf), jnp.full_like(y, -jnp.inf)])
+    base = Gain(jnp.zeros((1, 2)), jnp.zeros(2), 0.5 * jnp.ones(1))
+    guarded = Guarded(Hidden(system), Limits([0.0], [2.0]), base, back=0, u0=[0.5])
+
+    @eqx.filter_jit
+    def run(ys):
+        alone = jax.vmap(lambda y: system.step(system.init_state(), y)[1])(ys)
+        return alone, jax.vmap(lambda y: guarded.step(guarded.init_state(), y))(jnp.stack([y, y + 900.0]))
+
+    controls, (state, control) = run(bad)
+    assert np.isfinite(controls[0]).all() and np.isnan(controls[1:]).all()
+    assert int(state.reason[0]) == loops.Reason.NONE
+    assert int(state.reason[1]) == loops.Reason.OUTPUT_NOT_FINITE and float(control[1, 0]) == 0.5
+
+
+class Hidden(rc.System):
+    """A controller whose own conversion of a measurement fails for large ones, which a guard does not see at the input."""
+
+    inner: rc.System
+    nu, ny = 2, 1
+
+    def init_state(self):
+        return self.inner.init_state()
+
+    def step(self, x, u):
+        return self.inner.step(x, jnp.where(u > 800, jnp.nan, u))
+
+
+@pytest.mark.parametrize("name", ["guarded by sets", "reference governor", "tube MPC"])
+def test_they_step_the_same_in_c(name):
+    system: Any = CONTROLLERS[name]()
+    about, size = (np.asarray(system.undisturbed()), 2.0) if name == "tube MPC" else (np.zeros(2), 0.5)
+    ys = about + size * np.asarray(jr.normal(jr.key(4), (40, 2)))
     try:
         step = rc.export.compile(system, u=np.zeros(2))
     except RobustctlError as error:
@@ -396,10 +505,16 @@ def test_they_step_the_same_in_c(name):
     found = eqx.filter_jit(rc.rollout)(system, jnp.asarray(ys))
     if name == "guarded by sets":
         assert found.x_final.counts.min() > 0
+    if name == "tube MPC":
+        # Samples whose plan a limit changes, and one whose measurement is missing.
+        plain = np.asarray(system.u0) - (ys - about) @ np.asarray(system.K).T
+        assert (
+            5 < np.sum(np.abs(found.ys - plain) > 1e-3) < 40 and np.isnan(step((), ys[0] * np.nan)[1]).all()
+        )
     x = step.init_state()
     for y, u in zip(ys, found.ys, strict=True):
         x, own = step(x, y)
-        np.testing.assert_allclose(own, u, atol=1e-5)
+        np.testing.assert_allclose(own, u, atol=1e-6)
 
 
 STATES = StateLimits([[1.0, 0.0]], [1.0])

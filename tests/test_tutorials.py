@@ -55,6 +55,20 @@ def test_the_comparison_tutorial_leaves_one_page(tmp_path):
     assert rc.certify(rc.load(tmp_path / "magnetic_suspension.safetensors"), prove=False).holds
 
 
+@whole_run
+def test_the_tutorial_on_limits_compares_them_with_costs(tmp_path):
+    """Within the assumed size, neither the guard of a hardly trained policy nor tube MPC exceeds a limit."""
+    pytest.importorskip("qpax", reason="model-predictive control needs qpax; pip install 'robustctl[mpc]'")
+    out = tmp_path / "out"
+    text = run(tmp_path, str(ROOT / "tutorials" / "compare_limits.py"), "--quick", "--out", str(out))
+    within = text.split("3 times the assumed size")[0]
+    for name in ("guarded policy", "tube MPC", "fallback alone"):
+        beyond, share, cost = re.findall(rf"^{name} +(\d+) +([\d.]+) +([\d.]+)$", within, re.MULTILINE)[0]
+        assert beyond == "0" and 0.2 < float(share) <= 1.0001 and 0 < float(cost) < 10
+    assert "passed" in text and "changed" in text
+    check_figures(out, "limits.png")
+
+
 def check_figures(folder, *names):
     for name in names:
         assert (folder / name).read_bytes().startswith(b"\x89PNG"), name

@@ -15,7 +15,8 @@
 #
 # Five controllers stabilize a magnetically suspended ball and an inverted pendulum: LQG, H-infinity, model-predictive control, a
 # learned R2DN on top of a base controller, and an LSTM in place of the R2DN. All get the same report, on one page: the cost, step
-# responses, stability margins, and the worst disturbance found.
+# responses, stability margins, and the worst disturbance found. Limits of states under disturbances, tube MPC against a guarded policy, are
+# compared in `tutorials/compare_limits.py`.
 #
 # Run it as a script, `python tutorials/compare_controllers.py --out runs/compare`, or open it as a notebook (Jupyter with
 # jupytext, or an editor with `# %%` cells). It trains four networks, which takes minutes on two CPU cores;

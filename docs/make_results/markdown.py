@@ -35,6 +35,7 @@ COMMANDS = {
     "loops": "python -m benchmarks.measure_loops --out results/loops.json",
     "stack_long": "python -m benchmarks.stack_long --out results/stack_long.json",
     "convex_reactor": "python -m benchmarks.convex_reactor --out results/convex_reactor.json",
+    "guard_steps": "python -m benchmarks.step_times --guards --out results/guard_steps.json",
     "step_times": "python -m benchmarks.step_times --out results/step_times.json",
     "envs": "python -m benchmarks.measure_envs --out results/envs.json",
     "false_certificates": "python -m benchmarks.false_certificates --draws 2000 --out results/false_certificates.json",

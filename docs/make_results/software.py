@@ -200,7 +200,10 @@ def guards(results: Results) -> str:
             (
                 r["plant"],
                 *(f"{each['broke_a_limit']} of {number(each['episodes'])}" for each in (guarded, *others)),
-                *(each["cost"] / r["base"]["cost"] for each in (guarded, r["unguarded"], r["tube MPC"])),
+                *(
+                    each["cost"] / each.get("cost_of_base", r["base"]["cost"])
+                    for each in (guarded, r["unguarded"], r["tube MPC"])
+                ),
                 f"{number(guarded['passed'])} / {number(guarded['changed'])} / {number(guarded['fallback'])}",
                 f"{number(beyond['fallback'])}, {beyond['broke_a_limit']} of {number(beyond['episodes'])}",
             )

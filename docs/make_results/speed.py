@@ -67,11 +67,11 @@ def latency(results: Results) -> str:
     return table(("", *ways), rows)
 
 
-def steps(results: Results) -> str:
+def steps(results: Results, file: str = "step_times") -> str:
     keys = ("median_us", "p99_9_us", "max_us", "times_c")
     rows = [
         (f"{system}: {way}", *map(r.get, keys))
-        for system, ways in results.get("step_times", {}).get("systems", {}).items()
+        for system, ways in results.get(file, {}).get("systems", {}).items()
         for way, r in ways.items()
     ]
     return table(("", "median, us", "99.9 %, us", "largest, us", "median over that of C"), rows)

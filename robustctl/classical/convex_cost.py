@@ -11,7 +11,7 @@ from ..errors import InvalidModelError
 from ..pytrees import fields_of
 from ..registry import registered
 from .model import as_array
-from .modes import weight
+from .modes import one_each, weight
 from .types import ArrayLike
 
 
@@ -148,14 +148,6 @@ class ConvexCost:
         weighted, limited = (tuple(int(k) for k in np.flatnonzero(rows)) for rows in (q > 0, limited))
         p, q, start, high, c, R, to, above = (as_array(a) for a in (*arrays, penalty * largest))
         return ScaledCost(p, q, start, high, c, R, to, above, weighted=weighted, limited=limited)
-
-
-def one_each(name: str, value: ArrayLike, n: int) -> np.ndarray:
-    """Return a number for each of n signals, or raise `InvalidModelError` for another number of them."""
-    try:
-        return np.array(np.broadcast_to(np.asarray(value, np.float64), (n,)))
-    except ValueError as error:
-        raise InvalidModelError(f"{name} must be a number or {n} numbers; {error}") from error
 
 
 def _each(name: str, value: ArrayLike, n: int, infinite: bool = False) -> np.ndarray:

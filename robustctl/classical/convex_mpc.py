@@ -18,8 +18,10 @@ from ..nn.activations import name_of
 from ..registry import registered
 from ..scaled import Scaled
 from ..system import Parameterization, SignalLimits, System, explicit_of
-from .convex_cost import ConvexCost, ScaledCost, one_each
+from .convex_cost import ConvexCost, ScaledCost
 from .model import as_array
+from .modes import one_each
+from .qp import all_or_nan
 from .staged_qp import StagedQP, solve_staged
 from .types import ArrayLike
 
@@ -100,7 +102,7 @@ class ConvexMPC(System):
 
     def step(self, x: Float[Array, " nx"], u: Array) -> tuple[Float[Array, " nx"], Float[Array, " nu"]]:
         """Return `(x_next, control)`; here the input is the measured output."""
-        measured = (u[: self.y_mean.size] - self.y_mean) / self.y_std
+        measured = (all_or_nan(u[: self.y_mean.size]) - self.y_mean) / self.y_std
         bias = measured - self.model.C @ x - self.model.by
         half = jnp.full((self.horizon, self.u_low.size), 0.5, x.dtype)
         control = self.plan(x, bias, half)[0]

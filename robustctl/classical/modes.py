@@ -150,3 +150,11 @@ def weight(M: ArrayLike, n: int, what: str, *, definite: bool) -> np.ndarray:
             f"{what} must be positive {kind}, got the eigenvalue {np.linalg.eigvalsh(M).min():.6g}"
         )
     return (M + M.T) / 2
+
+
+def one_each(name: str, value: ArrayLike, n: int) -> np.ndarray:
+    """Return a number for each of n signals, or raise `InvalidModelError` for another number of them."""
+    try:
+        return np.array(np.broadcast_to(np.asarray(value, np.float64), (n,)))
+    except ValueError as error:
+        raise InvalidModelError(f"{name} must be a number or {n} numbers; {error}") from error

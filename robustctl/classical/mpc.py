@@ -17,8 +17,8 @@ from ..registry import registered
 from ..system import SignalLimits, System
 from .lqr import gains
 from .model import as_array, is_physical, linear_model
-from .modes import weight
-from .qp import require_qpax, solve_qp
+from .modes import one_each, weight
+from .qp import all_or_nan, require_qpax, solve_qp
 from .types import ArrayLike, PlantLike
 
 
@@ -93,8 +93,8 @@ class LinearMPC(System):
         return ()
 
     def step(self, x: tuple[()], u: Array) -> tuple[tuple[()], Array]:
-        """Return `(x, control)`; here the input is the plant's state."""
-        deviation = u[: self.x0.shape[0]] - self.x0
+        """Return `(x, control)`; here the input is the plant's state. The control is NaN for a state that is not finite."""
+        deviation = all_or_nan(u[: self.x0.shape[0]]) - self.x0
         plan = solve_qp(self.H, self.f, self.G, self.h - self.E @ deviation, self.iterations)
         # A plan of zeros, which `solve_qp` returns on failure, is the LQR; clipped, it still respects the actuators.
         control = -self.K @ deviation + plan[: self.u0.shape[0]]
@@ -231,15 +231,10 @@ def bounds(
 
     **Raises:** `InvalidModelError` for another number of limits, and limits that do not enclose the operating point.
     """
-    try:
-        given = [
-            np.array(np.broadcast_to(d if v is None else v, at.shape), float)
-            for v, d in ((low, default[0]), (high, default[1]))
-        ]
-    except ValueError as error:
-        raise InvalidModelError(
-            f"the limits on {letter} must be a number or {at.size} numbers; {error}"
-        ) from error
+    given = [
+        one_each(f"the limits on {letter}", d if v is None else v, at.size)
+        for v, d in ((low, default[0]), (high, default[1]))
+    ]
     if not (given[0] < at).all() or not (at < given[1]).all():
         raise InvalidModelError(
             f"the limits on {letter} must enclose its operating point {at}, got {given[0]} and {given[1]}; widen them or "

@@ -21,7 +21,7 @@ from .lqr import gains
 from .model import as_array, linear_model, require_sampled
 from .modes import weight
 from .mpc import MPC, bounds, control_limits
-from .qp import require_qpax, solve_qp
+from .qp import all_or_nan, require_qpax, solve_qp
 from .types import ArrayLike
 
 
@@ -111,7 +111,7 @@ class NonlinearMPC(System):
         """Return `(plan, control)`; here the input is the plant's physical state."""
         pack, unpack, _ = plant_state(self.model)
         # The physical state is measured; the delay's queue and the last control are remembered from the last sample.
-        now = x.memory._replace(x=u[: x.memory.x.shape[0]])
+        now = x.memory._replace(x=all_or_nan(u[: x.memory.x.shape[0]]))
         start = pack(now)
 
         def improve(_, plan):

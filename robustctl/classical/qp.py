@@ -20,6 +20,14 @@ def require_qpax() -> None:
         ) from error
 
 
+def all_or_nan(measured: Array) -> Array:
+    """Return what a controller reads, NaN throughout unless all of it is finite.
+
+    Solvers give a finite plan for measurements that are not: it would look like a control, and a guard could not see the fault.
+    """
+    return jnp.where(jnp.all(jnp.isfinite(measured)), measured, jnp.full_like(measured, jnp.nan))
+
+
 def solve_qp(H: Array, f: Array, G: Array, h: Array, iterations: int) -> Array:
     """Return the minimizer of a strictly convex quadratic program, or 0 if the solver finds none.
 
@@ -41,19 +49,19 @@ def solve_qp(H: Array, f: Array, G: Array, h: Array, iterations: int) -> Array:
 
     if G.shape[0] == 0:
         return jnp.linalg.solve(H, -f)
-    # qpax stops at an absolute tolerance, so variables, rows and cost are scaled to order one: with z = size z' / least
-    # the Hessian has a diagonal of one, `least` makes f at most one, `row` makes each row of G a unit vector.
-    size = 1 / jnp.sqrt(jnp.diagonal(H))
+    # qpax stops at an absolute tolerance, so variables and rows are scaled to order one: with z = size z' no entry of the diagonal of the
+    # Hessian and of f exceeds one, `row` makes each row of G a unit vector. The large linear cost of a slack makes its own variable small;
+    # dividing the whole cost by it would leave the plan a hundredth of the tolerance.
+    tiny = jnp.finfo(f.dtype).tiny
+    size = jnp.minimum(1 / jnp.sqrt(jnp.diagonal(H)), 1 / jnp.maximum(jnp.abs(f), tiny))
     G = G * size[None]
     row = 1 / jnp.maximum(jnp.linalg.norm(G, axis=1), jnp.finfo(G.dtype).eps)
-    least = 1 / jnp.maximum(1.0, jnp.max(jnp.abs(f * size)))
     # half the digits of the dtype, which is what an interior point method reaches at an active constraint
     tolerance = 1e-8 if H.dtype == jnp.float64 else 1e-4
     empty = jnp.zeros((0, f.size), H.dtype), jnp.zeros(0, H.dtype)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        z = qpax.solve_qp_primal(
-            H * size[:, None] * size[None], f * size * least, *empty, G * row[:, None], h * row * least,
+        z = size * qpax.solve_qp_primal(
+            H * size[:, None] * size[None], f * size, *empty, G * row[:, None], h * row,
             solver_tol=tolerance, max_iter=iterations,
         )  # fmt: skip
-    z = z * size / least
     return jnp.where(jnp.all(jnp.isfinite(z)), z, jnp.zeros_like(z))

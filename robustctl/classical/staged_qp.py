@@ -69,7 +69,7 @@ class _Point(NamedTuple):
 
 
 def solve_staged(program: StagedQP, start: Float[Array, "N m"], iterations: int) -> Float[Array, "N m"]:
-    """Return the minimizer, or the last point within the constraints where so many iterations do not reach it.
+    """Return the minimizer, or the last point within the constraints where so many iterations do not reach it; NaN for a program with NaN.
 
     Mehrotra's predictor and corrector from a point inside the constraints, which no iterate leaves. Source: Nocedal, Wright, "Numerical
     optimization", 2006, algorithm 16.4; the elimination stage by stage: Rao, Wright, Rawlings, J. Optimization Theory and
@@ -91,7 +91,8 @@ def solve_staged(program: StagedQP, start: Float[Array, "N m"], iterations: int)
 
     first = _Point(start, slack, size / slack, size, jnp.zeros((), jnp.int32))
     end = lax.while_loop(running, lambda point: _improved(program, point), first)
-    return end.z
+    # A gap that is NaN ends the loop before it begins, at a start that is no answer.
+    return jnp.where(jnp.isfinite(first.gap) & jnp.all(jnp.isfinite(slack)), end.z, jnp.nan)
 
 
 def _improved(program: StagedQP, point: _Point) -> _Point:

@@ -62,11 +62,8 @@ def run_lines(run: Path, read_again: ReadAgain) -> tuple[list[Line], Again | Non
         return [Line("data", State.UNCHECKED, text, files=(settings,), command=repeat)], None
     data = _hash(made)
     if not entry(made, "command", list):
-        text = "the run is of a Python script, which reads its own data: run the script again with another folder"
-        return [
-            Line("data", State.UNCHECKED, text, _of_hash(data), (settings, run / LOG)),
-            _repetition(run, repeat, "the script, with another run folder"),
-        ], None
+        repeated = _repetition(run, f"the script, with the run folder {again(run)}")
+        return [_of_script(run, made, repeated), repeated], None
     files, command = (settings,), f"robustctl {shlex.join(map(str, made['command']))}"
     try:
         found = read_again(run)
@@ -81,6 +78,37 @@ def run_lines(run: Path, read_again: ReadAgain) -> tuple[list[Line], Again | Non
     return [line, _repetition(run, repeat)], found
 
 
+def _of_script(run: Path, made: dict[str, Any], repeated: Line) -> Line:
+    """Return the line of what a script read or simulated: only the script can do so again."""
+    files, other = (run / SETTINGS, run / LOG), again(run) / SETTINGS
+    read = "data" in (entry(made, "identity", dict) or {})
+    what = (
+        "the data are read by a Python script"
+        if read
+        else "a Python script trained in simulation, without data"
+    )
+    details = (
+        _of_hash(_hash(made)) if read else _of_hash(_hash(made, "scenario"), "plant, task and controllers")
+    )
+    if repeated.state == State.MISSING:
+        text = f"{what}: run it again with the run folder {other.parent.name}, next to this one, to check it"
+        return Line("data", State.UNCHECKED, text, details, files, repeated.command)
+    try:
+        identity = entry(parse_object(other.read_bytes()), "identity", dict)
+    except (OSError, ValueError) as error:
+        text = f"the repetition's {SETTINGS} cannot be read: {error}"
+        return Line("data", State.FAILS, text, details, files, repeated.command)
+    before = entry(made, "identity", dict) or {}
+    if differing := [name for name in before if before[name] != (identity or {}).get(name)]:
+        text = f"the repetition must have the same {', '.join(differing)}, and has not"
+        return Line("data", State.FAILS, text, details, (*files, other), repeated.command)
+    if repeated.state == State.FAILS:
+        text = f"{what}, and the repetition is none"
+        return Line("data", State.UNCHECKED, text, details, (*files, other), repeated.command)
+    text = f"{what}; its repetition has the same hash of {'them' if read else 'plant, task and controllers'}"
+    return Line("data", State.HOLDS, text, details, (*files, other), repeated.command)
+
+
 def newer(made: dict[str, Any]) -> str:
     """Return the version of a newer robustctl that wrote a run, else an empty text."""
     version = entry(entry(made, "versions", dict), "robustctl", str) or ""
@@ -91,12 +119,12 @@ def _parts(version: str) -> list[int]:
     return [int(part) for part in version.split(".")[:3] if part.isdigit()]
 
 
-def _hash(made: dict[str, Any]) -> str:
-    return entry(entry(made, "identity", dict), "data", str) or ""
+def _hash(made: dict[str, Any], what: str = "data") -> str:
+    return entry(entry(made, "identity", dict), what, str) or ""
 
 
-def _of_hash(data: str) -> tuple[str, ...]:
-    return (f"sha256 of the samples: {data}",) if data else ()
+def _of_hash(data: str, what: str = "the samples") -> tuple[str, ...]:
+    return (f"sha256 of {what}: {data}",) if data else ()
 
 
 def _size(record: Record) -> str:
@@ -125,11 +153,11 @@ def _known(experiment: Any, which: str) -> list[np.ndarray]:
     return [values[mask[:, j], j] for j in range(values.shape[1])]
 
 
-def _repetition(run: Path, command: str, otherwise: str = "") -> Line:
+def _repetition(run: Path, command: str) -> Line:
     """Return whether a run was repeated, with the same numbers."""
     other = again(run)
     if not (other / LOG).is_file():
-        return Line("run", State.MISSING, "the training was not repeated", command=otherwise or command)
+        return Line("run", State.MISSING, "the training was not repeated", command=command)
     before, after = read_log(run / LOG)[0], read_log(other / LOG)[0]
     same, text = compared(before, after)
     # No two trainings write all of their lines at the same times.

@@ -10,6 +10,7 @@ from .feedback import LoopOutput as LoopOutput
 from .feedback import Series as Series
 from .feedback import feedback as feedback
 from .filters import AllOf as AllOf
+from .filters import Fallback as Fallback
 from .filters import Filter as Filter
 from .filters import Limits as Limits
 from .filters import RateLimit as RateLimit

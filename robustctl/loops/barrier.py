@@ -155,7 +155,8 @@ class InvariantSet(Barrier):
 
     With the set of `maximal_invariant_set` for the fallback's loop and the same disturbance, the fallback's control is allowed at every
     state of the set: the filter always finds a control there, and on the model with such disturbances the state never leaves the set,
-    whichever of both is applied. Both hold where the state is measured and the fallback is the loop's state feedback, within its limits.
+    whichever of both is applied. Both hold where the state is measured, the fallback is the loop's state feedback, within its limits,
+    and no `RateLimit` acts.
 
     **Arguments:**
 

@@ -1,6 +1,7 @@
 """What a guarded controller may apply: limits and rate limits of controls, and several filters together."""
 
 import abc
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,6 +14,41 @@ from ..errors import InvalidModelError
 from ..registry import registered
 from ..system import Certifiable, SignalLimits, System, Unknown
 from .half_spaces import Allowed
+
+
+class Fallback(NamedTuple):
+    """The fallback of a guard, with the limits that the guard applies to its output in every sample.
+
+    **Arguments:**
+
+    - `system`: the fallback.
+    - `state`: its state after this sample.
+    - `filter`: whose box of limits, rate limits included, its output is clipped to.
+    """
+
+    system: System
+    state: PyTree
+    filter: "Filter"
+
+    def step(
+        self, state: PyTree, y: Float[Array, " ny"], before: Float[Array, " nu"]
+    ) -> tuple[PyTree, Float[Array, " nu"], Float[Array, ""]]:
+        """Return next state and control in a later sample, and how far rate limits are from changing it, negative where they do.
+
+        **Arguments:**
+
+        - `state`: of the fallback.
+        - `y`: the measurement.
+        - `before`: the control of the sample before.
+        """
+        state, wanted = self.system.step(state, y)
+        low, high, _, _ = self.filter.allowed(y, before)
+        # Limits that do not depend on the control before are no rate limits: one that was applied already is not changed by those.
+        least, most, _, _ = self.filter.allowed(y, wanted)
+        still = jnp.clip(wanted, least, most)
+        below = jnp.where(low > least, still - low, jnp.inf)
+        above = jnp.where(high < most, high - still, jnp.inf)
+        return state, jnp.clip(wanted, low, high), jnp.min(jnp.minimum(below, above))
 
 
 class Filter(Certifiable):
@@ -38,16 +74,14 @@ class Filter(Certifiable):
         """Whether it reads a state and has no bound of its error, so that it must not read an estimate; default: it reads none."""
         return False
 
-    def room(
-        self, y: Float[Array, " ny"], u: Float[Array, " nu"], fallback: tuple[System, PyTree]
-    ) -> Float[Array, ""]:
+    def room(self, y: Float[Array, " ny"], u: Float[Array, " nu"], fallback: Fallback) -> Float[Array, ""]:
         """Return how far what follows a control stays from its limits, negative where it breaks one; default: infinitely far.
 
         **Arguments:**
 
         - `y`: the measurement, finite.
         - `u`: the control (nu,).
-        - `fallback`: the fallback and its state after this sample.
+        - `fallback`: the fallback after this sample, with its limits.
         """
         return jnp.asarray(jnp.inf, y.dtype)
 
@@ -197,7 +231,7 @@ class AllOf(Filter):
         return any(f.unbounded_state for f in self.filters)
 
     @override
-    def room(self, y: Array, u: Array, fallback: tuple[System, PyTree]) -> Array:
+    def room(self, y: Array, u: Array, fallback: Fallback) -> Array:
         least = super().room(y, u, fallback)
         for each in self.filters:
             least = jnp.minimum(least, each.room(y, u, fallback)) if each.predicts else least

@@ -12,7 +12,7 @@ from ..errors import InvalidModelError
 from ..linalg import unstable
 from ..system import StrictlyProper, System
 from .feedback import Feedback, feedback
-from .filters import Filter
+from .filters import Fallback, Filter
 from .half_spaces import Allowed, nearest
 
 
@@ -70,7 +70,7 @@ def check_start(filter: Filter, fallback: System, y0: Array, u0: Array) -> None:
 
 def _start_room(filter: Filter, fallback: System, y0: Array, allowed: Allowed) -> float:
     state, u = fallback.step(fallback.init_state(), y0)
-    return float(filter.room(y0, jnp.clip(u, allowed.low, allowed.high), (fallback, state)))
+    return float(filter.room(y0, jnp.clip(u, allowed.low, allowed.high), Fallback(fallback, state, filter)))
 
 
 def check_range(low: Array, high: Array) -> None:

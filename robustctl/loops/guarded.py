@@ -15,7 +15,7 @@ from ..errors import InvalidModelError
 from ..registry import registered
 from ..system import SignalLimits, StrictlyProper, System
 from .feedback import check_sample_time
-from .filters import Filter, limits_or_none, vector
+from .filters import Fallback, Filter, limits_or_none, vector
 from .guard_checks import check_range, check_stabilizing, check_start, finite
 from .half_spaces import Allowed, contains, nearest
 from .parts import FirstKnown
@@ -248,7 +248,7 @@ class Guarded(System):
             return near, passes, found
 
         def room(u):
-            return self.filter.room(y, u, (self.fallback, fallback))
+            return self.filter.room(y, u, Fallback(self.fallback, fallback, self.filter))
 
         on_the_way, reached = furthest(room, safe, near)
         # Between two allowed controls all are allowed; from a fallback that is not, only the whole way counts.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 from typing_extensions import override
 
 from ..checks import is_whole, of_type
@@ -15,7 +15,7 @@ from ..linalg import unstable
 from ..registry import registered
 from ..system import Certifiable, System
 from .barrier import error_bound, predicted_state, sizes
-from .filters import Filter, box, limits_or_none
+from .filters import Fallback, Filter, box, limits_or_none
 from .half_spaces import Allowed
 from .parts import Of
 from .state_sets import Ellipsoid, StateLimits, StateSet, box_radius, columns, metric_root
@@ -157,6 +157,11 @@ class Predicted(Filter):
     again: the state stays in h for ever, whichever of both controllers acts, where the tube is right and the state is measured. Without
     one this is so for the horizon.
 
+    The fallback is predicted as the guard applies it: clipped to the limits of the guard's whole filter, those of a `RateLimit` in an
+    `AllOf` included. A terminal set counts where no rate limit acts any more at the end of the prediction. For a static fallback `-K x`,
+    `Tube.ellipsoid` excludes it inside the set where its limits have the rows `K (A - B K - I) x <= per_sample - |K E| 1` and the negative
+    ones. With disturbances and rate limits that act along the prediction, the tube's rate must hold for the loop with them: it is assumed.
+
     The measurement must begin with the model's state, or with an estimate whose error `error` bounds; the fallback reads the same, and
     references that follow the state are constant. An estimate's error is carried through the first sample by the model's derivative:
     exactly for linear models, for others to first order.
@@ -249,26 +254,25 @@ class Predicted(Filter):
         return box(self.low.astype(before.dtype), self.high.astype(before.dtype))
 
     @override
-    def room(self, y: Array, u: Array, fallback: tuple[System, PyTree]) -> Array:
-        system, state = fallback
+    def room(self, y: Array, u: Array, fallback: Fallback) -> Array:
         nx, dtype = self.root.shape[0], y.dtype
-        low, high, margins, shares, last = (
-            a.astype(dtype) for a in (self.low, self.high, self.margins, self.shares, self.last)
-        )
+        margins, shares, last = (a.astype(dtype) for a in (self.margins, self.shares, self.last))
         error = self._error(y[:nx], u)
 
         def body(carry, each):
-            x, state = carry
+            x, state, before = carry
             margin, share = each
             left = jnp.min(self.h(x) - margin - share * error)
-            state, control = system.step(state, jnp.concatenate([x, y[nx:]]))
-            return (predicted_state(self.model, x, jnp.clip(control, low, high)), state), (left, x)
+            state, control, free = fallback.step(state, jnp.concatenate([x, y[nx:]]), before)
+            return (predicted_state(self.model, x, control), state, control), (left, x, free)
 
         first = predicted_state(self.model, y[:nx], u)
-        _, (left, xs) = lax.scan(body, (first, state), (margins, shares))
+        _, (left, xs, free) = lax.scan(body, (first, fallback.state, u), (margins, shares))
         least = jnp.min(left)
         if self.terminal is not None:
-            least = jnp.minimum(least, jnp.min(self.terminal(xs[-1]) - last[0] - last[1] * error))
+            # The fallback keeps the set only without a rate limit that still acts.
+            left = jnp.minimum(jnp.min(self.terminal(xs[-1]) - last[0] - last[1] * error), free[-1])
+            least = jnp.minimum(least, left)
         return least
 
     def _error(self, x: Array, u: Array) -> Array:

@@ -20,6 +20,8 @@ def compared(before: list[dict], after: list[dict]) -> tuple[bool, str]:
     - `before`: lines of the one, as `read_log` returns them.
     - `after`: lines of the other.
     """
+    if not (before and after):
+        return False, f"nothing to compare: the logs have {len(before)} and {len(after)} epochs"
     same = [_numbers(a) == _numbers(b) for a, b in zip(before, after, strict=False)]
     if all(same) and len(before) == len(after):
         return True, f"the same numbers in all {len(same)} epochs, to the last bit"

@@ -56,8 +56,8 @@ def lipschitz_optimum(x, u, gamma: float) -> LipschitzOptimum:
     - `u`: the samples (N, nu).
     - `gamma`: the constant, in units of u over those of x.
 
-    **Raises:** `RobustctlError` for samples that are not finite or do not fit each other, more than 500 of them, and a gamma that is not
-    positive.
+    **Raises:** `RobustctlError` for samples that are not finite or do not fit each other, more than 500 of them, a gamma that is not
+    positive, and a program that 200 rounds do not solve.
 
     **Example:** ::
 
@@ -81,9 +81,8 @@ def lipschitz_optimum(x, u, gamma: float) -> LipschitzOptimum:
 def _fitted(u: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Return the nearest values with `v_i - v_j <= reach_ij`."""
     scale = float(np.ptp(u)) or 1.0
-    active, v = np.zeros((0, 2), int), u
+    active, v, excess = np.zeros((0, 2), int), u, u[:, None] - u[None] - reach
     for _ in range(_ROUNDS):
-        excess = v[:, None] - v[None] - reach
         worst = excess.argmax(axis=1)
         violated = np.flatnonzero(excess.max(axis=1) > 1e-10 * scale)
         if not violated.size:
@@ -94,7 +93,11 @@ def _fitted(u: np.ndarray, reach: np.ndarray) -> np.ndarray:
             pairs, (u[pairs[:, 0]] - u[pairs[:, 1]] - reach[tuple(pairs.T)]) / scale, len(u)
         )
         v, active = u - scale * z, pairs[multipliers > 0]
-    return _feasible(v, reach)
+        excess = v[:, None] - v[None] - reach
+    raise RobustctlError(
+        f"the best fit must be found within {_ROUNDS} rounds, and a constraint is still exceeded by {excess.max() / scale:.1e} of the "
+        f"samples' range; give fewer than the {len(u)} samples, or leave out samples at nearly the same x"
+    )
 
 
 def _least_distance(pairs: np.ndarray, excess: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -107,8 +110,3 @@ def _least_distance(pairs: np.ndarray, excess: np.ndarray, n: int) -> tuple[np.n
     multipliers, _ = nnls(G, np.eye(n + 1)[n], maxiter=50 * len(pairs))
     residual = G @ multipliers - np.eye(n + 1)[n]
     return -residual[:n] / residual[n], multipliers
-
-
-def _feasible(v: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Return McShane's continuation of values that still violate a constraint a little."""
-    return (v[None] + reach).min(axis=1)

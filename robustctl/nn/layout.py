@@ -23,6 +23,13 @@ class Layout(NamedTuple):
         """Return `W h` for each vector."""
         return h @ W.T if self.rows else W @ h
 
+    def product(self, W: Array) -> Callable[[Array], Array]:
+        """Return the map to `W h` for each vector; call it outside of the loop that takes it."""
+        if not self.rows:
+            return lambda h: W @ h
+        turned = W.T
+        return lambda h: h @ turned
+
     def transposed(self, W: Array, batch: int) -> Callable[[Array], Array]:
         """Return the map to `W' d` for each vector of so many; call it outside of the loop that takes it."""
         if self.rows:

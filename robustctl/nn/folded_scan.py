@@ -62,13 +62,14 @@ folded_scan.defvjp(_fwd, _bwd)
 def _forward(activation, lay: Layout, weights, x0, us):
     """`x0` a batch of nx, `us` T batches of nu."""
     G, g, hidden, W = weights
+    first, *between, last = (lay.product(M) for M in (G, *(Wk for Wk, _ in hidden), W))
 
     def body(x, u):
-        r, z = lay.split(lay.times(G, lay.join(x, u)) + lay.each(g), W.shape[0])
+        r, z = lay.split(first(lay.join(x, u)) + lay.each(g), W.shape[0])
         h = activation(z)
-        for Wk, b in hidden:
-            h = activation(lay.times(Wk, h) + lay.each(b))
-        x_next, y = lay.split(r + lay.times(W, h), nx)
+        for product, (_, b) in zip(between, hidden, strict=True):
+            h = activation(product(h) + lay.each(b))
+        x_next, y = lay.split(r + last(h), nx)
         return x_next, (x, y)
 
     nx = x0.shape[-1 if lay.rows else -2]

@@ -46,6 +46,9 @@ from .ren import ContractingREN as ContractingREN
 from .ren import DissipativeREN as DissipativeREN
 from .ren import ExplicitREN as ExplicitREN
 from .ren import LipschitzREN as LipschitzREN
+from .group_sizes import GroupSizes as GroupSizes
+from .group_sizes import group_sizes as group_sizes
+from .reduce import reduce as reduce
 from .sandwich import LBDN as LBDN
 from .scheduled_product import HouseholderProduct as HouseholderProduct
 from .scheduled_product import ScheduledProduct as ScheduledProduct

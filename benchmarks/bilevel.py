@@ -221,7 +221,7 @@ def main() -> None:
     """Tune both ways and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--seconds", type=float, default=30.0, help="of the CPU, for each way")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of the CPU, for each way")
     parser.add_argument("--data", type=Path, default=os.environ.get("ROBUSTCTL_DATA", "../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

@@ -112,14 +112,14 @@ def _nuclear_norm(A: Array, C: Array) -> Array:
         jnp.maximum(values, float(jnp.finfo(W.dtype).eps) * values[-1]) + jnp.finfo(W.dtype).tiny
     )
     # d trace(W^(1/2)) = trace(W^(-1/2) dW) / 2; the derivative of the decomposition itself is infinite where two values are equal.
-    return jnp.sum(roots) + jnp.sum((U / roots) @ U.T * (W - jax.lax.stop_gradient(W))) / 2
+    return jnp.sum(roots) + jnp.sum((U / roots[None]) @ U.T * (W - jax.lax.stop_gradient(W))) / 2
 
 
 def _columns(system: LureSystem, R: Array) -> list[Array]:
     """Return the sizes of the groups of neurons."""
     if isinstance(system, ExplicitREN):
         root = jnp.sqrt(system.Lambda)
-        inner = jnp.concatenate([R @ system.B1, root[:, None] * jnp.tril(system.D11, -1)]) / root
+        inner = jnp.concatenate([R @ system.B1, root[:, None] * jnp.tril(system.D11, -1)]) / root[None]
         return [_norms(jnp.concatenate([inner, system.D21]))]
     out = _norms(jnp.concatenate([R @ system.B1, system.D21]))
     into = _norms(jnp.concatenate([_over(R, system.C1), system.D12], axis=1).T)
@@ -130,7 +130,7 @@ def _columns(system: LureSystem, R: Array) -> list[Array]:
     return [
         out,
         into,
-        *(_norms(B @ layer.W_out / layer.psi / 2**0.5) for B, layer in zip(nexts, layers, strict=True)),
+        *(_norms(B @ layer.W_out / layer.psi[None] / 2**0.5) for B, layer in zip(nexts, layers, strict=True)),
     ]
 
 
@@ -193,7 +193,7 @@ def _limits(
     neurons, states, R = gradient("B1", "D21"), gradient("C1", "C2"), _root(system)
     root = jnp.sqrt(system.Lambda) if isinstance(system, ExplicitREN) else jnp.ones_like(system.bv)
     # With b = R B1 / root the gradient by b is R^-T times that by B1, times root; with c = C R^-1 it is that by C times R'.
-    columns = jnp.concatenate([jsl.solve_triangular(R, neurons["B1"], trans=1) * root, neurons["D21"]])
+    columns = jnp.concatenate([jsl.solve_triangular(R, neurons["B1"], trans=1) * root[None], neurons["D21"]])
     G = jnp.concatenate([states["C1"], states["C2"]]) @ R.T
     of_states = jnp.sum(G**2) / _nuclear_norm(_over(R, R @ system.A), G)
     return GroupLasso(float(of_states), float(jnp.max(_norms(columns))))

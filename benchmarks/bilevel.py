@@ -246,7 +246,7 @@ def main() -> None:
                 jax.clear_caches()
             rows.append(row)
             print(row, flush=True)
-            settings = {"cpu_seconds": options.seconds, "seeds": options.seeds}
+            settings = {"cpu_seconds": options.seconds, "seeds": sorted({row["seed"] for row in rows})}
             write_json(options.out, {**provenance(options.seeds[0]), **settings, "rows": rows})
 
 

@@ -116,7 +116,9 @@ def test_states_of_a_linear_model_have_its_hankel_singular_values():
     """Against Gramians by SciPy."""
     A, B, C = np.array([[0.8, 0.3], [-0.2, 0.7]]), np.array([[1.0], [0.4]]), np.array([[1.0, -0.5]])
     init = rc.nn.at_linear(A, B, C, [[0.0]])
-    model = rc.nn.ContractingR2DN(nu=1, nx=2, nv=2, ny=1, hidden=(), init=init, key=jr.key(0), dtype=jnp.float64)
+    model = rc.nn.ContractingR2DN(
+        nu=1, nx=2, nv=2, ny=1, hidden=(), init=init, key=jr.key(0), dtype=jnp.float64
+    )
     core = model.core
     model = eqx.tree_at(
         lambda m: (m.core.B1_imp, m.core.D21), model, (0 * core.B1_imp, 0 * core.D21)
@@ -136,7 +138,10 @@ def test_a_lasso_is_the_sum_of_the_groups_and_does_not_depend_on_the_coordinates
     R = np.linalg.cholesky(np.asarray(system.P)).T
     L, D11 = np.asarray(system.Lambda), np.tril(np.asarray(system.D11), -1)
     expected = sum(
-        np.sqrt((np.sum((R @ np.asarray(system.B1)[:, i]) ** 2) + D11[:, i] ** 2 @ L) / L[i] + np.sum(np.asarray(system.D21)[:, i] ** 2))
+        np.sqrt(
+            (np.sum((R @ np.asarray(system.B1)[:, i]) ** 2) + D11[:, i] ** 2 @ L) / L[i]
+            + np.sum(np.asarray(system.D21)[:, i] ** 2)
+        )
         for i in range(NV)
     )
     np.testing.assert_allclose(float(lasso(model)), 2 * expected, rtol=1e-9)
@@ -157,7 +162,9 @@ def test_the_sum_over_states_is_the_nuclear_norm_and_has_its_derivative():
     np.testing.assert_allclose(float(lasso(model)), np.linalg.norm(np.vstack(rows), "nuc"), rtol=1e-6)
     slope = jax.grad(lambda C2: lasso(eqx.tree_at(lambda m: m.core.C2, model, C2)))(model.core.C2)
     h = 1e-5
-    ends = [float(lasso(eqx.tree_at(lambda m: m.core.C2, model, model.core.C2.at[0, 1].add(d)))) for d in (h, -h)]
+    ends = [
+        float(lasso(eqx.tree_at(lambda m: m.core.C2, model, model.core.C2.at[0, 1].add(d)))) for d in (h, -h)
+    ]
     np.testing.assert_allclose(slope[0, 1], (ends[0] - ends[1]) / (2 * h), rtol=1e-4)
 
 
@@ -186,7 +193,15 @@ def problem():
 @pytest.fixture(scope="module")
 def start():
     return rc.nn.LipschitzR2DN(
-        gamma=20.0, nu=1, nx=5, nv=6, ny=1, hidden=(8,), init=rc.nn.long_memory, key=jr.key(0), dtype=jnp.float64
+        gamma=20.0,
+        nu=1,
+        nx=5,
+        nv=6,
+        ny=1,
+        hidden=(8,),
+        init=rc.nn.long_memory,
+        key=jr.key(0),
+        dtype=jnp.float64,
     )
 
 
@@ -272,7 +287,11 @@ def test_sizes_that_are_not_smaller_are_refused(change, match):
 
 def test_other_models_networks_inputs_and_weights_are_refused(as_installed):
     gru = rc.nn.GRU(nu=1, nx=3, ny=1, key=jr.key(0))
-    for use in (lambda: rc.nn.reduce(gru, U), lambda: rc.nn.group_sizes(gru, U), lambda: rc.train.GroupLasso(1.0)(gru)):
+    for use in (
+        lambda: rc.nn.reduce(gru, U),
+        lambda: rc.nn.group_sizes(gru, U),
+        lambda: rc.train.GroupLasso(1.0)(gru),
+    ):
         with pytest.raises(InvalidModelError, match="must be an R2DN or a REN, got GRU"):
             as_installed(use)
     model = built("R2DN", "contracting", jnp.float64)
@@ -280,7 +299,9 @@ def test_other_models_networks_inputs_and_weights_are_refused(as_installed):
         rc.nn.reduce(model, np.ones((10, 2)))
     phi = rc.nn.Orthogonal(NV, NV, (6,), key=jr.key(0), dtype=jnp.float64)
     other = rc.nn.ContractingR2DN(nu=1, nx=NX, nv=NV, ny=1, phi=phi, key=jr.key(0), dtype=jnp.float64)
-    with pytest.raises(InvalidModelError, match="the network must be an LBDN to be made smaller, got Orthogonal"):
+    with pytest.raises(
+        InvalidModelError, match="the network must be an LBDN to be made smaller, got Orthogonal"
+    ):
         rc.nn.reduce(other, U, nv=3)
     for weight in (-1.0, np.inf, "1"):
         with pytest.raises(RobustctlError, match="neurons must be a finite weight of at least 0"):

@@ -70,8 +70,8 @@ def group_sizes(model: Recurrent, u: Any) -> GroupSizes:
 
     **Raises:** `InvalidModelError` for another model, and inputs that are not finite or not (T, nu).
 
-    **Source:** Hankel singular values as in B. C. Moore, IEEE TAC 26, 1981, with empirical Gramians as in S. Lall et al., Int. J. Robust and
-    Nonlinear Control 12, 2002.
+    **Source:** Hankel singular values as in B. C. Moore, IEEE TAC 26, 1981, with empirical Gramians as in S. Lall et al., Int. J. Robust
+    and Nonlinear Control 12, 2002.
 
     **Example:** ::
 
@@ -97,7 +97,10 @@ def check_recurrent(model: Any) -> Recurrent:
 
 
 def simulated(system: LureSystem, u: Any) -> Simulated:
-    """Simulate a model and return what its reduction needs; signals: outputs of the nonlinearity, and of an R2DN's network its inputs and layers."""
+    """Simulate a model and return what its reduction needs.
+
+    The signals are the outputs of the nonlinearity and, of an R2DN, the inputs of its network and the outputs of its activations.
+    """
     inputs = typical_inputs(u, system.nu)
     given = jnp.asarray(inputs, system.bx.dtype)
     xs, signals, (A, C), columns = jax.tree.map(

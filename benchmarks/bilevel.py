@@ -162,7 +162,7 @@ def bilevel(
         system = core.explicit(values["rate"], gain_supply(values["gamma"], train.nu, train.ny))
         zero = system.init_state()
         x0 = jax.vmap(lambda u, y, i: learned.initial(u, y, i, zero))(data.head_u, data.head_y, data.index)
-        # A plain scan: that of an R2DN has a gradient of its own, of which there is no second derivative.
+        # A plain scan: that of an R2DN has its own gradient, of which there is no second derivative.
         ys = jax.vmap(lambda x, u: lax.scan(lambda x, u: system.step(x, u), x, u)[1])(x0, data.u)
         return problem.loss(ys, data.y, data.mask), values["ridge"] * squares(core)
 
@@ -210,7 +210,7 @@ def bilevel(
                 best, chosen = float(value), (before, y)
     taken = time.process_time() - begin
     values = {name: float(v) for name, v in bounded(chosen[0]).items()}
-    # The model anew with these numbers as its guarantee, and the trained arrays.
+    # A new model with these numbers as its guarantee, and the trained arrays.
     learned: Any = objective.whole(chosen[1])
     model = eqx.tree_at(lambda r: r.model.core, built(train, seed, **values), learned.model.model.core)
     fitted = problem._fitted(Learned(model, learned.initial))

@@ -150,7 +150,11 @@ def main() -> None:
             rows.append({"record": name, "seed": seed, **compared(train, test, seed, options)})
             print(rows[-1], flush=True)
             jax.clear_caches()
-            settings = {"epochs": options.epochs, "tolerance": options.tolerance, "seeds": sorted({row["seed"] for row in rows})}
+            settings = {
+                "epochs": options.epochs,
+                "tolerance": options.tolerance,
+                "seeds": sorted({row["seed"] for row in rows}),
+            }
             write_json(options.out, {**provenance(options.seeds[0]), **settings, "rows": rows})
 
 

@@ -293,7 +293,7 @@ def test_other_models_networks_inputs_and_weights_are_refused(as_installed):
         lambda: rc.train.GroupLasso(1.0)(gru),
     ):
         with pytest.raises(InvalidModelError, match="must be an R2DN or a REN, got GRU"):
-            as_installed(use)
+            use()
     model = built("R2DN", "contracting", jnp.float64)
     with pytest.raises(InvalidModelError, match=r"u must be finite and of shape \(T, 1\)"):
         rc.nn.reduce(model, np.ones((10, 2)))

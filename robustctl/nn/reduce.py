@@ -62,7 +62,7 @@ def reduce(
     - `nv`: number of neurons of a REN or network features of an R2DN, likewise.
     - `hidden`: widths of the hidden layers of an R2DN's network, likewise; as many as it has.
 
-    **Returns:** a model of the same class, whose guarantee holds for every set of its free arrays; states are in coordinates of its own.
+    **Returns:** a model of the same class, whose guarantee holds for every set of its free arrays; its states have other coordinates.
 
     **Raises:** `InvalidModelError` for another model, sizes that are not between 1 and the model's, inputs that are not finite or not
     (T, nu), and a network inside that is no `LBDN` where it must be smaller.
@@ -78,9 +78,10 @@ def reduce(
     core = check_recurrent(model).core
     now = model.sizes() | {"hidden": _widths(core)}
     _check_sizes(now, nx, nv, hidden)
-    if not isinstance(getattr(core, "phi", LBDN), type | LBDN) and (hidden or nv not in (None, now["nv"])):
+    phi = core.phi if isinstance(core, R2DNCore) else None
+    if phi is not None and not isinstance(phi, LBDN) and (hidden or nv not in (None, now["nv"])):
         raise InvalidModelError(
-            f"the network must be an LBDN to be made smaller, got {type(core.phi).__name__}; give nx alone"  # pyright: ignore
+            f"the network must be an LBDN to be made smaller, got {type(phi).__name__}; give nx alone"
         )
     system = model.explicit()
     found = simulated(system, u)
@@ -93,9 +94,9 @@ def reduce(
         tuple(_largest(s.size, n) for s, n in zip(layers, hidden or [None] * len(layers), strict=True)),
     )
     free = _free_arrays(core, _projected(system, found, kept), system, float(model.rate))
-    if isinstance(core, R2DNCore) and isinstance(core.phi, LBDN):
+    if isinstance(phi, LBDN):
         free["phi"] = smaller_network(
-            core.phi, (kept.into, *kept.hidden, kept.out), [into.mean, *(s.mean for s in layers)]
+            phi, (kept.into, *kept.hidden, kept.out), [into.mean, *(s.mean for s in layers)]
         )
     names = list(free)
     smaller = eqx.tree_at(lambda c: [fields_of(c)[name] for name in names], core, list(free.values()))

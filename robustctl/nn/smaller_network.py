@@ -9,25 +9,25 @@ import numpy as np
 from .sandwich import LBDN, SandwichNetwork
 
 
-def smaller_network(phi: LBDN, kept: Sequence[np.ndarray], means: Sequence[np.ndarray]) -> LBDN:
+def smaller_network(phi: LBDN, left: Sequence[np.ndarray], means: Sequence[np.ndarray]) -> LBDN:
     """Return the LBDN without some of its inputs, hidden neurons and outputs, those that are left out held at their means.
 
     ::
 
-        B~_k = B_k[kept] S_(k-1),    A~_k = (I - B~_k B~_k')^(1/2),    S_k = A_k[kept]' A~_k^-1
+        B~_k = B_k[left] S_(k-1),    A~_k = (I - B~_k B~_k')^(1/2),    S_k = A_k[left]' A~_k^-1
 
-    With `h_k = S_k h~_k` each layer gives what it gave. S_k is a contraction as `A_k[kept] A_k[kept]' = I - B_k[kept] B_k[kept]'`, so each
+    With `h_k = S_k h~_k` each layer gives what it gave. S_k is a contraction as `A_k[left] A_k[left]' = I - B_k[left] B_k[left]'`, so each
     B~_k is one, and the smaller network is an LBDN.
 
     **Arguments:**
 
     - `phi`: the network.
-    - `kept`: indices, in order, of the inputs, of the neurons of each hidden layer, and of the outputs.
+    - `left`: indices, in order, of what is left of the inputs, of the neurons of each hidden layer, and of the outputs.
     - `means`: of all inputs and of all outputs of the activations of each hidden layer.
     """
     network: SandwichNetwork = phi.explicit()
     dtype = np.dtype(phi.b.dtype)
-    first, *rows, last = kept
+    first, *rows, last = left
     S = np.eye(network.ni)[:, first]
     # What the features that are left out contribute, as a constant
     constant = _left_out(means[0], first)
@@ -52,9 +52,9 @@ def smaller_network(phi: LBDN, kept: Sequence[np.ndarray], means: Sequence[np.nd
     return eqx.tree_at(lambda m: m.layers, _with(phi, values, dtype), tuple(layers))
 
 
-def _left_out(mean: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def _left_out(mean: np.ndarray, left: np.ndarray) -> np.ndarray:
     found = mean.copy()
-    found[kept] = 0
+    found[left] = 0
     return found
 
 

@@ -1,7 +1,6 @@
 """A penalty in training that leaves few states and neurons, and their removal: the group lasso."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..checks import is_positive, is_real, of_type
 from ..errors import RobustctlError
+from ..nn.fixed import Fixed
 from ..nn.group_sizes import GroupSizes, check_recurrent, group_sizes, has_layers
 from ..nn.guarantee import Recurrent
 from ..nn.lure import LureSystem
@@ -31,8 +31,7 @@ DOUBLINGS = 10
 """Of the sum of an observability Gramian, which counts 1,024 samples."""
 
 
-@dataclass(frozen=True)
-class GroupLasso:
+class GroupLasso(eqx.Module):
     """A regularizer that drives states and neurons out of an R2DN or a REN one by one.
 
     ::
@@ -63,25 +62,40 @@ class GroupLasso:
         problem = rc.train.Identification(record, regularizer=rc.train.GroupLasso(states=1e-3, neurons=1e-3))
     """
 
-    states: float = 0.0
-    neurons: float = 0.0
+    # Numbers in the program, so that a path of weights compiles once; a sum whose weight is zero is not computed.
+    weights: dict[str, Fixed]
 
-    def __post_init__(self):
-        """Refuse weights out of range."""
-        for name, weight in vars(self).items():
+    def __init__(self, states: float = 0.0, neurons: float = 0.0):
+        given = {"states": states, "neurons": neurons}
+        for name, weight in given.items():
             if not (is_real(weight) and 0 <= weight < math.inf):
                 raise RobustctlError(f"{name} must be a finite weight of at least 0, got {weight!r}")
+        self.weights = {name: Fixed(weight) for name, weight in given.items() if weight}
+
+    @property
+    def states(self) -> float:
+        """The weight of the sum over states."""
+        return float(self.weights.get("states", 0.0))
+
+    @property
+    def neurons(self) -> float:
+        """The weight of the sums over neurons."""
+        return float(self.weights.get("neurons", 0.0))
 
     def __call__(self, model: Recurrent) -> Float[Array, ""]:
         """Return the penalty."""
         system = check_recurrent(model).explicit()
         R = _root(system)
         total = jnp.zeros((), system.A.dtype)
-        if self.states:
+        if "states" in self.weights:
             C = _over(R, jnp.concatenate([system.C1, system.C2]))
-            total = total + self.states * _nuclear_norm(_over(R, R @ system.A), C)
-        if self.neurons:
-            total = total + self.neurons * sum(jnp.sum(sizes) for sizes in _columns(system, R))
+            total = total + self.weights["states"].value(total.dtype) * _nuclear_norm(
+                _over(R, R @ system.A), C
+            )
+        if "neurons" in self.weights:
+            total = total + self.weights["neurons"].value(total.dtype) * sum(
+                jnp.sum(sizes) for sizes in _columns(system, R)
+            )
         return total
 
 

@@ -134,13 +134,18 @@ def _along(system: LureSystem, us: Array, xs: Array) -> tuple:
 
 def _widths(system: LureSystem) -> list[int]:
     nv = system.bv.size
-    layers = system.phi.layers if has_layers(system) else ()
+    layers = network_of(system).layers if has_layers(system) else ()
     return [nv] if isinstance(system, ExplicitREN) else [nv, nv, *(layer.b.size for layer in layers)]
 
 
 def has_layers(system: LureSystem) -> bool:
     """Return whether the nonlinearity is a network whose layers are known here."""
     return isinstance(system, ExplicitR2DN) and isinstance(system.phi, SandwichNetwork)
+
+
+def network_of(system: LureSystem) -> SandwichNetwork:
+    """Return the network of a system that has layers."""
+    return system.phi  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _step(system: LureSystem, x: Float[Array, " nx"], u: Float[Array, " nu"], changes: list[Array]):
@@ -153,7 +158,7 @@ def _step(system: LureSystem, x: Float[Array, " nx"], u: Float[Array, " nu"], ch
     else:
         hidden, h = [], v + changes[1]
         if has_layers(system):
-            phi: SandwichNetwork = system.phi  # pyright: ignore[reportAttributeAccessIssue]
+            phi = network_of(system)
             for layer, change in zip(phi.layers, changes[2:], strict=True):
                 hidden.append(phi.activation(layer.W_in @ h + layer.b))
                 h = layer.W_out @ (hidden[-1] + change)

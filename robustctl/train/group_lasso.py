@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ..checks import is_positive, is_real, of_type
 from ..errors import RobustctlError
 from ..nn.fixed import Fixed
-from ..nn.group_sizes import GroupSizes, check_recurrent, group_sizes, has_layers
+from ..nn.group_sizes import GroupSizes, check_recurrent, group_sizes, has_layers, network_of
 from ..nn.guarantee import Recurrent
 from ..nn.lure import LureSystem
 from ..nn.reduce import reduce
@@ -139,8 +139,9 @@ def _columns(system: LureSystem, R: Array) -> list[Array]:
     into = _norms(jnp.concatenate([_over(R, system.C1), system.D12], axis=1).T)
     if not has_layers(system):
         return [out, into]
-    layers = system.phi.layers  # pyright: ignore[reportAttributeAccessIssue]
-    nexts = [*(layer.psi[:, None] * layer.W_in / 2**0.5 for layer in layers[1:]), system.phi.W]  # pyright: ignore[reportAttributeAccessIssue]
+    network = network_of(system)
+    layers = network.layers
+    nexts = [*(layer.psi[:, None] * layer.W_in / 2**0.5 for layer in layers[1:]), network.W]
     return [
         out,
         into,

@@ -53,4 +53,45 @@ def which_model_costs(results: Results) -> str:
     return table(("model", *heads), lines)
 
 
-TABLES = {f.__name__: f for f in (which_model_errors, which_model_costs)}
+def smaller_models(results: Results) -> str:
+    rows = rows_of(results, "smaller_models", "rows")
+    lines = []
+    for record in dict.fromkeys(r["record"] for r in rows):
+        own = [r for r in rows if r["record"] == record]
+        found = {("-", "as trained"): [r["full"] for r in own]}
+        for r in own:
+            for weight, ways in r["weights"].items():
+                for way, model in ways.items():
+                    found.setdefault((weight, way), []).append(model)
+        for (weight, way), models in found.items():
+            if way == "nothing left":
+                lines.append([record, weight, way, *["-"] * 6, f"{len(models)} of {len(own)} seeds"])
+                continue
+            each = [[m[name] for m in models] for name in ("nx", "nv", "hidden", "bytes", "gamma")]
+            each[2] = [sum(widths) for widths in each[2]]
+            lines.append([
+                record, weight, way, *(number(statistics.median(values)) for values in each), _middle(sorted(m["nrmse"] for m in models)),
+                f"{sum(m['holds'] for m in models)} of {len(models)}",
+            ])  # fmt: skip
+    heads = (
+        "weight of the lasso", "model", "states", "features", "hidden", "bytes of C", "proven gain", "NRMSE", "certified",
+    )  # fmt: skip
+    return table(("record", *heads), lines)
+
+
+def tuned_within_one_training(results: Results) -> str:
+    rows = rows_of(results, "bilevel", "rows")
+    names = {"sweep": "sweep, Optuna", "bilevel": "bilevel gradients"}
+    lines = []
+    for record in dict.fromkeys(r["record"] for r in rows):
+        for way, name in names.items():
+            own = [r[way] for r in rows if r["record"] == record]
+            scores = (_middle(sorted(r[what] for r in own)) for what in ("nrmse", "validation"))
+            chosen = (number(statistics.median(r[what] for r in own)) for what in ("rate", "gamma", "ridge"))
+            lines.append([record, name, *scores, *chosen])
+    return table(("record", "way", "NRMSE", "validation loss", "rate", "gamma", "ridge"), lines)
+
+
+TABLES = {
+    f.__name__: f for f in (which_model_errors, which_model_costs, smaller_models, tuned_within_one_training)
+}

@@ -21,6 +21,8 @@ COMMANDS = {
     "--out results/identify_beside.json",
     "simulated_plants": "python -m benchmarks.simulated_plants --out results/simulated_plants.json",
     "which_model": "python -m benchmarks.which_model --f16 FOLDER --out results/which_model.json",
+    "smaller_models": "python -m benchmarks.smaller_models --seeds {each} --out results/smaller_models.json",
+    "bilevel": "python -m benchmarks.bilevel --seeds {each} --out results/bilevel.json",
     "silverbox": "python -m benchmarks.identify_records silverbox --seeds {each} --out results/silverbox.json",
     "actuator_delay": "python -m benchmarks.actuator_delay --out results/actuator_delay.json",
     "observe_pendulum": "python -m benchmarks.observe_pendulum --seeds {seeds} --out results/observe_pendulum.json",

@@ -14,6 +14,8 @@ from .gated import ParaGRU as ParaGRU
 from .group_activations import GroupSort as GroupSort
 from .group_activations import Householder as Householder
 from .group_activations import max_min as max_min
+from .group_sizes import GroupSizes as GroupSizes
+from .group_sizes import group_sizes as group_sizes
 from .guarantee import Contracting as Contracting
 from .guarantee import Dissipative as Dissipative
 from .guarantee import Guarantee as Guarantee
@@ -41,6 +43,7 @@ from .r2dn import ContractingR2DN as ContractingR2DN
 from .r2dn import DissipativeR2DN as DissipativeR2DN
 from .r2dn import ExplicitR2DN as ExplicitR2DN
 from .r2dn import LipschitzR2DN as LipschitzR2DN
+from .reduce import reduce as reduce
 from .ren import REN as REN
 from .ren import ContractingREN as ContractingREN
 from .ren import DissipativeREN as DissipativeREN

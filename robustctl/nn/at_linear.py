@@ -246,12 +246,11 @@ def at_linear(A: Any, B: Any, C: Any, D: Any, *, bx: Any = None, by: Any = None,
             f"the linear model must be stable, but A has an eigenvalue of size {slowest:.6g}; for an integrating plant take differences of "
             "the output, for an unstable one identify it inside its control loop"
         )
-    return AtLinear(StateSpaceModel(A, B, C, D, bx, by), _typical(u, nu))
+    return AtLinear(StateSpaceModel(A, B, C, D, bx, by), None if u is None else typical_inputs(u, nu))
 
 
-def _typical(u: Any, nu: int) -> np.ndarray | None:
-    if u is None:
-        return None
+def typical_inputs(u: Any, nu: int) -> np.ndarray:
+    """Return the middle 5,000 samples of inputs in float64, or raise `InvalidModelError` unless they are finite and (T, nu)."""
     u = np.asarray(u, np.float64)
     if u.ndim != 2 or u.shape[1] != nu or not len(u) or not np.isfinite(u).all():
         raise InvalidModelError(f"u must be finite and of shape (T, {nu}), got shape {u.shape}")

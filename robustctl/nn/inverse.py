@@ -14,7 +14,10 @@ Rates = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Matrices(NamedTuple):
-    """The linear part of a `LureSystem` in float64 with the offset of its state, in coordinates in which its metric is the identity."""
+    """The linear part of a `LureSystem` in float64 with the offset of its state, in coordinates in which its metric is the identity.
+
+    `D11` and `Lambda`: of a REN's implicit layer, None for zero and ones.
+    """
 
     A: np.ndarray
     B1: np.ndarray
@@ -25,6 +28,8 @@ class Matrices(NamedTuple):
     D21: np.ndarray
     D22: np.ndarray
     bx: np.ndarray
+    D11: np.ndarray | None = None
+    Lambda: np.ndarray | None = None
 
 
 def invert_polar_gram(H: np.ndarray, least: float) -> np.ndarray:
@@ -91,19 +96,20 @@ def unit_gain_r2dn(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray
 
 
 def contracting_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
-    """Return the free arrays of a `ContractingRENCore` with D11 = 0, Lambda = I."""
-    m, P = _evened(m, rate)
-    H = ren_gram(m.A, m.B1, m.C1, P, rate)
-    free = {"B2_imp": rate**2 * P @ m.B2, "C2": m.C2, "D12_imp": m.D12, "D21": m.D21, "D22": m.D22}
+    """Return the free arrays of a `ContractingRENCore`."""
+    m, P, layer = _evened(m, rate)
+    H = ren_gram(m.A, m.B1, m.C1, P, rate, *layer)
+    D12_imp = layer[1][:, None] * m.D12
+    free = {"B2_imp": rate**2 * P @ m.B2, "C2": m.C2, "D12_imp": D12_imp, "D21": m.D21, "D22": m.D22}
     return core_arrays(invert_polar_gram(H, slack(dtype)), m.bx) | free
 
 
 def unit_gain_ren(m: Matrices, rate: float, dtype: Any) -> dict[str, np.ndarray]:
-    """Return the free arrays of a `UnitGainRENCore` with D11 = 0, Lambda = I, for ports of gain below one."""
-    h, least, (m, P) = 1 - headroom(dtype), slack(dtype), _evened(m, rate)
+    """Return the free arrays of a `UnitGainRENCore`, for ports of gain below one."""
+    h, least, (m, P, layer) = 1 - headroom(dtype), slack(dtype), _evened(m, rate)
     D22 = m.D22 / h
-    W, ports = ren_ports(rate**2 * P @ m.B2 / h, m.C2, m.D12 / h, m.D21, D22)
-    H = without_slack(ren_gram(m.A, m.B1, m.C1, P, rate), least)
+    W, ports = ren_ports(rate**2 * P @ m.B2 / h, m.C2, layer[1][:, None] * m.D12 / h, m.D21, D22)
+    H = without_slack(ren_gram(m.A, m.B1, m.C1, P, rate, *layer), least)
     X = invert_polar_gram(H - port_gram(*ports, W=W), least)
     names = ("B2_free", "C2_free", "D12_free", "D21_free")
     return (
@@ -116,22 +122,29 @@ def core_arrays(X: np.ndarray, bx: np.ndarray) -> dict[str, np.ndarray]:
     return {"X": X, "p": np.asarray(np.linalg.norm(X)), "Y": np.zeros((bx.size, bx.size)), "bx": bx}
 
 
-def _evened(m: Matrices, rate: float) -> tuple[Matrices, np.ndarray]:
-    """Return the same in coordinates in which no block of `ren_gram` is below rate^2 times another, and the metric in them."""
-    even = m._replace(B1=rate * m.B1, B2=rate * m.B2, C1=m.C1 / rate, C2=m.C2 / rate, bx=rate * m.bx)
-    return even, np.eye(len(m.A)) / rate**2
+def _evened(m: Matrices, rate: float) -> tuple[Matrices, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Return the same in coordinates in which the blocks of `ren_gram` are alike in size, the metric in them, and D11 and Lambda."""
+    nv = len(m.C1)
+    layer = np.zeros((nv, nv)) if m.D11 is None else m.D11, np.ones(nv) if m.Lambda is None else m.Lambda
+    c = rate / np.mean(layer[1]) ** 0.5
+    even = m._replace(B1=c * m.B1, B2=c * m.B2, C1=m.C1 / c, C2=m.C2 / c, bx=c * m.bx)
+    return even, np.eye(len(m.A)) / c**2, layer
 
 
-def ren_gram(A, B1, C1, P, rate: float) -> np.ndarray:
-    """Return the `H` of `explicit_matrices` with the metric P, D11 = 0 and Lambda = I.
+def ren_gram(
+    A, B1, C1, P, rate: float, D11: np.ndarray | None = None, Lambda: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the `H` of `explicit_matrices` with the metric P; D11 = 0 and Lambda = I where they are not given.
 
-    The guarantee of an R2DN carries over, as `2 w'(v - w) <= |v|^2 - |w|^2`. The choice E = rate^2 P, P_imp = rate^4 P leaves H the
-    most room.
+    There the guarantee of an R2DN carries over, as `2 w'(v - w) <= |v|^2 - |w|^2`. The choice E = rate^2 P, P_imp = rate^4 P leaves H
+    the most room.
     """
+    L = np.eye(len(C1)) if Lambda is None else np.diag(Lambda)
     E = rate**2 * P
-    F, B1_imp = E @ A, E @ B1
-    neurons = 2 * np.eye(len(C1))
-    return np.block([[E, -C1.T, F.T], [-C1, neurons, B1_imp.T], [F, B1_imp, rate**2 * E]])
+    F, B1_imp, C1_imp = E @ A, E @ B1, L @ C1
+    D11_imp = np.zeros_like(L) if D11 is None else L @ D11
+    neurons = 2 * L - D11_imp - D11_imp.T
+    return np.block([[E, -C1_imp.T, F.T], [-C1_imp, neurons, B1_imp.T], [F, B1_imp, rate**2 * E]])
 
 
 def ren_ports(B2_imp, C2, D12, D21, D22) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:

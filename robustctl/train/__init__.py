@@ -12,6 +12,9 @@ from .expert_answers import ask as ask
 from .expert_answers import held_out_error as held_out_error
 from .fit import fit as fit
 from .fitted_model import FittedModel as FittedModel
+from .group_lasso import GroupLasso as GroupLasso
+from .group_lasso import largest_weights as largest_weights
+from .group_lasso import prune as prune
 from .health import Trouble as Trouble
 from .identification import Fit as Fit
 from .identification import Identification as Identification

@@ -24,6 +24,7 @@ COMMANDS = {
     "silverbox": "python -m benchmarks.identify_records silverbox --seeds {each} --out results/silverbox.json",
     "actuator_delay": "python -m benchmarks.actuator_delay --out results/actuator_delay.json",
     "observe_pendulum": "python -m benchmarks.observe_pendulum --seeds {seeds} --out results/observe_pendulum.json",
+    "moving_horizon": "python -m benchmarks.moving_horizon --out results/moving_horizon.json",
     "compare_controllers/magnetic_suspension": "python tutorials/compare_controllers.py --out runs/compare",
     "compare_controllers/rotary_pendulum": "python tutorials/compare_controllers.py --out runs/compare",
     "speed": "python -m benchmarks speed --out results",

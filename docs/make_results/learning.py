@@ -241,6 +241,6 @@ def reactor_models(results: Results) -> str:
 
 
 TABLES = {f.__name__: f for f in (
-    f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, moving_horizons, controllers,
-    shaking, reactor, reactor_models,
+    f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, moving_horizons,
+    controllers, shaking, reactor, reactor_models,
 )}  # fmt: skip

@@ -5,7 +5,7 @@
 Two records: a simulated heat exchanger whose valve acts 7.5 samples late, and the measured heat exchanger of DaISy (FOLDER holds
 `daisy/exchanger_train.csv`). All models are the same network with the same training; they differ in the delay before it and in their
 initial values. `plain delay, at the linear model` is what `rc.identify` does: the delay that `rc.identify.subspace` finds, as a shift
-register, and a start at its linear model. `window` starts at the same linear model, with a sliding window of that length in the
+register, and a start at its linear model. `window` starts at the same linear model, with a sliding window of that length in
 place of the register, whose states are trained like all others. `hippo` starts at a memory of the whole past.
 """
 

@@ -47,7 +47,7 @@ CHANGES: dict[str, dict[str, dict[str, float]]] = {
 
 
 class Critic(eqx.Module):
-    """A static network of bounded slope in the place of the plain critic."""
+    """A static network of bounded slope in place of the plain critic."""
 
     network: rc.nn.LipschitzStatic
 

@@ -28,6 +28,7 @@ import numpy as np
 
 import robustctl as rc
 from robustctl.data.edit import windows
+from robustctl.plot.canvas import CYCLE, SMALL, heading, panels
 from robustctl.problems import silverbox
 from robustctl.problems.records import SILVERBOX_RATE
 from robustctl.runs.provenance import provenance
@@ -189,6 +190,33 @@ def theirs(data: Data, gamma: float, options: argparse.Namespace) -> list[dict[s
     return rows
 
 
+def picture(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draw clean and perturbed error over the promised gain."""
+    figure, axes = panels(1, 2, (4.2, 3.2), sharex=True)
+    for axis, keys in zip(axes[0], (("unperturbed", "perturbed"), ("within", "beyond")), strict=True):
+        for color, model in zip(CYCLE, dict.fromkeys(row["model"] for row in rows), strict=False):
+            own = [row for row in rows if row["model"] == model]
+            for key, style in zip(keys, ("o-", "s--"), strict=True):
+                gammas = sorted({row["gamma"] for row in own} - {None})
+                if gammas:
+                    means = [np.mean([row[key] for row in own if row["gamma"] == gamma]) for gamma in gammas]
+                    axis.plot(gammas, means, style, color=color, label=f"{model}, {key}")
+                else:
+                    axis.axhline(
+                        np.mean([row[key] for row in own]),
+                        linestyle=style[1:],
+                        color=color,
+                        label=f"{model}, {key}",
+                    )
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("promised gain, scaled signals", fontsize=SMALL)
+        axis.set_ylabel("NRMSE", fontsize=SMALL)
+        axis.legend(frameon=False, fontsize=SMALL - 2)
+    heading(figure, "Silverbox: perturbed inputs (left) and the arrow beyond the trained amplitude (right)")
+    figure.savefig(file)
+
+
 def main() -> None:
     """Train, test and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -224,6 +252,7 @@ def main() -> None:
             "length": LENGTH,
         }
         write_json(options.out, {**provenance(options.seeds[0]), **settings, **results})
+    picture(results["rows"], options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def moving_horizon(
         with      x[k+1] = f(x[k], u[k]) + w[k],   x_low <= x[k] <= x_high,   w_low <= w[k] <= w_high
 
     At each sample a fixed number of Gauss-Newton steps, each a quadratic program about the states of the last estimate. Limits of states
-    are soft in the program, and the estimate itself never leaves them. What the samples before the window tell of its start, mean m
-    and covariance P, is carried on by an extended Kalman filter, linearized at the window's own estimates; `arrival` is
-    a P of your own, for example that of an observer's error bound. A channel that is not finite counts as not measured.
+    are soft in the program, and the estimate itself never leaves them. The samples before the window enter by the mean m and the
+    covariance P of its start, which an extended Kalman filter updates, linearized at the window's estimates; `arrival` replaces
+    its P, for example by that of an observer's error bound. A channel that is not finite counts as not measured.
     For a linear model without limits the estimate is that of the Kalman filter, whatever the horizon. Source: Rao, Rawlings, Mayne,
     IEEE Trans. Automatic Control 48(2), 2003; Rawlings, Mayne, Diehl, "Model Predictive Control", 2017, chapter 4.
 

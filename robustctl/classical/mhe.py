@@ -92,7 +92,9 @@ def moving_horizon(
         require_qpax()
     own = None if arrival is None else as_array(weight(arrival, nx, "arrival", definite=False))
     parts = [as_array(a) for a in (W, V, P0, x0, x_bounds, w_bounds)]
-    return MovingHorizonEstimator(model, *parts, own, horizon, limited, w_limited, solver)
+    return MovingHorizonEstimator(
+        model, *parts, arrival=own, horizon=horizon, limited=limited, w_limited=w_limited, solver=solver
+    )
 
 
 def _bounds(limits: tuple[ArrayLike, ArrayLike] | None, n: int, what: str) -> np.ndarray:

@@ -213,7 +213,7 @@ class MovingHorizonEstimator(StrictlyProper):
         start = window.arrival.plant
         first = (start, vector(start), lower_factor(window.arrival.P) @ picks[0])
         end, parts = lax.scan(body, first, (xs[:-1], window.us, ys[:-1], window.seen, noise))
-        last = quadratic(end[0], xs[-1], *end[1:], ys[-1], True)
+        last = quadratic(end[0], xs[-1], end[1], end[2], ys[-1], True)
         parts = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), parts, last)
         H = jnp.eye(parts.H.shape[-1], dtype=dtype) + jnp.sum(parts.H, axis=0)
         return parts.a + parts.S @ self._program(H, jnp.sum(parts.f, axis=0), parts.a, parts.S, noise)

@@ -157,6 +157,12 @@ CONTROLLERS = {
     "Kalman": lambda: classical.kalman(tanks(), 0.1 * np.ones(2), 0.1).estimator,
     "EKF": lambda: classical.extended_kalman(tanks(saturate=True), 0.1 * np.ones(2), 0.1),
     "UKF": lambda: classical.unscented_kalman(tanks(), 0.1 * np.ones(2), 0.1),
+    "moving horizon": lambda: classical.moving_horizon(
+        tanks(saturate=True, delay=1), 0.1, 0.1, horizon=3, x_limits=(0.0, [np.inf, 20.0])
+    ),
+    "moving horizon of a model": lambda: classical.moving_horizon(
+        loops.ModelPlant(lag()), 0.1, 0.1, horizon=2
+    ),
     "feedback of a Kalman filter": lambda: estimate_feedback(
         classical.kalman(tanks(), 0.1 * np.ones(2), 0.1).estimator
     ),

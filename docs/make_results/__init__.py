@@ -10,7 +10,7 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
-from . import compared, fixed_point, identified, imitation, learning, software, speed
+from . import compared, fixed_point, identified, imitation, learning, robust, software, speed
 from .markdown import COMMANDS, command, number, origin, spread, table
 
 __all__ = ["COMMANDS", "command", "number", "origin", "pages", "read", "spread", "write"]
@@ -25,6 +25,7 @@ TABLES = (
     | speed.TABLES
     | software.TABLES
     | imitation.TABLES
+    | robust.TABLES
 )
 Results = dict[str, dict]
 

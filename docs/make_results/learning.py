@@ -203,6 +203,17 @@ def observers(results: Results) -> str:
     return table(("observer", *(f"NRMSE, {c}" for c in r["channels"]), "certified"), rows)
 
 
+def moving_horizons(results: Results) -> str:
+    """Write the pendulum's observers that have the plant's equations."""
+    keys = ("estimator", "model", "prior", "process_noise")
+    rows = [
+        (*map(r.get, keys), *r["nrmse"], *r["first_second"], r["cpu_ms_a_sample"])
+        for r in rows_of(results, "moving_horizon", "rows")
+    ]
+    errors = ("arm", "pendulum", "arm, first second", "pendulum, first second")
+    return table(("observer", "model", "prior", "process noise", *errors, "ms"), rows)
+
+
 def controllers(results: Results, name: str) -> str:
     """Write a report on loops, without its steps and the other forms of the disk margin."""
     rows = [
@@ -230,6 +241,6 @@ def reactor_models(results: Results) -> str:
 
 
 TABLES = {f.__name__: f for f in (
-    f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, controllers,
-    shaking, reactor, reactor_models,
+    f16_training, f16_nrmse, f16_rmse, pde_training, pde_test, youla, gains, faults, fits, records_published, observers, moving_horizons,
+    controllers, shaking, reactor, reactor_models,
 )}  # fmt: skip

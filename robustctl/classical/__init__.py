@@ -21,6 +21,8 @@ from .linearize import linearize as linearize
 from .linearize import linearize_along as linearize_along
 from .lqg import lqg as lqg
 from .lqr import lqr as lqr
+from .mhe import moving_horizon as moving_horizon
+from .mhe_window import MovingHorizonEstimator as MovingHorizonEstimator
 from .mixed_sensitivity import augment as augment
 from .mixed_sensitivity import mixed_sensitivity as mixed_sensitivity
 from .model import closed_loop_poles as closed_loop_poles

@@ -160,3 +160,13 @@ def extended_kalman(
     if x0.shape != (nx,):
         raise InvalidModelError(f"x0 must have {nx} entries, got shape {x0.shape}")
     return ExtendedKalmanFilter(noiseless(sampled), *(as_array(a) for a in (W, V, P0, x0)))
+
+
+def lower_factor(P: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Return the lower triangular L with `L L' = P` of a covariance, which may be singular."""
+    diagonal = jnp.maximum(jnp.diagonal(P), 0)
+    unit = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1))
+    # Of the correlations, whose size depends on no unit; rounding makes them indefinite by a few eps times their trace n.
+    margin = P.shape[0] * float(jnp.finfo(P.dtype).eps) * jnp.eye(P.shape[0], dtype=P.dtype)
+    L = jnp.linalg.cholesky((P + P.T) / 2 / unit[:, None] / unit[None] + margin)
+    return jnp.where(diagonal[:, None] > 0, unit[:, None] * L, 0)

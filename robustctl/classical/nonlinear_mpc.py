@@ -27,7 +27,7 @@ from .types import ArrayLike
 
 @registered(name="classical.SQP")
 class SQP(NamedTuple):
-    """Settings of the solver of `nonlinear_mpc`.
+    """Settings of the solver of `nonlinear_mpc` and `moving_horizon`.
 
     **Arguments:**
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from ..plants import Sampled
 from ..registry import registered
-from .ekf import Belief, NonlinearFilter, extended_kalman
+from .ekf import Belief, NonlinearFilter, extended_kalman, lower_factor
 from .types import ArrayLike
 
 
@@ -85,10 +85,7 @@ def unscented_kalman(
 def _points(x: Float[Array, " n"], P: Float[Array, "n n"]) -> tuple[Array, Array]:
     """Return the sigma points (2n + 1, n) and their weights."""
     n = x.size
-    eps = jnp.finfo(x.dtype).eps
-    # Rounding can make P indefinite by eps times its largest eigenvalue, of which the trace is an upper bound.
-    margin = eps * jnp.trace(P) * jnp.eye(n, dtype=x.dtype)
-    L = jnp.sqrt(jnp.asarray(n + 1, x.dtype)) * jnp.linalg.cholesky((P + P.T) / 2 + margin).T
+    L = jnp.sqrt(jnp.asarray(n + 1, x.dtype)) * lower_factor(P).T
     points = jnp.concatenate([x[None], x[None] + L, x[None] - L])
     weights = jnp.full(2 * n + 1, 1 / (2 * (n + 1)), x.dtype).at[0].set(1 / (n + 1))
     return points, weights

@@ -10,7 +10,7 @@ import pytest
 import robustctl as rc
 from robustctl.errors import InvalidModelError, RobustctlError
 
-from .models import MODELS, SIZES, draw
+from .models import MODELS, SIZES, draw, stepped
 
 R2DNS = [name for name in MODELS if name.endswith("R2DN")]
 
@@ -96,7 +96,7 @@ def test_gamma_is_trained_only_when_asked():
 def test_dtype_is_kept(name):
     model = build(name, dtype=jnp.float32)
     s = model.explicit()
-    x_next, y = s.step(s.init_state(), jnp.zeros(2, jnp.float32))
+    x_next, y = stepped(s, s.init_state(), jnp.zeros(2, jnp.float32))
     arrays = jax.tree.leaves(eqx.filter(s, eqx.is_inexact_array))
     assert {x_next.dtype, y.dtype, *(a.dtype for a in arrays)} == {jnp.dtype("float32")}
 

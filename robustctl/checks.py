@@ -181,3 +181,37 @@ def check_supply(Q: np.ndarray, S: np.ndarray, R: np.ndarray) -> None:
             f"R - S Q^-1 S' must be positive definite, got a smallest eigenvalue of {least:.4g}; "
             "no model with outputs satisfies this supply rate: increase R or reduce Q"
         )
+
+
+def weight(M: Any, n: int, what: str, *, definite: bool) -> np.ndarray:
+    """Return a weight as a symmetric (n, n) matrix; a number or a vector is a diagonal.
+
+    **Arguments:**
+
+    - `M`: the matrix, its diagonal, or one number for the whole diagonal
+    - `n`: number of rows
+    - `what`: its name for messages
+    - `definite`: whether it must be positive definite rather than semidefinite
+
+    **Raises:** `InvalidModelError` for another shape, and for a matrix that is not symmetric and positive (semi)definite.
+    """
+    M = np.asarray(M, float)
+    M = M * np.eye(n) if M.ndim == 0 else np.diag(M) if M.ndim == 1 else M
+    if M.shape != (n, n):
+        raise InvalidModelError(f"{what} must be {n} by {n}, or {n} diagonal entries, got shape {M.shape}")
+    # Relative to the diagonal, so that neither test depends on the units of the channels.
+    diagonal = np.abs(np.diagonal(M))
+    unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    own = M / unit / unit[:, None]
+    # 1e-8: what several products round a symmetric matrix apart by, far below any asymmetry that is meant.
+    if not np.isfinite(M).all() or not np.allclose(own, own.T, rtol=1e-8, atol=1e-12):
+        raise InvalidModelError(f"{what} must be finite and symmetric, got {M.tolist()}")
+    # A product like C' C has eigenvalues of zero that rounding makes slightly negative: -1e-9 relative is let pass.
+    # A definite weight is inverted, so it must be above rounding, 1e-14.
+    low = np.linalg.eigvalsh(own).min(initial=np.inf)
+    if low < (1e-14 if definite else -1e-9) or (definite and not (np.diagonal(M) > 0).all()):
+        kind = "definite" if definite else "semidefinite"
+        raise InvalidModelError(
+            f"{what} must be positive {kind}, got the eigenvalue {np.linalg.eigvalsh(M).min():.6g}"
+        )
+    return (M + M.T) / 2

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import equinox as eqx
+import jax
+import numpy as np
+
 from robustctl.store.container import pack, unpack
 
 
@@ -22,3 +26,19 @@ def fields(header, *names):
 
 def edit(*names, **values):
     return lambda header, arrays: fields(header, *names).update(values)
+
+
+def assert_same(loaded, saved) -> None:
+    """The same tree of the same types, and equal leaves; compared in NumPy, which compiles nothing."""
+    (ours, structure), (theirs, other) = jax.tree.flatten(loaded), jax.tree.flatten(saved)
+    assert structure == other and list(map(type, ours)) == list(map(type, theirs))
+    for a, b in zip(ours, theirs, strict=True):
+        if eqx.is_array(a) or isinstance(a, np.ndarray | np.generic):
+            assert a.dtype == b.dtype
+            assert np.array_equal(_numbers(a), _numbers(b))
+        else:
+            assert a == b
+
+
+def _numbers(a):
+    return np.asarray(jax.random.key_data(a) if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key) else a)

@@ -151,6 +151,12 @@ def _normal(key, shape, dtype):
 
 
 @eqx.filter_jit
+def stepped(system, x, u):
+    """`system.step(x, u)` as one program, in place of one an operation."""
+    return system.step(x, u)
+
+
+@eqx.filter_jit
 def _explicit(arrays, rest):
     return eqx.filter_vmap(lambda drawn: eqx.combine(drawn, rest).explicit())(arrays)
 

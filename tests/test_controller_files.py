@@ -17,7 +17,7 @@ from robustctl.io.structure import CLASSES
 from robustctl.system import Certifiable
 
 from .controllers import CONTROLLERS, KEY, cart, design, lag, pid, q, sample, tanks
-from .model_files import edit, fields, tamper
+from .model_files import assert_same, edit, fields, tamper
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,7 +64,7 @@ def test_a_controller_comes_back_whole_and_steps_the_same_to_the_last_bit(name, 
     system, data = saved(name)
     loaded = restored(path, data)
     assert type(loaded) is type(system)
-    assert eqx.tree_equal(loaded, system, typematch=True)
+    assert_same(loaded, system)
     for signal in SIGNALS:
         assert getattr(loaded, signal) == getattr(system, signal), signal
     assert rc.certificates.fingerprint(loaded) == rc.certificates.fingerprint(system)
@@ -99,7 +99,7 @@ def test_single_precision_and_infinite_limits_are_kept(path):
     controller = loops_in_single()
     rc.save(path, controller)
     loaded = rc.load(path)
-    assert eqx.tree_equal(loaded, controller, typematch=True)
+    assert_same(loaded, controller)
     rc.save(path, cart())
     force = rc.load(path).plant.controls[0]
     assert (force.name, force.unit, force.low, force.high) == ("force", "N", -3.0, 3.0)
@@ -177,7 +177,7 @@ def test_a_loop_keeps_its_certificate_which_is_proven_again(path):
     assert certificate.holds
     rc.save(path, loop, certificate=certificate)
     assert rc.io.inspect(path)["certificate"] == json.loads(certificate.to_json())
-    assert eqx.tree_equal(rc.load(path), loop)
+    assert_same(rc.load(path), loop)
     with pytest.raises(InvalidModelError, match="must be of this model's weights"):
         rc.save(path, rc.loops.feedback(rc.loops.ModelPlant(lag()), pid(b=0.5)), certificate=certificate)
     smaller = 0.9 * certificate.gains["d", "y"]

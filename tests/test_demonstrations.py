@@ -448,7 +448,7 @@ def test_bounds_that_cannot_hold_are_refused():
         bound.cost_at_most(1.0, [1.0, -1.0], 1.0)
     with pytest.raises(RobustctlError, match="cost must be"):
         bound.cost_at_most(-1.0, 1.0, 1.0)
-    with pytest.raises(RobustctlError, match="Q must be finite"):
+    with pytest.raises(RobustctlError, match="Q must be 2 by 2"):
         bound.cost_at_most(1.0, np.eye(3), 1.0)
 
 

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 import robustctl as rc
 from robustctl.lft import Bounded, Slopes
 
-from .models import EVERY, SIZES, draw
+from .models import EVERY, SIZES, draw, stepped
 
 
 def explicit(name, size=0, **kw):
@@ -36,7 +36,7 @@ FOLDED = {"FoldedR2DN": lambda: explicit("ContractingR2DN").prepare()}
 @pytest.mark.parametrize("make", (SYSTEMS | WITHOUT | FOLDED).values(), ids=SYSTEMS | WITHOUT | FOLDED)
 def test_a_system_knows_the_sizes_of_its_signals(make):
     system = make()
-    x, y = system.step(system.init_state(), jnp.zeros(system.nu))
+    x, y = stepped(system, system.init_state(), jnp.zeros(system.nu))
     assert y.shape == (system.ny,)
     form = system.lft()
     if form is not None:

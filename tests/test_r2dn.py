@@ -10,7 +10,7 @@ import pytest
 import robustctl as rc
 from robustctl.errors import InvalidModelError, RobustctlError
 
-from .models import MODELS, SIZES, draw
+from .models import MODELS, SIZES, draw, stepped
 
 R2DNS = [name for name in MODELS if name.endswith("R2DN")]
 
@@ -35,12 +35,12 @@ def test_step_equals_the_definition_in_numpy(name, size):
     w = np.asarray(s.phi.W) @ h + np.asarray(s.phi.b)
     x_next = a["A"] @ x + a["B1"] @ w + a["B2"] @ u + a["bx"]
     y = a["C2"] @ x + a["D21"] @ w + a["D22"] @ u + a["by"]
-    for stepped in (
+    for found in (
         s.step(x=jnp.asarray(x), u=jnp.asarray(u)),
         s.prepare().step(jnp.asarray(x), jnp.asarray(u)),
     ):
-        np.testing.assert_allclose(stepped[0], x_next, rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(stepped[1], y, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(found[0], x_next, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(found[1], y, rtol=1e-11, atol=1e-12)
 
 
 def test_contracting_form_equals_the_published_one():
@@ -96,7 +96,7 @@ def test_gamma_is_trained_only_when_asked():
 def test_dtype_is_kept(name):
     model = build(name, dtype=jnp.float32)
     s = model.explicit()
-    x_next, y = s.step(s.init_state(), jnp.zeros(2, jnp.float32))
+    x_next, y = stepped(s, s.init_state(), jnp.zeros(2, jnp.float32))
     arrays = jax.tree.leaves(eqx.filter(s, eqx.is_inexact_array))
     assert {x_next.dtype, y.dtype, *(a.dtype for a in arrays)} == {jnp.dtype("float32")}
 

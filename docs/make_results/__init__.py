@@ -1,6 +1,6 @@
 """The results pages of the site, written from the files of `results/` when it is built: no figure on them is typed by hand.
 
-The pages stand beside this file as text with holes, `{{table NAME}}` and the like: `read` brings the files, `pages` fills the
+The pages are in the folder of this file as text with holes, `{{table NAME}}` and the like: `read` brings the files, `pages` fills the
 holes, `write` does both for the site.
 """
 
@@ -31,7 +31,7 @@ Results = dict[str, dict]
 
 
 def read(folder: Path) -> Results:
-    """Return the results by name, each with the date of its code and the figures beside it."""
+    """Return the results by name, each with the date of its code and the figures that belong to it."""
     found = {}
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).with_suffix("").as_posix()

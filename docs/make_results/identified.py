@@ -84,8 +84,8 @@ PACKAGES = {"robustctl": "robustctl", "jax_sysid": "jax-sysid", "tsfast": "tsfas
 """Names of the packages, as the file and as people write them."""
 
 
-def identified_beside(results: Results) -> str:
-    runs = results.get("identify_beside", {}).get("runs", [])
+def identified_compared(results: Results) -> str:
+    runs = results.get("identify_compared", {}).get("runs", [])
     rows = []
     for record, seed in dict.fromkeys((r["record"], r["seed"]) for r in runs):
         own = {r["package"]: r for r in runs if (r["record"], r["seed"]) == (record, seed)}
@@ -99,8 +99,8 @@ def identified_beside(results: Results) -> str:
     return table(("record", "seed", *PACKAGES.values()), rows)
 
 
-def identified_beside_how(results: Results) -> str:
-    runs = results.get("identify_beside", {}).get("runs", [])
+def identified_compared_how(results: Results) -> str:
+    runs = results.get("identify_compared", {}).get("runs", [])
     return table(
         ("record", "package", "model"), [[r["record"], PACKAGES[r["package"]], r.get("how")] for r in runs]
     )
@@ -157,8 +157,8 @@ TABLES = {
         linear_models_random,
         linear_coverage,
         identified_by_command,
-        identified_beside,
-        identified_beside_how,
+        identified_compared,
+        identified_compared_how,
         simulated_plants,
         start_at_linear,
     )

@@ -50,7 +50,7 @@ def held(result: dict) -> str:
 def training(
     results: Results, problem: str, heading: str, loss: str, parameters: str = "parameters", digits: int = 3
 ) -> str:
-    """Write what the training of a published problem came to, beside what was published."""
+    """Write what the training of a published problem came to, compared with what was published."""
     rows = []
     for model, r in models(results, problem).items():
         final, known = of_runs(r, loss, digits=digits), published(r["published"], digits)
@@ -187,7 +187,7 @@ def records_published(results: Results) -> str:
 
 
 def observers(results: Results) -> str:
-    """Write the scores of the pendulum's observers beside those of Kalman filters."""
+    """Write the scores of the pendulum's observers compared with those of Kalman filters."""
     r = results.get("observe_pendulum")
     if r is None:
         return ""

@@ -17,8 +17,8 @@ COMMANDS = {
     "youla_rotary_pendulum": "python -m benchmarks rotary-pendulum --seeds {seeds} --out results",
     "cascaded_tanks": "python -m benchmarks.identify_records cascaded_tanks --seeds {each} --out results/cascaded_tanks.json",
     "identify_auto": "python -m benchmarks.identify_auto FOLDER --seeds {each} --out results/identify_auto.json",
-    "identify_beside": "python -m benchmarks.identify_beside FOLDER --jax-sysid PYTHON --tsfast PYTHON --seeds {each} "
-    "--out results/identify_beside.json",
+    "identify_compared": "python -m benchmarks.identify_compared FOLDER --jax-sysid PYTHON --tsfast PYTHON --seeds {each} "
+    "--out results/identify_compared.json",
     "simulated_plants": "python -m benchmarks.simulated_plants --out results/simulated_plants.json",
     "which_model": "python -m benchmarks.which_model --f16 FOLDER --out results/which_model.json",
     "smaller_models": "python -m benchmarks.smaller_models --seeds {each} --out results/smaller_models.json",

@@ -54,9 +54,10 @@ def recheck_region(found: Region, loop: System) -> None:
         )
     wanted = region_of(given, watched, again)
     for name in ("disturbance", "bounds", "starts", "box"):
-        if not _same(getattr(found, name), getattr(wanted, name)):
+        given_value, proven_value = (getattr(each, name) for each in (found, wanted))
+        if not _same(given_value, proven_value):
             raise RobustctlError(
-                f"{name} must be what is proven, {getattr(wanted, name)}, got {getattr(found, name)}; compute the region again"
+                f"{name} must be what is proven, {proven_value}, got {given_value}; compute the region again"
             )
     if (found.rate, found.states) != (wanted.rate, wanted.states):
         raise RobustctlError(

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..checks import weight
 from ..errors import InvalidModelError
 from ..pytrees import fields_of
 from ..registry import registered
 from .model import as_array
-from .modes import one_each, weight
+from .modes import one_each
 from .types import ArrayLike
 
 

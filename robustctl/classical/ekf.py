@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..checks import weight
 from ..errors import InvalidModelError
 from ..loops import noiseless
 from ..loops.parts import Of
@@ -16,7 +17,6 @@ from ..plants import PlantState, Sampled
 from ..registry import registered
 from ..system import StrictlyProper
 from .model import as_array, require_sampled
-from .modes import weight
 from .types import ArrayLike
 
 

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..affine import affine_form
+from ..checks import weight
 from ..errors import InvalidModelError
 from ..lft import LFT
 from ..loops.parts import Of
 from ..registry import registered
 from ..system import System
 from .model import Model, as_array, linear_model, require_discrete
-from .modes import LIKELY, check_detectable, check_stabilizable, weight
+from .modes import LIKELY, check_detectable, check_stabilizable
 from .riccati import riccati
 from .summary import summary
 from .types import ArrayLike, PlantLike

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Array, Float
 
-from ..checks import is_whole
+from ..checks import is_whole, weight
 from ..errors import InvalidModelError
 from ..loops import StateLimits, maximal_invariant_set
 from ..loops.state_sets import columns
@@ -17,7 +17,7 @@ from ..registry import registered
 from ..system import SignalLimits, System
 from .lqr import gains
 from .model import as_array, is_physical, linear_model
-from .modes import one_each, weight
+from .modes import one_each
 from .qp import all_or_nan, require_qpax, solve_qp
 from .types import ArrayLike, PlantLike
 

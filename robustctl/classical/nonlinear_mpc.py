@@ -10,6 +10,7 @@ import scipy.linalg
 from jax import lax
 from jaxtyping import Array, Float
 
+from ..checks import weight
 from ..errors import InvalidModelError
 from ..loops import noiseless
 from ..loops.parts import Of
@@ -19,7 +20,6 @@ from ..system import SignalLimits, System
 from .flat import plant_state
 from .lqr import gains
 from .model import as_array, linear_model, require_sampled
-from .modes import weight
 from .mpc import MPC, bounds, control_limits
 from .qp import all_or_nan, require_qpax, solve_qp
 from .types import ArrayLike

@@ -23,8 +23,10 @@ def plus(a: Index, b: Index) -> Index:
 
 def times(n: int, a: Index) -> Index:
     """Return a multiple of an index."""
-    if isinstance(a, int) or n == 0:
-        return n * a if isinstance(a, int) else 0
+    if n == 0:
+        return 0
+    if isinstance(a, int):
+        return n * a
     inside = a if a.isidentifier() else f"({a})"
     return a if n == 1 else f"-{inside}" if n == -1 else f"{n} * {inside}"
 

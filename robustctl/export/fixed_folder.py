@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from ..certificates import Certificate
 from ..errors import InvalidModelError
 from ..runtime.program import Program, blocks
+from ..store.entries import entry
 from ..system import System
 from .compiled import CompiledStep
 from .drift import Drift, drift, of_float
@@ -96,9 +97,9 @@ def again(system: System, about: dict[str, Any], u: PyTree) -> tuple[Traced, Low
     with tracing(np.float64):
         exact = traced(system, name=about["name"], dtype=np.float64, u=u, dt=about["dt"], for_integers=True)
     values = [v for v in signals(exact.program) if v.dtype == "float"]
-    sizes = record.get("sizes") if isinstance(record, dict) else None
-    numbers = isinstance(sizes, list) and all(isinstance(s, int | float) and 0 <= s < np.inf for s in sizes)
-    if not numbers or len(sizes) != len(values) or bits is None:  # pyright: ignore[reportArgumentType]
+    sizes = entry(record, "sizes", list)
+    numbers = sizes is not None and all(isinstance(s, int | float) and 0 <= s < np.inf for s in sizes)
+    if not numbers or len(sizes) != len(values) or bits is None:
         raise InvalidModelError("fixed_point must have the size of each value of the step; export again")
     low = lowered(exact.program, dict(zip(values, sizes, strict=True)), bits)  # pyright: ignore[reportArgumentType]
     return arranged(low, exact), low
@@ -106,10 +107,10 @@ def again(system: System, about: dict[str, Any], u: PyTree) -> tuple[Traced, Low
 
 def other_drift(low: Lowered, certificate: Certificate | None, about: dict[str, Any]) -> list[str]:
     """Return how the bound on the drift differs from that of the record."""
-    given, counted = about.get("drift"), about["fixed_point"].get("saturations")
+    given, counted = about.get("drift"), entry(about["fixed_point"], "saturations", dict)
     if certificate is None:
         return []
-    found = fields_of(drift_of(low, certificate, counted if isinstance(counted, dict) else {}))
+    found = fields_of(drift_of(low, certificate, counted or {}))
     if isinstance(found, dict) and isinstance(given, dict):
         same = found.keys() == given.keys() and all(
             np.allclose(found[key], given[key], rtol=1e-6, atol=0)

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import train  # noqa: F401 - fitted models and their parts are registered where they are defined
@@ -225,7 +224,7 @@ def _decode_array(kind: Any, path: Path, left: dict[str, np.ndarray]) -> Any:
             f"{_name(path)} is {array.dtype} and must stay so, got a JAX that runs in 32 bits; call "
             'jax.config.update("jax_enable_x64", True) before any array is made'
         )
-    return jnp.array(array)
+    return jax.device_put(array.copy())  # jnp.array compiles a program for each shape
 
 
 def _look_up(name: Any, table: dict[str, Any], what: str, path: Path) -> Any:

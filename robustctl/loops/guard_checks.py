@@ -16,8 +16,11 @@ from .filters import Fallback, Filter
 from .half_spaces import Allowed, nearest
 
 
-def loop_poles(plant: StrictlyProper, controller: System) -> np.ndarray:
-    """Return the poles of a loop, linearized at its initial state in float64, without those of states that never change."""
+def moving_poles(plant: StrictlyProper, controller: System) -> np.ndarray:
+    """Return the poles of a loop about any strictly proper plant, linearized at its initial state in float64, less constant states'.
+
+    `rc.classical.closed_loop_poles` is for sampled plants alone, and counts the poles at 1 of states that never change.
+    """
     with jax.enable_x64(True):
         # Each alone first: a plant whose operating point follows from its float32 parameters does not step in float64.
         A = np.asarray(_state_matrix(feedback(to_float64(plant), to_float64(controller))))
@@ -37,7 +40,7 @@ def check_stabilizing(plant: StrictlyProper, fallback: System) -> None:
 
     **Raises:** `InvalidModelError` with the poles.
     """
-    if listed := unstable(loop_poles(plant, fallback)):
+    if listed := unstable(moving_poles(plant, fallback)):
         raise InvalidModelError(
             f"the fallback must stabilize the plant, got a loop with the poles {listed} (stable: inside the unit circle); "
             "rc.classical.linear_base and rc.classical.lqg give controllers that do"

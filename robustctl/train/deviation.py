@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import is_real, of_type
+from ..checks import is_real, of_type, weight
 from ..errors import RobustctlError
 from ..system import Parameterization, System
 from .contracting_loop import ContractingLoop
@@ -100,7 +100,8 @@ class DeviationBound:
         if not is_real(expert) or not 0 <= expert < np.inf:
             raise RobustctlError(f"the expert's cost must be a finite number of at least 0, got {expert!r}")
         Q, R = (
-            _weight(w, n, name) for w, n, name in ((Q, len(self.loop.P), "Q"), (R, self.loop.B.shape[1], "R"))
+            weight(w, n, name, definite=False)
+            for w, n, name in ((Q, len(self.loop.P), "Q"), (R, self.loop.B.shape[1], "R"))
         )
         inverse = np.linalg.inv(self.loop.root)
         states = np.linalg.norm(inverse.T @ Q @ inverse, 2) * self.total**2
@@ -124,19 +125,6 @@ class DeviationBound:
         )
         lines += [f"  {name:<14}{c.value:<12.6g}{c.standing:<12}{c.how}".rstrip() for name, c in named]
         return "\n".join([*lines, *(f"  assumed: {text}" for text in self.assumptions)])
-
-
-def _weight(W: Any, n: int, name: str) -> np.ndarray:
-    W = np.asarray(W, np.float64)
-    W = np.diag(np.broadcast_to(W, n)) if W.ndim < 2 and W.size in (1, n) else W
-    if W.shape != (n, n) or not np.isfinite(W).all():
-        raise RobustctlError(f"{name} must be finite, ({n}, {n}) or {n} numbers, got shape {W.shape}")
-    size = 1e-9 * np.abs(W).max()
-    if not np.allclose(W, W.T, rtol=0, atol=size) or np.linalg.eigvalsh(W).min() < -size:
-        raise RobustctlError(
-            f"{name} must be symmetric and positive semidefinite, so that the cost is a squared distance, got {W.tolist()}"
-        )
-    return W
 
 
 def deviation_bound(

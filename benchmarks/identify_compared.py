@@ -1,6 +1,6 @@
 """Identify measured records by `rc.identify.auto` and by other packages at equal CPU time, and write the test errors.
 
-    python -m benchmarks.identify_beside FOLDER --jax-sysid PYTHON --tsfast PYTHON --seconds 60 --out results/identify_beside.json
+    python -m benchmarks.identify_compared FOLDER --jax-sysid PYTHON --tsfast PYTHON --seconds 60 --out results/identify_compared.json
 
 `FOLDER` is that of `benchmarks.identify_auto`; `PYTHON` is the interpreter of the environment in which a package is installed.
 Each identification is a process on one thread that gets the same CPU seconds, the import of the package and all compilation included.
@@ -34,7 +34,7 @@ from .daisy import DAISY, daisy
 HEAD = 30
 """Samples of the test part from which an initial state may be estimated."""
 
-WORKERS = Path(__file__).parent / "beside_workers.py"
+WORKERS = Path(__file__).parent / "compared_workers.py"
 
 ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu",
@@ -77,7 +77,7 @@ def run(package: str, python: str, folder: Path, record: str, seconds: float, se
     with tempfile.TemporaryDirectory() as name:
         out, file = Path(name) / "out.npz", Path(name) / "data.npz"
         if package == "robustctl":
-            words = ["-m", "benchmarks.identify_beside", str(folder), "--ours", record, str(seed), str(out)]
+            words = ["-m", "benchmarks.identify_compared", str(folder), "--ours", record, str(seed), str(out)]
             words += ["--seconds", str(seconds)]
         else:
             np.savez(file, **data(train, test))

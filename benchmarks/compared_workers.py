@@ -1,6 +1,6 @@
-"""Identification of a record by another package, in that package's own Python; `benchmarks.identify_beside` starts it.
+"""Identification of a record by another package, in that package's own Python; `benchmarks.identify_compared` starts it.
 
-    PYTHON benchmarks/beside_workers.py jax_sysid DATA.npz SECONDS SEED OUT.npz
+    PYTHON benchmarks/compared_workers.py jax_sysid DATA.npz SECONDS SEED OUT.npz
 
 `DATA.npz` holds `u` and `y` of the training part and `u_test`, `y_head` of the test part, scaled to mean zero and deviation one on the
 training part; `y_head` are the first outputs, from which an initial state may be estimated. `OUT.npz` gets the simulated outputs `y_hat`,

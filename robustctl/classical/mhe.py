@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from ..checks import is_whole, of_type
+from ..checks import is_whole, of_type, weight
 from ..errors import InvalidModelError
 from ..loops import ModelPlant, noiseless
 from ..plants import Sampled
 from .mhe_window import MovingHorizonEstimator, vector
 from .model import as_array
-from .modes import weight
 from .nonlinear_mpc import SQP
 from .qp import require_qpax
 from .types import ArrayLike

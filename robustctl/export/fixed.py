@@ -124,14 +124,12 @@ def fixed(
     made = formats(system, bits, name=name, u=u, dt=dt, log=log, margin=margin, seconds=seconds)
     counted = saturations(made.low, made.samples)
     bound = drift_of(made.low, made.certificate, counted)
-    never = False
-    match made.box, bound:
-        case str() as why, _:
-            ranges = f"seen: {why}"
-        case box, Drift():
-            never, ranges = never_saturates(made.low, box, bound.state), "proven"
-        case _:
-            ranges = "proven"
+    never = (
+        isinstance(bound, Drift)
+        and not isinstance(made.box, str)
+        and never_saturates(made.low, made.box, bound.state)
+    )
+    ranges = f"seen: {made.box}" if isinstance(made.box, str) else "proven"
     sizes = tuple(made.sizes.values())
     return FixedPoint(
         made.rounded, made.original, made.low, made.exact, made.certificate, bound, counted, sizes, ranges, never

@@ -98,10 +98,10 @@ def again(system: System, about: dict[str, Any], u: PyTree) -> tuple[Traced, Low
         exact = traced(system, name=about["name"], dtype=np.float64, u=u, dt=about["dt"], for_integers=True)
     values = [v for v in signals(exact.program) if v.dtype == "float"]
     sizes = entry(record, "sizes", list)
-    numbers = sizes is not None and all(isinstance(s, int | float) and 0 <= s < np.inf for s in sizes)
-    if not numbers or len(sizes) != len(values) or bits is None:
+    numbers = all(isinstance(s, int | float) and 0 <= s < np.inf for s in sizes or ())
+    if sizes is None or not numbers or len(sizes) != len(values) or bits is None:
         raise InvalidModelError("fixed_point must have the size of each value of the step; export again")
-    low = lowered(exact.program, dict(zip(values, sizes, strict=True)), bits)  # pyright: ignore[reportArgumentType]
+    low = lowered(exact.program, dict(zip(values, sizes, strict=True)), bits)
     return arranged(low, exact), low
 
 

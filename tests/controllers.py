@@ -141,6 +141,10 @@ CONTROLLERS = {
     ),
     "LQG": lambda: design().controller,
     "LQG with integrators": lambda: design(integral=True).controller,
+    "LQG with integrators and limits": lambda: design(integral=True, limits=(-2.0, 2.0)).controller,
+    "LQR with integrators and limits": lambda: (
+        classical.lqr(tanks(), [1.0, 1.0, 1.0], 1.0, integral=[[0.0, 1.0]], limits=(0.5, 6.0)).controller
+    ),
     "LQG of a continuous plant": lambda: (
         classical.lqg(
             plants.TwoTanks(), np.ones(3), 1.0, 0.1 * np.ones(2), 0.1, integral=True, dt=2.0

@@ -331,7 +331,9 @@ CASES = {
     ),
     "lqg_integral": Case(
         lambda: (
-            rc.classical.lqg(tanks(), [1.0, 1.0, 0.1], [1.0], [1.0, 1.0], [0.1], integral=True).controller
+            rc.classical.lqg(
+                tanks(), [1.0, 1.0, 0.1], [1.0], [1.0, 1.0], [0.1], integral=True, limits=True
+            ).controller
         ),
         center=8.0,
     ),

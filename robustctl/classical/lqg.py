@@ -14,7 +14,8 @@ from ..loops.parts import Of
 from ..registry import registered
 from ..scaled import Scaled
 from ..state_space import StateSpace
-from ..system import System
+from ..system import SignalLimits, System
+from .actuator_limits import ActuatorLimits, Limits, actuator_limits
 from .kalman import KalmanFilter, filter_gains, kalman
 from .lqr import extended, gains
 from .model import Model, as_array, linear_model, require_discrete
@@ -54,7 +55,8 @@ class IntegralLQG(System):
 
         u = u0 - K x[t|t] - Ki z,     z+ = z + H y - r,     r = H y0 without a reference
 
-    It reads `y` (ny,) or `[y, r]` (ny + ni,).
+    It reads `y` (ny,) or `[y, r]` (ny + ni,). With `limits` u is clipped, the filter expects the control that was applied, and the
+    integrators do not wind up.
 
     **Arguments:**
 
@@ -62,12 +64,14 @@ class IntegralLQG(System):
     - `K`: gain (nu, nx) of the estimate
     - `Ki`: gain (nu, ni) of the integrators
     - `H`: (ni, ny), the outputs that are integrated
+    - `limits`: of the control, None without
     """
 
     filter: KalmanFilter
     K: Float[Array, "nu nx"]
     Ki: Float[Array, "nu ni"]
     H: Float[Array, "ni ny"]
+    limits: ActuatorLimits | None = None
     dt = Of("filter")
 
     @property
@@ -85,9 +89,13 @@ class IntegralLQG(System):
         """Number of outputs."""
         return self.filter.u0.shape[0]
 
-    def lft(self) -> LFT:
-        """Return the matrices; it is affine."""
-        return affine_form(self, self.nu)
+    def lft(self) -> LFT | None:
+        """Return the matrices, with which it is affine; None with limits, whose clipping feeds back into the state."""
+        return affine_form(self, self.nu) if self.limits is None else None
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return the limits of the control."""
+        return self.limits and (self.limits.low, self.limits.high)
 
     def init_state(self) -> tuple[Array, Array]:
         """Return the zero states of filter and integrators."""
@@ -100,7 +108,11 @@ class IntegralLQG(System):
         y, wanted = u[:ny], u[ny:] if u.shape[0] > ny else self.H @ self.filter.y0
         deviation = self.filter.output(estimate, y) - self.filter.x0
         control = self.filter.u0 - self.K @ deviation - self.Ki @ z
-        return (self.filter.advance(estimate, control, y), z + self.H @ y - wanted), control
+        z_next = z + self.H @ y - wanted
+        if self.limits is not None:
+            control, taken = self.limits.apply(control)
+            z_next += taken
+        return (self.filter.advance(estimate, control, y), z_next), control
 
 
 def lqg(
@@ -113,6 +125,7 @@ def lqg(
     G: ArrayLike | None = None,
     N: ArrayLike | None = None,
     integral: ArrayLike | Literal[True] | None = None,
+    limits: Limits = None,
     dt: float | None = None,
 ) -> LQG:
     """Design the linear quadratic Gaussian controller: LQR on the estimate of a Kalman filter.
@@ -136,9 +149,12 @@ def lqg(
     - `G`: (nx, nw), how the process noise enters, default the identity
     - `integral`: H (ni, ny), or True for all outputs. The outputs `H y` are integrated and Q is of size nx + ni;
       constant disturbances and references of these outputs then leave no error
+    - `limits`: lowest and highest control of a sampled plant, each one number or one for each control, or True for the plant's; the
+      filter then expects the control that is applied, and integrators do not wind up
     - `dt`: sample time of the controller, for a continuous-time plant
 
-    **Raises:** `InvalidModelError` for an `integral` of another width; same errors as `lqr` and `kalman`.
+    **Raises:** `InvalidModelError` for an `integral` of another width and limits of a continuous-time plant; same errors as `lqr` and
+    `kalman`.
 
     **Example:** ::
 
@@ -159,6 +175,10 @@ def lqg(
         raise InvalidModelError(
             f"integral must have one column per output, {sys.noutputs}, got shape {H.shape}"
         )
+    if limits is not None and not model.discrete:
+        raise InvalidModelError(
+            "limits must be of a sampled plant, got a continuous-time one; sample it first, for example by rc.plants.Sampled(plant, dt)"
+        )
     A, B = extended(model, H @ sys.C)
     K, S, E = gains(A, B, Q, R, N, model.discrete)
     L, P, _ = filter_gains(model, W, V, G)
@@ -166,7 +186,11 @@ def lqg(
         estimator = kalman(model, W, V, G=G).estimator
         assert estimator is not None
         nx = sys.nstates
-        return LQG(K, S, E, L, P, IntegralLQG(estimator, *(as_array(M) for M in (K[:, :nx], K[:, nx:], H))))
+        arrays, limited = (
+            (as_array(M) for M in (K[:, :nx], K[:, nx:], H)),
+            actuator_limits(limits, plant, model, K[:, nx:]),
+        )
+        return LQG(K, S, E, L, P, IntegralLQG(estimator, *arrays, limits=limited))
     controller = implement(observer_controller(model, K, L, H), step)
     assert controller is not None
     return LQG(K, S, E, L, P, about(controller, model, H))

@@ -13,7 +13,8 @@ from ..errors import InvalidModelError
 from ..lft import LFT
 from ..loops.parts import Of
 from ..registry import registered
-from ..system import System
+from ..system import SignalLimits, System
+from .actuator_limits import ActuatorLimits, Limits, actuator_limits
 from .model import Model, as_array, linear_model, require_discrete
 from .modes import LIKELY, check_detectable, check_stabilizable
 from .riccati import riccati
@@ -48,7 +49,7 @@ class StateFeedback(System):
 
         u = u0 - K (x - x0) - Ki z,     z+ = z + dt_i (Ci x - r),     r = Ci x0 without a reference
 
-    It reads `x` (nx,) or `[x, r]` (nx + ni,).
+    It reads `x` (nx,) or `[x, r]` (nx + ni,). With `limits` u is clipped, and the integrators do not wind up.
 
     **Arguments:**
 
@@ -59,6 +60,7 @@ class StateFeedback(System):
     - `u0`: its control
     - `dt_i`: the sample time for gains of a continuous-time design, else 1
     - `dt`: sample time in seconds, None where unknown
+    - `limits`: of the control, None without
     """
 
     K: Float[Array, "nu nx"]
@@ -68,6 +70,7 @@ class StateFeedback(System):
     u0: Float[Array, " nu"]
     dt_i: Float[Array, ""]
     dt: float | None = eqx.field(static=True, default=None)
+    limits: ActuatorLimits | None = None
     ny = Of("u0", "size")
 
     @property
@@ -80,9 +83,13 @@ class StateFeedback(System):
         """Number of references, without which it works too."""
         return self.Ci.shape[0]
 
-    def lft(self) -> LFT:
-        """Return the matrices; it is affine."""
-        return affine_form(self, self.nu)
+    def lft(self) -> LFT | None:
+        """Return the matrices, with which it is affine; None with limits, whose clipping feeds back into the integrators."""
+        return affine_form(self, self.nu) if self.limits is None else None
+
+    def output_limits(self) -> SignalLimits | None:
+        """Return the limits of the control."""
+        return self.limits and (self.limits.low, self.limits.high)
 
     def init_state(self) -> Array:
         """Return the integrators' zero state."""
@@ -93,7 +100,11 @@ class StateFeedback(System):
         nx = self.x0.shape[0]
         state, r = u[:nx], u[nx:] if u.shape[0] > nx else self.Ci @ self.x0
         control = self.u0 - self.K @ (state - self.x0) - self.Ki @ x
-        return x + self.dt_i * (self.Ci @ state - r), control
+        x_next = x + self.dt_i * (self.Ci @ state - r)
+        if self.limits is None:
+            return x_next, control
+        control, taken = self.limits.apply(control)
+        return x_next + taken, control
 
 
 def lqr(
@@ -103,6 +114,7 @@ def lqr(
     N: ArrayLike | None = None,
     *,
     integral: ArrayLike | None = None,
+    limits: Limits = None,
     dt: float | None = None,
 ) -> LQR:
     """Design the state feedback that minimizes a quadratic cost.
@@ -120,10 +132,12 @@ def lqr(
     - `R`: weight (nu, nu) of the control, or its diagonal
     - `N`: cross weight (nx, nu), default zero
     - `integral`: (ni, nx); the state is then extended by the running sum (or integral) of `integral @ x`
+    - `limits`: lowest and highest control, each one number or one for each control, or True for the plant's; integrators then do not
+      wind up
     - `dt`: sample time of the integrators, for a continuous-time plant
 
-    **Raises:** `InvalidModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on
-    the boundary of stability that Q does not weight, and a missing dt.
+    **Raises:** `InvalidModelError` for weights of the wrong shape or sign, an uncontrollable unstable mode, a mode on the boundary of
+    stability that Q does not weight, limits that do not enclose the operating point, and a missing dt.
 
     **Example:** ::
 
@@ -142,7 +156,8 @@ def lqr(
     )
     parts = (K[:, :nx], K[:, nx:], Ci, model.x, model.u, step)
     known = model.system.dt if model.discrete else dt
-    return LQR(K, S, E, StateFeedback(*(as_array(M) for M in parts), dt=known and float(known)))
+    arrays, limited = (as_array(M) for M in parts), actuator_limits(limits, plant, model, K[:, nx:])
+    return LQR(K, S, E, StateFeedback(*arrays, dt=known and float(known), limits=limited))
 
 
 def extended(model: Model, Ci: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

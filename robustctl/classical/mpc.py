@@ -12,12 +12,11 @@ from ..checks import is_whole, weight
 from ..errors import InvalidModelError
 from ..loops import StateLimits, maximal_invariant_set
 from ..loops.state_sets import columns
-from ..plants import limits
 from ..registry import registered
 from ..system import SignalLimits, System
+from .actuator_limits import bounds, control_limits
 from .lqr import gains
-from .model import as_array, is_physical, linear_model
-from .modes import one_each
+from .model import as_array, linear_model
 from .qp import all_or_nan, require_qpax, solve_qp
 from .types import ArrayLike, PlantLike
 
@@ -203,44 +202,6 @@ def designed(
     return MPC(
         K, S, E, LinearMPC(*(as_array(M) for M in arrays), iterations=iterations, dt=float(model.system.dt))
     )
-
-
-def control_limits(plant: PlantLike, nu: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the limits of a plant's control signals; infinite for a linear system without signals."""
-    if is_physical(plant):
-        return limits(plant.physical.controls)
-    return np.full(nu, -np.inf), np.full(nu, np.inf)
-
-
-def bounds(
-    low: ArrayLike | None,
-    high: ArrayLike | None,
-    at: np.ndarray,
-    default: tuple[np.ndarray, np.ndarray],
-    letter: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return limits in deviations from the operating point.
-
-    **Arguments:**
-
-    - `low`: the lower limits as given, one number or one per signal
-    - `high`: the upper limits, likewise
-    - `at`: the operating point (n,)
-    - `default`: the limits if none are given
-    - `letter`: the signals' name for messages
-
-    **Raises:** `InvalidModelError` for another number of limits, and limits that do not enclose the operating point.
-    """
-    given = [
-        one_each(f"the limits on {letter}", d if v is None else v, at.size)
-        for v, d in ((low, default[0]), (high, default[1]))
-    ]
-    if not (given[0] < at).all() or not (at < given[1]).all():
-        raise InvalidModelError(
-            f"the limits on {letter} must enclose its operating point {at}, got {given[0]} and {given[1]}; widen them or "
-            "choose another operating point"
-        )
-    return given[0] - at, given[1] - at
 
 
 class _Tube(NamedTuple):

@@ -17,10 +17,11 @@ from ..loops.parts import Of
 from ..plants import PlantState, Sampled
 from ..registry import registered
 from ..system import SignalLimits, System
+from .actuator_limits import bounds, control_limits
 from .flat import plant_state
 from .lqr import gains
 from .model import as_array, linear_model, require_sampled
-from .mpc import MPC, bounds, control_limits
+from .mpc import MPC
 from .qp import all_or_nan, require_qpax, solve_qp
 from .types import ArrayLike
 

@@ -53,9 +53,11 @@ def actuator_limits(given: Limits, plant: PlantLike, model: Model, Ki: np.ndarra
     """
     if given is None:
         return None
-    low, high = (None, None) if given is True else given
-    deviations = bounds(low, high, model.u, control_limits(plant, model.u.size), "u")
-    return ActuatorLimits(*(as_array(model.u + d) for d in deviations), as_array(np.linalg.pinv(Ki)))
+    deviations = bounds(
+        *((None, None) if given is True else given), model.u, control_limits(plant, model.u.size), "u"
+    )
+    low, high = (as_array(model.u + d) for d in deviations)
+    return ActuatorLimits(low, high, as_array(np.linalg.pinv(Ki)))
 
 
 def control_limits(plant: PlantLike, nu: int) -> tuple[np.ndarray, np.ndarray]:

@@ -297,8 +297,11 @@ def _nothing_left(
     values = [*(fields_of(trained)[name] for name in names), C1]
     mixed = eqx.tree_at(lambda s: [fields_of(s)[name] for name in (*names, "C1")], untrained, values)
     limit = getattr(_limits(problem, start, mixed, model.initial), kind)
+    # The limit is that of one model; the training, which went through many, may have lost the last group under less.
+    lasso = problem.regularizer
+    used = getattr(lasso, kind) if isinstance(lasso, GroupLasso) else math.inf
     raise RobustctlError(
         f"some of the {kind} must add {tolerance:g} of the outputs' standard deviation, but none does, the largest adds {largest:.2g}: the "
-        f"lasso has removed all; near this model the largest weight of {kind} that leaves one is {limit:.3g}, give a smaller one, for "
-        "example a tenth of it"
+        f"lasso has removed all; near this model the largest weight of {kind} that leaves one is {limit:.3g}, and the training's was "
+        f"{used:.3g}; give a smaller one, for example {min(limit, used) / 10:.2g}"
     )

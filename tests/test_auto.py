@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -18,6 +19,7 @@ from robustctl.identify.recipe import delays, identify, without_held
 from robustctl.identify.search import Begin, Clock, Tried, _higher, _last, _other_orders, choose
 from robustctl.recipe import Recipe
 from robustctl.reports import fit_report
+from robustctl.runs.repetition import compared
 from robustctl.train.optimizer import rate_share
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*outside of the trained range")
@@ -318,3 +320,11 @@ def test_the_linear_model_is_a_model_of_the_command(tmp_path, capsys, monkeypatc
     assert isinstance(rc.load("log.safetensors").parameterization, rc.nn.StableLinear)
     assert main(words) == 2 and "holds a run already" in capsys.readouterr().err
     assert main(["rerun", "log", "--out", "again"]) == 0
+    assert "no training; the same scores" in capsys.readouterr().out
+    scores = Path("again/scores.json")
+    scores.write_text(scores.read_text().replace("pooled_nrmse", "another"))
+    same, text = compared(Path("log"), Path("again"))
+    assert not same and "different scores" in text
+    scores.unlink()
+    same, text = compared(Path("log"), Path("again"))
+    assert not same and "nothing to compare" in text

@@ -281,6 +281,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     from ..identify.search import Clock, choose
     from ..reports import fit_report
     from ..runs.monitor import SHOWN
+    from ..runs.repetition import SCORES
     from ..store.json_text import write_json
 
     print(record)
@@ -303,7 +304,7 @@ def _identify(record, test, recipe: Recipe, out: Path, run_of) -> int:
     made = fit_report(fitted.model, tested, fit=fitted, certificate=proof, trained_on=record, linear=linear)
     try:
         made.save(run.folder)
-        write_json(Path(run.folder) / "scores.json", fitted.scores)
+        write_json(Path(run.folder) / SCORES, fitted.scores)
     except OSError as error:
         raise RobustctlError(
             f"the model is in {out}, but its report could not be written to {run.folder}: {error.strerror or error}; make room, "

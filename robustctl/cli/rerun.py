@@ -14,7 +14,7 @@ from .models import Demo, FitLog
 
 @dataclasses.dataclass(frozen=True)
 class Rerun:
-    """Repeat a run of `robustctl fit` or `demo`; exit status 1 if an epoch gives another number.
+    """Repeat a run of `robustctl fit` or `demo`; exit status 1 if an epoch, or without a training a score, is another number.
 
     Args:
         run: Run folder.
@@ -27,12 +27,10 @@ class Rerun:
     def __call__(self) -> int:
         """Run the command."""
         from ..runs.repetition import again, compared
-        from ..runs.run_folder import LOG
-        from ..runs.watchers import read_log
 
         out = self.out or again(self.run)
         read_again(self.run)[0].into(out)()
-        same, text = compared(read_log(self.run / LOG)[0], read_log(out / LOG)[0])
+        same, text = compared(self.run, out)
         print(text)
         return 0 if same else 1
 

@@ -158,8 +158,8 @@ def _repetition(run: Path, command: str) -> Line:
     other = again(run)
     if not (other / LOG).is_file():
         return Line("run", State.MISSING, "the training was not repeated", command=command)
-    before, after = read_log(run / LOG)[0], read_log(other / LOG)[0]
-    same, text = compared(before, after)
+    same, text = compared(run, other)
+    before, after = (read_log(folder / LOG)[0] for folder in (run, other))
     # No two trainings write all of their lines at the same times.
     if before and before == after:
         same, text = False, f"{other.name} is a copy of the run and no repetition: its times are the same"

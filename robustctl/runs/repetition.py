@@ -2,6 +2,12 @@
 
 from pathlib import Path
 
+from ..store.json_text import parse_object
+from .run_folder import LOG
+from .watchers import read_log
+
+SCORES = "scores.json"
+"""The file of a fit's scores in its run folder."""
 AGAIN = "-again"
 """What a repetition's folder is called after the run's name."""
 
@@ -12,16 +18,19 @@ def again(run: Path) -> Path:
     return folder.with_name(folder.name + AGAIN)
 
 
-def compared(before: list[dict], after: list[dict]) -> tuple[bool, str]:
-    """Return whether two training logs have the same numbers in every epoch, and what was found, in words.
+def compared(run: Path, other: Path) -> tuple[bool, str]:
+    """Return whether two runs have the same numbers in every epoch, and what was found, in words.
+
+    Runs without a training, of a linear model, are compared by their scores.
 
     **Arguments:**
 
-    - `before`: lines of the one, as `read_log` returns them.
-    - `after`: lines of the other.
+    - `run`: the folder of the one.
+    - `other`: the folder of the other.
     """
-    if not (before and after):
-        return False, f"nothing to compare: the logs have {len(before)} and {len(after)} epochs"
+    before, after = read_log(run / LOG)[0], read_log(other / LOG)[0]
+    if not before and not after:
+        return _same_scores(run, other)
     same = [_numbers(a) == _numbers(b) for a, b in zip(before, after, strict=False)]
     if all(same) and len(before) == len(after):
         return True, f"the same numbers in all {len(same)} epochs, to the last bit"
@@ -38,3 +47,14 @@ def compared(before: list[dict], after: list[dict]) -> tuple[bool, str]:
 def _numbers(row: dict) -> dict:
     """Return an epoch's line without the time at which it was written."""
     return {name: value for name, value in row.items() if name != "time"}
+
+
+def _same_scores(run: Path, other: Path) -> tuple[bool, str]:
+    try:
+        scores = [parse_object((folder / SCORES).read_bytes()) for folder in (run, other)]
+    except (OSError, ValueError) as error:
+        return False, f"nothing to compare: no run has an epoch, and {SCORES} cannot be read: {error}"
+    # The time that a fit took is no result of it.
+    before, after = ({name: value for name, value in each.items() if name != "seconds"} for each in scores)
+    same = before == after
+    return same, f"no training; {'the same' if same else 'different'} scores in {SCORES}"

@@ -364,7 +364,7 @@ CASES = {
     "mpc": Case(
         lambda: (
             rc.classical.mpc(
-                tanks(), [1.0, 1.0], 1.0, horizon=4, iterations=12, x_high=[12.0, 12.0]
+                tanks(), [1.0, 1.0], 1.0, horizon=4, iterations=30, x_high=[12.0, 12.0]
             ).controller
         ),
         2,

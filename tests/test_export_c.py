@@ -50,9 +50,9 @@ def check_doubles(step, name, count):
 # neighbor, at 8 to 16 by e = 2^-20, it changes by `2 e sum w |d| <= 2 e sqrt(P_ii)`: of P = 1.276, the largest, 1.69e-6. JAX's own
 # float32 is off by 1.13e-6 from exact arithmetic, as is that of C; between the two there are 1.03e-6.
 #
-# The interior point method of the MPC stops at a tolerance of 1e-4 in float32, `classical.qp`. Where rounding decides whether an iterate is the
-# last, in one of a thousand samples here, two that are correct differ by as much; so does JAX's own float32 from float64.
-BOUND = {"ukf": 1.69e-6, "mpc": 1e-4}
+# The interior point method of the MPC stops at a tolerance of 1e-4 in float32, `classical.qp`. Where rounding decides whether an iterate
+# is the last, two that are correct differ by it: in one of a thousand samples by 7e-5 of 8.5 V, as JAX's own float32 and float64 do.
+BOUND = {"ukf": 1.69e-6, "mpc": 1e-5}
 
 
 def check_floats(step, name, count, dtype="float32"):

@@ -7,6 +7,7 @@ import scipy.linalg
 
 import robustctl as rc
 from robustctl import classical
+from robustctl.classical.actuator_limits import actuator_limits
 from robustctl.classical.model import linear_model
 from robustctl.errors import InvalidModelError
 from robustctl.plants import Sampled, TwoTanks
@@ -91,6 +92,9 @@ def test_limits_that_cannot_be_kept_are_refused(tanks):
         classical.lqr(tanks, [1.0, 1.0], 1.0, limits=(8.0, 10.0))
     with pytest.raises(InvalidModelError, match="a number or 1 numbers"):
         classical.lqg(tanks, [1.0, 1.0], 1.0, [0.1, 0.1], 0.1, limits=([0.0, 0.0], 10.0))
+    for wrong in ((1.0, 2.0, 3.0), [6.0], 6.0, False):
+        with pytest.raises(InvalidModelError, match="a pair of the lowest and the highest control"):
+            actuator_limits(wrong, tanks, linear_model(tanks), np.ones((1, 1)))
     with pytest.raises(InvalidModelError, match="limits must be of a sampled plant"):
         classical.lqg(TwoTanks(), np.ones(2), 1.0, 0.1 * np.ones(2), 0.1, limits=True, dt=2.0)
     design = classical.lqg(tanks, [1.0, 1.0], 1.0, [0.1, 0.1], 0.1, limits=True)

@@ -323,6 +323,11 @@ def test_a_script_that_ran_again_has_its_data_and_its_scenario_checked(tmp_path)
         made("run-again", kind, "ab12", 0.5, 9.0)
         (tmp_path / "run-again" / "run.json").write_text("{")
         assert line().state == State.FAILS and "cannot be read" in line().found
+    # Runs that recorded no hash have nothing that could be the same.
+    shutil.rmtree(tmp_path / "run-again")
+    made("run", "optimizer", "ef56", 0.5, 0.0)
+    made("run-again", "optimizer", "ef56", 0.5, 9.0)
+    assert line().state == State.UNCHECKED and "no hash" in line().found
 
 
 @rc.registered(name="evidence.Own", sizes=lambda plant: {})

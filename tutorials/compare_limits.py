@@ -18,7 +18,7 @@
 # with the policy alone and with the fallback alone: how often a limit is exceeded, and what keeping it costs.
 #
 # Run it as a script, `python tutorials/compare_limits.py --out runs/limits`, or open it as a notebook (Jupyter with jupytext, or an editor
-# with `# %%` cells). It takes about two minutes on two CPU cores; `--quick` trains for two epochs only. It needs qpax:
+# with `# %%` cells). It takes three to four minutes on two CPU cores; `--quick` trains for two epochs only. It needs qpax:
 # `pip install "robustctl[mpc]"`.
 
 # %%

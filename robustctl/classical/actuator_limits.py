@@ -49,10 +49,15 @@ class ActuatorLimits(eqx.Module):
 def actuator_limits(given: Limits, plant: PlantLike, model: Model, Ki: np.ndarray) -> ActuatorLimits | None:
     """Return the limits of a law with gain `Ki` (nu, ni) of its integrators.
 
-    **Raises:** `InvalidModelError` for another number of limits, and limits that do not enclose the operating point.
+    **Raises:** `InvalidModelError` for what is neither a pair nor True, another number of limits, and limits that do not enclose the
+    operating point.
     """
     if given is None:
         return None
+    if given is not True and not (isinstance(given, tuple | list) and len(given) == 2):
+        raise InvalidModelError(
+            f"limits must be a pair of the lowest and the highest control, or True for the plant's, got {given!r}"
+        )
     deviations = bounds(
         *((None, None) if given is True else given), model.u, control_limits(plant, model.u.size), "u"
     )

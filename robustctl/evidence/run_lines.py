@@ -99,6 +99,9 @@ def _of_script(run: Path, made: dict[str, Any], repeated: Line) -> Line:
         text = f"the repetition's {SETTINGS} cannot be read: {error}"
         return Line("data", State.FAILS, text, details, files, repeated.command)
     before = entry(made, "identity", dict) or {}
+    if not details:
+        text = f"{what}, and {SETTINGS} has no hash to compare with that of the repetition"
+        return Line("data", State.UNCHECKED, text, details, (*files, other), repeated.command)
     if differing := [name for name in before if before[name] != (identity or {}).get(name)]:
         text = f"the repetition must have the same {', '.join(differing)}, and has not"
         return Line("data", State.FAILS, text, details, (*files, other), repeated.command)

@@ -54,6 +54,9 @@ def _same_scores(run: Path, other: Path) -> tuple[bool, str]:
         scores = [parse_object((folder / SCORES).read_bytes()) for folder in (run, other)]
     except (OSError, ValueError) as error:
         return False, f"nothing to compare: no run has an epoch, and {SCORES} cannot be read: {error}"
+    # No two fits take the same time, to the last digit.
+    if scores[0] == scores[1] and "seconds" in scores[0]:
+        return False, f"{other.name} is a copy of the run and no repetition: its time is the same"
     # The time that a fit took is no result of it.
     before, after = ({name: value for name, value in each.items() if name != "seconds"} for each in scores)
     same = before == after

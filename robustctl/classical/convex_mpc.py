@@ -101,7 +101,10 @@ class ConvexMPC(System):
         return self.start
 
     def step(self, x: Float[Array, " nx"], u: Array) -> tuple[Float[Array, " nx"], Float[Array, " nu"]]:
-        """Return `(x_next, control)`; here the input is the measured output."""
+        """Return `(x_next, control)`; here the input is the measured output.
+
+        A measurement that is not finite gives NaN, for ever after: `rc.loops.Guarded` falls back and starts the controller again.
+        """
         measured = (all_or_nan(u[: self.y_mean.size]) - self.y_mean) / self.y_std
         bias = measured - self.model.C @ x - self.model.by
         half = jnp.full((self.horizon, self.u_low.size), 0.5, x.dtype)

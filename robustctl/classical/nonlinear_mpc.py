@@ -109,7 +109,10 @@ class NonlinearMPC(System):
         return Plan(*tiled, self.model.init_state())
 
     def step(self, x: Plan, u: Array) -> tuple[Plan, Array]:
-        """Return `(plan, control)`; here the input is the plant's physical state."""
+        """Return `(plan, control)`; here the input is the plant's physical state.
+
+        A state that is not finite gives NaN, for ever after: `rc.loops.Guarded` falls back and starts the controller again.
+        """
         pack, unpack, _ = plant_state(self.model)
         # The physical state is measured; the delay's queue and the last control are remembered from the last sample.
         now = x.memory._replace(x=all_or_nan(u[: x.memory.x.shape[0]]))

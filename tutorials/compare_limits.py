@@ -200,13 +200,15 @@ start = int(np.abs(ran["policy alone", 1][0][:, 0, 0]).argmax())
 figure, axes = plt.subplots(figsize=(6, 4))
 for name in controllers:
     x = ran[name, 1][0][start]
-    axes.plot(x[:, 0], x[:, 1], label=name)
+    axes.plot(
+        x[:, 0], x[:, 1], "--" if name == "tube MPC" else "-", label=name
+    )  # it moves as the guarded policy does
 axes.plot(
     most[0] * np.array([-1, 1, 1, -1, -1]), most[1] * np.array([-1, -1, 1, 1, -1]), "k:", label="limits"
 )
 axes.set_xlabel("position [m]")
 axes.set_ylabel("speed [m/s]")
-axes.legend()
+axes.legend(loc="lower left")
 figure.savefig(out / "limits.png", dpi=120, bbox_inches="tight")
 print(f"figure: {out / 'limits.png'}")
 

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ..checks import weight
 from ..errors import InvalidModelError
-from ..loops import noiseless
+from ..loops import ModelPlant, noiseless
 from ..loops.parts import Of
 from ..plants import PlantState, Sampled
 from ..registry import registered
@@ -27,8 +27,8 @@ class Belief(NamedTuple):
     P: Array
 
 
-class NonlinearFilter(StrictlyProper):
-    """Base of the extended and the unscented filter: the plant's model, the covariances, the prior.
+class NonlinearEstimator(StrictlyProper):
+    """Base of estimators of a plant's state: its model, the covariances, the prior.
 
     **Arguments:**
 
@@ -39,7 +39,7 @@ class NonlinearFilter(StrictlyProper):
     - `x0`: prior mean (nx,)
     """
 
-    model: Sampled
+    model: Sampled | ModelPlant
     W: Float[Array, "nx nx"]
     V: Float[Array, "ny ny"]
     P0: Float[Array, "nx nx"]
@@ -51,6 +51,16 @@ class NonlinearFilter(StrictlyProper):
     def ny(self) -> int:
         """Number of outputs, which are the estimated states."""
         return self.x0.shape[0]
+
+    def prepare(self) -> Self:
+        """Return the same with its model prepared for many steps."""
+        return dataclasses.replace(self, model=self.model.prepare())
+
+
+class NonlinearFilter(NonlinearEstimator):
+    """Base of the extended and the unscented filter; the arguments are those of `NonlinearEstimator`."""
+
+    model: Sampled
 
     def undisturbed(self, references: int = 0) -> Array:
         """Return the measured output at the prior mean; `references`, which it does not read, are zeros after it."""
@@ -71,10 +81,6 @@ class NonlinearFilter(StrictlyProper):
     def init_state(self) -> Belief:
         """Return the prior."""
         return Belief(self.model.state_at(self.x0), self.P0)
-
-    def prepare(self) -> "NonlinearFilter":
-        """Return the same with its model prepared for many steps."""
-        return dataclasses.replace(self, model=self.model.prepare())
 
     @abc.abstractmethod
     def _corrected(self, belief: Belief, y: Array) -> Belief:
@@ -108,11 +114,9 @@ class ExtendedKalmanFilter(NonlinearFilter):
         measured = jnp.isfinite(y)
         # A row of zeros in C makes the gain of a missing output zero; V keeps the innovation's covariance regular.
         C = jnp.where(measured[:, None], C, 0)
-        M = jnp.linalg.solve(C @ P @ C.T + self.V, C @ P).T
-        # Joseph's form: P stays symmetric and positive semidefinite whatever the rounding of M
-        rest = jnp.eye(x.size, dtype=x.dtype) - M @ C
+        M, P = measured_by(P, C, self.V)
         after = x + M @ jnp.where(measured, y - expected, 0)
-        return Belief(belief.plant._replace(x=after), rest @ P @ rest.T + M @ self.V @ M.T)
+        return Belief(belief.plant._replace(x=after), P)
 
     def advance(self, x: Belief, u: Array, w: Array) -> Belief:
         """Return the next prediction and its covariance."""
@@ -160,6 +164,16 @@ def extended_kalman(
     if x0.shape != (nx,):
         raise InvalidModelError(f"x0 must have {nx} entries, got shape {x0.shape}")
     return ExtendedKalmanFilter(noiseless(sampled), *(as_array(a) for a in (W, V, P0, x0)))
+
+
+def measured_by(
+    P: Float[Array, "n n"], C: Float[Array, "m n"], V: Float[Array, "m m"]
+) -> tuple[Float[Array, "n m"], Float[Array, "n n"]]:
+    """Return the gain of a measurement `C x` with noise of covariance V, and the covariance of x after it."""
+    M = jnp.linalg.solve(C @ P @ C.T + V, C @ P).T
+    # Joseph's form: P stays symmetric and positive semidefinite whatever the rounding of M
+    rest = jnp.eye(P.shape[0], dtype=P.dtype) - M @ C
+    return M, rest @ P @ rest.T + M @ V @ M.T
 
 
 def lower_factor(P: Float[Array, "n n"]) -> Float[Array, "n n"]:

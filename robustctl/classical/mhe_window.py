@@ -1,6 +1,5 @@
 """Moving-horizon estimation: the state that explains the last samples best, within limits, by Gauss-Newton steps."""
 
-import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -11,12 +10,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from ..errors import InvalidModelError
-from ..loops import ModelPlant
-from ..loops.parts import Of
-from ..plants import Sampled
 from ..registry import registered
-from ..system import StrictlyProper
-from .ekf import Belief, lower_factor
+from .ekf import Belief, NonlinearEstimator, lower_factor, measured_by
 from .nonlinear_mpc import SQP
 from .qp import solve_qp
 
@@ -58,7 +53,7 @@ class _Linear(NamedTuple):
 
 
 @registered(name="classical.MovingHorizonEstimator")
-class MovingHorizonEstimator(StrictlyProper):
+class MovingHorizonEstimator(NonlinearEstimator):
     """A moving-horizon estimator: the control and the measured output in, the estimated state out; `moving_horizon` makes one.
 
     ::
@@ -84,11 +79,6 @@ class MovingHorizonEstimator(StrictlyProper):
     - `solver`: settings
     """
 
-    model: Sampled | ModelPlant
-    W: Float[Array, "nx nx"]
-    V: Float[Array, "ny ny"]
-    P0: Float[Array, "nx nx"]
-    x0: Float[Array, " nx"]
     x_bounds: Float[Array, "2 nx"]
     w_bounds: Float[Array, "2 nx"]
     arrival: Float[Array, "nx nx"] | None
@@ -96,13 +86,6 @@ class MovingHorizonEstimator(StrictlyProper):
     limited: Limited = eqx.field(static=True)
     w_limited: Limited = eqx.field(static=True)
     solver: SQP = eqx.field(static=True)
-    nu, dt = Of("model"), Of("model")
-    inputs, input_units = Of("model"), Of("model")
-
-    @property
-    def ny(self) -> int:
-        """Number of outputs, which are the estimated states."""
-        return self.x0.shape[0]
 
     def undisturbed(self, references: int = 0) -> Array:
         """Return the measured output at the prior mean; `references`, which it does not read, are zeros after it."""
@@ -119,10 +102,6 @@ class MovingHorizonEstimator(StrictlyProper):
             raise InvalidModelError(
                 f"the covariances must be of the model's {wanted[0].size} states and {wanted[1].size} outputs, got {given}"
             )
-
-    def prepare(self) -> "MovingHorizonEstimator":
-        """Return the same with its model prepared for many steps."""
-        return dataclasses.replace(self, model=self.model.prepare())
 
     def init_state(self) -> Window:
         """Return a window without samples: all of it is at the prior mean."""
@@ -255,13 +234,11 @@ class MovingHorizonEstimator(StrictlyProper):
         """
         (state, P), x, u = window.arrival, window.xs[0], window.us[0]
         error, C, V = self._correction(state, x, window.ys[0])
-        M = jnp.linalg.solve(C @ P @ C.T + V, C @ P).T
+        M, P = measured_by(P, C, V)
         before = vector(state) - x
         mean = before + M @ (error - C @ before)
-        rest = jnp.eye(x.size, dtype=x.dtype) - M @ C
         A, after = self._transition(state, x, u), self._advanced(state, x, u)
-        # Joseph's form, as in the filter
-        P = A @ (rest @ P @ rest.T + M @ V @ M.T) @ A.T + self.W
+        P = A @ P @ A.T + self.W
         return Belief(_replaced(after, vector(after) + A @ mean), P if self.arrival is None else self.arrival)
 
 

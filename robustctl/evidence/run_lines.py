@@ -15,7 +15,6 @@ from ..errors import DataError, RobustctlError, RobustctlWarning
 from ..identify import simulate
 from ..runs.repetition import again, compared
 from ..runs.run_folder import LOG, SETTINGS
-from ..runs.watchers import read_log
 from ..store.entries import entry
 from ..store.json_text import parse_object
 from .line import Line, State
@@ -81,7 +80,8 @@ def run_lines(run: Path, read_again: ReadAgain) -> tuple[list[Line], Again | Non
 def _of_script(run: Path, made: dict[str, Any], repeated: Line) -> Line:
     """Return the line of what a script read or simulated: only the script can do so again."""
     files, other = (run / SETTINGS, run / LOG), again(run) / SETTINGS
-    read = "data" in (entry(made, "identity", dict) or {})
+    before = entry(made, "identity", dict) or {}
+    read = "data" in before
     what = (
         "the data are read by a Python script"
         if read
@@ -90,26 +90,33 @@ def _of_script(run: Path, made: dict[str, Any], repeated: Line) -> Line:
     details = (
         _of_hash(_hash(made)) if read else _of_hash(_hash(made, "scenario"), "plant, task and controllers")
     )
+
+    def line(state: State, text: str, *others: Path) -> Line:
+        return Line("data", state, text, details, (*files, *others), repeated.command)
+
     if repeated.state == State.MISSING:
-        text = f"{what}: run it again with the run folder {other.parent.name}, next to this one, to check it"
-        return Line("data", State.UNCHECKED, text, details, files, repeated.command)
+        return line(
+            State.UNCHECKED,
+            f"{what}: run it again with the run folder {other.parent.name}, next to this one, to check it",
+        )
     try:
         identity = entry(parse_object(other.read_bytes()), "identity", dict)
     except (OSError, ValueError) as error:
-        text = f"the repetition's {SETTINGS} cannot be read: {error}"
-        return Line("data", State.FAILS, text, details, files, repeated.command)
-    before = entry(made, "identity", dict) or {}
+        return line(State.FAILS, f"the repetition's {SETTINGS} cannot be read: {error}")
     if not details:
-        text = f"{what}, and {SETTINGS} has no hash to compare with that of the repetition"
-        return Line("data", State.UNCHECKED, text, details, (*files, other), repeated.command)
+        return line(
+            State.UNCHECKED,
+            f"{what}, and {SETTINGS} has no hash to compare with that of the repetition",
+            other,
+        )
     if differing := [name for name in before if before[name] != (identity or {}).get(name)]:
-        text = f"the repetition must have the same {', '.join(differing)}, and has not"
-        return Line("data", State.FAILS, text, details, (*files, other), repeated.command)
+        return line(
+            State.FAILS, f"the repetition must have the same {', '.join(differing)}, and has not", other
+        )
     if repeated.state == State.FAILS:
-        text = f"{what}, and the repetition is none"
-        return Line("data", State.UNCHECKED, text, details, (*files, other), repeated.command)
-    text = f"{what}; its repetition has the same hash of {'them' if read else 'plant, task and controllers'}"
-    return Line("data", State.HOLDS, text, details, (*files, other), repeated.command)
+        return line(State.UNCHECKED, f"{what}, and the repetition is none", other)
+    of = "them" if read else "plant, task and controllers"
+    return line(State.HOLDS, f"{what}; its repetition has the same hash of {of}", other)
 
 
 def newer(made: dict[str, Any]) -> str:
@@ -162,10 +169,6 @@ def _repetition(run: Path, command: str) -> Line:
     if not (other / LOG).is_file():
         return Line("run", State.MISSING, "the training was not repeated", command=command)
     same, text = compared(run, other)
-    before, after = (read_log(folder / LOG)[0] for folder in (run, other))
-    # No two trainings write all of their lines at the same times.
-    if before and before == after:
-        same, text = False, f"{other.name} is a copy of the run and no repetition: its times are the same"
     files = (run / LOG, other / LOG, other / SETTINGS)
     return Line(
         "run", State.HOLDS if same else State.FAILS, text, (), tuple(f for f in files if f.is_file()), command

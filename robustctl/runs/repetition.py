@@ -21,7 +21,7 @@ def again(run: Path) -> Path:
 def compared(run: Path, other: Path) -> tuple[bool, str]:
     """Return whether two runs have the same numbers in every epoch, and what was found, in words.
 
-    Runs without a training, of a linear model, are compared by their scores.
+    Runs without a training, of a linear model, are compared by their scores. A copy of a run, times included, is no repetition.
 
     **Arguments:**
 
@@ -31,6 +31,9 @@ def compared(run: Path, other: Path) -> tuple[bool, str]:
     before, after = read_log(run / LOG)[0], read_log(other / LOG)[0]
     if not before and not after:
         return _same_scores(run, other)
+    # No two trainings write all of their lines at the same times.
+    if before == after:
+        return False, f"{other.name} is a copy of the run and no repetition: its times are the same"
     same = [_numbers(a) == _numbers(b) for a, b in zip(before, after, strict=False)]
     if all(same) and len(before) == len(after):
         return True, f"the same numbers in all {len(same)} epochs, to the last bit"

@@ -30,13 +30,12 @@ from jax import lax
 
 import robustctl as rc
 from robustctl.nn.supply import gain_supply
-from robustctl.problems import cascaded_tanks
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.train.identification import Learned
 from robustctl.train.optimizer import cosine_adam
 
-from .daisy import daisy
+from .daisy import tanks_and_arm
 from .which_model import nrmse
 
 SIZES: dict[str, Any] = {"nx": 6, "nv": 12, "hidden": (16,)}
@@ -225,10 +224,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("ROBUSTCTL_DATA", "../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    records = {
-        "cascaded tanks": cascaded_tanks(options.data),
-        "robot arm": (daisy(options.data, "robotarm", "train"), daisy(options.data, "robotarm", "test")),
-    }
+    records = tanks_and_arm(options.data)
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     for seed in options.seeds:
         for name, (whole, test) in records.items():

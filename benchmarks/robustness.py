@@ -36,7 +36,7 @@ from robustctl.store.json_text import write_json
 from robustctl.system import explicit_of
 from robustctl.train.optimizer import cosine_adam
 
-from .stack_long import size as weights
+from .runs import parameters as weights
 from .which_model import BATCH, LEARNING_RATE, MOST_WINDOWS, WARM_UP, WINDOW, epochs_within, sized
 
 WASHOUT, ATTACKED, LENGTH, STEPS = 100, 8, 512, 25

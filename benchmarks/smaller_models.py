@@ -28,13 +28,12 @@ from robustctl.errors import RobustctlError
 from robustctl.export.c_files import files
 from robustctl.export.compiled import find_compiler
 from robustctl.export.targets import write_texts
-from robustctl.problems import cascaded_tanks
 from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.train.optimizer import cosine_adam
 
-from .daisy import daisy
-from .stack_long import size as weights
+from .daisy import tanks_and_arm
+from .runs import parameters as weights
 from .which_model import nrmse
 
 SIZES: dict[str, Any] = {"nx": 10, "nv": 16, "hidden": (24,)}
@@ -137,10 +136,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("ROBUSTCTL_DATA", "../shared/data"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    records = {
-        "cascaded tanks": cascaded_tanks(options.data),
-        "robot arm": (daisy(options.data, "robotarm", "train"), daisy(options.data, "robotarm", "test")),
-    }
+    records = tanks_and_arm(options.data)
     rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     done = {(row["record"], row["seed"]) for row in rows}
     for seed in options.seeds:

@@ -24,6 +24,8 @@ from robustctl.runs.provenance import provenance
 from robustctl.store.json_text import write_json
 from robustctl.system import step_by_step
 
+from .runs import parameters
+
 STATES, LAYERS = 16, 3
 CASES = {(1_000, 1): 9, (1_000, 16): 7, (10_000, 1): 7, (10_000, 16): 3, (100_000, 1): 3, (1_000_000, 1): 1}
 """Samples and records at once, and how often each way runs."""
@@ -43,11 +45,6 @@ def models() -> tuple[rc.Parameterization, rc.Parameterization]:
     }
     stack = rc.nn.Stack(states=STATES, layers=LAYERS, nv=8, hidden=(16,), **common)
     return stack, rc.nn.LipschitzR2DN(nx=12, nv=12, hidden=(16,), **common)
-
-
-def size(model: rc.Parameterization) -> int:
-    """Return the number of free numbers."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
 
 
 def associative(system: Any, us: jax.Array) -> jax.Array:
@@ -127,7 +124,7 @@ def main() -> None:
             rows.append({"samples": samples, "records": records, "what": what, "rounds": rounds, "ms": found})
             print(samples, records, what, {name: round(ms, 3) for name, ms in found.items()}, flush=True)
     stack, r2dn = models()
-    sizes = {"stack": size(stack), "R2DN": size(r2dn)}
+    sizes = {"stack": parameters(stack), "R2DN": parameters(r2dn)}
     results = provenance(0) | {"parameters": sizes, "difference": difference(), "rows": rows}
     write_json(given.out, results)
 

@@ -32,8 +32,8 @@ from robustctl.system import explicit_of
 from robustctl.train.optimizer import cosine_adam
 
 from .daisy import daisy
+from .runs import parameters as weights
 from .simulated_plants import records as simulated
-from .stack_long import size as weights
 from .step_times import IN_A_ROW
 from .step_times import in_c as steps_in_c
 
